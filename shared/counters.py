@@ -1,0 +1,89 @@
+"""Counts of all processes, added up in Redis: each process gathers its own and hands them over now and then.
+
+It knows the metrics by name, labels and help, not who serves them. A process that is killed loses what it had not
+handed over yet, a second's worth.
+"""
+
+import json
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from redis import Redis
+
+from shared import keys
+
+#: Upper bounds of the buckets of every histogram, in seconds.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that is counted where it happens."""
+
+    kind: Literal["counter", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+#: Metric name without the prefix `farm_` (and without `_total`) -> what it is.
+METRICS: Mapping[str, Metric] = {
+    "requests": Metric("counter", ("pool", "endpoint", "status"), "Requests answered, by status."),
+    "queue_wait_seconds": Metric("histogram", (), "Seconds between admission and the start of an attempt."),
+    "time_to_first_token_seconds": Metric("histogram", (), "Seconds between admission and the first byte of an answer."),
+    "request_seconds": Metric("histogram", (), "Seconds between admission and the end of an answer."),
+    "attempts": Metric("counter", ("pool", "outcome"), "Attempts at an upstream, by outcome."),
+    "collisions": Metric("counter", (), "Attempts begun on a credential that had one in flight; must stay 0."),
+    "token_refreshes": Metric("counter", ("outcome",), "Access tokens asked for, by outcome."),
+    "stream_ends": Metric("counter", ("reason",), "Answers that ended, by reason."),
+}
+
+Field = tuple[str, tuple[str, ...], str]
+
+
+class Counters:
+    """What this process has counted and not handed over yet."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[Field, float] = defaultdict(float)
+
+    def add(self, name: str, *labels: str, amount: float = 1) -> None:
+        """Counts up a counter; the labels in the order that METRICS gives."""
+        self._values[(name, labels, "")] += amount
+
+    def observe(self, name: str, value: float) -> None:
+        """Puts a value into a histogram."""
+        bucket = bisect_left(BUCKETS, value)
+        self._values[(name, (), f"le{bucket}")] += 1
+        self._values[(name, (), "sum")] += max(0.0, value)
+
+    def hand_over(self, redis: "Redis[bytes]") -> None:
+        """Adds everything to the counts in Redis. What can't be handed over now is kept for the next time."""
+        values, self._values = self._values, defaultdict(float)
+        if not values:
+            return
+        try:
+            with redis.pipeline(transaction=False) as pipe:
+                for field, amount in values.items():
+                    pipe.hincrbyfloat(keys.COUNTERS, encode(field), amount)
+                pipe.execute()
+        except Exception:
+            for field, amount in values.items():
+                self._values[field] += amount
+            raise
+
+
+def encode(field: Field) -> str:
+    """A counted value's name in Redis."""
+    return json.dumps(field, separators=(",", ":"))
+
+
+def read(redis: "Redis[bytes]") -> dict[Field, float]:
+    """The counts of all processes."""
+    found: dict[Field, float] = {}
+    for stored, value in redis.hgetall(keys.COUNTERS).items():
+        name, labels, part = json.loads(stored)
+        found[(name, tuple(labels), part)] = float(value)
+    return found

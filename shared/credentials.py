@@ -1,0 +1,199 @@
+"""The store of credentials: refresh tokens go in sealed and never come out here; states are moved by one script.
+
+Its fields: `pool`, `label`, `sealed` (the refresh token), `fingerprint` (of the present token), `origin` (of the token
+as imported, so that a file imported again is known), `added_at`, `rotations`, `access` and `access_expires`
+(sealed access token), `refreshed_at`, `reason`, `until`, `state_since`, `fence`.
+"""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from redis import Redis
+
+from shared import keys
+from shared.errors import NotFound
+from shared.redis_client import script
+from shared.vault import Sealer, fingerprint
+
+LUA = Path(__file__).parent / "lua"
+State = Literal["active", "cooling", "disabled", "dead"]
+STATES: tuple[State, ...] = ("active", "cooling", "disabled", "dead")
+#: States whose credentials have a worker. A cooling one keeps its worker, which takes no job meanwhile.
+USABLE: tuple[State, ...] = ("active", "cooling")
+#: States a credential may leave for the one named. A person's word and death are not revived by the program.
+MAY_BECOME: dict[State, tuple[State, ...]] = {
+    "active": ("cooling", "active"),
+    "cooling": ("active", "cooling"),
+    "dead": ("active", "cooling", "dead"),
+    "disabled": STATES,
+}
+#: The longest refresh token taken; longer lines are not tokens.
+LONGEST_TOKEN = 16_384
+VISIBLE = ("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since")
+
+
+@dataclass(frozen=True)
+class CredentialRecord:
+    """What an operator sees of a credential; no token in it. Times are seconds since the epoch, 0 for never."""
+
+    id: str
+    pool: str
+    state: str
+    label: str = ""
+    added_at: float = 0
+    refreshed_at: float = 0
+    rotations: int = 0
+    access_expires: float = 0
+    reason: str = ""
+    until: float = 0
+    state_since: float = 0
+    #: The worker process that holds it now, '' when none does.
+    owner: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of the lines of an import."""
+
+    added: int
+    duplicates: int
+    blanks: int
+    invalid: int
+    ids: tuple[str, ...] = ()
+
+
+class Credentials:
+    """The credentials of every pool, for those who may not read a token."""
+
+    def __init__(self, redis: "Redis[bytes]") -> None:
+        self._redis = redis
+        self._add = script(redis, LUA / "add_credential.lua")
+        self._set_state = script(redis, LUA / "set_state.lua")
+        self._remove = script(redis, LUA / "remove_credential.lua")
+
+    def add(self, pool: str, token: str, label: str = "") -> tuple[str, bool]:
+        """Stores a refresh token; returns its credential's id and whether it is new."""
+        return self._add_sealed(Sealer.load(self._redis), pool, token, label)
+
+    def _add_sealed(self, sealer: Sealer, pool: str, token: str, label: str) -> tuple[str, bool]:
+        credential_id = secrets.token_hex(5)
+        fields = {
+            "fingerprint": fingerprint(token),
+            "origin": fingerprint(token),
+            "pool": pool,
+            "label": label,
+            "sealed": sealer.seal(token, credential_id),
+            "added_at": time.time(),
+            "state_since": time.time(),
+        }
+        pairs = [part for pair in fields.items() for part in pair]
+        known = self._add(
+            keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
+            args=[credential_id, fingerprint(token), *pairs],
+        )
+        found = cast(bytes, known).decode()
+        return (found, False) if found else (credential_id, True)
+
+    def import_lines(self, pool: str, lines: Iterable[str]) -> ImportReport:
+        """Adds one refresh token per line; trims, and counts what it skips."""
+        sealer = Sealer.load(self._redis)
+        counts: Counter[str] = Counter()
+        ids = []
+        for kind, token in sorted_lines(lines):
+            if kind == "token":
+                credential_id, new = self._add_sealed(sealer, pool, token, "")
+                kind = "added" if new else "duplicates"
+                ids += [credential_id] if new else []
+            counts[kind] += 1
+        return ImportReport(counts["added"], counts["duplicates"], counts["blanks"], counts["invalid"], tuple(ids))
+
+    def states(self, pool: str) -> dict[str, str]:
+        """Credential id -> state."""
+        return decoded(self._redis.hgetall(keys.credentials(pool)))
+
+    def list(self, pools: Iterable[str]) -> list[CredentialRecord]:
+        """Every credential of the pools, oldest first."""
+        known = [(pool, one, state) for pool in pools for one, state in self.states(pool).items()]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for _, credential_id, _ in known:
+                pipe.hmget(keys.credential(credential_id), VISIBLE)
+                pipe.get(keys.lease(credential_id))
+            answers = pipe.execute()
+        records = [
+            record(pool, credential_id, state, answers[2 * i], answers[2 * i + 1])
+            for i, (pool, credential_id, state) in enumerate(known)
+        ]
+        return sorted(records, key=lambda r: (r.pool, r.added_at, r.id))
+
+    def find(self, credential_id: str, pools: Iterable[str]) -> CredentialRecord:
+        """One credential by its id. Raises NotFound."""
+        for found in self.list(pools):
+            if found.id == credential_id:
+                return found
+        raise NotFound(f"no credential {credential_id!r}")
+
+    def move(self, pool: str, credential_id: str, state: State, reason: str = "", until: float = 0) -> bool:
+        """Moves a credential to a state; False when the state it is in forbids that."""
+        return self._move(pool, credential_id, state, MAY_BECOME[state], reason, until)
+
+    def enable(self, pool: str, credential_id: str) -> bool:
+        """A person's word: active again, from whatever state."""
+        return self._move(pool, credential_id, "active", STATES, "", 0)
+
+    def _move(
+        self, pool: str, credential_id: str, state: State, leave: tuple[State, ...], reason: str, until: float
+    ) -> bool:
+        moved = self._set_state(
+            keys=[keys.credentials(pool), keys.credential(credential_id)],
+            args=[credential_id, state, reason, until or "", time.time(), f",{','.join(leave)},"],
+        )
+        return bool(moved)
+
+    def remove(self, pool: str, credential_id: str) -> bool:
+        """Forgets a credential and its tokens; False when there is none."""
+        names = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
+        return bool(self._remove(keys=names, args=[credential_id]))
+
+
+def sorted_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each line as ('token' | 'blanks' | 'invalid', trimmed text). A token is printable and has no space in it."""
+    for line in lines:
+        token = line.strip().lstrip("\ufeff")
+        if not token:
+            yield "blanks", token
+        elif len(token) > LONGEST_TOKEN or not token.isprintable() or any(c.isspace() for c in token):
+            yield "invalid", token
+        else:
+            yield "token", token
+
+
+def record(
+    pool: str, credential_id: str, state: str, values: list[bytes | None], lease: bytes | None
+) -> CredentialRecord:
+    """A record from what Redis holds."""
+    found = {name: value.decode() for name, value in zip(VISIBLE, values, strict=True) if value}
+    times = {name: float(found.get(name) or 0) for name in VISIBLE if name.endswith(("_at", "until", "since", "expires"))}
+    return CredentialRecord(
+        id=credential_id,
+        pool=pool,
+        state=state,
+        label=found.get("label", ""),
+        reason=found.get("reason", ""),
+        rotations=int(found.get("rotations", 0)),
+        owner=lease.decode().rpartition(":")[0] if lease else "",
+        **times,
+    )
+
+
+def decoded(table: dict[bytes, bytes]) -> dict[str, str]:
+    """A hash of text."""
+    return {name.decode(): value.decode() for name, value in table.items()}

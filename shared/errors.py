@@ -1,0 +1,92 @@
+"""The tree of the farm's errors; it knows what each means to a caller and a retry, not how it is sent.
+
+    FarmError
+    ├── SettingsError            a setting is unknown or bad
+    ├── WrongSecretKey           the secret key does not open this farm's store
+    ├── StoreUnavailable         Redis does not answer
+    ├── NotFound                 a record named by the operator does not exist
+    ├── LeaseLost                the credential belongs to another worker process now
+    ├── TokenError               no access token could be had
+    │   ├── InvalidGrant         the token endpoint refused the refresh token for good
+    │   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint
+    └── ApiError                 ends a request with an answer in OpenAI's error shape
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class FarmError(Exception):
+    """Raised when something the farm can name went wrong; the root of the tree."""
+
+
+class SettingsError(FarmError):
+    """Raised when a setting is unknown, bad or contradicts another; the message names it."""
+
+
+class WrongSecretKey(FarmError):
+    """Raised when FARM_SECRET_KEY (or the data dir's key) does not open the credentials in Redis."""
+
+
+class StoreUnavailable(FarmError):
+    """Raised when Redis does not answer at start."""
+
+
+class NotFound(FarmError):
+    """Raised when an operator names a record that does not exist."""
+
+
+class LeaseLost(FarmError):
+    """Raised when a worker's lease ran out or went to another process; it must stop using the credential."""
+
+
+class TokenError(FarmError):
+    """Raised when no access token could be had for a credential."""
+
+
+class InvalidGrant(TokenError):
+    """Raised when the token endpoint answers `invalid_grant` (RFC 6749 section 5.2): the refresh token is dead."""
+
+
+class TokenEndpointDown(TokenError):
+    """Raised when the token endpoint fails in a way that says nothing about the credential; try again later."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        #: Seconds the endpoint asked to wait, if it did.
+        self.retry_after = retry_after
+
+
+@dataclass
+class ApiError(FarmError):
+    """Raised when a request ends with an error of ours, in OpenAI's error shape.
+
+    Source: the OpenAI API reference, "Error codes".
+    """
+
+    #: HTTP status.
+    status: int
+    #: Machine-readable reason, e.g. `queue_full`.
+    code: str
+    #: One sentence for a person; never holds a token, a key or a prompt.
+    message: str
+    #: OpenAI's error class.
+    type: str = "invalid_request_error"
+    #: The parameter at fault, if one is.
+    param: str | None = None
+    #: Extra answer headers, e.g. `retry-after`.
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.message}"
+
+    def body(self) -> bytes:
+        """The JSON body a caller sees."""
+        return error_body(self.message, self.type, self.code, self.param)
+
+
+def error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
+    """OpenAI's error shape: `{"error": {"message", "type", "param", "code"}}`."""
+    error = {"message": message, "type": type_, "param": param, "code": code}
+    return json.dumps({"error": error}, ensure_ascii=False).encode()

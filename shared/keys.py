@@ -1,0 +1,95 @@
+"""Every Redis key of the farm, with its type and lifetime; it holds no connection.
+
+| key | type | holds | lifetime |
+| --- | --- | --- | --- |
+| farm:vault | string | public key that seals credentials | for ever |
+| farm:admin-token | string | SHA-256 of the admin token | for ever |
+| farm:api-keys | hash | SHA-256 of a key -> its record as JSON | for ever |
+| farm:credentials:<pool> | hash | credential id -> state | for ever |
+| farm:credential:<id> | hash | the credential | until removed |
+| farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id | until removed |
+| farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
+| farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
+| farm:process:<id> | hash | what a worker process reports of itself | seconds, renewed |
+| farm:body:<request id> | string | a request's body | until its job ends, or its deadline |
+| farm:counters | hash | metric and its labels -> value | for ever |
+| farm:served:<pool> | string | jobs that ended | for ever |
+| farm:models:<pool> | string | the upstream's model list | minutes |
+| farm:logins:<address> | string | wrong admin tokens from there | minutes |
+| farm:reply:<web process>:<request id> | channel | frames of one response | – |
+| rq:… | RQ's own keys | queues `chat:<pool>`, workers `<pool>.<credential id>`, jobs | RQ's |
+"""
+
+VAULT = "farm:vault"
+ADMIN_TOKEN = "farm:admin-token"  # noqa: S105 (the key's name, not a token)
+API_KEYS = "farm:api-keys"
+PROCESSES = "farm:processes"
+COUNTERS = "farm:counters"
+
+#: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
+RQ_SUSPENDED = "rq:suspended"
+
+
+def credentials(pool: str) -> str:
+    """Hash: credential id -> state."""
+    return f"farm:credentials:{pool}"
+
+
+def credential(credential_id: str) -> str:
+    """Hash: one credential."""
+    return f"farm:credential:{credential_id}"
+
+
+def fingerprints(pool: str) -> str:
+    """Hash: SHA-256 of a refresh token -> credential id."""
+    return f"farm:fingerprints:{pool}"
+
+
+def lease(credential_id: str) -> str:
+    """String: who owns the credential."""
+    return f"farm:lease:{credential_id}"
+
+
+def process(process_id: str) -> str:
+    """Hash: what a worker process reports of itself."""
+    return f"farm:process:{process_id}"
+
+
+def body(request_id: str) -> str:
+    """String: the request's body as it came."""
+    return f"farm:body:{request_id}"
+
+
+def served(pool: str) -> str:
+    """String: count of jobs that ended; its growth is the drain rate."""
+    return f"farm:served:{pool}"
+
+
+def models(pool: str) -> str:
+    """String: the upstream's model list as it came."""
+    return f"farm:models:{pool}"
+
+
+def logins(address: str) -> str:
+    """String: how many wrong admin tokens came from there lately."""
+    return f"farm:logins:{address}"
+
+
+def chat_queue(pool: str) -> str:
+    """Name of the pool's RQ queue for the interactive band."""
+    return f"chat:{pool}"
+
+
+def batch_queue(pool: str) -> str:
+    """Name of the pool's RQ queue for the batch band."""
+    return f"batch:{pool}"
+
+
+def worker_name(pool: str, credential_id: str) -> str:
+    """Name of the RQ worker that is bound to the credential."""
+    return f"{pool}.{credential_id}"
+
+
+def reply(web_process: str, request_id: str) -> str:
+    """Channel: the frames of one response."""
+    return f"farm:reply:{web_process}:{request_id}"

@@ -1,0 +1,74 @@
+"""What runs now, as the worker processes report it and the queues show it; read by health, metrics and `status`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from shared import keys
+from shared.credentials import STATES, decoded
+from shared.queue import rq_queue
+
+WORKER_STATES = ("busy", "idle", "suspended")
+#: Bands and the queue of each.
+BANDS = {"interactive": keys.chat_queue, "batch": keys.batch_queue}
+
+
+@dataclass
+class PoolState:
+    """One pool, now."""
+
+    name: str
+    credentials: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    workers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORKER_STATES, 0))
+    queue_depth: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
+    #: Share of the workers' time spent working, over about the last ten seconds.
+    utilisation: float = 0.0
+
+    @property
+    def worker_count(self) -> int:
+        """Workers in whatever state."""
+        return sum(self.workers.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "name": self.name,
+            "credentials": self.credentials,
+            "workers": self.workers,
+            "queue_depth": self.queue_depth,
+            "utilisation": self.utilisation,
+        }
+
+
+def read_pools(redis: "Redis[bytes]", names: Sequence[str]) -> list[PoolState]:
+    """The state of each pool."""
+    processes = [one.decode() for one in redis.zrange(keys.PROCESSES, 0, -1)]
+    with redis.pipeline(transaction=False) as pipe:
+        for one in processes:
+            pipe.hgetall(keys.process(one))
+        for name in names:
+            pipe.hvals(keys.credentials(name))
+            for queue_name in BANDS.values():
+                pipe.llen(rq_queue(redis, queue_name(name)).key)
+        answers = pipe.execute()
+    reports = [decoded(answer) for answer in answers[: len(processes)]]
+    rest = iter(answers[len(processes) :])
+    return [pool_state(name, reports, next(rest), [next(rest) for _ in BANDS]) for name in names]
+
+
+def pool_state(name: str, reports: list[dict[str, str]], states: list[bytes], depths: list[int]) -> PoolState:
+    """One pool out of the reports of all processes."""
+    pool = PoolState(name)
+    for state in states:
+        pool.credentials[state.decode()] += 1
+    pool.queue_depth = dict(zip(BANDS, depths, strict=True))
+    weighted = 0.0
+    for report in reports:
+        here = {state: int(report.get(f"{state}:{name}", 0)) for state in WORKER_STATES}
+        for state, count in here.items():
+            pool.workers[state] += count
+        weighted += float(report.get(f"utilisation:{name}", 0)) * sum(here.values())
+    pool.utilisation = round(weighted / pool.worker_count, 4) if pool.worker_count else 0.0
+    return pool

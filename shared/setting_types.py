@@ -1,0 +1,79 @@
+"""Readers of single setting values: text in, a checked value out; they know no setting by name."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Reader = Callable[[Any], Any]
+
+
+def text(value: Any) -> str:
+    """Any text, trimmed."""
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value.strip()
+
+
+def whole(at_least: int, at_most: int | None = None) -> Reader:
+    """A reader of whole numbers within bounds."""
+
+    def read(value: Any) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be a whole number, not {value!r}") from None
+        if isinstance(value, (bool, float)) or number < at_least or (at_most is not None and number > at_most):
+            bound = f" and at most {at_most}" if at_most is not None else ""
+            raise ValueError(f"must be a whole number of at least {at_least}{bound}, not {value!r}")
+        return number
+
+    return read
+
+
+def seconds(value: Any) -> float:
+    """A time in seconds, more than zero."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"must be a number of seconds, not {value!r}") from None
+    if not 0 < number < 1e9:
+        raise ValueError(f"must be more than 0 seconds, not {value!r}")
+    return number
+
+
+def one_of(*choices: str) -> Reader:
+    """A reader of one word out of several."""
+
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
+        return str(value)
+
+    return read
+
+
+def url(value: Any) -> str:
+    """An http(s) base URL, without the slash at its end."""
+    found = text(value)
+    if found and not found.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return found.rstrip("/")
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Names, separated by commas or as a list."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must be names separated by commas")
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def mapping(value: Any) -> Mapping[str, str]:
+    """A table of text to text, or such a table as JSON."""
+    try:
+        table = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be a JSON object of names") from None
+    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
+        raise ValueError("must be a JSON object of names")
+    return dict(table)

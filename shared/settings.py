@@ -1,0 +1,222 @@
+"""The farm's settings: one frozen object read once from the environment and `farm.toml`; it opens nothing else.
+
+The environment wins over the file. An unknown or bad setting is an error that names it.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from shared.errors import SettingsError
+from shared.setting_types import Reader, mapping, names, one_of, seconds, text, url, whole
+
+#: Environment names without the FARM_ prefix, because every program uses these.
+COMMON_NAMES = ("REDIS_URL", "HOST", "PORT", "WEB_CONCURRENCY")
+
+
+def setting(env: str, read: Reader, default: Any, help_: str, *, secret: bool = False) -> Any:
+    """A field of Settings or PoolSettings: its environment name, its reader, its default and its meaning."""
+    meta = {"env": env, "read": read, "help": help_, "secret": secret}
+    factory = {"default_factory": lambda: default} if isinstance(default, dict) else {"default": default}
+    return field(metadata=meta, repr=not secret, **factory)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """One upstream, its token endpoint and its models."""
+
+    #: Name of the pool; the FARM_ variables speak of the pool `default`.
+    name: str = "default"
+    upstream_url: str = setting(
+        "FARM_UPSTREAM_URL",
+        url,
+        "",
+        "base URL of the upstream, ending in /v1; unset: `./farm up` starts the bundled simulator",
+    )
+    token_url: str = setting("FARM_TOKEN_URL", url, "", "OAuth 2 token endpoint that takes the refresh tokens")
+    token_request: str = setting(
+        "FARM_TOKEN_REQUEST",
+        one_of("form", "json", "bearer"),
+        "form",
+        "how the token endpoint is asked: `form` (RFC 6749), `json`, or `bearer` (empty body, the refresh token as Bearer)",
+    )
+    client_id: str = setting("FARM_CLIENT_ID", text, "", "OAuth client id, if the token endpoint wants one")
+    client_secret: str = setting("FARM_CLIENT_SECRET", text, "", "OAuth client secret", secret=True)
+    scope: str = setting("FARM_SCOPE", text, "", "OAuth scope to ask for")
+    refresh_tokens_file: str = setting(
+        "FARM_REFRESH_TOKENS_FILE", text, "", "file of refresh tokens, one per line, imported at start"
+    )
+    models: tuple[str, ...] = setting(
+        "FARM_MODELS",
+        names,
+        (),
+        "models served, separated by commas; empty: every name is accepted, the upstream is asked for the list",
+    )
+    model_map: Mapping[str, str] = setting(
+        "FARM_MODEL_MAP", mapping, {}, "JSON object: requested model name -> the upstream's name"
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of the farm, with its unit and meaning in `help`."""
+
+    redis_url: str = setting(
+        "REDIS_URL", text, "", "Redis; unset: `./farm up` starts a private one in the data dir", secret=True
+    )
+    host: str = setting("HOST", text, "127.0.0.1", "address the front listens on")
+    port: int = setting("PORT", whole(1, 65535), 8000, "port the front listens on")
+    web_concurrency: int = setting("WEB_CONCURRENCY", whole(0, 256), 0, "gunicorn processes; 0: half the cores")
+    worker_processes: int = setting("FARM_WORKER_PROCESSES", whole(0, 256), 0, "worker processes; 0: half the cores")
+    max_workers: int = setting(
+        "FARM_MAX_WORKERS", whole(0), 0, "most workers in one worker process; 0: a worker for each usable credential"
+    )
+    data_dir: str = setting("FARM_DATA_DIR", text, "./data", "where the private Redis, the key and the logs are kept")
+    secret_key: str = setting(
+        "FARM_SECRET_KEY", text, "", "encrypts the credentials; unset: made and kept in the data dir", secret=True
+    )
+    admin_token: str = setting(
+        "FARM_ADMIN_TOKEN", text, "", "opens /admin; unset: made on the first start and printed once", secret=True
+    )
+    api_key: str = setting("FARM_API_KEY", text, "", "an API key to create at start, for scripted installs", secret=True)
+    max_queue: int = setting("FARM_MAX_QUEUE", whole(1), 10_000, "most requests that may wait in a pool's queue")
+    queue_timeout: float = setting("FARM_QUEUE_TIMEOUT", seconds, 300.0, "seconds a request may wait for a worker")
+    connect_timeout: float = setting("FARM_CONNECT_TIMEOUT", seconds, 10.0, "seconds to connect to the upstream")
+    first_byte_timeout: float = setting(
+        "FARM_FIRST_BYTE_TIMEOUT", seconds, 300.0, "seconds until the upstream's first byte"
+    )
+    idle_timeout: float = setting("FARM_IDLE_TIMEOUT", seconds, 120.0, "seconds between two bytes of the upstream")
+    total_timeout: float = setting(
+        "FARM_TOTAL_TIMEOUT", seconds, 900.0, "seconds for a request in all, waiting and attempts included"
+    )
+    max_attempts: int = setting(
+        "FARM_MAX_ATTEMPTS", whole(1, 100), 4, "attempts per request, each on another credential"
+    )
+    keepalive: float = setting("FARM_KEEPALIVE", seconds, 10.0, "seconds of silence before an SSE comment is sent")
+    max_body: int = setting("FARM_MAX_BODY", whole(1), 26_214_400, "largest request body, in bytes")
+    log_level: str = setting(
+        "FARM_LOG_LEVEL", one_of("debug", "info", "warning", "error"), "info", "least level that is logged"
+    )
+    log_format: str = setting("FARM_LOG_FORMAT", one_of("text", "json"), "text", "shape of a log line")
+    #: The upstreams, `default` first when it is configured by the environment.
+    pools: tuple[PoolSettings, ...] = (PoolSettings(),)
+
+    def pool(self, name: str) -> PoolSettings:
+        """The pool of that name; KeyError when there is none."""
+        return {pool.name: pool for pool in self.pools}[name]
+
+    @property
+    def web_processes(self) -> int:
+        """gunicorn processes, with 0 resolved to half the cores."""
+        return self.web_concurrency or half_the_cores()
+
+    @property
+    def worker_process_count(self) -> int:
+        """Worker processes, with 0 resolved to half the cores."""
+        return self.worker_processes or half_the_cores()
+
+
+def half_the_cores() -> int:
+    """The default number of processes of either side."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+    """Settings from the environment and `farm.toml` (in the working directory unless `file` names one).
+
+    Raises SettingsError, which names the setting at fault.
+    """
+    refuse_unknown(environ)
+    table = read_file(file or Path("farm.toml"))
+    pool_tables = table.pop("pools", {})
+    if not isinstance(pool_tables, dict) or not all(isinstance(t, dict) for t in pool_tables.values()):
+        raise SettingsError("farm.toml: pools must be tables, [pools.NAME]")
+    values = read_fields(Settings, environ, table, "farm.toml")
+    return Settings(**values, pools=read_pools(environ, pool_tables))
+
+
+def read_pools(environ: Mapping[str, str], tables: dict[str, dict[str, Any]]) -> tuple[PoolSettings, ...]:
+    """Every pool; the environment speaks of `default` only."""
+    by_environment = read_fields(PoolSettings, environ, tables.pop("default", {}), "farm.toml: pools.default")
+    others = [
+        PoolSettings(name=pool_name(name), **read_fields(PoolSettings, {}, table, f"farm.toml: pools.{name}"))
+        for name, table in tables.items()
+    ]
+    if others and not by_environment:
+        return tuple(others)
+    return (PoolSettings(**by_environment), *others)
+
+
+def pool_name(name: str) -> str:
+    """A pool's name goes into Redis keys and worker names, so it is kept to letters, digits, `-` and `_`."""
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise SettingsError(f"farm.toml: pools.{name}: a pool's name takes letters, digits, - and _")
+    return name
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The TOML file as a table; empty when there is none."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def setting_fields(cls: type) -> dict[str, Field[Any]]:
+    """Field name -> field, of those that are settings."""
+    return {f.name: f for f in fields(cls) if f.metadata}
+
+
+def read_fields(cls: type, environ: Mapping[str, str], table: dict[str, Any], where: str) -> dict[str, Any]:
+    """The values that are given, by field name. An empty variable counts as not given."""
+    found: dict[str, Any] = {}
+    known = setting_fields(cls)
+    for key, value in table.items():
+        name = key.lower().removeprefix("farm_")
+        if name not in known:
+            raise SettingsError(f"{where}: unknown setting {key!r}{suggestion(name, list(known))}")
+        found[name] = read_value(known[name], value, f"{where}: {key}")
+    for name, one in known.items():
+        given = environ.get(one.metadata["env"], "")
+        if given.strip():
+            found[name] = read_value(one, given, one.metadata["env"])
+    return found
+
+
+def read_value(one: Field[Any], value: Any, where: str) -> Any:
+    """One value, checked; a secret is never repeated in the error."""
+    try:
+        return one.metadata["read"](value)
+    except ValueError as error:
+        raise SettingsError(f"{where} {'is not valid' if one.metadata['secret'] else error}") from None
+
+
+def env_names() -> list[str]:
+    """Every environment name the farm reads."""
+    both = [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]
+    return [one.metadata["env"] for one in both]
+
+
+def refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A FARM_ variable that the farm does not know is a mistake in typing, so it stops the start."""
+    known = env_names()
+    for name in environ:
+        if name.startswith("FARM_") and name not in known:
+            raise SettingsError(f"unknown setting {name}{suggestion(name, known)}")
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """' (did you mean X?)' where one is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def default_of(one: Field[Any]) -> Any:
+    """A field's default value."""
+    return one.default if one.default is not MISSING else one.default_factory()  # type: ignore[misc]

@@ -1,0 +1,270 @@
+"""The simulator's API: routes requests to accounts, answers and faults; what it counts is at /simulator/counters."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs
+
+from simulator import answers
+from simulator.accounts import Accounts, Grant, Refused
+from simulator.faults import Faults
+from simulator.wire import STREAM_END, STREAM_HEAD, Connection, Request, answer, chunk
+
+JSON_ANSWERS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {
+    "/v1/chat/completions": answers.chat,
+    "/v1/completions": answers.completion,
+    "/v1/embeddings": answers.embeddings,
+    "/v1/moderations": answers.moderation,
+    "/v1/images/generations": answers.image,
+    "/v1/responses": answers.response,
+}
+STREAMED_ANSWERS: dict[str, Callable[[dict[str, Any], int, int], Iterator[bytes]]] = {
+    "/v1/chat/completions": answers.chat_events,
+    "/v1/completions": answers.completion_events,
+    "/v1/responses": answers.response_events,
+}
+MULTIPART = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")
+
+
+@dataclass
+class Pace:
+    """How long answers take."""
+
+    #: Seconds before an answer, or before a stream's first event.
+    delay: float = 0
+    #: Events with text in a stream.
+    chunks: int = 8
+    #: Seconds between two of them.
+    chunk_delay: float = 0
+
+
+@dataclass
+class Simulator:
+    """One upstream with its accounts, pace and faults."""
+
+    accounts: Accounts
+    pace: Pace = field(default_factory=Pace)
+    faults: Faults = field(default_factory=Faults)
+    counters: Counter[str] = field(default_factory=Counter)
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answers one request, now or later."""
+        path = request.path.partition("?")[0]
+        if path.startswith("/v1/"):
+            self._api(connection, request, path)
+        elif path == "/oauth/token":
+            after(self.faults.token_delay, lambda: connection.finish(self._token(request)))
+        else:
+            connection.finish(self._control(request, path))
+
+    # The API
+
+    def _api(self, connection: Connection, request: Request, path: str) -> None:
+        self.counters["requests"] += 1
+        if path.startswith("/v1/models"):
+            connection.finish(self._models(request, path))
+            return
+        try:
+            account = self.accounts.authorize(request.headers.get("authorization", "").removeprefix("Bearer "))
+        except Refused as refused:
+            connection.finish(error(401, str(refused), "the access token is not valid"))
+            return
+        if not self.accounts.enter(account):
+            connection.finish(error(429, "rate_limit_exceeded", "one request at a time", "retry-after: 1\r\n"))
+            return
+        connection.on_end = lambda: self.accounts.leave(account)
+        self._serve(connection, request, path, self.faults.draw())
+
+    def _models(self, request: Request, path: str) -> bytes:
+        try:
+            self.accounts.authorize(request.headers.get("authorization", "").removeprefix("Bearer "))
+        except Refused as refused:
+            return error(401, str(refused), "the access token is not valid")
+        wanted = path.removeprefix("/v1/models").strip("/")
+        found = answers.models()
+        if not wanted:
+            return answer(200, answers.dump(found))
+        for model in found["data"]:
+            if model["id"] == wanted:
+                return answer(200, answers.dump(model))
+        return error(404, "model_not_found", "no such model")
+
+    def _serve(self, connection: Connection, request: Request, path: str, fault: str) -> None:
+        if fault:
+            self.counters[f"fault_{fault}"] += 1
+        if fault == "rate_limit":
+            header = f"retry-after: {self.faults.retry_after:g}\r\n"
+            connection.finish(error(429, "rate_limit_exceeded", "slow down", header))
+        elif fault == "server_error":
+            connection.finish(error(500, "server_error", "the simulator was told to fail"))
+        elif fault == "expired":
+            connection.finish(error(401, "token_expired", "the access token is not valid"))
+        elif fault != "hang_headers":
+            after(self.pace.delay, lambda: self._answer(connection, request, path, fault))
+
+    def _answer(self, connection: Connection, request: Request, path: str, fault: str) -> None:
+        try:
+            self._answer_well(connection, request, path, fault)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            connection.finish(error(400, "invalid_type", "a field of the request has the wrong type"))
+
+    def _answer_well(self, connection: Connection, request: Request, path: str, fault: str) -> None:
+        number = self.counters["requests"]
+        if path in MULTIPART:
+            connection.finish(answer(200, answers.dump(answers.transcript(request.body))))
+            return
+        asked = read_json(request.body)
+        if asked is None:
+            connection.finish(error(400, "invalid_json", "the body is not a JSON object"))
+        elif path == "/v1/audio/speech":
+            connection.finish(answer(200, answers.speech(asked), "audio/mpeg"))
+        elif path not in JSON_ANSWERS:
+            connection.finish(error(404, "unknown_url", "no such path"))
+        elif asked.get("stream") and path in STREAMED_ANSWERS:
+            connection.send(STREAM_HEAD)
+            events = list(STREAMED_ANSWERS[path](asked, number, self.pace.chunks))
+            self._stream(connection, events, fault)
+        else:
+            whole = answer(200, answers.dump(JSON_ANSWERS[path](asked, number)))
+            broken(connection, whole, fault) if fault else connection.finish(whole)
+
+    def _stream(self, connection: Connection, events: list[bytes], fault: str) -> None:
+        """Sends the events at the set pace; by the clock, so that a late one does not delay the rest."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        stop_at = len(events) // 2 if fault else len(events)
+
+        def send(i: int) -> None:
+            if connection.transport.is_closing():
+                return
+            if i == stop_at:
+                broken(connection, b"", fault)
+                return
+            if i == len(events) - 1:
+                connection.finish(chunk(events[i]) + STREAM_END)
+                return
+            connection.send(chunk(events[i]))
+            if self.pace.chunk_delay:
+                loop.call_at(started + (i + 1) * self.pace.chunk_delay, send, i + 1)
+            else:
+                send(i + 1)
+
+        send(0)
+
+    # The token endpoint
+
+    def _token(self, request: Request) -> bytes:
+        if self.faults.draw_token_error():
+            self.counters["fault_token_error"] += 1
+            return error(503, "temporarily_unavailable", "the simulator was told to fail")
+        try:
+            grant = self.accounts.refresh(presented_token(request))
+        except Refused as refused:
+            return answer(400, answers.dump({"error": str(refused), "error_description": "refused by the simulator"}))
+        return answer(200, answers.dump(grant_body(grant)))
+
+    # The tester's own doors
+
+    def _control(self, request: Request, path: str) -> bytes:
+        """GET counters; POST a JSON object to set the pace, the faults or the accounts."""
+        if path == "/simulator/counters":
+            shared = {**self.counters, **self.accounts.counters, "in_flight": self.accounts.in_flight}
+            return answer(200, answers.dump({"collisions": 0, "served": 0, "refreshes": 0, **shared}))
+        asked = read_json(request.body) or {}
+        try:
+            done = self._set(path, asked)
+        except (TypeError, ValueError, KeyError) as wrong:
+            return error(400, "bad_setting", str(wrong))
+        return answer(200, b"{}") if done else error(404, "unknown_url", "no such path")
+
+    def _set(self, path: str, asked: dict[str, Any]) -> bool:
+        if path == "/simulator/pace":
+            self.pace = Pace(**asked)
+        elif path == "/simulator/faults":
+            self.faults = Faults.of(asked)
+        elif path == "/simulator/accounts":
+            self._set_accounts(**asked)
+        elif path == "/simulator/reset":
+            self.counters.clear()
+            self.accounts.counters.clear()
+        else:
+            return False
+        return True
+
+    def _set_accounts(
+        self, access_ttl: float | None = None, rotate: bool | None = None, expire: bool = False, kill: int | None = None
+    ) -> None:
+        if access_ttl is not None:
+            self.accounts.access_ttl = access_ttl
+        if rotate is not None:
+            self.accounts.rotate = rotate
+        if expire:
+            self.accounts.expire_all()
+        if kill is not None:
+            self.accounts.kill(kill)
+
+
+def broken(connection: Connection, whole: bytes, fault: str) -> None:
+    """Half an answer, then a cut or silence."""
+    connection.send(whole[: len(whole) // 2])
+    if fault == "cut":
+        connection.cut()
+
+
+def after(delay: float, call: Callable[[], None]) -> None:
+    """Calls at once, or after so many seconds."""
+    if delay:
+        asyncio.get_running_loop().call_later(delay, call)
+    else:
+        call()
+
+
+def read_json(body: bytes) -> dict[str, Any] | None:
+    """A JSON object; None when it is none."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def error(status: int, code: str, message: str, extra: str = "") -> bytes:
+    """An error in OpenAI's shape."""
+    body = {"error": {"message": message, "type": "simulated", "param": None, "code": code}}
+    return answer(status, answers.dump(body), extra=extra)
+
+
+def presented_token(request: Request) -> str:
+    """The refresh token of a token request: form (RFC 6749), JSON, or bearer. Raises Refused."""
+    if not request.body:
+        return request.headers.get("authorization", "").removeprefix("Bearer ")
+    if "json" in request.headers.get("content-type", ""):
+        fields = read_json(request.body) or {}
+    else:
+        fields = {name: values[0] for name, values in parse_qs(request.body.decode("latin-1")).items()}
+    if fields.get("grant_type") != "refresh_token":
+        raise Refused("unsupported_grant_type")
+    return str(fields.get("refresh_token", ""))
+
+
+def grant_body(grant: Grant) -> dict[str, Any]:
+    """A token answer (RFC 6749 section 5.1)."""
+    body: dict[str, Any] = {
+        "access_token": grant.access_token,
+        "token_type": "Bearer",
+        "expires_in": int(grant.expires_in) if grant.expires_in >= 1 else grant.expires_in,
+    }
+    return body | ({"refresh_token": grant.refresh_token} if grant.refresh_token else {})
+
+
+async def serve(simulator: Simulator, host: str, port: int) -> None:
+    """Serves until cancelled; prints its URL when it listens."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(simulator.handle), host, port, backlog=4096)
+    bound = server.sockets[0].getsockname()[1]
+    print(f"simulator: listening on http://{host}:{bound}", flush=True)
+    async with server:
+        await server.serve_forever()

@@ -1,0 +1,94 @@
+"""Which pool serves a model, and whether the farm can take a request now; it enqueues nothing itself."""
+
+import time
+from collections.abc import Sequence
+
+import gevent
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.credentials import USABLE
+from shared.errors import ApiError
+from shared.settings import PoolSettings
+
+#: Seconds that a look at the credentials' states is believed.
+BELIEVED = 1.0
+#: Seconds between two readings of how many jobs were served.
+SAMPLE_EVERY = 5.0
+SHORTEST_WAIT, LONGEST_WAIT = 1, 60
+
+
+class Pools:
+    """The pools by the models they serve."""
+
+    def __init__(self, pools: Sequence[PoolSettings]) -> None:
+        self._pools = pools
+
+    def for_model(self, model: str) -> PoolSettings:
+        """The first pool that serves the model. Raises ApiError 404."""
+        for pool in self._pools:
+            if not pool.models or model in pool.models or model in pool.model_map:
+                return pool
+        raise ApiError(404, "model_not_found", f"The model `{model[:100]}` does not exist.", param="model")
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._pools)
+
+
+class Usable:
+    """Whether a pool has a credential that may serve; asked of Redis once a second at most."""
+
+    def __init__(self, redis: "Redis[bytes]") -> None:
+        self._redis = redis
+        self._seen: dict[str, tuple[float, bool]] = {}
+
+    def check(self, pool: str) -> None:
+        """Raises ApiError 503 when every credential of the pool is dead or disabled, or there is none."""
+        at, usable = self._seen.get(pool, (0.0, False))
+        if time.monotonic() - at > BELIEVED:
+            states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
+            usable = bool(states & set(USABLE))
+            self._seen[pool] = (time.monotonic(), usable)
+        if not usable:
+            message = "no account of the farm can serve this request now"
+            raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
+
+
+class DrainRate:
+    """How fast each pool's queue empties, measured, so that `retry-after` tells the truth."""
+
+    def __init__(self, redis: "Redis[bytes]", pools: Sequence[str]) -> None:
+        self._redis = redis
+        self._pools = pools
+        self._served: dict[str, tuple[float, int]] = {}
+        self._rates: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Runs for ever."""
+        while True:
+            try:
+                self._sample()
+            except (RedisError, OSError):
+                self._served.clear()
+            gevent.sleep(SAMPLE_EVERY)
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        counts = self._redis.mget([keys.served(pool) for pool in self._pools])
+        for pool, count in zip(self._pools, counts, strict=True):
+            before = self._served.get(pool)
+            self._served[pool] = (now, int(count or 0))
+            if before:
+                self._rates[pool] = max(0.0, (int(count or 0) - before[1]) / (now - before[0]))
+
+    def retry_after(self, pool: str, waiting: int) -> int:
+        """Whole seconds until about so many requests have been served, within 1 to 60."""
+        rate = self._rates.get(pool, 0.0)
+        seconds = waiting / rate if rate else LONGEST_WAIT if waiting else SHORTEST_WAIT
+        return max(SHORTEST_WAIT, min(LONGEST_WAIT, round(seconds)))
+
+
+def overloaded(code: str, message: str, retry_after: int) -> ApiError:
+    """429 with the time to wait: PDF translators retry that a hundred times, and a 503 not at all."""
+    return ApiError(429, code, message, "rate_limit_error", headers={"retry-after": str(retry_after)})

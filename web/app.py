@@ -1,0 +1,55 @@
+"""The app factory: the one place where the front's parts meet."""
+
+import uuid
+
+from flask import Flask, Response, g, request
+
+from shared import admin_token
+from shared.settings import Settings, load
+from web import admin, cors, dashboard, errors, health, models, relay
+from web.parts import EXTENSION, Parts, build
+
+#: Seconds that a login session lasts.
+SESSION = 12 * 3600
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The front as a WSGI app. Raises SettingsError, StoreUnavailable."""
+    settings = settings or load()
+    app = Flask("web", static_folder=None)
+    farm = build(settings)
+    app.extensions[EXTENSION] = farm
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body,
+        MAX_FORM_MEMORY_SIZE=settings.max_body,
+        SECRET_KEY=admin_token.session_secret(farm.redis),
+        SESSION_COOKIE_NAME="farm_admin",
+        SESSION_COOKIE_PATH="/admin",
+        SESSION_COOKIE_SAMESITE="Strict",
+        PERMANENT_SESSION_LIFETIME=SESSION,
+    )
+    app.url_map.strict_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.before_request(name_request)
+    cors.install(app)
+    app.before_request(admin.guard)
+    app.after_request(admin.no_store)
+    app.after_request(lambda response: finish(farm, response))
+    errors.install(app)
+    for blueprint in (relay.blueprint, models.blueprint, health.blueprint, admin.blueprint):
+        app.register_blueprint(blueprint)
+    dashboard.mount(app, settings.redis_url)
+    return app
+
+
+def name_request() -> None:
+    """Every request has an id, which is its job's id too."""
+    g.request_id = f"req_{uuid.uuid4().hex}"
+
+
+def finish(farm: Parts, response: Response) -> Response:
+    """Every answer carries the request's id; relayed ones are counted."""
+    response.headers["x-request-id"] = g.get("request_id", "")
+    if "endpoint" in g and request.method != "OPTIONS":
+        farm.counters.add("requests", g.get("pool", ""), g.endpoint, str(response.status_code))
+    return response

@@ -1,0 +1,89 @@
+"""What the front has to know of a request's body: its model and whether it asks for a stream; the rest passes (I10)."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Request
+from werkzeug.exceptions import BadRequest, ClientDisconnected
+
+from shared.errors import ApiError
+
+MULTIPART = "multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A body and what it asks for."""
+
+    body: bytes
+    content_type: str
+    model: str
+    stream: bool
+
+    def with_model(self, name: str) -> bytes:
+        """The body with another model name and nothing else changed."""
+        if name == self.model:
+            return self.body
+        if self.content_type.startswith(MULTIPART):
+            return replace_field(self.body, "model", name)
+        return json.dumps({**json.loads(self.body), "model": name}, ensure_ascii=False).encode()
+
+
+def read(request: Request) -> Asked:
+    """Reads the body whole. Raises ApiError 400 when it is no request, 413 (from Flask) when it is too large."""
+    try:
+        body = request.get_data(cache=True)
+    except ClientDisconnected:
+        raise ApiError(400, "incomplete_body", "the body ended before its Content-Length") from None
+    content_type = request.content_type or "application/json"
+    fields = form_fields(request) if content_type.startswith(MULTIPART) else json_fields(body)
+    return Asked(body, content_type, read_model(fields), read_stream(fields))
+
+
+def json_fields(body: bytes) -> dict[str, Any]:
+    """The fields of a JSON body."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "invalid_json", "the body of the request is not valid JSON") from None
+    if not isinstance(fields, dict):
+        raise ApiError(400, "invalid_json", "the body of the request must be a JSON object")
+    return fields
+
+
+def form_fields(request: Request) -> dict[str, Any]:
+    """The text fields of a multipart body; `stream` is true when it says so."""
+    try:
+        fields: dict[str, Any] = dict(request.form.items())
+    except (BadRequest, ValueError):
+        raise ApiError(400, "invalid_form", "the body of the request is not a valid form") from None
+    if "stream" in fields:
+        fields["stream"] = fields["stream"].lower() in ("true", "1")
+    return fields
+
+
+def read_model(fields: dict[str, Any]) -> str:
+    """The model's name. Raises ApiError 400."""
+    model = fields.get("model")
+    if model is None or model == "":
+        raise ApiError(400, "missing_required_parameter", "you must provide a model parameter", param="model")
+    if not isinstance(model, str):
+        raise ApiError(400, "invalid_type", "model must be a string", param="model")
+    return model
+
+
+def read_stream(fields: dict[str, Any]) -> bool:
+    """Whether a stream is asked for. Raises ApiError 400."""
+    stream = fields.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise ApiError(400, "invalid_type", "stream must be a boolean", param="stream")
+    return bool(stream)
+
+
+def replace_field(body: bytes, name: str, value: str) -> bytes:
+    """A multipart body with the value of one text field replaced (RFC 7578)."""
+    pattern = rb'(?is)(\r\ncontent-disposition:[^\r\n]*;\s*name="?' + re.escape(name.encode()) + rb'"?\s*(?:;[^\r\n]*)?\r\n'
+    pattern += rb"(?:[^\r\n]+\r\n)*\r\n)(.*?)(?=\r\n--)"
+    return re.sub(pattern, lambda found: found.group(1) + value.encode(), body, count=1)

@@ -1,0 +1,48 @@
+"""Notices a caller that has gone while nothing is written to it, by watching its socket (I8); it knows no request."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+READ = 1
+
+
+class Disconnect:
+    """Calls back once when the other end of a socket has closed it."""
+
+    def __init__(self, client: Any, gone: Callable[[], None]) -> None:
+        self._client = client
+        self._gone = gone
+        self._watcher: Any = None
+        if isinstance(client, socket.socket) and not hasattr(client, "getpeercert"):
+            self._watcher = gevent.get_hub().loop.io(client.fileno(), READ)
+            self._watcher.start(self._readable)
+
+    def _readable(self) -> None:
+        """Readable means closed, or a next request that came early; the latter says nothing, so watching ends."""
+        try:
+            data = self._client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.stop()
+        if not data:
+            self._gone()
+
+    def stop(self) -> None:
+        """Watches no more."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+
+
+def abort(client: Any) -> None:
+    """Breaks the connection off, so that a body that is not whole is not taken for one."""
+    try:
+        client.shutdown(socket.SHUT_RDWR)
+    except (OSError, AttributeError):
+        return

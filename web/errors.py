@@ -1,0 +1,61 @@
+"""Every error as an answer in OpenAI's shape; nobody sees a traceback, and the log sees one only for a mistake of ours."""
+
+import logging
+
+from flask import Flask, Response, g, request
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+
+from shared.errors import ApiError
+
+log = logging.getLogger("farm.web")
+CODES = {
+    400: "bad_request",
+    404: "unknown_url",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def install(app: Flask) -> None:
+    """Registers the handlers."""
+    app.register_error_handler(ApiError, answer)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(RedisError, store_error)
+    app.register_error_handler(Exception, unforeseen)
+
+
+def answer(error: ApiError) -> Response:
+    """An error of ours."""
+    headers = {**error.headers, "content-type": "application/json"}
+    return Response(error.body(), error.status, headers)
+
+
+def http_error(error: HTTPException) -> Response:
+    """An error of the web framework: unknown path, wrong method, a body that is too large."""
+    if error.response is not None and isinstance(error.response, Response):
+        return error.response
+    status = error.code or 500
+    message = {
+        404: f"Unknown request URL: {request.method} {request.path[:200]}. Please check the URL for typos.",
+        413: "the body of the request is larger than the farm takes",
+    }.get(status, error.description or "the request can't be served")
+    response = answer(ApiError(status, CODES.get(status, "http_error"), message))
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def store_error(error: RedisError) -> Response:
+    """Redis does not answer, or refuses."""
+    log.error("Redis: %s", error, extra={"action": "redis_lost", "request_id": g.get("request_id")})
+    return answer(ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error"))
+
+
+def unforeseen(error: Exception) -> Response:
+    """A mistake of ours."""
+    log.exception("a request failed", extra={"action": "request_failed", "request_id": g.get("request_id")})
+    return answer(ApiError(500, "internal_error", "the farm made a mistake", "server_error"))

@@ -1,0 +1,81 @@
+"""gunicorn's configuration (`gunicorn -c python:web.gunicorn_conf`): gevent workers, the farm's own settings.
+
+The standard library is patched here, in the master, so that the modules are loaded once and shared by all workers.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+# The imports below must come after the patch.
+import resource
+import sys
+from typing import Any
+
+from shared import admin_token, logs
+from shared.api_keys import ApiKeys
+from shared.errors import FarmError
+from shared.redis_client import check, connect
+from shared.settings import SettingsError, load
+from web.app import create_app
+from web.parts import EXTENSION
+
+try:
+    settings = load()
+    if not settings.redis_url:
+        raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
+except FarmError as error:
+    print(f"farm: {error}", file=sys.stderr)
+    sys.exit(1)
+
+wsgi_app = "web.app:create_app()"
+worker_class = "gevent"
+workers = settings.web_processes
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+#: Requests that one process holds open at once, waiting ones included.
+worker_connections = 20_000
+backlog = 4096
+#: Seconds that an idle connection is kept, longer than common proxies keep theirs.
+keepalive = 75
+#: Seconds that running requests get when the front stops.
+graceful_timeout = 30
+#: Seconds without a sign of life after which a worker is killed.
+timeout = 60
+#: Its default place is one file in the home directory for all instances of a user.
+control_socket_disable = True
+loglevel = "warning" if settings.log_level == "info" else settings.log_level
+proc_name = "farm-web"
+
+
+def on_starting(server: Any) -> None:
+    """Once, in the master: Redis answers, and the configured key and admin token are in force."""
+    logs.configure(settings.log_level, settings.log_format)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        redis = connect(settings.redis_url)
+        check(redis)
+        if settings.api_key:
+            ApiKeys(redis).ensure(settings.api_key, "FARM_API_KEY")
+        made = admin_token.ensure(redis, settings.admin_token)
+    except FarmError as error:
+        print(f"farm: {error}", file=sys.stderr)
+        sys.exit(1)
+    if made:
+        print(f"farm: admin token (shown once): {made}", file=sys.stderr, flush=True)
+    redis.connection_pool.disconnect()
+
+
+def post_worker_init(worker: Any) -> None:
+    """In each worker, when its app is made: listen for replies."""
+    worker.wsgi.extensions[EXTENSION].start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """In each worker, at its end: hand over what was counted."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions[EXTENSION].stop()
+
+
+__all__ = ["create_app"]

@@ -1,0 +1,65 @@
+"""Whether the farm lives and can serve: for load balancers, and for people who look at /api/status."""
+
+import time
+from typing import Any
+
+from flask import Blueprint, Response
+from redis.exceptions import RedisError
+
+from shared.live_state import read_pools
+from web.metrics import render
+from web.parts import parts
+from web.version import VERSION
+
+blueprint = Blueprint("health", __name__)
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@blueprint.get("/healthz")
+def healthz() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[dict[str, Any], int]:
+    """Redis answers and a worker lives; 503 with the reasons otherwise."""
+    reasons = why_not_ready()
+    return {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
+
+
+def why_not_ready() -> list[str]:
+    """What keeps the farm from serving; empty when nothing does."""
+    farm = parts()
+    try:
+        pools = read_pools(farm.redis, [pool.name for pool in farm.pools])
+    except (RedisError, OSError):
+        return ["Redis does not answer"]
+    if any(pool.worker_count for pool in pools):
+        return []
+    if not any(sum(pool.credentials.values()) for pool in pools):
+        return ["there is no credential: add one with `./farm credentials add`"]
+    return ["no worker lives"]
+
+
+@blueprint.get("/api/status")
+def status() -> dict[str, Any]:
+    """The farm in one object, in the shape that tools around OpenAI gateways read."""
+    farm = parts()
+    pools = read_pools(farm.redis, [pool.name for pool in farm.pools])
+    data = {
+        "version": VERSION,
+        "system_name": "token farm",
+        "start_time": int(farm.started_at),
+        "uptime_seconds": int(time.time() - farm.started_at),
+        "pools": [pool.as_dict() for pool in pools],
+    }
+    return {"success": True, "message": "", "data": data}
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """The metrics of the whole farm, in Prometheus's text format."""
+    farm = parts()
+    farm.stop()
+    return Response(render(farm.redis, [pool.name for pool in farm.pools]), content_type=PROMETHEUS_TEXT)

@@ -1,0 +1,78 @@
+"""The farm's metrics in Prometheus's text format: what all processes counted, and what the queues and workers show now."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+from redis import Redis
+
+from shared import counters
+from shared.live_state import PoolState, read_pools
+
+PREFIX = "farm_"
+LE = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
+
+
+def render(redis: "Redis[bytes]", pools: Sequence[str]) -> bytes:
+    """All metrics, as /metrics gives them."""
+    registry = CollectorRegistry()
+    registry.register(FarmCollector(counters.read(redis), read_pools(redis, pools)))
+    return generate_latest(registry)
+
+
+class FarmCollector(Collector):
+    """The metrics of one scrape."""
+
+    def __init__(self, counts: dict[counters.Field, float], pools: list[PoolState]) -> None:
+        self._pools = pools
+        self._by_name: defaultdict[str, dict[tuple[tuple[str, ...], str], float]] = defaultdict(dict)
+        for (name, labels, part), value in counts.items():
+            self._by_name[name][(labels, part)] = value
+
+    def collect(self) -> Iterator[Family]:
+        """prometheus_client: every metric family."""
+        for name, metric in counters.METRICS.items():
+            values = self._by_name[name]
+            yield counter(name, metric, values) if metric.kind == "counter" else histogram(name, metric, values)
+        yield from gauges(self._pools)
+
+
+def counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
+    """A counter, 0 when it has no labels and was never counted."""
+    family = CounterMetricFamily(PREFIX + name, metric.help, labels=metric.labels)
+    for (labels, _), value in sorted(values.items()):
+        family.add_metric(labels, value)
+    if not metric.labels and not values:
+        family.add_metric([], 0)
+    return family
+
+
+def histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
+    """A histogram, its buckets added up as Prometheus wants them."""
+    total = 0.0
+    buckets = []
+    for i, bound in enumerate(LE):
+        total += values.get(((), f"le{i}"), 0.0)
+        buckets.append((bound, total))
+    family = HistogramMetricFamily(PREFIX + name, metric.help)
+    family.add_metric([], buckets, values.get(((), "sum"), 0.0))
+    return family
+
+
+def gauges(pools: list[PoolState]) -> Iterator[Family]:
+    """What is so now."""
+    depth = GaugeMetricFamily(PREFIX + "queue_depth", "Requests that wait.", labels=("pool", "band"))
+    workers = GaugeMetricFamily(PREFIX + "workers", "Workers by what they do.", labels=("pool", "state"))
+    credentials = GaugeMetricFamily(PREFIX + "credentials", "Credentials by state.", labels=("pool", "state"))
+    utilisation = GaugeMetricFamily(
+        PREFIX + "utilisation", "Share of the workers' time spent working, over about 10 s.", labels=("pool",)
+    )
+    for pool in pools:
+        for family, values in ((depth, pool.queue_depth), (workers, pool.workers), (credentials, pool.credentials)):
+            for label, value in values.items():
+                family.add_metric((pool.name, label), value)
+        utilisation.add_metric((pool.name,), pool.utilisation)
+    yield from (depth, workers, credentials, utilisation)

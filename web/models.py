@@ -1,0 +1,84 @@
+"""The model list: the configured names, else what the upstream says, asked by a worker and kept for a while."""
+
+import json
+from typing import Any
+
+from flask import Blueprint, g, request
+
+from shared import keys
+from shared.errors import ApiError
+from shared.settings import PoolSettings
+from web.parts import Parts, parts
+from web.relay import LONG, submit
+
+blueprint = Blueprint("models", __name__)
+#: Seconds that the upstream's list is kept.
+KEPT = 300
+
+
+@blueprint.get("/v1/models")
+@blueprint.get("/models")
+def list_models() -> dict[str, Any]:
+    """Every model of every pool."""
+    return {"object": "list", "data": known_models()}
+
+
+@blueprint.get("/v1/models/<path:name>")
+@blueprint.get("/models/<path:name>")
+def one_model(name: str) -> dict[str, Any]:
+    """One model. Raises ApiError 404."""
+    for model in known_models():
+        if model.get("id") == name:
+            return model
+    raise ApiError(404, "model_not_found", f"The model `{name[:100]}` does not exist.", param="model")
+
+
+def known_models() -> list[dict[str, Any]]:
+    """The models of all pools, each name once."""
+    farm = parts()
+    g.endpoint = "/models"
+    farm.authenticator.caller(request.headers.get("authorization", ""))
+    found: dict[str, dict[str, Any]] = {}
+    for pool in farm.pools:
+        g.pool = pool.name
+        for model in configured(pool) or asked(farm, pool):
+            found.setdefault(str(model.get("id")), model)
+    return list(found.values())
+
+
+def configured(pool: PoolSettings) -> list[dict[str, Any]]:
+    """The configured names of a pool, those that are mapped included."""
+    names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
+    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.name} for name in names]
+
+
+def asked(farm: Parts, pool: PoolSettings) -> list[dict[str, Any]]:
+    """The upstream's own list. Raises ApiError when it can't be had."""
+    stored = farm.redis.get(keys.models(pool.name))
+    if stored is None:
+        stored = ask(farm, pool)
+        farm.redis.set(keys.models(pool.name), stored, ex=KEPT)
+    data = json.loads(stored).get("data")
+    return [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
+
+
+def ask(farm: Parts, pool: PoolSettings) -> bytes:
+    """Asks the upstream by a worker, because only workers have access tokens."""
+    farm.usable.check(pool.name)
+    pending = submit(farm, pool.name, "GET", b"", stream=False, path="/models")
+    try:
+        head, frames = pending.first(LONG)
+        body = b"".join(pending.body(frames, LONG))
+    finally:
+        pending.close()
+    if head.status != 200 or not is_object(body):
+        raise ApiError(502, "upstream_error", "the upstream's model list can't be had", "upstream_error")
+    return body
+
+
+def is_object(body: bytes) -> bool:
+    """Whether that is a JSON object."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False

@@ -1,0 +1,82 @@
+"""The parts of one web process, put together once; they are what `create_app` hands to the routes."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import gevent
+from flask import current_app
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.api_keys import ApiKeys
+from shared.counters import Counters
+from shared.queue import RelayQueue
+from shared.redis_client import connect, lone_connections
+from shared.settings import Settings
+from web.admission import DrainRate, Pools, Usable
+from web.auth import Authenticator
+from web.hub import Hub
+
+log = logging.getLogger("farm.web")
+EXTENSION = "farm"
+
+
+@dataclass
+class Parts:
+    """Everything a route needs."""
+
+    settings: Settings
+    redis: "Redis[bytes]"
+    pools: Pools
+    usable: Usable
+    queue: RelayQueue
+    hub: Hub
+    drain_rate: DrainRate
+    authenticator: Authenticator
+    counters: Counters
+    started_at: float
+
+    def start(self) -> None:
+        """Begins what runs in the background; called once, in the process that serves."""
+        self.hub.start()
+        gevent.spawn(self.drain_rate.run)
+        gevent.spawn(self._hand_over)
+
+    def _hand_over(self) -> None:
+        while True:
+            gevent.sleep(1.0)
+            self.stop()
+
+    def stop(self) -> None:
+        """Hands over what was counted."""
+        try:
+            self.counters.hand_over(self.redis)
+        except (RedisError, OSError) as error:
+            log.warning("counts are kept for later: %s", error, extra={"action": "redis_lost"})
+
+
+def build(settings: Settings) -> Parts:
+    """Puts the parts together; opens no connection yet."""
+    redis = connect(settings.redis_url)
+    names = [pool.name for pool in settings.pools]
+    queue = RelayQueue(redis, settings.max_queue)
+    return Parts(
+        settings=settings,
+        redis=redis,
+        pools=Pools(settings.pools),
+        usable=Usable(redis),
+        queue=queue,
+        hub=Hub(lone_connections(settings.redis_url), queue.vanished),
+        drain_rate=DrainRate(redis, names),
+        authenticator=Authenticator(ApiKeys(redis)),
+        counters=Counters(),
+        started_at=time.time(),
+    )
+
+
+def parts() -> Parts:
+    """The parts of the app that serves the present request."""
+    found = current_app.extensions[EXTENSION]
+    assert isinstance(found, Parts)
+    return found

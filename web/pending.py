@@ -1,0 +1,129 @@
+"""One request between its admission and its last byte: waits, gives up, and ends its job when the caller leaves.
+
+1. The reply channel is open before the job is enqueued. 2. The first frame decides the status. 3. Whatever ends the
+request, its mailbox is closed, and a job that nobody waits for is withdrawn or stopped.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from shared.errors import ApiError
+from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest
+from shared.queue import QueueFull, RelayQueue
+from web.admission import DrainRate, overloaded
+from web.disconnect import Disconnect
+from web.hub import Hub, Mailbox
+
+#: Seconds that the front leaves the worker to say itself that time is up.
+MARGIN = 5.0
+
+
+class StillWaiting(Exception):
+    """Raised when no frame came in the time that was given."""
+
+
+@dataclass
+class Pending:
+    """One request that waits for its frames."""
+
+    request: RelayRequest
+    queue: RelayQueue
+    hub: Hub
+    drain_rate: DrainRate
+    queue_timeout: float
+    client: Any
+    mailbox: Mailbox = field(init=False)
+    #: Whether the queue's patience is over because a worker has the job.
+    _running: bool = False
+    _closed: bool = False
+
+    def submit(self, body: bytes) -> None:
+        """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full."""
+        self.mailbox = self.hub.open(self.request.id)
+        self._disconnect = Disconnect(self.client, self.mailbox.leave)
+        try:
+            self.queue.enqueue(self.request, body)
+        except QueueFull as full:
+            self._forget()
+            wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
+            raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
+        except BaseException:
+            self._forget()
+            raise
+
+    def frames(self, patience: float) -> list[Frame]:
+        """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the time of the request is over."""
+        until = time.monotonic() + patience
+        while True:
+            limit = self._limit()
+            frames = self.mailbox.get(min(until - time.monotonic(), limit))
+            if frames:
+                self._running = True
+                return frames
+            if limit <= 0 or self._limit() <= 0:
+                self._time_is_up()
+            elif time.monotonic() >= until:
+                raise StillWaiting
+
+    def _limit(self) -> float:
+        """Seconds until the queue's patience, or the request's own time, is over."""
+        total = self.request.deadline + MARGIN - time.time()
+        if self._running:
+            return total
+        return min(total, self.request.enqueued_at + self.queue_timeout - time.time())
+
+    def _time_is_up(self) -> None:
+        """Out of the queue with 429; a job that a worker has goes on until its own deadline, then 504."""
+        if time.time() > self.request.deadline + MARGIN:
+            self.close()
+            raise ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
+        if self.queue.withdraw(self.request.pool, self.request.id):
+            self.close()
+            wait = self.drain_rate.retry_after(self.request.pool, self.queue.waiting(self.request.pool))
+            raise overloaded("queue_timeout", "no worker was free in time; try again later", wait)
+        self._running = True
+
+    def first(self, patience: float) -> tuple[Head, list[Frame]]:
+        """The head and what came with it. Raises ApiError when there is no answer, StillWaiting as `frames` does."""
+        frames = self.frames(patience)
+        if frames[0].kind is FrameKind.FAILURE:
+            self.close()
+            raise Failure.decode(frames[0].payload).as_error()
+        return Head.decode(frames[0].payload), frames[1:]
+
+    def body(self, frames: list[Frame], patience: float) -> Iterator[bytes]:
+        """The bytes of the body; b'' after `patience` seconds of silence. Raises ApiError when it is not whole."""
+        while True:
+            data = b"".join(frame.payload for frame in frames if frame.kind is FrameKind.DATA)
+            if data:
+                yield data
+            if frames and frames[-1].kind is FrameKind.END:
+                return
+            if frames and frames[-1].kind is FrameKind.FAILURE:
+                raise Failure.decode(frames[-1].payload).as_error()
+            try:
+                frames = self.frames(patience)
+            except StillWaiting:
+                frames = []
+                yield b""
+
+    def close(self) -> None:
+        """The request is over for the front; a job that has not ended is withdrawn or stopped."""
+        if self._closed:
+            return
+        ended_by_worker = self.mailbox.ended and not self.mailbox.ended_here
+        self._forget()
+        if not ended_by_worker:
+            try:
+                self.queue.cancel(self.request.pool, self.request.id)
+            except (RedisError, OSError):
+                return
+
+    def _forget(self) -> None:
+        self._closed = True
+        self._disconnect.stop()
+        self.hub.close(self.mailbox)

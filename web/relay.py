@@ -1,0 +1,173 @@
+"""The relay routes: a request of OpenAI's API becomes a job, and the frames of its reply become the answer."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Blueprint, Response, g, request
+
+from shared.errors import ApiError
+from shared.messages import Frame, Head, RelayRequest
+from web import bodies, disconnect, sse
+from web.parts import Parts, parts
+from web.pending import Pending, StillWaiting
+
+blueprint = Blueprint("relay", __name__)
+
+#: Paths below /v1 (and below /) that are relayed as they are.
+ENDPOINTS = (
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "responses",
+    "moderations",
+    "images/generations",
+    "images/edits",
+    "images/variations",
+    "audio/speech",
+    "audio/transcriptions",
+    "audio/translations",
+)
+#: Headers of the caller that reach the upstream, besides content-type.
+PASSED_HEADERS = ("accept", "accept-language", "idempotency-key", "openai-beta")
+EVENT_STREAM = "text/event-stream"
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+#: Seconds of patience for an answer that has no keep-alive; the request's own limits end it.
+LONG = 3600.0
+
+
+def relay() -> Response:
+    """Relays one request."""
+    farm = parts()
+    g.endpoint = request.path.removeprefix("/v1")
+    farm.authenticator.caller(request.headers.get("authorization", ""))
+    asked = bodies.read(request)
+    pool = farm.pools.for_model(asked.model)
+    g.pool = pool.name
+    farm.usable.check(pool.name)
+    pending = submit(
+        farm, pool.name, "POST", asked.with_model(pool.model_map.get(asked.model, asked.model)), asked.stream
+    )
+    return answer(pending, farm.settings.keepalive)
+
+
+for endpoint in ENDPOINTS:
+    for prefix in ("/v1/", "/"):
+        blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"])
+
+
+def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path: str = "") -> Pending:
+    """Enqueues the present request. Raises ApiError."""
+    now = time.time()
+    query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+    headers = {name: request.headers[name] for name in PASSED_HEADERS if name in request.headers}
+    if body:
+        headers["content-type"] = request.content_type or "application/json"
+    message = RelayRequest(
+        id=g.request_id,
+        pool=pool,
+        path=(path or g.endpoint) + query,
+        headers=headers,
+        channel=farm.hub.channel(g.request_id),
+        enqueued_at=now,
+        deadline=now + farm.settings.total_timeout,
+        stream=stream,
+        method=method,
+    )
+    client = request.environ.get("gunicorn.socket")
+    pending = Pending(message, farm.queue, farm.hub, farm.drain_rate, farm.settings.queue_timeout, client)
+    pending.submit(body)
+    return pending
+
+
+def answer(pending: Pending, keepalive: float) -> Response:
+    """The answer, its status decided by the first frame; a stream that has to wait long begins with a comment."""
+    try:
+        head, frames = pending.first(keepalive if pending.request.stream else LONG)
+    except StillWaiting:
+        return streamed(pending, begun_late(pending, keepalive), 200, {"content-type": EVENT_STREAM})
+    except BaseException:
+        pending.close()
+        raise
+    headers = {**head.headers, **timing_headers(head)}
+    kind = head.headers.get("content-type", "").lower()
+    if kind.startswith(EVENT_STREAM):
+        return streamed(pending, events(pending, frames, keepalive), head.status, headers)
+    if kind.startswith("application/json") or head.status >= 400:
+        return whole(pending, frames, head.status, headers)
+    return streamed(pending, binary(pending, frames), head.status, headers)
+
+
+def whole(pending: Pending, frames: list[Frame], status: int, headers: dict[str, str]) -> Response:
+    """An answer that is sent when all of it is there, so that never half a JSON reaches a caller."""
+    try:
+        body = b"".join(pending.body(frames, LONG))
+    finally:
+        pending.close()
+    return Response(body, status, headers)
+
+
+def streamed(pending: Pending, body: Iterator[bytes], status: int, headers: dict[str, str]) -> Response:
+    """An answer that is sent as it comes; when the caller leaves, its job ends."""
+    response = Response(body, status, {**headers, **STREAM_HEADERS}, direct_passthrough=True)
+    response.call_on_close(pending.close)
+    return response
+
+
+def events(pending: Pending, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
+    """Server-sent events, with comments in silence and an error event where the rest is missing."""
+    whole_events = sse.WholeEvents()
+    try:
+        for data in pending.body(frames, keepalive):
+            complete = whole_events.add(data) if data else sse.COMMENT
+            if complete:
+                yield complete
+        yield whole_events.rest()
+    except ApiError as error:
+        yield sse.error_event(error)
+
+
+def begun_late(pending: Pending, keepalive: float) -> Iterator[bytes]:
+    """A stream whose status was sent before its first frame: an error can only be an event now."""
+    yield sse.COMMENT
+    while True:
+        try:
+            head, frames = pending.first(keepalive)
+            break
+        except StillWaiting:
+            yield sse.COMMENT
+        except ApiError as error:
+            yield sse.error_event(error)
+            return
+    if head.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
+        yield from events(pending, frames, keepalive)
+        return
+    yield late_answer(pending, frames, head)
+
+
+def late_answer(pending: Pending, frames: list[Frame], head: Head) -> bytes:
+    """An answer that is no stream, as the one event that a stream can carry it in."""
+    try:
+        body = b"".join(pending.body(frames, LONG))
+    except ApiError as error:
+        return sse.error_event(error)
+    return b"data: " + body.replace(b"\n", b" ") + b"\n\n"
+
+
+def binary(pending: Pending, frames: list[Frame]) -> Iterator[bytes]:
+    """Bytes as they come; where the rest is missing the connection breaks, which no client takes for the end."""
+    try:
+        for data in pending.body(frames, LONG):
+            if data:
+                yield data
+    except ApiError:
+        disconnect.abort(pending.client)
+
+
+def timing_headers(head: Head) -> dict[str, Any]:
+    """How the request came to its answer."""
+    return {
+        "x-farm-attempts": str(head.attempts),
+        "x-queue-wait-ms": str(head.queue_wait_ms),
+        "openai-processing-ms": str(head.first_byte_ms),
+    }

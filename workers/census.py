@@ -1,0 +1,126 @@
+"""What a worker process reports of itself and learns of the others and the credentials, once a second."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis import Redis
+
+from shared import keys
+from shared.credentials import USABLE, decoded
+from workers.shares import UNBOUNDED, fair_shares
+from workers.worker import FarmWorker
+
+#: Seconds without a report after which a process no longer counts.
+SILENT = 6.0
+#: Seconds over which the utilisation is averaged, about.
+WINDOW = 10.0
+
+
+class Census:
+    """The last report and what it brought."""
+
+    def __init__(self, redis: "Redis[bytes]", process_id: str, pools: Sequence[str], max_workers: int) -> None:
+        self._redis = redis
+        self._process_id = process_id
+        self._pools = pools
+        self._capacity = max_workers or UNBOUNDED
+        self._states: dict[str, dict[str, str]] = {}
+        self._capacities: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+        self._worked: dict[str, float] = {}
+        self._before: tuple[float, dict[str, float]] = (time.monotonic(), {})
+        self._utilisation: dict[str, float] = {}
+        #: Whether `rq suspend` is in force.
+        self.suspended = False
+
+    def take(self, workers: Iterable[FarmWorker]) -> None:
+        """Reports this process, and reads who else is there, what is usable and whether work is suspended."""
+        report = self._report(list(workers))
+        now = time.time()
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.process(self._process_id), mapping=report)
+            pipe.expire(keys.process(self._process_id), int(SILENT * 5))
+            pipe.zadd(keys.PROCESSES, {self._process_id: now})
+            pipe.zremrangebyscore(keys.PROCESSES, "-inf", now - SILENT)
+            pipe.zrange(keys.PROCESSES, 0, -1)
+            pipe.exists(keys.RQ_SUSPENDED)
+            for pool in self._pools:
+                pipe.hgetall(keys.credentials(pool))
+            *_, others, suspended = (answers := pipe.execute())[:6]
+        self.suspended = bool(suspended)
+        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[6:], strict=True)}
+        self._learn([one.decode() for one in others])
+
+    def _learn(self, others: list[str]) -> None:
+        """The other processes' capacities, and until when cooling credentials cool."""
+        cooling = [one for states in self._states.values() for one, state in states.items() if state == "cooling"]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for other in others:
+                pipe.hget(keys.process(other), "capacity")
+            for one in cooling:
+                pipe.hget(keys.credential(one), "until")
+            answers = pipe.execute()
+        self._capacities = {o: int(c) for o, c in zip(others, answers, strict=False) if c}
+        self._until = {one: float(until or 0) for one, until in zip(cooling, answers[len(others) :], strict=True)}
+
+    def leave(self) -> None:
+        """This process takes no part any more; the others share out what it had."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(keys.PROCESSES, self._process_id)
+            pipe.delete(keys.process(self._process_id))
+            pipe.execute()
+
+    def usable(self, pool: str) -> list[str]:
+        """Credentials of the pool that should have a worker."""
+        return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
+
+    def cooling_left(self, credential_id: str) -> float:
+        """Seconds that a credential still has to cool."""
+        return max(0.0, self._until.get(credential_id, 0.0) - time.time())
+
+    def share(self, pool: str) -> int:
+        """How many credentials of the pool this process should hold; its capacity serves the pools in their order."""
+        taken: dict[str, int] = {}
+        for name in self._pools:
+            free = {process: c - taken.get(process, 0) for process, c in self._capacities.items()}
+            shares = fair_shares(len(self.usable(name)), free)
+            if name == pool:
+                return shares.get(self._process_id, 0)
+            taken = {process: taken.get(process, 0) + share for process, share in shares.items()}
+        return 0
+
+    # What is reported
+
+    def ended(self, worker: FarmWorker) -> None:
+        """Keeps the working time of a worker that has ended."""
+        pool = worker.lease.pool
+        self._worked[pool] = self._worked.get(pool, 0.0) + worker.worked()
+
+    def _report(self, workers: list[FarmWorker]) -> dict[str, Any]:
+        report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
+        worked = dict(self._worked)
+        for worker in workers:
+            worked[worker.lease.pool] = worked.get(worker.lease.pool, 0.0) + worker.worked()
+        self._average(worked, workers)
+        for pool in self._pools:
+            here = [w for w in workers if w.lease.pool == pool]
+            busy = sum(1 for w in here if w.busy_since)
+            resting = sum(1 for w in here if not w.busy_since and (self.suspended or w.pauses.left()))
+            report[f"busy:{pool}"] = busy
+            report[f"suspended:{pool}"] = resting
+            report[f"idle:{pool}"] = len(here) - busy - resting
+            report[f"utilisation:{pool}"] = round(self._utilisation.get(pool, 0.0), 4)
+        return report
+
+    def _average(self, worked: dict[str, float], workers: list[FarmWorker]) -> None:
+        """Share of the workers' time that was spent working, over the last WINDOW."""
+        before, at_that_time = self._before
+        passed = time.monotonic() - before
+        if passed < WINDOW and self._utilisation:
+            return
+        for pool in self._pools:
+            here = sum(1 for w in workers if w.lease.pool == pool)
+            gained = worked.get(pool, 0.0) - at_that_time.get(pool, 0.0)
+            self._utilisation[pool] = min(1.0, gained / (passed * here)) if here and passed else 0.0
+        self._before = (time.monotonic(), worked)

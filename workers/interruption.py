@@ -1,0 +1,81 @@
+"""Stretches of a greenlet's work that others may end: a client that left, a deadline, a lost lease; no I/O.
+
+An exception thrown into a greenlet may only arrive while it waits for the upstream, never while it talks to Redis.
+So a section counts as interruptible from `with` to its end, and what was thrown but has not arrived by then is taken back.
+"""
+
+import time
+from types import TracebackType
+from typing import Any
+
+import gevent
+
+#: Seconds between two looks at the deadlines.
+TICK = 0.25
+
+
+class Interrupted(BaseException):
+    """Raised inside a section that was ended from outside; not an Exception, so no library takes it for its own."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        #: `client_gone`, `lease_lost`, or the name of the deadline that passed.
+        self.reason = reason
+
+
+class Section:
+    """One interruptible stretch, with at most one deadline that runs."""
+
+    def __init__(self, watch: "Watch") -> None:
+        self._watch = watch
+        self._greenlet: gevent.Greenlet | None = None
+        self._thrown: Any = None
+        self._deadline = float("inf")
+        self._deadline_reason = ""
+        #: A deadline above the one that runs (the request's total).
+        self.total = float("inf")
+
+    def __enter__(self) -> "Section":
+        self._greenlet = gevent.getcurrent()
+        self._watch.sections.add(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._greenlet = None
+        self._watch.sections.discard(self)
+        if self._thrown is not None:
+            self._thrown.stop()
+
+    def expect(self, reason: str, seconds: float) -> None:
+        """From now on the section ends with `reason` after so many seconds, unless this is called again."""
+        self._deadline = time.monotonic() + seconds
+        self._deadline_reason = reason
+
+    def interrupt(self, reason: str) -> bool:
+        """Ends the section; False when it is over or was ended before."""
+        if self._greenlet is None or self._thrown is not None:
+            return False
+        self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, Interrupted(reason))
+        return True
+
+    def look(self, now: float) -> None:
+        """Ends the section if a deadline has passed."""
+        if now > self.total:
+            self.interrupt("total_timeout")
+        elif now > self._deadline:
+            self.interrupt(self._deadline_reason)
+
+
+class Watch:
+    """Looks at the deadlines of all sections of a process."""
+
+    def __init__(self) -> None:
+        self.sections: set[Section] = set()
+
+    def run(self) -> None:
+        """Runs for ever."""
+        while True:
+            gevent.sleep(TICK)
+            now = time.monotonic()
+            for section in list(self.sections):
+                section.look(now)

@@ -1,0 +1,80 @@
+"""Leases: which worker process owns which credential, with a fencing number (I3); it runs no worker."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from redis import Redis
+
+from shared import keys
+from shared.redis_client import script
+
+LUA = Path(__file__).parent / "lua"
+#: Seconds a lease lives without being renewed.
+LEASE_SECONDS = 10.0
+#: Seconds between two renewals.
+RENEW_EVERY = 3.0
+
+
+@dataclass
+class Lease:
+    """One credential, owned until `valid_until` by this process's clock."""
+
+    pool: str
+    credential_id: str
+    #: What the lease holds in Redis: `<worker process>:<fencing number>`.
+    value: str
+    valid_until: float = field(default=0.0)
+    lost: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its key in Redis."""
+        return keys.lease(self.credential_id)
+
+    def holds(self) -> bool:
+        """Whether the credential may be used now; a process that was frozen for too long sees that it may not."""
+        return not self.lost and time.monotonic() < self.valid_until
+
+
+class Leases:
+    """Claims, renews and gives back the leases of one worker process."""
+
+    def __init__(self, redis: "Redis[bytes]", process_id: str) -> None:
+        self._process_id = process_id
+        self._claim = script(redis, LUA / "claim.lua")
+        self._renew = script(redis, LUA / "renew.lua")
+        self._release = script(redis, LUA / "release.lua")
+
+    def claim(self, pool: str, credential_ids: Sequence[str], most: int) -> list[Lease]:
+        """Leases on at most `most` of these credentials that nobody holds."""
+        if not credential_ids or most < 1:
+            return []
+        asked_at = time.monotonic()
+        names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
+        answer = self._claim(keys=names, args=[self._process_id, int(LEASE_SECONDS * 1000), most])
+        found = cast(list[int], answer)
+        return [
+            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", asked_at + LEASE_SECONDS)
+            for place, fence in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def renew(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Renews the leases; returns those that were lost, marked so."""
+        if not leases:
+            return []
+        asked_at = time.monotonic()
+        args = [int(LEASE_SECONDS * 1000), *(lease.value for lease in leases)]
+        answer = cast(list[int], self._renew(keys=[lease.key for lease in leases], args=args))
+        places = set(answer)
+        for place, lease in enumerate(leases, 1):
+            lease.lost = lease.lost or place in places
+            lease.valid_until = asked_at + LEASE_SECONDS
+        return [leases[place - 1] for place in sorted(places)]
+
+    def release(self, lease: Lease) -> None:
+        """Gives a lease back."""
+        lease.lost = True
+        self._release(keys=[lease.key], args=[lease.value])

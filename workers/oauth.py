@@ -1,0 +1,105 @@
+"""The token endpoint: how it is asked and what its answer means (RFC 6749 sections 5 and 6); it stores nothing."""
+
+import json
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import requests
+
+from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
+from shared.settings import PoolSettings
+
+#: Seconds that an access token is taken to live when the answer does not say (`expires_in` is only RECOMMENDED).
+DEFAULT_LIFETIME = 3600.0
+#: Seconds to wait for the token endpoint.
+TIMEOUT = (10.0, 30.0)
+#: Errors that say the refresh token itself is no good (RFC 6749 section 5.2).
+FATAL = ("invalid_grant",)
+
+
+@dataclass(frozen=True, repr=False)
+class Grant:
+    """What a refresh brought. Not shown in a repr, because it is made of secrets."""
+
+    access_token: str
+    #: Seconds from now.
+    expires_in: float
+    #: The rotated refresh token; None keeps the old one.
+    refresh_token: str | None
+
+
+def token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
+    """Arguments for requests.post by the pool's FARM_TOKEN_REQUEST: `form`, `json` or `bearer`."""
+    if pool.token_request == "bearer":
+        return {"data": b"", "headers": {"authorization": f"Bearer {refresh_token}"}}
+    fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    optional = {"client_id": pool.client_id, "client_secret": pool.client_secret, "scope": pool.scope}
+    fields |= {name: value for name, value in optional.items() if value}
+    return {"json": fields} if pool.token_request == "json" else {"data": fields}
+
+
+def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Grant:
+    """A grant out of a token answer.
+
+    Raises InvalidGrant when the refresh token was refused, TokenEndpointDown when the endpoint failed, TokenError
+    when it refuses the request for another reason (a wrong client id, say). Decided by status and the `error` code,
+    never by a text.
+    """
+    table = read_object(body)
+    if status == 429 or status >= 500:
+        raise TokenEndpointDown(f"the token endpoint answered {status}", wait_seconds(retry_after))
+    if status >= 400:
+        code = table.get("error")
+        if code in FATAL:
+            raise InvalidGrant(f"the token endpoint answered {status} {code}")
+        raise TokenError(f"the token endpoint answered {status} {code if isinstance(code, str) else ''}".strip())
+    access_token = table.get("access_token")
+    if status >= 300 or not isinstance(access_token, str) or not access_token:
+        raise TokenEndpointDown(f"the token endpoint answered {status} without an access token")
+    renewed = table.get("refresh_token")
+    return Grant(access_token, lifetime(table.get("expires_in")), renewed if isinstance(renewed, str) and renewed else None)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A JSON object; empty when the body is none."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def lifetime(expires_in: Any) -> float:
+    """Seconds that the access token lives; some endpoints send them as text."""
+    try:
+        seconds = float(expires_in)
+    except (TypeError, ValueError):
+        return DEFAULT_LIFETIME
+    return seconds if seconds > 0 else DEFAULT_LIFETIME
+
+
+def wait_seconds(retry_after: str | None) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110 section 10.2.3), given as seconds or as a date; None without one."""
+    if not retry_after:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
+    except ValueError:
+        return None
+
+
+def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> Grant:
+    """Exchanges a refresh token for an access token. Raises as `parse_answer` does."""
+    try:
+        answer = session.post(
+            pool.token_url, timeout=TIMEOUT, allow_redirects=False, **token_request(pool, refresh_token)
+        )
+    except requests.RequestException as error:
+        raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
+    return parse_answer(answer.status_code, answer.content, answer.headers.get("retry-after"))

@@ -1,0 +1,44 @@
+"""How long a credential that failed stays out of the queue: as asked, else longer each time, with jitter; no I/O."""
+
+import random
+import time
+
+#: Seconds after the first failure without a Retry-After; doubled with each further one.
+FIRST = 0.5
+#: Longest pause, in seconds; a Retry-After of a day is not obeyed to the letter.
+LONGEST = 60.0
+
+
+class Pauses:
+    """The pauses of one credential."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._until = 0.0
+
+    def begin(self, asked: float | None) -> float:
+        """Begins a pause after a failure; returns its seconds."""
+        self._failures += 1
+        backoff = min(LONGEST, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
+        seconds = min(LONGEST, asked) if asked is not None else min(LONGEST, backoff)
+        self._until = max(self._until, time.monotonic() + seconds)
+        return seconds
+
+    def resume(self, seconds: float) -> None:
+        """Goes on with a pause that another process began."""
+        self._until = time.monotonic() + min(LONGEST, seconds)
+
+    def left(self) -> float:
+        """Seconds until the credential may work again; 0 when it may."""
+        return max(0.0, self._until - time.monotonic())
+
+    def over(self) -> bool:
+        """Whether a pause has ended that nobody has taken note of; takes note of it."""
+        ended = bool(self._until) and not self.left()
+        if ended:
+            self._until = 0.0
+        return ended
+
+    def forget(self) -> None:
+        """The credential answered: its failures don't count any more."""
+        self._failures = 0

@@ -1,0 +1,233 @@
+"""One worker process: claims credentials by lease, hosts a worker for each, and gives them back in good time.
+
+It knows what should run here; a worker knows how.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import cast
+
+import gevent
+from gevent.event import Event
+from redis.exceptions import RedisError
+from rq.registry import clean_registries
+from rq import worker_registration
+
+from shared import keys
+from shared.counters import Counters
+from shared.credentials import Credentials, State
+from shared.opener import Opener
+from shared.queue import rq_queue
+from shared.redis_client import connect, lone_connections
+from shared.settings import Settings
+from workers.bookkeeping import Bookkeeping
+from workers.census import Census
+from workers.control import Control
+from workers.interruption import Watch
+from workers.leases import RENEW_EVERY, Lease, Leases
+from workers.publisher import Publisher
+from workers.recovery import Intermediate, end_orphans
+from workers.tokens import TokenStore
+from workers.worker import FarmWorker, Surroundings, spawn
+
+log = logging.getLogger("farm.process")
+#: Seconds between two looks at what should run here.
+LOOK_EVERY = 1.0
+#: Seconds between two signs of life of every worker towards RQ.
+BEAT_EVERY = 20.0
+#: Seconds between two looks at what died workers left in the intermediate queues.
+RECOVER_EVERY = 10.0
+#: Seconds between two rounds of RQ's own cleaning.
+CLEAN_EVERY = 60.0
+#: Seconds that running requests get when the process stops.
+DRAIN = 30.0
+
+
+class WorkerProcess:
+    """Hosts the workers of one OS process."""
+
+    def __init__(self, settings: Settings, opener: Opener) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._settings = settings
+        self._redis = connect(settings.redis_url)
+        connections = lone_connections(settings.redis_url)
+        self._credentials = Credentials(self._redis)
+        self._leases = Leases(self._redis, self.id)
+        self._census = Census(self._redis, self.id, [pool.name for pool in settings.pools], settings.max_workers)
+        self._control = Control(connect(settings.redis_url, size=2))
+        self._workers: dict[str, FarmWorker] = {}
+        self._greenlets: dict[str, gevent.Greenlet] = {}
+        self._stopping = Event()
+        self._around = Surroundings(
+            settings=settings,
+            redis=self._redis,
+            connections=connections,
+            publisher=Publisher(connections),
+            watch=Watch(),
+            counters=Counters(),
+            tokens=TokenStore(self._redis, opener),
+            move=self._move,
+            suspended=lambda: self._census.suspended,
+        )
+        self._queues = {pool.name: rq_queue(self._redis, keys.chat_queue(pool.name)) for pool in settings.pools}
+        self._bookkeeping = {
+            name: Bookkeeping(self._redis, queue, keys.served(name)) for name, queue in self._queues.items()
+        }
+        self._intermediate = [Intermediate(self._redis, queue) for queue in self._queues.values()]
+
+    def run(self) -> None:
+        """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(signum, self._stopping.set)
+        background = [gevent.spawn(self._around.publisher.run), gevent.spawn(self._around.watch.run)]
+        background.append(gevent.spawn(self._control.run))
+        for seconds, work in self._chores():
+            background.append(gevent.spawn(self._every, seconds, work))
+        log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
+        parent = os.getppid()
+        while not self._stopping.is_set() and os.getppid() == parent:
+            self._guarded(self._look)
+            self._stopping.wait(LOOK_EVERY)
+        self._drain()
+        gevent.killall(background)
+        log.info("worker process is down", extra={"action": "process_stopped", "worker_process": self.id})
+
+    def _chores(self) -> list[tuple[float, Callable[[], None]]]:
+        return [
+            (RENEW_EVERY, self._renew),
+            (BEAT_EVERY, self._beat),
+            (RECOVER_EVERY, self._recover),
+            (CLEAN_EVERY, self._clean),
+            (1.0, lambda: self._around.counters.hand_over(self._redis)),
+        ]
+
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while True:
+            gevent.sleep(seconds)
+            self._guarded(work)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A chore that fails is tried again at its next turn; the process lives on."""
+        try:
+            work()
+        except (RedisError, OSError) as error:
+            log.warning("%s failed: %s", work.__name__, error, extra={"action": "redis_lost", "worker_process": self.id})
+        except Exception:
+            log.exception("%s failed", work.__name__, extra={"action": "chore_failed", "worker_process": self.id})
+
+    # What should run here
+
+    def _look(self) -> None:
+        """1. Report and count. 2. Stop workers that should not run here. 3. Claim what is missing to our share."""
+        self._census.take(self._workers.values())
+        self._stop_surplus()
+        for pool in self._settings.pools:
+            missing = self._census.share(pool.name) - self._running(pool.name)
+            for lease in self._leases.claim(pool.name, self._candidates(pool.name), missing):
+                self._start(lease)
+        self._unblock(self._idle_that_must_not())
+
+    def _candidates(self, pool: str) -> list[str]:
+        return [one for one in self._census.usable(pool) if one not in self._workers]
+
+    def _running(self, pool: str) -> int:
+        return sum(1 for worker in self._workers.values() if worker.lease.pool == pool)
+
+    def _stop_surplus(self) -> None:
+        """Workers whose credential is usable no more, whose lease is lost, or who are above our share; idle ones first."""
+        for pool in self._settings.pools:
+            usable = set(self._census.usable(pool.name))
+            here = [w for w in self._workers.values() if w.lease.pool == pool.name]
+            keep = [w for w in here if w.lease.credential_id in usable and not w.lease.lost and not w.stopping]
+            surplus = sorted(keep, key=lambda w: bool(w.busy_since))[: max(0, len(keep) - self._census.share(pool.name))]
+            for worker in [w for w in here if w not in keep] + surplus:
+                worker.stop()
+
+    def _idle_that_must_not(self) -> list[FarmWorker]:
+        waiting = [w for w in self._workers.values() if w.line.client_id and not w.busy_since]
+        return [w for w in waiting if w.stopping or self._census.suspended]
+
+    def _unblock(self, workers: list[FarmWorker]) -> None:
+        """Ends the wait of idle workers; Redis hands a job either to them or not, so none is lost."""
+        if not workers:
+            return
+        with self._redis.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.client_unblock(worker.line.client_id)
+            pipe.execute(raise_on_error=False)
+
+    def _start(self, lease: Lease) -> None:
+        queue = self._queues[lease.pool]
+        bookkeeping = self._bookkeeping[lease.pool]
+        worker = FarmWorker(lease, self._settings.pool(lease.pool), queue, bookkeeping, self._around)
+        for orphan in end_orphans(self._redis, worker, queue):
+            bookkeeping.finish(worker, orphan, ok=False)
+        worker.pauses.resume(self._census.cooling_left(lease.credential_id))
+        self._workers[lease.credential_id] = worker
+        self._control.add(worker)
+        self._greenlets[lease.credential_id] = spawn(worker, self._ended)
+
+    def _ended(self, worker: FarmWorker) -> None:
+        """A worker's greenlet is over: its credential is free for another."""
+        self._workers.pop(worker.lease.credential_id, None)
+        self._greenlets.pop(worker.lease.credential_id, None)
+        self._census.ended(worker)
+        self._guarded(lambda: self._control.remove(worker))
+        self._guarded(lambda: self._leases.release(worker.lease))
+
+    def _move(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:
+        moved = self._credentials.move(pool, credential_id, cast(State, state), reason, until)
+        fields = {"action": f"credential_{state}", "credential_id": credential_id, "pool": pool, "reason": reason}
+        log.log(logging.WARNING if state == "dead" else logging.INFO, "credential is %s", state, extra=fields)
+        if not moved:
+            log.info("a person's word stands", extra={**fields, "action": "state_kept"})
+
+    # Chores
+
+    def _renew(self) -> None:
+        for lease in self._leases.renew([w.lease for w in self._workers.values()]):
+            worker = self._workers.get(lease.credential_id)
+            log.warning("lease lost", extra={"action": "lease_lost", "credential_id": lease.credential_id})
+            if worker is not None:
+                worker.stop()
+                worker.interrupt("lease_lost")
+
+    def _beat(self) -> None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for worker in self._workers.values():
+                worker.beat(pipe)
+            pipe.execute()
+
+    def _recover(self) -> None:
+        for one in self._intermediate:
+            one.look()
+
+    def _clean(self) -> None:
+        """RQ's own cleaning of registries, once a minute in one process of all."""
+        for queue in self._queues.values():
+            if queue.acquire_maintenance_lock():
+                clean_registries(queue, [])
+                worker_registration.clean_worker_registry(queue)
+                queue.release_maintenance_lock()
+
+    # The end
+
+    def _drain(self) -> None:
+        """1. Say goodbye, so that others take over. 2. Stop idle workers now, busy ones after their request."""
+        self._guarded(self._census.leave)
+        for worker in self._workers.values():
+            worker.stop()
+        until = time.monotonic() + DRAIN
+        while self._workers and time.monotonic() < until:
+            self._guarded(lambda: self._unblock(self._idle_that_must_not()))
+            gevent.joinall(list(self._greenlets.values()), timeout=0.2)
+        for worker in list(self._workers.values()):
+            worker.interrupt("worker_stopped")
+        gevent.joinall(list(self._greenlets.values()), timeout=2.0)
+        self._around.publisher.drain(2.0)
+        self._guarded(lambda: self._around.counters.hand_over(self._redis))

@@ -1,0 +1,195 @@
+"""One attempt of one request on one credential: token, upstream call, frames (I6, I7); it knows neither RQ nor Redis."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import requests
+
+from shared.counters import Counters
+from shared.errors import InvalidGrant, LeaseLost, error_body
+from shared.messages import Failure, Head, RelayRequest
+from shared.settings import PoolSettings, Settings
+from workers.interruption import Interrupted, Section
+from workers.oauth import read_object, wait_seconds
+from workers.outcomes import Done, Failed, Outcome, Stopped, UpstreamError, is_retried
+from workers.publisher import ReplyStream
+from workers.stream_end import StreamTail
+from workers.tokens import TOKEN_FAILURES, AccessToken
+from workers.upstream import AnswerCut, UpstreamUnreachable, call, chunks, is_event_stream, passed_headers
+
+log = logging.getLogger("farm.relay")
+#: Most bytes kept of an upstream's error answer.
+LARGEST_ERROR = 65_536
+#: Seconds without any listener after which an answer is given up.
+UNHEARD = 3.0
+TIMEOUTS = {
+    "first_byte_timeout": "the upstream sent no byte in time",
+    "idle_timeout": "the upstream fell silent in the middle of its answer",
+    "total_timeout": "the request took longer than it may",
+}
+
+
+@dataclass
+class Attempt:
+    """One attempt. `run` returns how it ended and leaves no upstream connection in use (I1)."""
+
+    request: RelayRequest
+    body: bytes
+    #: Attempts so far, this one included.
+    number: int
+    settings: Settings
+    pool: PoolSettings
+    session: requests.Session
+    token: AccessToken
+    stream: ReplyStream
+    section: Section
+    counters: Counters
+    #: Whether the head has been published: from then on nothing is retried.
+    begun: bool = False
+
+    def __post_init__(self) -> None:
+        self.started_at = time.time()
+
+    def run(self) -> Outcome:
+        """The attempt from token to last frame."""
+        response: requests.Response | None = None
+        try:
+            with self.section:
+                self.section.total = time.monotonic() + self.request.deadline - time.time()
+                response = self._answered()
+                if is_retried(response.status_code):
+                    return self._error_answer(response)
+                return self._relay(response)
+        except Interrupted as interruption:
+            return self._interrupted(interruption.reason)
+        except TOKEN_FAILURES as error:
+            return self._no_token(error)
+        except UpstreamUnreachable as error:
+            return self._failed("unreachable", 502, "upstream_unreachable", f"the upstream can't be reached ({error})")
+        except AnswerCut:
+            return self._cut()
+        finally:
+            if response is not None:
+                response.close()
+
+    def _answered(self) -> requests.Response:
+        """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""
+        token = self.token.get()
+        response = self._call(token)
+        if response.status_code == 401:
+            response.close()
+            self.counters.add("attempts", self.pool.name, "token_expired")
+            response = self._call(self.token.get(stale=token))
+        return response
+
+    def _call(self, token: str) -> requests.Response:
+        self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
+        return call(
+            self.session, self.pool.upstream_url, self.request, self.body, token, self.settings.connect_timeout
+        )
+
+    # An answer
+
+    def _relay(self, response: requests.Response) -> Outcome:
+        """Frames of the answer: the head travels with the first byte."""
+        tail = StreamTail(self.request.path) if is_event_stream(response) else None
+        for data in self._heard(chunks(response)):
+            if not self.begun:
+                self._begin(response)
+            self.section.expect("idle_timeout", self.settings.idle_timeout)
+            if tail:
+                tail.add(data)
+            self.stream.data(data)
+        if tail and not tail.is_whole():
+            return self._cut()
+        if not self.begun:
+            self._begin(response)
+        self.stream.end()
+        return Done()
+
+    def _heard(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """The parts, as long as somebody listens."""
+        for part in parts:
+            if self.stream.unheard() > UNHEARD:
+                raise Interrupted("client_gone")
+            yield part
+
+    def _begin(self, response: requests.Response) -> None:
+        self.begun = True
+        self.stream.head(self._head(response.status_code, passed_headers(response)))
+        self.counters.observe("time_to_first_token_seconds", time.time() - self.request.enqueued_at)
+
+    def _head(self, status: int, headers: dict[str, str]) -> Head:
+        waited = self.started_at - self.request.enqueued_at
+        taken = time.time() - self.started_at
+        return Head(status, headers, self.number, max(0, round(waited * 1000)), max(0, round(taken * 1000)))
+
+    # An end that is none
+
+    def _error_answer(self, response: requests.Response) -> Failed:
+        """An answer that another credential may better; kept, in case it is the last."""
+        kept = b""
+        for data in chunks(response):
+            kept += data
+            if len(kept) > LARGEST_ERROR:
+                break
+        status = response.status_code
+        outcome = "rate_limited" if status == 429 else "refused" if status in (401, 403) else "upstream_error"
+        message = f"the upstream answered {status}"
+        if status == 401:
+            return self._failed(outcome, 502, "upstream_auth_failed", "the upstream refused a fresh access token")
+        failed = self._failed(outcome, status, "upstream_error", message)
+        answer = UpstreamError(status, passed_headers(response), openai_error(status, kept))
+        wait = wait_seconds(response.headers.get("retry-after"))
+        return Failed(outcome, failed.failure, wait, answer)
+
+    def _no_token(self, error: Exception) -> Failed:
+        blameless = isinstance(error, LeaseLost)
+        failed = self._failed("no_token", 502, "upstream_login_failed", "no access token could be had for an account")
+        wait = getattr(error, "retry_after", None)
+        return Failed("no_token", failed.failure, wait, fatal=isinstance(error, InvalidGrant), blameless=blameless)
+
+    def _interrupted(self, reason: str) -> Outcome:
+        if reason == "client_gone":
+            return Stopped()
+        if reason not in TIMEOUTS:
+            failed = self._failed("worker_lost", 502, reason, "the worker lost its account in the middle of the request")
+            return Failed("worker_lost", failed.failure, blameless=True) if isinstance(failed, Failed) else failed
+        return self._failed("timeout", 504, f"upstream_{reason}", TIMEOUTS[reason], end="timeout")
+
+    def _cut(self) -> Outcome:
+        return self._failed("cut", 502, "upstream_eof", "the upstream's answer broke off", end="upstream_eof")
+
+    def crashed(self) -> Outcome:
+        """An end that nobody foresaw: the caller gets an answer all the same (I7)."""
+        return self._failed("crashed", 500, "internal_error", "the farm failed to relay this request")
+
+    def _failed(self, outcome: str, status: int, code: str, message: str, end: str = "upstream_error") -> Outcome:
+        """Before the first byte: may be retried. After it: the stream says that it is not whole, and ends."""
+        failure = Failure(status, code, message, "upstream_error", self.number)
+        if not self.begun:
+            return Failed(outcome, failure)
+        self.stream.fail(failure)
+        return Done(end)
+
+
+def give_up(stream: ReplyStream, failed: Failed, number: int, request: RelayRequest, started_at: float) -> None:
+    """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours."""
+    if failed.answer is None:
+        stream.fail(failed.failure)
+        return
+    waited = max(0, round((started_at - request.enqueued_at) * 1000))
+    stream.head(Head(failed.answer.status, failed.answer.headers, number, waited, 0))
+    stream.data(failed.answer.body)
+    stream.end()
+
+
+def openai_error(status: int, body: bytes) -> bytes:
+    """The upstream's error body if it has OpenAI's shape, else that shape around a plain sentence."""
+    error = read_object(body).get("error")
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return body
+    return error_body(f"the upstream answered {status}", "upstream_error", "upstream_error")
+

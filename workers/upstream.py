@@ -1,0 +1,106 @@
+"""HTTP to one upstream: one session per worker, kept warm; it knows no queue and no frames."""
+
+from collections.abc import Iterator
+from typing import cast
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
+from urllib3.exceptions import HTTPError
+
+from shared.errors import FarmError
+from shared.messages import RelayRequest
+
+#: Most bytes taken at once from the upstream.
+READ_SIZE = 65_536
+#: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
+PASSED_HEADERS = (
+    "content-type",
+    "content-disposition",
+    "content-language",
+    "openai-model",
+    "openai-organization",
+    "openai-version",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+)
+
+
+class UpstreamUnreachable(FarmError):
+    """Raised when no answer could be had: connecting failed, or the connection broke before the first byte."""
+
+
+class AnswerCut(FarmError):
+    """Raised when an answer broke off in the middle."""
+
+
+def new_session(url: str) -> requests.Session:
+    """A session that keeps one connection, and reads proxies and CA bundle from the environment once.
+
+    requests would read them, and ~/.netrc, for each request.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=2, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
+    session.proxies = environment["proxies"]
+    session.verify = True if environment["verify"] is None else environment["verify"]
+    session.headers.clear()
+    session.headers.update({"user-agent": "token-farm", "accept-encoding": "identity"})
+    return session
+
+
+def call(
+    session: requests.Session, base_url: str, request: RelayRequest, body: bytes, token: str, connect_timeout: float
+) -> requests.Response:
+    """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
+    headers = {**request.headers, "authorization": f"Bearer {token}"}
+    try:
+        return session.request(
+            request.method,
+            base_url + request.path,
+            data=body,
+            headers=headers,
+            stream=True,
+            timeout=(connect_timeout, None),
+            allow_redirects=False,
+        )
+    except (requests.RequestException, HTTPError) as error:
+        raise UpstreamUnreachable(type(error).__name__) from None
+
+
+def chunks(response: requests.Response) -> Iterator[bytes]:
+    """The body as it arrives, without waiting for more than there is. Raises AnswerCut when it breaks off.
+
+    http.client and urllib3 tell a body that ended from one that was cut, by Content-Length or the last chunk.
+    """
+    raw = cast(HTTPResponse, response.raw)
+    try:
+        while data := raw.read1(READ_SIZE, decode_content=True):
+            yield data
+    except (HTTPError, OSError) as error:
+        raise AnswerCut(type(error).__name__) from None
+
+
+def passed_headers(response: requests.Response) -> dict[str, str]:
+    """The headers that reach the caller."""
+    return {name: response.headers[name] for name in PASSED_HEADERS if name in response.headers}
+
+
+def close(response: requests.Response) -> None:
+    """Ends a response whose body was not read to its end: its connection is closed, so the account is free (I1)."""
+    response.close()
+
+
+def is_event_stream(response: requests.Response) -> bool:
+    """Whether the body is a stream of server-sent events."""
+    return response.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, for messages; never the path or a user's name in it."""
+    return urlsplit(url).hostname or url
