@@ -16,6 +16,8 @@ from shared.errors import StoreUnavailable
 OLDEST_REDIS = (6, 2)
 #: A small pool that waits serves thousands of greenlets; the default pool raises at 100 connections.
 POOL_SIZE = 16
+#: Single connections are as many as there are workers; redis-py would stop at 100.
+UNBOUNDED = 2**31
 
 
 def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> "Redis[bytes]":
@@ -32,7 +34,7 @@ def lone_connections(url: str) -> ConnectionPool:
     They never try a command a second time by themselves: a repeated BLMOVE could take a second job.
     """
     return ConnectionPool.from_url(
-        url, protocol=2, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0)
+        url, protocol=2, max_connections=UNBOUNDED, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0)
     )
 
 
