@@ -103,14 +103,14 @@ class Credentials:
         found = cast(bytes, known).decode()
         return (found, False) if found else (credential_id, True)
 
-    def import_lines(self, pool: str, lines: Iterable[str]) -> ImportReport:
+    def import_lines(self, pool: str, lines: Iterable[str], label: str = "") -> ImportReport:
         """Adds one refresh token per line; trims, and counts what it skips."""
         sealer = Sealer.load(self._redis)
         counts: Counter[str] = Counter()
         ids = []
         for kind, token in sorted_lines(lines):
             if kind == "token":
-                credential_id, new = self._add_sealed(sealer, pool, token, "")
+                credential_id, new = self._add_sealed(sealer, pool, token, label)
                 kind = "added" if new else "duplicates"
                 ids += [credential_id] if new else []
             counts[kind] += 1

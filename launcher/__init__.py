@@ -1,0 +1,1 @@
+"""The launcher behind `./farm`: sets up, starts and stops the farm, and is the operator's command line."""

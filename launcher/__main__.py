@@ -1,0 +1,142 @@
+"""`./farm`: the one command of the operator."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from launcher.config import config, pools
+from launcher.context import one_line_errors, open_store
+from launcher.credentials import as_json, credentials
+from launcher.detach import Report, start_detached
+from launcher.keys import keys
+from launcher.output import moment, say, show_json
+from launcher.state import DataDir, end_leftovers, send, wait_until
+from launcher.up import Already, up
+from shared.errors import FarmError
+from shared.live_state import read_pools
+from shared.settings import load
+
+#: Seconds that `stop` waits: running requests get 30, the processes some more to end.
+PATIENCE = 100.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def farm() -> None:
+    """One OpenAI-compatible endpoint in front of many accounts: a queue, and one worker per refresh token."""
+
+
+@farm.command(name="up")
+@click.option("--detach", "-d", is_flag=True, help="Run in the background.")
+@click.option("--report-to", type=int, hidden=True)
+def up_(detach: bool, report_to: int | None) -> None:
+    """Start the farm and everything it needs; Ctrl-C lets running requests end and stops it."""
+    report = Report(report_to) if report_to is not None else None
+    try:
+        settings = load()
+        if detach:
+            sys.exit(start_detached(DataDir(settings.data_dir), say))
+        sys.exit(up(settings, report.say if report else say, report.ready if report else lambda: None))
+    except Already as running:
+        (report.say if report else say)(str(running))
+        if report:
+            report.ready()
+        sys.exit(0)
+    except (FarmError, OSError) as error:
+        print(f"farm: {error}", file=sys.stderr)
+        if report:
+            report.fail(str(error), 1)
+        sys.exit(1)
+
+
+@farm.command()
+@one_line_errors
+def stop() -> None:
+    """Stop the farm; running requests get up to 30 seconds."""
+    data = DataDir(load().data_dir)
+    running = data.read()
+    if data.is_locked() and running:
+        os.kill(running.pid, 15)
+        if not wait_until(lambda: not data.is_locked(), PATIENCE):
+            raise FarmError(f"the farm (process {running.pid}) does not end")
+        say("stopped")
+    elif running and data.lock():
+        ended = end_leftovers(running)
+        data.unlock()
+        say(f"the farm was not running; ended {ended} processes it had left")
+    else:
+        say("the farm is not running")
+
+
+@farm.command()
+@click.pass_context
+@one_line_errors
+def restart(context: click.Context) -> None:
+    """Stop the farm and start it in the background."""
+    context.invoke(stop)
+    sys.exit(start_detached(DataDir(load().data_dir), say))
+
+
+@farm.command()
+@as_json
+@one_line_errors
+def status(as_json: bool) -> None:
+    """Whether the farm runs, and what its pools do; exit code 1 when it does not."""
+    settings = load()
+    data = DataDir(settings.data_dir)
+    running = data.read() if data.is_locked() else None
+    if running is None:
+        show_json({"running": False}) if as_json else say("the farm is not running")
+        sys.exit(1)
+    states = read_pools(open_store()[1], [pool.name for pool in settings.pools])
+    if as_json:
+        facts = {"running": True, "pid": running.pid, "url": running.url, "redis_url": running.redis_url}
+        show_json({**facts, "started_at": running.started_at, "pools": [state.as_dict() for state in states]})
+        return
+    say(f"running since {moment(running.started_at)}: {running.url} (process {running.pid})")
+    say(f"redis: {running.redis_url}")
+    for state in states:
+        parts = {"workers": state.workers, "credentials": state.credentials, "queued": state.queue_depth}
+        words = "; ".join(f"{k} {', '.join(f'{n} {s}' for s, n in v.items() if n) or 'none'}" for k, v in parts.items())
+        say(f"pool {state.name}: {words}; utilisation {state.utilisation:.0%}")
+
+
+@farm.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on printing what comes.")
+@click.option("--lines", "-n", default=200, show_default=True, help="How many lines back.")
+@one_line_errors
+def logs(follow: bool, lines: int) -> None:
+    """Print the log of the detached farm."""
+    log = DataDir(load().data_dir).log
+    if not log.exists():
+        raise FarmError("there is no log yet: `./farm up --detach` writes one")
+    with log.open(errors="replace") as file:
+        click.echo("".join(file.readlines()[-lines:]), nl=False)
+        while follow:
+            line = file.readline()
+            click.echo(line, nl=False) if line else time.sleep(0.2)
+
+
+@farm.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(arguments: tuple[str, ...]) -> None:
+    """Run the whole test suite (arguments go to pytest)."""
+    sys.exit(subprocess.run([sys.executable, ROOT / "tests" / "run.py", *arguments], check=False).returncode)
+
+
+@farm.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure the farm (`./farm bench --help` lists what)."""
+    sys.exit(subprocess.run([sys.executable, "-m", "bench", *arguments], check=False).returncode)
+
+
+for group in (credentials, keys, pools, config):
+    farm.add_command(group)
+
+if __name__ == "__main__":
+    farm(prog_name="farm")

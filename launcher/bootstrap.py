@@ -1,0 +1,99 @@
+"""Makes .venv from the lock file when it is missing or out of date, then runs the launcher in it; standard library only.
+
+`./farm test` and `./farm bench` get the development lock, everything else the runtime lock; the development set holds
+the runtime set whole, so a .venv that has it is good for both.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "farm-lock"
+RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
+NEEDS_DEVELOPMENT = ("test",)
+
+
+def digest(lock: str) -> str:
+    """What a .venv made from that lock file is stamped with."""
+    content = (ROOT / lock).read_bytes()
+    return f"{lock} {hashlib.sha256(content).hexdigest()} {sys.version_info[:2]}"
+
+
+def is_good(lock: str) -> bool:
+    """Whether .venv was made from that lock file, or from the development one as it is now."""
+    try:
+        stamp = STAMP.read_text()
+    except OSError:
+        return False
+    return PYTHON.exists() and stamp in (digest(lock), digest(DEVELOPMENT))
+
+
+def make(lock: str) -> None:
+    """Makes .venv anew, or brings it up to date. Raises CalledProcessError."""
+    print(f"farm: setting up .venv from {lock} (this happens once)", file=sys.stderr, flush=True)
+    STAMP.unlink(missing_ok=True)
+    uv = shutil.which("uv")
+    if uv:
+        run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)])
+        run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON), str(ROOT / lock)])
+    else:
+        make_with_pip(lock)
+    STAMP.write_text(digest(lock))
+
+
+def make_with_pip(lock: str) -> None:
+    """As `make`, with the standard library's venv and pip; a python without ensurepip lends its own pip."""
+    install = ["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(ROOT / lock)]
+    if subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0:
+        run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+        run([str(PYTHON), "-m", "pip", *install])
+    else:
+        run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)])
+        run([sys.executable, "-m", "pip", "--python", str(PYTHON), *install])
+
+
+def run(command: list[str]) -> None:
+    """Runs a command; its output is shown only when it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+        raise subprocess.CalledProcessError(done.returncode, command)
+
+
+def ensure(lock: str) -> None:
+    """Makes .venv good for that lock file; two launchers at once take turns."""
+    if is_good(lock):
+        return
+    with (ROOT / ".venv.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not is_good(lock):
+            make(lock)
+
+
+def main() -> None:
+    """Sets up and becomes `python -m launcher`."""
+    try:
+        ensure(DEVELOPMENT if sys.argv[1:2] and sys.argv[1] in NEEDS_DEVELOPMENT else RUNTIME)
+    except (subprocess.CalledProcessError, OSError) as error:
+        what = " ".join(error.cmd[:4]) if isinstance(error, subprocess.CalledProcessError) else str(error)
+        print(f"farm: the set-up failed ({what}); install python3-venv and python3-pip, or uv", file=sys.stderr)
+        sys.exit(1)
+    environment = {
+        **os.environ,
+        "CALLED_FROM": os.getcwd(),
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "VIRTUAL_ENV": str(VENV),
+    }
+    os.chdir(ROOT)
+    os.execve(PYTHON, [str(PYTHON), "-m", "launcher", *sys.argv[1:]], environment)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What the operator's commands work on: the settings and the Redis of the farm that runs, or of REDIS_URL."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from launcher import redis_server
+from launcher.state import DataDir
+from shared.errors import FarmError
+from shared.opener import load_opener
+from shared.redis_client import check, connect
+from shared.settings import Settings, load
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def open_store() -> "tuple[Settings, Redis[bytes]]":
+    """Settings and Redis. Raises FarmError when the farm does not run and REDIS_URL is unset."""
+    settings = load()
+    url = settings.redis_url
+    if not url:
+        data = DataDir(settings.data_dir)
+        if not data.is_locked():
+            raise FarmError("the farm does not run here: start it with `./farm up`, or set REDIS_URL")
+        url = redis_server.url(data.path)
+    redis: Redis[Any] = connect(url, size=4)
+    check(redis)
+    load_opener(settings).claim(redis)
+    return settings, redis
+
+
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """A command whose known errors are one line on standard error and exit code 1."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (FarmError, RedisError, OSError) as error:
+            print(f"farm: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return guarded

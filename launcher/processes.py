@@ -1,0 +1,63 @@
+"""The processes of a running farm, in the order in which they start; they end in the opposite order."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from honcho.environ import parse_procfile
+
+#: Seconds that each kind gets to end: the front and the workers let running requests finish.
+PATIENCE = 45.0
+
+
+@dataclass
+class Processes:
+    """What runs, by name."""
+
+    running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def add(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        """A process that was started elsewhere."""
+        self.running[name] = process
+
+    def start(self, name: str, command: list[str], environment: Mapping[str, str], **options: int) -> None:
+        """Starts a process in a session of its own, so that Ctrl-C in the terminal reaches only the launcher."""
+        self.running[name] = subprocess.Popen(
+            command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, **options
+        )
+
+    def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
+        """Starts what the Procfile lists."""
+        for name, command in parse_procfile(file.read_text()).processes.items():
+            self.start(name, ["/bin/sh", "-c", f"exec {command}"], environment)
+
+    def died(self) -> tuple[str, int] | None:
+        """Name and exit code of a process that has ended by itself; None when all live."""
+        for name, process in self.running.items():
+            code = process.poll()
+            if code is not None:
+                return name, code
+        return None
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Ends all, the last that was started first, each before the next."""
+        for name in reversed(list(self.running)):
+            end(self.running.pop(name), 3.0 if hurry else PATIENCE)
+
+
+def end(process: "subprocess.Popen[bytes]", patience: float) -> None:
+    """SIGTERM, patience, then SIGKILL to its whole session."""
+    if process.poll() is None:
+        process.terminate()
+        until = time.monotonic() + patience
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()

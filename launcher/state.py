@@ -1,0 +1,130 @@
+"""What a running farm leaves in its data dir: a lock that tells whether it runs, and a record of its processes."""
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+LOCK, RECORD, LOG = "farm.lock", "farm.json", "farm.log"
+
+
+@dataclass
+class Running:
+    """The record of a running farm."""
+
+    pid: int
+    url: str
+    redis_url: str
+    started_at: float
+    #: Process id -> when it was created, so that a number used again is not taken for it.
+    processes: dict[str, float] = field(default_factory=dict)
+
+
+class DataDir:
+    """The data dir of one farm."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The log of a detached farm."""
+        return self.path / LOG
+
+    def make(self) -> None:
+        """Makes the directory, for its owner only. Raises OSError."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def lock(self) -> bool:
+        """Takes the lock for as long as this process lives; False when another farm has it."""
+        self.make()
+        lock = (self.path / LOCK).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+    def is_locked(self) -> bool:
+        """Whether a farm runs here."""
+        try:
+            with (self.path / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def unlock(self) -> None:
+        """Leaves nothing of a running farm behind."""
+        for name in (RECORD, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def write(self, running: Running) -> None:
+        """Keeps the record, whole or not at all."""
+        draft = self.path / f"{RECORD}.new"
+        draft.write_text(json.dumps(asdict(running)))
+        draft.chmod(0o600)
+        draft.replace(self.path / RECORD)
+
+    def read(self) -> Running | None:
+        """The record, of a farm that runs or of one that was killed; None without one, or when it can't be read."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / RECORD).read_text())
+            return Running(**found)
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def created_at(pid: int) -> float:
+    """When a process was created; 0 when it is gone."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
+
+
+def end_leftovers(running: Running, patience: float = 5.0) -> int:
+    """Ends processes that a killed farm left; returns how many. A process id that was used again is left alone."""
+    found = []
+    for pid, created in running.processes.items():
+        if int(pid) != os.getpid() and abs(created_at(int(pid)) - created) < 1:
+            process = psutil.Process(int(pid))
+            found += [process, *process.children(recursive=True)]
+    for process in found:
+        send(process, "terminate")
+    _, alive = psutil.wait_procs(found, timeout=patience)
+    for process in alive:
+        send(process, "kill")
+    psutil.wait_procs(alive, timeout=patience)
+    return len(found)
+
+
+def send(process: psutil.Process, what: str) -> None:
+    """Signals a process that may be gone by now."""
+    try:
+        getattr(process, what)()
+    except psutil.NoSuchProcess:
+        return
+
+
+def wait_until(condition: Any, patience: float) -> bool:
+    """Waits for a condition; False when it does not come."""
+    until = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,240 @@
+"""`./farm up`: starts everything in order, says when it is ready, and stops everything in order.
+
+1. lock, 2. port, 3. Redis, 4. keys and tokens, 5. simulator if no upstream is configured, 6. the Procfile, 7. ready.
+"""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from redis import Redis
+
+from launcher import redis_server
+from launcher.processes import Processes
+from launcher.state import DataDir, Running, created_at, end_leftovers
+from shared import admin_token
+from shared.api_keys import ApiKeys
+from shared.credentials import Credentials
+from shared.errors import FarmError
+from shared.live_state import read_pools
+from shared.opener import load_opener
+from shared.redis_client import check, connect
+from shared.settings import Settings
+from simulator.accounts import Accounts
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Accounts of the simulator in a farm without configuration.
+SIMULATED = 20
+SIMULATOR_LABEL = "simulator"
+SIMULATOR_PACE = ("--delay", "0.2", "--chunks", "16", "--chunk-delay", "0.04", "--rotate")
+PATIENCE = 60.0
+
+
+class Already(FarmError):
+    """Raised when this farm runs already."""
+
+
+class Interrupted(Exception):
+    """Raised when the start is broken off by a signal."""
+
+
+@dataclass
+class Farm:
+    """One farm on its way up, up, or on its way down."""
+
+    settings: Settings
+    data: DataDir
+    say: Callable[[str], None]
+    processes: Processes = field(default_factory=Processes)
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    #: How often a signal to stop has come.
+    signals: int = 0
+
+    @property
+    def url(self) -> str:
+        """The front's URL, as a client on this machine writes it."""
+        host = self.settings.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        return f"http://{host}:{self.settings.port}"
+
+    def start(self) -> None:
+        """Starts everything. Raises FarmError; whatever was started is stopped again by `stop`."""
+        refuse_busy_port(self.settings.host, self.settings.port)
+        redis = self._redis()
+        load_opener(self.settings).claim(redis)
+        secrets = self._secrets(redis)
+        self._upstream(redis)
+        self.processes.start_procfile(ROOT / "Procfile", self.environment)
+        self._record()
+        self._wait_until_ready(redis)
+        self._announce(secrets)
+
+    def run(self) -> int:
+        """Waits for a signal to stop, or for a process that dies; returns the exit code."""
+        while not self.signals:
+            died = self.processes.died()
+            if died:
+                print(f"farm: {died[0]} ended with {died[1]}; the farm stops", file=sys.stderr, flush=True)
+                return 1
+            time.sleep(0.1)
+        return 0
+
+    def stop(self) -> None:
+        """Ends what runs and leaves no lock behind."""
+        self.processes.stop(hurry=self.signals > 1)
+        self.data.unlock()
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """The first signal drains; the second hurries."""
+        self.signals += 1
+
+    # The steps
+
+    def take_over(self) -> None:
+        """The lock is the truth; the record of a farm that was killed names what it left. Raises Already."""
+        before = self.data.read()
+        if not self.data.lock():
+            raise Already(f"the farm runs already{f' at {before.url}' if before else ''}")
+        if before and (ended := end_leftovers(before)):
+            self.say(f"ended {ended} processes of a farm that was killed")
+
+    def _redis(self) -> "Redis[bytes]":
+        if not self.settings.redis_url:
+            self.processes.add("redis", redis_server.start(self.data.path))
+            self._record()
+        redis = connect(self.redis_url, size=4, timeout=5.0)
+        check(redis)
+        self.environment["REDIS_URL"] = self.redis_url
+        return redis
+
+    @property
+    def redis_url(self) -> str:
+        """The configured Redis, else the private one."""
+        return self.settings.redis_url or redis_server.url(self.data.path)
+
+    def _secrets(self, redis: "Redis[bytes]") -> list[str]:
+        """Lines with what is shown once: a first API key, a first admin token."""
+        lines = []
+        api_keys = ApiKeys(redis)
+        if self.settings.api_key:
+            api_keys.ensure(self.settings.api_key, "FARM_API_KEY")
+        elif not api_keys.list():
+            lines.append(f"API key (shown once): {api_keys.create('first key')[0]}")
+        made = admin_token.ensure(redis, self.settings.admin_token)
+        if made:
+            lines.append(f"admin token (shown once): {made}")
+        return lines
+
+    def _upstream(self, redis: "Redis[bytes]") -> None:
+        """Starts the simulator when no upstream is configured; clears its accounts away when one is."""
+        credentials = Credentials(redis)
+        pools = [pool.name for pool in self.settings.pools]
+        if any(pool.upstream_url for pool in self.settings.pools):
+            simulated = [one for one in credentials.list(pools) if one.label == SIMULATOR_LABEL]
+            for one in simulated:
+                credentials.remove(one.pool, one.id)
+            return
+        base = self._simulator()
+        self.environment |= {"FARM_UPSTREAM_URL": f"{base}/v1", "FARM_TOKEN_URL": f"{base}/oauth/token"}
+        credentials.import_lines(pools[0], Accounts(SIMULATED).first_tokens(), SIMULATOR_LABEL)
+        self.say(f"no FARM_UPSTREAM_URL is set, so requests go to the bundled simulator ({SIMULATED} accounts)")
+
+    def _simulator(self) -> str:
+        """Starts the simulator on a free port; returns its base URL."""
+        command = [sys.executable, "-m", "simulator", "--port", "0", "--accounts", str(SIMULATED), *SIMULATOR_PACE]
+        self.processes.start("simulator", command, self.environment, stdout=subprocess.PIPE)
+        output = self.processes.running["simulator"].stdout
+        line = output.readline().decode() if output else ""
+        if "http://" not in line:
+            raise FarmError("the simulator does not start")
+        return line.strip().rpartition(" ")[2]
+
+    def _record(self) -> None:
+        pids = [process.pid for process in self.processes.running.values()]
+        created = {str(pid): created_at(pid) for pid in pids}
+        self.data.write(Running(os.getpid(), self.url, self.redis_url, time.time(), created))
+
+    def _wait_until_ready(self, redis: "Redis[bytes]") -> None:
+        """Ready when /readyz says so; a farm without credentials is up as soon as its front answers."""
+        names = [pool.name for pool in self.settings.pools]
+        until = time.monotonic() + PATIENCE
+        while True:
+            if self.signals:
+                raise Interrupted
+            died = self.processes.died()
+            if died:
+                raise FarmError(f"{died[0]} ended with {died[1]} before the farm was ready")
+            if answers(f"{self.url}/readyz"):
+                return
+            usable = any(pool.credentials["active"] + pool.credentials["cooling"] for pool in read_pools(redis, names))
+            if not usable and answers(f"{self.url}/healthz") and time.monotonic() > until - PATIENCE + 3:
+                self.say("there is no usable credential yet: ./farm credentials import FILE")
+                return
+            if time.monotonic() > until:
+                raise FarmError(f"not ready after {PATIENCE:.0f} s")
+            time.sleep(0.05)
+
+    def _announce(self, secrets: list[str]) -> None:
+        known = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)
+        shown = known or "$FARM_API_KEY"
+        self.say(f"ready: {self.url}/v1")
+        for line in secrets:
+            self.say(line)
+        self.say(f"console: {self.url}/admin/")
+        body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
+        header = f"Authorization: Bearer {shown}"
+        self.say(f"try: curl -N {self.url}/v1/chat/completions -H '{header}' -H 'Content-Type: application/json' -d '{body}'")
+
+
+def refuse_busy_port(host: str, port: int) -> None:
+    """Raises FarmError when the front could not listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free one") from None
+
+
+def answers(url: str) -> bool:
+    """Whether that URL answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (always http://, ours)
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def raise_file_limit() -> None:
+    """The children inherit it; a thousand workers need thousands of files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def up(settings: Settings, say: Callable[[str], None], ready: Callable[[], None]) -> int:
+    """Runs the farm until it is told to stop; returns the exit code. Raises FarmError when it can't start."""
+    farm = Farm(settings, DataDir(settings.data_dir), say)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, farm.on_signal)
+    raise_file_limit()
+    farm.take_over()
+    try:
+        farm.start()
+        ready()
+        return farm.run()
+    except Interrupted:
+        return 1
+    finally:
+        farm.stop()
