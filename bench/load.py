@@ -143,7 +143,7 @@ async def read_body(reader: asyncio.StreamReader, head: str) -> bytes:
     if "transfer-encoding: chunked" not in head:
         length = int(head.split("content-length:", 1)[1].split("\r\n", 1)[0])
         return await reader.readexactly(length)
-    parts = []
+    parts: list[bytes] = []
     while True:
         size = int(await reader.readuntil(b"\r\n"), 16)
         data = await reader.readexactly(size + 2)

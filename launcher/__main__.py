@@ -14,7 +14,7 @@ from launcher.credentials import as_json, credentials
 from launcher.detach import Report, start_detached
 from launcher.keys import keys
 from launcher.output import moment, say, show_json
-from launcher.state import DataDir, end_leftovers, send, wait_until
+from launcher.state import DataDir, end_leftovers, wait_until
 from launcher.up import Already, up
 from shared.errors import FarmError
 from shared.live_state import read_pools

@@ -1,4 +1,4 @@
-"""Makes .venv from the lock file when it is missing or out of date, then runs the launcher in it; standard library only.
+"""Makes .venv from the lock file when it is missing or stale, then runs the launcher in it; standard library only.
 
 `./farm test` and `./farm bench` get the development lock, everything else the runtime lock; the development set holds
 the runtime set whole, so a .venv that has it is good for both.
@@ -87,7 +87,7 @@ def main() -> None:
         sys.exit(1)
     environment = {
         **os.environ,
-        "CALLED_FROM": os.getcwd(),
+        "CALLED_FROM": str(Path.cwd()),
         "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "VIRTUAL_ENV": str(VENV),
     }

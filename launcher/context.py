@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def open_store() -> "tuple[Settings, Redis[bytes]]":
+def open_store() -> tuple[Settings, Redis]:
     """Settings and Redis. Raises FarmError when the farm does not run and REDIS_URL is unset."""
     settings = load()
     url = settings.redis_url
@@ -28,7 +28,7 @@ def open_store() -> "tuple[Settings, Redis[bytes]]":
         if not data.is_locked():
             raise FarmError("the farm does not run here: start it with `./farm up`, or set REDIS_URL")
         url = redis_server.url(data.path)
-    redis: Redis[Any] = connect(url, size=4)
+    redis = connect(url, size=4)
     check(redis)
     load_opener(settings).claim(redis)
     return settings, redis
@@ -41,6 +41,8 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise
         except (FarmError, RedisError, OSError) as error:
             print(f"farm: {error}", file=sys.stderr)
             sys.exit(1)

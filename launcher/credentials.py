@@ -159,5 +159,3 @@ def remove(credential_ids: tuple[str, ...]) -> None:
     for one in [store.find(name, pool_names(settings)) for name in credential_ids]:
         store.remove(one.pool, one.id)
         say(f"{one.id} removed")
-
-

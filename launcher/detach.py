@@ -1,4 +1,4 @@
-"""Runs `up` in the background and waits until it says that it is ready; secrets go to the terminal, never to the log."""
+"""Runs `up` in the background and waits until it is ready; secrets go to the terminal, never to the log."""
 
 import json
 import os

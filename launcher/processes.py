@@ -1,5 +1,6 @@
 """The processes of a running farm, in the order in which they start; they end in the opposite order."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,10 +25,10 @@ class Processes:
         """A process that was started elsewhere."""
         self.running[name] = process
 
-    def start(self, name: str, command: list[str], environment: Mapping[str, str], **options: int) -> None:
+    def start(self, name: str, command: list[str], environment: Mapping[str, str], stdout: int | None = None) -> None:
         """Starts a process in a session of its own, so that Ctrl-C in the terminal reaches only the launcher."""
         self.running[name] = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, **options
+            command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, stdout=stdout
         )
 
     def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
@@ -56,8 +57,6 @@ def end(process: "subprocess.Popen[bytes]", patience: float) -> None:
         until = time.monotonic() + patience
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()

@@ -64,7 +64,7 @@ class Farm:
     def url(self) -> str:
         """The front's URL, as a client on this machine writes it."""
         host = self.settings.host
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{host}:{self.settings.port}"
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class Farm:
         if before and (ended := end_leftovers(before)):
             self.say(f"ended {ended} processes of a farm that was killed")
 
-    def _redis(self) -> "Redis[bytes]":
+    def _redis(self) -> Redis:
         if not self.settings.redis_url:
             self.processes.add("redis", redis_server.start(self.data.path))
             self._record()
@@ -122,7 +122,7 @@ class Farm:
         """The configured Redis, else the private one."""
         return self.settings.redis_url or redis_server.url(self.data.path)
 
-    def _secrets(self, redis: "Redis[bytes]") -> list[str]:
+    def _secrets(self, redis: Redis) -> list[str]:
         """Lines with what is shown once: a first API key, a first admin token."""
         lines = []
         api_keys = ApiKeys(redis)
@@ -135,7 +135,7 @@ class Farm:
             lines.append(f"admin token (shown once): {made}")
         return lines
 
-    def _upstream(self, redis: "Redis[bytes]") -> None:
+    def _upstream(self, redis: Redis) -> None:
         """Starts the simulator when no upstream is configured; clears its accounts away when one is."""
         credentials = Credentials(redis)
         pools = [pool.name for pool in self.settings.pools]
@@ -164,7 +164,7 @@ class Farm:
         created = {str(pid): created_at(pid) for pid in pids}
         self.data.write(Running(os.getpid(), self.url, self.redis_url, time.time(), created))
 
-    def _wait_until_ready(self, redis: "Redis[bytes]") -> None:
+    def _wait_until_ready(self, redis: Redis) -> None:
         """Ready when /readyz says so; a farm without credentials is up as soon as its front answers."""
         names = [pool.name for pool in self.settings.pools]
         until = time.monotonic() + PATIENCE
@@ -193,7 +193,9 @@ class Farm:
         self.say(f"console: {self.url}/admin/")
         body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
         header = f"Authorization: Bearer {shown}"
-        self.say(f"try: curl -N {self.url}/v1/chat/completions -H '{header}' -H 'Content-Type: application/json' -d '{body}'")
+        self.say(
+            f"try: curl -N {self.url}/v1/chat/completions -H '{header}' -H 'Content-Type: application/json' -d '{body}'"
+        )
 
 
 def refuse_busy_port(host: str, port: int) -> None:

@@ -42,7 +42,7 @@ class ApiKey:
 class ApiKeys:
     """The API keys of the farm."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def create(self, name: str) -> tuple[str, ApiKey]:

@@ -32,7 +32,9 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     "requests": Metric("counter", ("pool", "endpoint", "status"), "Requests answered, by status."),
     "queue_wait_seconds": Metric("histogram", (), "Seconds between admission and the start of an attempt."),
-    "time_to_first_token_seconds": Metric("histogram", (), "Seconds between admission and the first byte of an answer."),
+    "time_to_first_token_seconds": Metric(
+        "histogram", (), "Seconds between admission and the first byte of an answer."
+    ),
     "request_seconds": Metric("histogram", (), "Seconds between admission and the end of an answer."),
     "attempts": Metric("counter", ("pool", "outcome"), "Attempts at an upstream, by outcome."),
     "collisions": Metric("counter", (), "Attempts begun on a credential that had one in flight; must stay 0."),
@@ -59,7 +61,7 @@ class Counters:
         self._values[(name, (), f"le{bucket}")] += 1
         self._values[(name, (), "sum")] += max(0.0, value)
 
-    def hand_over(self, redis: "Redis[bytes]") -> None:
+    def hand_over(self, redis: Redis) -> None:
         """Adds everything to the counts in Redis. What can't be handed over now is kept for the next time."""
         values, self._values = self._values, defaultdict(float)
         if not values:
@@ -80,7 +82,7 @@ def encode(field: Field) -> str:
     return json.dumps(field, separators=(",", ":"))
 
 
-def read(redis: "Redis[bytes]") -> dict[Field, float]:
+def read(redis: Redis) -> dict[Field, float]:
     """The counts of all processes."""
     found: dict[Field, float] = {}
     for stored, value in redis.hgetall(keys.COUNTERS).items():

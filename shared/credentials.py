@@ -74,7 +74,7 @@ class ImportReport:
 class Credentials:
     """The credentials of every pool, for those who may not read a token."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._add = script(redis, LUA / "add_credential.lua")
         self._set_state = script(redis, LUA / "set_state.lua")
@@ -100,7 +100,7 @@ class Credentials:
             keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
             args=[credential_id, fingerprint(token), *pairs],
         )
-        found = cast(bytes, known).decode()
+        found = cast("bytes", known).decode()
         return (found, False) if found else (credential_id, True)
 
     def import_lines(self, pool: str, lines: Iterable[str], label: str = "") -> ImportReport:
@@ -109,11 +109,12 @@ class Credentials:
         counts: Counter[str] = Counter()
         ids = []
         for kind, token in sorted_lines(lines):
-            if kind == "token":
-                credential_id, new = self._add_sealed(sealer, pool, token, label)
-                kind = "added" if new else "duplicates"
-                ids += [credential_id] if new else []
-            counts[kind] += 1
+            if kind != "token":
+                counts[kind] += 1
+                continue
+            credential_id, new = self._add_sealed(sealer, pool, token, label)
+            counts["added" if new else "duplicates"] += 1
+            ids += [credential_id] if new else []
         return ImportReport(counts["added"], counts["duplicates"], counts["blanks"], counts["invalid"], tuple(ids))
 
     def states(self, pool: str) -> dict[str, str]:
@@ -181,7 +182,9 @@ def record(
 ) -> CredentialRecord:
     """A record from what Redis holds."""
     found = {name: value.decode() for name, value in zip(VISIBLE, values, strict=True) if value}
-    times = {name: float(found.get(name) or 0) for name in VISIBLE if name.endswith(("_at", "until", "since", "expires"))}
+    times = {
+        name: float(found.get(name) or 0) for name in VISIBLE if name.endswith(("_at", "until", "since", "expires"))
+    }
     return CredentialRecord(
         id=credential_id,
         pool=pool,

@@ -1,15 +1,15 @@
 """The tree of the farm's errors; it knows what each means to a caller and a retry, not how it is sent.
 
-    FarmError
-    ├── SettingsError            a setting is unknown or bad
-    ├── WrongSecretKey           the secret key does not open this farm's store
-    ├── StoreUnavailable         Redis does not answer
-    ├── NotFound                 a record named by the operator does not exist
-    ├── LeaseLost                the credential belongs to another worker process now
-    ├── TokenError               no access token could be had
-    │   ├── InvalidGrant         the token endpoint refused the refresh token for good
-    │   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint
-    └── ApiError                 ends a request with an answer in OpenAI's error shape
+FarmError
+├── SettingsError            a setting is unknown or bad
+├── WrongSecretKey           the secret key does not open this farm's store
+├── StoreUnavailable         Redis does not answer
+├── NotFound                 a record named by the operator does not exist
+├── LeaseLost                the credential belongs to another worker process now
+├── TokenError               no access token could be had
+│   ├── InvalidGrant         the token endpoint refused the refresh token for good
+│   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint
+└── ApiError                 ends a request with an answer in OpenAI's error shape
 """
 
 import json

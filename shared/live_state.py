@@ -42,7 +42,7 @@ class PoolState:
         }
 
 
-def read_pools(redis: "Redis[bytes]", names: Sequence[str]) -> list[PoolState]:
+def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
     """The state of each pool."""
     processes = [one.decode() for one in redis.zrange(keys.PROCESSES, 0, -1)]
     with redis.pipeline(transaction=False) as pipe:
@@ -61,8 +61,8 @@ def read_pools(redis: "Redis[bytes]", names: Sequence[str]) -> list[PoolState]:
 def pool_state(name: str, reports: list[dict[str, str]], states: list[bytes], depths: list[int]) -> PoolState:
     """One pool out of the reports of all processes."""
     pool = PoolState(name)
-    for state in states:
-        pool.credentials[state.decode()] += 1
+    for held in states:
+        pool.credentials[held.decode()] += 1
     pool.queue_depth = dict(zip(BANDS, depths, strict=True))
     weighted = 0.0
     for report in reports:

@@ -16,6 +16,7 @@ class TextFormatter(logging.Formatter):
     """A line a fact: time, level, logger, message, fields."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """logging: one record as text."""
         fields = " ".join(f"{name}={value}" for name, value in given(record).items())
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = f"{at}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.name} {record.getMessage()} {fields}"
@@ -26,6 +27,7 @@ class JsonFormatter(logging.Formatter):
     """A line a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """logging: one record as JSON."""
         line: dict[str, Any] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),

@@ -34,7 +34,7 @@ class Opener:
         except (InvalidTag, ValueError):
             raise WrongSecretKey("the secret key does not open this credential") from None
 
-    def claim(self, redis: "Redis[bytes]") -> None:
+    def claim(self, redis: Redis) -> None:
         """Makes this key the farm's, if it has none. Raises WrongSecretKey when it has another."""
         mine = base64.b64encode(self._private_key.public_key().public_bytes_raw())
         redis.set(keys.VAULT, mine, nx=True)

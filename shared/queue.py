@@ -37,7 +37,7 @@ class QueueFull(Exception):
 class RelayQueue:
     """Admits, withdraws and counts the requests of all pools."""
 
-    def __init__(self, redis: "Redis[bytes]", max_queue: int) -> None:
+    def __init__(self, redis: Redis, max_queue: int) -> None:
         self._redis = redis
         self._max_queue = max_queue
         self._enqueue = script(redis, LUA / "enqueue.lua")
@@ -87,7 +87,7 @@ class RelayQueue:
             keys=[queue.key, Job.key_for(request_id), keys.body(request_id)],
             args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting)],
         )
-        return cast(bytes, outcome).decode()
+        return cast("bytes", outcome).decode()
 
     def waiting(self, pool: str) -> int:
         """Requests that wait in the pool's queue."""
@@ -103,6 +103,6 @@ class RelayQueue:
         return {request_id for request_id, there in zip(asked, found, strict=True) if not there}
 
 
-def rq_queue(redis: "Redis[bytes]", name: str) -> Queue:
+def rq_queue(redis: Redis, name: str) -> Queue:
     """RQ's queue of that name, with JSON and never pickle."""
     return Queue(name, connection=redis, serializer=JSONSerializer)

@@ -20,7 +20,7 @@ POOL_SIZE = 16
 UNBOUNDED = 2**31
 
 
-def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> "Redis[bytes]":
+def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
     """A client on a bounded pool whose callers wait for a free connection. Opens nothing yet."""
     pool = BlockingConnectionPool.from_url(
         url, max_connections=size, timeout=timeout, socket_timeout=timeout, socket_connect_timeout=timeout, protocol=2
@@ -38,7 +38,7 @@ def lone_connections(url: str) -> ConnectionPool:
     )
 
 
-def check(redis: "Redis[bytes]") -> None:
+def check(redis: Redis) -> None:
     """Raises StoreUnavailable unless a Redis of 6.2 or newer answers."""
     try:
         version = str(redis.info("server")["redis_version"])
@@ -50,6 +50,6 @@ def check(redis: "Redis[bytes]") -> None:
         raise StoreUnavailable(f"Redis {version} is too old: the farm needs 6.2 or newer")
 
 
-def script(redis: "Redis[bytes]", file: Path) -> Script:
+def script(redis: Redis, file: Path) -> Script:
     """The Lua script in that file, bound to the client; sent whole once, then called by its hash."""
     return redis.register_script(file.read_text())

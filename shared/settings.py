@@ -22,7 +22,7 @@ def setting(env: str, read: Reader, default: Any, help_: str, *, secret: bool = 
     """A field of Settings or PoolSettings: its environment name, its reader, its default and its meaning."""
     meta = {"env": env, "read": read, "help": help_, "secret": secret}
     factory = {"default_factory": lambda: default} if isinstance(default, dict) else {"default": default}
-    return field(metadata=meta, repr=not secret, **factory)  # type: ignore[call-overload]
+    return field(metadata=meta, repr=not secret, **factory)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PoolSettings:
         "FARM_TOKEN_REQUEST",
         one_of("form", "json", "bearer"),
         "form",
-        "how the token endpoint is asked: `form` (RFC 6749), `json`, or `bearer` (empty body, the refresh token as Bearer)",
+        "how the token endpoint is asked: `form` (RFC 6749), `json`, or `bearer` (no body, token in the header)",
     )
     client_id: str = setting("FARM_CLIENT_ID", text, "", "OAuth client id, if the token endpoint wants one")
     client_secret: str = setting("FARM_CLIENT_SECRET", text, "", "OAuth client secret", secret=True)
@@ -82,7 +82,9 @@ class Settings:
     admin_token: str = setting(
         "FARM_ADMIN_TOKEN", text, "", "opens /admin; unset: made on the first start and printed once", secret=True
     )
-    api_key: str = setting("FARM_API_KEY", text, "", "an API key to create at start, for scripted installs", secret=True)
+    api_key: str = setting(
+        "FARM_API_KEY", text, "", "an API key to create at start, for scripted installs", secret=True
+    )
     max_queue: int = setting("FARM_MAX_QUEUE", whole(1), 10_000, "most requests that may wait in a pool's queue")
     queue_timeout: float = setting("FARM_QUEUE_TIMEOUT", seconds, 300.0, "seconds a request may wait for a worker")
     connect_timeout: float = setting("FARM_CONNECT_TIMEOUT", seconds, 10.0, "seconds to connect to the upstream")
@@ -219,4 +221,6 @@ def suggestion(name: str, known: list[str]) -> str:
 
 def default_of(one: Field[Any]) -> Any:
     """A field's default value."""
-    return one.default if one.default is not MISSING else one.default_factory()  # type: ignore[misc]
+    if one.default_factory is not MISSING:
+        return one.default_factory()
+    return one.default

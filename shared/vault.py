@@ -28,7 +28,7 @@ class Sealer:
         return SUITE.encrypt(secret.encode(), self._public_key, context.encode())
 
     @classmethod
-    def load(cls, redis: "Redis[bytes]") -> "Sealer":
+    def load(cls, redis: Redis) -> "Sealer":
         """The sealer of this farm. Raises FarmError before any process with the secret key has started once."""
         stored = redis.get(keys.VAULT)
         if stored is None:

@@ -115,7 +115,11 @@ def embeddings(request: dict[str, Any], number: int) -> dict[str, Any]:
     asked = request.get("input") or ""
     inputs = asked if isinstance(asked, list) else [asked]
     data = [
-        {"object": "embedding", "index": i, "embedding": [b / 255 for b in hashlib.sha256(str(one).encode()).digest()[:8]]}
+        {
+            "object": "embedding",
+            "index": i,
+            "embedding": [b / 255 for b in hashlib.sha256(str(one).encode()).digest()[:8]],
+        }
         for i, one in enumerate(inputs)
     ]
     return {
@@ -149,7 +153,9 @@ def response(request: dict[str, Any], number: int) -> dict[str, Any]:
         "created_at": int(time.time()),
         "status": "completed",
         "model": request.get("model"),
-        "output": [{"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": content}],
+        "output": [
+            {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": content}
+        ],
         "parallel_tool_calls": False,
         "tool_choice": "auto",
         "tools": [],

@@ -1,4 +1,4 @@
-"""The door to /admin: a login page with a session cookie, or the admin token as Bearer; wrong tokens are slowed down."""
+"""The door to /admin: a login page with a session cookie, or the admin token as Bearer; wrong ones are slowed down."""
 
 import gevent
 from flask import Blueprint, Response, redirect, render_template, request, session, url_for
@@ -56,7 +56,9 @@ def guard() -> BaseResponse | None:
         return None
     if request.method == "GET" and not presented and request.accept_mimetypes.accept_html:
         return redirect(url_for("admin.login_page"))
-    raise ApiError(401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"})
+    raise ApiError(
+        401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"}
+    )
 
 
 def is_token(presented: str) -> bool:

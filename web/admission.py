@@ -39,7 +39,7 @@ class Pools:
 class Usable:
     """Whether a pool has a credential that may serve; asked of Redis once a second at most."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._seen: dict[str, tuple[float, bool]] = {}
 
@@ -58,7 +58,7 @@ class Usable:
 class DrainRate:
     """How fast each pool's queue empties, measured, so that `retry-after` tells the truth."""
 
-    def __init__(self, redis: "Redis[bytes]", pools: Sequence[str]) -> None:
+    def __init__(self, redis: Redis, pools: Sequence[str]) -> None:
         self._redis = redis
         self._pools = pools
         self._served: dict[str, tuple[float, int]] = {}

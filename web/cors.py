@@ -23,7 +23,9 @@ def preflight() -> Response | None:
         return None
     headers = {
         "access-control-allow-methods": METHODS,
-        "access-control-allow-headers": request.headers.get("access-control-request-headers", "authorization, content-type"),
+        "access-control-allow-headers": request.headers.get(
+            "access-control-request-headers", "authorization, content-type"
+        ),
         "access-control-max-age": REMEMBERED,
     }
     if request.headers.get("access-control-request-private-network") == "true":

@@ -18,5 +18,5 @@ def mount(app: Flask, redis_url: str) -> None:
 
 def never_pickle() -> None:
     """The dashboard reads workers and jobs with RQ's default serializer, which is pickle: JSON, for this process."""
-    rq.serializers.PickleSerializer = JSONSerializer  # type: ignore[misc,assignment]
+    rq.serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
     rq_dashboard.web.config.serializer = JSONSerializer

@@ -1,4 +1,4 @@
-"""Every error as an answer in OpenAI's shape; nobody sees a traceback, and the log sees one only for a mistake of ours."""
+"""Every error as an answer in OpenAI's shape; a traceback is logged for a mistake of ours only, and never sent."""
 
 import logging
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from shared import admin_token, logs
 from shared.api_keys import ApiKeys
-from shared.errors import FarmError
+from shared.errors import FarmError, SettingsError
 from shared.redis_client import check, connect
-from shared.settings import SettingsError, load
+from shared.settings import load
 from web.app import create_app
 from web.parts import EXTENSION
 
@@ -50,7 +50,7 @@ proc_name = "farm-web"
 def on_starting(server: Any) -> None:
     """Once, in the master: Redis answers, and the configured key and admin token are in force."""
     logs.configure(settings.log_level, settings.log_format)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         redis = connect(settings.redis_url)

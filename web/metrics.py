@@ -1,4 +1,4 @@
-"""The farm's metrics in Prometheus's text format: what all processes counted, and what the queues and workers show now."""
+"""The farm's metrics in Prometheus's text format: what all processes counted, and what queues and workers show now."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ PREFIX = "farm_"
 LE = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
 
 
-def render(redis: "Redis[bytes]", pools: Sequence[str]) -> bytes:
+def render(redis: Redis, pools: Sequence[str]) -> bytes:
     """All metrics, as /metrics gives them."""
     registry = CollectorRegistry()
     registry.register(FarmCollector(counters.read(redis), read_pools(redis, pools)))

@@ -27,7 +27,7 @@ class Parts:
     """Everything a route needs."""
 
     settings: Settings
-    redis: "Redis[bytes]"
+    redis: Redis
     pools: Pools
     usable: Usable
     queue: RelayQueue

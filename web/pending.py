@@ -56,7 +56,7 @@ class Pending:
             raise
 
     def frames(self, patience: float) -> list[Frame]:
-        """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the time of the request is over."""
+        """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
         until = time.monotonic() + patience
         while True:
             limit = self._limit()

@@ -142,10 +142,10 @@ def begun_late(pending: Pending, keepalive: float) -> Iterator[bytes]:
     if head.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
         yield from events(pending, frames, keepalive)
         return
-    yield late_answer(pending, frames, head)
+    yield late_answer(pending, frames)
 
 
-def late_answer(pending: Pending, frames: list[Frame], head: Head) -> bytes:
+def late_answer(pending: Pending, frames: list[Frame]) -> bytes:
     """An answer that is no stream, as the one event that a stream can carry it in."""
     try:
         body = b"".join(pending.body(frames, LONG))

@@ -46,7 +46,7 @@ class BegunJob:
 class Bookkeeping:
     """Begins, ends and requeues the jobs of one queue."""
 
-    def __init__(self, redis: "Redis[bytes]", queue: Queue, served_key: str) -> None:
+    def __init__(self, redis: Redis, queue: Queue, served_key: str) -> None:
         self._redis = redis
         self._queue = queue
         self._served_key = served_key
@@ -74,7 +74,7 @@ class Bookkeeping:
         )
         if not found:
             return None
-        data, retries, running, body = cast(list[Any], found)
+        data, retries, running, body = cast("list[Any]", found)
         worker.executions[execution.id] = execution
         return BegunJob(job_id, execution, int(retries), int(running), decode_request(data), body)
 

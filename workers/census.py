@@ -20,7 +20,7 @@ WINDOW = 10.0
 class Census:
     """The last report and what it brought."""
 
-    def __init__(self, redis: "Redis[bytes]", process_id: str, pools: Sequence[str], max_workers: int) -> None:
+    def __init__(self, redis: Redis, process_id: str, pools: Sequence[str], max_workers: int) -> None:
         self._redis = redis
         self._process_id = process_id
         self._pools = pools

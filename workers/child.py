@@ -43,7 +43,9 @@ def import_files(settings: Settings, credentials: Credentials) -> None:
 
 def report_line(report) -> str:  # type: ignore[no-untyped-def]
     """An import in words."""
-    return f"{report.added} added, {report.duplicates} known already, {report.blanks} blank, {report.invalid} not tokens"
+    return (
+        f"{report.added} added, {report.duplicates} known already, {report.blanks} blank, {report.invalid} not tokens"
+    )
 
 
 def main() -> int:

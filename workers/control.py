@@ -17,7 +17,7 @@ log = logging.getLogger("farm.control")
 class Control:
     """Listens on `rq:pubsub:<worker>` of every worker and hands each command to RQ's own handler."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._workers: dict[str, FarmWorker] = {}
 

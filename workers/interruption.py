@@ -1,7 +1,7 @@
 """Stretches of a greenlet's work that others may end: a client that left, a deadline, a lost lease; no I/O.
 
 An exception thrown into a greenlet may only arrive while it waits for the upstream, never while it talks to Redis.
-So a section counts as interruptible from `with` to its end, and what was thrown but has not arrived by then is taken back.
+So a section is interruptible from `with` to its end, and what was thrown but has not arrived by then is taken back.
 """
 
 import time
@@ -40,7 +40,9 @@ class Section:
         self._watch.sections.add(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._greenlet = None
         self._watch.sections.discard(self)
         if self._thrown is not None:

@@ -42,7 +42,7 @@ class Lease:
 class Leases:
     """Claims, renews and gives back the leases of one worker process."""
 
-    def __init__(self, redis: "Redis[bytes]", process_id: str) -> None:
+    def __init__(self, redis: Redis, process_id: str) -> None:
         self._process_id = process_id
         self._claim = script(redis, LUA / "claim.lua")
         self._renew = script(redis, LUA / "renew.lua")
@@ -55,7 +55,7 @@ class Leases:
         asked_at = time.monotonic()
         names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
         answer = self._claim(keys=names, args=[self._process_id, int(LEASE_SECONDS * 1000), most])
-        found = cast(list[int], answer)
+        found = cast("list[int]", answer)
         return [
             Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", asked_at + LEASE_SECONDS)
             for place, fence in zip(found[::2], found[1::2], strict=True)
@@ -67,7 +67,7 @@ class Leases:
             return []
         asked_at = time.monotonic()
         args = [int(LEASE_SECONDS * 1000), *(lease.value for lease in leases)]
-        answer = cast(list[int], self._renew(keys=[lease.key for lease in leases], args=args))
+        answer = cast("list[int]", self._renew(keys=[lease.key for lease in leases], args=args))
         places = set(answer)
         for place, lease in enumerate(leases, 1):
             lease.lost = lease.lost or place in places

@@ -32,12 +32,12 @@ class Grant:
 
 def token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
     """Arguments for requests.post by the pool's FARM_TOKEN_REQUEST: `form`, `json` or `bearer`."""
-    if pool.token_request == "bearer":
+    if pool.token_request == "bearer":  # noqa: S105
         return {"data": b"", "headers": {"authorization": f"Bearer {refresh_token}"}}
     fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
     optional = {"client_id": pool.client_id, "client_secret": pool.client_secret, "scope": pool.scope}
     fields |= {name: value for name, value in optional.items() if value}
-    return {"json": fields} if pool.token_request == "json" else {"data": fields}
+    return {"json": fields} if pool.token_request == "json" else {"data": fields}  # noqa: S105
 
 
 def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Grant:
@@ -59,7 +59,9 @@ def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Gr
     if status >= 300 or not isinstance(access_token, str) or not access_token:
         raise TokenEndpointDown(f"the token endpoint answered {status} without an access token")
     renewed = table.get("refresh_token")
-    return Grant(access_token, lifetime(table.get("expires_in")), renewed if isinstance(renewed, str) and renewed else None)
+    return Grant(
+        access_token, lifetime(table.get("expires_in")), renewed if isinstance(renewed, str) and renewed else None
+    )
 
 
 def read_object(body: bytes) -> dict[str, Any]:

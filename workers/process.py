@@ -15,8 +15,8 @@ from typing import cast
 import gevent
 from gevent.event import Event
 from redis.exceptions import RedisError
-from rq.registry import clean_registries
 from rq import worker_registration
+from rq.registry import clean_registries
 
 from shared import keys
 from shared.counters import Counters
@@ -116,7 +116,9 @@ class WorkerProcess:
         try:
             work()
         except (RedisError, OSError) as error:
-            log.warning("%s failed: %s", work.__name__, error, extra={"action": "redis_lost", "worker_process": self.id})
+            log.warning(
+                "%s failed: %s", work.__name__, error, extra={"action": "redis_lost", "worker_process": self.id}
+            )
         except Exception:
             log.exception("%s failed", work.__name__, extra={"action": "chore_failed", "worker_process": self.id})
 
@@ -139,12 +141,14 @@ class WorkerProcess:
         return sum(1 for worker in self._workers.values() if worker.lease.pool == pool)
 
     def _stop_surplus(self) -> None:
-        """Workers whose credential is usable no more, whose lease is lost, or who are above our share; idle ones first."""
+        """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
         for pool in self._settings.pools:
             usable = set(self._census.usable(pool.name))
             here = [w for w in self._workers.values() if w.lease.pool == pool.name]
             keep = [w for w in here if w.lease.credential_id in usable and not w.lease.lost and not w.stopping]
-            surplus = sorted(keep, key=lambda w: bool(w.busy_since))[: max(0, len(keep) - self._census.share(pool.name))]
+            surplus = sorted(keep, key=lambda w: bool(w.busy_since))[
+                : max(0, len(keep) - self._census.share(pool.name))
+            ]
             for worker in [w for w in here if w not in keep] + surplus:
                 worker.stop()
 
@@ -165,7 +169,7 @@ class WorkerProcess:
         queue = self._queues[lease.pool]
         bookkeeping = self._bookkeeping[lease.pool]
         worker = FarmWorker(lease, self._settings.pool(lease.pool), queue, bookkeeping, self._around)
-        for orphan in end_orphans(self._redis, worker, queue):
+        for orphan in end_orphans(self._redis, worker):
             bookkeeping.finish(worker, orphan, ok=False)
         worker.pauses.resume(self._census.cooling_left(lease.credential_id))
         self._workers[lease.credential_id] = worker
@@ -181,7 +185,7 @@ class WorkerProcess:
         self._guarded(lambda: self._leases.release(worker.lease))
 
     def _move(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:
-        moved = self._credentials.move(pool, credential_id, cast(State, state), reason, until)
+        moved = self._credentials.move(pool, credential_id, cast("State", state), reason, until)
         fields = {"action": f"credential_{state}", "credential_id": credential_id, "pool": pool, "reason": reason}
         log.log(logging.WARNING if state == "dead" else logging.INFO, "credential is %s", state, extra=fields)
         if not moved:

@@ -20,7 +20,7 @@ log = logging.getLogger("farm.recovery")
 class Intermediate:
     """Watches one queue's intermediate queue: what lies there at two looks in a row was popped by one who died."""
 
-    def __init__(self, redis: "Redis[bytes]", queue: Queue) -> None:
+    def __init__(self, redis: Redis, queue: Queue) -> None:
         self._redis = redis
         self._queue = queue
         self._seen: set[str] = set()
@@ -35,10 +35,10 @@ class Intermediate:
         back = [self._unstick(keys=[*names, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
         for job_id in stuck:
             log.warning("job put back", extra={"action": "orphan_found", "request_id": job_id, "reason": "popped"})
-        return sum(cast(list[int], back))
+        return sum(cast("list[int]", back))
 
 
-def end_orphans(redis: "Redis[bytes]", worker: BaseWorker, queue: Queue) -> list[BegunJob]:
+def end_orphans(redis: Redis, worker: BaseWorker) -> list[BegunJob]:
     """Jobs that the last worker of this name began and never ended: their callers are told, and they are ended."""
     orphans = []
     for execution in worker.get_current_executions(refresh=True):
@@ -47,6 +47,8 @@ def end_orphans(redis: "Redis[bytes]", worker: BaseWorker, queue: Queue) -> list
         if request is not None:
             lost = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", 1)
             redis.publish(request.channel, Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode()).encode())
-        log.warning("orphan ended", extra={"action": "orphan_found", "request_id": execution.job_id, "worker": worker.name})
+        log.warning(
+            "orphan ended", extra={"action": "orphan_found", "request_id": execution.job_id, "worker": worker.name}
+        )
         orphans.append(BegunJob(execution.job_id, execution, 0, 0, request, None))
     return orphans

@@ -1,4 +1,4 @@
-"""One attempt of one request on one credential: token, upstream call, frames (I6, I7); it knows neither RQ nor Redis."""
+"""One attempt of one request on one credential: token, upstream call, frames (I6, I7); it knows no RQ and no Redis."""
 
 import logging
 import time
@@ -86,9 +86,7 @@ class Attempt:
 
     def _call(self, token: str) -> requests.Response:
         self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
-        return call(
-            self.session, self.pool.upstream_url, self.request, self.body, token, self.settings.connect_timeout
-        )
+        return call(self.session, self.pool.upstream_url, self.request, self.body, token, self.settings.connect_timeout)
 
     # An answer
 
@@ -137,27 +135,30 @@ class Attempt:
                 break
         status = response.status_code
         outcome = "rate_limited" if status == 429 else "refused" if status in (401, 403) else "upstream_error"
-        message = f"the upstream answered {status}"
         if status == 401:
-            return self._failed(outcome, 502, "upstream_auth_failed", "the upstream refused a fresh access token")
-        failed = self._failed(outcome, status, "upstream_error", message)
+            return Failed(outcome, self._failure(502, "upstream_auth_failed", "the upstream refused a fresh token"))
+        failure = self._failure(status, "upstream_error", f"the upstream answered {status}")
         answer = UpstreamError(status, passed_headers(response), openai_error(status, kept))
-        wait = wait_seconds(response.headers.get("retry-after"))
-        return Failed(outcome, failed.failure, wait, answer)
+        return Failed(outcome, failure, wait_seconds(response.headers.get("retry-after")), answer)
 
     def _no_token(self, error: Exception) -> Failed:
-        blameless = isinstance(error, LeaseLost)
-        failed = self._failed("no_token", 502, "upstream_login_failed", "no access token could be had for an account")
-        wait = getattr(error, "retry_after", None)
-        return Failed("no_token", failed.failure, wait, fatal=isinstance(error, InvalidGrant), blameless=blameless)
+        failure = self._failure(502, "upstream_login_failed", "no access token could be had for an account")
+        return Failed(
+            "no_token",
+            failure,
+            retry_after=getattr(error, "retry_after", None),
+            fatal=isinstance(error, InvalidGrant),
+            blameless=isinstance(error, LeaseLost),
+        )
 
     def _interrupted(self, reason: str) -> Outcome:
         if reason == "client_gone":
             return Stopped()
-        if reason not in TIMEOUTS:
-            failed = self._failed("worker_lost", 502, reason, "the worker lost its account in the middle of the request")
-            return Failed("worker_lost", failed.failure, blameless=True) if isinstance(failed, Failed) else failed
-        return self._failed("timeout", 504, f"upstream_{reason}", TIMEOUTS[reason], end="timeout")
+        if reason in TIMEOUTS:
+            code = reason if reason == "total_timeout" else f"upstream_{reason}"
+            return self._failed("timeout", 504, code, TIMEOUTS[reason], end="timeout")
+        message = "the worker lost its account in the middle of the request"
+        return self._failed("worker_lost", 502, reason, message, end="worker_lost", blameless=True)
 
     def _cut(self) -> Outcome:
         return self._failed("cut", 502, "upstream_eof", "the upstream's answer broke off", end="upstream_eof")
@@ -166,13 +167,25 @@ class Attempt:
         """An end that nobody foresaw: the caller gets an answer all the same (I7)."""
         return self._failed("crashed", 500, "internal_error", "the farm failed to relay this request")
 
-    def _failed(self, outcome: str, status: int, code: str, message: str, end: str = "upstream_error") -> Outcome:
+    def _failed(
+        self,
+        outcome: str,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        end: str = "upstream_error",
+        blameless: bool = False,
+    ) -> Outcome:
         """Before the first byte: may be retried. After it: the stream says that it is not whole, and ends."""
-        failure = Failure(status, code, message, "upstream_error", self.number)
+        failure = self._failure(status, code, message)
         if not self.begun:
-            return Failed(outcome, failure)
+            return Failed(outcome, failure, blameless=blameless)
         self.stream.fail(failure)
         return Done(end)
+
+    def _failure(self, status: int, code: str, message: str) -> Failure:
+        return Failure(status, code, message, "upstream_error", self.number)
 
 
 def give_up(stream: ReplyStream, failed: Failed, number: int, request: RelayRequest, started_at: float) -> None:
@@ -192,4 +205,3 @@ def openai_error(status: int, body: bytes) -> bytes:
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return body
     return error_body(f"the upstream answered {status}", "upstream_error", "upstream_error")
-

@@ -1,4 +1,4 @@
-"""Keeps the worker processes alive: starts them, restarts one that dies, passes the signal to stop on; no Redis here."""
+"""Keeps the worker processes alive: starts them, restarts one that dies, passes on the signal to stop; no Redis."""
 
 import signal
 import subprocess

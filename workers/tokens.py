@@ -30,7 +30,7 @@ EARLIEST = 60.0
 class TokenStore:
     """Reads and writes the tokens of credentials; only workers have one."""
 
-    def __init__(self, redis: "Redis[bytes]", opener: Opener) -> None:
+    def __init__(self, redis: Redis, opener: Opener) -> None:
         self._redis = redis
         self._opener = opener
         self._store_grant = script(redis, LUA / "store_grant.lua")
@@ -62,7 +62,7 @@ class TokenStore:
                 lease.credential_id,
             ],
         )
-        if cast(int, stored) != 1:
+        if cast("int", stored) != 1:
             raise LeaseLost("the lease was lost while the token was refreshed")
 
 

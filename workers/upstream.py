@@ -78,7 +78,7 @@ def chunks(response: requests.Response) -> Iterator[bytes]:
 
     http.client and urllib3 tell a body that ended from one that was cut, by Content-Length or the last chunk.
     """
-    raw = cast(HTTPResponse, response.raw)
+    raw = cast("HTTPResponse", response.raw)
     try:
         while data := raw.read1(READ_SIZE, decode_content=True):
             yield data

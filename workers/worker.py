@@ -20,8 +20,8 @@ from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker, worker_registration
 from rq.serializers import JSONSerializer
-from rq.worker import WorkerStatus
 from rq.utils import now, utcformat
+from rq.worker import WorkerStatus
 
 from shared import keys
 from shared.counters import Counters
@@ -57,7 +57,7 @@ class Surroundings:
     """What all workers of a process share."""
 
     settings: Settings
-    redis: "Redis[bytes]"
+    redis: Redis
     connections: ConnectionPool
     publisher: Publisher
     watch: Watch
@@ -121,7 +121,7 @@ class FarmWorker(SimpleWorker):
             self.line.close()
             if self._session is not None:
                 self._session.close()
-            self.register_death()
+            self.register_death()  # type: ignore[no-untyped-call]
 
     def register_birth(self) -> None:
         """As RQ's, in one round trip; no other worker can have the name, because the lease is ours."""
@@ -148,7 +148,7 @@ class FarmWorker(SimpleWorker):
     @property
     def stopping(self) -> bool:
         """Whether it was asked to end."""
-        return self._stopping.is_set()
+        return bool(self._stopping.is_set())
 
     def kill_horse(self, sig: Any = None) -> None:
         """RQ's stop command: ends the attempt that runs, because nobody waits for it."""
@@ -156,7 +156,7 @@ class FarmWorker(SimpleWorker):
 
     def interrupt(self, reason: str) -> bool:
         """Ends the attempt that runs; False when none does."""
-        return self._section is not None and self._section.interrupt(reason)
+        return bool(self._section and self._section.interrupt(reason))
 
     def worked(self) -> float:
         """Seconds with a job in all, the one that runs included."""
