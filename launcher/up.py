@@ -192,9 +192,9 @@ class Farm:
             self.say(line)
         self.say(f"console: {self.url}/admin/")
         body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
-        header = f"Authorization: Bearer {shown}"
+        header = f'"Authorization: Bearer {shown}"'
         self.say(
-            f"try: curl -N {self.url}/v1/chat/completions -H '{header}' -H 'Content-Type: application/json' -d '{body}'"
+            f"try: curl -N {self.url}/v1/chat/completions -H {header} -H 'Content-Type: application/json' -d '{body}'"
         )
 
 

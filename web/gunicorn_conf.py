@@ -29,7 +29,7 @@ except FarmError as error:
     sys.exit(1)
 
 wsgi_app = "web.app:create_app()"
-worker_class = "gevent"
+worker_class = "web.front_worker.FrontWorker"
 workers = settings.web_processes
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 #: Requests that one process holds open at once, waiting ones included.

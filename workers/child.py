@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from shared import logs
-from shared.credentials import Credentials
+from shared.credentials import Credentials, ImportReport
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.redis_client import check, connect
@@ -29,6 +29,13 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def need_upstreams(settings: Settings) -> None:
+    """Without an upstream there is nothing to work for. Raises FarmError."""
+    for pool in settings.pools:
+        if not pool.upstream_url or not pool.token_url:
+            raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL must both be set")
+
+
 def import_files(settings: Settings, credentials: Credentials) -> None:
     """Imports the refresh tokens files of the pools; those that are known already are skipped."""
     for pool in settings.pools:
@@ -41,7 +48,7 @@ def import_files(settings: Settings, credentials: Credentials) -> None:
             log.info("%s", report_line(report), extra={"action": "tokens_imported", "pool": pool.name})
 
 
-def report_line(report) -> str:  # type: ignore[no-untyped-def]
+def report_line(report: ImportReport) -> str:
     """An import in words."""
     return (
         f"{report.added} added, {report.duplicates} known already, {report.blanks} blank, {report.invalid} not tokens"
@@ -54,6 +61,7 @@ def main() -> int:
         settings = load()
         logs.configure(settings.log_level, settings.log_format)
         raise_file_limit()
+        need_upstreams(settings)
         redis = connect(settings.redis_url)
         check(redis)
         opener = load_opener(settings)
