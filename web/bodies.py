@@ -85,7 +85,9 @@ def read_stream(fields: dict[str, Any]) -> bool:
 def replace_field(body: bytes, name: str, value: str) -> bytes:
     """A multipart body with the value of one text field replaced (RFC 7578)."""
     pattern = (
-        rb'(?is)(\r\ncontent-disposition:[^\r\n]*;\s*name="?' + re.escape(name.encode()) + rb'"?\s*(?:;[^\r\n]*)?\r\n'
+        rb'(?is)(\r\ncontent-disposition:[^\r\n]*;\s*name="?'
+        + re.escape(name.encode())
+        + rb'"?[ \t]*(?:;[^\r\n]*)?\r\n'
     )
     pattern += rb"(?:[^\r\n]+\r\n)*\r\n)(.*?)(?=\r\n--)"
     return re.sub(pattern, lambda found: found.group(1) + value.encode(), body, count=1)

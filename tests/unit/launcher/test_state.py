@@ -1,0 +1,40 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from launcher.state import DataDir, Running, created_at, end_leftovers
+
+
+def test_one_farm_has_the_lock_and_leaves_nothing_behind(tmp_path: Path):
+    first, second = DataDir(str(tmp_path / "d")), DataDir(str(tmp_path / "d"))
+    assert first.lock()
+    assert not second.lock()
+    assert second.is_locked()
+    first.unlock()
+    assert not second.is_locked()
+    assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_a_record_survives_and_a_broken_one_is_none(tmp_path: Path):
+    data = DataDir(str(tmp_path))
+    assert data.read() is None
+    running = Running(1, "http://x", "unix://y", 2.0, {"3": 4.0})
+    data.write(running)
+    assert data.read() == running
+    (tmp_path / "farm.json").write_text("{")
+    assert data.read() is None
+
+
+def test_leftovers_are_ended_but_not_a_process_that_took_their_number():
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    processes = {str(left.pid): created_at(left.pid), str(other.pid): created_at(other.pid) - 100}
+    assert end_leftovers(Running(0, "", "", time.time(), processes)) == 1
+    assert not psutil.pid_exists(left.pid)
+    left.wait()
+    assert other.poll() is None
+    other.kill()
+    other.wait()

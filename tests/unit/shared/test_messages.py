@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest, decode_frames
+
+REQUEST = RelayRequest(
+    id="req_1",
+    pool="default",
+    path="/chat/completions?x=1",
+    headers={"content-type": "application/json"},
+    channel="farm:reply:p:req_1",
+    enqueued_at=1.5,
+    deadline=9.0,
+    stream=True,
+)
+
+
+def test_a_relay_request_survives_json():
+    assert RelayRequest.decode(json.loads(json.dumps(REQUEST.encode()))) == REQUEST
+
+
+def test_frames_that_travel_together_come_apart_in_order():
+    frames = [Frame(FrameKind.HEAD, 0, b"{}"), Frame(FrameKind.DATA, 1, bytes(range(256))), Frame(FrameKind.END, 2)]
+    assert list(decode_frames(b"".join(frame.encode() for frame in frames))) == frames
+
+
+@pytest.mark.parametrize("cut", [1, 8, 12])
+def test_a_cut_message_is_refused(cut: int):
+    message = Frame(FrameKind.DATA, 0, b"hello").encode()[:cut]
+    with pytest.raises(ValueError, match="cut"):
+        list(decode_frames(message))
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="FrameKind"):
+        list(decode_frames(b"\x09" + bytes(8)))
+
+
+def test_head_and_failure_survive_their_encoding():
+    head = Head(200, {"content-type": "text/plain"}, 2, 15, 30)
+    failure = Failure(502, "upstream_eof", "broke off", "upstream_error", 3, {"retry-after": "1"})
+    assert Head.decode(head.encode()) == head
+    assert Failure.decode(failure.encode()) == failure
+
+
+def test_a_failure_tells_the_caller_how_many_attempts_were_made():
+    error = Failure(502, "upstream_eof", "broke off", "upstream_error", 3).as_error()
+    assert error.headers["x-farm-attempts"] == "3"
+    assert json.loads(error.body())["error"] == {
+        "message": "broke off",
+        "type": "upstream_error",
+        "param": None,
+        "code": "upstream_eof",
+    }

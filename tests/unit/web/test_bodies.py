@@ -1,0 +1,76 @@
+import json
+
+import pytest
+from flask import Flask, Request, request
+
+from shared.errors import ApiError
+from web import bodies
+
+app = Flask(__name__)
+
+
+def asked(data: bytes, content_type: str = "application/json") -> bodies.Asked:
+    with app.test_request_context("/", method="POST", data=data, content_type=content_type):
+        found: Request = request
+        return bodies.read(found)
+
+
+def multipart(**fields: str) -> tuple[bytes, str]:
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n'
+    file += b"Content-Type: audio/mpeg\r\n\r\n\x00\xff\r\n"
+    return file + b"".join(parts) + b"--b--\r\n", "multipart/form-data; boundary=b"
+
+
+def test_model_and_stream_are_read_from_json():
+    found = asked(b'{"model": "m", "stream": true, "other": [1]}')
+    assert (found.model, found.stream) == ("m", True)
+
+
+def test_json_is_taken_whatever_it_is_called():
+    assert asked(b'{"model": "m"}', "text/plain").model == "m"
+
+
+def test_model_is_read_from_a_form():
+    found = asked(*multipart(model="whisper", stream="true"))
+    assert (found.model, found.stream) == ("whisper", True)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "param"),
+    [
+        (b"", "invalid_json", None),
+        (b"{", "invalid_json", None),
+        (b"[]", "invalid_json", None),
+        (b"\xff\xfe", "invalid_json", None),
+        (b"[" * 100_000, "invalid_json", None),
+        (b"{}", "missing_required_parameter", "model"),
+        (b'{"model": ""}', "missing_required_parameter", "model"),
+        (b'{"model": null}', "missing_required_parameter", "model"),
+        (b'{"model": 3}', "invalid_type", "model"),
+        (b'{"model": "m", "stream": "yes"}', "invalid_type", "stream"),
+    ],
+)
+def test_a_bad_body_is_a_400_that_says_why(data: bytes, code: str, param: str | None):
+    with pytest.raises(ApiError) as caught:
+        asked(data)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)
+
+
+def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
+    data = b'{ "model":"m" ,"x":1.10, "y":[ ] }'
+    assert asked(data).with_model("m") == data
+
+
+def test_mapping_changes_the_model_and_keeps_unknown_fields():
+    data = '{"model": "m", "x": {"deep": [1, "ü"]}, "n": 12345678901234567890}'.encode()
+    assert json.loads(asked(data).with_model("big")) == {**json.loads(data), "model": "big"}
+
+
+def test_mapping_in_a_form_changes_only_that_field():
+    data, content_type = multipart(model="m", prompt="the model is m")
+    changed = asked(data, content_type).with_model("whisper-large")
+    assert changed == data.replace(b'name="model"\r\n\r\nm\r\n', b'name="model"\r\n\r\nwhisper-large\r\n')

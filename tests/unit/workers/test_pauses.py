@@ -1,0 +1,42 @@
+import pytest
+
+from workers.pauses import FIRST, LONGEST, Pauses
+
+
+def test_a_new_credential_may_work():
+    assert Pauses().left() == 0
+
+
+def test_the_upstreams_own_word_is_obeyed():
+    pauses = Pauses()
+    assert pauses.begin(7.0) == 7.0
+    assert pauses.left() == pytest.approx(7.0, abs=0.5)
+
+
+def test_a_day_is_not_obeyed_to_the_letter():
+    assert Pauses().begin(86_400.0) == LONGEST
+
+
+def test_a_pause_is_never_shortened_by_a_later_one():
+    pauses = Pauses()
+    pauses.begin(30.0)
+    pauses.begin(1.0)
+    assert pauses.left() > 28
+
+
+def test_pauses_grow_while_failures_go_on_and_start_anew_after_an_answer():
+    pauses = Pauses()
+    first, second, third = (pauses.begin(None) for _ in range(3))
+    assert FIRST * 0.75 <= first <= FIRST * 1.25
+    assert second > first * 1.1
+    assert third > second * 1.1
+    pauses.forget()
+    assert pauses.begin(None) <= FIRST * 1.25
+
+
+def test_the_end_of_a_pause_is_noticed_once():
+    pauses = Pauses()
+    assert not pauses.over()
+    pauses.begin(0.0)
+    assert pauses.over()
+    assert not pauses.over()

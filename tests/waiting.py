@@ -1,0 +1,16 @@
+"""Waiting for a condition instead of for a time."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
+    """Returns the condition's first true value; fails with its last one when none comes in time."""
+    until = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < until, f"still {value!r} after {within} s"
+        time.sleep(0.02)
+    return value
