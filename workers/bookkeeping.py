@@ -16,6 +16,7 @@ from rq import Queue
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.registry import StartedJobRegistry
+from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker
@@ -117,8 +118,11 @@ class Bookkeeping:
     def _trim(self) -> None:
         """Forgets the oldest failed jobs above MOST_FAILED."""
         registry = self._queue.failed_job_registry
-        for job_id in registry.get_job_ids(0, -MOST_FAILED - 1, cleanup=False):
-            registry.remove(job_id, delete_job=True)
+        surplus = registry.get_job_ids(0, -MOST_FAILED - 1, cleanup=False)
+        if surplus:
+            names = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
+            self._redis.delete(*names)
+            self._redis.zrem(registry.key, *surplus)
 
     def _running_keys(self, worker: BaseWorker, begun: BegunJob) -> list[str]:
         return [

@@ -106,6 +106,10 @@ class FarmWorker(SimpleWorker):
             self._session = new_session(self.pool.upstream_url)
         return self._session
 
+    def _set_connection(self, connection: Redis) -> Redis:
+        """RQ would set its own timeout on the connections that all workers of the process share."""
+        return connection
+
     # Life
 
     def run(self) -> None:

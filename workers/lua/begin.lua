@@ -18,7 +18,7 @@ redis.call('ZADD', KEYS[8], ARGV[5] + ARGV[6] + 60, ARGV[3])
 redis.call('EXPIRE', KEYS[8], ARGV[6] + 60)
 redis.call('ZADD', KEYS[6], ARGV[5] + ARGV[6], composite)
 redis.call('SADD', KEYS[5], composite)
-redis.call('EXPIRE', KEYS[5], ARGV[6] + 60)
+redis.call('EXPIRE', KEYS[5], ARGV[6])
 redis.call('HSET', KEYS[4], 'state', 'busy', 'last_heartbeat', ARGV[4])
 redis.call('EXPIRE', KEYS[4], ARGV[7])
 redis.call('HSET', KEYS[1], 'status', 'started', 'started_at', ARGV[4], 'last_heartbeat', ARGV[4],

@@ -1,0 +1,224 @@
+"""The same job through stock RQ and through ours: what Redis holds afterwards must be the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from shared import keys
+from shared.queue import RelayQueue, rq_queue
+from tests.integration.test_queue import request
+from workers.bookkeeping import MOST_FAILED, BegunJob, Bookkeeping
+
+TIMES = {"last_heartbeat", "started_at", "ended_at", "created_at", "enqueued_at", "birth", "total_working_time"}
+TTL = 960
+REQUEST = request()
+
+
+class Stock(SimpleWorker):
+    """A stock worker that neither listens for commands nor takes signals."""
+
+    def subscribe(self) -> None:
+        return
+
+    def unsubscribe(self) -> None:
+        return
+
+    def _install_signal_handlers(self) -> None:
+        return
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        return TTL
+
+
+def snapshot(redis: Redis) -> dict[str, Any]:
+    """Everything of RQ's in Redis, without times and execution ids."""
+    found: dict[str, Any] = {}
+    for key in sorted(redis.keys("rq:*")):
+        name = key.decode()
+        kind = redis.type(key).decode()
+        if name.startswith("rq:execution:"):
+            name = "rq:execution:<job>:<execution>"
+        if kind == "hash":
+            fields = {k.decode(): v.decode(errors="replace") for k, v in redis.hgetall(key).items()}
+            found[name] = {k: v for k, v in fields.items() if k not in TIMES and k != "id"}
+        elif kind == "zset":
+            members = redis.zrange(key, 0, -1)
+            composite = not name.startswith("rq:executions:")
+            found[name] = sorted(m.decode().split(":")[0] for m in members) if composite else len(members)
+        elif kind == "set":
+            found[name] = sorted(member.decode().split(":")[0] for member in redis.smembers(key))
+        elif kind == "list":
+            found[name] = redis.lrange(key, 0, -1)
+        else:
+            found[name] = kind
+    return found
+
+
+class Bench:
+    """A queue with one job, a registered worker, and both kinds of bookkeeping."""
+
+    def __init__(self, redis: Redis) -> None:
+        redis.flushall()
+        self.redis = redis
+        self.queue: Queue = rq_queue(redis, "chat:default")
+        RelayQueue(redis, 10).enqueue(REQUEST, b"the body")
+        self.worker = Stock([self.queue], name="default.c1", connection=redis, serializer=JSONSerializer, worker_ttl=60)
+        self.worker.register_birth()
+        self.worker.set_state("idle")
+        self.books = Bookkeeping(redis, self.queue, keys.served("default"))
+        self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
+
+    def begin(self) -> BegunJob:
+        begun = self.books.begin(self.worker, "req_1", TTL)
+        assert begun is not None
+        return begun
+
+    def job(self) -> Job:
+        return Job.fetch("req_1", connection=self.redis, serializer=JSONSerializer)
+
+
+def stock_begin(bench: Bench) -> Any:
+    job = bench.job()
+    execution = bench.worker.prepare_execution(job)
+    bench.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+    return job, execution
+
+
+def compare(redis: Redis, ours: Callable[[Bench], Any], theirs: Callable[[Bench], Any]) -> dict[str, Any]:
+    bench = Bench(redis)
+    ours(bench)
+    redis.delete(keys.body("req_1"))
+    left = snapshot(redis)
+    bench = Bench(redis)
+    theirs(bench)
+    assert left == snapshot(redis)
+    return left
+
+
+def test_a_begun_job_looks_as_stock_rq_leaves_it(redis: Redis):
+    left = compare(redis, lambda bench: bench.begin(), stock_begin)
+    assert left["rq:worker:default.c1"]["state"] == "busy"
+    assert left["rq:job:req_1"]["status"] == "started"
+
+
+def test_lifetimes_of_a_begun_jobs_keys_are_stock_rqs(redis: Redis):
+    def lifetimes(begin: Callable[[Bench], Any]) -> dict[str, int]:
+        begin(Bench(redis))
+        found = {key.decode().split(":req_1")[0]: redis.ttl(key) for key in redis.keys("rq:*")}
+        return {name: ttl for name, ttl in found.items() if "worker:default.c1" not in name or "executions" in name}
+
+    ours, theirs = lifetimes(lambda bench: bench.begin()), lifetimes(stock_begin)
+    assert ours.keys() == theirs.keys()
+    assert {name: ttl for name, ttl in ours.items() if abs(ttl - theirs[name]) > 2} == {}
+
+
+def test_an_ended_job_leaves_what_stock_rq_leaves(redis: Redis):
+    def stock(bench: Bench) -> None:
+        job, execution = stock_begin(bench)
+        job.started_at = job.ended_at = now()
+        registry = bench.queue.started_job_registry
+        bench.worker.handle_job_success(job=job, queue=bench.queue, started_job_registry=registry, execution=execution)
+        bench.worker.set_state("idle")
+
+    left = compare(redis, lambda bench: bench.books.finish(bench.worker, bench.begin(), ok=True), stock)
+    assert left["rq:worker:default.c1"]["successful_job_count"] == "1"
+    assert "rq:job:req_1" not in left
+
+
+def test_an_ended_job_leaves_no_body(redis: Redis):
+    bench = Bench(redis)
+    begun = bench.begin()
+    assert (begun.body, begun.retries, begun.running) == (b"the body", 0, 0)
+    assert begun.request is not None
+    bench.books.finish(bench.worker, begun, ok=True)
+    assert redis.keys("*req_1*") == []
+    assert redis.get(keys.served("default")) == b"1"
+    assert bench.worker.executions == {}
+
+
+def test_a_failed_job_is_kept_for_the_dashboard_without_its_body(redis: Redis):
+    bench = Bench(redis)
+    bench.books.fail(bench.worker, bench.begin(), "upstream_error after 4 attempts")
+    assert bench.queue.failed_job_registry.get_job_ids() == ["req_1"]
+    assert bench.job().latest_result().exc_string == "upstream_error after 4 attempts"
+    assert redis.hget("rq:worker:default.c1", "state") == b"idle"
+    assert not redis.exists(keys.body("req_1"))
+    assert bench.queue.started_job_registry.count == 0
+
+
+def test_failed_jobs_are_bounded(redis: Redis):
+    bench = Bench(redis)
+    registry = bench.queue.failed_job_registry
+    redis.zadd(registry.key, {f"old_{i}": 2e9 + i for i in range(MOST_FAILED + 5)})
+    bench.books.fail(bench.worker, bench.begin(), "x")
+    assert redis.zcard(registry.key) == MOST_FAILED
+
+
+def test_a_requeued_job_waits_in_front_with_its_body(redis: Redis):
+    bench = Bench(redis)
+    RelayQueue(redis, 10).enqueue(request("req_2"), b"x")
+    assert bench.books.requeue(bench.worker, bench.begin())
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1", b"req_2"]
+    job = bench.job()
+    assert (job.get_status(), job.number_of_retries, job.worker_name) == ("queued", 1, None)
+    assert redis.get(keys.body("req_1")) == b"the body"
+    assert bench.queue.started_job_registry.count == 0
+    again = bench.begin()
+    assert again.retries == 1
+
+
+def test_a_requeued_job_that_was_deleted_meanwhile_does_not_come_back(redis: Redis):
+    bench = Bench(redis)
+    begun = bench.begin()
+    redis.delete("rq:job:req_1")
+    assert not bench.books.requeue(bench.worker, begun)
+    assert bench.queue.count == 0
+
+
+def test_a_job_that_was_withdrawn_is_not_begun(redis: Redis):
+    bench = Bench(redis)
+    redis.delete("rq:job:req_1")
+    assert bench.books.begin(bench.worker, "req_1", TTL) is None
+    assert redis.keys("*req_1*") == []
+    assert redis.llen(bench.queue.intermediate_queue_key) == 0
+    assert redis.hget("rq:worker:default.c1", "state") == b"idle"
+
+
+def test_a_second_job_on_a_worker_is_seen(redis: Redis):
+    bench = Bench(redis)
+    bench.begin()
+    RelayQueue(redis, 10).enqueue(request("req_2"), b"x")
+    second = bench.books.begin(bench.worker, "req_2", TTL)
+    assert second is not None
+    assert second.running == 1
+
+
+def test_beginning_and_ending_are_one_round_trip_each(redis: Redis):
+    bench = Bench(redis)
+    bench.books.finish(bench.worker, bench.begin(), ok=True)
+    bench = Bench(redis)
+    redis.config_resetstat()
+    bench.books.finish(bench.worker, bench.begin(), ok=True)
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
+
+
+def test_a_job_that_is_not_the_farms_is_begun_without_a_request(redis: Redis):
+    bench = Bench(redis)
+    foreign = bench.queue.enqueue("builtins.print", "hello", job_id="foreign")
+    begun = bench.books.begin(bench.worker, foreign.id, TTL)
+    assert begun is not None
+    assert begun.request is None
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_counts_are_kept_by_outcome(redis: Redis, ok: bool):
+    bench = Bench(redis)
+    bench.books.finish(bench.worker, bench.begin(), ok=ok)
+    name = "successful_job_count" if ok else "failed_job_count"
+    assert redis.hget("rq:worker:default.c1", name) == b"1"

@@ -1,0 +1,65 @@
+import time
+
+import pytest
+from redis import Redis
+
+from shared.credentials import Credentials
+from shared.opener import Opener
+from workers import leases as leases_module
+from workers.leases import Leases
+
+
+@pytest.fixture
+def ids(redis: Redis, opener: Opener) -> list[str]:
+    return list(Credentials(redis).import_lines("default", ["t1", "t2", "t3"]).ids)
+
+
+def test_a_credential_has_one_owner(redis: Redis, ids: list[str]):
+    mine = Leases(redis, "a").claim("default", ids, 2)
+    theirs = Leases(redis, "b").claim("default", ids, 9)
+    assert [lease.credential_id for lease in mine] == ids[:2]
+    assert [lease.credential_id for lease in theirs] == ids[2:]
+    assert all(lease.holds() for lease in mine + theirs)
+
+
+def test_each_owner_has_a_higher_number_than_the_one_before(redis: Redis, ids: list[str]):
+    leases = Leases(redis, "a")
+    numbers = []
+    for _ in range(3):
+        (lease,) = leases.claim("default", ids[:1], 1)
+        numbers.append(int(lease.value.rpartition(":")[2]))
+        leases.release(lease)
+        assert not lease.holds()
+    assert numbers == [1, 2, 3]
+
+
+def test_a_removed_credential_is_not_claimed(redis: Redis, ids: list[str]):
+    Credentials(redis).remove("default", ids[0])
+    assert Leases(redis, "a").claim("default", ids[:1], 1) == []
+
+
+def test_renewing_keeps_a_lease_and_tells_of_lost_ones(redis: Redis, ids: list[str]):
+    leases = Leases(redis, "a")
+    kept, taken, expired = leases.claim("default", ids, 3)
+    redis.set(taken.key, "b:9")
+    redis.delete(expired.key)
+    redis.pexpire(kept.key, 500)
+    assert leases.renew([kept, taken, expired]) == [taken, expired]
+    assert redis.pttl(kept.key) > 5000
+    assert (kept.holds(), taken.holds(), expired.holds()) == (True, False, False)
+    assert leases.renew([]) == []
+
+
+def test_whoever_lost_a_lease_does_not_give_it_away(redis: Redis, ids: list[str]):
+    leases = Leases(redis, "a")
+    (lease,) = leases.claim("default", ids[:1], 1)
+    redis.set(lease.key, "b:9")
+    leases.release(lease)
+    assert redis.get(lease.key) == b"b:9"
+
+
+def test_an_owner_that_was_frozen_knows_by_its_own_clock(redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch):
+    (lease,) = Leases(redis, "a").claim("default", ids[:1], 1)
+    later = time.monotonic() + leases_module.LEASE_SECONDS + 1
+    monkeypatch.setattr(leases_module.time, "monotonic", lambda: later)
+    assert not lease.holds()

@@ -1,0 +1,214 @@
+"""Invariant I4: a rotated refresh token is durable before its access token is used; no fault kills a credential."""
+
+from collections.abc import Callable
+
+import gevent
+import pytest
+import requests
+from redis import Redis
+
+from shared import keys
+from shared.counters import Counters
+from shared.credentials import Credentials
+from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError
+from shared.opener import Opener
+from shared.settings import PoolSettings
+from shared.vault import fingerprint
+from tests.upstream import Upstream, tokens
+from workers import tokens as tokens_module
+from workers.leases import Lease, Leases
+from workers.oauth import Grant
+from workers.tokens import AccessToken, TokenStore
+
+Asked = Callable[[requests.Session, PoolSettings, str], Grant]
+
+
+class Farm:
+    """One leased credential and what is needed to refresh it."""
+
+    def __init__(self, redis: Redis, opener: Opener, upstream: Upstream, **pool: str) -> None:
+        self.redis = redis
+        self.store = TokenStore(redis, opener)
+        self.first = tokens(3)[0]
+        self.id, _ = Credentials(redis).add("default", self.first)
+        (self.lease,) = Leases(redis, "a").claim("default", [self.id], 1)
+        self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url, **pool)
+        self.counters = Counters()
+
+    def token(self, lease: Lease | None = None) -> AccessToken:
+        return AccessToken(lease or self.lease, self.pool, self.store, requests.Session, self.counters)
+
+    def stored(self) -> str:
+        return self.store.load(self.id)[0]
+
+
+@pytest.fixture
+def farm(redis: Redis, opener: Opener, upstream: Upstream) -> Farm:
+    return Farm(redis, opener, upstream)
+
+
+@pytest.fixture
+def refreshes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Asked], None]:
+    """Puts a token endpoint of the test's own in place."""
+    return lambda ask: monkeypatch.setattr(tokens_module, "refresh", ask)
+
+
+@pytest.mark.parametrize("way", ["form", "json", "bearer"])
+def test_an_access_token_is_had_in_each_way_and_used_again(redis, opener, upstream, way: str):
+    farm = Farm(redis, opener, upstream, token_request=way)
+    token = farm.token()
+    first = token.get()
+    assert token.get() == first
+    assert upstream.counters()["refreshes"] == 1
+
+
+def test_a_rotated_token_is_stored_before_its_access_token_is_used(farm: Farm):
+    farm.token().get()
+    renewed = farm.stored()
+    assert renewed != farm.first
+    assert farm.redis.hget(keys.fingerprints("default"), fingerprint(renewed)).decode() == farm.id
+    assert Credentials(farm.redis).find(farm.id, ["default"]).rotations == 1
+
+
+def test_no_access_token_is_used_when_its_refresh_token_could_not_be_stored(farm: Farm, monkeypatch):
+    token = farm.token()
+    monkeypatch.setattr(farm.store, "store", lambda *_: (_ for _ in ()).throw(ConnectionError("gone")))
+    with pytest.raises(ConnectionError):
+        token.get()
+    assert token._token == ""
+
+
+def test_an_imported_token_is_known_after_any_number_of_rotations(farm: Farm):
+    token = farm.token()
+    for _ in range(3):
+        token.get(stale=token.get())
+    report = Credentials(farm.redis).import_lines("default", [farm.first, farm.stored()])
+    assert (report.added, report.duplicates) == (0, 2)
+    assert farm.redis.hlen(keys.fingerprints("default")) == 2
+
+
+def test_an_answer_without_a_refresh_token_keeps_the_old_one(farm: Farm, upstream: Upstream):
+    upstream.accounts(rotate=False)
+    farm.token().get()
+    assert farm.stored() == farm.first
+
+
+def test_another_worker_takes_the_access_token_over(farm: Farm, upstream: Upstream):
+    first = farm.token().get()
+    assert farm.token().get() == first
+    assert upstream.counters()["refreshes"] == 1
+
+
+def test_many_who_ask_at_once_cause_one_refresh(farm: Farm, upstream: Upstream):
+    token = farm.token()
+    waiting = [gevent.spawn(token.get) for _ in range(20)]
+    assert len({one.get(timeout=5) for one in waiting}) == 1
+    assert upstream.counters()["refreshes"] == 1
+
+
+def test_a_refresh_is_not_ended_by_whoever_waits_for_it(farm: Farm, refreshes):
+    def slowly(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        gevent.sleep(0.05)
+        return Grant("at", 60, "rt-next")
+
+    refreshes(slowly)
+    token = farm.token()
+    impatient = gevent.spawn(token.get)
+    gevent.sleep(0.01)
+    impatient.kill()
+    gevent.sleep(0.1)
+    assert farm.stored() == "rt-next"
+
+
+def test_a_token_is_renewed_before_it_expires(farm: Farm, refreshes):
+    grants = iter([Grant("short", 0.4, None), Grant("next", 60, None)])
+    refreshes(lambda *_: next(grants))
+    token = farm.token()
+    assert token.get() == "short"
+    gevent.sleep(0.36)
+    assert token.get() == "next"
+
+
+def test_invalid_grant_is_final_when_the_store_has_no_other_token(farm: Farm, refreshes):
+    asked = []
+
+    def refuse(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        asked.append(token)
+        raise InvalidGrant("no")
+
+    refreshes(refuse)
+    with pytest.raises(InvalidGrant):
+        farm.token().get()
+    assert asked == [farm.first]
+
+
+def test_invalid_grant_is_tried_again_once_with_the_token_that_somebody_else_stored(
+    farm: Farm, opener: Opener, refreshes
+):
+    asked = []
+
+    def refuse_the_first(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        asked.append(token)
+        if token == farm.first:
+            sealed = opener.sealer.seal("rotated elsewhere", farm.id)
+            fields = {"sealed": sealed, "fingerprint": fingerprint("rotated elsewhere")}
+            farm.redis.hset(keys.credential(farm.id), mapping=fields)
+            raise InvalidGrant("no")
+        return Grant("at", 60, None)
+
+    refreshes(refuse_the_first)
+    assert farm.token().get() == "at"
+    assert asked == [farm.first, "rotated elsewhere"]
+
+
+def test_a_failing_endpoint_says_nothing_about_the_credential(farm: Farm, upstream: Upstream):
+    upstream.faults(token_error=1)
+    with pytest.raises(TokenEndpointDown):
+        farm.token().get()
+    upstream.faults()
+    assert farm.token().get()
+
+
+def test_an_endpoint_that_can_not_be_reached_says_nothing_either(farm: Farm):
+    farm.pool = PoolSettings(token_url="http://127.0.0.1:9/token")
+    with pytest.raises(TokenEndpointDown):
+        farm.token().get()
+
+
+def test_nobody_refreshes_without_the_lease(farm: Farm, upstream: Upstream):
+    farm.lease.lost = True
+    with pytest.raises(LeaseLost):
+        farm.token().get()
+    assert upstream.counters()["refreshes"] == 0
+
+
+def test_a_token_that_was_rotated_while_the_lease_went_is_kept_but_not_used(farm: Farm, refreshes):
+    def lose(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        farm.redis.set(farm.lease.key, "b:99")
+        return Grant("at", 60, "rt-next")
+
+    refreshes(lose)
+    with pytest.raises(LeaseLost):
+        farm.token().get()
+    assert farm.stored() == "rt-next"
+
+
+def test_a_late_answer_does_not_overwrite_a_newer_token(farm: Farm, opener: Opener):
+    farm.redis.hset(keys.credential(farm.id), mapping={"fingerprint": fingerprint("newer")})
+    with pytest.raises(LeaseLost):
+        farm.store.store(farm.lease, farm.first, Grant("at", 60, "older"))
+    assert farm.stored() == farm.first
+
+
+def test_a_removed_credential_has_no_token(farm: Farm):
+    Credentials(farm.redis).remove("default", farm.id)
+    with pytest.raises(TokenError, match="gone"):
+        farm.token().get()
+
+
+def test_refreshes_are_counted_by_outcome(farm: Farm, upstream: Upstream):
+    farm.token().get()
+    upstream.accounts(kill=0)
+    with pytest.raises(InvalidGrant):
+        farm.token().get(stale=farm.token().get())
+    assert {field[1] for field in farm.counters._values} == {("ok",), ("invalid_grant",)}
