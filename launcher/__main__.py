@@ -21,7 +21,7 @@ from shared.live_state import read_pools
 from shared.settings import load
 
 #: Seconds that `stop` waits: running requests get 30, the processes some more to end.
-PATIENCE = 100.0
+PATIENCE = 180.0
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from honcho.environ import parse_procfile
 
 #: Seconds that each kind gets to end: the front and the workers let running requests finish.
-PATIENCE = 45.0
+PATIENCE = 80.0
+#: The Procfile's name of the front.
+FIRST_TO_END = "web"
 
 
 @dataclass
@@ -45,8 +47,9 @@ class Processes:
         return None
 
     def stop(self, *, hurry: bool = False) -> None:
-        """Ends all, the last that was started first, each before the next."""
-        for name in reversed(list(self.running)):
+        """Ends all, one by one: the front, so that nothing new comes, then the rest, the last started first."""
+        names = list(self.running)[::-1]
+        for name in sorted(names, key=lambda name: name != FIRST_TO_END):
             end(self.running.pop(name), 3.0 if hurry else PATIENCE)
 
 

@@ -39,6 +39,9 @@ def socket_path(data_dir: Path) -> Path:
     name = hashlib.sha256(str(inside).encode()).hexdigest()[:16]
     outside = Path(tempfile.gettempdir()) / f"farm-{os.getuid()}-{name}"
     outside.mkdir(mode=0o700, exist_ok=True)
+    found = outside.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StoreUnavailable(f"{outside} is not this user's alone; set FARM_DATA_DIR to a shorter path")
     return outside / "redis.sock"
 
 

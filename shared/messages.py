@@ -2,9 +2,10 @@
 
 One pub/sub message carries one or more frames. A frame on the wire:
 
-    kind (1 byte) | number (4 bytes, big endian) | length (4 bytes, big endian) | payload
+    kind (1 byte) | tag (4 bytes, big endian) | number (4 bytes) | length (4 bytes) | payload
 
-Frames of one response are numbered from 0, so a listener sees a gap.
+Frames of one response are numbered from 0, so a listener sees a gap. The tag stands for the attempt that sent them, so
+that a worker which has lost its job, and does not know it yet, can't mix its answer with that of the next one.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 from shared.errors import ApiError
 
-FRAME_HEAD = struct.Struct("!BII")
+FRAME_HEAD = struct.Struct("!BIII")
 #: The number of a frame that is sent by whoever finds a job, in place of the worker that is gone.
 OUT_OF_BAND = 0xFFFFFFFF
 
@@ -72,10 +73,12 @@ class Frame:
     kind: FrameKind
     number: int
     payload: bytes = b""
+    #: Stands for the attempt that sent it.
+    tag: int = 0
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return FRAME_HEAD.pack(self.kind, self.number, len(self.payload)) + self.payload
+        return FRAME_HEAD.pack(self.kind, self.tag, self.number, len(self.payload)) + self.payload
 
 
 def decode_frames(message: bytes) -> Iterator[Frame]:
@@ -84,11 +87,11 @@ def decode_frames(message: bytes) -> Iterator[Frame]:
     while at < len(message):
         if len(message) - at < FRAME_HEAD.size:
             raise ValueError("a frame's head is cut")
-        kind, number, length = FRAME_HEAD.unpack_from(message, at)
+        kind, tag, number, length = FRAME_HEAD.unpack_from(message, at)
         at += FRAME_HEAD.size
         if len(message) - at < length:
             raise ValueError("a frame's payload is cut")
-        yield Frame(FrameKind(kind), number, message[at : at + length])
+        yield Frame(FrameKind(kind), number, message[at : at + length], tag)
         at += length
 
 

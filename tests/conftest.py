@@ -1,13 +1,5 @@
-"""Fixtures for every kind of test: a real Redis of our own, a real simulator, free ports.
+"""Fixtures for every kind of test: a real Redis of our own, a real simulator, free ports."""
 
-The standard library is patched as in the farm's own processes, so that greenlets take turns here as they do there.
-"""
-
-from gevent import monkey
-
-monkey.patch_all()
-
-# The imports below must come after the patch.
 import os
 import socket
 import subprocess

@@ -65,12 +65,11 @@ def is_token(presented: str) -> bool:
     """Whether that is the admin token. Raises ApiError 429 after too many wrong ones from one address."""
     redis = parts().redis
     counter = keys.logins(request.remote_addr or "?")
-    failures = int(redis.get(counter) or 0)
-    if failures >= PATIENCE:
-        headers = {"retry-after": str(BAN)}
-        raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
     if presented and admin_token.matches(redis, presented):
         return True
+    if int(redis.get(counter) or 0) >= PATIENCE:
+        headers = {"retry-after": str(BAN)}
+        raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
     failures = int(redis.incr(counter))
     redis.expire(counter, BAN)
     gevent.sleep(min(LONGEST, STEP * failures))

@@ -11,6 +11,10 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected
 from shared.errors import ApiError
 
 MULTIPART = "multipart/form-data"
+#: What stands between the parts of a JSON object (RFC 8259 section 2).
+WHITE = re.compile(r"[ \t\n\r]*")
+COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+COMMA = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Asked:
             return self.body
         if self.content_type.startswith(MULTIPART):
             return replace_field(self.body, "model", name)
-        return json.dumps({**json.loads(self.body), "model": name}, ensure_ascii=False).encode()
+        return replace_member(self.body, "model", name)
 
 
 def read(request: Request) -> Asked:
@@ -80,6 +84,23 @@ def read_stream(fields: dict[str, Any]) -> bool:
     if stream is not None and not isinstance(stream, bool):
         raise ApiError(400, "invalid_type", "stream must be a boolean", param="stream")
     return bool(stream)
+
+
+def replace_member(body: bytes, name: str, value: str) -> bytes:
+    """A JSON object with the value of one top-level member replaced and every other byte as it was."""
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    decoder = json.JSONDecoder()
+    at = WHITE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
+    parts, copied = [], 0
+    while text[at] != "}":
+        key, at = decoder.raw_decode(text, at)
+        start = COLON.match(text, at).end()  # type: ignore[union-attr]
+        _, at = decoder.raw_decode(text, start)
+        if key == name:
+            parts += [text[copied:start], json.dumps(value)]
+            copied = at
+        at = COMMA.match(text, at).end()  # type: ignore[union-attr]
+    return "".join((*parts, text[copied:])).encode("utf-8", "surrogatepass")
 
 
 def replace_field(body: bytes, name: str, value: str) -> bytes:

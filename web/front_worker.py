@@ -17,6 +17,7 @@ class Idle:
         self._worker = worker
         self._timeout = gevent.Timeout(seconds, exception=False)
         self._greenlet: Any = None
+        self._thrown: Any = None
 
     def __enter__(self) -> None:
         self._timeout.start()
@@ -28,11 +29,13 @@ class Idle:
     ) -> bool:
         self._worker.idle.discard(self)
         self._timeout.close()
+        if self._thrown is not None:
+            self._thrown.stop()
         return value is self._timeout
 
     def end(self) -> None:
-        """As if its time were up."""
-        gevent.kill(self._greenlet, self._timeout)
+        """As if its time were up; taken back, should a request arrive first."""
+        self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, self._timeout)
 
 
 class FrontWorker(GeventWorker):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.errors import ApiError
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind, decode_frames
+from shared.persistence import keep_running
 
 log = logging.getLogger("farm.hub")
 #: Seconds a new request waits for the subscription, should Redis be away.
@@ -38,6 +39,7 @@ class Mailbox:
         self.request_id = request_id
         self._frames: SimpleQueue[Frame] = SimpleQueue()
         self._expected = 0
+        self._tag: int | None = None
         #: When the last frame came, or the request began; seconds of the monotonic clock.
         self.last_sign = time.monotonic()
         #: Whether the last frame has come.
@@ -46,8 +48,8 @@ class Mailbox:
         self.ended_here = False
 
     def put(self, frame: Frame) -> None:
-        """Takes a frame: drops one that was there before, and ends with a failure when one is missing."""
-        if self.ended or (frame.number < self._expected and frame.number != OUT_OF_BAND):
+        """Takes a frame: drops one that was there before or is another attempt's, and fails when one is missing."""
+        if self.ended or (frame.number != OUT_OF_BAND and not self._is_next(frame)):
             return
         self.last_sign = time.monotonic()
         if frame.number != OUT_OF_BAND and frame.number > self._expected:
@@ -56,6 +58,11 @@ class Mailbox:
         self._expected += 1
         self.ended = frame.kind in (FrameKind.END, FrameKind.FAILURE)
         self._frames.put(frame)
+
+    def _is_next(self, frame: Frame) -> bool:
+        if self._tag is None:
+            self._tag = frame.tag
+        return frame.tag == self._tag and frame.number >= self._expected
 
     def fail(self, failure: Failure) -> None:
         """Ends the answer from this side."""
@@ -90,8 +97,8 @@ class Hub:
 
     def start(self) -> None:
         """Begins to listen and to sweep."""
-        gevent.spawn(self._listen)
-        gevent.spawn(self._sweep)
+        gevent.spawn(keep_running, self._listen)
+        gevent.spawn(keep_running, self._sweep)
 
     def channel(self, request_id: str) -> str:
         """The reply channel of a request of this process."""

@@ -39,10 +39,18 @@ def known_models() -> list[dict[str, Any]]:
     g.endpoint = "/models"
     farm.authenticator.caller(request.headers.get("authorization", ""))
     found: dict[str, dict[str, Any]] = {}
+    failure: ApiError | None = None
     for pool in farm.pools:
         g.pool = pool.name
-        for model in configured(pool) or asked(farm, pool):
+        try:
+            models = configured(pool) or asked(farm, pool)
+        except ApiError as error:
+            failure = error
+            continue
+        for model in models:
             found.setdefault(str(model.get("id")), model)
+    if failure and not found:
+        raise failure
     return list(found.values())
 
 

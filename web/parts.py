@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from shared.api_keys import ApiKeys
 from shared.counters import Counters
+from shared.persistence import keep_running
 from shared.queue import RelayQueue
 from shared.redis_client import connect, lone_connections
 from shared.settings import Settings
@@ -40,8 +41,8 @@ class Parts:
     def start(self) -> None:
         """Begins what runs in the background; called once, in the process that serves."""
         self.hub.start()
-        gevent.spawn(self.drain_rate.run)
-        gevent.spawn(self._hand_over)
+        gevent.spawn(keep_running, self.drain_rate.run)
+        gevent.spawn(keep_running, self._hand_over)
 
     def _hand_over(self) -> None:
         while True:

@@ -81,9 +81,15 @@ class Pending:
         if time.time() > self.request.deadline + MARGIN:
             self.close()
             raise ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
-        if self.queue.withdraw(self.request.pool, self.request.id):
+        try:
+            withdrawn = self.queue.withdraw(self.request.pool, self.request.id)
+            waiting = self.queue.waiting(self.request.pool) if withdrawn else 0
+        except (RedisError, OSError):
             self.close()
-            wait = self.drain_rate.retry_after(self.request.pool, self.queue.waiting(self.request.pool))
+            raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
+        if withdrawn:
+            self.close()
+            wait = self.drain_rate.retry_after(self.request.pool, waiting)
             raise overloaded("queue_timeout", "no worker was free in time; try again later", wait)
         self._running = True
 

@@ -33,7 +33,7 @@ PASSED_HEADERS = ("accept", "accept-language", "idempotency-key", "openai-beta")
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 #: Seconds of patience for an answer that has no keep-alive; the request's own limits end it.
-LONG = 3600.0
+LONG = 1e9
 
 
 def relay() -> Response:
@@ -63,6 +63,7 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
     headers = {name: request.headers[name] for name in PASSED_HEADERS if name in request.headers}
     if body:
         headers["content-type"] = request.content_type or "application/json"
+    headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
     message = RelayRequest(
         id=g.request_id,
         pool=pool,
@@ -84,11 +85,16 @@ def answer(pending: Pending, keepalive: float) -> Response:
     """The answer, its status decided by the first frame; a stream that has to wait long begins with a comment."""
     try:
         head, frames = pending.first(keepalive if pending.request.stream else LONG)
+        return begun(pending, head, frames, keepalive)
     except StillWaiting:
         return streamed(pending, begun_late(pending, keepalive), 200, {"content-type": EVENT_STREAM})
     except BaseException:
         pending.close()
         raise
+
+
+def begun(pending: Pending, head: Head, frames: list[Frame], keepalive: float) -> Response:
+    """An answer whose head is here, by the kind of its body."""
     headers = {**head.headers, **timing_headers(head)}
     kind = head.headers.get("content-type", "").lower()
     if kind.startswith(EVENT_STREAM):

@@ -22,12 +22,16 @@ from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
 from shared import keys
+from shared.errors import LeaseLost
 from shared.messages import RelayRequest
 from shared.redis_client import script
+from workers.leases import Lease
 
 LUA = Path(__file__).parent / "lua"
 #: Failed jobs kept per queue; older ones go first.
 MOST_FAILED = 1000
+#: Answers of begin.lua.
+GONE, NOT_YOURS = b"gone", b"not yours"
 
 
 @dataclass
@@ -56,10 +60,16 @@ class Bookkeeping:
         self._finish = script(redis, LUA / "finish.lua")
         self._requeue = script(redis, LUA / "requeue.lua")
 
-    def begin(self, worker: BaseWorker, job_id: str, ttl: int) -> BegunJob | None:
-        """Marks the job as begun by the worker; None when it was withdrawn meanwhile."""
-        execution = Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
-        at = execution.created_at
+    def new_execution(self, worker: BaseWorker, job_id: str) -> Execution:
+        """An execution that `begin` can be asked for, again if need be."""
+        return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
+
+    def begin(self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease) -> BegunJob | None:
+        """Marks the job as begun by the worker; None when it was withdrawn or put back meanwhile.
+
+        Raises LeaseLost when the worker's lease is another's by now; the job is in the queue again.
+        """
+        job_id, at = execution.job_id, execution.created_at
         found = self._begin(
             keys=[
                 Job.key_for(job_id),
@@ -70,10 +80,23 @@ class Bookkeeping:
                 self._started,
                 execution.key,
                 self._executions_key(job_id),
+                lease.key,
+                self._queue.key,
             ],
-            args=[job_id, worker.name, execution.id, utcformat(at), at.timestamp(), ttl, worker.worker_ttl + 60],
+            args=[
+                job_id,
+                worker.name,
+                execution.id,
+                utcformat(at),
+                at.timestamp(),
+                ttl,
+                worker.worker_ttl + 60,
+                lease.value,
+            ],
         )
-        if not found:
+        if found == NOT_YOURS:
+            raise LeaseLost("the lease went to another before the job was begun")
+        if found == GONE:
             return None
         data, retries, running, body = cast("list[Any]", found)
         worker.executions[execution.id] = execution
@@ -109,6 +132,8 @@ class Bookkeeping:
         job = self._queue.fetch_job(begun.job_id)
         if job is None:
             self.finish(worker, begun, ok=False)
+            return
+        if begun.execution.composite_key.encode() not in self._redis.zrange(self._started, 0, -1):
             return
         job.ended_at = now()
         worker.handle_job_failure(job, self._queue, exc_string=reason, execution=begun.execution)

@@ -75,9 +75,10 @@ class Census:
         """Credentials of the pool that should have a worker."""
         return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
 
-    def cooling_left(self, credential_id: str) -> float:
-        """Seconds that a credential still has to cool."""
-        return max(0.0, self._until.get(credential_id, 0.0) - time.time())
+    def cooling_left(self, credential_id: str) -> float | None:
+        """Seconds that a credential still has to cool, 0 when its time is over; None when it does not cool."""
+        until = self._until.get(credential_id)
+        return None if until is None else max(0.0, until - time.time())
 
     def share(self, pool: str) -> int:
         """How many credentials of the pool this process should hold; its capacity serves the pools in their order."""

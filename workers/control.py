@@ -12,6 +12,8 @@ from rq.command import handle_command
 from workers.worker import FarmWorker
 
 log = logging.getLogger("farm.control")
+#: Seconds after which the subscription is looked at again.
+TURN = 0.25
 
 
 class Control:
@@ -20,29 +22,38 @@ class Control:
     def __init__(self, redis: Redis) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._workers: dict[str, FarmWorker] = {}
+        self._subscribed: set[str] = set()
 
     def add(self, worker: FarmWorker) -> None:
-        """Listens for a worker's commands."""
+        """Listens for a worker's commands from the next turn of `run` on."""
         self._workers[worker.pubsub_channel_name] = worker
-        self._pubsub.subscribe(worker.pubsub_channel_name)
 
     def remove(self, worker: FarmWorker) -> None:
         """Listens for them no more."""
-        self._workers.pop(worker.pubsub_channel_name, None)
-        self._pubsub.unsubscribe(worker.pubsub_channel_name)
+        if self._workers.get(worker.pubsub_channel_name) is worker:
+            del self._workers[worker.pubsub_channel_name]
 
     def run(self) -> None:
-        """Runs for ever; after a lost connection the subscription is made again by redis-py."""
+        """Runs for ever; only this greenlet uses the connection, which redis-py makes again when it is lost."""
         while True:
             try:
-                message = self._pubsub.get_message(timeout=1.0)
-                if message:
+                self._subscribe()
+                if not self._subscribed:
+                    gevent.sleep(TURN)
+                elif message := self._pubsub.get_message(timeout=TURN):
                     self._handle(message)
-                elif not self._pubsub.subscribed:
-                    gevent.sleep(0.2)
             except (RedisError, OSError) as error:
                 log.warning("no commands: %s", error, extra={"action": "redis_lost"})
-                gevent.sleep(0.5)
+                gevent.sleep(TURN)
+
+    def _subscribe(self) -> None:
+        """Brings the subscription up to date with who works here."""
+        wanted = set(self._workers)
+        if new := wanted - self._subscribed:
+            self._pubsub.subscribe(*new)
+        if old := self._subscribed - wanted:
+            self._pubsub.unsubscribe(*old)
+        self._subscribed = wanted
 
     def _handle(self, message: dict[str, Any]) -> None:
         worker = self._workers.get(message["channel"].decode())

@@ -5,6 +5,7 @@ So a section is interruptible from `with` to its end, and what was thrown but ha
 """
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -26,8 +27,9 @@ class Interrupted(BaseException):
 class Section:
     """One interruptible stretch, with at most one deadline that runs."""
 
-    def __init__(self, watch: "Watch") -> None:
+    def __init__(self, watch: "Watch", may_go_on: Callable[[], bool] = lambda: True) -> None:
         self._watch = watch
+        self._may_go_on = may_go_on
         self._greenlet: gevent.Greenlet | None = None
         self._thrown: Any = None
         self._deadline = float("inf")
@@ -61,8 +63,10 @@ class Section:
         return True
 
     def look(self, now: float) -> None:
-        """Ends the section if a deadline has passed."""
-        if now > self.total:
+        """Ends the section if a deadline has passed, or the lease it works on."""
+        if not self._may_go_on():
+            self.interrupt("lease_lost")
+        elif now > self.total:
             self.interrupt("total_timeout")
         elif now > self._deadline:
             self.interrupt(self._deadline_reason)

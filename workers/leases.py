@@ -16,6 +16,8 @@ LUA = Path(__file__).parent / "lua"
 LEASE_SECONDS = 10.0
 #: Seconds between two renewals.
 RENEW_EVERY = 3.0
+#: Seconds before its end from which a lease is not relied on.
+MARGIN = 1.0
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Leases:
         answer = self._claim(keys=names, args=[self._process_id, int(LEASE_SECONDS * 1000), most])
         found = cast("list[int]", answer)
         return [
-            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", asked_at + LEASE_SECONDS)
+            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", asked_at + LEASE_SECONDS - MARGIN)
             for place, fence in zip(found[::2], found[1::2], strict=True)
         ]
 
@@ -71,7 +73,7 @@ class Leases:
         places = set(answer)
         for place, lease in enumerate(leases, 1):
             lease.lost = lease.lost or place in places
-            lease.valid_until = asked_at + LEASE_SECONDS
+            lease.valid_until = asked_at + LEASE_SECONDS - MARGIN
         return [leases[place - 1] for place in sorted(places)]
 
     def release(self, lease: Lease) -> None:

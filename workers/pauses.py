@@ -16,11 +16,11 @@ class Pauses:
         self._failures = 0
         self._until = 0.0
 
-    def begin(self, asked: float | None) -> float:
-        """Begins a pause after a failure; returns its seconds."""
+    def begin(self, asked: float | None, most: float = LONGEST) -> float:
+        """Begins a pause after a failure; returns its seconds, `most` unless the upstream asked for more."""
         self._failures += 1
-        backoff = min(LONGEST, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
-        seconds = min(LONGEST, asked) if asked is not None else min(LONGEST, backoff)
+        backoff = min(most, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
+        seconds = min(LONGEST, max(FIRST, asked)) if asked is not None else backoff
         self._until = max(self._until, time.monotonic() + seconds)
         return seconds
 

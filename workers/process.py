@@ -22,6 +22,7 @@ from shared import keys
 from shared.counters import Counters
 from shared.credentials import Credentials, State
 from shared.opener import Opener
+from shared.persistence import keep_running
 from shared.queue import rq_queue
 from shared.redis_client import connect, lone_connections
 from shared.settings import Settings
@@ -46,6 +47,8 @@ RECOVER_EVERY = 10.0
 CLEAN_EVERY = 60.0
 #: Seconds that running requests get when the process stops.
 DRAIN = 30.0
+#: Seconds more for a token refresh that is on its way, whose answer must not be lost.
+LAST_REFRESH = 35.0
 
 
 class WorkerProcess:
@@ -57,7 +60,7 @@ class WorkerProcess:
         self._redis = connect(settings.redis_url)
         connections = lone_connections(settings.redis_url)
         self._credentials = Credentials(self._redis)
-        self._leases = Leases(self._redis, self.id)
+        self._leases = Leases(connect(settings.redis_url, size=2, timeout=3.0), self.id)
         self._census = Census(self._redis, self.id, [pool.name for pool in settings.pools], settings.max_workers)
         self._control = Control(connect(settings.redis_url, size=2))
         self._workers: dict[str, FarmWorker] = {}
@@ -84,8 +87,8 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(signum, self._stopping.set)
-        background = [gevent.spawn(self._around.publisher.run), gevent.spawn(self._around.watch.run)]
-        background.append(gevent.spawn(self._control.run))
+        endless = (self._around.publisher.run, self._around.watch.run, self._control.run)
+        background = [gevent.spawn(keep_running, work) for work in endless]
         for seconds, work in self._chores():
             background.append(gevent.spawn(self._every, seconds, work))
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
@@ -169,9 +172,14 @@ class WorkerProcess:
         queue = self._queues[lease.pool]
         bookkeeping = self._bookkeeping[lease.pool]
         worker = FarmWorker(lease, self._settings.pool(lease.pool), queue, bookkeeping, self._around)
-        for orphan in end_orphans(self._redis, worker):
-            bookkeeping.finish(worker, orphan, ok=False)
-        worker.pauses.resume(self._census.cooling_left(lease.credential_id))
+        try:
+            for orphan in end_orphans(self._redis, worker):
+                bookkeeping.finish(worker, orphan, ok=False)
+        except (RedisError, OSError):
+            self._leases.release(lease)
+            raise
+        if (left := self._census.cooling_left(lease.credential_id)) is not None:
+            worker.pauses.resume(left)
         self._workers[lease.credential_id] = worker
         self._control.add(worker)
         self._greenlets[lease.credential_id] = spawn(worker, self._ended)
@@ -181,7 +189,7 @@ class WorkerProcess:
         self._workers.pop(worker.lease.credential_id, None)
         self._greenlets.pop(worker.lease.credential_id, None)
         self._census.ended(worker)
-        self._guarded(lambda: self._control.remove(worker))
+        self._control.remove(worker)
         self._guarded(lambda: self._leases.release(worker.lease))
 
     def _move(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:
@@ -232,6 +240,6 @@ class WorkerProcess:
             gevent.joinall(list(self._greenlets.values()), timeout=0.2)
         for worker in list(self._workers.values()):
             worker.interrupt("worker_stopped")
-        gevent.joinall(list(self._greenlets.values()), timeout=2.0)
+        gevent.joinall(list(self._greenlets.values()), timeout=LAST_REFRESH)
         self._around.publisher.drain(2.0)
         self._guarded(lambda: self._around.counters.hand_over(self._redis))

@@ -5,6 +5,7 @@ numbers it has seen.
 """
 
 import logging
+import random
 import time
 
 import gevent
@@ -27,6 +28,7 @@ class ReplyStream:
     def __init__(self, publisher: "Publisher", channel: str) -> None:
         self._publisher = publisher
         self.channel = channel
+        self._tag = random.getrandbits(32)
         self._number = 0
         self._waiting: list[bytes] = []
         self._data: list[bytes] = []
@@ -52,7 +54,7 @@ class ReplyStream:
 
     def _put(self, kind: FrameKind, payload: bytes) -> None:
         self._gather()
-        self._waiting.append(Frame(kind, self._next_number(), payload).encode())
+        self._waiting.append(Frame(kind, self._next_number(), payload, self._tag).encode())
         self._publisher.add(self, len(payload))
 
     def _gather(self) -> None:
@@ -60,7 +62,7 @@ class ReplyStream:
         if self._data:
             payload = self._data[0] if len(self._data) == 1 else b"".join(self._data)
             self._data.clear()
-            self._waiting.append(Frame(FrameKind.DATA, self._next_number(), payload).encode())
+            self._waiting.append(Frame(FrameKind.DATA, self._next_number(), payload, self._tag).encode())
 
     def _next_number(self) -> int:
         number = self._number

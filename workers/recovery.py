@@ -51,4 +51,5 @@ def end_orphans(redis: Redis, worker: BaseWorker) -> list[BegunJob]:
             "orphan ended", extra={"action": "orphan_found", "request_id": execution.job_id, "worker": worker.name}
         )
         orphans.append(BegunJob(execution.job_id, execution, 0, 0, request, None))
+    worker._executions = []
     return orphans

@@ -76,6 +76,7 @@ class Attempt:
 
     def _answered(self) -> requests.Response:
         """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""
+        self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
         token = self.token.get()
         response = self._call(token)
         if response.status_code == 401:
@@ -156,7 +157,8 @@ class Attempt:
             return Stopped()
         if reason in TIMEOUTS:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"
-            return self._failed("timeout", 504, code, TIMEOUTS[reason], end="timeout")
+            blameless = reason == "total_timeout"
+            return self._failed("timeout", 504, code, TIMEOUTS[reason], end="timeout", blameless=blameless)
         message = "the worker lost its account in the middle of the request"
         return self._failed("worker_lost", 502, reason, message, end="worker_lost", blameless=True)
 
@@ -165,7 +167,8 @@ class Attempt:
 
     def crashed(self) -> Outcome:
         """An end that nobody foresaw: the caller gets an answer all the same (I7)."""
-        return self._failed("crashed", 500, "internal_error", "the farm failed to relay this request")
+        message = "the farm failed to relay this request"
+        return self._failed("crashed", 500, "internal_error", message, blameless=True)
 
     def _failed(
         self,
@@ -187,16 +190,21 @@ class Attempt:
     def _failure(self, status: int, code: str, message: str) -> Failure:
         return Failure(status, code, message, "upstream_error", self.number)
 
+    def give_up(self, failed: Failed) -> bool:
+        """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
 
-def give_up(stream: ReplyStream, failed: Failed, number: int, request: RelayRequest, started_at: float) -> None:
-    """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours."""
-    if failed.answer is None:
-        stream.fail(failed.failure)
-        return
-    waited = max(0, round((started_at - request.enqueued_at) * 1000))
-    stream.head(Head(failed.answer.status, failed.answer.headers, number, waited, 0))
-    stream.data(failed.answer.body)
-    stream.end()
+        False when it was answered before.
+        """
+        if self.begun:
+            return False
+        self.begun = True
+        if failed.answer is None:
+            self.stream.fail(failed.failure)
+        else:
+            self.stream.head(self._head(failed.answer.status, failed.answer.headers))
+            self.stream.data(failed.answer.body)
+            self.stream.end()
+        return True
 
 
 def openai_error(status: int, body: bytes) -> bytes:

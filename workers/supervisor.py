@@ -13,7 +13,7 @@ LONGEST_PAUSE = 15.0
 #: A process that lived so many seconds is not called unstable.
 STABLE = 30.0
 #: Seconds that processes get to drain before they are killed.
-PATIENCE = 40.0
+PATIENCE = 75.0
 #: The child's exit code for a mistake of configuration, which no restart mends (workers.child.MISCONFIGURED).
 MISCONFIGURED = 2
 TICK = 0.1

@@ -14,6 +14,7 @@ from shared import keys
 from shared.counters import Counters
 from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
 from shared.opener import Opener
+from shared.persistence import surely
 from shared.redis_client import script
 from shared.settings import PoolSettings
 from shared.vault import fingerprint
@@ -100,6 +101,11 @@ class AccessToken:
             raise failure
         return self._token
 
+    def settle(self) -> None:
+        """Waits for a refresh that is on its way, so that the lease is not given away under it."""
+        if self._refreshing is not None:
+            self._refreshing.join()
+
     def _attempt(self, stale: str) -> BaseException | None:
         """One refresh; returns what went wrong instead of raising, because a greenlet would print it."""
         try:
@@ -116,7 +122,7 @@ class AccessToken:
             self._use(access, left)
             return
         grant, refresh_token = self._exchange(refresh_token)
-        self._store.store(self._lease, refresh_token, grant)
+        surely(lambda: self._store.store(self._lease, refresh_token, grant), "a rotated token waits to be stored")
         self._use(grant.access_token, grant.expires_in)
 
     def _exchange(self, refresh_token: str) -> tuple[Grant, str]:

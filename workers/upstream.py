@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from shared.errors import FarmError
 from shared.messages import RelayRequest
@@ -59,18 +59,27 @@ def call(
 ) -> requests.Response:
     """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
     headers = {**request.headers, "authorization": f"Bearer {token}"}
-    try:
-        return session.request(
-            request.method,
-            base_url + request.path,
-            data=body,
-            headers=headers,
-            stream=True,
-            timeout=(connect_timeout, None),
-            allow_redirects=False,
-        )
-    except (requests.RequestException, HTTPError) as error:
-        raise UpstreamUnreachable(type(error).__name__) from None
+    for last in (False, True):
+        try:
+            return session.request(
+                request.method,
+                base_url + request.path,
+                data=body,
+                headers=headers,
+                stream=True,
+                timeout=(connect_timeout, None),
+                allow_redirects=False,
+            )
+        except (requests.RequestException, HTTPError) as error:
+            if last or not was_closed_while_idle(error):
+                raise UpstreamUnreachable(type(error).__name__) from None
+    raise AssertionError("the loop returns or raises")
+
+
+def was_closed_while_idle(error: Exception) -> bool:
+    """Whether the upstream closed the kept connection without an answer; that says nothing about it, so ask anew."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.ConnectionError) and isinstance(cause, ProtocolError)
 
 
 def chunks(response: requests.Response) -> Iterator[bytes]:

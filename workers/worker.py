@@ -25,15 +25,17 @@ from rq.worker import WorkerStatus
 
 from shared import keys
 from shared.counters import Counters
-from shared.messages import RelayRequest
+from shared.errors import LeaseLost
+from shared.messages import Failure, RelayRequest
+from shared.persistence import surely
 from shared.settings import PoolSettings, Settings
 from workers.bookkeeping import BegunJob, Bookkeeping
 from workers.interruption import Section, Watch
 from workers.leases import Lease
 from workers.outcomes import Done, Failed, Outcome, Stopped
-from workers.pauses import Pauses
+from workers.pauses import LONGEST, Pauses
 from workers.publisher import Publisher
-from workers.relay import Attempt, give_up
+from workers.relay import Attempt
 from workers.tokens import AccessToken, TokenStore
 from workers.upstream import new_session
 from workers.waiting_line import WaitingLine
@@ -45,6 +47,9 @@ WAIT = 60.0
 WORKER_TTL = 60
 #: Longest pause before a lost Redis is tried again, in seconds.
 LONGEST_PAUSE = 2.0
+#: Faults of the upstream rather than of one account, and the longest pause in seconds that they give an account.
+UPSTREAM_FAULTS = ("upstream_error", "unreachable", "timeout", "cut")
+UPSTREAM_PAUSE = 4.0
 
 
 def relay(request: dict[str, Any]) -> None:
@@ -117,14 +122,22 @@ class FarmWorker(SimpleWorker):
         try:
             self.register_birth()
             while not self._stopping.is_set():
-                if self._may_work():
-                    self._serve_next()
-                else:
+                if not self._may_work():
                     self._rest()
+                    continue
+                if self.pauses.over():
+                    self._move("active")
+                self._serve_next()
         finally:
-            self.line.close()
-            if self._session is not None:
-                self._session.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """A refresh on its way ends first; a name that belongs to another's worker by now is left alone."""
+        self.line.close()
+        self.token.settle()
+        if self._session is not None:
+            self._session.close()
+        if not self.lease.lost:
             self.register_death()  # type: ignore[no-untyped-call]
 
     def register_birth(self) -> None:
@@ -141,6 +154,7 @@ class FarmWorker(SimpleWorker):
         """A sign of life into a pipeline; registers again, should Redis have lost its data."""
         self.last_heartbeat = now()
         pipe.hset(self.key, mapping={**self.serialize(), "last_heartbeat": utcformat(self.last_heartbeat)})
+        pipe.hdel(self.key, "death")
         worker_registration.register(self, pipe)
         pipe.expire(self.key, self.worker_ttl + 60)
         pipe.expire(self.executions_key, self.worker_ttl + 60)
@@ -177,8 +191,6 @@ class FarmWorker(SimpleWorker):
         while not self._stopping.is_set() and not self._may_work():
             self._stopping.wait(min(1.0, self.pauses.left() or 1.0))
         if not self._stopping.is_set():
-            if self.pauses.over():
-                self.around.move(self.pool.name, self.lease.credential_id, "active", "", 0)
             self._show_state(WorkerStatus.IDLE)
 
     def _show_state(self, state: WorkerStatus) -> None:
@@ -202,10 +214,15 @@ class FarmWorker(SimpleWorker):
     def _run_job(self, job_id: str) -> None:
         """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed."""
         self.busy_since = time.monotonic()
-        begun = self.bookkeeping.begin(self, job_id, WORKER_TTL + int(self.around.settings.total_timeout))
+        execution = self.bookkeeping.new_execution(self, job_id)
+        ttl = WORKER_TTL + int(self.around.settings.total_timeout)
         try:
+            begun = surely(lambda: self.bookkeeping.begin(self, execution, ttl, self.lease), "a job waits to be begun")
             if begun is not None:
                 self._serve(begun)
+        except LeaseLost:
+            self.lease.lost = True
+            self.stop()
         finally:
             self.busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
@@ -215,7 +232,7 @@ class FarmWorker(SimpleWorker):
             self.around.counters.add("collisions")
             log.error("a second request on one credential", extra=self._fields("collision"))
         if begun.request is None or begun.body is None:
-            self.bookkeeping.fail(self, begun, "no caller waits for this request any more")
+            self._refuse(begun)
             return
         self.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
         attempt = self._attempt(begun, begun.request, begun.body)
@@ -228,8 +245,16 @@ class FarmWorker(SimpleWorker):
             self._section = None
         self._settle(begun, attempt, outcome)
 
+    def _refuse(self, begun: BegunJob) -> None:
+        """A job that is not the farm's, or whose body has gone with its caller."""
+        reason = "no caller waits for this request any more"
+        if begun.request is not None:
+            gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
+            self.around.publisher.stream(begun.request.channel).fail(gone)
+        surely(lambda: self.bookkeeping.fail(self, begun, reason), "a job waits to be ended")
+
     def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
-        self._section = Section(self.around.watch)
+        self._section = Section(self.around.watch, self.lease.holds)
         return Attempt(
             request=request,
             body=body,
@@ -244,44 +269,58 @@ class FarmWorker(SimpleWorker):
         )
 
     def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> None:
-        """What the end of the attempt means for the job, the credential and the counts."""
-        counters = self.around.counters
+        """What the end of the attempt means: for the counts, for the job, and only then for the credential."""
         if isinstance(outcome, Failed):
-            counters.add("attempts", self.pool.name, outcome.outcome)
+            self.around.counters.add("attempts", self.pool.name, outcome.outcome)
             log.info("attempt failed", extra=self._fields("attempt_failed", begun, outcome.outcome))
-            self._pause(outcome)
-            self._retry_or_give_up(begun, attempt, outcome)
+            self._begin_pause(outcome)
+            surely(lambda: self._retry_or_give_up(begun, attempt, outcome), "a job waits to be handed on")
+            self._show_pause(outcome)
             return
         reason = outcome.reason
-        counters.add("attempts", self.pool.name, "ok" if reason == "done" else reason)
+        self.around.counters.add("attempts", self.pool.name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             self.pauses.forget()
-            self.bookkeeping.finish(self, begun, ok=isinstance(outcome, Done))
+            ok = isinstance(outcome, Done)
+            surely(lambda: self.bookkeeping.finish(self, begun, ok=ok), "a job waits to be ended")
         else:
-            self.bookkeeping.fail(self, begun, f"the answer ended early: {reason}")
+            cause = f"the answer ended early: {reason}"
+            surely(lambda: self.bookkeeping.fail(self, begun, cause), "a job waits to be ended")
 
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed) -> None:
         again = attempt.number < self.around.settings.max_attempts and time.time() < attempt.request.deadline
         if again and failed.failure.code != "total_timeout":
             self.bookkeeping.requeue(self, begun)
             return
-        give_up(attempt.stream, failed, attempt.number, attempt.request, attempt.started_at)
-        self._count_end(attempt, "timeout" if failed.outcome == "timeout" else "upstream_error")
+        if attempt.give_up(failed):
+            self._count_end(attempt, "timeout" if failed.outcome == "timeout" else "upstream_error")
         self.bookkeeping.fail(self, begun, f"{failed.failure.code} after {attempt.number} attempts")
 
     def _count_end(self, attempt: Attempt, reason: str) -> None:
         self.around.counters.add("stream_ends", reason)
         self.around.counters.observe("request_seconds", time.time() - attempt.request.enqueued_at)
 
-    def _pause(self, failed: Failed) -> None:
+    def _begin_pause(self, failed: Failed) -> None:
         """A failing credential leaves the queue for a while, or for good (I5)."""
         if failed.fatal:
-            self.around.move(self.pool.name, self.lease.credential_id, "dead", "invalid_grant", 0)
             self.stop()
         elif not failed.blameless:
-            seconds = self.pauses.begin(failed.retry_after)
-            self.around.move(self.pool.name, self.lease.credential_id, "cooling", failed.outcome, time.time() + seconds)
+            most = UPSTREAM_PAUSE if failed.outcome in UPSTREAM_FAULTS else LONGEST
+            self.pauses.begin(failed.retry_after, most)
+
+    def _show_pause(self, failed: Failed) -> None:
+        """Tells everybody, after the job is safe."""
+        if failed.fatal:
+            self._move("dead", "invalid_grant")
+        elif not failed.blameless:
+            self._move("cooling", failed.outcome, time.time() + self.pauses.left())
+
+    def _move(self, state: str, reason: str = "", until: float = 0) -> None:
+        try:
+            self.around.move(self.pool.name, self.lease.credential_id, state, reason, until)
+        except (RedisError, OSError) as error:
+            log.warning("state not kept: %s", error, extra=self._fields("redis_lost", reason=state))
 
     def _fields(self, action: str, begun: BegunJob | None = None, reason: str | None = None) -> dict[str, Any]:
         """The fields of a log record."""

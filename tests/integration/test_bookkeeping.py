@@ -11,9 +11,11 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from shared import keys
+from shared.errors import LeaseLost
 from shared.queue import RelayQueue, rq_queue
 from tests.integration.test_queue import request
 from workers.bookkeeping import MOST_FAILED, BegunJob, Bookkeeping
+from workers.leases import Lease
 
 TIMES = {"last_heartbeat", "started_at", "ended_at", "created_at", "enqueued_at", "birth", "total_working_time"}
 TTL = 960
@@ -71,13 +73,19 @@ class Bench:
         self.worker = Stock([self.queue], name="default.c1", connection=redis, serializer=JSONSerializer, worker_ttl=60)
         self.worker.register_birth()
         self.worker.set_state("idle")
+        self.lease = Lease("default", "c1", "a:1", 1e12)
+        redis.set(self.lease.key, self.lease.value)
         self.books = Bookkeeping(redis, self.queue, keys.served("default"))
         self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
 
     def begin(self) -> BegunJob:
-        begun = self.books.begin(self.worker, "req_1", TTL)
+        begun = self.try_to_begin("req_1")
         assert begun is not None
         return begun
+
+    def try_to_begin(self, job_id: str) -> BegunJob | None:
+        execution = self.books.new_execution(self.worker, job_id)
+        return self.books.begin(self.worker, execution, TTL, self.lease)
 
     def job(self) -> Job:
         return Job.fetch("req_1", connection=self.redis, serializer=JSONSerializer)
@@ -169,8 +177,8 @@ def test_a_requeued_job_waits_in_front_with_its_body(redis: Redis):
     assert (job.get_status(), job.number_of_retries, job.worker_name) == ("queued", 1, None)
     assert redis.get(keys.body("req_1")) == b"the body"
     assert bench.queue.started_job_registry.count == 0
-    again = bench.begin()
-    assert again.retries == 1
+    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
+    assert bench.begin().retries == 1
 
 
 def test_a_requeued_job_that_was_deleted_meanwhile_does_not_come_back(redis: Redis):
@@ -184,7 +192,7 @@ def test_a_requeued_job_that_was_deleted_meanwhile_does_not_come_back(redis: Red
 def test_a_job_that_was_withdrawn_is_not_begun(redis: Redis):
     bench = Bench(redis)
     redis.delete("rq:job:req_1")
-    assert bench.books.begin(bench.worker, "req_1", TTL) is None
+    assert bench.try_to_begin("req_1") is None
     assert redis.keys("*req_1*") == []
     assert redis.llen(bench.queue.intermediate_queue_key) == 0
     assert redis.hget("rq:worker:default.c1", "state") == b"idle"
@@ -194,7 +202,8 @@ def test_a_second_job_on_a_worker_is_seen(redis: Redis):
     bench = Bench(redis)
     bench.begin()
     RelayQueue(redis, 10).enqueue(request("req_2"), b"x")
-    second = bench.books.begin(bench.worker, "req_2", TTL)
+    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
+    second = bench.try_to_begin("req_2")
     assert second is not None
     assert second.running == 1
 
@@ -211,7 +220,8 @@ def test_beginning_and_ending_are_one_round_trip_each(redis: Redis):
 def test_a_job_that_is_not_the_farms_is_begun_without_a_request(redis: Redis):
     bench = Bench(redis)
     foreign = bench.queue.enqueue("builtins.print", "hello", job_id="foreign")
-    begun = bench.books.begin(bench.worker, foreign.id, TTL)
+    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
+    begun = bench.try_to_begin(foreign.id)
     assert begun is not None
     assert begun.request is None
 
@@ -222,3 +232,39 @@ def test_counts_are_kept_by_outcome(redis: Redis, ok: bool):
     bench.books.finish(bench.worker, bench.begin(), ok=ok)
     name = "successful_job_count" if ok else "failed_job_count"
     assert redis.hget("rq:worker:default.c1", name) == b"1"
+
+
+def test_who_lost_the_lease_begins_nothing_and_the_job_is_back_in_front(redis: Redis):
+    bench = Bench(redis)
+    redis.set(bench.lease.key, "b:2")
+    with pytest.raises(LeaseLost):
+        bench.try_to_begin("req_1")
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+    assert redis.hget("rq:job:req_1", "status") == b"queued"
+    assert redis.scard(bench.worker.executions_key) == 0
+
+
+def test_a_job_that_was_put_back_meanwhile_is_another_workers(redis: Redis):
+    bench = Bench(redis)
+    redis.lmove(bench.queue.intermediate_queue_key, bench.queue.key)
+    assert bench.try_to_begin("req_1") is None
+    assert redis.get(keys.body("req_1")) == b"the body"
+
+
+def test_every_step_may_be_asked_for_again(redis: Redis):
+    bench = Bench(redis)
+    execution = bench.books.new_execution(bench.worker, "req_1")
+    begun = [bench.books.begin(bench.worker, execution, TTL, bench.lease) for _ in range(2)]
+    assert begun[0] == begun[1]
+    assert begun[0] is not None
+    assert begun[0].running == 0
+    for _ in range(2):
+        bench.books.requeue(bench.worker, begun[0])
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+    assert redis.hget("rq:job:req_1", "number_of_retries") == b"1"
+    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
+    again = bench.begin()
+    for _ in range(2):
+        bench.books.finish(bench.worker, again, ok=True)
+    assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
+    assert redis.get(keys.served("default")) == b"1"

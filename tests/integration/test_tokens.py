@@ -6,6 +6,7 @@ import gevent
 import pytest
 import requests
 from redis import Redis
+from redis.exceptions import RedisError
 
 from shared import keys
 from shared.counters import Counters
@@ -70,12 +71,34 @@ def test_a_rotated_token_is_stored_before_its_access_token_is_used(farm: Farm):
     assert Credentials(farm.redis).find(farm.id, ["default"]).rotations == 1
 
 
-def test_no_access_token_is_used_when_its_refresh_token_could_not_be_stored(farm: Farm, monkeypatch):
+def test_a_grant_is_kept_until_redis_takes_it_and_only_then_used(farm: Farm, upstream: Upstream, monkeypatch):
+    store, tries = farm.store.store, []
+
+    def refuse_twice(*given) -> None:
+        tries.append(farm_token._token)
+        if len(tries) < 3:
+            raise RedisError("away")
+        store(*given)
+
+    farm_token = farm.token()
+    monkeypatch.setattr(farm.store, "store", refuse_twice)
+    assert farm_token.get()
+    assert tries == ["", "", ""]
+    assert farm.stored() != farm.first
+    assert upstream.counters()["refreshes"] == 1
+
+
+def test_a_refresh_on_its_way_is_waited_for_before_the_lease_goes(farm: Farm, refreshes):
+    def slowly(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        gevent.sleep(0.1)
+        return Grant("at", 60, "rt-next")
+
+    refreshes(slowly)
     token = farm.token()
-    monkeypatch.setattr(farm.store, "store", lambda *_: (_ for _ in ()).throw(ConnectionError("gone")))
-    with pytest.raises(ConnectionError):
-        token.get()
-    assert token._token == ""
+    gevent.spawn(token.get)
+    gevent.sleep(0.01)
+    token.settle()
+    assert farm.stored() == "rt-next"
 
 
 def test_an_imported_token_is_known_after_any_number_of_rotations(farm: Farm):

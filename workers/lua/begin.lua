@@ -1,15 +1,27 @@
 -- Begins a job that BLMOVE put into the intermediate queue: all of RQ's bookkeeping in one round trip.
 -- Stands for rq.executions.prepare_execution and rq.worker.BaseWorker.prepare_job_execution (RQ 3.0).
--- KEYS: job, body, intermediate queue, worker, the worker's executions, started registry, execution, the job's executions
--- ARGV: job id, worker name, execution id, now (ISO), now (seconds), time to live of the execution, of the worker
--- Result: false when the job is gone; else {data, retries, executions that the worker has already, body or false}
-redis.call('LREM', KEYS[3], 1, ARGV[1])
+-- Only who holds the credential's lease may begin (I3), and only a job that still lies in the intermediate queue: one that
+-- was put back meanwhile is another's. Asked again with the same execution id, it answers the same.
+-- KEYS: job, body, intermediate queue, worker, the worker's executions, started registry, execution, the job's executions,
+--       lease, queue
+-- ARGV: job id, worker name, execution id, now (ISO), now (seconds), time to live of the execution, of the worker,
+--       what the lease must hold
+-- Result: 'gone' when the job is; 'not yours' without the lease, the job is put back; else {data, retries, executions that
+--         the worker has already, body or false}
+if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 and redis.call('EXISTS', KEYS[7]) == 0 then
+    return 'gone'
+end
 local found = redis.call('HMGET', KEYS[1], 'data', 'number_of_retries')
 if not found[1] then
     redis.call('DEL', KEYS[2])
-    return false
+    return 'gone'
+end
+if redis.call('GET', KEYS[9]) ~= ARGV[8] then
+    redis.call('LPUSH', KEYS[10], ARGV[1])
+    return 'not yours'
 end
 local composite = ARGV[1] .. ':' .. ARGV[3]
+redis.call('SREM', KEYS[5], composite)
 local running = redis.call('SCARD', KEYS[5])
 redis.call('HSET', KEYS[7], 'id', ARGV[3], 'job_id', ARGV[1], 'created_at', ARGV[5], 'last_heartbeat', ARGV[5],
     'worker_name', ARGV[2])

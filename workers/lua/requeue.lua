@@ -2,11 +2,14 @@
 -- Stands for rq.job.Job.retry with enqueue_at_front (RQ 3.0).
 -- KEYS: job, queue, worker, the worker's executions, started registry, execution, the job's executions
 -- ARGV: job id, execution id, seconds worked, now (ISO)
--- Result: 1 when requeued, 0 when the job is gone (a person deleted it)
+-- Asked again, it does nothing.
+-- Result: 1 when requeued, 0 when the job is gone (a person deleted it) or was requeued before
 local composite = ARGV[1] .. ':' .. ARGV[2]
 redis.call('DEL', KEYS[6], KEYS[7])
-redis.call('ZREM', KEYS[5], composite)
 redis.call('SREM', KEYS[4], composite)
+if redis.call('ZREM', KEYS[5], composite) == 0 then
+    return 0
+end
 if redis.call('EXISTS', KEYS[3]) == 1 then
     redis.call('HINCRBY', KEYS[3], 'failed_job_count', 1)
     redis.call('HINCRBYFLOAT', KEYS[3], 'total_working_time', ARGV[3])

@@ -55,3 +55,10 @@ def test_a_caller_that_leaves_wakes_whoever_waits():
     mailbox.leave()
     assert Failure.decode(mailbox.get(1)[0].payload).code == "client_gone"
     assert mailbox.ended_here
+
+
+def test_another_attempts_frames_are_never_mixed_in():
+    mailbox = Mailbox("req_1")
+    for number, tag in ((0, 7), (1, 8), (1, 7), (2, 8)):
+        mailbox.put(Frame(FrameKind.DATA, number, str(tag).encode(), tag))
+    assert [one.payload for one in mailbox.get(1)] == [b"7", b"7"]

@@ -19,6 +19,12 @@ def test_other_line_ends_are_ends_too():
     assert WholeEvents().add(b"data: 1\r\n\r\ndata:") == b"data: 1\r\n\r\n"
 
 
+def test_an_end_that_comes_in_two_pieces_is_an_end():
+    events = WholeEvents()
+    assert [events.add(part) for part in (b"data: 1\r\n", b"\r", b"\ndata: 2")] == [b"", b"", b"data: 1\r\n\r\n"]
+    assert events.rest() == b"data: 2"
+
+
 def test_what_is_left_at_a_good_end_is_not_lost():
     events = WholeEvents()
     events.add(b"data: [DONE]\n")

@@ -13,6 +13,15 @@ def test_the_upstreams_own_word_is_obeyed():
     assert pauses.left() == pytest.approx(7.0, abs=0.5)
 
 
+def test_no_pause_at_all_is_not_obeyed_either():
+    assert Pauses().begin(0.0) == FIRST
+
+
+def test_an_upstream_that_fails_gets_a_short_pause_only():
+    pauses = Pauses()
+    assert max(pauses.begin(None, most=2.0) for _ in range(20)) <= 2.5
+
+
 def test_a_day_is_not_obeyed_to_the_letter():
     assert Pauses().begin(86_400.0) == LONGEST
 
@@ -37,6 +46,6 @@ def test_pauses_grow_while_failures_go_on_and_start_anew_after_an_answer():
 def test_the_end_of_a_pause_is_noticed_once():
     pauses = Pauses()
     assert not pauses.over()
-    pauses.begin(0.0)
+    pauses.resume(0.0)
     assert pauses.over()
     assert not pauses.over()
