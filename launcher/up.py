@@ -48,6 +48,12 @@ class Interrupted(Exception):
     """Raised when the start is broken off by a signal."""
 
 
+def children_environment() -> dict[str, str]:
+    """This process's environment, with the programs of its python first on PATH."""
+    programs = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
 @dataclass
 class Farm:
     """One farm on its way up, up, or on its way down."""
@@ -56,7 +62,7 @@ class Farm:
     data: DataDir
     say: Callable[[str], None]
     processes: Processes = field(default_factory=Processes)
-    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    environment: dict[str, str] = field(default_factory=children_environment)
     #: How often a signal to stop has come.
     signals: int = 0
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Request
-from werkzeug.exceptions import BadRequest, ClientDisconnected
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 from shared.errors import ApiError
 
@@ -37,13 +37,24 @@ class Asked:
 
 def read(request: Request) -> Asked:
     """Reads the body whole. Raises ApiError 400 when it is no request, 413 (from Flask) when it is too large."""
-    try:
-        body = request.get_data(cache=True)
-    except ClientDisconnected:
-        raise ApiError(400, "incomplete_body", "the body ended before its Content-Length") from None
+    body = read_whole(request)
     content_type = request.content_type or "application/json"
     fields = form_fields(request) if content_type.startswith(MULTIPART) else json_fields(body)
     return Asked(body, content_type, read_model(fields), read_stream(fields))
+
+
+def read_whole(request: Request) -> bytes:
+    """Every byte of the body; Flask would take one that was cut, or a chunked one that is too large, for whole."""
+    try:
+        body = request.get_data(cache=True)
+    except ClientDisconnected:
+        body = b""
+    if request.content_length is None:
+        if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+    elif len(body) < request.content_length:
+        raise ApiError(400, "incomplete_body", "the body ended before its Content-Length")
+    return body
 
 
 def json_fields(body: bytes) -> dict[str, Any]:

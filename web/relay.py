@@ -115,7 +115,7 @@ def whole(pending: Pending, frames: list[Frame], status: int, headers: dict[str,
 
 def streamed(pending: Pending, body: Iterator[bytes], status: int, headers: dict[str, str]) -> Response:
     """An answer that is sent as it comes; when the caller leaves, its job ends."""
-    response = Response(body, status, {**headers, **STREAM_HEADERS}, direct_passthrough=True)
+    response = Response(body, status, {**headers, **STREAM_HEADERS})
     response.call_on_close(pending.close)
     return response
 

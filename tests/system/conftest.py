@@ -1,0 +1,64 @@
+"""Two farms for all system tests: an ordinary one, and one with a single account and little patience."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import start_simulator
+from tests.system.farm import Farm, start
+from tests.waiting import eventually
+
+
+def farm_with(tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, **settings: str) -> Iterator[Farm]:
+    process, upstream = start_simulator("--accounts", str(accounts), "--rotate")
+    farm = start(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
+    yield farm
+    done = farm.command("stop")
+    assert done.returncode == 0, done.stderr
+    process.terminate()
+    process.wait()
+    assert process.stdout
+    process.stdout.close()
+    assert "Traceback" not in farm.log(), farm.log()
+
+
+@pytest.fixture(scope="session")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    yield from farm_with(tmp_path_factory, "ordinary", 8, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2")
+
+
+@pytest.fixture(scope="session")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    settings = {
+        "FARM_MAX_QUEUE": "2",
+        "FARM_QUEUE_TIMEOUT": "1.5",
+        "FARM_FIRST_BYTE_TIMEOUT": "2",
+        "FARM_IDLE_TIMEOUT": "1",
+        "FARM_KEEPALIVE": "0.5",
+        "FARM_MAX_ATTEMPTS": "1",
+        "FARM_MAX_BODY": "1000000",
+        "FARM_LOG_FORMAT": "json",
+    }
+    yield from farm_with(tmp_path_factory, "impatient", 1, **settings)
+
+
+def rested(farm: Farm) -> Farm:
+    """The farm with a well upstream, nothing in flight and every credential in service."""
+    farm.upstream.reset()
+    eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
+    for one in farm.json("credentials", "list"):
+        if one["state"] != "active":
+            farm.command("credentials", "enable", one["id"])
+    workers = len(farm.json("credentials", "list"))
+    eventually(lambda: farm.json("status")["pools"][0]["workers"]["idle"] == workers, within=20)
+    return farm
+
+
+@pytest.fixture
+def farm(ordinary: Farm) -> Farm:
+    return rested(ordinary)
+
+
+@pytest.fixture
+def strict(impatient: Farm) -> Farm:
+    return rested(impatient)

@@ -1,0 +1,112 @@
+"""A whole farm, started as an operator would, with a simulator of its own."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.conftest import ROOT, clean_environment, free_port
+from tests.upstream import Upstream, tokens
+
+KEY = "sk-system-test-0123456789"
+ADMIN = "admin-token-for-system-tests"
+
+
+@dataclass
+class Farm:
+    """A running farm."""
+
+    url: str
+    environment: dict[str, str]
+    data: Path
+    upstream: Upstream
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def command(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """`./farm …`, in the environment of this farm."""
+        return subprocess.run(
+            [sys.executable, "-m", "launcher", *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def json(self, *arguments: str, stdin: str = "") -> Any:
+        done = self.command(*arguments, "--json", stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def redis_url(self) -> str:
+        return str(self.json("status")["redis_url"])
+
+    def log(self) -> str:
+        return (self.data / "farm.log").read_text()
+
+    def post(
+        self, path: str, body: Any = None, key: str = KEY, timeout: float = 30, **options: Any
+    ) -> requests.Response:
+        headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
+        if body is not None:
+            options["json"] = body
+        return requests.post(self.url + path, headers=headers, timeout=timeout, **options)
+
+    def get(self, path: str, key: str = KEY, **options: Any) -> requests.Response:
+        headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
+        return requests.get(self.url + path, headers=headers, timeout=30, **options)
+
+    def chat(self, text: str = "Hello", **fields: Any) -> requests.Response:
+        stream = bool(fields.get("stream"))
+        return self.post("/v1/chat/completions", chat_body(text, **fields), stream=stream)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over all labels."""
+        lines = requests.get(self.url + "/metrics", timeout=10).text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + " ", name + "{")))
+
+
+def chat_body(text: str = "Hello", **fields: Any) -> dict[str, Any]:
+    return {"model": "sim-translate", "messages": [{"role": "user", "content": text}], **fields}
+
+
+def events(answer: requests.Response) -> list[str]:
+    """The data of every event, and every comment."""
+    parts = answer.content.decode().split("\n\n")
+    return [part.removeprefix("data: ") for part in parts if part]
+
+
+def streamed_text(answer: requests.Response) -> str:
+    found = [event for event in events(answer) if not event.startswith(":")]
+    assert found[-1] == "[DONE]", found[-1:]
+    deltas = [json.loads(event)["choices"] for event in found[:-1]]
+    return "".join(choices[0]["delta"].get("content", "") for choices in deltas if choices)
+
+
+def start(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Farm:
+    """`./farm up --detach` with these settings; everything that it needs is in its own data dir."""
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "tokens.txt").write_text("\n".join(tokens(accounts)))
+    port = free_port()
+    environment = clean_environment(
+        PORT=str(port),
+        FARM_DATA_DIR=str(data),
+        FARM_API_KEY=KEY,
+        FARM_ADMIN_TOKEN=ADMIN,
+        FARM_UPSTREAM_URL=upstream.url,
+        FARM_TOKEN_URL=upstream.token_url,
+        FARM_REFRESH_TOKENS_FILE=str(data / "tokens.txt"),
+        **settings,
+    )
+    farm = Farm(f"http://127.0.0.1:{port}", environment, data, upstream)
+    done = farm.command("up", "--detach")
+    assert done.returncode == 0, done.stdout + done.stderr + (farm.log() if (data / "farm.log").exists() else "")
+    return farm

@@ -1,0 +1,165 @@
+"""Credentials and workers of a running farm: added, removed, shared out, refreshed, suspended."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from tests.system.farm import Farm
+from tests.upstream import tokens
+from tests.waiting import eventually
+
+
+def workers(farm: Farm) -> dict[str, int]:
+    return dict(farm.json("status")["pools"][0]["workers"])
+
+
+def rq(farm: Farm, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "rq.cli", *arguments, "-u", farm.redis_url()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Load:
+    """Clients that ask again and again until told to stop."""
+
+    def __init__(self, farm: Farm, clients: int) -> None:
+        self.farm = farm
+        self.outcomes: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(clients)]
+
+    def _ask(self, number: int) -> None:
+        turn = 0
+        while not self._stop.is_set():
+            turn += 1
+            answer = self.farm.chat(f"text {number}.{turn}")
+            right = answer.status_code == 200 and f"grkg {number}.{turn}" in answer.text
+            self.outcomes["right" if right else f"{answer.status_code} {answer.text[:200]}"] += 1
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_rq_info_lists_every_worker_by_its_credential(farm: Farm):
+    listed = rq(farm, "info")
+    ids = [one["id"] for one in farm.json("credentials", "list")]
+    assert all(f"default.{one} " in listed for one in ids)
+    assert "8 workers, 1 queues" in listed
+    assert "chat:default" in listed
+
+
+def test_a_credential_that_comes_or_goes_has_or_loses_its_worker_soon(farm: Farm):
+    extra = tokens(20)[15]
+    report = farm.json("credentials", "add", "--label", "extra", stdin=extra + "\n")
+    (added,) = report["ids"]
+    eventually(lambda: f"default.{added} " in rq(farm, "info"), within=5)
+    assert farm.command("credentials", "remove", added).returncode == 0
+    eventually(lambda: f"default.{added} " not in rq(farm, "info"), within=5)
+
+
+def test_a_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm):
+    ids = [one["id"] for one in farm.json("credentials", "list")]
+    farm.command("credentials", "disable", *ids[:7])
+    eventually(lambda: sum(workers(farm).values()) == 1, within=5)
+    assert farm.chat().status_code == 200
+    farm.command("credentials", "enable", *ids[:7])
+    eventually(lambda: workers(farm)["idle"] == 8, within=5)
+
+
+def test_worker_processes_share_the_credentials_evenly(farm: Farm):
+    owners = eventually(lambda: Counter(one["owner"] for one in farm.json("credentials", "list")))
+    assert sorted(owners.values()) == [4, 4]
+
+
+def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(farm: Farm):
+    farm.upstream.pace(delay=0.1)
+    third = {**farm.environment, "REDIS_URL": farm.redis_url()}
+    with Load(farm, 12) as load:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers"], env={**third, "FARM_WORKER_PROCESSES": "1"}, cwd=ROOT
+        )
+
+        def shares() -> list[int]:
+            return sorted(Counter(one["owner"] for one in farm.json("credentials", "list") if one["owner"]).values())
+
+        eventually(lambda: shares() == [2, 3, 3], within=10)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        eventually(lambda: shares() == [4, 4], within=10)
+    assert set(load.outcomes) == {"right"}
+    assert farm.upstream.counters()["collisions"] == 0
+
+
+def test_a_worker_process_that_is_killed_is_replaced(farm: Farm):
+    pid = farm.json("status")["pid"]
+    children = [
+        one for one in psutil.Process(pid).children(recursive=True) if "workers.child" in " ".join(one.cmdline())
+    ]
+    os.kill(children[0].pid, signal.SIGKILL)
+    eventually(
+        lambda: (
+            workers(farm)["idle"] == 8
+            and sorted(Counter(one["owner"] for one in farm.json("credentials", "list")).values()) == [4, 4]
+        ),
+        within=30,
+    )
+    assert farm.chat().status_code == 200
+
+
+@pytest.mark.parametrize("rotate", [True, False])
+def test_tokens_that_live_shortly_are_refreshed_in_time_and_only_then(farm: Farm, rotate: bool):
+    farm.upstream.accounts(access_ttl=1, rotate=rotate, expire=True)
+    farm.upstream.pace(delay=0.1)
+    with Load(farm, 12) as load:
+        eventually(lambda: load.outcomes.total() > 250, within=30)
+    farm.upstream.accounts(access_ttl=3600, rotate=True)
+    counters = farm.upstream.counters()
+    assert set(load.outcomes) == {"right"}
+    assert counters["collisions"] == 0
+    assert counters.get("reused_refresh_tokens", 0) == 0
+    assert counters["refreshes"] < 8 * (counters["served"] * 0.1 / 8 / 0.8 + 3)
+
+
+def test_an_account_that_dies_leaves_the_farm_and_no_request_fails(farm: Farm):
+    """By a credential of its own, because an account that is dead stays dead."""
+    victim = 14
+    (added,) = farm.json("credentials", "add", stdin=tokens(20)[victim])["ids"]
+    eventually(lambda: workers(farm)["idle"] == 9, within=5)
+    farm.upstream.accounts(expire=True)
+    with Load(farm, 9):
+        eventually(lambda: farm.json("credentials", "show", added)["state"] == "dead", within=20)
+    assert farm.json("credentials", "show", added)["reason"] == "invalid_grant"
+    farm.command("credentials", "remove", added)
+    eventually(lambda: workers(farm)["idle"] == 8, within=5)
+
+
+def test_rq_suspend_holds_the_workers_and_resume_lets_them_go(farm: Farm):
+    rq(farm, "suspend")
+    eventually(lambda: workers(farm)["suspended"] == 8, within=5)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(farm.chat()))
+    thread.start()
+    eventually(lambda: farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 1)
+    assert farm.upstream.counters()["served"] == 0
+    rq(farm, "resume")
+    thread.join(15)
+    assert answers[0].status_code == 200
