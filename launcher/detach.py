@@ -20,7 +20,7 @@ def start_detached(data: DataDir, say: Callable[[str], None]) -> int:
     reading, writing = os.pipe()
     with data.log.open("ab") as log:
         data.log.chmod(0o600)
-        subprocess.Popen(
+        farm = subprocess.Popen(
             [sys.executable, "-m", "launcher", "up", "--report-to", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -38,6 +38,8 @@ def start_detached(data: DataDir, say: Callable[[str], None]) -> int:
             if "error" in message:
                 print(f"farm: {message['error']}", file=sys.stderr)
             code = message.get("code", code)
+    if code:
+        farm.wait()
     return code
 
 

@@ -16,7 +16,7 @@ SESSION = 12 * 3600
 def create_app(settings: Settings | None = None) -> Flask:
     """The front as a WSGI app. Raises SettingsError, StoreUnavailable."""
     settings = settings or load()
-    app = Flask("web", static_folder=None)
+    app = Flask("web", static_url_path="/admin/static")
     farm = build(settings)
     app.extensions[EXTENSION] = farm
     app.config.update(

@@ -15,7 +15,7 @@ from typing import cast
 import gevent
 from gevent.event import Event
 from redis.exceptions import RedisError
-from rq import worker_registration
+from rq import Queue, worker_registration
 from rq.registry import clean_registries
 
 from shared import keys
@@ -91,6 +91,7 @@ class WorkerProcess:
         background = [gevent.spawn(keep_running, work) for work in endless]
         for seconds, work in self._chores():
             background.append(gevent.spawn(self._every, seconds, work))
+        self._guarded(self._show_queues)
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         parent = os.getppid()
         while not self._stopping.is_set() and os.getppid() == parent:
@@ -218,6 +219,11 @@ class WorkerProcess:
     def _recover(self) -> None:
         for one in self._intermediate:
             one.look()
+
+    def _show_queues(self) -> None:
+        """RQ knows a queue from its first job on; people want to see an empty one too."""
+        for queue in self._queues.values():
+            self._redis.sadd(Queue.redis_queues_keys, queue.key)
 
     def _clean(self) -> None:
         """RQ's own cleaning of registries, once a minute in one process of all."""

@@ -13,6 +13,7 @@ def everything(redis: Redis) -> str:
     """Every key and value of Redis."""
     readers = {"string": redis.get, "hash": redis.hgetall, "list": lambda k: redis.lrange(k, 0, -1)}
     readers |= {"set": redis.smembers, "zset": lambda k: redis.zrange(k, 0, -1)}
+    readers |= {"stream": redis.xrange}
     return " ".join(f"{key!r} {readers[redis.type(key).decode()](key)!r}" for key in redis.scan_iter())
 
 

@@ -1,0 +1,111 @@
+"""The RQ dashboard behind the admin token: true figures, buttons that work, and nothing that it should not show."""
+
+import threading
+
+import pytest
+import requests
+
+from tests.system.conftest import rested
+from tests.system.farm import ADMIN, Farm
+from tests.waiting import eventually
+
+DATA = "/admin/rq/0/data"
+
+
+@pytest.fixture
+def admin(farm: Farm) -> requests.Session:
+    """Logged in as a person would."""
+    session = requests.Session()
+    page = session.post(farm.url + "/admin/login", data={"token": ADMIN}, timeout=20)
+    assert page.status_code == 200
+    assert "RQ" in page.text
+    return session
+
+
+def test_nobody_gets_in_without_the_token(farm: Farm):
+    page = requests.get(farm.url + "/admin/rq/", headers={"accept": "text/html"}, timeout=20)
+    assert page.url.endswith("/admin/login")
+    for method, path in (("GET", f"{DATA}/queues.json"), ("POST", "/admin/rq/queue/chat:default/queued/empty")):
+        answer = requests.request(method, farm.url + path, timeout=20)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_admin_token")
+
+
+def test_wrong_tokens_are_refused_and_slowed_down(farm: Farm):
+    first = requests.post(farm.url + "/admin/login", data={"token": "wrong"}, timeout=20)
+    second = requests.get(farm.url + "/admin/rq/", headers={"authorization": "Bearer wrong"}, timeout=20)
+    assert (first.status_code, second.status_code) == (401, 401)
+    assert "That is not the admin token" in first.text
+    assert second.elapsed > first.elapsed
+    assert first.elapsed.total_seconds() > 0.4
+
+
+def test_the_token_opens_it_as_bearer_too(farm: Farm):
+    answer = requests.get(f"{farm.url}{DATA}/queues.json", headers={"authorization": f"Bearer {ADMIN}"}, timeout=20)
+    assert answer.json()["queues"][0]["name"] == "chat:default"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_session_cookie_is_for_this_site_and_no_script(farm: Farm):
+    answer = requests.post(farm.url + "/admin/login", data={"token": ADMIN}, allow_redirects=False, timeout=20)
+    cookie = answer.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=Strict", "Path=/admin"))
+
+
+def test_every_worker_is_shown_by_its_credential_busy_or_idle(farm: Farm, admin: requests.Session):
+    farm.upstream.pace(delay=1.5)
+    prompt = "a prompt that nobody else may read"
+    running = threading.Thread(target=farm.chat, args=(prompt,))
+    running.start()
+    eventually(lambda: farm.upstream.counters()["in_flight"] == 1)
+    answer = admin.get(f"{farm.url}{DATA}/workers.json", timeout=20)
+    workers = answer.json()["workers"]
+    running.join()
+    ids = {one["id"] for one in farm.json("credentials", "list")}
+    assert {one["name"] for one in workers} == {f"default.{one}" for one in ids}
+    assert sorted(one["state"] for one in workers).count("busy") == 1
+    (busy,) = [one for one in workers if one["state"] == "busy"]
+    assert busy["current_job"]["description"] == "POST /chat/completions"
+    assert prompt not in answer.text
+
+
+def test_waiting_jobs_are_listed_deleted_and_emptied_and_their_callers_told(farm: Farm, admin: requests.Session):
+    farm.upstream.pace(delay=6)
+    answers: list[requests.Response] = []
+    threads = [threading.Thread(target=lambda: answers.append(farm.chat("secret prompt"))) for _ in range(11)]
+    for thread in threads:
+        thread.start()
+    jobs = f"{farm.url}{DATA}/jobs/chat:default/queued/8/asc/1.json"
+    listed = eventually(lambda: len(found := admin.get(jobs, timeout=20).json()["jobs"]) == 3 and found)
+    assert "secret prompt" not in str(listed)
+    deleted = admin.post(f"{farm.url}/admin/rq/job/{listed[0]['id']}/delete", timeout=20)
+    assert deleted.json() == {"status": "OK"}
+    assert admin.post(f"{farm.url}/admin/rq/queue/chat:default/queued/empty", timeout=20).json() == {"status": "OK"}
+    for thread in threads:
+        thread.join()
+    codes = [answer.json()["error"]["code"] for answer in answers if answer.status_code == 502]
+    assert codes == ["request_lost"] * 3
+    assert [answer.status_code for answer in answers].count(200) == 8
+
+
+def test_a_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm: Farm, admin: requests.Session):
+    farm.upstream.faults(server_error=1)
+    assert farm.chat("secret prompt").status_code == 500
+    failed = f"{farm.url}{DATA}/jobs/chat:default/failed/100/asc/1.json"
+    listed = eventually(lambda: admin.get(failed, timeout=20).json()["jobs"])
+    job = listed[-1]
+    shown = admin.get(f"{farm.url}{DATA}/job/{job['id']}.json", timeout=20)
+    assert "upstream_error after 4 attempts" in shown.json()["exc_info"]
+    assert "secret prompt" not in shown.text
+    assert "sim-" not in shown.text
+    rested(farm)
+    served = farm.upstream.counters()["served"]
+    assert admin.post(f"{farm.url}/admin/rq/job/{job['id']}/requeue", timeout=20).json() == {"status": "OK"}
+    eventually(lambda: "no caller waits" in admin.get(failed, timeout=20).text)
+    assert farm.upstream.counters()["served"] == served
+    assert admin.post(f"{farm.url}/admin/rq/queue/chat:default/failed/empty", timeout=20).status_code == 200
+    assert admin.get(failed, timeout=20).json()["jobs"] == []
+
+
+@pytest.mark.parametrize("view", ["queues", "workers", "jobs"])
+def test_its_pages_open(farm: Farm, admin: requests.Session, view: str):
+    assert admin.get(f"{farm.url}/admin/rq/0/view/{view}", timeout=20).status_code == 200

@@ -1,0 +1,38 @@
+"""Nothing secret lies about: Redis, logs, metrics, the dashboard (I9)."""
+
+import requests
+
+from shared.redis_client import connect
+from tests.integration.test_credentials import everything
+from tests.system.farm import ADMIN, KEY, Farm
+from tests.upstream import tokens
+
+PROMPT = "a prompt that must not be found anywhere"
+
+
+def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm):
+    farm.upstream.accounts(expire=True)
+    for stream in (False, True):
+        for _ in range(10):
+            assert farm.chat(PROMPT, stream=stream).status_code == 200
+    farm.upstream.faults(server_error=1)
+    assert farm.chat(PROMPT).status_code == 500
+    farm.upstream.reset()
+    bearer = {"authorization": f"Bearer {ADMIN}"}
+    pages = [
+        requests.get(farm.url + "/metrics", timeout=20).text,
+        requests.get(farm.url + "/api/status", timeout=20).text,
+    ]
+    pages += [
+        requests.get(f"{farm.url}/admin/rq/0/data/{name}.json", headers=bearer, timeout=20).text
+        for name in ("queues", "workers", "jobs/chat:default/failed/100/asc/1")
+    ]
+    places = {
+        "redis": everything(connect(farm.redis_url())),
+        "log": farm.log(),
+        "pages": " ".join(pages),
+        "list": str(farm.json("credentials", "list")) + str(farm.json("keys", "list")),
+        "arguments": "",
+    }
+    secrets = ["sim-rt-", "sim-at-", KEY, ADMIN, PROMPT, "cebzcg gung zhfg", *tokens(1)]
+    assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
