@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+from redis.exceptions import RedisError
 
 from launcher.config import config, pools
 from launcher.context import one_line_errors, open_store
@@ -46,7 +47,7 @@ def up_(detach: bool, report_to: int | None) -> None:
         if report:
             report.ready()
         sys.exit(0)
-    except (FarmError, OSError) as error:
+    except (FarmError, RedisError, OSError) as error:
         print(f"farm: {error}", file=sys.stderr)
         if report:
             report.fail(str(error), 1)

@@ -29,7 +29,7 @@ def start_detached(data: DataDir, say: Callable[[str], None]) -> int:
             start_new_session=True,
         )
     os.close(writing)
-    code = 1
+    code = None
     with os.fdopen(reading) as report:
         for line in report:
             message = json.loads(line)
@@ -38,9 +38,11 @@ def start_detached(data: DataDir, say: Callable[[str], None]) -> int:
             if "error" in message:
                 print(f"farm: {message['error']}", file=sys.stderr)
             code = message.get("code", code)
-    if code:
+    if code is None:
+        print(f"farm: it ended before it was ready; see {data.log}", file=sys.stderr)
+    if code != 0:
         farm.wait()
-    return code
+    return 1 if code is None else code
 
 
 class Report:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreLoading, StoreUnavailable
 from shared.redis_client import check, connect
 
 NAMES = ("redis-server", "valkey-server")
@@ -93,7 +93,7 @@ def arguments(home: Path, socket: Path, log: Path) -> list[str]:
 
 
 def wait_until_it_answers(process: "subprocess.Popen[bytes]", data_dir: Path, log: Path) -> None:
-    """Returns when it answers; a server that still loads its data is waited for."""
+    """Returns when it answers; a server that still reads its data is waited for as long as that takes."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -101,6 +101,8 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", data_dir: Path, lo
             check(redis)
             redis.connection_pool.disconnect()
             return
+        except StoreLoading:
+            until = time.monotonic() + PATIENCE
         except StoreUnavailable as error:
             if process.poll() is not None or time.monotonic() > until:
                 raise StoreUnavailable(f"the private Redis does not start: {last_line(log) or error}") from None

@@ -96,19 +96,26 @@ def created_at(pid: int) -> float:
         return 0.0
 
 
-def end_leftovers(running: Running, patience: float = 5.0) -> int:
-    """Ends processes that a killed farm left; returns how many. A process id that was used again is left alone."""
-    found = []
-    for pid, created in running.processes.items():
-        if int(pid) != os.getpid() and abs(created_at(int(pid)) - created) < 1:
-            process = psutil.Process(int(pid))
-            found += [process, *process.children(recursive=True)]
+def end_leftovers(running: Running) -> int:
+    """Ends processes that a killed farm left; returns how many. A process id that was used again is left alone.
+
+    The first of them is Redis where it is private: it ends after the others have drained.
+    """
+    known = [(int(pid), created) for pid, created in running.processes.items()]
+    left = [pid for pid, created in known if pid != os.getpid() and abs(created_at(pid) - created) < 1]
+    return end_with_children(left[1:]) + end_with_children(left[:1])
+
+
+def end_with_children(pids: list[int], patience: float = 40.0) -> int:
+    """Ends processes and what they have started, with patience; returns how many."""
+    found = [psutil.Process(pid) for pid in pids]
+    found += [child for process in found for child in process.children(recursive=True)]
     for process in found:
         send(process, "terminate")
     _, alive = psutil.wait_procs(found, timeout=patience)
     for process in alive:
         send(process, "kill")
-    psutil.wait_procs(alive, timeout=patience)
+    psutil.wait_procs(alive, timeout=5.0)
     return len(found)
 
 

@@ -4,6 +4,7 @@ FarmError
 ├── SettingsError            a setting is unknown or bad
 ├── WrongSecretKey           the secret key does not open this farm's store
 ├── StoreUnavailable         Redis does not answer
+│   └── StoreLoading         it will, when it has read its data
 ├── NotFound                 a record named by the operator does not exist
 ├── LeaseLost                the credential belongs to another worker process now
 ├── TokenError               no access token could be had
@@ -31,6 +32,10 @@ class WrongSecretKey(FarmError):
 
 class StoreUnavailable(FarmError):
     """Raised when Redis does not answer at start."""
+
+
+class StoreLoading(StoreUnavailable):
+    """Raised when Redis is there and still reads its data from disk."""
 
 
 class NotFound(FarmError):

@@ -11,6 +11,7 @@
 | farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:process:<id> | hash | what a worker process reports of itself | seconds, renewed |
+| farm:front:<web process> | string | a web process lives | seconds, renewed |
 | farm:body:<request id> | string | a request's body | until its job ends, or its deadline |
 | farm:counters | hash | metric and its labels -> value | for ever |
 | farm:served:<pool> | string | jobs that ended | for ever |
@@ -53,6 +54,11 @@ def lease(credential_id: str) -> str:
 def process(process_id: str) -> str:
     """Hash: what a worker process reports of itself."""
     return f"farm:process:{process_id}"
+
+
+def front(web_process: str) -> str:
+    """String: the web process lives."""
+    return f"farm:front:{web_process}"
 
 
 def body(request_id: str) -> str:

@@ -33,6 +33,8 @@ class RelayRequest:
     path: str
     #: Headers for the upstream, lower-case names.
     headers: Mapping[str, str]
+    #: The web process that waits for the answer.
+    front: str
     #: Channel that the frames go to.
     channel: str
     #: When it was admitted, seconds since the epoch.

@@ -6,11 +6,11 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.connection import ConnectionPool
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreLoading, StoreUnavailable
 
 #: Oldest Redis that has BLMOVE and LMOVE.
 OLDEST_REDIS = (6, 2)
@@ -41,7 +41,10 @@ def lone_connections(url: str) -> ConnectionPool:
 def check(redis: Redis) -> None:
     """Raises StoreUnavailable unless a Redis of 6.2 or newer answers."""
     try:
+        redis.ping()
         version = str(redis.info("server")["redis_version"])
+    except BusyLoadingError:
+        raise StoreLoading("Redis is still loading its data") from None
     except RedisConnectionError as error:
         raise StoreUnavailable(f"Redis does not answer: {error}") from None
     except RedisError as error:

@@ -108,7 +108,7 @@ class Simulator:
     def _answer(self, connection: Connection, request: Request, path: str, fault: str) -> None:
         try:
             self._answer_well(connection, request, path, fault)
-        except (AttributeError, IndexError, KeyError, TypeError):
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             connection.finish(error(400, "invalid_type", "a field of the request has the wrong type"))
 
     def _answer_well(self, connection: Connection, request: Request, path: str, fault: str) -> None:

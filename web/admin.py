@@ -54,7 +54,7 @@ def guard() -> BaseResponse | None:
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and is_token(presented.strip()):
         return None
-    if request.method == "GET" and not presented and request.accept_mimetypes.accept_html:
+    if request.method == "GET" and not presented and "text/html" in request.headers.get("accept", ""):
         return redirect(url_for("admin.login_page"))
     raise ApiError(
         401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"}

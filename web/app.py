@@ -1,6 +1,9 @@
 """The app factory: the one place where the front's parts meet."""
 
+import re
 import uuid
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Response, g, request
 
@@ -39,7 +42,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     for blueprint in (relay.blueprint, models.blueprint, health.blueprint, admin.blueprint):
         app.register_blueprint(blueprint)
     dashboard.mount(app, settings.redis_url)
+    app.wsgi_app = single_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
     return app
+
+
+def single_slashes(serve: WSGIApplication) -> WSGIApplication:
+    """A base URL that ends in a slash gives `/v1//chat/completions`: the same, and no redirect of a POST."""
+
+    def serve_cleaned(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["PATH_INFO"] = re.sub("//+", "/", environ.get("PATH_INFO", ""))
+        return serve(environ, start_response)
+
+    return serve_cleaned
 
 
 def name_request() -> None:

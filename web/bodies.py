@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 from shared.errors import ApiError
 
 MULTIPART = "multipart/form-data"
+CLOSE = {"connection": "close"}
 #: What stands between the parts of a JSON object (RFC 8259 section 2).
 WHITE = re.compile(r"[ \t\n\r]*")
 COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
@@ -49,6 +51,8 @@ def read_whole(request: Request) -> bytes:
         body = request.get_data(cache=True)
     except ClientDisconnected:
         body = b""
+    except ParseException:
+        raise ApiError(400, "invalid_body", "the chunks of the body can't be read", headers=CLOSE) from None
     if request.content_length is None:
         if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge

@@ -1,6 +1,7 @@
 """Notices a caller that has gone while nothing is written to it, by watching its socket (I8); it knows no request."""
 
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -40,9 +41,9 @@ class Disconnect:
             watcher.close()
 
 
-def abort(client: Any) -> None:
-    """Breaks the connection off, so that a body that is not whole is not taken for one."""
+def reset(client: Any) -> None:
+    """Makes the connection's close a reset, so that a body that is not whole is not taken for one, even by HTTP/1.0."""
     try:
-        client.shutdown(socket.SHUT_RDWR)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except (OSError, AttributeError):
         return

@@ -3,7 +3,9 @@
 import logging
 
 from flask import Flask, Response, g, request
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import ApiError
@@ -23,7 +25,8 @@ def install(app: Flask) -> None:
     """Registers the handlers."""
     app.register_error_handler(ApiError, answer)
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(RedisError, store_error)
+    for kind in (RedisConnectionError, RedisTimeoutError, OutOfMemoryError):
+        app.register_error_handler(kind, store_error)
     app.register_error_handler(Exception, unforeseen)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from gevent.queue import Empty, SimpleQueue
+from redis import Redis
 from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
 
@@ -27,6 +28,8 @@ PATIENCE = 5.0
 LONGEST_PAUSE = 1.0
 #: Seconds between two looks for requests whose job has vanished.
 SWEEP_EVERY = 2.0
+#: Seconds that a web process counts as alive after its last sign of life.
+ALIVE = 10.0
 
 LOST = Failure(502, "request_lost", "the request was removed from the queue, or its worker is gone", "server_error", 0)
 GAP = Failure(502, "reply_gap", "a part of the answer was lost on its way", "server_error", 0)
@@ -94,6 +97,10 @@ class Hub:
         self._mailboxes: dict[bytes, Mailbox] = {}
         self._subscribed = Event()
         self._suspects: set[str] = set()
+
+    def sign(self, redis: Redis) -> None:
+        """Tells the workers that this process lives, so that they work for its requests."""
+        redis.set(keys.front(self.process_id), 1, px=int(ALIVE * 1000))
 
     def start(self) -> None:
         """Begins to listen and to sweep."""

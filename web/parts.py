@@ -21,6 +21,8 @@ from web.hub import Hub
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"
+#: Seconds between two signs of life towards the workers.
+SIGN_EVERY = 2.0
 
 
 @dataclass
@@ -40,9 +42,22 @@ class Parts:
 
     def start(self) -> None:
         """Begins what runs in the background; called once, in the process that serves."""
+        self._sign()
         self.hub.start()
+        gevent.spawn(keep_running, self._keep_signing)
         gevent.spawn(keep_running, self.drain_rate.run)
         gevent.spawn(keep_running, self._hand_over)
+
+    def _keep_signing(self) -> None:
+        while True:
+            gevent.sleep(SIGN_EVERY)
+            self._sign()
+
+    def _sign(self) -> None:
+        try:
+            self.hub.sign(self.redis)
+        except (RedisError, OSError) as error:
+            log.warning("no sign of life given: %s", error, extra={"action": "redis_lost"})
 
     def _hand_over(self) -> None:
         while True:

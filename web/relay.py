@@ -1,5 +1,6 @@
 """The relay routes: a request of OpenAI's API becomes a job, and the frames of its reply become the answer."""
 
+import errno
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -36,10 +37,10 @@ STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 LONG = 1e9
 
 
-def relay() -> Response:
-    """Relays one request."""
+def relay(endpoint: str) -> Response:
+    """Relays one request to that path below the upstream's base URL."""
     farm = parts()
-    g.endpoint = request.path.removeprefix("/v1")
+    g.endpoint = f"/{endpoint}"
     farm.authenticator.caller(request.headers.get("authorization", ""))
     asked = bodies.read(request)
     pool = farm.pools.for_model(asked.model)
@@ -53,7 +54,7 @@ def relay() -> Response:
 
 for endpoint in ENDPOINTS:
     for prefix in ("/v1/", "/"):
-        blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"])
+        blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"], defaults={"endpoint": endpoint})
 
 
 def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path: str = "") -> Pending:
@@ -69,6 +70,7 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
         pool=pool,
         path=(path or g.endpoint) + query,
         headers=headers,
+        front=farm.hub.process_id,
         channel=farm.hub.channel(g.request_id),
         enqueued_at=now,
         deadline=now + farm.settings.total_timeout,
@@ -167,7 +169,8 @@ def binary(pending: Pending, frames: list[Frame]) -> Iterator[bytes]:
             if data:
                 yield data
     except ApiError:
-        disconnect.abort(pending.client)
+        disconnect.reset(pending.client)
+        raise ConnectionResetError(errno.ECONNRESET, "the answer is not whole") from None
 
 
 def timing_headers(head: Head) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import sys
 
 from shared.errors import SettingsError
 from shared.settings import load
-from workers.supervisor import Supervisor
+from workers.supervisor import IMPORT, Supervisor
 
 
 def main() -> int:
@@ -16,7 +16,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"farm: {error}", file=sys.stderr)
         return 1
-    return Supervisor([sys.executable, "-m", "workers.child"], settings.worker_process_count).run()
+    return Supervisor([sys.executable, "-m", "workers.child"], settings.worker_process_count, [IMPORT]).run()
 
 
 if __name__ == "__main__":

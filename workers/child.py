@@ -17,6 +17,7 @@ from shared.opener import load_opener
 from shared.redis_client import check, connect
 from shared.settings import Settings, load
 from workers.process import WorkerProcess
+from workers.supervisor import IMPORT
 
 #: Exit code for a mistake of configuration, which no restart mends.
 MISCONFIGURED = 2
@@ -66,7 +67,8 @@ def main() -> int:
         check(redis)
         opener = load_opener(settings)
         opener.claim(redis)
-        import_files(settings, Credentials(redis))
+        if IMPORT in sys.argv:
+            import_files(settings, Credentials(redis))
         process = WorkerProcess(settings, opener)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)

@@ -59,6 +59,9 @@ class Attempt:
             with self.section:
                 self.section.total = time.monotonic() + self.request.deadline - time.time()
                 response = self._answered()
+                if 300 <= response.status_code < 400:
+                    message = "the upstream redirects; set FARM_UPSTREAM_URL to where it lives"
+                    return self._failed("upstream_error", 502, "upstream_redirect", message)
                 if is_retried(response.status_code):
                     return self._error_answer(response)
                 return self._relay(response)

@@ -17,13 +17,16 @@ PATIENCE = 75.0
 #: The child's exit code for a mistake of configuration, which no restart mends (workers.child.MISCONFIGURED).
 MISCONFIGURED = 2
 TICK = 0.1
+#: Argument of a worker process: import the refresh tokens files first.
+IMPORT = "--import"
 
 
 class Child:
     """One worker process and when to start it again."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], only_first: Sequence[str]) -> None:
         self._command = command
+        self._only_first = only_first
         self._pause = FIRST_PAUSE
         self._start_at = 0.0
         self._started_at = 0.0
@@ -35,7 +38,8 @@ class Child:
         if self.process is None:
             if now >= self._start_at:
                 self._started_at = now
-                self.process = subprocess.Popen(self._command)
+                self.process = subprocess.Popen([*self._command, *self._only_first])
+                self._only_first = ()
             return None
         code = self.process.poll()
         if code is not None:
@@ -46,10 +50,10 @@ class Child:
 
 
 class Supervisor:
-    """Keeps `count` children alive until it is told to stop."""
+    """Keeps `count` children alive until it is told to stop; `only_first` are arguments of their first start."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
-        self._children = [Child(command) for _ in range(count)]
+    def __init__(self, command: Sequence[str], count: int, only_first: Sequence[str] = ()) -> None:
+        self._children = [Child(command, only_first) for _ in range(count)]
         self._stopping = False
 
     def run(self) -> int:

@@ -103,6 +103,7 @@ class FarmWorker(SimpleWorker):
         self.busy_seconds = 0.0
         self._session: requests.Session | None = None
         self._section: Section | None = None
+        self._stopped_early = ""
         self._stopping = Event()
 
     def session(self) -> requests.Session:
@@ -172,6 +173,14 @@ class FarmWorker(SimpleWorker):
         """RQ's stop command: ends the attempt that runs, because nobody waits for it."""
         self.interrupt("client_gone")
 
+    def works_on(self, job_id: str) -> bool:
+        """Whether that job's attempt runs here, and can be interrupted."""
+        return self._section is not None and any(one.job_id == job_id for one in self.executions.values())
+
+    def stop_early(self, job_id: str) -> None:
+        """A stop command that came before Redis's answer that the job has begun: the job ends before its attempt."""
+        self._stopped_early = job_id
+
     def interrupt(self, reason: str) -> bool:
         """Ends the attempt that runs; False when none does."""
         return bool(self._section and self._section.interrupt(reason))
@@ -237,7 +246,7 @@ class FarmWorker(SimpleWorker):
         self.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
         attempt = self._attempt(begun, begun.request, begun.body)
         try:
-            outcome = attempt.run()
+            outcome = Stopped() if self._stopped_early == begun.job_id else attempt.run()
         except Exception:
             log.exception("an attempt failed in a way nobody foresaw", extra=self._fields("attempt_crashed"))
             outcome = attempt.crashed()

@@ -75,6 +75,7 @@ class Bench:
         self.worker.set_state("idle")
         self.lease = Lease("default", "c1", "a:1", 1e12)
         redis.set(self.lease.key, self.lease.value)
+        redis.set(keys.front("p"), 1)
         self.books = Bookkeeping(redis, self.queue, keys.served("default"))
         self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
 
@@ -268,3 +269,10 @@ def test_every_step_may_be_asked_for_again(redis: Redis):
         bench.books.finish(bench.worker, again, ok=True)
     assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
     assert redis.get(keys.served("default")) == b"1"
+
+
+def test_a_job_whose_web_process_has_died_is_dropped(redis: Redis):
+    bench = Bench(redis)
+    redis.delete(keys.front("p"))
+    assert bench.try_to_begin("req_1") is None
+    assert redis.keys("*req_1*") == []

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 
 from shared import keys
 from shared.messages import RelayRequest
-from shared.queue import FAILURE_TTL, RELAY_FUNCTION, QueueFull, RelayQueue
+from shared.queue import FAILURE_TTL, FRONT_FIELD, RELAY_FUNCTION, QueueFull, RelayQueue
 
 
 def request(request_id: str = "req_1", **changes) -> RelayRequest:
@@ -20,6 +20,7 @@ def request(request_id: str = "req_1", **changes) -> RelayRequest:
         "pool": "default",
         "path": "/chat/completions?k=v",
         "headers": {"content-type": "application/json"},
+        "front": "p",
         "channel": f"farm:reply:p:{request_id}",
         "enqueued_at": now,
         "deadline": now + 60,
@@ -52,6 +53,7 @@ def test_a_job_is_what_stock_rq_would_have_enqueued(redis: Redis, queue: RelayQu
     )
     theirs = redis.hgetall("rq:job:req_1")
     times = {b"created_at", b"enqueued_at"}
+    assert ours.pop(FRONT_FIELD.encode()) == b"farm:front:p"
     assert {k: v for k, v in ours.items() if k not in times} == {k: v for k, v in theirs.items() if k not in times}
     assert set(ours) == set(theirs)
     assert redis.lrange("rq:queue:chat:default", 0, -1) == [b"req_1"]

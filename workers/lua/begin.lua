@@ -6,14 +6,19 @@
 --       lease, queue
 -- ARGV: job id, worker name, execution id, now (ISO), now (seconds), time to live of the execution, of the worker,
 --       what the lease must hold
+-- A job whose web process has died is dropped, because nobody waits for its answer.
 -- Result: 'gone' when the job is; 'not yours' without the lease, the job is put back; else {data, retries, executions that
 --         the worker has already, body or false}
 if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 and redis.call('EXISTS', KEYS[7]) == 0 then
     return 'gone'
 end
-local found = redis.call('HMGET', KEYS[1], 'data', 'number_of_retries')
+local found = redis.call('HMGET', KEYS[1], 'data', 'number_of_retries', 'farm_front')
 if not found[1] then
     redis.call('DEL', KEYS[2])
+    return 'gone'
+end
+if found[3] and redis.call('EXISTS', found[3]) == 0 then
+    redis.call('DEL', KEYS[1], KEYS[2])
     return 'gone'
 end
 if redis.call('GET', KEYS[9]) ~= ARGV[8] then

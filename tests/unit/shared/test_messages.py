@@ -9,6 +9,7 @@ REQUEST = RelayRequest(
     pool="default",
     path="/chat/completions?x=1",
     headers={"content-type": "application/json"},
+    front="p",
     channel="farm:reply:p:req_1",
     enqueued_at=1.5,
     deadline=9.0,
