@@ -1,0 +1,59 @@
+"""Run as a program of its own: the OpenAI Python SDK against a farm, plain, streamed, and 200 calls at once."""
+
+import asyncio
+import sys
+
+from openai import AsyncOpenAI, BadRequestError, OpenAI
+
+from simulator.answers import translate
+
+URL, KEY = sys.argv[1:3]
+MODEL = "sim-translate"
+
+
+def plain(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hello"}])
+    assert answer.choices[0].message.content == "Uryyb"
+    assert answer.usage and answer.usage.total_tokens == 2
+    stream = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Hello there"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "Uryyb gurer"
+    assert chunks[-1].usage
+    assert len(client.embeddings.create(model="text-embedding-sim", input=["a", "b"]).data) == 2
+    assert "sim-translate" in [model.id for model in client.models.list()]
+    assert client.responses.create(model=MODEL, input="Hello").output_text == "Uryyb"
+    assert client.audio.speech.create(model="tts-sim", voice="alloy", input="Hello").content.endswith(b"Uryyb")
+    assert client.audio.transcriptions.create(model="whisper-sim", file=("a.mp3", b"\x00\xff" * 500)).text
+    try:
+        client.chat.completions.create(model=MODEL, messages="wrong")  # type: ignore[arg-type]
+    except BadRequestError as error:
+        assert error.code == "invalid_type"
+    else:
+        raise AssertionError("a wrong request was not refused")
+
+
+async def many() -> None:
+    async with AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0) as client:
+
+        async def ask(number: int) -> None:
+            text = f"This is text number {number}"
+            messages = [{"role": "user", "content": text}]
+            if number % 2:
+                answer = await client.chat.completions.create(model=MODEL, messages=messages)
+                found = answer.choices[0].message.content
+            else:
+                stream = await client.chat.completions.create(model=MODEL, messages=messages, stream=True)
+                found = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+            assert found == translate(text), (found, text)
+
+        await asyncio.gather(*(ask(number) for number in range(200)))
+
+
+plain(OpenAI(base_url=URL, api_key=KEY, max_retries=0))
+asyncio.run(many())
+print("ok")
