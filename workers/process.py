@@ -32,7 +32,7 @@ from workers.control import Control
 from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Lease, Leases
 from workers.publisher import Publisher
-from workers.recovery import Intermediate, end_orphans
+from workers.recovery import Intermediate, Orphans
 from workers.tokens import TokenStore
 from workers.worker import FarmWorker, Surroundings, spawn
 
@@ -82,6 +82,10 @@ class WorkerProcess:
             name: Bookkeeping(self._redis, queue, keys.served(name)) for name, queue in self._queues.items()
         }
         self._intermediate = [Intermediate(self._redis, queue) for queue in self._queues.values()]
+        self._orphans = {
+            name: Orphans(self._redis, queue, self._bookkeeping[name], settings.max_attempts)
+            for name, queue in self._queues.items()
+        }
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
@@ -174,8 +178,7 @@ class WorkerProcess:
         bookkeeping = self._bookkeeping[lease.pool]
         worker = FarmWorker(lease, self._settings.pool(lease.pool), queue, bookkeeping, self._around)
         try:
-            for orphan in end_orphans(self._redis, worker):
-                bookkeeping.finish(worker, orphan, ok=False)
+            self._orphans[lease.pool].of(worker)
         except (RedisError, OSError):
             self._leases.release(lease)
             raise
@@ -217,8 +220,10 @@ class WorkerProcess:
             pipe.execute()
 
     def _recover(self) -> None:
-        for one in self._intermediate:
-            one.look()
+        for queue in self._intermediate:
+            queue.look()
+        for orphans in self._orphans.values():
+            orphans.look()
 
     def _show_queues(self) -> None:
         """RQ knows a queue from its first job on; people want to see an empty one too."""

@@ -7,6 +7,9 @@ numbers it has seen.
 import logging
 import random
 import time
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -16,6 +19,7 @@ from redis.exceptions import RedisError
 from shared.messages import Failure, Frame, FrameKind, Head
 
 log = logging.getLogger("farm.publisher")
+MARK_BEGUN = (Path(__file__).parent / "lua" / "mark_begun.lua").read_text()
 #: Bytes that may wait to be published before those who produce them have to wait.
 BACKLOG = 16 * 1024 * 1024
 #: Longest pause before a broken connection is tried again, in seconds.
@@ -25,9 +29,12 @@ LONGEST_PAUSE = 1.0
 class ReplyStream:
     """The frames of one response."""
 
-    def __init__(self, publisher: "Publisher", channel: str) -> None:
+    def __init__(self, publisher: "Publisher", channel: str, job_key: str) -> None:
         self._publisher = publisher
         self.channel = channel
+        self._job_key = job_key
+        #: Whether a head is on its way whose end is not, so that the job has to be marked.
+        self._to_mark = False
         self._tag = random.getrandbits(32)
         self._number = 0
         self._waiting: list[bytes] = []
@@ -36,6 +43,7 @@ class ReplyStream:
 
     def head(self, head: Head) -> None:
         """The status; goes out together with what follows at once."""
+        self._to_mark = True
         self._put(FrameKind.HEAD, head.encode())
 
     def data(self, data: bytes) -> None:
@@ -46,6 +54,7 @@ class ReplyStream:
 
     def end(self) -> None:
         """The body is whole."""
+        self._to_mark = False
         self._put(FrameKind.END, b"")
 
     def fail(self, failure: Failure) -> None:
@@ -76,6 +85,14 @@ class ReplyStream:
         self._waiting.clear()
         return message
 
+    def mark(self) -> tuple[str, ...]:
+        """The command that marks the job as begun, once, if the answer goes on after this message; else empty.
+
+        Without it a worker that finds the job orphaned would try it again (I6).
+        """
+        to_mark, self._to_mark = self._to_mark, False
+        return ("EVALSHA", self._publisher.mark_begun, "1", self._job_key) if to_mark else ()
+
     def heard_by(self, listeners: int) -> None:
         """How many received the last message."""
         if listeners:
@@ -93,6 +110,8 @@ class Publisher:
 
     def __init__(self, connections: ConnectionPool) -> None:
         self._connections = connections
+        #: Hash of the script that marks a job as begun; known once the connection is up.
+        self.mark_begun = sha1(MARK_BEGUN.encode(), usedforsecurity=False).hexdigest()
         self._dirty: dict[ReplyStream, None] = {}
         self._bytes = 0
         self._wake = Event()
@@ -101,9 +120,9 @@ class Publisher:
         self._idle = Event()
         self._idle.set()
 
-    def stream(self, channel: str) -> ReplyStream:
-        """A new response's stream."""
-        return ReplyStream(self, channel)
+    def stream(self, channel: str, job_key: str = "") -> ReplyStream:
+        """A new response's stream, of the job with that key."""
+        return ReplyStream(self, channel, job_key)
 
     def add(self, stream: ReplyStream, size: int) -> None:
         """A stream has more to send."""
@@ -131,23 +150,36 @@ class Publisher:
             self._wake.clear()
             streams, self._dirty = list(self._dirty), {}
             sent = self._bytes
-            messages = [stream.take() for stream in streams]
-            self._publish(connection, streams, messages)
+            commands: list[tuple[Any, ...]] = []
+            heard: list[ReplyStream | None] = []
+            for stream in streams:
+                if mark := stream.mark():
+                    commands.append(mark)
+                    heard.append(None)
+                if message := stream.take():
+                    commands.append(("PUBLISH", stream.channel, message))
+                    heard.append(stream)
+            self._send(connection, commands, heard)
             self._bytes -= sent
             if self._bytes <= BACKLOG:
                 self._room.set()
             if not self._dirty:
                 self._idle.set()
 
-    def _publish(self, connection, streams: list[ReplyStream], messages: list[bytes]) -> None:  # type: ignore[no-untyped-def]
-        commands = [("PUBLISH", s.channel, m) for s, m in zip(streams, messages, strict=True) if m]
-        heard = [s for s, m in zip(streams, messages, strict=True) if m]
+    def _send(self, connection: Any, commands: list[tuple[Any, ...]], heard: list[ReplyStream | None]) -> None:
+        """Sends until Redis has taken all; the script is loaded with each new connection."""
         pause = 0.05
         while commands:
             try:
+                if not connection.is_connected:
+                    connection.connect()
+                    connection.send_command("SCRIPT", "LOAD", MARK_BEGUN)
+                    connection.read_response()
                 connection.send_packed_command(connection.pack_commands(commands))
                 for stream in heard:
-                    stream.heard_by(connection.read_response())
+                    listeners = connection.read_response()
+                    if stream is not None:
+                        stream.heard_by(listeners)
                 return
             except (RedisError, OSError) as error:
                 connection.disconnect()

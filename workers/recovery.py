@@ -1,4 +1,7 @@
-"""Finds what a worker that died left behind (I11): jobs popped but not begun, and jobs begun but never ended."""
+"""Finds what a worker that died left behind (I11): jobs popped but not begun, and jobs begun but never ended.
+
+A job whose answer had not begun goes to the front of the queue, its attempts counted; of any other the caller is told.
+"""
 
 import logging
 from pathlib import Path
@@ -6,12 +9,15 @@ from typing import cast
 
 from redis import Redis
 from rq import Queue
+from rq.executions import Execution
 from rq.job import Job
-from rq.worker import BaseWorker
+from rq.registry import StartedJobRegistry
+from rq.worker import BaseWorker, Worker
 
+from shared import keys
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.redis_client import script
-from workers.bookkeeping import BegunJob, decode_request
+from workers.bookkeeping import BegunJob, Bookkeeping, decode_request
 
 LUA = Path(__file__).parent / "lua"
 log = logging.getLogger("farm.recovery")
@@ -38,18 +44,64 @@ class Intermediate:
         return sum(cast("list[int]", back))
 
 
-def end_orphans(redis: Redis, worker: BaseWorker) -> list[BegunJob]:
-    """Jobs that the last worker of this name began and never ended: their callers are told, and they are ended."""
-    orphans = []
-    for execution in worker.get_current_executions(refresh=True):
-        raw = redis.hget(Job.key_for(execution.job_id), "data")
-        request = decode_request(raw) if raw else None
-        if request is not None:
-            lost = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", 1)
-            redis.publish(request.channel, Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode()).encode())
-        log.warning(
-            "orphan ended", extra={"action": "orphan_found", "request_id": execution.job_id, "worker": worker.name}
-        )
-        orphans.append(BegunJob(execution.job_id, execution, 0, 0, request, None))
-    worker._executions = []
-    return orphans
+class Orphans:
+    """Ends or hands on the executions of one queue whose worker has died."""
+
+    def __init__(self, redis: Redis, queue: Queue, bookkeeping: Bookkeeping, max_attempts: int) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._bookkeeping = bookkeeping
+        self._max_attempts = max_attempts
+        self._started = StartedJobRegistry(queue=queue).key
+        self._suspects: set[str] = set()
+
+    def of(self, worker: BaseWorker) -> int:
+        """What the last worker of this name left; called by who holds its credential now, before it begins anything."""
+        found = worker.get_current_executions(refresh=True)
+        worker._executions = []
+        for execution in found:
+            self._end(worker, execution)
+        return len(found)
+
+    def look(self) -> int:
+        """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
+        composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
+        owners = [self._owner(composite) for composite in composites]
+        held = self._redis.mget([keys.lease(owner) for owner in owners]) if owners else []
+        left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
+        lost = left & self._suspects
+        self._suspects = left - lost
+        for composite in lost:
+            execution = Execution.from_composite_key(composite, self._redis)
+            name = keys.worker_name(self._queue.name.partition(":")[2], self._owner(composite))
+            worker = Worker([self._queue], name=name, connection=self._redis, prepare_for_work=False)
+            self._end(worker, execution)
+        return len(lost)
+
+    def _owner(self, composite: str) -> str:
+        """The credential id of the worker that began the execution."""
+        name = self._redis.hget(Job.key_for(composite.partition(":")[0]), "worker_name") or b""
+        return str(name.decode().rpartition(".")[2])
+
+    def _end(self, worker: BaseWorker, execution: Execution) -> None:
+        fields = ("data", "number_of_retries", "farm_begun")
+        data, retries, begun = self._redis.hmget(Job.key_for(execution.job_id), fields)
+        request = decode_request(data) if data else None
+        orphan = BegunJob(execution.job_id, execution, int(retries or 0), 0, request, None)
+        again = request is not None and not begun and orphan.retries + 1 < self._max_attempts
+        if again:
+            self._bookkeeping.requeue(worker, orphan)
+        else:
+            self._tell(orphan)
+            self._bookkeeping.finish(worker, orphan, ok=False)
+        reason = "requeued" if again else "ended"
+        extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}
+        log.warning("orphan %s", reason, extra=extra)
+
+    def _tell(self, orphan: BegunJob) -> None:
+        """The caller gets an error instead of silence."""
+        if orphan.request is not None:
+            message = "the worker that ran this request died"
+            lost = Failure(502, "worker_lost", message, "server_error", orphan.retries + 1)
+            frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode())
+            self._redis.publish(orphan.request.channel, frame.encode())

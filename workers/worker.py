@@ -19,6 +19,7 @@ from redis import Redis
 from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker, worker_registration
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import WorkerStatus
@@ -272,7 +273,7 @@ class FarmWorker(SimpleWorker):
             pool=self.pool,
             session=self.session(),
             token=self.token,
-            stream=self.around.publisher.stream(request.channel),
+            stream=self.around.publisher.stream(request.channel, Job.key_for(begun.job_id)),
             section=self._section,
             counters=self.around.counters,
         )

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
-from tests.conftest import ROOT
-from tests.system.farm import Farm
+from tests.conftest import ROOT, start_simulator
+from tests.system.farm import Farm, start
 from tests.upstream import tokens
 from tests.waiting import eventually
 
@@ -109,20 +111,25 @@ def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(fa
     assert farm.upstream.counters()["collisions"] == 0
 
 
-def test_a_worker_process_that_is_killed_is_replaced(farm: Farm):
-    pid = farm.json("status")["pid"]
-    children = [
-        one for one in psutil.Process(pid).children(recursive=True) if "workers.child" in " ".join(one.cmdline())
-    ]
-    os.kill(children[0].pid, signal.SIGKILL)
-    eventually(
-        lambda: (
-            workers(farm)["idle"] == 8
-            and sorted(Counter(one["owner"] for one in farm.json("credentials", "list")).values()) == [4, 4]
-        ),
-        within=30,
-    )
-    assert farm.chat().status_code == 200
+def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_path: Path):
+    simulator, upstream = start_simulator("--accounts", "6", "--rotate", "--delay", "1")
+    farm = start(tmp_path, upstream, 6, FARM_WORKER_PROCESSES="2")
+    answers: list[requests.Response] = []
+    threads = [threading.Thread(target=lambda: answers.append(farm.chat())) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: upstream.counters()["in_flight"] == 6)
+    everyone = psutil.Process(farm.json("status")["pid"]).children(recursive=True)
+    os.kill(next(one.pid for one in everyone if "workers.child" in " ".join(one.cmdline())), signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 12
+    assert max(int(answer.headers["x-farm-attempts"]) for answer in answers) == 2
+    eventually(lambda: workers(farm)["idle"] == 6, within=30)
+    farm.command("stop")
+    assert "Traceback" not in farm.log()
+    simulator.terminate()
+    simulator.communicate()
 
 
 @pytest.mark.parametrize("rotate", [True, False])
