@@ -5,7 +5,7 @@ RUN python -m venv /opt/farm/.venv \
     && /opt/farm/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/requirements.lock
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --home-dir /opt/farm --shell /usr/sbin/nologin farm \
+RUN useradd --uid 10001 --no-create-home --home-dir /opt/farm --shell /usr/sbin/nologin farm \
     && mkdir -p /opt/farm/data \
     && chown farm:farm /opt/farm/data
 COPY --from=build /opt/farm/.venv /opt/farm/.venv

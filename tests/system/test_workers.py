@@ -8,10 +8,12 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import gevent
 import psutil
 import pytest
 import requests
 
+from shared.redis_client import connect
 from tests.conftest import ROOT, start_simulator
 from tests.system.farm import Farm, start
 from tests.upstream import tokens
@@ -170,3 +172,27 @@ def test_rq_suspend_holds_the_workers_and_resume_lets_them_go(farm: Farm):
     rq(farm, "resume")
     thread.join(15)
     assert answers[0].status_code == 200
+
+
+def test_idle_workers_wait_in_redis_and_nobody_polls(farm: Farm):
+    """I2, over a window of three seconds: no worker asks for a job again and again."""
+    redis = connect(farm.redis_url())
+    assert redis.info("clients")["blocked_clients"] == 8
+    redis.config_resetstat()
+    gevent.sleep(3)
+    calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
+    assert calls.get("cmdstat_blmove", 0) <= 1
+    assert sum(calls.values()) < 3 * 60
+    assert redis.info("clients")["blocked_clients"] == 8
+
+
+def test_a_cooling_credential_takes_no_job(strict: Farm):
+    """I5: the only account was told to wait for a second, so the next request waits, too."""
+    strict.upstream.faults(rate_limit=1, retry_after=1)
+    assert strict.chat().status_code == 429
+    (credential,) = strict.json("credentials", "list")
+    assert (credential["state"], credential["reason"]) == ("cooling", "rate_limited")
+    strict.upstream.faults()
+    answer = strict.chat()
+    assert answer.status_code == 200
+    eventually(lambda: strict.json("credentials", "list")[0]["state"] == "active", within=3)

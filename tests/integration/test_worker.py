@@ -1,0 +1,224 @@
+"""One worker with its queue, its lease and a simulator, in this process: what it does with jobs and with failures."""
+
+import time
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.counters import Counters
+from shared.credentials import Credentials
+from shared.messages import Failure, Frame, FrameKind, Head
+from shared.opener import Opener
+from shared.queue import RelayQueue, rq_queue
+from shared.redis_client import lone_connections
+from shared.settings import PoolSettings, Settings
+from tests.integration.test_queue import request
+from tests.upstream import Upstream, tokens
+from tests.waiting import eventually
+from web.hub import Hub, Mailbox
+from workers.bookkeeping import Bookkeeping
+from workers.interruption import Watch
+from workers.leases import Leases
+from workers.publisher import Publisher
+from workers.tokens import TokenStore
+from workers.worker import FarmWorker, Surroundings, relay, spawn
+
+BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
+
+
+class Workshop:
+    """A worker that runs, and the front's side of the queue."""
+
+    def __init__(self, redis: Redis, redis_url: str, opener: Opener, upstream: Upstream, **settings) -> None:
+        self.redis = redis
+        self.upstream = upstream
+        self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url)
+        self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
+        self.credentials = Credentials(redis)
+        self.id, _ = self.credentials.add("default", tokens(1)[0])
+        (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
+        connections = lone_connections(redis_url)
+        self.suspended = False
+        self.around = Surroundings(
+            settings=self.settings,
+            redis=redis,
+            connections=connections,
+            publisher=Publisher(connections),
+            watch=Watch(),
+            counters=Counters(),
+            tokens=TokenStore(redis, opener),
+            move=self.credentials.move,  # type: ignore[arg-type]
+            suspended=lambda: self.suspended,
+        )
+        self.hub = Hub(connections, lambda _: set())
+        self.queue = RelayQueue(redis, 100)
+        rq = rq_queue(redis, "chat:default")
+        books = Bookkeeping(redis, rq, keys.served("default"))
+        self.worker = FarmWorker(self.lease, self.pool, rq, books, self.around)
+        self.ended = False
+        endless = (self.around.publisher.run, self.around.watch.run, self.hub._listen)
+        self.greenlets = [gevent.spawn(work) for work in endless]
+        self.greenlet = spawn(self.worker, self._end)
+
+    def _end(self, worker: FarmWorker) -> None:
+        self.ended = True
+
+    def ask(self, request_id: str = "req_1", body: bytes = BODY, **changes) -> Mailbox:
+        mailbox = self.hub.open(request_id)
+        self.redis.set(keys.front("p"), 1)
+        self.queue.enqueue(request(request_id, channel=self.hub.channel(request_id), **changes), body)
+        return mailbox
+
+    def state(self) -> tuple[str, str]:
+        found = self.credentials.find(self.id, ["default"])
+        return found.state, found.reason
+
+    def close(self) -> None:
+        self.worker.stop()
+        if self.worker.line.client_id:
+            self.redis.client_unblock(self.worker.line.client_id)
+        eventually(lambda: self.ended)
+        gevent.killall(self.greenlets)
+
+
+@pytest.fixture
+def workshop(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Workshop]:
+    made = Workshop(redis, redis_url, opener, upstream)
+    yield made
+    made.close()
+
+
+def answer(mailbox: Mailbox, within: float = 10.0) -> list[Frame]:
+    frames: list[Frame] = []
+    until = time.monotonic() + within
+    while not frames or frames[-1].kind not in (FrameKind.END, FrameKind.FAILURE):
+        assert time.monotonic() < until, "the answer does not end"
+        frames += mailbox.get(1)
+    return frames
+
+
+def failure(mailbox: Mailbox) -> Failure:
+    return Failure.decode(answer(mailbox)[-1].payload)
+
+
+def test_a_job_is_answered_and_nothing_of_it_is_left(workshop: Workshop):
+    frames = answer(workshop.ask())
+    assert [frame.kind for frame in frames] == [FrameKind.HEAD, FrameKind.DATA, FrameKind.END]
+    assert Head.decode(frames[0].payload).status == 200
+    assert b"Uryyb" in frames[1].payload
+    eventually(lambda: workshop.redis.keys("*req_1*") == [])
+    assert workshop.redis.hget(workshop.worker.key, "successful_job_count") == b"1"
+
+
+def test_a_refused_account_is_dead_and_its_worker_ends_without_losing_the_job(workshop: Workshop):
+    workshop.upstream.accounts(kill=0)
+    workshop.ask()
+    eventually(lambda: workshop.ended)
+    assert workshop.state() == ("dead", "invalid_grant")
+    assert workshop.queue.waiting("default") == 1
+    assert workshop.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
+
+
+def test_a_token_endpoint_that_fails_only_cools_the_credential(workshop: Workshop):
+    workshop.upstream.faults(token_error=1)
+    mailbox = workshop.ask()
+    eventually(lambda: workshop.state() == ("cooling", "no_token"))
+    workshop.upstream.faults()
+    assert answer(mailbox)[-1].kind is FrameKind.END
+    assert workshop.state()[0] == "active"
+
+
+def test_an_upstream_that_can_not_be_reached_ends_in_an_error_after_all_attempts(redis, redis_url, opener, upstream):
+    workshop = Workshop(redis, redis_url, opener, upstream)
+    object.__setattr__(workshop.pool, "upstream_url", "http://127.0.0.1:9/v1")
+    found = failure(workshop.ask())
+    assert (found.status, found.code, found.attempts) == (502, "upstream_unreachable", 2)
+    workshop.close()
+
+
+def test_a_request_whose_time_is_over_is_not_the_credentials_fault(workshop: Workshop):
+    workshop.upstream.pace(delay=5)
+    now = time.time()
+    found = failure(workshop.ask(enqueued_at=now, deadline=now + 0.5))
+    assert (found.status, found.code) == (504, "total_timeout")
+    assert workshop.state() == ("active", "")
+
+
+def test_an_account_that_was_lost_ends_its_attempt_and_the_job_goes_on(workshop: Workshop):
+    workshop.upstream.pace(delay=5)
+    workshop.ask()
+    eventually(lambda: workshop.upstream.counters()["in_flight"] == 1)
+    workshop.lease.lost = True
+    eventually(lambda: workshop.upstream.counters()["in_flight"] == 0, within=2)
+    eventually(lambda: workshop.queue.waiting("default") == 1)
+    assert workshop.state() == ("active", "")
+
+
+def test_a_suspended_worker_takes_no_job(workshop: Workshop):
+    eventually(lambda: workshop.worker.line.client_id)
+    workshop.suspended = True
+    workshop.redis.client_unblock(workshop.worker.line.client_id)
+    eventually(lambda: workshop.redis.hget(workshop.worker.key, "state") == b"suspended")
+    mailbox = workshop.ask()
+    assert mailbox.get(0.3) == []
+    workshop.suspended = False
+    assert answer(mailbox)[-1].kind is FrameKind.END
+
+
+def test_a_stop_that_came_early_ends_the_job_before_the_upstream_sees_it(workshop: Workshop):
+    workshop.worker.stop_early("req_1")
+    workshop.ask()
+    eventually(lambda: workshop.redis.keys("rq:job:*") == [])
+    assert workshop.upstream.counters()["served"] == 0
+
+
+def test_a_job_without_its_body_is_ended_and_its_caller_told(workshop: Workshop):
+    eventually(lambda: workshop.worker.line.client_id)
+    workshop.suspended = True
+    workshop.redis.client_unblock(workshop.worker.line.client_id)
+    eventually(lambda: workshop.redis.hget(workshop.worker.key, "state") == b"suspended")
+    mailbox = workshop.ask()
+    workshop.redis.delete(keys.body("req_1"))
+    workshop.suspended = False
+    assert failure(mailbox).code == "request_expired"
+
+
+def test_a_mistake_of_ours_is_an_answer_too(workshop: Workshop, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("workers.relay.call", lambda *_: 1 / 0)
+    found = failure(workshop.ask())
+    assert (found.status, found.code) == (500, "internal_error")
+    assert workshop.state() == ("active", "")
+
+
+def test_an_upstream_that_redirects_is_not_followed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch):
+    class Redirect:
+        status_code = 307
+
+        def close(self) -> None:
+            return
+
+    monkeypatch.setattr("workers.relay.call", lambda *_: Redirect())
+    assert failure(workshop.ask()).code == "upstream_redirect"
+
+
+def test_a_lost_redis_is_waited_for(workshop: Workshop):
+    eventually(lambda: workshop.worker.line.client_id)
+    workshop.redis.client_kill_filter(_id=str(workshop.worker.line.client_id))
+    assert answer(workshop.ask())[-1].kind is FrameKind.END
+
+
+def test_a_worker_that_has_lost_its_lease_leaves_the_name_to_the_next(workshop: Workshop):
+    eventually(lambda: workshop.worker.line.client_id)
+    workshop.lease.lost = True
+    workshop.worker.stop()
+    workshop.redis.client_unblock(workshop.worker.line.client_id)
+    eventually(lambda: workshop.ended)
+    assert workshop.redis.sismember("rq:workers", workshop.worker.key)
+
+
+def test_outside_a_worker_the_jobs_function_says_so():
+    with pytest.raises(RuntimeError, match="bound to a credential"):
+        relay({})
