@@ -1,10 +1,13 @@
 """One worker with its queue, its lease and a simulator, in this process: what it does with jobs and with failures."""
 
+import socket
 import time
 from collections.abc import Iterator
 
 import gevent
+import gevent.event
 import pytest
+from gevent.server import StreamServer
 from redis import Redis
 
 from shared import keys
@@ -202,6 +205,39 @@ def test_an_upstream_that_redirects_is_not_followed(workshop: Workshop, monkeypa
 
     monkeypatch.setattr("workers.relay.call", lambda *_: Redirect())
     assert failure(workshop.ask()).code == "upstream_redirect"
+
+
+def test_a_connection_is_kept_from_one_request_to_the_next(workshop: Workshop):
+    for number in range(3):
+        answer(workshop.ask(f"req_{number}"))
+    (pool,) = workshop.worker.session().adapters["http://"].poolmanager.pools._container.values()
+    assert (pool.num_requests, pool.num_connections) == (3 + 1, 1)
+
+
+def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed_before_the_worker_is_free(
+    redis: Redis, redis_url: str, opener: Opener, upstream: Upstream
+):
+    """I1: an upstream that still sends must not count the account as busy while the next request comes."""
+    closed = gevent.event.Event()
+
+    def serve(client: socket.socket, address: object) -> None:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 500 Oops\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 100_000)
+        try:
+            while client.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+        closed.set()
+
+    server = StreamServer(("127.0.0.1", 0), serve)
+    server.start()
+    workshop = Workshop(redis, redis_url, opener, upstream, max_attempts=1)
+    object.__setattr__(workshop.pool, "upstream_url", f"http://127.0.0.1:{server.server_port}/v1")
+    assert Head.decode(answer(workshop.ask())[0].payload).status == 500
+    assert closed.wait(2)
+    workshop.close()
+    server.stop()
 
 
 def test_a_lost_redis_is_waited_for(workshop: Workshop):
