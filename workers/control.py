@@ -35,16 +35,23 @@ class Control:
 
     def run(self) -> None:
         """Runs for ever; only this greenlet uses the connection, which redis-py makes again when it is lost."""
-        while True:
-            try:
-                self._subscribe()
-                if not self._subscribed:
-                    gevent.sleep(TURN)
-                elif message := self._pubsub.get_message(timeout=TURN):
-                    self._handle(message)
-            except (RedisError, OSError) as error:
-                log.warning("no commands: %s", error, extra={"action": "redis_lost"})
+        try:
+            while True:
+                self._listen()
+        finally:
+            self._pubsub.close()
+
+    def _listen(self) -> None:
+        """One turn."""
+        try:
+            self._subscribe()
+            if not self._subscribed:
                 gevent.sleep(TURN)
+            elif message := self._pubsub.get_message(timeout=TURN):
+                self._handle(message)
+        except (RedisError, OSError) as error:
+            log.warning("no commands: %s", error, extra={"action": "redis_lost"})
+            gevent.sleep(TURN)
 
     def _subscribe(self) -> None:
         """Brings the subscription up to date with who works here."""

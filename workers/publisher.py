@@ -145,26 +145,33 @@ class Publisher:
     def run(self) -> None:
         """Runs for ever: 1. wait for frames, 2. take all of them, 3. publish in one go, 4. see who listened."""
         connection = self._connections.make_connection()
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            streams, self._dirty = list(self._dirty), {}
-            sent = self._bytes
-            commands: list[tuple[Any, ...]] = []
-            heard: list[ReplyStream | None] = []
-            for stream in streams:
-                if mark := stream.mark():
-                    commands.append(mark)
-                    heard.append(None)
-                if message := stream.take():
-                    commands.append(("PUBLISH", stream.channel, message))
-                    heard.append(stream)
-            self._send(connection, commands, heard)
-            self._bytes -= sent
-            if self._bytes <= BACKLOG:
-                self._room.set()
-            if not self._dirty:
-                self._idle.set()
+        try:
+            while True:
+                self._wake.wait()
+                self._wake.clear()
+                self._publish(connection)
+        finally:
+            connection.disconnect()
+
+    def _publish(self, connection: Any) -> None:
+        """Sends what all streams have."""
+        streams, self._dirty = list(self._dirty), {}
+        sent = self._bytes
+        commands: list[tuple[Any, ...]] = []
+        heard: list[ReplyStream | None] = []
+        for stream in streams:
+            if mark := stream.mark():
+                commands.append(mark)
+                heard.append(None)
+            if message := stream.take():
+                commands.append(("PUBLISH", stream.channel, message))
+                heard.append(stream)
+        self._send(connection, commands, heard)
+        self._bytes -= sent
+        if self._bytes <= BACKLOG:
+            self._room.set()
+        if not self._dirty:
+            self._idle.set()
 
     def _send(self, connection: Any, commands: list[tuple[Any, ...]], heard: list[ReplyStream | None]) -> None:
         """Sends until Redis has taken all; the script is loaded with each new connection."""

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import gevent
 import pytest
 from redis import Redis
@@ -11,8 +13,10 @@ from workers.waiting_line import WaitingLine
 
 
 @pytest.fixture
-def line(redis_url: str, redis: Redis) -> WaitingLine:
-    return WaitingLine(lone_connections(redis_url), "rq:queue:q", "rq:queue:q:intermediate")
+def line(redis_url: str, redis: Redis) -> Iterator[WaitingLine]:
+    made = WaitingLine(lone_connections(redis_url), "rq:queue:q", "rq:queue:q:intermediate")
+    yield made
+    made.close()
 
 
 def test_a_job_is_moved_and_never_only_popped(redis: Redis, line: WaitingLine):

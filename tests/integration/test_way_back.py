@@ -1,5 +1,7 @@
 """The way back: frames published by a worker process arrive at the request they are for."""
 
+from collections.abc import Iterator
+
 import gevent
 import pytest
 from redis import Redis
@@ -13,11 +15,22 @@ HEAD = Head(200, {}, 1, 0, 0)
 
 
 @pytest.fixture
-def hub(redis_url: str, redis: Redis) -> Hub:
+def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
     made = Hub(lone_connections(redis_url), lambda _: set())
-    made._greenlet = gevent.spawn(made._listen)  # type: ignore[attr-defined]
+    listener = gevent.spawn(made._listen)
     assert made._subscribed.wait(5)
-    return made
+    yield made
+    listener.kill()
+
+
+@pytest.fixture
+def publisher(redis_url: str) -> Iterator[Publisher]:
+    """A publisher that runs from `start` on."""
+    made = Publisher(lone_connections(redis_url))
+    runner = gevent.Greenlet(made.run)
+    made.start = runner.start  # type: ignore[attr-defined]
+    yield made
+    runner.kill()
 
 
 def collect(mailbox: Mailbox) -> list[tuple[FrameKind, bytes]]:
@@ -29,24 +42,22 @@ def collect(mailbox: Mailbox) -> list[tuple[FrameKind, bytes]]:
     return found
 
 
-def test_frames_that_come_together_travel_together_and_in_order(redis_url: str, redis: Redis, hub: Hub):
+def test_frames_that_come_together_travel_together_and_in_order(redis: Redis, hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
-    publisher = Publisher(lone_connections(redis_url))
     stream = publisher.stream(hub.channel("req_1"))
     stream.head(HEAD)
     for part in (b"one", b"two", b"three"):
         stream.data(part)
     stream.end()
     redis.config_resetstat()
-    gevent.spawn(publisher.run)
+    publisher.start()
     assert collect(mailbox) == [(FrameKind.HEAD, HEAD.encode()), (FrameKind.DATA, b"onetwothree"), (FrameKind.END, b"")]
     assert publisher.drain(1)
     assert redis.info("commandstats")["cmdstat_publish"]["calls"] == 1
 
 
-def test_answers_are_never_mixed(redis_url: str, hub: Hub):
-    publisher = Publisher(lone_connections(redis_url))
-    gevent.spawn(publisher.run)
+def test_answers_are_never_mixed(hub: Hub, publisher: Publisher):
+    publisher.start()
     mailboxes = {f"req_{i}": hub.open(f"req_{i}") for i in range(20)}
     streams = {name: publisher.stream(hub.channel(name)) for name in mailboxes}
     for _ in range(5):
@@ -60,10 +71,9 @@ def test_answers_are_never_mixed(redis_url: str, hub: Hub):
         assert data == (name.encode() + b" ") * 5
 
 
-def test_a_lost_connection_is_made_again_on_both_sides_and_frames_go_on(redis_url: str, redis: Redis, hub: Hub):
+def test_a_lost_connection_is_made_again_on_both_sides_and_frames_go_on(redis: Redis, hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
-    publisher = Publisher(lone_connections(redis_url))
-    gevent.spawn(publisher.run)
+    publisher.start()
     stream = publisher.stream(hub.channel("req_1"))
     stream.head(HEAD)
     assert mailbox.get(5)
@@ -78,9 +88,8 @@ def test_a_lost_connection_is_made_again_on_both_sides_and_frames_go_on(redis_ur
     assert kinds[-1] is FrameKind.FAILURE
 
 
-def test_a_stream_knows_that_nobody_listens(redis_url: str, hub: Hub):
-    publisher = Publisher(lone_connections(redis_url))
-    gevent.spawn(publisher.run)
+def test_a_stream_knows_that_nobody_listens(hub: Hub, publisher: Publisher):
+    publisher.start()
     stream = publisher.stream("farm:reply:nobody:req_1")
     stream.data(b"x")
     assert publisher.drain(2)
