@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import secrets
 import time
 from dataclasses import asdict, dataclass, replace
@@ -12,10 +13,11 @@ from redis import Redis
 from shared import keys
 from shared.errors import FarmError, NotFound
 
+log = logging.getLogger("farm.keys")
 #: How every key of the farm begins, as callers expect of an OpenAI-compatible endpoint.
 PREFIX = "sk-"
-#: Fewest characters of a key that an operator brings along.
-SHORTEST = 16
+#: Characters below which a key that an operator brings along can be guessed.
+GUESSABLE = 16
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ class ApiKeys:
         return secret, self._store(secret, name)
 
     def ensure(self, secret: str, name: str) -> ApiKey:
-        """Makes the given key valid, if it is not known yet. Raises FarmError when it is too short to be safe."""
-        if len(secret) < SHORTEST:
-            raise FarmError(f"an API key needs at least {SHORTEST} characters")
+        """Makes the given key valid, if it is not known yet. Raises FarmError when no client could send it."""
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise FarmError("an API key takes printable ASCII characters without spaces")
+        if len(secret) < GUESSABLE:
+            log.warning("%s is short enough to be guessed", name, extra={"action": "weak_key"})
         return self.find_secret(secret) or self._store(secret, name)
 
     def _store(self, secret: str, name: str) -> ApiKey:

@@ -1,13 +1,31 @@
-"""gunicorn's gevent worker, with one thing mended: idle kept-alive connections don't hold up its end.
+"""gunicorn's gevent worker, with two things mended: idle connections don't hold up its end, and its errors are JSON.
 
-gunicorn waits at a graceful stop until no connection is open, and counts those that only might bring a next request.
+gunicorn waits at a graceful stop until no connection is open, and counts those that only might bring a next request. A
+request that it can't read never reaches the app, so its error is written here, in the shape of all others.
 """
 
+import contextlib
+import socket
+import uuid
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
 import gevent
+from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
+
+from shared.errors import ApiError
+
+#: Seconds that a client gets to read an answer while it still sends; a close at once would be a reset.
+LINGER = 1.0
+#: What gunicorn raises of a request that it can't read, and the answer; 400 for every other kind.
+UNREADABLE: dict[type[Exception], tuple[int, str]] = {
+    errors.LimitRequestLine: (414, "the URL is too long"),
+    errors.LimitRequestHeaders: (431, "the headers are too large"),
+    errors.ExpectationFailed: (417, "that expectation can't be met"),
+    errors.UnsupportedTransferCoding: (501, "that transfer coding is not supported"),
+}
 
 
 class Idle:
@@ -57,3 +75,28 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]
     def _end_idle(self) -> None:
         for connection in list(self.idle):
             connection.end()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn: something went wrong outside the app."""
+        if not isinstance(exc, errors.ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status, message = UNREADABLE.get(type(exc), (400, "the request can't be read"))
+        with contextlib.suppress(OSError), gevent.Timeout(LINGER, exception=False):
+            client.sendall(unreadable(ApiError(status, "unreadable_request", message)))
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65_536):
+                pass
+
+
+def unreadable(error: ApiError) -> bytes:
+    """A whole answer; the connection ends with it, because where the next request begins is not known."""
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(error.body())),
+        "connection": "close",
+        "access-control-allow-origin": "*",
+        "x-request-id": f"req_{uuid.uuid4().hex}",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{lines}\r\n".encode() + error.body()

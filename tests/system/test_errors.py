@@ -98,6 +98,28 @@ def test_a_client_that_sends_half_and_leaves_leaves_nothing(strict: Farm, data: 
     assert "Traceback" not in strict.log()
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nx: " + b"x" * 100_000 + b"\r\n\r\n", 431),
+        (
+            b"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer " + KEY.encode() + b"\r\n"
+            b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+            400,
+        ),
+    ],
+)
+def test_a_request_that_can_not_be_read_is_an_error_of_the_same_shape(strict: Farm, data: bytes, status: int):
+    client = raw(strict, data)
+    head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    client.close()
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"x-request-id: req_" in head
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
 def test_a_full_queue_is_a_429_with_a_time_to_wait(strict: Farm):
     strict.upstream.pace(delay=1.2)
     statuses = []
