@@ -1,15 +1,14 @@
 """The simulator's API: routes requests to accounts, answers and faults; what it counts is at /simulator/counters."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
 from simulator import answers
-from simulator.accounts import Accounts, Grant, Refused
+from simulator.accounts import Accounts, Refused
+from simulator.exchanges import error, grant_body, presented_token, read_json
 from simulator.faults import Faults
 from simulator.wire import STREAM_END, STREAM_HEAD, Connection, Request, answer, chunk
 
@@ -220,44 +219,6 @@ def after(delay: float, call: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(delay, call)
     else:
         call()
-
-
-def read_json(body: bytes) -> dict[str, Any] | None:
-    """A JSON object; None when it is none."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def error(status: int, code: str, message: str, extra: str = "") -> bytes:
-    """An error in OpenAI's shape."""
-    body = {"error": {"message": message, "type": "simulated", "param": None, "code": code}}
-    return answer(status, answers.dump(body), extra=extra)
-
-
-def presented_token(request: Request) -> str:
-    """The refresh token of a token request: form (RFC 6749), JSON, or bearer. Raises Refused."""
-    if not request.body:
-        return request.headers.get("authorization", "").removeprefix("Bearer ")
-    if "json" in request.headers.get("content-type", ""):
-        fields = read_json(request.body) or {}
-    else:
-        fields = {name: values[0] for name, values in parse_qs(request.body.decode("latin-1")).items()}
-    if fields.get("grant_type") != "refresh_token":
-        raise Refused("unsupported_grant_type")
-    return str(fields.get("refresh_token", ""))
-
-
-def grant_body(grant: Grant) -> dict[str, Any]:
-    """A token answer (RFC 6749 section 5.1)."""
-    body: dict[str, Any] = {
-        "access_token": grant.access_token,
-        "token_type": "Bearer",
-        "expires_in": int(grant.expires_in) if grant.expires_in >= 1 else grant.expires_in,
-    }
-    return body | ({"refresh_token": grant.refresh_token} if grant.refresh_token else {})
 
 
 async def serve(simulator: Simulator, host: str, port: int) -> None:

@@ -96,18 +96,18 @@ class Census:
     def ended(self, worker: FarmWorker) -> None:
         """Keeps the working time of a worker that has ended."""
         pool = worker.lease.pool
-        self._worked[pool] = self._worked.get(pool, 0.0) + worker.worked()
+        self._worked[pool] = self._worked.get(pool, 0.0) + worker.serving.worked()
 
     def _report(self, workers: list[FarmWorker]) -> dict[str, Any]:
         report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
         worked = dict(self._worked)
         for worker in workers:
-            worked[worker.lease.pool] = worked.get(worker.lease.pool, 0.0) + worker.worked()
+            worked[worker.lease.pool] = worked.get(worker.lease.pool, 0.0) + worker.serving.worked()
         self._average(worked, workers)
         for pool in self._pools:
             here = [w for w in workers if w.lease.pool == pool]
-            busy = sum(1 for w in here if w.busy_since)
-            resting = sum(1 for w in here if not w.busy_since and (self.suspended or w.pauses.left()))
+            busy = sum(1 for w in here if w.serving.busy_since)
+            resting = sum(1 for w in here if not w.serving.busy_since and (self.suspended or w.serving.pauses.left()))
             report[f"busy:{pool}"] = busy
             report[f"suspended:{pool}"] = resting
             report[f"idle:{pool}"] = len(here) - busy - resting

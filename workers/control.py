@@ -70,8 +70,8 @@ class Control:
             payload = json.loads(message["data"])
             if payload["command"] == "shutdown":
                 worker.stop()
-            elif payload["command"] == "stop-job" and not worker.works_on(str(payload["job_id"])):
-                worker.stop_early(str(payload["job_id"]))
+            elif payload["command"] == "stop-job" and not worker.serving.works_on(str(payload["job_id"])):
+                worker.serving.stop_early(str(payload["job_id"]))
             else:
                 handle_command(worker, payload)
         except (ValueError, KeyError, TypeError) as error:

@@ -33,8 +33,9 @@ from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Lease, Leases
 from workers.publisher import Publisher
 from workers.recovery import Intermediate, Orphans
+from workers.seat import Surroundings
 from workers.tokens import TokenStore
-from workers.worker import FarmWorker, Surroundings, spawn
+from workers.worker import FarmWorker, spawn
 
 log = logging.getLogger("farm.process")
 #: Seconds between two looks at what should run here.
@@ -154,14 +155,14 @@ class WorkerProcess:
             usable = set(self._census.usable(pool.name))
             here = [w for w in self._workers.values() if w.lease.pool == pool.name]
             keep = [w for w in here if w.lease.credential_id in usable and not w.lease.lost and not w.stopping]
-            surplus = sorted(keep, key=lambda w: bool(w.busy_since))[
+            surplus = sorted(keep, key=lambda w: bool(w.serving.busy_since))[
                 : max(0, len(keep) - self._census.share(pool.name))
             ]
             for worker in [w for w in here if w not in keep] + surplus:
                 worker.stop()
 
     def _idle_that_must_not(self) -> list[FarmWorker]:
-        waiting = [w for w in self._workers.values() if w.line.client_id and not w.busy_since]
+        waiting = [w for w in self._workers.values() if w.line.client_id and not w.serving.busy_since]
         return [w for w in waiting if w.stopping or self._census.suspended]
 
     def _unblock(self, workers: list[FarmWorker]) -> None:
@@ -183,7 +184,7 @@ class WorkerProcess:
             self._leases.release(lease)
             raise
         if (left := self._census.cooling_left(lease.credential_id)) is not None:
-            worker.pauses.resume(left)
+            worker.serving.pauses.resume(left)
         self._workers[lease.credential_id] = worker
         self._control.add(worker)
         self._greenlets[lease.credential_id] = spawn(worker, self._ended)
@@ -211,7 +212,7 @@ class WorkerProcess:
             log.warning("lease lost", extra={"action": "lease_lost", "credential_id": lease.credential_id})
             if worker is not None:
                 worker.stop()
-                worker.interrupt("lease_lost")
+                worker.serving.interrupt("lease_lost")
 
     def _beat(self) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -250,7 +251,7 @@ class WorkerProcess:
             self._guarded(lambda: self._unblock(self._idle_that_must_not()))
             gevent.joinall(list(self._greenlets.values()), timeout=0.2)
         for worker in list(self._workers.values()):
-            worker.interrupt("worker_stopped")
+            worker.serving.interrupt("worker_stopped")
         gevent.joinall(list(self._greenlets.values()), timeout=LAST_REFRESH)
         self._around.publisher.drain(2.0)
         self._guarded(lambda: self._around.counters.hand_over(self._redis))

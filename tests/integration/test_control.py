@@ -18,6 +18,7 @@ class FakeWorker:
         self.name = name
         self.pubsub_channel_name = f"rq:pubsub:{name}"
         self.job_id = job_id
+        self.serving = self
         self.seen: list[str] = []
         self.log = SimpleNamespace(debug=print, info=print, warning=print)
         self._stopped_job_id = ""

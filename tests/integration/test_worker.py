@@ -26,8 +26,9 @@ from workers.bookkeeping import Bookkeeping
 from workers.interruption import Watch
 from workers.leases import Leases
 from workers.publisher import Publisher
+from workers.seat import Surroundings
 from workers.tokens import TokenStore
-from workers.worker import FarmWorker, Surroundings, relay, spawn
+from workers.worker import FarmWorker, relay, spawn
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
 
@@ -172,7 +173,7 @@ def test_a_suspended_worker_takes_no_job(workshop: Workshop):
 
 
 def test_a_stop_that_came_early_ends_the_job_before_the_upstream_sees_it(workshop: Workshop):
-    workshop.worker.stop_early("req_1")
+    workshop.worker.serving.stop_early("req_1")
     workshop.ask()
     eventually(lambda: workshop.redis.keys("rq:job:*") == [])
     assert workshop.upstream.counters()["served"] == 0
@@ -210,7 +211,7 @@ def test_an_upstream_that_redirects_is_not_followed(workshop: Workshop, monkeypa
 def test_a_connection_is_kept_from_one_request_to_the_next(workshop: Workshop):
     for number in range(3):
         answer(workshop.ask(f"req_{number}"))
-    (pool,) = workshop.worker.session().adapters["http://"].poolmanager.pools._container.values()
+    (pool,) = workshop.worker.serving.session().adapters["http://"].poolmanager.pools._container.values()
     assert (pool.num_requests, pool.num_connections) == (3 + 1, 1)
 
 

@@ -23,9 +23,11 @@ def shape(answer: requests.Response) -> tuple[int, str]:
 
 
 def left_behind(farm: Farm) -> list[bytes]:
-    """Jobs and bodies in Redis."""
+    """Jobs, executions and bodies in Redis, but for failed jobs, which are kept a while without their bodies."""
     redis = connect(farm.redis_url())
-    return [*redis.scan_iter("rq:job:*"), *redis.scan_iter("farm:body:*"), *redis.scan_iter("rq:execution:*")]
+    failed = {b"rq:job:" + one for one in redis.zrange("rq:failed:chat:default", 0, -1)}
+    jobs = set(redis.scan_iter("rq:job:*")) - failed
+    return [*jobs, *redis.scan_iter("farm:body:*"), *redis.scan_iter("rq:execution:*")]
 
 
 def raw(farm: Farm, data: bytes) -> socket.socket:

@@ -1,0 +1,176 @@
+"""The front's rarer ways, by Flask's test client on a real Redis without workers."""
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from shared import keys
+from shared.api_keys import ApiKeys
+from shared.credentials import Credentials
+from shared.messages import Frame, FrameKind, Head
+from shared.opener import Opener
+from shared.settings import PoolSettings, Settings
+from tests.waiting import eventually
+from web.app import create_app
+from web.parts import EXTENSION, Parts
+
+BODY = {"model": "m", "messages": []}
+
+
+class Front:
+    """An app whose workers are played by the test."""
+
+    def __init__(self, redis: Redis, redis_url: str, **settings) -> None:
+        self.redis = redis
+        app = create_app(Settings(redis_url=redis_url, **settings))
+        self.parts: Parts = app.extensions[EXTENSION]
+        self.listener = gevent.spawn(self.parts.hub._listen)
+        assert self.parts.hub._subscribed.wait(5)
+        self.client: FlaskClient = app.test_client()
+        self.secret, _ = ApiKeys(redis).create("test")
+
+    def ask(self, path: str = "/v1/chat/completions", **fields):
+        headers = {"authorization": f"Bearer {self.secret}"}
+        if fields.pop("method", "POST") == "GET":
+            return gevent.spawn(self.client.get, path, headers=headers)
+        return gevent.spawn(self.client.post, path, json=BODY | fields, headers=headers)
+
+    def answer(self, status: int, content_type: str, *parts: bytes, end: FrameKind | None = FrameKind.END) -> str:
+        """Plays the worker for the request that waits; returns its id."""
+        queue = self.parts.queue
+        eventually(lambda: queue.waiting("default") == 1)
+        request_id = self.redis.lpop("rq:queue:chat:default").decode()
+        head = Head(status, {"content-type": content_type}, 1, 0, 0).encode()
+        frames = [Frame(FrameKind.HEAD, 0, head), *(Frame(FrameKind.DATA, i, p) for i, p in enumerate(parts, 1))]
+        if end:
+            frames.append(Frame(end, len(frames), b""))
+        channel = self.parts.hub.channel(request_id)
+        self.redis.publish(channel, b"".join(frame.encode() for frame in frames))
+        return request_id
+
+    def close(self) -> None:
+        self.listener.kill()
+
+
+@pytest.fixture
+def front(redis: Redis, redis_url: str, opener: Opener) -> Iterator[Front]:
+    Credentials(redis).add("default", "token")
+    made = Front(redis, redis_url, keepalive=0.1)
+    yield made
+    made.close()
+
+
+def test_an_answer_leaves_no_mailbox(front: Front):
+    for stream, kind in ((False, "application/json"), (True, "text/event-stream"), (False, "audio/mpeg")):
+        asked = front.ask(stream=stream)
+        front.answer(200, kind, b'{"a": 1}')
+        response = asked.get(timeout=5)
+        assert response.data.endswith(b'{"a": 1}')
+        response.close()
+    assert len(front.parts.hub) == 0
+
+
+def test_a_whole_answer_to_a_stream_that_began_late_comes_as_one_event(front: Front):
+    asked = front.ask(stream=True)
+    response = asked.get(timeout=5)
+    chunks = response.iter_encoded()
+    assert next(chunks) == b": keep-alive\n\n"
+    front.answer(400, "application/json", b'{"error":\n{"message": "no"}}')
+    assert b"".join(chunks).endswith(b'data: {"error": {"message": "no"}}\n\n')
+    response.close()
+    assert len(front.parts.hub) == 0
+
+
+def test_a_binary_answer_that_is_cut_breaks_the_connection(front: Front):
+    asked = front.ask("/v1/audio/speech")
+    request_id = front.answer(200, "audio/mpeg", b"half", end=None)
+    mailbox = next(iter(front.parts.hub._mailboxes.values()))
+    assert mailbox.request_id == request_id
+    eventually(lambda: mailbox._expected)
+    mailbox.leave()
+    with pytest.raises(ConnectionResetError):
+        asked.get(timeout=5).get_data()
+
+
+def test_the_model_list_is_asked_for_once_and_kept(front: Front):
+    asked = front.ask("/v1/models", method="GET")
+    front.answer(200, "application/json", b'{"data": [{"id": "one"}]}')
+    assert asked.get(timeout=5).json["data"] == [{"id": "one"}]
+    again = front.ask("/v1/models/one", method="GET")
+    assert again.get(timeout=5).json == {"id": "one"}
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (200, b"<html>"), (200, b"[]")])
+def test_a_model_list_that_can_not_be_had_is_a_502(front: Front, status: int, body: bytes):
+    asked = front.ask("/v1/models", method="GET")
+    front.answer(status, "application/json", body)
+    assert asked.get(timeout=5).status_code == 502
+    assert not front.redis.exists(keys.models("default"))
+
+
+def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, opener: Opener):
+    pools = (PoolSettings(models=("a",), model_map={"b": "a"}), PoolSettings(name="empty"))
+    front = Front(redis, redis_url, pools=pools[:1])
+    listed = front.ask("/v1/models", method="GET").get(timeout=5)
+    assert [model["id"] for model in listed.json["data"]] == ["a", "b"]
+    refused = front.ask(model="c").get(timeout=5)
+    assert (refused.status_code, refused.json["error"]["code"]) == (404, "model_not_found")
+    front.close()
+
+
+def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, redis_url: str, opener: Opener):
+    Credentials(redis).add("default", "token")
+    front = Front(redis, redis_url, pools=(PoolSettings(model_map={"gpt": "theirs"}),))
+    asked = front.ask(model="gpt")
+    eventually(lambda: front.parts.queue.waiting("default") == 1)
+    (body,) = [redis.get(key) for key in redis.scan_iter("farm:body:*")]
+    assert b'"theirs"' in body
+    front.answer(200, "application/json", b"{}")
+    assert asked.get(timeout=5).status_code == 200
+    front.close()
+
+
+def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, monkeypatch: pytest.MonkeyPatch):
+    def gone(*_):
+        raise RedisConnectionError("gone")
+
+    monkeypatch.setattr(front.parts.queue, "enqueue", gone)
+    away = front.ask().get(timeout=5)
+    assert (away.status_code, away.json["error"]["code"]) == (503, "store_unavailable")
+    monkeypatch.setattr(front.parts.queue, "enqueue", lambda *_: 1 / 0)
+    ours = front.ask().get(timeout=5)
+    assert (ours.status_code, ours.json["error"]["code"]) == (500, "internal_error")
+    assert len(front.parts.hub) == 0
+
+
+def test_readiness_says_what_is_missing(front: Front, monkeypatch: pytest.MonkeyPatch):
+    assert front.client.get("/readyz").json["reasons"] == ["no worker lives"]
+
+    def gone(*_):
+        raise RedisConnectionError("gone")
+
+    monkeypatch.setattr(front.parts.redis, "zrange", gone)
+    assert front.client.get("/readyz").json["reasons"] == ["Redis does not answer"]
+    assert front.client.get("/healthz").status_code == 200
+
+
+def test_doubled_slashes_and_one_at_the_end_mean_the_same(front: Front):
+    for path in ("/v1//chat/completions", "/v1//chat//completions/"):
+        asked = front.ask(path)
+        front.answer(200, "application/json", b"{}")
+        assert asked.get(timeout=5).status_code == 200
+
+
+def test_after_ten_wrong_tokens_the_right_one_still_opens(front: Front, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("web.admin.STEP", 0.0)
+    front.redis.set(keys.ADMIN_TOKEN, "x")
+    statuses = [front.client.post("/admin/login", data={"token": "wrong"}).status_code for _ in range(12)]
+    assert statuses == [401] * 10 + [429] * 2
+    monkeypatch.setattr("web.admin.admin_token.matches", lambda *_: True)
+    assert front.client.post("/admin/login", data={"token": "right"}).status_code == 302
+    assert front.client.post("/admin/logout").status_code == 302
+    assert front.client.get("/admin/", headers={"accept": "text/html"}).status_code == 302

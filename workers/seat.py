@@ -1,0 +1,42 @@
+"""What a worker works with, and what all workers of a process share; plain data, put together in process.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.connection import ConnectionPool
+
+from shared.counters import Counters
+from shared.settings import PoolSettings, Settings
+from workers.bookkeeping import Bookkeeping
+from workers.interruption import Watch
+from workers.leases import Lease
+from workers.publisher import Publisher
+from workers.tokens import TokenStore
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all workers of a process share."""
+
+    settings: Settings
+    redis: Redis
+    connections: ConnectionPool
+    publisher: Publisher
+    watch: Watch
+    counters: Counters
+    tokens: TokenStore
+    #: Moves a credential to another state: pool, id, state, reason, until.
+    move: Callable[[str, str, str, str, float], None]
+    #: Whether `rq suspend` is in force.
+    suspended: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What one worker works with: a leased credential, its pool, its queue's books and what the process shares."""
+
+    lease: Lease
+    pool: PoolSettings
+    bookkeeping: Bookkeeping
+    around: Surroundings

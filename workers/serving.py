@@ -1,0 +1,203 @@
+"""The serving of jobs on one credential: begin, one attempt, settle, pause; it knows nothing of how jobs come."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from redis.exceptions import RedisError
+from rq.job import Job
+from rq.worker import BaseWorker
+
+from shared.errors import LeaseLost
+from shared.messages import Failure, RelayRequest
+from shared.persistence import surely
+from workers.bookkeeping import BegunJob
+from workers.interruption import Section
+from workers.outcomes import Done, Failed, Outcome, Stopped
+from workers.pauses import LONGEST, Pauses
+from workers.relay import Attempt
+from workers.seat import Seat
+from workers.tokens import AccessToken
+from workers.upstream import new_session
+
+log = logging.getLogger("farm.worker")
+#: Faults of the upstream rather than of one account, and the longest pause in seconds that they give an account.
+UPSTREAM_FAULTS = ("upstream_error", "unreachable", "timeout", "cut")
+UPSTREAM_PAUSE = 4.0
+#: Seconds that RQ keeps a begun job's execution beyond the request's own time.
+GRACE = 60
+
+
+class Serving:
+    """Serves one job after the other for one worker."""
+
+    def __init__(self, worker: BaseWorker, seat: Seat, stop: Callable[[], None]) -> None:
+        self._worker = worker
+        self._seat = seat
+        self._stop = stop
+        self._session: requests.Session | None = None
+        self._section: Section | None = None
+        self._stopped_early = ""
+        self._busy_seconds = 0.0
+        #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
+        self.busy_since = 0.0
+        self.pauses = Pauses()
+        self.token = AccessToken(seat.lease, seat.pool, seat.around.tokens, self.session, seat.around.counters)
+
+    def session(self) -> requests.Session:
+        """The worker's own HTTP session, made when it is first needed."""
+        if self._session is None:
+            self._session = new_session(self._seat.pool.upstream_url)
+        return self._session
+
+    def close(self) -> None:
+        """Ends; a refresh that is on its way ends first."""
+        self.token.settle()
+        if self._session is not None:
+            self._session.close()
+
+    def worked(self) -> float:
+        """Seconds with a job in all, the one that runs included."""
+        return self._busy_seconds + (time.monotonic() - self.busy_since if self.busy_since else 0.0)
+
+    def works_on(self, job_id: str) -> bool:
+        """Whether that job's attempt runs here, and can be interrupted."""
+        return self._section is not None and any(one.job_id == job_id for one in self._worker.executions.values())
+
+    def stop_early(self, job_id: str) -> None:
+        """A stop command that came before Redis's answer that the job has begun: the job ends before its attempt."""
+        self._stopped_early = job_id
+
+    def interrupt(self, reason: str) -> bool:
+        """Ends the attempt that runs; False when none does."""
+        return bool(self._section and self._section.interrupt(reason))
+
+    def warm_up(self) -> None:
+        """Takes note of a pause that is over."""
+        if self.pauses.over():
+            self._move("active")
+
+    def run(self, job_id: str) -> None:
+        """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed."""
+        books, lease, around = self._seat.bookkeeping, self._seat.lease, self._seat.around
+        self.busy_since = time.monotonic()
+        execution = books.new_execution(self._worker, job_id)
+        ttl = GRACE + int(around.settings.total_timeout)
+        try:
+            begun = surely(lambda: books.begin(self._worker, execution, ttl, lease), "a job waits to be begun")
+            if begun is not None:
+                self._serve(begun)
+        except LeaseLost:
+            lease.lost = True
+            self._stop()
+        finally:
+            self._busy_seconds += time.monotonic() - self.busy_since
+            self.busy_since = 0.0
+
+    def _serve(self, begun: BegunJob) -> None:
+        if begun.running:
+            self._seat.around.counters.add("collisions")
+            log.error("a second request on one credential", extra=self._fields("collision"))
+        if begun.request is None or begun.body is None:
+            self._refuse(begun)
+            return
+        self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
+        attempt = self._attempt(begun, begun.request, begun.body)
+        try:
+            outcome = Stopped() if self._stopped_early == begun.job_id else attempt.run()
+        except Exception:
+            log.exception("an attempt failed in a way nobody foresaw", extra=self._fields("attempt_crashed"))
+            outcome = attempt.crashed()
+        finally:
+            self._section = None
+        self._settle(begun, attempt, outcome)
+
+    def _refuse(self, begun: BegunJob) -> None:
+        """A job that is not the farm's, or whose body has gone with its caller."""
+        reason = "no caller waits for this request any more"
+        if begun.request is not None:
+            gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
+            self._seat.around.publisher.stream(begun.request.channel).fail(gone)
+        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, reason), "a job waits to be ended")
+
+    def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
+        self._section = Section(self._seat.around.watch, self._seat.lease.holds)
+        return Attempt(
+            request=request,
+            body=body,
+            number=begun.retries + 1,
+            settings=self._seat.around.settings,
+            pool=self._seat.pool,
+            session=self.session(),
+            token=self.token,
+            stream=self._seat.around.publisher.stream(request.channel, Job.key_for(begun.job_id)),
+            section=self._section,
+            counters=self._seat.around.counters,
+        )
+
+    def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> None:
+        """What the end of the attempt means: for the counts, for the job, and only then for the credential."""
+        if isinstance(outcome, Failed):
+            self._seat.around.counters.add("attempts", self._seat.pool.name, outcome.outcome)
+            log.info("attempt failed", extra=self._fields("attempt_failed", begun, outcome.outcome))
+            self._begin_pause(outcome)
+            surely(lambda: self._retry_or_give_up(begun, attempt, outcome), "a job waits to be handed on")
+            self._show_pause(outcome)
+            return
+        reason = outcome.reason
+        self._seat.around.counters.add("attempts", self._seat.pool.name, "ok" if reason == "done" else reason)
+        self._count_end(attempt, reason)
+        if isinstance(outcome, Stopped) or reason == "done":
+            self.pauses.forget()
+            ok = isinstance(outcome, Done)
+            surely(lambda: self._seat.bookkeeping.finish(self._worker, begun, ok=ok), "a job waits to be ended")
+        else:
+            cause = f"the answer ended early: {reason}"
+            surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause), "a job waits to be ended")
+
+    def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed) -> None:
+        again = attempt.number < self._seat.around.settings.max_attempts and time.time() < attempt.request.deadline
+        if again and failed.failure.code != "total_timeout":
+            self._seat.bookkeeping.requeue(self._worker, begun)
+            return
+        if attempt.give_up(failed):
+            self._count_end(attempt, "timeout" if failed.outcome == "timeout" else "upstream_error")
+        self._seat.bookkeeping.fail(self._worker, begun, f"{failed.failure.code} after {attempt.number} attempts")
+
+    def _count_end(self, attempt: Attempt, reason: str) -> None:
+        self._seat.around.counters.add("stream_ends", reason)
+        self._seat.around.counters.observe("request_seconds", time.time() - attempt.request.enqueued_at)
+
+    def _begin_pause(self, failed: Failed) -> None:
+        """A failing credential leaves the queue for a while, or for good (I5)."""
+        if failed.fatal:
+            self._stop()
+        elif not failed.blameless:
+            most = UPSTREAM_PAUSE if failed.outcome in UPSTREAM_FAULTS else LONGEST
+            self.pauses.begin(failed.retry_after, most)
+
+    def _show_pause(self, failed: Failed) -> None:
+        """Tells everybody, after the job is safe."""
+        if failed.fatal:
+            self._move("dead", "invalid_grant")
+        elif not failed.blameless:
+            self._move("cooling", failed.outcome, time.time() + self.pauses.left())
+
+    def _move(self, state: str, reason: str = "", until: float = 0) -> None:
+        try:
+            self._seat.around.move(self._seat.pool.name, self._seat.lease.credential_id, state, reason, until)
+        except (RedisError, OSError) as error:
+            log.warning("state not kept: %s", error, extra=self._fields("redis_lost", reason=state))
+
+    def _fields(self, action: str, begun: BegunJob | None = None, reason: str | None = None) -> dict[str, Any]:
+        """The fields of a log record."""
+        return {
+            "action": action,
+            "worker": self._worker.name,
+            "credential_id": self._seat.lease.credential_id,
+            "request_id": begun.job_id if begun else None,
+            "attempt": begun.retries + 1 if begun else None,
+            "reason": reason,
+        }
