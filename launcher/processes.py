@@ -15,6 +15,8 @@ from honcho.environ import parse_procfile
 PATIENCE = 80.0
 #: The Procfile's name of the front.
 FIRST_TO_END = "web"
+#: Settings that a process of the Procfile has no use for: the front never opens a token (I9).
+NOT_FOR = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
 
 
 @dataclass
@@ -34,9 +36,11 @@ class Processes:
         )
 
     def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
-        """Starts what the Procfile lists."""
+        """Starts what the Procfile lists; each without the secrets that are not for it."""
         for name, command in parse_procfile(file.read_text()).processes.items():
-            self.start(name, ["/bin/sh", "-c", f"exec {command}"], environment)
+            hidden = NOT_FOR.get(name, ())
+            kept = {key: value for key, value in environment.items() if key not in hidden}
+            self.start(name, ["/bin/sh", "-c", f"exec {command}"], kept)
 
     def died(self) -> tuple[str, int] | None:
         """Name and exit code of a process that has ended by itself; None when all live."""

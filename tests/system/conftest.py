@@ -30,6 +30,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 @pytest.fixture(scope="session")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     settings = {
+        "FARM_SECRET_KEY": "a key that the front must not have",
         "FARM_MAX_QUEUE": "2",
         "FARM_QUEUE_TIMEOUT": "1.5",
         "FARM_FIRST_BYTE_TIMEOUT": "2",

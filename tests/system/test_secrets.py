@@ -1,5 +1,6 @@
 """Nothing secret lies about: Redis, logs, metrics, the dashboard (I9)."""
 
+import psutil
 import requests
 
 from shared.redis_client import connect
@@ -36,3 +37,14 @@ def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm
     }
     secrets = ["sim-rt-", "sim-at-", KEY, ADMIN, PROMPT, "cebzcg gung zhfg", *tokens(1)]
     assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
+
+
+def test_the_front_does_not_even_have_the_key_that_opens_tokens(strict: Farm):
+    processes = psutil.Process(strict.json("status")["pid"]).children(recursive=True)
+    having = {"web": 0, "workers": 0}
+    for process in processes:
+        line = " ".join(process.cmdline())
+        kind = "web" if "web.gunicorn_conf" in line else "workers" if "workers" in line else ""
+        if kind:
+            having[kind] += "FARM_SECRET_KEY" in process.environ()
+    assert having == {"web": 0, "workers": 2}
