@@ -17,7 +17,17 @@ from workers.outcomes import Done, Failed, Outcome, Stopped, UpstreamError, is_r
 from workers.publisher import ReplyStream
 from workers.stream_end import StreamTail
 from workers.tokens import TOKEN_FAILURES, AccessToken
-from workers.upstream import AnswerCut, UpstreamUnreachable, call, chunks, is_event_stream, passed_headers
+from workers.upstream import (
+    AnswerCut,
+    UpstreamUnreachable,
+    call,
+    chunks,
+    is_delimited,
+    is_event_stream,
+    is_json,
+    passed_headers,
+    whole_json,
+)
 
 log = logging.getLogger("farm.relay")
 #: Most bytes kept of an upstream's error answer.
@@ -96,8 +106,10 @@ class Attempt:
 
     def _relay(self, response: requests.Response) -> Outcome:
         """Frames of the answer: the head travels with the first byte."""
-        tail = StreamTail(self.request.path) if is_event_stream(response) else None
-        for data in self._heard(chunks(response)):
+        delimited = is_delimited(response)
+        tail = StreamTail(self.request.path, delimited=delimited) if is_event_stream(response) else None
+        parts = whole_json(response) if is_json(response) and not delimited else chunks(response)
+        for data in self._heard(parts):
             if not self.begun:
                 self._begin(response)
             self.section.expect("idle_timeout", self.settings.idle_timeout)

@@ -1,7 +1,8 @@
 """Tells a stream of server-sent events that ended from one that just stopped; pure.
 
 Chat and text completions end with `data: [DONE]` (OpenAI API reference, "Streaming"). Some upstreams leave it out, so a
-last chunk that has a finish_reason counts too. Other streams (the Responses API) are whole when HTTP says so.
+last chunk that has a finish_reason counts too. A stream of the Responses API has an event that says it ended. Others are
+whole when HTTP says so, which it can't where only the closed connection ends the body (RFC 9112 section 6.3).
 """
 
 import re
@@ -11,20 +12,31 @@ TAIL = 4096
 FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 DONE = re.compile(rb"data:\s*\[DONE\]")
 CHECKED_PATHS = ("/chat/completions", "/completions")
+RESPONSES = "/responses"
+RESPONDED = re.compile(rb"event:\s*(response\.(completed|failed|incomplete)|error)\b")
 
 
 class StreamTail:
-    """Keeps the end of a stream."""
+    """Keeps the end of a stream, and whether its last event has begun."""
 
-    def __init__(self, path: str) -> None:
-        self._checked = path.partition("?")[0] in CHECKED_PATHS
+    def __init__(self, path: str, *, delimited: bool = True) -> None:
+        name = path.partition("?")[0]
+        self._is_chat = name in CHECKED_PATHS
+        self._is_response = name == RESPONSES and not delimited
+        self._responded = False
         self._tail = b""
 
     def add(self, data: bytes) -> None:
         """More of the stream."""
-        if self._checked:
-            self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
+        if not self._is_chat and not self._is_response:
+            return
+        seen = self._tail + data
+        if self._is_response and not self._responded:
+            self._responded = bool(RESPONDED.search(seen))
+        self._tail = seen[-TAIL:]
 
     def is_whole(self) -> bool:
         """Whether the stream may be passed off as a whole answer."""
-        return not self._checked or bool(DONE.search(self._tail) or FINISHED.search(self._tail))
+        if self._is_response:
+            return self._responded
+        return not self._is_chat or bool(DONE.search(self._tail) or FINISHED.search(self._tail))

@@ -1,5 +1,6 @@
 """HTTP to one upstream: one session per worker, kept warm; it knows no queue and no frames."""
 
+import json
 from collections.abc import Iterator
 from typing import cast
 from urllib.parse import urlsplit
@@ -93,6 +94,26 @@ def chunks(response: requests.Response) -> Iterator[bytes]:
             yield data
     except (HTTPError, OSError) as error:
         raise AnswerCut(type(error).__name__) from None
+
+
+def is_delimited(response: requests.Response) -> bool:
+    """Whether HTTP tells where the body ends; else only the closed connection does, which a cut looks like too."""
+    return "content-length" in response.headers or "transfer-encoding" in response.headers
+
+
+def whole_json(response: requests.Response) -> Iterator[bytes]:
+    """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
+    body = b"".join(chunks(response))
+    try:
+        json.loads(body)
+    except ValueError:
+        raise AnswerCut("half a JSON") from None
+    yield body
+
+
+def is_json(response: requests.Response) -> bool:
+    """Whether the body is JSON."""
+    return response.headers.get("content-type", "").lower().startswith("application/json")
 
 
 def passed_headers(response: requests.Response) -> dict[str, str]:

@@ -215,6 +215,33 @@ def test_a_connection_is_kept_from_one_request_to_the_next(workshop: Workshop):
     assert (pool.num_requests, pool.num_connections) == (3 + 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "end"),
+    [
+        (b"application/json", b'{"choices": [{"mess', "upstream_eof"),
+        (b"application/json", b'{"choices": []}', ""),
+        (b"text/event-stream", b"event: response.output_text.delta\ndata: {}\n\n", "upstream_eof"),
+        (b"text/event-stream", b"event: response.completed\ndata: {}\n\n", ""),
+    ],
+)
+def test_a_body_that_ends_with_its_connection_is_whole_only_if_it_says_so(
+    redis: Redis, redis_url: str, opener: Opener, upstream: Upstream, content_type: bytes, body: bytes, end: str
+):
+    def serve(client: socket.socket, address: object) -> None:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: " + content_type + b"\r\nconnection: close\r\n\r\n" + body)
+        client.close()
+
+    server = StreamServer(("127.0.0.1", 0), serve)
+    server.start()
+    workshop = Workshop(redis, redis_url, opener, upstream, max_attempts=1)
+    object.__setattr__(workshop.pool, "upstream_url", f"http://127.0.0.1:{server.server_port}/v1")
+    last = answer(workshop.ask(path="/responses"))[-1]
+    assert (Failure.decode(last.payload).code if last.payload else "") == end
+    workshop.close()
+    server.stop()
+
+
 def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed_before_the_worker_is_free(
     redis: Redis, redis_url: str, opener: Opener, upstream: Upstream
 ):

@@ -5,6 +5,16 @@ from workers.stream_end import TAIL, StreamTail
 CHAT = "/chat/completions"
 
 
+@pytest.mark.parametrize(("delimited", "whole"), [(True, True), (False, False)])
+def test_a_stream_of_the_responses_api_must_say_that_it_ended_where_http_can_not(delimited: bool, whole: bool):
+    tail = StreamTail("/responses", delimited=delimited)
+    tail.add(b"event: response.output_text.delta\ndata: {}\n\n")
+    assert tail.is_whole() is whole
+    tail.add(b"event: response.compl")
+    tail.add(b"eted\ndata: " + b"x" * 2 * TAIL + b"\n\n")
+    assert tail.is_whole()
+
+
 @pytest.mark.parametrize(
     ("path", "parts", "whole"),
     [
