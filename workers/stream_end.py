@@ -1,8 +1,8 @@
 """Tells a stream of server-sent events that ended from one that just stopped; pure.
 
-Chat and text completions end with `data: [DONE]` (OpenAI API reference, "Streaming"). Some upstreams leave it out, so a
-last chunk that has a finish_reason counts too. A stream of the Responses API has an event that says it ended. Others are
-whole when HTTP says so, which it can't where only the closed connection ends the body (RFC 9112 section 6.3).
+Chat and text completions end with `data: [DONE]` (OpenAI API reference, "Streaming"). Some upstreams leave it out, so
+a last chunk that has a finish_reason counts too. A stream of the Responses API has an event that says it ended. Others
+are whole when HTTP says so, which it can't where only the closed connection ends the body (RFC 9112 section 6.3).
 """
 
 import re
