@@ -99,7 +99,7 @@ def created_at(pid: int) -> float:
 def end_leftovers(running: Running) -> int:
     """Ends processes that a killed farm left; returns how many. A process id that was used again is left alone.
 
-    The first of them is Redis where it is private: it ends after the others have drained.
+    The first that was started is the private Redis, if there is one; it ends last, when the others have drained.
     """
     known = [(int(pid), created) for pid, created in running.processes.items()]
     left = [pid for pid, created in known if pid != os.getpid() and abs(created_at(pid) - created) < 1]

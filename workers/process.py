@@ -15,24 +15,19 @@ from typing import cast
 import gevent
 from gevent.event import Event
 from redis.exceptions import RedisError
-from rq import Queue, worker_registration
-from rq.registry import clean_registries
 
-from shared import keys
 from shared.counters import Counters
 from shared.credentials import Credentials, State
 from shared.opener import Opener
 from shared.persistence import keep_running
-from shared.queue import rq_queue
 from shared.redis_client import connect, lone_connections
 from shared.settings import Settings
-from workers.bookkeeping import Bookkeeping
 from workers.census import Census
 from workers.control import Control
 from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Lease, Leases
+from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
-from workers.recovery import Intermediate, Orphans
 from workers.seat import Surroundings
 from workers.tokens import TokenStore
 from workers.worker import FarmWorker, spawn
@@ -78,15 +73,7 @@ class WorkerProcess:
             move=self._move,
             suspended=lambda: self._census.suspended,
         )
-        self._queues = {pool.name: rq_queue(self._redis, keys.chat_queue(pool.name)) for pool in settings.pools}
-        self._bookkeeping = {
-            name: Bookkeeping(self._redis, queue, keys.served(name)) for name, queue in self._queues.items()
-        }
-        self._intermediate = [Intermediate(self._redis, queue) for queue in self._queues.values()]
-        self._orphans = {
-            name: Orphans(self._redis, queue, self._bookkeeping[name], settings.max_attempts)
-            for name, queue in self._queues.items()
-        }
+        self._queues = {pool.name: PoolQueue(self._redis, pool.name, settings.max_attempts) for pool in settings.pools}
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
@@ -96,7 +83,7 @@ class WorkerProcess:
         background = [gevent.spawn(keep_running, work) for work in endless]
         for seconds, work in self._chores():
             background.append(gevent.spawn(self._every, seconds, work))
-        self._guarded(self._show_queues)
+        self._guarded(lambda: self._for_each_queue(PoolQueue.show))
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         parent = os.getppid()
         while not self._stopping.is_set() and os.getppid() == parent:
@@ -110,8 +97,8 @@ class WorkerProcess:
         return [
             (RENEW_EVERY, self._renew),
             (BEAT_EVERY, self._beat),
-            (RECOVER_EVERY, self._recover),
-            (CLEAN_EVERY, self._clean),
+            (RECOVER_EVERY, lambda: self._for_each_queue(PoolQueue.recover)),
+            (CLEAN_EVERY, lambda: self._for_each_queue(PoolQueue.clean)),
             (1.0, lambda: self._around.counters.hand_over(self._redis)),
         ]
 
@@ -175,11 +162,11 @@ class WorkerProcess:
             pipe.execute(raise_on_error=False)
 
     def _start(self, lease: Lease) -> None:
-        queue = self._queues[lease.pool]
-        bookkeeping = self._bookkeeping[lease.pool]
-        worker = FarmWorker(lease, self._settings.pool(lease.pool), queue, bookkeeping, self._around)
+        found = self._queues[lease.pool]
+        pool = self._settings.pool(lease.pool)
+        worker = FarmWorker(lease, pool, found.queue, found.bookkeeping, self._around)
         try:
-            self._orphans[lease.pool].of(worker)
+            found.orphans.of(worker)
         except (RedisError, OSError):
             self._leases.release(lease)
             raise
@@ -220,24 +207,9 @@ class WorkerProcess:
                 worker.beat(pipe)
             pipe.execute()
 
-    def _recover(self) -> None:
-        for queue in self._intermediate:
-            queue.look()
-        for orphans in self._orphans.values():
-            orphans.look()
-
-    def _show_queues(self) -> None:
-        """RQ knows a queue from its first job on; people want to see an empty one too."""
+    def _for_each_queue(self, work: Callable[[PoolQueue], None]) -> None:
         for queue in self._queues.values():
-            self._redis.sadd(Queue.redis_queues_keys, queue.key)
-
-    def _clean(self) -> None:
-        """RQ's own cleaning of registries, once a minute in one process of all."""
-        for queue in self._queues.values():
-            if queue.acquire_maintenance_lock():
-                clean_registries(queue, [])
-                worker_registration.clean_worker_registry(queue)
-                queue.release_maintenance_lock()
+            work(queue)
 
     # The end
 
