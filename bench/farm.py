@@ -76,11 +76,6 @@ class Bench:
             found: dict[str, int] = json.load(answer)
         return found
 
-    def tell(self, door: str, **values: Any) -> None:
-        """Sets the simulator's pace, faults or accounts."""
-        data = json.dumps(values).encode()
-        urllib.request.urlopen(f"{self.upstream}/simulator/{door}", data=data).close()
-
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process of the farm, and the simulator, with its kind."""
         launcher = psutil.Process(int(self.status()["pid"]))

@@ -14,9 +14,6 @@ from typing import Any
 from shared.errors import SettingsError
 from shared.setting_types import Reader, mapping, names, one_of, seconds, text, url, whole
 
-#: Environment names without the FARM_ prefix, because every program uses these.
-COMMON_NAMES = ("REDIS_URL", "HOST", "PORT", "WEB_CONCURRENCY")
-
 
 def setting(env: str, read: Reader, default: Any, help_: str, *, secret: bool = False) -> Any:
     """A field of Settings or PoolSettings: its environment name, its reader, its default and its meaning."""

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from typing import cast
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -121,16 +120,6 @@ def passed_headers(response: requests.Response) -> dict[str, str]:
     return {name: response.headers[name] for name in PASSED_HEADERS if name in response.headers}
 
 
-def close(response: requests.Response) -> None:
-    """Ends a response whose body was not read to its end: its connection is closed, so the account is free (I1)."""
-    response.close()
-
-
 def is_event_stream(response: requests.Response) -> bool:
     """Whether the body is a stream of server-sent events."""
     return response.headers.get("content-type", "").lower().startswith("text/event-stream")
-
-
-def host_of(url: str) -> str:
-    """The host of a URL, for messages; never the path or a user's name in it."""
-    return urlsplit(url).hostname or url
