@@ -42,13 +42,14 @@ class RelayQueue:
     def __init__(self, redis: Redis, max_queue: int) -> None:
         self._redis = redis
         self._max_queue = max_queue
+        self._queues: dict[str, Queue] = {}
         self._enqueue = script(redis, LUA / "enqueue.lua")
         self._cancel = script(redis, LUA / "cancel.lua")
 
     def enqueue(self, request: RelayRequest, body: bytes) -> int:
         """Admits a request in one round trip; returns its place in the queue. Raises QueueFull."""
-        job = self._job(request)
-        queue = rq_queue(self._redis, keys.chat_queue(request.pool))
+        queue = self._queue(request.pool)
+        job = self._job(queue, request)
         keep_ms = int((request.deadline - request.enqueued_at + GRACE) * 1000)
         fields = [part for pair in job.to_dict().items() for part in pair]
         fields += [FRONT_FIELD, keys.front(request.front)]
@@ -60,9 +61,14 @@ class RelayQueue:
             raise QueueFull(int(waiting))
         return int(waiting)
 
-    def _job(self, request: RelayRequest) -> Job:
+    def _queue(self, pool: str) -> Queue:
+        """The pool's RQ queue, made once, because RQ's constructor is not free."""
+        if pool not in self._queues:
+            self._queues[pool] = rq_queue(self._redis, keys.chat_queue(pool))
+        return self._queues[pool]
+
+    def _job(self, queue: Queue, request: RelayRequest) -> Job:
         """The job as RQ's own enqueue would make it: JSON data, a description without arguments."""
-        queue = rq_queue(self._redis, keys.chat_queue(request.pool))
         job = queue.create_job(
             RELAY_FUNCTION,
             args=(request.encode(),),
@@ -85,7 +91,7 @@ class RelayQueue:
         return self._end(pool, request_id, only_waiting=False)
 
     def _end(self, pool: str, request_id: str, *, only_waiting: bool) -> str:
-        queue = rq_queue(self._redis, keys.chat_queue(pool))
+        queue = self._queue(pool)
         outcome = self._cancel(
             keys=[queue.key, Job.key_for(request_id), keys.body(request_id)],
             args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting)],
@@ -94,7 +100,7 @@ class RelayQueue:
 
     def waiting(self, pool: str) -> int:
         """Requests that wait in the pool's queue."""
-        return int(rq_queue(self._redis, keys.chat_queue(pool)).count)
+        return int(self._queue(pool).count)
 
     def vanished(self, request_ids: Iterable[str]) -> set[str]:
         """Those of the requests whose job is in Redis no more (ended, emptied or deleted by a person)."""
