@@ -128,13 +128,13 @@ class Bookkeeping:
     def fail(self, worker: BaseWorker, begun: BegunJob, reason: str) -> None:
         """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
         self._redis.delete(keys.body(begun.job_id))
-        self._redis.incr(self._served_key)
         job = self._queue.fetch_job(begun.job_id)
         if job is None:
             self.finish(worker, begun, ok=False)
             return
-        if begun.execution.composite_key.encode() not in self._redis.zrange(self._started, 0, -1):
+        if self._redis.zscore(self._started, begun.execution.composite_key) is None:
             return
+        self._redis.incr(self._served_key)
         job.ended_at = now()
         worker.handle_job_failure(job, self._queue, exc_string=reason, execution=begun.execution)
         worker.set_state("idle")
