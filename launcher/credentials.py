@@ -125,14 +125,20 @@ def show(credential_id: str, as_json: bool) -> None:
         say(f"{name}: {moment(value) if is_time else value if value != '' else '-'}")
 
 
+def named(credential_ids: tuple[str, ...]) -> tuple[Credentials, list[CredentialRecord]]:
+    """The store, and the credentials of these ids. Raises NotFound before anything is changed."""
+    settings, redis = open_store()
+    store = Credentials(redis)
+    return store, [store.find(credential_id, pool_names(settings)) for credential_id in credential_ids]
+
+
 @credentials.command()
 @click.argument("credential_ids", nargs=-1, required=True)
 @one_line_errors
 def disable(credential_ids: tuple[str, ...]) -> None:
     """Take credentials out of service until they are enabled again."""
-    settings, redis = open_store()
-    store = Credentials(redis)
-    for one in [store.find(name, pool_names(settings)) for name in credential_ids]:
+    store, found = named(credential_ids)
+    for one in found:
         store.move(one.pool, one.id, "disabled", "by a person")
         say(f"{one.id} disabled")
 
@@ -142,9 +148,8 @@ def disable(credential_ids: tuple[str, ...]) -> None:
 @one_line_errors
 def enable(credential_ids: tuple[str, ...]) -> None:
     """Put credentials into service again, whatever state they are in."""
-    settings, redis = open_store()
-    store = Credentials(redis)
-    for one in [store.find(name, pool_names(settings)) for name in credential_ids]:
+    store, found = named(credential_ids)
+    for one in found:
         store.enable(one.pool, one.id)
         say(f"{one.id} active")
 
@@ -154,8 +159,7 @@ def enable(credential_ids: tuple[str, ...]) -> None:
 @one_line_errors
 def remove(credential_ids: tuple[str, ...]) -> None:
     """Forget credentials and their tokens."""
-    settings, redis = open_store()
-    store = Credentials(redis)
-    for one in [store.find(name, pool_names(settings)) for name in credential_ids]:
+    store, found = named(credential_ids)
+    for one in found:
         store.remove(one.pool, one.id)
         say(f"{one.id} removed")

@@ -43,6 +43,12 @@ class Farm:
         return self.store.load(self.id)[0]
 
 
+def slow_refresh(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+    """A token endpoint that takes its time."""
+    gevent.sleep(0.05)
+    return Grant("at", 60, "rt-next")
+
+
 @pytest.fixture
 def farm(redis: Redis, opener: Opener, upstream: Upstream) -> Farm:
     return Farm(redis, opener, upstream)
@@ -89,11 +95,7 @@ def test_a_grant_is_kept_until_redis_takes_it_and_only_then_used(farm: Farm, ups
 
 
 def test_a_refresh_on_its_way_is_waited_for_before_the_lease_goes(farm: Farm, refreshes):
-    def slowly(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
-        gevent.sleep(0.1)
-        return Grant("at", 60, "rt-next")
-
-    refreshes(slowly)
+    refreshes(slow_refresh)
     token = farm.token()
     gevent.spawn(token.get)
     gevent.sleep(0.01)
@@ -130,11 +132,7 @@ def test_many_who_ask_at_once_cause_one_refresh(farm: Farm, upstream: Upstream):
 
 
 def test_a_refresh_is_not_ended_by_whoever_waits_for_it(farm: Farm, refreshes):
-    def slowly(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
-        gevent.sleep(0.05)
-        return Grant("at", 60, "rt-next")
-
-    refreshes(slowly)
+    refreshes(slow_refresh)
     token = farm.token()
     impatient = gevent.spawn(token.get)
     gevent.sleep(0.01)
