@@ -15,7 +15,7 @@ from launcher.credentials import as_json, credentials
 from launcher.detach import Report, start_detached
 from launcher.keys import keys
 from launcher.output import moment, say, show_json
-from launcher.state import DataDir, end_leftovers, wait_until
+from launcher.state import DataDir, end_leftovers, has_ended, wait_until
 from launcher.up import Already, up
 from shared.errors import FarmError
 from shared.live_state import read_pools
@@ -62,7 +62,7 @@ def stop() -> None:
     running = data.read()
     if data.is_locked() and running:
         os.kill(running.pid, 15)
-        if not wait_until(lambda: not data.is_locked(), PATIENCE):
+        if not wait_until(lambda: not data.is_locked() and has_ended(running.pid), PATIENCE):
             raise FarmError(f"the farm (process {running.pid}) does not end")
         say("stopped")
     elif running and data.lock():

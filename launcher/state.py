@@ -96,6 +96,14 @@ def created_at(pid: int) -> float:
         return 0.0
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone; one that only waits to be reaped counts as gone."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def end_leftovers(running: Running) -> int:
     """Ends processes that a killed farm left; returns how many. A process id that was used again is left alone.
 
