@@ -25,10 +25,9 @@ KEY = "sk-bench-0123456789abcdef"
 #: Part of a process's command line -> what it is called in results.
 KINDS = {
     "web.gunicorn_conf": "front",
-    "workers.child": "workers",
+    "-m workers": "workers",
     "redis-server": "redis",
     "simulator": "simulator",
-    "-m workers": "supervisor",
     "-m launcher": "launcher",
 }
 

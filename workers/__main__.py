@@ -1,10 +1,18 @@
-"""`python -m workers`: runs the worker processes and restarts one that dies."""
+"""`python -m workers`: runs the worker processes and starts one that dies again; patches for gevent before all else."""
 
+from gevent import monkey
+
+monkey.patch_all()
+
+# The imports below must come after the patch.
+import functools
+import gc
 import sys
 
 from shared.errors import SettingsError
 from shared.settings import load
-from workers.supervisor import IMPORT, Supervisor
+from workers.child import serve
+from workers.supervisor import Supervisor
 
 
 def main() -> int:
@@ -16,7 +24,8 @@ def main() -> int:
     except SettingsError as error:
         print(f"farm: {error}", file=sys.stderr)
         return 1
-    return Supervisor([sys.executable, "-m", "workers.child"], settings.worker_process_count, [IMPORT]).run()
+    gc.freeze()
+    return Supervisor(functools.partial(serve, settings), settings.worker_process_count).run()
 
 
 if __name__ == "__main__":

@@ -66,9 +66,13 @@ class Census:
 
     def leave(self) -> None:
         """This process takes no part any more; the others share out what it had."""
+        self.bury(self._process_id)
+
+    def bury(self, process_id: str) -> None:
+        """A process takes no part any more."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(keys.PROCESSES, self._process_id)
-            pipe.delete(keys.process(self._process_id))
+            pipe.zrem(keys.PROCESSES, process_id)
+            pipe.delete(keys.process(process_id))
             pipe.execute()
 
     def usable(self, pool: str) -> list[str]:

@@ -1,26 +1,21 @@
-"""Entry of one worker process; it patches the standard library for gevent before anything else is imported."""
+"""One worker process from its birth to its end; the supervisor has loaded the modules and patched them for gevent."""
 
-from gevent import monkey
-
-monkey.patch_all()
-
-# The imports below must come after the patch.
 import logging
 import resource
 import sys
 from pathlib import Path
+
+import gevent
 
 from shared import logs
 from shared.credentials import Credentials, ImportReport
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.redis_client import check, connect
-from shared.settings import Settings, load
+from shared.settings import Settings
 from workers.process import WorkerProcess
-from workers.supervisor import IMPORT
+from workers.supervisor import MISCONFIGURED, Birth
 
-#: Exit code for a mistake of configuration, which no restart mends.
-MISCONFIGURED = 2
 log = logging.getLogger("farm.process")
 
 
@@ -56,10 +51,10 @@ def report_line(report: ImportReport) -> str:
     )
 
 
-def main() -> int:
-    """Runs one worker process."""
+def serve(settings: Settings, birth: Birth) -> int:
+    """Runs one worker process; returns its exit code."""
+    gevent.reinit()
     try:
-        settings = load()
         logs.configure(settings.log_level, settings.log_format)
         raise_file_limit()
         need_upstreams(settings)
@@ -67,15 +62,11 @@ def main() -> int:
         check(redis)
         opener = load_opener(settings)
         opener.claim(redis)
-        if IMPORT in sys.argv:
+        if birth.first:
             import_files(settings, Credentials(redis))
-        process = WorkerProcess(settings, opener)
+        process = WorkerProcess(settings, opener, birth.process_id, birth.predecessor)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         return MISCONFIGURED
     process.run()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

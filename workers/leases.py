@@ -45,6 +45,7 @@ class Leases:
     """Claims, renews and gives back the leases of one worker process."""
 
     def __init__(self, redis: Redis, process_id: str) -> None:
+        self._redis = redis
         self._process_id = process_id
         self._claim = script(redis, LUA / "claim.lua")
         self._renew = script(redis, LUA / "renew.lua")
@@ -75,6 +76,18 @@ class Leases:
             lease.lost = lease.lost or place in places
             lease.valid_until = asked_at + LEASE_SECONDS - MARGIN
         return [leases[place - 1] for place in sorted(places)]
+
+    def bury(self, process_id: str, credential_ids: Sequence[str]) -> int:
+        """Gives back what a process held that is known to be dead; returns how many."""
+        if not credential_ids:
+            return 0
+        held = self._redis.mget([keys.lease(one) for one in credential_ids])
+        left = [
+            (keys.lease(one), value)
+            for one, value in zip(credential_ids, held, strict=True)
+            if value and value.decode().rpartition(":")[0] == process_id
+        ]
+        return sum(cast("int", self._release(keys=[key], args=[value])) for key, value in left)
 
     def release(self, lease: Lease) -> None:
         """Gives a lease back."""

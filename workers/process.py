@@ -5,9 +5,7 @@ It knows what should run here; a worker knows how.
 
 import logging
 import os
-import secrets
 import signal
-import socket
 import time
 from collections.abc import Callable
 from typing import cast
@@ -38,7 +36,7 @@ LOOK_EVERY = 1.0
 #: Seconds between two signs of life of every worker towards RQ.
 BEAT_EVERY = 20.0
 #: Seconds between two looks at what died workers left in the intermediate queues.
-RECOVER_EVERY = 10.0
+RECOVER_EVERY = 2.0
 #: Seconds between two rounds of RQ's own cleaning.
 CLEAN_EVERY = 60.0
 #: Seconds that running requests get when the process stops.
@@ -50,8 +48,9 @@ LAST_REFRESH = 35.0
 class WorkerProcess:
     """Hosts the workers of one OS process."""
 
-    def __init__(self, settings: Settings, opener: Opener) -> None:
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    def __init__(self, settings: Settings, opener: Opener, process_id: str, predecessor: str = "") -> None:
+        self.id = process_id
+        self._predecessor = predecessor
         self._settings = settings
         self._redis = connect(settings.redis_url)
         connections = lone_connections(settings.redis_url)
@@ -86,6 +85,8 @@ class WorkerProcess:
         self._guarded(lambda: self._for_each_queue(PoolQueue.show))
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         parent = os.getppid()
+        if self._predecessor:
+            self._guarded(self._bury)
         while not self._stopping.is_set() and os.getppid() == parent:
             self._guarded(self._look)
             self._stopping.wait(LOOK_EVERY)
@@ -117,6 +118,14 @@ class WorkerProcess:
             )
         except Exception:
             log.exception("%s failed", work.__name__, extra={"action": "chore_failed", "worker_process": self.id})
+
+    def _bury(self) -> None:
+        """The process in whose place this one is has died: what it held is free."""
+        ids = [one for pool in self._settings.pools for one in self._credentials.states(pool.name)]
+        freed = self._leases.bury(self._predecessor, ids)
+        self._census.bury(self._predecessor)
+        fields = {"action": "process_buried", "worker_process": self._predecessor}
+        log.warning("a worker process died and left %d leases, free now", freed, extra=fields)
 
     # What should run here
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from tests.conftest import ROOT, clean_environment, free_port
@@ -67,6 +68,12 @@ class Farm:
     def chat(self, text: str = "Hello", **fields: Any) -> requests.Response:
         stream = bool(fields.get("stream"))
         return self.post("/v1/chat/completions", chat_body(text, **fields), stream=stream)
+
+    def processes(self, module: str) -> list[psutil.Process]:
+        """The processes below `python -m workers` or gunicorn's master, which do the work."""
+        launcher = psutil.Process(self.json("status")["pid"])
+        masters = [one for one in launcher.children() if module in " ".join(one.cmdline())]
+        return [child for master in masters for child in master.children()]
 
     def metric(self, name: str) -> float:
         """The sum of a metric over all labels."""

@@ -1,6 +1,5 @@
 """Credentials and workers of a running farm: added, removed, shared out, refreshed, suspended."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import gevent
-import psutil
 import pytest
 import requests
 
@@ -121,8 +119,7 @@ def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_pa
     for thread in threads:
         thread.start()
     eventually(lambda: upstream.counters()["in_flight"] == 6)
-    everyone = psutil.Process(farm.json("status")["pid"]).children(recursive=True)
-    os.kill(next(one.pid for one in everyone if "workers.child" in " ".join(one.cmdline())), signal.SIGKILL)
+    farm.processes("-m workers")[0].kill()
     for thread in threads:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 12

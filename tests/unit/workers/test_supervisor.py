@@ -8,9 +8,14 @@ from pathlib import Path
 from tests.waiting import eventually
 
 SCRIPT = """
-import sys
+import os, sys, time
 from workers.supervisor import Supervisor
-sys.exit(Supervisor([sys.executable, "-c", sys.argv[1]], 2).run())
+
+def serve(birth):
+    exec(sys.argv[1])
+    return 0
+
+sys.exit(Supervisor(serve, 2).run())
 """
 
 
