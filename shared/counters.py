@@ -39,6 +39,8 @@ METRICS: Mapping[str, Metric] = {
     "attempts": Metric("counter", ("pool", "outcome"), "Attempts at an upstream, by outcome."),
     "collisions": Metric("counter", (), "Attempts begun on a credential that had one in flight; must stay 0."),
     "token_refreshes": Metric("counter", ("outcome",), "Access tokens asked for, by outcome."),
+    "frames_replayed": Metric("counter", (), "Frames of answers that were sent again, because a front missed them."),
+    "fronts_lost": Metric("counter", (), "Web processes that died."),
     "stream_ends": Metric("counter", ("reason",), "Answers that ended, by reason."),
 }
 

@@ -11,13 +11,16 @@
 | farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:process:<id> | hash | what a worker process reports of itself | seconds, renewed |
-| farm:front:<web process> | string | a web process lives | seconds, renewed |
+| farm:fronts | sorted set | web process -> time of its last sign of life | trimmed by age |
+| farm:gone:<web process> | string | a web process has died, so nobody waits for its jobs | an hour |
 | farm:body:<request id> | string | a request's body | until its job ends, or its deadline |
 | farm:counters | hash | metric and its labels -> value | for ever |
 | farm:served:<pool> | string | jobs that ended | for ever |
 | farm:models:<pool> | string | the upstream's model list | minutes |
 | farm:logins:<address> | string | wrong admin tokens from there | minutes |
 | farm:reply:<web process>:<request id> | channel | frames of one response | – |
+| farm:front:<web process> | channel | nothing; that somebody listens tells that the web process lives | – |
+| farm:flow | channel | what the web processes tell the workers of the answers they take in | – |
 | rq:… | RQ's own keys | queues `chat:<pool>`, workers `<pool>.<credential id>`, jobs | RQ's |
 """
 
@@ -26,6 +29,8 @@ ADMIN_TOKEN = "farm:admin-token"  # noqa: S105 (the key's name, not a token)
 API_KEYS = "farm:api-keys"
 PROCESSES = "farm:processes"
 COUNTERS = "farm:counters"
+FRONTS = "farm:fronts"
+FLOW = "farm:flow"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -57,8 +62,13 @@ def process(process_id: str) -> str:
 
 
 def front(web_process: str) -> str:
-    """String: the web process lives."""
+    """Channel: that the web process listens on it tells that it lives."""
     return f"farm:front:{web_process}"
+
+
+def gone(web_process: str) -> str:
+    """String: the web process has died."""
+    return f"farm:gone:{web_process}"
 
 
 def body(request_id: str) -> str:

@@ -24,7 +24,7 @@ RELAY_FUNCTION = "workers.worker.relay"
 FAILURE_TTL = 600
 #: Seconds that RQ waits beyond a job's own deadline before it calls the job abandoned.
 GRACE = 60
-#: Field of a job's hash, beside RQ's own: the key that is there while the web process that waits for it lives.
+#: Field of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died.
 FRONT_FIELD = "farm_front"
 
 
@@ -52,7 +52,7 @@ class RelayQueue:
         job = self._job(queue, request)
         keep_ms = int((request.deadline - request.enqueued_at + GRACE) * 1000)
         fields = [part for pair in job.to_dict().items() for part in pair]
-        fields += [FRONT_FIELD, keys.front(request.front)]
+        fields += [FRONT_FIELD, keys.gone(request.front)]
         admitted, waiting = self._enqueue(
             keys=[queue.key, Queue.redis_queues_keys, job.key, keys.body(request.id)],
             args=[self._max_queue, job.id, keep_ms, body, *fields],

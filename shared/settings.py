@@ -95,6 +95,12 @@ class Settings:
     max_attempts: int = setting(
         "FARM_MAX_ATTEMPTS", whole(1, 100), 4, "attempts per request, each on another credential"
     )
+    on_disconnect: str = setting(
+        "FARM_ON_DISCONNECT",
+        one_of("cancel", "drain"),
+        "cancel",
+        "what becomes of the upstream request of a caller who has left: `cancel` it, or `drain` its answer",
+    )
     keepalive: float = setting("FARM_KEEPALIVE", seconds, 10.0, "seconds of silence before an SSE comment is sent")
     max_body: int = setting("FARM_MAX_BODY", whole(1), 26_214_400, "largest request body, in bytes")
     log_level: str = setting(

@@ -1,6 +1,7 @@
 """The way back into the front: one pub/sub connection per web process, which hands each frame to the request it is for.
 
-One pattern is subscribed once, so a request opens its channel without a round trip and before it is enqueued.
+One pattern is subscribed once, so a request opens its channel without a round trip and before it is enqueued. When the
+connection was lost, every open mailbox asks its worker for what it has missed.
 """
 
 import logging
@@ -11,101 +12,66 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from gevent.queue import Empty, SimpleQueue
 from redis import Redis
 from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared import keys
 from shared.errors import ApiError
-from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind, decode_frames
+from shared.messages import Failure, decode_frames
 from shared.persistence import keep_running
+from web.flow import Speaker
+from web.mailbox import Held, Mailbox
 
 log = logging.getLogger("farm.hub")
 #: Seconds a new request waits for the subscription, should Redis be away.
-PATIENCE = 5.0
+PATIENCE = 10.0
 #: Longest pause before a lost Redis is tried again, in seconds.
-LONGEST_PAUSE = 1.0
-#: Seconds between two looks for requests whose job has vanished.
+LONGEST_PAUSE = 0.5
+#: Seconds of silence after which the connection is tried with a ping, and after as many more given up.
+SILENCE = 5.0
+#: Seconds between two looks for answers that have lost something.
+DOUBT_EVERY = 0.5
+#: Seconds after a lost connection in which even a request without any frame asks for what it may have missed.
+UNSURE = 10.0
+#: Seconds that a missing frame may take to come, before the answer ends with an error.
+REPAIR = 10.0
+#: Seconds between two looks for requests whose job has vanished, and how long it must be gone.
 SWEEP_EVERY = 2.0
-#: Seconds that a web process counts as alive after its last sign of life.
-ALIVE = 10.0
+VANISHED = 5.0
 
 LOST = Failure(502, "request_lost", "the request was removed from the queue, or its worker is gone", "server_error", 0)
 GAP = Failure(502, "reply_gap", "a part of the answer was lost on its way", "server_error", 0)
 
 
-class Mailbox:
-    """The frames of one request, in order and without a gap."""
-
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
-        self._frames: SimpleQueue[Frame] = SimpleQueue()
-        self._expected = 0
-        self._tag: int | None = None
-        #: When the last frame came, or the request began; seconds of the monotonic clock.
-        self.last_sign = time.monotonic()
-        #: Whether the last frame has come.
-        self.ended = False
-        #: Whether this side has ended it, so that the worker may still be at it.
-        self.ended_here = False
-
-    def put(self, frame: Frame) -> None:
-        """Takes a frame: drops one that was there before or is another attempt's, and fails when one is missing."""
-        if self.ended or (frame.number != OUT_OF_BAND and not self._is_next(frame)):
-            return
-        self.last_sign = time.monotonic()
-        if frame.number != OUT_OF_BAND and frame.number > self._expected:
-            frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, GAP.encode())
-            self.ended_here = True
-        self._expected += 1
-        self.ended = frame.kind in (FrameKind.END, FrameKind.FAILURE)
-        self._frames.put(frame)
-
-    def _is_next(self, frame: Frame) -> bool:
-        if self._tag is None:
-            self._tag = frame.tag
-        return frame.tag == self._tag and frame.number >= self._expected
-
-    def fail(self, failure: Failure) -> None:
-        """Ends the answer from this side."""
-        self.ended_here = True
-        self.put(Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()))
-
-    def leave(self) -> None:
-        """The caller has gone: whoever waits for a frame wakes up."""
-        self.fail(Failure(499, "client_gone", "the caller has gone", "server_error", 0))
-
-    def get(self, timeout: float) -> list[Frame]:
-        """The frames that are there, at least one; empty when none came in time."""
-        try:
-            frames = [self._frames.get(timeout=max(0.0, timeout))]
-        except Empty:
-            return []
-        while not self._frames.empty():
-            frames.append(self._frames.get())
-        return frames
-
-
 class Hub:
     """All mailboxes of a web process."""
 
-    def __init__(self, connections: ConnectionPool, vanished: Callable[[Iterable[str]], set[str]]) -> None:
+    def __init__(
+        self, redis: Redis, connections: ConnectionPool, vanished: Callable[[Iterable[str]], set[str]]
+    ) -> None:
         self.process_id = secrets.token_hex(6)
         self._connections = connections
         self._vanished = vanished
         self._mailboxes: dict[bytes, Mailbox] = {}
+        self._held = Held()
         self._subscribed = Event()
-        self._suspects: set[str] = set()
+        self._subscribed_at = 0.0
+        self._suspects: dict[str, float] = {}
+        self.speaker = Speaker(redis, self.process_id)
 
     def sign(self, redis: Redis) -> None:
-        """Tells the workers that this process lives, so that they work for its requests."""
-        redis.set(keys.front(self.process_id), 1, px=int(ALIVE * 1000))
+        """Tells the workers that this process lives: it is in their list, and listens on its channel."""
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(keys.FRONTS, {self.process_id: time.time()})
+            pipe.delete(keys.gone(self.process_id))
+            pipe.execute()
 
     def start(self) -> None:
-        """Begins to listen and to sweep."""
-        gevent.spawn(keep_running, self._listen)
-        gevent.spawn(keep_running, self._sweep)
+        """Begins to listen, to speak and to look after the mailboxes."""
+        for work in (self._listen, self.speaker.run, self._doubt, self._sweep):
+            gevent.spawn(keep_running, work)
 
     def channel(self, request_id: str) -> str:
         """The reply channel of a request of this process."""
@@ -115,16 +81,22 @@ class Hub:
         """A mailbox that will miss nothing. Raises ApiError when Redis is away."""
         if not self._subscribed.wait(PATIENCE):
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error")
-        mailbox = Mailbox(request_id)
+        mailbox = Mailbox(request_id, self._held, self.speaker.at)
         self._mailboxes[self.channel(request_id).encode()] = mailbox
         return mailbox
 
     def close(self, mailbox: Mailbox) -> None:
         """The request is over; later frames are dropped."""
-        self._mailboxes.pop(self.channel(mailbox.request_id).encode(), None)
+        if self._mailboxes.pop(self.channel(mailbox.request_id).encode(), None) is None:
+            return
+        if mailbox.begun:
+            self.speaker.over(mailbox.request_id)
+        mailbox.close()
 
     def __len__(self) -> int:
         return len(self._mailboxes)
+
+    # Listening
 
     def _listen(self) -> None:
         """Runs for ever: 1. connect and subscribe, 2. hand out frames, 3. when the connection breaks, begin again."""
@@ -132,12 +104,9 @@ class Hub:
         while True:
             connection = self._connections.make_connection()
             try:
-                connection.send_command("PSUBSCRIBE", self.channel("*"))
-                connection.read_response(timeout=PATIENCE)
-                self._subscribed.set()
+                self._subscribe(connection)
                 pause = 0.05
-                while True:
-                    self._hand_out(connection.read_response(timeout=None))
+                self._hear(connection)
             except (RedisError, OSError) as error:
                 log.warning("replies can't be heard: %s", error, extra={"action": "redis_lost"})
             finally:
@@ -146,10 +115,36 @@ class Hub:
             gevent.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
+    def _subscribe(self, connection: Any) -> None:
+        for command in (("SUBSCRIBE", keys.front(self.process_id)), ("PSUBSCRIBE", self.channel("*"))):
+            connection.send_command(*command)
+            connection.read_response(timeout=PATIENCE)
+        self._subscribed_at = time.monotonic()
+        self._subscribed.set()
+        for mailbox in self._mailboxes.values():
+            mailbox.doubt_at_once()
+        self._look_for_gaps()
+
+    def _hear(self, connection: Any) -> None:
+        """Hands out messages until the connection breaks, or is silent even when pinged."""
+        pinged = False
+        while True:
+            if connection.can_read(timeout=SILENCE):
+                self._hand_out(connection.read_response(timeout=None))
+                pinged = False
+            elif pinged:
+                raise RedisTimeoutError("no answer to a ping")
+            else:
+                connection.send_command("PING")
+                pinged = True
+
     def _hand_out(self, message: Any) -> None:
-        """A `pmessage`: its kind, the pattern, the channel and the frames."""
+        """A `pmessage`: its kind, the pattern, the channel and the frames; pongs come here too."""
+        if message[0] != b"pmessage":
+            return
         mailbox = self._mailboxes.get(message[2])
         if mailbox is None:
+            self.speaker.over(message[2].decode().rpartition(":")[2])
             return
         try:
             for frame in decode_frames(message[3]):
@@ -157,8 +152,28 @@ class Hub:
         except ValueError as error:
             log.warning("frame not understood: %s", error, extra={"action": "bad_frame"})
 
+    # Looking after the mailboxes
+
+    def _doubt(self) -> None:
+        """Runs for ever."""
+        while True:
+            gevent.sleep(DOUBT_EVERY)
+            self._look_for_gaps()
+
+    def _look_for_gaps(self) -> None:
+        """Asks for what may have been lost; ends answers whose gap was not closed in time (I7)."""
+        now = time.monotonic()
+        unsure = now - self._subscribed_at < UNSURE
+        for mailbox in list(self._mailboxes.values()):
+            if mailbox.ended:
+                continue
+            if mailbox.gap_since and now - mailbox.gap_since > REPAIR:
+                mailbox.fail(GAP)
+            elif mailbox.begun or unsure:
+                mailbox.doubt()
+
     def _sweep(self) -> None:
-        """Runs for ever: ends requests that have no job in Redis at two looks in a row (I7)."""
+        """Runs for ever: ends requests that have had no job in Redis for a while (I7)."""
         while True:
             gevent.sleep(SWEEP_EVERY)
             quiet_since = time.monotonic() - SWEEP_EVERY
@@ -167,7 +182,9 @@ class Hub:
                 gone = self._vanished(quiet) if quiet else set()
             except (RedisError, OSError) as error:
                 log.warning("can't look for lost requests: %s", error, extra={"action": "redis_lost"})
+                self._suspects.clear()
                 continue
-            for request_id in gone & self._suspects:
+            now = time.monotonic()
+            self._suspects = {one: self._suspects.get(one, now) for one in gone}
+            for request_id in [one for one, since in self._suspects.items() if now - since >= VANISHED]:
                 quiet[request_id].fail(LOST)
-            self._suspects = gone

@@ -83,7 +83,7 @@ def build(settings: Settings) -> Parts:
         pools=Pools(settings.pools),
         usable=Usable(redis),
         queue=queue,
-        hub=Hub(lone_connections(settings.redis_url), queue.vanished),
+        hub=Hub(redis, lone_connections(settings.redis_url), queue.vanished),
         drain_rate=DrainRate(redis, names),
         authenticator=Authenticator(ApiKeys(redis)),
         counters=Counters(),

@@ -16,7 +16,8 @@ from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.queue import QueueFull, RelayQueue
 from web.admission import DrainRate, overloaded
 from web.disconnect import Disconnect
-from web.hub import Hub, Mailbox
+from web.hub import Hub
+from web.mailbox import Mailbox
 
 #: Seconds that the front leaves the worker to say itself that time is up.
 MARGIN = 5.0
@@ -35,6 +36,8 @@ class Pending:
     hub: Hub
     drain_rate: DrainRate
     queue_timeout: float
+    #: Whether an answer that runs is stopped when its caller leaves.
+    cancels: bool
     client: Any
     mailbox: Mailbox = field(init=False)
     #: Whether the queue's patience is over because a worker has the job.
@@ -125,7 +128,10 @@ class Pending:
         self._forget()
         if not ended_by_worker:
             try:
-                self.queue.cancel(self.request.pool, self.request.id)
+                if self.cancels:
+                    self.queue.cancel(self.request.pool, self.request.id)
+                else:
+                    self.queue.withdraw(self.request.pool, self.request.id)
             except (RedisError, OSError):
                 return
 

@@ -78,7 +78,8 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
         method=method,
     )
     client = request.environ.get("gunicorn.socket")
-    pending = Pending(message, farm.queue, farm.hub, farm.drain_rate, farm.settings.queue_timeout, client)
+    cancels = farm.settings.on_disconnect == "cancel"
+    pending = Pending(message, farm.queue, farm.hub, farm.drain_rate, farm.settings.queue_timeout, cancels, client)
     pending.submit(body)
     return pending
 

@@ -1,7 +1,8 @@
-"""RQ's commands for all workers of a process, over one subscription: stop a job, stop an execution, shut down."""
+"""What is said to the workers of a process, over one subscription: RQ's commands, and the fronts' flow messages."""
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -9,6 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.command import handle_command
 
+from shared import keys
 from workers.worker import FarmWorker
 
 log = logging.getLogger("farm.control")
@@ -19,8 +21,10 @@ TURN = 0.25
 class Control:
     """Listens on `rq:pubsub:<worker>` of every worker and hands each command to RQ's own handler."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, hear: Callable[[bytes], None]) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        #: Takes a front's message.
+        self._hear = hear
         self._workers: dict[str, FarmWorker] = {}
         self._subscribed: set[str] = set()
 
@@ -45,34 +49,34 @@ class Control:
         """One turn."""
         try:
             self._subscribe()
-            if not self._subscribed:
-                gevent.sleep(TURN)
-            elif message := self._pubsub.get_message(timeout=TURN):
-                self._handle(message)
+            if message := self._pubsub.get_message(timeout=TURN):
+                self._handle(message["channel"].decode(), message["data"])
         except (RedisError, OSError) as error:
             log.warning("no commands: %s", error, extra={"action": "redis_lost"})
             gevent.sleep(TURN)
 
     def _subscribe(self) -> None:
         """Brings the subscription up to date with who works here."""
-        wanted = set(self._workers)
+        wanted = {keys.FLOW, *self._workers}
         if new := wanted - self._subscribed:
             self._pubsub.subscribe(*new)
         if old := self._subscribed - wanted:
             self._pubsub.unsubscribe(*old)
         self._subscribed = wanted
 
-    def _handle(self, message: dict[str, Any]) -> None:
-        worker = self._workers.get(message["channel"].decode())
-        if worker is None:
-            return
+    def _handle(self, channel: str, data: bytes) -> None:
         try:
-            payload = json.loads(message["data"])
-            if payload["command"] == "shutdown":
-                worker.stop()
-            elif payload["command"] == "stop-job" and not worker.serving.works_on(str(payload["job_id"])):
-                worker.serving.stop_early(str(payload["job_id"]))
-            else:
-                handle_command(worker, payload)
+            if channel == keys.FLOW:
+                self._hear(data)
+            elif worker := self._workers.get(channel):
+                self._command(worker, json.loads(data))
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("command not understood: %s", error, extra={"action": "bad_command", "worker": worker.name})
+            log.warning("message not understood: %s", error, extra={"action": "bad_command", "reason": channel})
+
+    def _command(self, worker: FarmWorker, payload: dict[str, Any]) -> None:
+        if payload["command"] == "shutdown":
+            worker.stop()
+        elif payload["command"] == "stop-job" and not worker.serving.works_on(str(payload["job_id"])):
+            worker.serving.stop_early(str(payload["job_id"]))
+        else:
+            handle_command(worker, payload)

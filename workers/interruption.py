@@ -62,6 +62,11 @@ class Section:
         self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, Interrupted(reason))
         return True
 
+    def look_at_lease(self) -> None:
+        """Raises Interrupted when the lease is lost: for one who has waited, perhaps frozen, and is about to go on."""
+        if not self._may_go_on():
+            raise Interrupted("lease_lost")
+
     def look(self, now: float) -> None:
         """Ends the section if a deadline has passed, or the lease it works on."""
         if not self._may_go_on():

@@ -22,6 +22,7 @@ from shared.redis_client import connect, lone_connections
 from shared.settings import Settings
 from workers.census import Census
 from workers.control import Control
+from workers.fronts import Fronts
 from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Lease, Leases
 from workers.pool_queue import PoolQueue
@@ -37,6 +38,8 @@ LOOK_EVERY = 1.0
 BEAT_EVERY = 20.0
 #: Seconds between two looks at what died workers left in the intermediate queues.
 RECOVER_EVERY = 2.0
+#: Seconds between two looks for web processes that have died.
+FRONTS_EVERY = 0.5
 #: Seconds between two rounds of RQ's own cleaning.
 CLEAN_EVERY = 60.0
 #: Seconds that running requests get when the process stops.
@@ -54,10 +57,10 @@ class WorkerProcess:
         self._settings = settings
         self._redis = connect(settings.redis_url)
         connections = lone_connections(settings.redis_url)
+        counters = Counters()
         self._credentials = Credentials(self._redis)
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=3.0), self.id)
         self._census = Census(self._redis, self.id, [pool.name for pool in settings.pools], settings.max_workers)
-        self._control = Control(connect(settings.redis_url, size=2))
         self._workers: dict[str, FarmWorker] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
         self._stopping = Event()
@@ -65,14 +68,17 @@ class WorkerProcess:
             settings=settings,
             redis=self._redis,
             connections=connections,
-            publisher=Publisher(connections),
+            publisher=Publisher(connections, counters),
             watch=Watch(),
-            counters=Counters(),
+            counters=counters,
             tokens=TokenStore(self._redis, opener),
             move=self._move,
             suspended=lambda: self._census.suspended,
         )
+        self._control = Control(connect(settings.redis_url, size=2), self._around.publisher.hear)
         self._queues = {pool.name: PoolQueue(self._redis, pool.name, settings.max_attempts) for pool in settings.pools}
+        queues = [one.queue for one in self._queues.values()]
+        self._fronts = Fronts(self._redis, queues, counters, self._front_gone)
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
@@ -100,7 +106,9 @@ class WorkerProcess:
             (BEAT_EVERY, self._beat),
             (RECOVER_EVERY, lambda: self._for_each_queue(PoolQueue.recover)),
             (CLEAN_EVERY, lambda: self._for_each_queue(PoolQueue.clean)),
+            (FRONTS_EVERY, self._fronts.look),
             (1.0, lambda: self._around.counters.hand_over(self._redis)),
+            (5.0, self._around.publisher.expire),
         ]
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
@@ -209,6 +217,13 @@ class WorkerProcess:
             if worker is not None:
                 worker.stop()
                 worker.serving.interrupt("lease_lost")
+
+    def _front_gone(self, front: str) -> None:
+        """Nobody waits for what runs for that web process."""
+        for worker in self._workers.values():
+            if worker.serving.front == front:
+                worker.serving.interrupt("client_gone")
+        self._around.publisher.forget_front(front)
 
     def _beat(self) -> None:
         with self._redis.pipeline(transaction=False) as pipe:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import requests
@@ -14,7 +13,7 @@ from shared.settings import PoolSettings, Settings
 from workers.interruption import Interrupted, Section
 from workers.oauth import read_object, wait_seconds
 from workers.outcomes import Done, Failed, Outcome, Stopped, UpstreamError, is_retried
-from workers.publisher import ReplyStream
+from workers.reply_stream import ReplyStream, nobody
 from workers.stream_end import StreamTail
 from workers.tokens import TOKEN_FAILURES, AccessToken
 from workers.upstream import (
@@ -32,8 +31,7 @@ from workers.upstream import (
 log = logging.getLogger("farm.relay")
 #: Most bytes kept of an upstream's error answer.
 LARGEST_ERROR = 65_536
-#: Seconds without any listener after which an answer is given up.
-UNHEARD = 3.0
+FOR_EVER = float("inf")
 TIMEOUTS = {
     "first_byte_timeout": "the upstream sent no byte in time",
     "idle_timeout": "the upstream fell silent in the middle of its answer",
@@ -67,6 +65,7 @@ class Attempt:
         response: requests.Response | None = None
         try:
             with self.section:
+                self.stream.on_left = self._left
                 self.section.total = time.monotonic() + self.request.deadline - time.time()
                 response = self._answered()
                 if 300 <= response.status_code < 400:
@@ -84,8 +83,14 @@ class Attempt:
         except AnswerCut:
             return self._cut()
         finally:
+            self.stream.on_left = nobody
             if response is not None:
                 response.close()
+
+    def _left(self) -> None:
+        """The front says that nobody waits for the answer."""
+        if self.settings.on_disconnect == "cancel":
+            self.section.interrupt("client_gone")
 
     def _answered(self) -> requests.Response:
         """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""
@@ -109,26 +114,23 @@ class Attempt:
         delimited = is_delimited(response)
         tail = StreamTail(self.request.path, delimited=delimited) if is_event_stream(response) else None
         parts = whole_json(response) if is_json(response) and not delimited else chunks(response)
-        for data in self._heard(parts):
+        for data in parts:
+            self.section.look_at_lease()
             if not self.begun:
                 self._begin(response)
-            self.section.expect("idle_timeout", self.settings.idle_timeout)
             if tail:
                 tail.add(data)
             self.stream.data(data)
+            if self.stream.is_full():
+                self.section.expect("idle_timeout", FOR_EVER)
+                self.stream.wait_for_room()
+            self.section.expect("idle_timeout", self.settings.idle_timeout)
         if tail and not tail.is_whole():
             return self._cut()
         if not self.begun:
             self._begin(response)
         self.stream.end()
         return Done()
-
-    def _heard(self, parts: Iterator[bytes]) -> Iterator[bytes]:
-        """The parts, as long as somebody listens."""
-        for part in parts:
-            if self.stream.unheard() > UNHEARD:
-                raise Interrupted("client_gone")
-            yield part
 
     def _begin(self, response: requests.Response) -> None:
         self.begun = True

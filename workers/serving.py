@@ -40,6 +40,8 @@ class Serving:
         self._session: requests.Session | None = None
         self._section: Section | None = None
         self._stopped_early = ""
+        #: The web process that waits for the job that runs.
+        self.front = ""
         self._busy_seconds = 0.0
         #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
         self.busy_since = 0.0
@@ -105,6 +107,7 @@ class Serving:
             return
         self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
         attempt = self._attempt(begun, begun.request, begun.body)
+        self.front = begun.request.front
         try:
             outcome = Stopped() if self._stopped_early == begun.job_id else attempt.run()
         except Exception:
@@ -112,6 +115,7 @@ class Serving:
             outcome = attempt.crashed()
         finally:
             self._section = None
+            self.front = ""
         self._settle(begun, attempt, outcome)
 
     def _refuse(self, begun: BegunJob) -> None:

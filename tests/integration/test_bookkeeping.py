@@ -75,7 +75,6 @@ class Bench:
         self.worker.set_state("idle")
         self.lease = Lease("default", "c1", "a:1", 1e12)
         redis.set(self.lease.key, self.lease.value)
-        redis.set(keys.front("p"), 1)
         self.books = Bookkeeping(redis, self.queue, keys.served("default"))
         self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
 
@@ -273,6 +272,6 @@ def test_every_step_may_be_asked_for_again(redis: Redis):
 
 def test_a_job_whose_web_process_has_died_is_dropped(redis: Redis):
     bench = Bench(redis)
-    redis.delete(keys.front("p"))
+    redis.set(keys.gone("p"), 1)
     assert bench.try_to_begin("req_1") is None
     assert redis.keys("*req_1*") == []

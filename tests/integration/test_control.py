@@ -42,7 +42,7 @@ class FakeWorker:
 
 @pytest.fixture
 def control(redis: Redis) -> Control:
-    made = Control(redis)
+    made = Control(redis, print)
     greenlet = gevent.spawn(made.run)
     yield made
     greenlet.kill()

@@ -53,7 +53,7 @@ def test_a_job_is_what_stock_rq_would_have_enqueued(redis: Redis, queue: RelayQu
     )
     theirs = redis.hgetall("rq:job:req_1")
     times = {b"created_at", b"enqueued_at"}
-    assert ours.pop(FRONT_FIELD.encode()) == b"farm:front:p"
+    assert ours.pop(FRONT_FIELD.encode()) == b"farm:gone:p"
     assert {k: v for k, v in ours.items() if k not in times} == {k: v for k, v in theirs.items() if k not in times}
     assert set(ours) == set(theirs)
     assert redis.lrange("rq:queue:chat:default", 0, -1) == [b"req_1"]

@@ -6,9 +6,15 @@ import gevent
 import pytest
 from redis import Redis
 
+from shared import keys
+from shared.counters import Counters
+from shared.flow import WINDOW
 from shared.messages import Failure, FrameKind, Head
 from shared.redis_client import lone_connections
-from web.hub import Hub, Mailbox
+from tests.waiting import eventually
+from web.hub import Hub
+from web.mailbox import MOST_HELD, Mailbox
+from workers.control import Control
 from workers.publisher import Publisher
 
 HEAD = Head(200, {}, 1, 0, 0)
@@ -16,21 +22,23 @@ HEAD = Head(200, {}, 1, 0, 0)
 
 @pytest.fixture
 def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
-    made = Hub(lone_connections(redis_url), lambda _: set())
-    listener = gevent.spawn(made._listen)
+    made = Hub(redis, lone_connections(redis_url), lambda _: set())
+    greenlets = [gevent.spawn(work) for work in (made._listen, made.speaker.run, made._doubt)]
     assert made._subscribed.wait(5)
     yield made
-    listener.kill()
+    gevent.killall(greenlets)
 
 
 @pytest.fixture
-def publisher(redis_url: str) -> Iterator[Publisher]:
-    """A publisher that runs from `start` on."""
-    made = Publisher(lone_connections(redis_url))
+def publisher(redis: Redis, redis_url: str) -> Iterator[Publisher]:
+    """A publisher that hears, and that publishes from `start` on."""
+    made = Publisher(lone_connections(redis_url), Counters())
     runner = gevent.Greenlet(made.run)
     made.start = runner.start  # type: ignore[attr-defined]
+    control = gevent.spawn(Control(redis, made.hear).run)
+    eventually(lambda: redis.pubsub_numsub(keys.FLOW)[0][1])
     yield made
-    runner.kill()
+    gevent.killall([runner, control])
 
 
 def collect(mailbox: Mailbox) -> list[tuple[FrameKind, bytes]]:
@@ -71,43 +79,114 @@ def test_answers_are_never_mixed(hub: Hub, publisher: Publisher):
         assert data == (name.encode() + b" ") * 5
 
 
-def test_a_lost_connection_is_made_again_on_both_sides_and_frames_go_on(redis: Redis, hub: Hub, publisher: Publisher):
+def body(mailbox: Mailbox) -> bytes:
+    frames = collect(mailbox)
+    assert frames[-1][0] is FrameKind.END
+    return b"".join(payload for kind, payload in frames if kind is FrameKind.DATA)
+
+
+def test_what_was_published_while_the_front_did_not_listen_is_sent_again(redis: Redis, hub: Hub, publisher: Publisher):
+    mailbox = hub.open("req_1")
+    publisher.start()
+    stream = publisher.stream(hub.channel("req_1"))
+    stream.head(HEAD)
+    for number in range(40):
+        stream.data(b"%d " % number)
+        if number % 4 == 0:
+            redis.client_kill_filter(_type="pubsub", skipme=True)
+        if number % 7 == 0:
+            redis.client_kill_filter(_type="normal", skipme=True)
+        gevent.sleep(0.01)
+    stream.end()
+    assert body(mailbox) == b"".join(b"%d " % number for number in range(40))
+    assert sum(publisher._counters._values.values()) > 0, "nothing had to be sent again"
+
+
+def test_an_end_that_was_lost_is_asked_for(hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
     publisher.start()
     stream = publisher.stream(hub.channel("req_1"))
     stream.head(HEAD)
     assert mailbox.get(5)
-    redis.client_kill_filter(_type="normal", skipme=True)
-    redis.client_kill_filter(_type="pubsub", skipme=True)
-    gevent.sleep(0.05)
-    assert hub._subscribed.wait(5)
-    gevent.sleep(0.05)
-    stream.data(b"after")
-    stream.fail(Failure(502, "x", "y", "z", 1))
-    kinds = [kind for kind, _ in collect(mailbox)]
-    assert kinds[-1] is FrameKind.FAILURE
-
-
-def test_a_stream_knows_that_nobody_listens(hub: Hub, publisher: Publisher):
-    publisher.start()
-    stream = publisher.stream("farm:reply:nobody:req_1")
-    stream.data(b"x")
+    stream.channel = "farm:reply:nobody:req_1"
+    stream.data(b"lost")
+    stream.end()
     assert publisher.drain(2)
-    gevent.sleep(0.02)
-    assert stream.unheard() > 0
-    hub.open("req_1")
     stream.channel = hub.channel("req_1")
+    assert body(mailbox) == b"lost"
+
+
+def test_an_answer_is_kept_until_the_front_has_confirmed_it_and_no_longer(hub: Hub, publisher: Publisher):
+    mailbox = hub.open("req_1")
+    publisher.start()
+    stream = publisher.stream(hub.channel("req_1"))
+    stream.head(HEAD)
     stream.data(b"x")
-    assert publisher.drain(2)
-    assert stream.unheard() == 0
+    stream.end()
+    assert body(mailbox) == b"x"
+    assert stream.size() > 0
+    hub.close(mailbox)
+    eventually(lambda: not publisher._streams and not publisher._ended and not stream.size())
+
+
+def test_a_slow_reader_makes_its_upstream_wait_and_what_waits_is_bounded(hub: Hub, publisher: Publisher):
+    mailbox = hub.open("req_1")
+    publisher.start()
+    stream = publisher.stream(hub.channel("req_1"))
+    sent = []
+
+    def produce() -> None:
+        stream.head(HEAD)
+        for _ in range(100):
+            sent.append(bytes([len(sent)]) * 100_000)
+            stream.data(sent[-1])
+            stream.wait_for_room()
+        stream.end()
+
+    producer = gevent.spawn(produce)
+    eventually(stream.is_full)
+    gevent.sleep(0.3)
+    assert stream.is_full()
+    assert mailbox._held <= MOST_HELD + WINDOW + 100_000
+    assert stream.size() <= WINDOW + 100_000, "the worker keeps more than is on its way"
+    assert not producer.ready()
+    assert body(mailbox) == b"".join(sent)
+    assert len(sent) == 100
+
+
+def test_a_front_that_does_not_know_an_answer_says_so_and_its_attempt_ends(hub: Hub, publisher: Publisher):
+    publisher.start()
+    stream = publisher.stream(hub.channel("req_1"))
+    left = []
+    stream.on_left = lambda: left.append(True)
+    stream.head(HEAD)
+    stream.data(b"x")
+    eventually(lambda: left)
+    stream.data(b"y")
+    stream.end()
+    assert stream.size() == 0
+
+
+def test_answers_that_nobody_confirms_are_kept_within_bounds(publisher: Publisher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("workers.publisher.KEPT_BYTES", 250_000)
+    publisher.start()
+    for number in range(5):
+        stream = publisher.stream(f"farm:reply:nobody:req_{number}")
+        stream.head(HEAD)
+        stream.data(b"x" * 100_000)
+        stream.end()
+    assert list(publisher._ended) == ["farm:reply:nobody:req_3", "farm:reply:nobody:req_4"]
+    monkeypatch.setattr("workers.publisher.KEPT_SECONDS", 0.0)
+    publisher.expire()
+    assert (publisher._ended_bytes, publisher._streams) == (0, {})
 
 
 def test_requests_whose_job_has_vanished_are_ended(redis_url: str, redis: Redis):
-    hub = Hub(lone_connections(redis_url), set)
+    hub = Hub(redis, lone_connections(redis_url), set)
     hub._subscribed.set()
     mailbox = hub.open("req_1")
     mailbox.last_sign -= 60
     sweeper = gevent.spawn(hub._sweep)
-    frames = mailbox.get(10)
+    frames = mailbox.get(15)
     sweeper.kill()
     assert Failure.decode(frames[0].payload).code == "request_lost"

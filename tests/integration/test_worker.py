@@ -21,7 +21,8 @@ from shared.settings import PoolSettings, Settings
 from tests.integration.test_queue import request
 from tests.upstream import Upstream, tokens
 from tests.waiting import eventually
-from web.hub import Hub, Mailbox
+from web.hub import Hub
+from web.mailbox import Mailbox
 from workers.bookkeeping import Bookkeeping
 from workers.interruption import Watch
 from workers.leases import Leases
@@ -44,20 +45,20 @@ class Workshop:
         self.credentials = Credentials(redis)
         self.id, _ = self.credentials.add("default", tokens(1)[0])
         (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
-        connections = lone_connections(redis_url)
+        connections, counters = lone_connections(redis_url), Counters()
         self.suspended = False
         self.around = Surroundings(
             settings=self.settings,
             redis=redis,
             connections=connections,
-            publisher=Publisher(connections),
+            publisher=Publisher(connections, counters),
             watch=Watch(),
-            counters=Counters(),
+            counters=counters,
             tokens=TokenStore(redis, opener),
             move=self.credentials.move,  # type: ignore[arg-type]
             suspended=lambda: self.suspended,
         )
-        self.hub = Hub(connections, lambda _: set())
+        self.hub = Hub(redis, connections, lambda _: set())
         self.queue = RelayQueue(redis, 100)
         rq = rq_queue(redis, "chat:default")
         books = Bookkeeping(redis, rq, keys.served("default"))
@@ -72,7 +73,6 @@ class Workshop:
 
     def ask(self, request_id: str = "req_1", body: bytes = BODY, **changes) -> Mailbox:
         mailbox = self.hub.open(request_id)
-        self.redis.set(keys.front("p"), 1)
         self.queue.enqueue(request(request_id, channel=self.hub.channel(request_id), **changes), body)
         return mailbox
 

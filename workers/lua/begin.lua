@@ -17,7 +17,7 @@ if not found[1] then
     redis.call('DEL', KEYS[2])
     return 'gone'
 end
-if found[3] and redis.call('EXISTS', found[3]) == 0 then
+if found[3] and redis.call('EXISTS', found[3]) == 1 then
     redis.call('DEL', KEYS[1], KEYS[2])
     return 'gone'
 end

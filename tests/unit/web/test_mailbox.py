@@ -1,5 +1,15 @@
+from shared.flow import WINDOW, Position
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
-from web.hub import Mailbox
+from web.mailbox import MOST_HELD, MOST_HELD_BY_ALL, Held, Mailbox
+
+
+class Asked(Mailbox):
+    """A mailbox that notes what it says to the worker."""
+
+    def __init__(self) -> None:
+        self.said: list[Position] = []
+        self.all = Held()
+        super().__init__("req_1", self.all, lambda mailbox, again: self.said.append(mailbox.at(again=again)))
 
 
 def frame(number: int, kind: FrameKind = FrameKind.DATA, payload: bytes = b"x") -> Frame:
@@ -7,36 +17,88 @@ def frame(number: int, kind: FrameKind = FrameKind.DATA, payload: bytes = b"x") 
 
 
 def test_frames_come_in_order_and_together():
-    mailbox = Mailbox("req_1")
+    mailbox = Asked()
     mailbox.put(frame(0, FrameKind.HEAD))
     mailbox.put(frame(1))
     assert [one.number for one in mailbox.get(1)] == [0, 1]
 
 
 def test_nothing_in_time_is_an_empty_list():
-    assert Mailbox("req_1").get(0.001) == []
+    assert Asked().get(0.001) == []
 
 
 def test_a_frame_that_was_there_before_is_dropped():
-    mailbox = Mailbox("req_1")
+    mailbox = Asked()
     for number in (0, 1, 0, 1, 2):
         mailbox.put(frame(number))
     assert [one.number for one in mailbox.get(1)] == [0, 1, 2]
 
 
-def test_a_gap_ends_the_answer_with_a_failure():
-    mailbox = Mailbox("req_1")
+def test_a_missing_frame_is_asked_for_and_what_came_too_early_is_dropped():
+    mailbox = Asked()
+    for number in (0, 2, 3):
+        mailbox.put(frame(number))
+    assert mailbox.said == [Position(0, 1, WINDOW, True)], "one question about one gap"
+    for number in (1, 2, 3):
+        mailbox.put(frame(number))
+    assert [one.number for one in mailbox.get(1)] == [0, 1, 2, 3]
+    assert mailbox.gap_since == 0
+
+
+def test_silence_is_asked_about_now_and_then():
+    mailbox = Asked()
     mailbox.put(frame(0))
-    mailbox.put(frame(2))
-    mailbox.put(frame(3))
-    got = mailbox.get(1)
-    assert [one.kind for one in got] == [FrameKind.DATA, FrameKind.FAILURE]
-    assert Failure.decode(got[1].payload).code == "reply_gap"
-    assert mailbox.ended_here
+    mailbox.doubt()
+    assert mailbox.said == []
+    mailbox.last_sign -= 1.1
+    mailbox.doubt()
+    mailbox.doubt()
+    assert mailbox.said == [Position(0, 1, WINDOW, True)]
+    mailbox.doubt_at_once()
+    mailbox.doubt()
+    assert len(mailbox.said) == 2
+
+
+def test_more_may_come_as_long_as_the_reader_keeps_up():
+    mailbox = Asked()
+    size = WINDOW // 4
+    for number in range(20):
+        mailbox.put(frame(number, payload=bytes(size)))
+        mailbox.get(1)
+    assert [one.limit for one in mailbox.said] == [WINDOW // 4 * n + WINDOW for n in range(2, 21, 2)], (
+        "it says so once for each half of the window"
+    )
+    assert mailbox.all.bytes == 0
+
+
+def test_a_reader_that_does_not_keep_up_stops_the_flow_until_it_has_read():
+    mailbox = Asked()
+    number = 0
+    while mailbox.position[2] - number * WINDOW // 4 > 0:
+        mailbox.put(frame(number, payload=bytes(WINDOW // 4)))
+        number += 1
+    held = mailbox.all.bytes
+    assert MOST_HELD <= held <= MOST_HELD + WINDOW
+    said = len(mailbox.said)
+    mailbox.get(1)
+    assert len(mailbox.said) == said + 1
+    mailbox.put(frame(number, payload=b"x"))
+    mailbox.close()
+    assert mailbox.all.bytes == 0
+
+
+def test_when_much_waits_in_all_each_may_hold_less():
+    mailbox = Asked()
+    mailbox.all.bytes = MOST_HELD_BY_ALL
+    number = 0
+    while mailbox.position[2] - number * WINDOW // 8 > 0:
+        mailbox.put(frame(number, payload=bytes(WINDOW // 8)))
+        number += 1
+    assert mailbox.all.bytes - MOST_HELD_BY_ALL == WINDOW
 
 
 def test_a_failure_out_of_band_ends_the_answer():
-    mailbox = Mailbox("req_1")
+    mailbox = Asked()
     mailbox.put(frame(0))
     mailbox.put(frame(OUT_OF_BAND, FrameKind.FAILURE, b"{}"))
     assert mailbox.ended
@@ -44,21 +106,21 @@ def test_a_failure_out_of_band_ends_the_answer():
 
 
 def test_nothing_comes_after_the_end():
-    mailbox = Mailbox("req_1")
+    mailbox = Asked()
     mailbox.put(frame(0, FrameKind.END))
     mailbox.put(frame(1))
     assert len(mailbox.get(1)) == 1
 
 
 def test_a_caller_that_leaves_wakes_whoever_waits():
-    mailbox = Mailbox("req_1")
+    mailbox = Asked()
     mailbox.leave()
     assert Failure.decode(mailbox.get(1)[0].payload).code == "client_gone"
     assert mailbox.ended_here
 
 
 def test_another_attempts_frames_are_never_mixed_in():
-    mailbox = Mailbox("req_1")
+    mailbox = Asked()
     for number, tag in ((0, 7), (1, 8), (1, 7), (2, 8)):
         mailbox.put(Frame(FrameKind.DATA, number, str(tag).encode(), tag))
     assert [one.payload for one in mailbox.get(1)] == [b"7", b"7"]

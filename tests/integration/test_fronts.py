@@ -1,0 +1,96 @@
+"""Web processes that die: nobody works for those who waited there."""
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from redis import Redis
+from rq import Queue
+
+from shared import keys
+from shared.counters import Counters
+from shared.queue import RelayQueue, rq_queue
+from shared.redis_client import lone_connections
+from tests.integration.test_queue import request
+from web.hub import Hub
+from workers import fronts
+from workers.fronts import Fronts
+
+
+@pytest.fixture
+def queue(redis: Redis) -> Queue:
+    return rq_queue(redis, keys.chat_queue("default"))
+
+
+@pytest.fixture
+def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
+    """The front that the test's requests wait in."""
+    made = Hub(redis, lone_connections(redis_url), lambda _: set())
+    made.process_id = "p"
+    made.sign(redis)
+    greenlet = gevent.spawn(made._listen)
+    made._subscribed.wait(5)
+    made.listener = greenlet  # type: ignore[attr-defined]
+    yield made
+    greenlet.kill()
+
+
+@pytest.fixture
+def looking(redis: Redis, queue: Queue, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[Fronts, list[str]]:
+    monkeypatch.setattr(fronts, "SILENT", 0.3)
+    gone: list[str] = []
+    return Fronts(redis, [queue], Counters(), gone.append), gone
+
+
+def look(seen: Fronts, seconds: float) -> None:
+    for _ in range(round(seconds / 0.05)):
+        seen.look()
+        gevent.sleep(0.05)
+
+
+def test_the_jobs_of_a_web_process_that_died_are_taken_out_and_no_others(
+    redis: Redis, queue: Queue, hub: Hub, looking: tuple[Fronts, list[str]]
+):
+    relay_queue = RelayQueue(redis, 100)
+    for number in range(3):
+        relay_queue.enqueue(request(f"req_{number}"), b"body")
+    relay_queue.enqueue(request("req_other", front="other"), b"body")
+    fronts_, gone = looking
+    look(fronts_, 0.5)
+    assert (gone, queue.count) == ([], 4)
+    hub.listener.kill()  # type: ignore[attr-defined]
+    look(fronts_, 0.5)
+    assert set(gone) == {"p"}
+    assert redis.lrange(queue.key, 0, -1) == [b"req_other"]
+    assert redis.keys("*req_0*") == []
+    assert redis.exists(keys.gone("p"))
+
+
+def test_one_that_only_lost_its_connection_for_a_moment_is_not_taken_for_dead(
+    redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]]
+):
+    for _ in range(5):
+        redis.client_kill_filter(_type="pubsub", skipme=True)
+        look(looking[0], 0.2)
+    assert looking[1] == []
+
+
+def test_a_redis_that_was_away_says_nothing_about_anybody(
+    redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fronts, "LOOKED", 0.2)
+    hub.listener.kill()  # type: ignore[attr-defined]
+    for _ in range(3):
+        looking[0].look()
+        gevent.sleep(0.25)
+    assert looking[1] == []
+
+
+def test_one_that_was_taken_for_dead_comes_back_with_its_next_sign(
+    redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]]
+):
+    hub.listener.kill()  # type: ignore[attr-defined]
+    look(looking[0], 0.5)
+    assert redis.exists(keys.gone("p"))
+    hub.sign(redis)
+    assert not redis.exists(keys.gone("p"))

@@ -1,0 +1,151 @@
+"""The frames of one request, in order and without a gap; says what is missing, and when more may come; no I/O.
+
+What waits here because the caller reads slowly is bounded: once it is enough, the worker is not told that more may
+come, and stops reading from the upstream.
+"""
+
+import time
+from collections.abc import Callable
+
+from gevent.queue import Empty, SimpleQueue
+
+from shared.flow import WINDOW, Position
+from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+
+#: Bytes that may wait for one slow reader before its upstream is made to wait.
+MOST_HELD = 1024 * 1024
+#: Bytes that may wait in all mailboxes of a process before each is held to a quarter of WINDOW.
+MOST_HELD_BY_ALL = 128 * 1024 * 1024
+#: Seconds of silence after which a worker is asked whether something was lost; doubled up to the longest.
+FIRST_DOUBT, LONGEST_DOUBT = 1.0, 10.0
+#: Least seconds between two questions about the same gap.
+ASK_EVERY = 0.3
+
+
+class Held:
+    """Bytes that wait in all mailboxes of a process."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Mailbox:
+    """The frames of one request."""
+
+    def __init__(self, request_id: str, held: Held, speak: Callable[["Mailbox", bool], None]) -> None:
+        self.request_id = request_id
+        #: Tells the worker where this mailbox is, and whether it should send again from there.
+        self._speak = speak
+        self._frames: SimpleQueue[Frame] = SimpleQueue()
+        self._expected = 0
+        self._tag: int | None = None
+        self._all_held = held
+        self._held = 0
+        self._received = 0
+        self._limit = WINDOW
+        self._asked_at = 0.0
+        self._doubt = FIRST_DOUBT
+        #: When the last frame came, or the request began; seconds of the monotonic clock.
+        self.last_sign = time.monotonic()
+        #: Since when a frame is known to be missing, 0 for never.
+        self.gap_since = 0.0
+        #: Whether the last frame has come.
+        self.ended = False
+        #: Whether this side has ended it, so that the worker may still be at it.
+        self.ended_here = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame has come."""
+        return self._tag is not None
+
+    @property
+    def position(self) -> tuple[int | None, int, int]:
+        """Tag, number of the next frame, bytes that may have been sent in all."""
+        return self._tag, self._expected, self._limit
+
+    def at(self, *, again: bool) -> Position:
+        """Where this mailbox is, for the worker."""
+        return Position(*self.position, again)
+
+    def put(self, frame: Frame) -> None:
+        """Takes the next frame; drops one that was here before or is another attempt's, asks for a missing one."""
+        if self.ended:
+            return
+        if frame.number != OUT_OF_BAND:
+            if self._tag not in (None, frame.tag) or frame.number < self._expected:
+                return
+            if frame.number > self._expected:
+                self._miss()
+                return
+            self._tag = frame.tag
+        self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        self.last_sign = time.monotonic()
+        self.gap_since = 0.0
+        self._doubt = FIRST_DOUBT
+        self._expected += 1
+        self.ended = frame.kind in (FrameKind.END, FrameKind.FAILURE)
+        self._hold(len(frame.payload))
+        self._received += len(frame.payload)
+        self._frames.put(frame)
+        self._let_more_come()
+
+    def _miss(self) -> None:
+        now = time.monotonic()
+        self.gap_since = self.gap_since or now
+        if now - self._asked_at > ASK_EVERY:
+            self._asked_at = now
+            self._speak(self, True)
+
+    def doubt(self) -> None:
+        """It has been silent; asks now and then whether something was lost."""
+        now = time.monotonic()
+        if now - max(self.last_sign, self._asked_at) > self._doubt:
+            self._doubt = min(2 * self._doubt, LONGEST_DOUBT)
+            self._asked_at = now
+            self._speak(self, True)
+
+    def doubt_at_once(self) -> None:
+        """The connection was lost: whatever came meanwhile is missing."""
+        self._doubt = self._asked_at = 0.0
+        self.last_sign = min(self.last_sign, time.monotonic() - ASK_EVERY)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._all_held.bytes += size
+
+    def _let_more_come(self) -> None:
+        """Lets more come in good time, unless too much waits here already."""
+        most = MOST_HELD if self._all_held.bytes < MOST_HELD_BY_ALL else WINDOW // 4
+        if self._limit - self._received <= WINDOW // 2 and self._held <= most and not self.ended:
+            self._limit = self._received + WINDOW
+            self._speak(self, False)
+
+    def fail(self, failure: Failure) -> None:
+        """Ends the answer from this side."""
+        if not self.ended:
+            self.ended_here = True
+            self.put(Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()))
+
+    def leave(self) -> None:
+        """The caller has gone: whoever waits for a frame wakes up."""
+        self.fail(Failure(499, "client_gone", "the caller has gone", "server_error", 0))
+
+    def get(self, timeout: float) -> list[Frame]:
+        """The frames that are there, at least one; empty when none came in time."""
+        try:
+            frames = [self._frames.get(timeout=max(0.0, timeout))]
+        except Empty:
+            return []
+        while not self._frames.empty():
+            frames.append(self._frames.get())
+        self._hold(-sum(len(frame.payload) for frame in frames))
+        self._let_more_come()
+        return frames
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self.ended = True
+        self._hold(-self._held)

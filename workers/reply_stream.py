@@ -1,0 +1,165 @@
+"""The frames of one response: numbered, kept until the front has confirmed them, sent again when it asks; no I/O."""
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from gevent.event import Event
+
+from shared.flow import WINDOW, Position
+from shared.messages import Failure, Frame, FrameKind, Head
+
+
+class Sender(Protocol):
+    """Who sends what a stream has."""
+
+    def add(self, stream: "ReplyStream", size: int) -> None:
+        """The stream has more to send."""
+
+    def begins(self, stream: "ReplyStream") -> None:
+        """The stream has its first frame."""
+
+    def ends(self, stream: "ReplyStream") -> None:
+        """The stream has its last frame."""
+
+    def is_full(self) -> bool:
+        """Whether too much is on its way."""
+
+    def wait_for_room(self) -> None:
+        """Waits while too much is on its way."""
+
+
+def nobody() -> None:
+    """Who is told that nobody waits for the answer, while no attempt runs."""
+
+
+class ReplyStream:
+    """The frames of one response."""
+
+    def __init__(self, sender: Sender, channel: str, job_key: str = "") -> None:
+        self._sender = sender
+        self.channel = channel
+        self.job_key = job_key
+        self._tag = random.getrandbits(32)
+        #: Whether a head is on its way whose end is not, so that the job has to be marked.
+        self._to_mark = False
+        #: Encoded frames that are not confirmed, the first of them with this number.
+        self._kept: list[bytes] = []
+        self._first = 0
+        #: Number of the frame that is sent next.
+        self._next = 0
+        #: Bytes that came and are no frame yet.
+        self._data: list[bytes] = []
+        self._bytes = 0
+        self._limit = WINDOW
+        self._room = Event()
+        self._known = False
+        self._dropped = False
+        #: Called when nobody waits for the answer any more.
+        self.on_left: Callable[[], None] = nobody
+
+    # What comes
+
+    def head(self, head: Head) -> None:
+        """The status; goes out together with what follows at once."""
+        self._to_mark = True
+        self._put(FrameKind.HEAD, head.encode())
+
+    def data(self, data: bytes) -> None:
+        """Bytes of the body."""
+        if not self._dropped:
+            self._data.append(data)
+            self._bytes += len(data)
+            self._sender.add(self, len(data))
+
+    def end(self) -> None:
+        """The body is whole."""
+        self._to_mark = False
+        self._put(FrameKind.END, b"")
+
+    def fail(self, failure: Failure) -> None:
+        """There is no answer, or no more of it."""
+        self._to_mark = False
+        self._put(FrameKind.FAILURE, failure.encode())
+
+    def is_full(self) -> bool:
+        """Whether more has to wait: for the caller, who reads slowly, or for Redis."""
+        return self._sender.is_full() or self._exceeds()
+
+    def wait_for_room(self) -> None:
+        """Waits until more may come."""
+        while self._exceeds():
+            self._room.clear()
+            self._room.wait()
+        self._sender.wait_for_room()
+
+    def _exceeds(self) -> bool:
+        return self._bytes >= self._limit and not self._dropped
+
+    def _put(self, kind: FrameKind, payload: bytes) -> None:
+        if self._dropped:
+            return
+        self._gather()
+        if not self._known:
+            self._known = True
+            self._sender.begins(self)
+        self._keep(kind, payload)
+        self._sender.add(self, len(payload))
+        if kind is not FrameKind.HEAD:
+            self._sender.ends(self)
+
+    def _gather(self) -> None:
+        """Bytes that came together become one frame."""
+        if self._data:
+            payload = self._data[0] if len(self._data) == 1 else b"".join(self._data)
+            self._data.clear()
+            self._keep(FrameKind.DATA, payload)
+
+    def _keep(self, kind: FrameKind, payload: bytes) -> None:
+        self._kept.append(Frame(kind, self._first + len(self._kept), payload, self._tag).encode())
+
+    # What goes out
+
+    def take(self) -> bytes:
+        """Everything that is to be sent, as one message."""
+        self._gather()
+        message = b"".join(self._kept[self._next - self._first :])
+        self._next = self._first + len(self._kept)
+        return message
+
+    def take_mark(self) -> bool:
+        """Whether the job has to be marked as begun, once, because the answer goes on after this message.
+
+        Without it a worker that finds the job orphaned would try it again (I6).
+        """
+        to_mark, self._to_mark = self._to_mark, False
+        return to_mark
+
+    # What the front says
+
+    def confirm(self, position: Position) -> int:
+        """Forgets what the front has, lets more come, and sends again what is missing; returns how many frames."""
+        end = self._first + len(self._kept)
+        if self._dropped or position.tag not in (None, self._tag) or not self._first <= position.number <= end:
+            return 0
+        del self._kept[: position.number - self._first]
+        self._first = position.number
+        self._limit = max(self._limit, position.limit)
+        self._room.set()
+        again = self._next - position.number if position.again else 0
+        self._next = position.number if position.again else max(self._next, position.number)
+        if again > 0:
+            self._sender.add(self, 0)
+        return max(0, again)
+
+    def drop(self) -> None:
+        """Nobody waits for the answer any more; whatever else comes is not kept."""
+        self._dropped = True
+        self._kept.clear()
+        self._data.clear()
+        self._room.set()
+        self.on_left()
+
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return sum(map(len, self._kept))
