@@ -40,6 +40,10 @@ METRICS: Mapping[str, Metric] = {
     "collisions": Metric("counter", (), "Attempts begun on a credential that had one in flight; must stay 0."),
     "token_refreshes": Metric("counter", ("outcome",), "Access tokens asked for, by outcome."),
     "frames_replayed": Metric("counter", (), "Frames of answers that were sent again, because a front missed them."),
+    "breaker_opened": Metric("counter", ("pool", "reason"), "Times that an upstream was found to be down."),
+    "credential_changes": Metric("counter", ("pool", "state", "reason"), "Credentials that changed their state."),
+    "leases_lost": Metric("counter", (), "Leases that ran out under a worker."),
+    "orphans": Metric("counter", ("outcome",), "Jobs of workers that died, by what became of them."),
     "fronts_lost": Metric("counter", (), "Web processes that died."),
     "stream_ends": Metric("counter", ("reason",), "Answers that ended, by reason."),
 }

@@ -7,6 +7,7 @@ FarmError
 │   └── StoreLoading         it will, when it has read its data
 ├── NotFound                 a record named by the operator does not exist
 ├── LeaseLost                the credential belongs to another worker process now
+├── UpstreamDown             the pool's breaker is open: no job is begun
 ├── TokenError               no access token could be had
 │   ├── InvalidGrant         the token endpoint refused the refresh token for good
 │   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint
@@ -44,6 +45,10 @@ class NotFound(FarmError):
 
 class LeaseLost(FarmError):
     """Raised when a worker's lease ran out or went to another process; it must stop using the credential."""
+
+
+class UpstreamDown(FarmError):
+    """Raised when a job may not be begun, because the pool's upstream is down."""
 
 
 class TokenError(FarmError):

@@ -19,6 +19,8 @@
 | farm:models:<pool> | string | the upstream's model list | minutes |
 | farm:logins:<address> | string | wrong admin tokens from there | minutes |
 | farm:reply:<web process>:<request id> | channel | frames of one response | – |
+| farm:breaker:<pool> | hash | the upstream is down: `since`, `reason`, `probe_at`, `failed_probes` | until it is back |
+| farm:probe:<pool> | string | whose worker tries it: <worker process>:<credential id> | seconds, renewed |
 | farm:front:<web process> | channel | nothing; that somebody listens tells that the web process lives | – |
 | farm:flow | channel | what the web processes tell the workers of the answers they take in | – |
 | rq:… | RQ's own keys | queues `chat:<pool>`, workers `<pool>.<credential id>`, jobs | RQ's |
@@ -74,6 +76,16 @@ def gone(web_process: str) -> str:
 def body(request_id: str) -> str:
     """String: the request's body as it came."""
     return f"farm:body:{request_id}"
+
+
+def breaker(pool: str) -> str:
+    """Hash: the pool's upstream is down."""
+    return f"farm:breaker:{pool}"
+
+
+def probe(pool: str) -> str:
+    """String: whose worker tries whether the upstream is back."""
+    return f"farm:probe:{pool}"
 
 
 def served(pool: str) -> str:

@@ -92,6 +92,9 @@ class Settings:
     total_timeout: float = setting(
         "FARM_TOTAL_TIMEOUT", seconds, 900.0, "seconds for a request in all, waiting and attempts included"
     )
+    cooling_limit: float = setting(
+        "FARM_COOLING_LIMIT", seconds, 300.0, "longest time in seconds an account pauses, whatever its Retry-After says"
+    )
     max_attempts: int = setting(
         "FARM_MAX_ATTEMPTS", whole(1, 100), 4, "attempts per request, each on another credential"
     )

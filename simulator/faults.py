@@ -4,6 +4,19 @@ import random
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+#: Names of the shares that one draw decides between.
+DRAWN = (
+    "rate_limit",
+    "server_error",
+    "cut",
+    "hang_headers",
+    "hang_stream",
+    "expired",
+    "error_object",
+    "empty_stream",
+    "page",
+)
+
 
 @dataclass
 class Faults:
@@ -14,6 +27,8 @@ class Faults:
     rate_limit: float = 0
     #: Seconds of that Retry-After.
     retry_after: float = 1
+    #: Whether it is given as a date instead.
+    retry_date: bool = False
     #: 500.
     server_error: float = 0
     #: The connection is cut in the middle of the answer.
@@ -24,6 +39,12 @@ class Faults:
     hang_stream: float = 0
     #: The access token is called expired.
     expired: float = 0
+    #: 200 with an error object.
+    error_object: float = 0
+    #: 200 with a stream that has no event.
+    empty_stream: float = 0
+    #: 200 with a page for people.
+    page: float = 0
     #: Of token requests: 503.
     token_error: float = 0
     #: Seconds that each token request takes.
@@ -36,7 +57,7 @@ class Faults:
     def draw(self) -> str:
         """The fault of the next request, '' for none."""
         point = self._random.random()
-        for name in ("rate_limit", "server_error", "cut", "hang_headers", "hang_stream", "expired"):
+        for name in DRAWN:
             point -= getattr(self, name)
             if point < 0:
                 return name

@@ -1,9 +1,11 @@
 """The simulator's API: routes requests to accounts, answers and faults; what it counts is at /simulator/counters."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from simulator import answers
@@ -24,6 +26,15 @@ STREAMED_ANSWERS: dict[str, Callable[[dict[str, Any], int, int], Iterator[bytes]
     "/v1/chat/completions": answers.chat_events,
     "/v1/completions": answers.completion_events,
     "/v1/responses": answers.response_events,
+}
+#: Fault -> a 200 that is no answer: its body and content type.
+NO_ANSWERS: dict[str, tuple[bytes, str]] = {
+    "error_object": (
+        b'{"error": {"message": "the simulator was told to fail", "type": "server_error"}}',
+        "application/json",
+    ),
+    "empty_stream": (b": nothing\n\ndata: [DONE]\n\n", "text/event-stream"),
+    "page": (b"<!doctype html><title>Be right back</title>", "text/html; charset=utf-8"),
 }
 MULTIPART = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")
 
@@ -95,12 +106,16 @@ class Simulator:
         if fault:
             self.counters[f"fault_{fault}"] += 1
         if fault == "rate_limit":
-            header = f"retry-after: {self.faults.retry_after:g}\r\n"
+            wait = self.faults.retry_after
+            value = formatdate(time.time() + wait, usegmt=True) if self.faults.retry_date else f"{wait:g}"
+            header = f"retry-after: {value}\r\n"
             connection.finish(error(429, "rate_limit_exceeded", "slow down", header))
         elif fault == "server_error":
             connection.finish(error(500, "server_error", "the simulator was told to fail"))
         elif fault == "expired":
             connection.finish(error(401, "token_expired", "the access token is not valid"))
+        elif fault in NO_ANSWERS:
+            connection.finish(answer(200, *NO_ANSWERS[fault]))
         elif fault != "hang_headers":
             after(self.pace.delay, lambda: self._answer(connection, request, path, fault))
 

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.credentials import USABLE
 from shared.errors import ApiError
+from shared.live_state import read_pools
 from shared.settings import PoolSettings
 
 #: Seconds that a look at the credentials' states is believed.
@@ -53,6 +54,14 @@ class Usable:
         if not usable:
             message = "no account of the farm can serve this request now"
             raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
+
+
+def is_down(redis: Redis, pool: str) -> bool:
+    """Whether the pool's upstream is down, or none of its workers can work."""
+    if redis.exists(keys.breaker(pool)):
+        return True
+    workers = read_pools(redis, [pool])[0].workers
+    return not workers["busy"] and not workers["idle"]
 
 
 class DrainRate:

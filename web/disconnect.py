@@ -41,6 +41,15 @@ class Disconnect:
             watcher.close()
 
 
+def abort(client: Any) -> None:
+    """Ends the connection now, so that whoever waits for its other end to read goes on."""
+    reset(client)
+    try:
+        client.shutdown(socket.SHUT_RDWR)
+    except (OSError, AttributeError):
+        return
+
+
 def reset(client: Any) -> None:
     """Makes the connection's close a reset, so that a body that is not whole is not taken for one, even by HTTP/1.0."""
     try:

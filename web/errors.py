@@ -3,9 +3,7 @@
 import logging
 
 from flask import Flask, Response, g, request
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import ApiError
@@ -25,8 +23,7 @@ def install(app: Flask) -> None:
     """Registers the handlers."""
     app.register_error_handler(ApiError, answer)
     app.register_error_handler(HTTPException, http_error)
-    for kind in (RedisConnectionError, RedisTimeoutError, OutOfMemoryError):
-        app.register_error_handler(kind, store_error)
+    app.register_error_handler(RedisError, store_error)
     app.register_error_handler(Exception, unforeseen)
 
 
@@ -53,9 +50,12 @@ def http_error(error: HTTPException) -> Response:
 
 
 def store_error(error: RedisError) -> Response:
-    """Redis does not answer, or refuses."""
-    log.error("Redis: %s", error, extra={"action": "redis_lost", "request_id": g.get("request_id")})
-    return answer(ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error"))
+    """Redis does not answer, or refuses: it is out of memory, read only, …: an alarm for the operator."""
+    refuses = isinstance(error, ResponseError)
+    action = "redis_refused" if refuses else "redis_lost"
+    log.error("Redis: %s", error, extra={"action": action, "request_id": g.get("request_id")})
+    message = "the farm's Redis takes nothing now" if refuses else "the farm's Redis does not answer"
+    return answer(ApiError(503, "store_unavailable", message, "server_error"))
 
 
 def unforeseen(error: Exception) -> Response:

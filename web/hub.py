@@ -173,9 +173,12 @@ class Hub:
                 mailbox.doubt()
 
     def _sweep(self) -> None:
-        """Runs for ever: ends requests that have had no job in Redis for a while (I7)."""
+        """Runs for ever: ends requests whose job has been gone for a while, or whose caller reads no more (I7)."""
         while True:
             gevent.sleep(SWEEP_EVERY)
+            for mailbox in list(self._mailboxes.values()):
+                if time.time() > mailbox.overdue_at:
+                    mailbox.on_overdue()
             quiet_since = time.monotonic() - SWEEP_EVERY
             quiet = {m.request_id: m for m in self._mailboxes.values() if not m.ended and m.last_sign < quiet_since}
             try:

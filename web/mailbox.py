@@ -49,6 +49,9 @@ class Mailbox:
         self.last_sign = time.monotonic()
         #: Since when a frame is known to be missing, 0 for never.
         self.gap_since = 0.0
+        #: When the request should long be over, seconds since the epoch, and what is done about one that is not.
+        self.overdue_at = float("inf")
+        self.on_overdue: Callable[[], None] = lambda: None
         #: Whether the last frame has come.
         self.ended = False
         #: Whether this side has ended it, so that the worker may still be at it.

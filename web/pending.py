@@ -5,7 +5,7 @@ request, its mailbox is closed, and a job that nobody waits for is withdrawn or 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,12 @@ from redis.exceptions import RedisError
 from shared.errors import ApiError
 from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.queue import QueueFull, RelayQueue
+from web import disconnect
 from web.admission import DrainRate, overloaded
 from web.disconnect import Disconnect
 from web.hub import Hub
 from web.mailbox import Mailbox
+from web.patience import patiently
 
 #: Seconds that the front leaves the worker to say itself that time is up.
 MARGIN = 5.0
@@ -38,6 +40,8 @@ class Pending:
     queue_timeout: float
     #: Whether an answer that runs is stopped when its caller leaves.
     cancels: bool
+    #: Whether the request's upstream is down.
+    is_down: Callable[[], bool]
     client: Any
     mailbox: Mailbox = field(init=False)
     #: Whether the queue's patience is over because a worker has the job.
@@ -47,9 +51,11 @@ class Pending:
     def submit(self, body: bytes) -> None:
         """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full."""
         self.mailbox = self.hub.open(self.request.id)
+        self.mailbox.overdue_at = self.request.deadline + 2 * MARGIN
+        self.mailbox.on_overdue = lambda: disconnect.abort(self.client)
         self._disconnect = Disconnect(self.client, self.mailbox.leave)
         try:
-            self.queue.enqueue(self.request, body)
+            patiently(lambda: self._enqueue(body), lambda: self.mailbox.ended)
         except QueueFull as full:
             self._forget()
             wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
@@ -57,6 +63,11 @@ class Pending:
         except BaseException:
             self._forget()
             raise
+
+    def _enqueue(self, body: bytes) -> None:
+        """Asked again, because Redis's answer was lost, it enqueues nothing twice."""
+        if not self.mailbox.begun:
+            self.queue.enqueue(self.request, body)
 
     def frames(self, patience: float) -> list[Frame]:
         """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
@@ -87,11 +98,14 @@ class Pending:
         try:
             withdrawn = self.queue.withdraw(self.request.pool, self.request.id)
             waiting = self.queue.waiting(self.request.pool) if withdrawn else 0
+            down = withdrawn and self.is_down()
         except (RedisError, OSError):
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
         if withdrawn:
             self.close()
+            if down:
+                raise ApiError(502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error")
             wait = self.drain_rate.retry_after(self.request.pool, waiting)
             raise overloaded("queue_timeout", "no worker was free in time; try again later", wait)
         self._running = True

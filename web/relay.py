@@ -10,7 +10,9 @@ from flask import Blueprint, Response, g, request
 from shared.errors import ApiError
 from shared.messages import Frame, Head, RelayRequest
 from web import bodies, disconnect, sse
+from web.admission import is_down
 from web.parts import Parts, parts
+from web.patience import patiently
 from web.pending import Pending, StillWaiting
 
 blueprint = Blueprint("relay", __name__)
@@ -41,11 +43,11 @@ def relay(endpoint: str) -> Response:
     """Relays one request to that path below the upstream's base URL."""
     farm = parts()
     g.endpoint = f"/{endpoint}"
-    farm.authenticator.caller(request.headers.get("authorization", ""))
+    patiently(lambda: farm.authenticator.caller(request.headers.get("authorization", "")))
     asked = bodies.read(request)
     pool = farm.pools.for_model(asked.model)
     g.pool = pool.name
-    farm.usable.check(pool.name)
+    patiently(lambda: farm.usable.check(pool.name))
     pending = submit(
         farm, pool.name, "POST", asked.with_model(pool.model_map.get(asked.model, asked.model)), asked.stream
     )
@@ -79,7 +81,16 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
     )
     client = request.environ.get("gunicorn.socket")
     cancels = farm.settings.on_disconnect == "cancel"
-    pending = Pending(message, farm.queue, farm.hub, farm.drain_rate, farm.settings.queue_timeout, cancels, client)
+    pending = Pending(
+        request=message,
+        queue=farm.queue,
+        hub=farm.hub,
+        drain_rate=farm.drain_rate,
+        queue_timeout=farm.settings.queue_timeout,
+        cancels=cancels,
+        is_down=lambda: is_down(farm.redis, pool),
+        client=client,
+    )
     pending.submit(body)
     return pending
 

@@ -22,7 +22,7 @@ from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
 from shared import keys
-from shared.errors import LeaseLost
+from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import RelayRequest
 from shared.redis_client import script
 from workers.leases import Lease
@@ -31,7 +31,7 @@ LUA = Path(__file__).parent / "lua"
 #: Failed jobs kept per queue; older ones go first.
 MOST_FAILED = 1000
 #: Answers of begin.lua.
-GONE, NOT_YOURS = b"gone", b"not yours"
+GONE, NOT_YOURS, NOT_NOW = b"gone", b"not yours", b"not now"
 
 
 @dataclass
@@ -64,10 +64,13 @@ class Bookkeeping:
         """An execution that `begin` can be asked for, again if need be."""
         return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
 
-    def begin(self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease) -> BegunJob | None:
+    def begin(
+        self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
+    ) -> BegunJob | None:
         """Marks the job as begun by the worker; None when it was withdrawn or put back meanwhile.
 
-        Raises LeaseLost when the worker's lease is another's by now; the job is in the queue again.
+        Raises LeaseLost when the worker's lease is another's by now, UpstreamDown when the pool's breaker is open and
+        this is no probe; the job is in the queue again.
         """
         job_id, at = execution.job_id, execution.created_at
         found = self._begin(
@@ -82,6 +85,7 @@ class Bookkeeping:
                 self._executions_key(job_id),
                 lease.key,
                 self._queue.key,
+                keys.breaker(lease.pool),
             ],
             args=[
                 job_id,
@@ -92,8 +96,11 @@ class Bookkeeping:
                 ttl,
                 worker.worker_ttl + 60,
                 lease.value,
+                int(probe),
             ],
         )
+        if found == NOT_NOW:
+            raise UpstreamDown("the upstream is down")
         if found == NOT_YOURS:
             raise LeaseLost("the lease went to another before the job was begun")
         if found == GONE:
@@ -116,12 +123,12 @@ class Bookkeeping:
             args=[begun.job_id, begun.execution.id, counter, self._worked(begun), utcformat(now())],
         )
 
-    def requeue(self, worker: BaseWorker, begun: BegunJob) -> bool:
-        """Puts the job to the front of the queue; False when it is gone."""
+    def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True) -> bool:
+        """Puts the job to the front of the queue, its attempt counted or not; False when it is gone."""
         worker.executions.pop(begun.execution.id, None)
         done = self._requeue(
             keys=[Job.key_for(begun.job_id), self._queue.key, *self._running_keys(worker, begun)],
-            args=[begun.job_id, begun.execution.id, self._worked(begun), utcformat(now())],
+            args=[begun.job_id, begun.execution.id, self._worked(begun), utcformat(now()), int(counts)],
         )
         return bool(done)
 

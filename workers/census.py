@@ -27,12 +27,15 @@ class Census:
         self._capacity = max_workers or UNBOUNDED
         self._states: dict[str, dict[str, str]] = {}
         self._capacities: dict[str, int] = {}
-        self._until: dict[str, float] = {}
         self._worked: dict[str, float] = {}
         self._before: tuple[float, dict[str, float]] = (time.monotonic(), {})
         self._utilisation: dict[str, float] = {}
         #: Whether `rq suspend` is in force.
         self.suspended = False
+        #: Pool -> what Redis has of its breaker, empty when it is closed.
+        self.breakers: dict[str, dict[str, str]] = {}
+        #: When all that was asked for, by the monotonic clock.
+        self.asked_at = 0.0
 
     def take(self, workers: Iterable[FarmWorker]) -> None:
         """Reports this process, and reads who else is there, what is usable and whether work is suspended."""
@@ -47,22 +50,22 @@ class Census:
             pipe.exists(keys.RQ_SUSPENDED)
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
+                pipe.hgetall(keys.breaker(pool))
+            asked_at = time.monotonic()
             *_, others, suspended = (answers := pipe.execute())[:6]
         self.suspended = bool(suspended)
-        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[6:], strict=True)}
+        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[6::2], strict=True)}
+        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[7::2], strict=True)}
+        self.asked_at = asked_at
         self._learn([one.decode() for one in others])
 
     def _learn(self, others: list[str]) -> None:
-        """The other processes' capacities, and until when cooling credentials cool."""
-        cooling = [one for states in self._states.values() for one, state in states.items() if state == "cooling"]
+        """The other processes' capacities."""
         with self._redis.pipeline(transaction=False) as pipe:
             for other in others:
                 pipe.hget(keys.process(other), "capacity")
-            for one in cooling:
-                pipe.hget(keys.credential(one), "until")
             answers = pipe.execute()
         self._capacities = {o: int(c) for o, c in zip(others, answers, strict=False) if c}
-        self._until = {one: float(until or 0) for one, until in zip(cooling, answers[len(others) :], strict=True)}
 
     def leave(self) -> None:
         """This process takes no part any more; the others share out what it had."""
@@ -79,10 +82,9 @@ class Census:
         """Credentials of the pool that should have a worker."""
         return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
 
-    def cooling_left(self, credential_id: str) -> float | None:
-        """Seconds that a credential still has to cool, 0 when its time is over; None when it does not cool."""
-        until = self._until.get(credential_id)
-        return None if until is None else max(0.0, until - time.time())
+    def state(self, pool: str, credential_id: str) -> str:
+        """A credential's state, '' when it is not known."""
+        return self._states.get(pool, {}).get(credential_id, "")
 
     def share(self, pool: str) -> int:
         """How many credentials of the pool this process should hold; its capacity serves the pools in their order."""
@@ -111,7 +113,7 @@ class Census:
         for pool in self._pools:
             here = [w for w in workers if w.lease.pool == pool]
             busy = sum(1 for w in here if w.serving.busy_since)
-            resting = sum(1 for w in here if not w.serving.busy_since and (self.suspended or w.serving.pauses.left()))
+            resting = sum(1 for w in here if not w.serving.busy_since and (self.suspended or not w.may_work()))
             report[f"busy:{pool}"] = busy
             report[f"suspended:{pool}"] = resting
             report[f"idle:{pool}"] = len(here) - busy - resting

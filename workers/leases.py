@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 
@@ -28,6 +28,8 @@ class Lease:
     credential_id: str
     #: What the lease holds in Redis: `<worker process>:<fencing number>`.
     value: str
+    #: Until when it cools, seconds since the epoch; 0 when it does not.
+    cooling_until: float = 0.0
     valid_until: float = field(default=0.0)
     lost: bool = False
 
@@ -57,11 +59,14 @@ class Leases:
             return []
         asked_at = time.monotonic()
         names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
-        answer = self._claim(keys=names, args=[self._process_id, int(LEASE_SECONDS * 1000), most])
-        found = cast("list[int]", answer)
+        answer = self._claim(
+            keys=[keys.credentials(pool), *names],
+            args=[self._process_id, int(LEASE_SECONDS * 1000), most, *credential_ids],
+        )
+        found, until = cast("list[Any]", answer), asked_at + LEASE_SECONDS - MARGIN
         return [
-            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", asked_at + LEASE_SECONDS - MARGIN)
-            for place, fence in zip(found[::2], found[1::2], strict=True)
+            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", float(cooling or 0), until)
+            for place, fence, cooling in zip(found[::3], found[1::3], found[2::3], strict=True)
         ]
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown
 from shared.messages import Failure
 
 #: Statuses of an upstream that another credential may answer better (I6). Every other 4xx is the caller's.
@@ -27,7 +28,7 @@ class Stopped:
 class Failed:
     """No byte reached the caller; another credential may do better."""
 
-    #: Outcome label of `attempts_total`: `rate_limited`, `upstream_error`, `unreachable`, `timeout`, `no_token`, …
+    #: Outcome label of `attempts_total`: `rate_limited`, `refused`, `upstream_error`, `unreachable`, `timeout`, …
     outcome: str
     #: What the caller gets when this was the last attempt.
     failure: Failure
@@ -51,6 +52,20 @@ class UpstreamError:
 
 
 Outcome = Done | Stopped | Failed
+
+
+def no_token(error: Exception, number: int = 1) -> Failed:
+    """No access token could be had in that attempt, because of a TokenError, a lost lease or a wrong secret key."""
+    failure = Failure(
+        502, "upstream_login_failed", "no access token could be had for an account", "upstream_error", number
+    )
+    return Failed(
+        "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token",
+        failure,
+        retry_after=getattr(error, "retry_after", None),
+        fatal=isinstance(error, InvalidGrant),
+        blameless=isinstance(error, LeaseLost),
+    )
 
 
 def is_retried(status: int) -> bool:

@@ -5,28 +5,31 @@ import time
 
 #: Seconds after the first failure without a Retry-After; doubled with each further one.
 FIRST = 0.5
-#: Longest pause, in seconds; a Retry-After of a day is not obeyed to the letter.
-LONGEST = 60.0
 
 
 class Pauses:
     """The pauses of one credential."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float) -> None:
+        #: Seconds that it pauses at most, whatever the upstream asks for.
+        self._limit = limit
         self._failures = 0
         self._until = 0.0
 
-    def begin(self, asked: float | None, most: float = LONGEST) -> float:
-        """Begins a pause after a failure; returns its seconds, `most` unless the upstream asked for more."""
+    def begin(self, asked: float | None, most: float = float("inf")) -> float:
+        """Begins a pause after a failure; returns the seconds that are left, `most` unless the upstream asked for more.
+
+        A pause that runs is never shortened.
+        """
         self._failures += 1
-        backoff = min(most, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
-        seconds = min(LONGEST, max(FIRST, asked)) if asked is not None else backoff
+        backoff = min(most, self._limit, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
+        seconds = min(self._limit, max(FIRST, asked)) if asked is not None else backoff
         self._until = max(self._until, time.monotonic() + seconds)
-        return seconds
+        return self.left()
 
     def resume(self, seconds: float) -> None:
         """Goes on with a pause that another process began."""
-        self._until = time.monotonic() + min(LONGEST, seconds)
+        self._until = time.monotonic() + min(self._limit, seconds)
 
     def left(self) -> float:
         """Seconds until the credential may work again; 0 when it may."""
@@ -38,6 +41,11 @@ class Pauses:
         if ended:
             self._until = 0.0
         return ended
+
+    def end(self) -> None:
+        """A person's word: it may work at once."""
+        self._until = time.monotonic()
+        self._failures = 0
 
     def forget(self) -> None:
         """The credential answered: its failures don't count any more."""

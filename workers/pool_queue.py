@@ -5,6 +5,7 @@ from rq import Queue, worker_registration
 from rq.registry import clean_registries
 
 from shared import keys
+from shared.counters import Counters
 from shared.queue import rq_queue
 from workers.bookkeeping import Bookkeeping
 from workers.recovery import Intermediate, Orphans
@@ -13,12 +14,12 @@ from workers.recovery import Intermediate, Orphans
 class PoolQueue:
     """The queue of one pool."""
 
-    def __init__(self, redis: Redis, pool: str, max_attempts: int) -> None:
+    def __init__(self, redis: Redis, pool: str, max_attempts: int, counters: Counters) -> None:
         self._redis = redis
         self.queue = rq_queue(redis, keys.chat_queue(pool))
         self.bookkeeping = Bookkeeping(redis, self.queue, keys.served(pool))
-        self.orphans = Orphans(redis, self.queue, self.bookkeeping, max_attempts)
-        self._intermediate = Intermediate(redis, self.queue)
+        self.orphans = Orphans(redis, self.queue, self.bookkeeping, max_attempts, counters)
+        self._intermediate = Intermediate(redis, self.queue, counters)
 
     def show(self) -> None:
         """RQ knows a queue from its first job on; people want to see an empty one too."""

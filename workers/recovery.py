@@ -15,6 +15,7 @@ from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker, Worker
 
 from shared import keys
+from shared.counters import Counters
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.redis_client import script
 from workers.bookkeeping import BegunJob, Bookkeeping, decode_request
@@ -26,9 +27,10 @@ log = logging.getLogger("farm.recovery")
 class Intermediate:
     """Watches one queue's intermediate queue: what lies there at two looks in a row was popped by one who died."""
 
-    def __init__(self, redis: Redis, queue: Queue) -> None:
+    def __init__(self, redis: Redis, queue: Queue, counters: Counters) -> None:
         self._redis = redis
         self._queue = queue
+        self._counters = counters
         self._seen: set[str] = set()
         self._unstick = script(redis, LUA / "unstick.lua")
 
@@ -40,6 +42,7 @@ class Intermediate:
         names = (self._queue.intermediate_queue_key, self._queue.key)
         back = [self._unstick(keys=[*names, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
         for job_id in stuck:
+            self._counters.add("orphans", "put_back")
             log.warning("job put back", extra={"action": "orphan_found", "request_id": job_id, "reason": "popped"})
         return sum(cast("list[int]", back))
 
@@ -47,11 +50,14 @@ class Intermediate:
 class Orphans:
     """Ends or hands on the executions of one queue whose worker has died."""
 
-    def __init__(self, redis: Redis, queue: Queue, bookkeeping: Bookkeeping, max_attempts: int) -> None:
+    def __init__(
+        self, redis: Redis, queue: Queue, bookkeeping: Bookkeeping, max_attempts: int, counters: Counters
+    ) -> None:
         self._redis = redis
         self._queue = queue
         self._bookkeeping = bookkeeping
         self._max_attempts = max_attempts
+        self._counters = counters
         self._started = StartedJobRegistry(queue=queue).key
         self._suspects: set[str] = set()
 
@@ -98,6 +104,7 @@ class Orphans:
             self._tell(orphan)
             self._bookkeeping.finish(worker, orphan, ok=False)
         reason = "requeued" if again else "ended"
+        self._counters.add("orphans", reason)
         extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}
         log.warning("orphan %s", reason, extra=extra)
 

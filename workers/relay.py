@@ -2,17 +2,17 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import requests
 
 from shared.counters import Counters
-from shared.errors import InvalidGrant, LeaseLost, error_body
-from shared.messages import Failure, Head, RelayRequest
+from shared.messages import Head, RelayRequest
 from shared.settings import PoolSettings, Settings
 from workers.interruption import Interrupted, Section
-from workers.oauth import read_object, wait_seconds
-from workers.outcomes import Done, Failed, Outcome, Stopped, UpstreamError, is_retried
+from workers.opening import NoAnswer, Opening
+from workers.outcomes import Done, Failed, Outcome, Stopped, is_retried, no_token
 from workers.reply_stream import ReplyStream, nobody
 from workers.stream_end import StreamTail
 from workers.tokens import TOKEN_FAILURES, AccessToken
@@ -21,16 +21,16 @@ from workers.upstream import (
     UpstreamUnreachable,
     call,
     chunks,
+    first_of,
     is_delimited,
     is_event_stream,
     is_json,
     passed_headers,
     whole_json,
 )
+from workers.upstream_errors import error_answer, error_status, failure, no_answer
 
 log = logging.getLogger("farm.relay")
-#: Most bytes kept of an upstream's error answer.
-LARGEST_ERROR = 65_536
 FOR_EVER = float("inf")
 TIMEOUTS = {
     "first_byte_timeout": "the upstream sent no byte in time",
@@ -56,6 +56,8 @@ class Attempt:
     counters: Counters
     #: Whether the head has been published: from then on nothing is retried.
     begun: bool = False
+    #: Whether bytes of a body that is no stream have come, which are held back until it is whole or known to be good.
+    answering: bool = False
 
     def __post_init__(self) -> None:
         self.started_at = time.time()
@@ -72,14 +74,15 @@ class Attempt:
                     message = "the upstream redirects; set FARM_UPSTREAM_URL to where it lives"
                     return self._failed("upstream_error", 502, "upstream_redirect", message)
                 if is_retried(response.status_code):
-                    return self._error_answer(response)
+                    headers, body = passed_headers(response), first_of(response)
+                    return error_answer(self.number, response.status_code, headers, body)
                 return self._relay(response)
         except Interrupted as interruption:
             return self._interrupted(interruption.reason)
         except TOKEN_FAILURES as error:
-            return self._no_token(error)
+            return no_token(error, self.number)
         except UpstreamUnreachable as error:
-            return self._failed("unreachable", 502, "upstream_unreachable", f"the upstream can't be reached ({error})")
+            return self._failed("unreachable", error.status, error.code, f"the upstream can't be reached ({error})")
         except AnswerCut:
             return self._cut()
         finally:
@@ -114,23 +117,45 @@ class Attempt:
         delimited = is_delimited(response)
         tail = StreamTail(self.request.path, delimited=delimited) if is_event_stream(response) else None
         parts = whole_json(response) if is_json(response) and not delimited else chunks(response)
-        for data in parts:
-            self.section.look_at_lease()
-            if not self.begun:
-                self._begin(response)
-            if tail:
-                tail.add(data)
-            self.stream.data(data)
-            if self.stream.is_full():
-                self.section.expect("idle_timeout", FOR_EVER)
-                self.stream.wait_for_room()
-            self.section.expect("idle_timeout", self.settings.idle_timeout)
+        try:
+            for data in self._opened(response, parts):
+                self._pass(response, data)
+                if tail:
+                    tail.add(data)
+        except NoAnswer as none:
+            return self._no_answer(response, none)
         if tail and not tail.is_whole():
             return self._cut()
         if not self.begun:
             self._begin(response)
         self.stream.end()
         return Done()
+
+    def _opened(self, response: requests.Response, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """The parts, from where it is sure that they are an answer. Raises NoAnswer."""
+        is_error = response.status_code >= 400
+        opening = Opening("" if is_error else response.headers.get("content-type", ""))
+        for data in parts:
+            self.section.look_at_lease()
+            self.section.expect("idle_timeout", self.settings.idle_timeout)
+            if opening.is_over:
+                yield data
+                continue
+            if passed := opening.add(data):
+                yield passed
+            self.answering = opening.has_body
+        if rest := opening.end():
+            yield rest
+
+    def _pass(self, response: requests.Response, data: bytes) -> None:
+        """Bytes on their way to the caller."""
+        if not self.begun:
+            self._begin(response)
+        self.stream.data(data)
+        if self.stream.is_full():
+            self.section.expect("idle_timeout", FOR_EVER)
+            self.stream.wait_for_room()
+            self.section.expect("idle_timeout", self.settings.idle_timeout)
 
     def _begin(self, response: requests.Response) -> None:
         self.begun = True
@@ -144,30 +169,16 @@ class Attempt:
 
     # An end that is none
 
-    def _error_answer(self, response: requests.Response) -> Failed:
-        """An answer that another credential may better; kept, in case it is the last."""
-        kept = b""
-        for data in chunks(response):
-            kept += data
-            if len(kept) > LARGEST_ERROR:
-                break
-        status = response.status_code
-        outcome = "rate_limited" if status == 429 else "refused" if status in (401, 403) else "upstream_error"
-        if status == 401:
-            return Failed(outcome, self._failure(502, "upstream_auth_failed", "the upstream refused a fresh token"))
-        failure = self._failure(status, "upstream_error", f"the upstream answered {status}")
-        answer = UpstreamError(status, passed_headers(response), openai_error(status, kept))
-        return Failed(outcome, failure, wait_seconds(response.headers.get("retry-after")), answer)
-
-    def _no_token(self, error: Exception) -> Failed:
-        failure = self._failure(502, "upstream_login_failed", "no access token could be had for an account")
-        return Failed(
-            "no_token",
-            failure,
-            retry_after=getattr(error, "retry_after", None),
-            fatal=isinstance(error, InvalidGrant),
-            blameless=isinstance(error, LeaseLost),
-        )
+    def _no_answer(self, response: requests.Response, none: NoAnswer) -> Outcome:
+        """A 2xx that is none: the error that it carries, else a 502 of ours."""
+        if not none.body:
+            return no_answer(self.number, str(none))
+        status = error_status(none.body)
+        failed = error_answer(self.number, status, passed_headers(response), none.body)
+        if is_retried(status):
+            return failed
+        self.give_up(failed)
+        return Done()
 
     def _interrupted(self, reason: str) -> Outcome:
         if reason == "client_gone":
@@ -198,14 +209,12 @@ class Attempt:
         blameless: bool = False,
     ) -> Outcome:
         """Before the first byte: may be retried. After it: the stream says that it is not whole, and ends."""
-        failure = self._failure(status, code, message)
-        if not self.begun:
-            return Failed(outcome, failure, blameless=blameless)
-        self.stream.fail(failure)
+        why = failure(self.number, status, code, message)
+        if not self.begun and not self.answering:
+            return Failed(outcome, why, blameless=blameless)
+        self.begun = True
+        self.stream.fail(why)
         return Done(end)
-
-    def _failure(self, status: int, code: str, message: str) -> Failure:
-        return Failure(status, code, message, "upstream_error", self.number)
 
     def give_up(self, failed: Failed) -> bool:
         """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
@@ -222,11 +231,3 @@ class Attempt:
             self.stream.data(failed.answer.body)
             self.stream.end()
         return True
-
-
-def openai_error(status: int, body: bytes) -> bytes:
-    """The upstream's error body if it has OpenAI's shape, else that shape around a plain sentence."""
-    error = read_object(body).get("error")
-    if isinstance(error, dict) and isinstance(error.get("message"), str):
-        return body
-    return error_body(f"the upstream answered {status}", "upstream_error", "upstream_error")

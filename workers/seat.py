@@ -1,14 +1,16 @@
 """What a worker works with, and what all workers of a process share; plain data, put together in process.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from gevent.lock import BoundedSemaphore
 from redis import Redis
 from redis.connection import ConnectionPool
 
 from shared.counters import Counters
 from shared.settings import PoolSettings, Settings
 from workers.bookkeeping import Bookkeeping
+from workers.breaker import Breaker
 from workers.interruption import Watch
 from workers.leases import Lease
 from workers.publisher import Publisher
@@ -26,6 +28,12 @@ class Surroundings:
     watch: Watch
     counters: Counters
     tokens: TokenStore
+    #: Pool -> its circuit breaker.
+    breakers: Mapping[str, Breaker]
+    #: How many workers a pool has in this process.
+    workers: Callable[[str], int]
+    #: How many may ask a token endpoint at once.
+    refreshing: BoundedSemaphore
     #: Moves a credential to another state: pool, id, state, reason, until.
     move: Callable[[str, str, str, str, float], None]
     #: Whether `rq suspend` is in force.

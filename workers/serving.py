@@ -6,26 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
-from redis.exceptions import RedisError
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from shared.errors import LeaseLost
+from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import Failure, RelayRequest
 from shared.persistence import surely
 from workers.bookkeeping import BegunJob
+from workers.condition import Condition
 from workers.interruption import Section
 from workers.outcomes import Done, Failed, Outcome, Stopped
-from workers.pauses import LONGEST, Pauses
 from workers.relay import Attempt
 from workers.seat import Seat
 from workers.tokens import AccessToken
 from workers.upstream import new_session
 
 log = logging.getLogger("farm.worker")
-#: Faults of the upstream rather than of one account, and the longest pause in seconds that they give an account.
-UPSTREAM_FAULTS = ("upstream_error", "unreachable", "timeout", "cut")
-UPSTREAM_PAUSE = 4.0
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
 GRACE = 60
 
@@ -45,8 +41,9 @@ class Serving:
         self._busy_seconds = 0.0
         #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
         self.busy_since = 0.0
-        self.pauses = Pauses()
-        self.token = AccessToken(seat.lease, seat.pool, seat.around.tokens, self.session, seat.around.counters)
+        around = seat.around
+        self.token = AccessToken(seat.lease, seat.pool, around.tokens, self.session, around.counters, around.refreshing)
+        self.condition = Condition(seat, self.token, stop)
 
     def session(self) -> requests.Session:
         """The worker's own HTTP session, made when it is first needed."""
@@ -76,24 +73,25 @@ class Serving:
         """Ends the attempt that runs; False when none does."""
         return bool(self._section and self._section.interrupt(reason))
 
-    def warm_up(self) -> None:
-        """Takes note of a pause that is over."""
-        if self.pauses.over():
-            self._move("active")
-
     def run(self, job_id: str) -> None:
         """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed."""
         books, lease, around = self._seat.bookkeeping, self._seat.lease, self._seat.around
         self.busy_since = time.monotonic()
+        breaker = around.breakers[lease.pool]
         execution = books.new_execution(self._worker, job_id)
         ttl = GRACE + int(around.settings.total_timeout)
         try:
-            begun = surely(lambda: books.begin(self._worker, execution, ttl, lease), "a job waits to be begun")
+            probe = breaker.probing == lease.credential_id
+            begun = surely(
+                lambda: books.begin(self._worker, execution, ttl, lease, probe=probe), "a job waits to be begun"
+            )
             if begun is not None:
                 self._serve(begun)
         except LeaseLost:
             lease.lost = True
             self._stop()
+        except UpstreamDown:
+            breaker.found_open()
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
@@ -146,25 +144,27 @@ class Serving:
         if isinstance(outcome, Failed):
             self._seat.around.counters.add("attempts", self._seat.pool.name, outcome.outcome)
             log.info("attempt failed", extra=self._fields("attempt_failed", begun, outcome.outcome))
-            self._begin_pause(outcome)
-            surely(lambda: self._retry_or_give_up(begun, attempt, outcome), "a job waits to be handed on")
-            self._show_pause(outcome)
+            probe = self.condition.judge(outcome, begun.job_id)
+            self.condition.begin_pause(outcome)
+            surely(lambda: self._retry_or_give_up(begun, attempt, outcome, probe=probe), "a job waits to be handed on")
+            self.condition.show(outcome)
             return
         reason = outcome.reason
         self._seat.around.counters.add("attempts", self._seat.pool.name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
-            self.pauses.forget()
+            if reason == "done":
+                self.condition.answered()
             ok = isinstance(outcome, Done)
             surely(lambda: self._seat.bookkeeping.finish(self._worker, begun, ok=ok), "a job waits to be ended")
         else:
             cause = f"the answer ended early: {reason}"
             surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause), "a job waits to be ended")
 
-    def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed) -> None:
-        again = attempt.number < self._seat.around.settings.max_attempts and time.time() < attempt.request.deadline
-        if again and failed.failure.code != "total_timeout":
-            self._seat.bookkeeping.requeue(self._worker, begun)
+    def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
+        again = probe or attempt.number < self._seat.around.settings.max_attempts
+        if again and time.time() < attempt.request.deadline and failed.failure.code != "total_timeout":
+            self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe)
             return
         if attempt.give_up(failed):
             self._count_end(attempt, "timeout" if failed.outcome == "timeout" else "upstream_error")
@@ -173,27 +173,6 @@ class Serving:
     def _count_end(self, attempt: Attempt, reason: str) -> None:
         self._seat.around.counters.add("stream_ends", reason)
         self._seat.around.counters.observe("request_seconds", time.time() - attempt.request.enqueued_at)
-
-    def _begin_pause(self, failed: Failed) -> None:
-        """A failing credential leaves the queue for a while, or for good (I5)."""
-        if failed.fatal:
-            self._stop()
-        elif not failed.blameless:
-            most = UPSTREAM_PAUSE if failed.outcome in UPSTREAM_FAULTS else LONGEST
-            self.pauses.begin(failed.retry_after, most)
-
-    def _show_pause(self, failed: Failed) -> None:
-        """Tells everybody, after the job is safe."""
-        if failed.fatal:
-            self._move("dead", "invalid_grant")
-        elif not failed.blameless:
-            self._move("cooling", failed.outcome, time.time() + self.pauses.left())
-
-    def _move(self, state: str, reason: str = "", until: float = 0) -> None:
-        try:
-            self._seat.around.move(self._seat.pool.name, self._seat.lease.credential_id, state, reason, until)
-        except (RedisError, OSError) as error:
-            log.warning("state not kept: %s", error, extra=self._fields("redis_lost", reason=state))
 
     def _fields(self, action: str, begun: BegunJob | None = None, reason: str | None = None) -> dict[str, Any]:
         """The fields of a log record."""

@@ -1,18 +1,20 @@
 """A credential's access token: kept in memory and sealed in Redis, refreshed early, one refresh at a time (I4)."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import gevent
 import requests
+from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import keys
 from shared.counters import Counters
-from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
+from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, WrongSecretKey
 from shared.opener import Opener
 from shared.persistence import surely
 from shared.redis_client import script
@@ -26,6 +28,12 @@ log = logging.getLogger("farm.tokens")
 #: A token is renewed when this share of its life is left, but not more than EARLIEST seconds before its end.
 EARLY_SHARE = 0.15
 EARLIEST = 60.0
+#: That time is spread, so that tokens which came together are not renewed together.
+SPREAD = (0.8, 1.2)
+#: Seconds after which an early renewal that failed is tried again, while the token is still good.
+AGAIN = 5.0
+#: Milliseconds to wait until Redis has written a rotated token to disk.
+FSYNC_MS = 3000
 
 
 class TokenStore:
@@ -35,6 +43,7 @@ class TokenStore:
         self._redis = redis
         self._opener = opener
         self._store_grant = script(redis, LUA / "store_grant.lua")
+        self._waits: bool | None = None
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token, the access token ('' for none) and its expiry. Raises TokenError when there is none."""
@@ -46,25 +55,57 @@ class TokenStore:
         opened = self._opener.open(access, credential_id) if access else ""
         return self._opener.open(sealed, credential_id), opened, float(expires or 0)
 
-    def store(self, lease: Lease, exchanged: str, grant: Grant) -> None:
-        """Stores a grant for the token it was exchanged for. Raises LeaseLost when the credential is another's now."""
+    def previous(self, credential_id: str) -> str:
+        """The refresh token that the present one replaced, '' when there was none."""
+        sealed = self._redis.hget(keys.credential(credential_id), "previous")
+        return self._opener.open(sealed, credential_id) if sealed else ""
+
+    def store(self, lease: Lease, had: str, grant: Grant) -> None:
+        """Stores a grant in place of the refresh token that the store had, and returns when it is on disk.
+
+        Raises LeaseLost when the credential is another's now.
+        """
         seal = self._opener.sealer.seal
         renewed = grant.refresh_token or ""
-        stored = self._store_grant(
-            keys=[keys.credential(lease.credential_id), lease.key, keys.fingerprints(lease.pool)],
-            args=[
-                lease.value,
-                fingerprint(exchanged),
-                seal(grant.access_token, lease.credential_id),
-                time.time() + grant.expires_in,
-                time.time(),
-                fingerprint(renewed) if renewed else "",
-                seal(renewed, lease.credential_id) if renewed else "",
-                lease.credential_id,
-            ],
-        )
+        names = (keys.credential(lease.credential_id), lease.key)
+        args = [
+            lease.value,
+            fingerprint(had),
+            seal(grant.access_token, lease.credential_id),
+            time.time() + grant.expires_in,
+            time.time(),
+            fingerprint(renewed) if renewed else "",
+            seal(renewed, lease.credential_id) if renewed else "",
+            lease.credential_id,
+        ]
+        with self._redis.pipeline(transaction=False) as pipe:
+            self._store_grant(
+                keys=[*names, keys.fingerprints(lease.pool), keys.credentials(lease.pool)], args=args, client=pipe
+            )
+            if renewed and self._can_wait():
+                pipe.execute_command("WAITAOF", 1, 0, FSYNC_MS)
+            stored, *waited = pipe.execute(raise_on_error=False)
+        if isinstance(stored, Exception):
+            raise stored
+        self._look_at_wait(waited)
         if cast("int", stored) != 1:
             raise LeaseLost("the lease was lost while the token was refreshed")
+
+    def _can_wait(self) -> bool:
+        """Whether Redis can tell when a write is on disk (WAITAOF, 7.2); older ones write it within a second."""
+        if self._waits is None:
+            version = str(self._redis.info("server")["redis_version"])
+            self._waits = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
+        return self._waits
+
+    def _look_at_wait(self, waited: list[Any]) -> None:
+        """A Redis without an append-only file can't wait; that is the operator's choice, and said once."""
+        for answer in waited:
+            if isinstance(answer, Exception):
+                self._waits = False
+                log.warning("tokens are not waited for: %s", answer, extra={"action": "no_fsync"})
+            elif not answer[0]:
+                log.warning("Redis did not write a token to disk in time", extra={"action": "slow_fsync"})
 
 
 class AccessToken:
@@ -77,7 +118,10 @@ class AccessToken:
         store: TokenStore,
         session: Callable[[], requests.Session],
         counters: Counters,
+        gate: BoundedSemaphore,
     ) -> None:
+        #: How many of a process may ask the token endpoint at once.
+        self._gate = gate
         self._lease = lease
         self._pool = pool
         self._store = store
@@ -85,19 +129,30 @@ class AccessToken:
         self._counters = counters
         self._token = ""
         self._renew_at = 0.0
+        self._expires = 0.0
         self._refreshing: gevent.Greenlet | None = None
+
+    def is_fresh(self) -> bool:
+        """Whether it is there and need not be renewed yet."""
+        return bool(self._token) and time.time() < self._renew_at
+
+    def is_valid(self) -> bool:
+        """Whether it is there and has not expired."""
+        return bool(self._token) and time.time() < self._expires
 
     def get(self, stale: str = "") -> str:
         """A valid access token, other than the one called stale. Raises TokenError or LeaseLost.
 
         The refresh runs apart, so that nobody who waits for it can end it by leaving.
         """
-        if self._token and self._token != stale and time.time() < self._renew_at:
+        if self._token != stale and self.is_fresh():
             return self._token
         if self._refreshing is None or self._refreshing.ready():
             self._refreshing = gevent.spawn(self._attempt, stale)
         failure = self._refreshing.get()
-        if failure is not None:
+        if isinstance(failure, TokenEndpointDown) and self._token != stale and self.is_valid():
+            self._renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))
+        elif failure is not None:
             raise failure
         return self._token
 
@@ -121,25 +176,31 @@ class AccessToken:
         if access and access != stale and left > EARLIEST:
             self._use(access, left)
             return
-        grant, refresh_token = self._exchange(refresh_token)
-        surely(lambda: self._store.store(self._lease, refresh_token, grant), "a rotated token waits to be stored")
+        grant, had = self._exchange(refresh_token)
+        surely(lambda: self._store.store(self._lease, had, grant), "a rotated token waits to be stored")
         self._use(grant.access_token, grant.expires_in)
 
     def _exchange(self, refresh_token: str) -> tuple[Grant, str]:
-        """Asks the endpoint; a refused token is tried once more if the store has another one by now."""
+        """Asks the endpoint; returns the grant and the refresh token that the store has.
+
+        A refused token is tried once more if the store has another one by now, else if there is one that it replaced:
+        perhaps the new one never became good.
+        """
         try:
             return self._ask(refresh_token), refresh_token
         except InvalidGrant:
             stored = self._store.load(self._lease.credential_id)[0]
-            if stored == refresh_token:
+            other = stored if stored != refresh_token else self._store.previous(self._lease.credential_id)
+            if not other:
                 raise
-            return self._ask(stored), stored
+            return self._ask(other), stored
 
     def _ask(self, refresh_token: str) -> Grant:
         if not self._lease.holds():
             raise LeaseLost("the lease ran out before the refresh")
         try:
-            grant = refresh(self._session(), self._pool, refresh_token)
+            with self._gate:
+                grant = refresh(self._session(), self._pool, refresh_token)
         except TokenError as error:
             self._counters.add("token_refreshes", outcome_of(error))
             log.warning("no access token: %s", error, extra=self._fields("token_refused"))
@@ -150,7 +211,8 @@ class AccessToken:
 
     def _use(self, token: str, lifetime: float) -> None:
         self._token = token
-        self._renew_at = time.time() + lifetime - min(EARLIEST, EARLY_SHARE * lifetime)
+        self._expires = time.time() + lifetime
+        self._renew_at = self._expires - min(EARLIEST, EARLY_SHARE * lifetime) * random.uniform(*SPREAD)
 
     def _fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}

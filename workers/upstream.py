@@ -14,6 +14,8 @@ from shared.messages import RelayRequest
 
 #: Most bytes taken at once from the upstream.
 READ_SIZE = 65_536
+#: Most bytes kept of an upstream's error answer.
+LARGEST_ERROR = 65_536
 #: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
 PASSED_HEADERS = (
     "content-type",
@@ -30,6 +32,14 @@ PASSED_HEADERS = (
 
 class UpstreamUnreachable(FarmError):
     """Raised when no answer could be had: connecting failed, or the connection broke before the first byte."""
+
+    status, code = 502, "upstream_unreachable"
+
+
+class ConnectTimedOut(UpstreamUnreachable):
+    """Raised when connecting took longer than FARM_CONNECT_TIMEOUT."""
+
+    status, code = 504, "upstream_connect_timeout"
 
 
 class AnswerCut(FarmError):
@@ -71,6 +81,8 @@ def call(
                 allow_redirects=False,
             )
         except (requests.RequestException, HTTPError) as error:
+            if isinstance(error, requests.ConnectTimeout):
+                raise ConnectTimedOut(type(error).__name__) from None
             if last or not was_closed_while_idle(error):
                 raise UpstreamUnreachable(type(error).__name__) from None
     raise AssertionError("the loop returns or raises")
@@ -93,6 +105,16 @@ def chunks(response: requests.Response) -> Iterator[bytes]:
             yield data
     except (HTTPError, OSError) as error:
         raise AnswerCut(type(error).__name__) from None
+
+
+def first_of(response: requests.Response) -> bytes:
+    """As much of an error answer as is kept. Raises AnswerCut."""
+    kept = b""
+    for data in chunks(response):
+        kept += data
+        if len(kept) > LARGEST_ERROR:
+            break
+    return kept
 
 
 def is_delimited(response: requests.Response) -> bool:

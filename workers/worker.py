@@ -33,7 +33,9 @@ WAIT = 60.0
 #: Seconds that RQ shows a worker which no longer gives a sign of life, less the 60 that RQ adds.
 WORKER_TTL = 60
 #: Longest pause before a lost Redis is tried again, in seconds.
-LONGEST_PAUSE = 2.0
+LONGEST_PAUSE = 1.0
+#: Longest time in seconds until a worker that rests looks whether it may work again.
+LONGEST_REST = 0.5
 
 
 def relay(request: dict[str, Any]) -> None:
@@ -76,11 +78,11 @@ class FarmWorker(SimpleWorker):
         try:
             self.register_birth()
             while not self._stopping.is_set():
-                if not self._may_work():
+                if not self.may_work():
                     self._rest()
                     continue
-                self.serving.warm_up()
-                self._serve_next()
+                if self.serving.condition.prepare():
+                    self._serve_next()
         finally:
             self._leave()
 
@@ -125,14 +127,15 @@ class FarmWorker(SimpleWorker):
 
     # Waiting
 
-    def _may_work(self) -> bool:
-        return self.lease.holds() and not self.around.suspended() and not self.serving.pauses.left()
+    def may_work(self) -> bool:
+        """Whether it may take a job now."""
+        return self.lease.holds() and not self.around.suspended() and self.serving.condition.may_work()
 
     def _rest(self) -> None:
         """Takes no job: suspended by a person, cooling, or without its lease."""
         self._show_state(WorkerStatus.SUSPENDED)
-        while not self._stopping.is_set() and not self._may_work():
-            self._stopping.wait(min(1.0, self.serving.pauses.left() or 1.0))
+        while not self._stopping.is_set() and not self.may_work():
+            self._stopping.wait(min(LONGEST_REST, self.serving.condition.pauses.left() or LONGEST_REST))
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
 
@@ -150,7 +153,7 @@ class FarmWorker(SimpleWorker):
                 self.serving.run(job_id)
         except (RedisError, OSError) as error:
             log.warning("Redis is lost: %s", error, extra=self._fields("redis_lost"))
-            self._stopping.wait(random.uniform(0.2, LONGEST_PAUSE))
+            self._stopping.wait(random.uniform(0.1, LONGEST_PAUSE))
 
     def _fields(self, action: str) -> dict[str, Any]:
         """The fields of a log record."""

@@ -2,8 +2,12 @@
 -- Stands for rq.Queue.enqueue_job (RQ 3.0), which needs two round trips and knows no bound.
 -- KEYS: queue list, RQ's set of queues, job hash, body
 -- ARGV: most jobs that may wait, job id, milliseconds to keep the body, body, then the job's fields and values
+-- Asked again for a job that is there, it does nothing.
 -- Result: {1, jobs in the queue} when admitted, {0, jobs in the queue} when full
 local waiting = redis.call('LLEN', KEYS[1])
+if redis.call('EXISTS', KEYS[3]) == 1 then
+    return {1, waiting}
+end
 if waiting >= tonumber(ARGV[1]) then
     return {0, waiting}
 end

@@ -4,6 +4,7 @@ import pytest
 from redis import Redis
 
 from shared import keys
+from shared.counters import Counters
 from shared.messages import Failure, FrameKind, decode_frames
 from tests.integration.test_bookkeeping import Bench
 from workers.publisher import MARK_BEGUN
@@ -20,7 +21,7 @@ def bench(redis: Redis) -> Bench:
 
 
 def orphans(bench: Bench, max_attempts: int = 4) -> Orphans:
-    return Orphans(bench.redis, bench.queue, bench.books, max_attempts)
+    return Orphans(bench.redis, bench.queue, bench.books, max_attempts, Counters())
 
 
 def told(redis: Redis, end) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gevent
 import pytest
 import requests
+from gevent.lock import BoundedSemaphore
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -37,7 +38,9 @@ class Farm:
         self.counters = Counters()
 
     def token(self, lease: Lease | None = None) -> AccessToken:
-        return AccessToken(lease or self.lease, self.pool, self.store, requests.Session, self.counters)
+        return AccessToken(
+            lease or self.lease, self.pool, self.store, requests.Session, self.counters, BoundedSemaphore(4)
+        )
 
     def stored(self) -> str:
         return self.store.load(self.id)[0]
@@ -233,3 +236,94 @@ def test_refreshes_are_counted_by_outcome(farm: Farm, upstream: Upstream):
     with pytest.raises(InvalidGrant):
         farm.token().get(stale=farm.token().get())
     assert {field[1] for field in farm.counters._values} == {("ok",), ("invalid_grant",)}
+
+
+def test_the_token_that_was_replaced_is_tried_when_the_new_one_never_became_good(farm: Farm, refreshes):
+    good = {farm.first: Grant("at-1", 0.1, "rt-bad")}
+
+    def ask(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        if token not in good:
+            raise InvalidGrant("refused")
+        return good[token]
+
+    refreshes(ask)
+    token = farm.token()
+    assert token.get() == "at-1"
+    assert farm.stored() == "rt-bad"
+    good[farm.first] = Grant("at-2", 60, "rt-good")
+    assert token.get(stale="at-1") == "at-2"
+    assert farm.stored() == "rt-good"
+    good.clear()
+    with pytest.raises(InvalidGrant):
+        token.get(stale="at-2")
+
+
+def test_a_credential_called_dead_while_its_grant_was_on_its_way_lives(farm: Farm, refreshes):
+    credentials = Credentials(farm.redis)
+
+    def ask(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+        credentials.move("default", farm.id, "dead", "invalid_grant")
+        return Grant("at", 60, "rt-next")
+
+    refreshes(ask)
+    farm.token().get()
+    found = credentials.find(farm.id, ["default"])
+    assert (found.state, found.reason) == ("active", "")
+
+
+def test_a_disabled_credential_is_not_revived_by_a_grant(farm: Farm):
+    credentials = Credentials(farm.redis)
+    credentials.move("default", farm.id, "disabled", "a person")
+    farm.token().get()
+    assert credentials.find(farm.id, ["default"]).state == "disabled"
+
+
+def test_a_token_that_is_still_good_is_used_while_its_early_renewal_fails(farm: Farm, upstream: Upstream):
+    token = farm.token()
+    first = token.get()
+    upstream.faults(token_error=1)
+    token._renew_at = 0.0
+    assert token.get() == first
+    assert token.is_fresh()
+    with pytest.raises(TokenEndpointDown):
+        token.get(stale=first)
+
+
+class Waiting:
+    """A Redis that can tell when a write is on disk, in front of one that is too old for it."""
+
+    def __init__(self, redis: Redis, answer: object) -> None:
+        self._redis = redis
+        self._answer = answer
+        self.asked: list[tuple[object, ...]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._redis, name)
+
+    def info(self, section: str) -> dict[str, str]:
+        return {"redis_version": "7.2.0"}
+
+    def pipeline(self, *, transaction: bool) -> object:
+        pipe = self._redis.pipeline(transaction=transaction)
+        execute = pipe.execute
+
+        def note(*command: object) -> None:
+            assert len(pipe.command_stack) == 1, "it waits on the connection that wrote"
+            self.asked.append(command)
+
+        pipe.execute_command, ask = (
+            (lambda *command, **options: note(*command) if command[0] == "WAITAOF" else ask(*command, **options)),
+            pipe.execute_command,
+        )
+        pipe.execute = lambda **options: [*execute(**options), *([self._answer] if self.asked else [])]
+        return pipe
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [([1, 0], ""), ([0, 0], "slow_fsync"), (RedisError("appendonly is off"), "no_fsync")]
+)
+def test_a_rotated_token_is_on_disk_before_it_is_used(farm: Farm, caplog, answer: object, said: str):
+    farm.store._redis = Waiting(farm.redis, answer)  # type: ignore[assignment]
+    farm.token().get()
+    assert farm.store._redis.asked == [("WAITAOF", 1, 0, tokens_module.FSYNC_MS)]
+    assert [record.action for record in caplog.records if record.levelname == "WARNING"] == ([said] if said else [])

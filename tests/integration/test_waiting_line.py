@@ -5,6 +5,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.counters import Counters
 from shared.queue import rq_queue
 from shared.redis_client import connect, lone_connections
 from tests.waiting import eventually
@@ -53,7 +54,7 @@ def test_a_job_that_was_popped_and_never_begun_comes_back_to_the_front(redis: Re
         redis.rpush(queue.intermediate_queue_key, job_id)
     redis.hset("rq:job:lost", "status", "queued")
     redis.rpush(queue.key, "other")
-    watcher = Intermediate(redis, queue)
+    watcher = Intermediate(redis, queue, Counters())
     assert watcher.look() == 0
     assert watcher.look() == 1
     assert redis.lrange(queue.key, 0, -1) == [b"lost", b"other"]

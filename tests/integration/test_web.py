@@ -138,6 +138,7 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
     def gone(*_):
         raise RedisConnectionError("gone")
 
+    monkeypatch.setattr("web.patience.PATIENCE", 0.5)
     monkeypatch.setattr(front.parts.queue, "enqueue", gone)
     away = front.ask().get(timeout=5)
     assert (away.status_code, away.json["error"]["code"]) == (503, "store_unavailable")
@@ -145,6 +146,51 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
     ours = front.ask().get(timeout=5)
     assert (ours.status_code, ours.json["error"]["code"]) == (500, "internal_error")
     assert len(front.parts.hub) == 0
+
+
+def test_a_redis_that_is_away_for_a_moment_is_waited_for_and_nothing_is_enqueued_twice(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+):
+    enqueue, tries = front.parts.queue.enqueue, []
+
+    def flaky(*given):
+        tries.append(given)
+        if len(tries) in (1, 3):
+            enqueue(*given)
+        if len(tries) < 4:
+            raise RedisConnectionError("the answer was lost")
+        return enqueue(*given)
+
+    monkeypatch.setattr(front.parts.queue, "enqueue", flaky)
+    asked = front.ask()
+    eventually(lambda: len(tries) == 4)
+    assert front.parts.queue.waiting("default") == 1
+    front.answer(200, "application/json", b"{}")
+    assert asked.get(timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize("setting", [("maxmemory", "1mb"), ("min-replicas-to-write", "1")])
+def test_a_redis_that_takes_no_writes_is_a_503_and_an_alarm(front: Front, caplog, setting: tuple[str, str]):
+    name, value = setting
+    before = front.redis.config_get(name)[name]
+    front.redis.config_set(name, value)
+    refused = front.ask().get(timeout=5)
+    front.redis.config_set(name, before)
+    assert (refused.status_code, refused.json["error"]["code"]) == (503, "store_unavailable")
+    assert [record.action for record in caplog.records if record.levelname == "ERROR"] == ["redis_refused"]
+    assert "Traceback" not in caplog.text
+    asked = front.ask()
+    front.answer(200, "application/json", b"{}")
+    assert asked.get(timeout=5).status_code == 200
+
+
+def test_requests_that_waited_for_an_upstream_that_is_down_end_with_a_502(redis: Redis, redis_url: str):
+    front = Front(redis, redis_url, queue_timeout=0.3)
+    redis.hset(keys.credentials("default"), "c1", "active")
+    redis.hset(keys.breaker("default"), "reason", "unreachable")
+    answer = front.ask().get(timeout=5)
+    front.close()
+    assert (answer.status_code, answer.json["error"]["code"]) == (502, "upstream_unavailable")
 
 
 def test_readiness_says_what_is_missing(front: Front, monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import gevent
 import gevent.event
 import pytest
+from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 from redis import Redis
 
@@ -24,6 +25,7 @@ from tests.waiting import eventually
 from web.hub import Hub
 from web.mailbox import Mailbox
 from workers.bookkeeping import Bookkeeping
+from workers.breaker import Breaker
 from workers.interruption import Watch
 from workers.leases import Leases
 from workers.publisher import Publisher
@@ -55,6 +57,9 @@ class Workshop:
             watch=Watch(),
             counters=counters,
             tokens=TokenStore(redis, opener),
+            breakers={"default": Breaker(redis, "default", "here", counters)},
+            workers=lambda _: 1,
+            refreshing=BoundedSemaphore(4),
             move=self.credentials.move,  # type: ignore[arg-type]
             suspended=lambda: self.suspended,
         )
@@ -117,22 +122,36 @@ def test_a_job_is_answered_and_nothing_of_it_is_left(workshop: Workshop):
     assert workshop.redis.hget(workshop.worker.key, "successful_job_count") == b"1"
 
 
-def test_a_refused_account_is_dead_and_its_worker_ends_without_losing_the_job(workshop: Workshop):
+def test_a_refused_account_is_dead_and_its_worker_takes_no_job(workshop: Workshop):
     workshop.upstream.accounts(kill=0)
     workshop.ask()
     eventually(lambda: workshop.ended)
     assert workshop.state() == ("dead", "invalid_grant")
     assert workshop.queue.waiting("default") == 1
-    assert workshop.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
+    assert workshop.redis.hget("rq:job:req_1", "number_of_retries") is None
 
 
-def test_a_token_endpoint_that_fails_only_cools_the_credential(workshop: Workshop):
+def test_requests_wait_for_a_token_endpoint_that_fails_and_no_credential_is_blamed(workshop: Workshop):
     workshop.upstream.faults(token_error=1)
     mailbox = workshop.ask()
-    eventually(lambda: workshop.state() == ("cooling", "no_token"))
+    eventually(lambda: workshop.around.counters._values[("token_refreshes", ("unavailable",), "")] >= 3)
+    assert workshop.state() == ("active", "")
     workshop.upstream.faults()
+    frames = answer(mailbox)
+    assert (frames[-1].kind, Head.decode(frames[0].payload).attempts) == (FrameKind.END, 1)
+
+
+def test_a_person_ends_the_pause_of_a_credential_at_once(workshop: Workshop):
+    workshop.upstream.faults(rate_limit=1, retry_after=100)
+    mailbox = workshop.ask()
+    eventually(lambda: workshop.state() == ("cooling", "rate_limited"))
+    workshop.upstream.faults()
+    before = time.monotonic()
+    workshop.credentials.enable("default", workshop.id)
+    workshop.worker.serving.condition.heard("active", before - 1)
+    assert workshop.worker.serving.condition.pauses.left() > 90, "an older look says nothing"
+    workshop.worker.serving.condition.heard("active", time.monotonic())
     assert answer(mailbox)[-1].kind is FrameKind.END
-    assert workshop.state()[0] == "active"
 
 
 def test_an_upstream_that_can_not_be_reached_ends_in_an_error_after_all_attempts(redis, redis_url, opener, upstream):
@@ -286,3 +305,50 @@ def test_a_worker_that_has_lost_its_lease_leaves_the_name_to_the_next(workshop: 
 def test_outside_a_worker_the_jobs_function_says_so():
     with pytest.raises(RuntimeError, match="bound to a credential"):
         relay({})
+
+
+@pytest.mark.parametrize(
+    ("fault", "stream", "status", "code"),
+    [
+        ("error_object", False, 502, ""),
+        ("error_object", True, 502, ""),
+        ("empty_stream", True, 502, "upstream_no_answer"),
+        ("page", False, 502, "upstream_no_answer"),
+    ],
+)
+def test_a_200_that_is_no_answer_is_a_failure_and_tried_again(
+    workshop: Workshop, fault: str, stream: bool, status: int, code: str
+):
+    workshop.upstream.faults(**{fault: 1})
+    body = BODY.replace(b'{"model"', b'{"stream": true, "model"') if stream else BODY
+    frames = answer(workshop.ask(body=body, stream=stream))
+    assert workshop.upstream.counters()[f"fault_{fault}"] == 2
+    if code:
+        assert Failure.decode(frames[0].payload).code == code
+    else:
+        assert Head.decode(frames[0].payload).status == status
+        assert b"told to fail" in frames[1].payload
+
+
+def test_a_pause_is_as_long_as_the_date_that_the_upstream_gives(workshop: Workshop):
+    workshop.upstream.faults(rate_limit=1, retry_after=50, retry_date=True)
+    workshop.ask()
+    eventually(lambda: workshop.state() == ("cooling", "rate_limited"))
+    assert 40 < workshop.worker.serving.condition.pauses.left() <= 50
+
+
+def test_an_upstream_that_lets_nobody_connect_has_a_code_of_its_own(redis, redis_url, opener, upstream):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        workshop = Workshop(redis, redis_url, opener, upstream, connect_timeout=0.3, first_byte_timeout=5.0)
+        object.__setattr__(workshop.pool, "upstream_url", f"http://127.0.0.1:{full.getsockname()[1]}/v1")
+        found = failure(workshop.ask())
+        for one in waiting:
+            one.close()
+    assert (found.status, found.code, found.attempts) == (504, "upstream_connect_timeout", 2)
+    workshop.close()

@@ -10,7 +10,7 @@ from tests.waiting import eventually
 
 
 def farm_with(tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, **settings: str) -> Iterator[Farm]:
-    process, upstream = start_simulator("--accounts", str(accounts), "--rotate")
+    process, upstream = start_simulator("--accounts", str(accounts + 2), "--rotate")
     farm = start(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
     yield farm
     done = farm.command("stop")

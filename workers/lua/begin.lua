@@ -3,11 +3,12 @@
 -- Only who holds the credential's lease may begin (I3), and only a job that still lies in the intermediate queue: one that
 -- was put back meanwhile is another's. Asked again with the same execution id, it answers the same.
 -- KEYS: job, body, intermediate queue, worker, the worker's executions, started registry, execution, the job's executions,
---       lease, queue
+--       lease, queue, the pool's breaker
 -- ARGV: job id, worker name, execution id, now (ISO), now (seconds), time to live of the execution, of the worker,
---       what the lease must hold
+--       what the lease must hold, '1' for a probe
 -- A job whose web process has died is dropped, because nobody waits for its answer.
--- Result: 'gone' when the job is; 'not yours' without the lease, the job is put back; else {data, retries, executions that
+-- While the breaker is open only a probe may begin.
+-- Result: 'gone' when the job is; 'not yours' without the lease, 'not now' with an open breaker, the job is put back; else {data, retries, executions that
 --         the worker has already, body or false}
 if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 and redis.call('EXISTS', KEYS[7]) == 0 then
     return 'gone'
@@ -24,6 +25,10 @@ end
 if redis.call('GET', KEYS[9]) ~= ARGV[8] then
     redis.call('LPUSH', KEYS[10], ARGV[1])
     return 'not yours'
+end
+if ARGV[9] ~= '1' and redis.call('EXISTS', KEYS[11]) == 1 then
+    redis.call('LPUSH', KEYS[10], ARGV[1])
+    return 'not now'
 end
 local composite = ARGV[1] .. ':' .. ARGV[3]
 redis.call('SREM', KEYS[5], composite)

@@ -1,18 +1,22 @@
 -- Leases credentials that nobody holds to a worker process.
--- KEYS: lease, credential, lease, credential, …
--- ARGV: worker process, lease time in milliseconds, most to claim
--- Result: place of the credential among those asked for (from 1), its fencing number, place, number, …
+-- KEYS: credentials of the pool, then lease, credential, lease, credential, …
+-- ARGV: worker process, lease time in milliseconds, most to claim, then the credentials' ids
+-- Result: place of the credential among those asked for (from 1), its fencing number, until when it cools ('' for not),
+--         place, number, …
 local claimed = {}
 local left = tonumber(ARGV[3])
-for i = 1, #KEYS, 2 do
+for i = 2, #KEYS, 2 do
     if left == 0 then
         break
     end
-    if redis.call('EXISTS', KEYS[i]) == 0 and redis.call('EXISTS', KEYS[i + 1]) == 1 then
+    local place = i / 2
+    local state = redis.call('HGET', KEYS[1], ARGV[3 + place])
+    if (state == 'active' or state == 'cooling') and redis.call('EXISTS', KEYS[i]) == 0 then
         local fence = redis.call('HINCRBY', KEYS[i + 1], 'fence', 1)
         redis.call('SET', KEYS[i], ARGV[1] .. ':' .. fence, 'PX', ARGV[2])
-        claimed[#claimed + 1] = (i + 1) / 2
+        claimed[#claimed + 1] = place
         claimed[#claimed + 1] = fence
+        claimed[#claimed + 1] = state == 'cooling' and redis.call('HGET', KEYS[i + 1], 'until') or ''
         left = left - 1
     end
 end

@@ -1,0 +1,141 @@
+"""One circuit breaker per pool: an upstream that is down must not blame its accounts, nor eat the queue.
+
+Closed: faults of the upstream in a row, on several accounts and for several requests, without one answer in between,
+open it. Open: no worker of the pool takes a job, in any process, and requests wait. From time to time one worker of all
+takes one (the probe). Its answer closes the breaker; its fault keeps it open, for longer each time. An attempt of a
+probe does not count against its request.
+
+The truth is `farm:breaker:<pool>` in Redis; each process reads it once a second. Source of the pattern: M. Nygard,
+"Release It!".
+"""
+
+import logging
+import random
+import time
+
+from redis import Redis
+
+from shared import keys
+from shared.counters import Counters
+
+log = logging.getLogger("farm.breaker")
+#: Faults in a row that open it, of so many different credentials (or as many as there are).
+FAULTS = 5
+CREDENTIALS = 3
+REQUESTS = 2
+#: Seconds until the first probe; doubled with each that fails, up to the longest.
+FIRST, LONGEST = 1.0, 10.0
+#: Seconds that a probe's token lives without being renewed.
+PROBE_SECONDS = 10.0
+#: Seconds that an open breaker is remembered when no process tends it.
+REMEMBERED = 3600
+
+
+class Breaker:
+    """The breaker of one pool, as one process sees it."""
+
+    def __init__(self, redis: Redis, pool: str, process_id: str, counters: Counters) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._process_id = process_id
+        self._counters = counters
+        self._credentials: set[str] = set()
+        self._requests: set[str] = set()
+        self._faults = 0
+        self._failed_probes = 0
+        self._probe_at = 0.0
+        self._said_at = 0.0
+        self.is_open = False
+        #: The credential whose worker may take one job; '' for none.
+        self.probing = ""
+
+    def lets(self, credential_id: str) -> bool:
+        """Whether that credential's worker may take a job."""
+        return not self.is_open or self.probing == credential_id
+
+    # What the workers tell
+
+    def fault(self, credential_id: str, request_id: str, reason: str, workers: int) -> None:
+        """The upstream failed for one of so many workers."""
+        self._faults += 1
+        self._credentials.add(credential_id)
+        self._requests.add(request_id)
+        if self.is_open:
+            if self.probing == credential_id:
+                self._failed_probes += 1
+                self._stay_open(reason)
+            return
+        several = len(self._credentials) >= min(CREDENTIALS, workers) and len(self._requests) >= REQUESTS
+        if self._faults >= FAULTS and several:
+            self._failed_probes = 0
+            self._counters.add("breaker_opened", self._pool, reason)
+            log.error("the upstream is down: no job is taken", extra=self._fields("breaker_opened", reason))
+            self._stay_open(reason)
+
+    def found_open(self) -> None:
+        """A job could not be begun: another process has opened it, and the next look tells more."""
+        if not self.is_open:
+            self.is_open, self._probe_at = True, time.time() + FIRST
+
+    def answer(self) -> None:
+        """The upstream answered, whatever it said."""
+        if self._faults:
+            self._reset()
+        if self.is_open:
+            self.is_open, self.probing = False, ""
+            self._said_at = time.monotonic()
+            log.warning("the upstream is back", extra=self._fields("breaker_closed"))
+            self._redis.delete(keys.breaker(self._pool), keys.probe(self._pool))
+
+    def _reset(self) -> None:
+        self._faults = 0
+        self._credentials.clear()
+        self._requests.clear()
+
+    def _stay_open(self, reason: str) -> None:
+        self.is_open, self.probing = True, ""
+        pause = min(LONGEST, FIRST * 2**self._failed_probes) * random.uniform(0.75, 1.25)
+        self._probe_at = time.time() + pause
+        self._said_at = time.monotonic()
+        record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.breaker(self._pool), mapping=record)
+            pipe.hsetnx(keys.breaker(self._pool), "since", time.time())
+            pipe.expire(keys.breaker(self._pool), REMEMBERED)
+            pipe.delete(keys.probe(self._pool))
+            pipe.execute()
+
+    # What the process tells
+
+    def learn(self, record: dict[str, str], asked_at: float) -> None:
+        """What Redis had, asked for at that time; older than our own last word it counts for nothing."""
+        if asked_at < self._said_at:
+            return
+        if self.is_open and not record:
+            self._reset()
+        self.is_open = bool(record)
+        if not record:
+            self.probing = ""
+            return
+        self._probe_at = float(record["probe_at"])
+        self._failed_probes = int(record["failed_probes"])
+
+    def tend(self, candidates: list[str]) -> str:
+        """Keeps a probe alive, or begins one with the first candidate; returns whose worker may take a job, or ''."""
+        if not self.is_open or time.time() < self._probe_at:
+            return ""
+        token, life = f"{self._process_id}:{self.probing}", int(PROBE_SECONDS * 1000)
+        if self.probing in candidates:
+            if not self._redis.set(keys.probe(self._pool), token, px=life, xx=True):
+                self.probing = ""
+            return ""
+        self.probing = ""
+        if not candidates:
+            return ""
+        token = f"{self._process_id}:{candidates[0]}"
+        if self._redis.set(keys.probe(self._pool), token, px=life, nx=True):
+            self.probing = candidates[0]
+        return self.probing
+
+    def _fields(self, action: str, reason: str = "") -> dict[str, str]:
+        return {"action": action, "pool": self._pool, "reason": reason}

@@ -1,0 +1,145 @@
+"""The condition of one worker's credential: whether it may work, and what a failed attempt means for it (I5).
+
+A failure is the credential's (it cools, and everybody sees it) or the upstream's (a short pause that nobody has to
+see, and the pool's breaker is told). It is never judged by the text of an error.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from shared.errors import LeaseLost
+from workers.outcomes import Failed, no_token
+from workers.pauses import Pauses
+from workers.seat import Seat
+from workers.tokens import TOKEN_FAILURES, AccessToken
+
+log = logging.getLogger("farm.worker")
+#: Outcomes that are the upstream's fault, and the longest pause in seconds that they give one account.
+UPSTREAM_FAULTS = frozenset({"upstream_error", "unreachable", "timeout", "cut", "no_answer"})
+UPSTREAM_PAUSE = 4.0
+#: Longest pauses in seconds, without a Retry-After, when an account is limited, and when a token endpoint is down.
+LIMITED_PAUSE = 60.0
+TOKEN_PAUSE = 15.0
+#: Seconds from which on a pause after a fault of the upstream is shown as cooling.
+SHOWN_FROM = 2.0
+
+
+class Condition:
+    """The condition of one credential."""
+
+    def __init__(self, seat: Seat, token: AccessToken, stop: Callable[[], None]) -> None:
+        self._seat = seat
+        self._token = token
+        self._stop = stop
+        self._shown_at = float("inf")
+        self.pauses = Pauses(seat.around.settings.cooling_limit)
+        if seat.lease.cooling_until:
+            self.pauses.resume(max(0.0, seat.lease.cooling_until - time.time()))
+            self._shown_at = time.monotonic()
+
+    def may_work(self) -> bool:
+        """Whether it may take a job now."""
+        return not self.pauses.left() and self._seat.around.breakers[self._seat.pool.name].lets(self._id)
+
+    @property
+    def _id(self) -> str:
+        return self._seat.lease.credential_id
+
+    def prepare(self) -> bool:
+        """Before a job is taken: has an access token ready, so that no request pays for a token endpoint that fails."""
+        if self.pauses.over() and self._shown_at < float("inf"):
+            self._move("active")
+        if self._token.is_fresh():
+            return True
+        try:
+            self._token.get()
+        except TOKEN_FAILURES as error:
+            self._no_token(error)
+            return False
+        return True
+
+    def is_due(self) -> bool:
+        """Whether an idle worker should renew its token now."""
+        return not self._token.is_fresh() and not self.pauses.left()
+
+    def _no_token(self, error: Exception) -> None:
+        if isinstance(error, LeaseLost):
+            self._stop()
+            return
+        failed = no_token(error)
+        self.begin_pause(failed)
+        self.show(failed)
+
+    # What an attempt has told
+
+    def answered(self) -> None:
+        """The upstream answered, and the account did too."""
+        self.pauses.forget()
+        self._breaker_answers()
+
+    def _breaker_answers(self) -> None:
+        try:
+            self._seat.around.breakers[self._seat.pool.name].answer()
+        except (RedisError, OSError) as error:
+            log.warning("breaker not closed: %s", error, extra=self._fields("redis_lost", ""))
+
+    def judge(self, failed: Failed, request_id: str) -> bool:
+        """Tells the pool's breaker; returns whether the attempt was a probe, which the request does not pay for."""
+        breaker = self._seat.around.breakers[self._seat.pool.name]
+        probe = breaker.is_open and breaker.probing == self._id
+        answered = failed.answer is not None and failed.answer.status < 500
+        if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
+            try:
+                breaker.fault(self._id, request_id, failed.outcome, self._seat.around.workers(self._seat.pool.name))
+            except (RedisError, OSError) as error:
+                log.warning("breaker not kept: %s", error, extra=self._fields("redis_lost", ""))
+        elif answered:
+            self._breaker_answers()
+        return probe
+
+    def begin_pause(self, failed: Failed) -> None:
+        """A failing credential leaves the queue for a while, or for good."""
+        if failed.fatal:
+            self._stop()
+        elif not failed.blameless:
+            self.pauses.begin(failed.retry_after, longest_pause(failed.outcome))
+
+    def show(self, failed: Failed) -> None:
+        """Tells everybody, after the job is safe."""
+        if failed.fatal:
+            self._move("dead", "invalid_grant")
+        elif not failed.blameless and self._is_shown(failed):
+            self._move("cooling", failed.outcome, time.time() + self.pauses.left())
+
+    def _is_shown(self, failed: Failed) -> bool:
+        if failed.outcome == "token_endpoint_down":
+            return False
+        if failed.outcome in UPSTREAM_FAULTS:
+            return not self._seat.around.breakers[self._seat.pool.name].is_open and self.pauses.left() >= SHOWN_FROM
+        return True
+
+    def heard(self, state: str, asked_at: float) -> None:
+        """The state that everybody sees; `active` while it cools is a person's word."""
+        if state == "active" and asked_at > self._shown_at and self.pauses.left():
+            self.pauses.end()
+
+    def _move(self, state: str, reason: str = "", until: float = 0) -> None:
+        try:
+            self._seat.around.move(self._seat.pool.name, self._id, state, reason, until)
+            self._shown_at = time.monotonic() if state == "cooling" else float("inf")
+        except (RedisError, OSError) as error:
+            log.warning("state not kept: %s", error, extra=self._fields("redis_lost", state))
+
+    def _fields(self, action: str, reason: str) -> dict[str, Any]:
+        return {"action": action, "credential_id": self._id, "pool": self._seat.pool.name, "reason": reason}
+
+
+def longest_pause(outcome: str) -> float:
+    """Seconds that a pause without a Retry-After may take; the limit of all pauses bounds every other one."""
+    if outcome in UPSTREAM_FAULTS:
+        return UPSTREAM_PAUSE
+    return {"rate_limited": LIMITED_PAUSE, "token_endpoint_down": TOKEN_PAUSE}.get(outcome, float("inf"))

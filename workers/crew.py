@@ -1,0 +1,161 @@
+"""The workers of one process: which should run here, started and stopped by what the census says.
+
+It holds the leases, renews them and gives them back; it starts nothing in the background by itself.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import gevent
+from redis.exceptions import RedisError
+
+from workers.census import Census
+from workers.control import Control
+from workers.leases import Lease, Leases
+from workers.pool_queue import PoolQueue
+from workers.seat import Surroundings
+from workers.worker import FarmWorker, spawn
+
+log = logging.getLogger("farm.process")
+
+
+class Crew:
+    """All workers of a process."""
+
+    def __init__(
+        self, around: Surroundings, leases: Leases, census: Census, control: Control, queues: Mapping[str, PoolQueue]
+    ) -> None:
+        self._around = around
+        self._leases = leases
+        self._census = census
+        self._control = control
+        self._queues = queues
+        self._workers: dict[str, FarmWorker] = {}
+        self._greenlets: dict[str, gevent.Greenlet] = {}
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def of(self, pool: str) -> list[FarmWorker]:
+        """The workers of a pool."""
+        return [worker for worker in self._workers.values() if worker.lease.pool == pool]
+
+    def look(self) -> None:
+        """1. Report and count. 2. Stop workers that should not run here. 3. Claim what is missing to our share."""
+        self._census.take(self._workers.values())
+        for pool in self._around.settings.pools:
+            self._tend_breaker(pool.name)
+            self._stop_surplus(pool.name)
+            missing = self._census.share(pool.name) - len(self.of(pool.name))
+            for lease in self._leases.claim(pool.name, self._candidates(pool.name), missing):
+                self._start(lease)
+        for worker in self._workers.values():
+            worker.serving.condition.heard(
+                self._census.state(worker.lease.pool, worker.lease.credential_id), self._census.asked_at
+            )
+        self.send_home()
+
+    def _candidates(self, pool: str) -> list[str]:
+        return [one for one in self._census.usable(pool) if one not in self._workers]
+
+    def _stop_surplus(self, pool: str) -> None:
+        """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
+        usable = set(self._census.usable(pool))
+        here = self.of(pool)
+        keep = [w for w in here if w.lease.credential_id in usable and not w.lease.lost and not w.stopping]
+        above = max(0, len(keep) - self._census.share(pool))
+        surplus = sorted(keep, key=lambda w: bool(w.serving.busy_since))[:above]
+        for worker in [w for w in here if w not in keep] + surplus:
+            worker.stop()
+
+    def _tend_breaker(self, pool: str) -> None:
+        """While the upstream is down, one worker of all processes tries it now and then."""
+        breaker = self._around.breakers[pool]
+        breaker.learn(self._census.breakers.get(pool, {}), self._census.asked_at)
+        if breaker.is_open:
+            able = [w for w in self.of(pool) if not w.stopping and w.lease.holds()]
+            breaker.tend([w.lease.credential_id for w in able if not w.serving.condition.pauses.left()])
+
+    def _start(self, lease: Lease) -> None:
+        found = self._queues[lease.pool]
+        pool = self._around.settings.pool(lease.pool)
+        worker = FarmWorker(lease, pool, found.queue, found.bookkeeping, self._around)
+        try:
+            found.orphans.of(worker)
+        except (RedisError, OSError):
+            self._leases.release(lease)
+            raise
+        self._workers[lease.credential_id] = worker
+        self._control.add(worker)
+        self._greenlets[lease.credential_id] = spawn(worker, self._ended)
+
+    def _ended(self, worker: FarmWorker) -> None:
+        """A worker's greenlet is over: its credential is free for another."""
+        self._workers.pop(worker.lease.credential_id, None)
+        self._greenlets.pop(worker.lease.credential_id, None)
+        self._census.ended(worker)
+        self._control.remove(worker)
+        try:
+            self._leases.release(worker.lease)
+        except (RedisError, OSError) as error:
+            extra = {"action": "redis_lost", "credential_id": worker.lease.credential_id}
+            log.warning("lease not given back, it runs out: %s", error, extra=extra)
+
+    # What is done to all of them
+
+    def send_home(self) -> None:
+        """Ends the wait of idle workers that may take no job; Redis hands a job to them or not, so none is lost."""
+        waiting = [w for w in self._workers.values() if w.line.client_id and not w.serving.busy_since]
+        ending = [w for w in waiting if w.stopping or not w.may_work()]
+        if not ending:
+            return
+        with self._around.redis.pipeline(transaction=False) as pipe:
+            for worker in ending:
+                pipe.client_unblock(worker.line.client_id)
+            pipe.execute(raise_on_error=False)
+
+    def refresh_idle(self) -> None:
+        """Renews the access tokens of workers that wait, apart from any request."""
+        for worker in self._workers.values():
+            if worker.line.client_id and not worker.serving.busy_since and worker.serving.condition.is_due():
+                gevent.spawn(worker.serving.condition.prepare)
+
+    def renew(self) -> None:
+        """Renews the leases; a worker that lost its own ends."""
+        for lease in self._leases.renew([w.lease for w in self._workers.values()]):
+            self._around.counters.add("leases_lost")
+            log.warning("lease lost", extra={"action": "lease_lost", "credential_id": lease.credential_id})
+            worker = self._workers.get(lease.credential_id)
+            if worker is not None:
+                worker.stop()
+                worker.serving.interrupt("lease_lost")
+
+    def beat(self) -> None:
+        """A sign of life of every worker towards RQ."""
+        with self._around.redis.pipeline(transaction=False) as pipe:
+            for worker in self._workers.values():
+                worker.beat(pipe)
+            pipe.execute()
+
+    def front_gone(self, front: str) -> None:
+        """Nobody waits for what runs for that web process."""
+        for worker in self._workers.values():
+            if worker.serving.front == front:
+                worker.serving.interrupt("client_gone")
+        self._around.publisher.forget_front(front)
+
+    # The end
+
+    def stop(self) -> None:
+        """Asks all to end: idle ones now, busy ones after their request."""
+        for worker in self._workers.values():
+            worker.stop()
+
+    def interrupt(self) -> None:
+        """Ends the requests that run."""
+        for worker in list(self._workers.values()):
+            worker.serving.interrupt("worker_stopped")
+
+    def join(self, timeout: float) -> None:
+        """Waits until all have ended."""
+        gevent.joinall(list(self._greenlets.values()), timeout=timeout)
