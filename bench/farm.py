@@ -9,15 +9,17 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from redis import Redis
 
+from launcher import redis_server
 from simulator.accounts import Accounts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +49,7 @@ class Bench:
     upstream: str
     environment: dict[str, str]
     simulator: "subprocess.Popen[str]"
+    redis: "OwnRedis"
     #: Seconds from the command to ready.
     start_seconds: float = 0.0
 
@@ -71,14 +74,45 @@ class Bench:
 
     def counters(self) -> dict[str, int]:
         """The simulator's counters."""
-        with urllib.request.urlopen(f"{self.upstream}/simulator/counters") as answer:
-            found: dict[str, int] = json.load(answer)
+        found: dict[str, int] = self.ask("counters")
         return found
+
+    def ask(self, door: str, values: dict[str, Any] | None = None) -> Any:
+        """One of the simulator's doors for testers."""
+        data = None if values is None else json.dumps(values).encode()
+        with urllib.request.urlopen(f"{self.upstream}/simulator/{door}", data=data) as answer:
+            return json.load(answer)
+
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum of a metric, of those with that label."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(one.rpartition(" ")[2]) for one in lines if one.startswith(name) and label in one)
+
+    def jobs_of_dead_fronts(self) -> int:
+        """Jobs in Redis whose web process does not listen."""
+        redis = self.redis.client
+        found = Counter(
+            front for key in redis.scan_iter("rq:job:*", count=1000) if (front := redis.hget(key, "farm_front"))
+        )
+        ids = [front.decode().rpartition(":")[2] for front in found]
+        heard = redis.pubsub_numsub(*(f"farm:front:{one}" for one in ids)) if ids else []
+        return sum(found[front] for front, (_, count) in zip(found, heard, strict=True) if not count)
+
+    def below(self, module: str) -> list[psutil.Process]:
+        """The processes below `python -m workers` or gunicorn's master, which do the work."""
+        return list(self.master(module).children())
+
+    def master(self, module: str) -> psutil.Process:
+        """`python -m workers`, or gunicorn's master."""
+        launcher = psutil.Process(int(self.status()["pid"]))
+        return next(one for one in launcher.children() if module in " ".join(one.cmdline()))
 
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process of the farm, and the simulator, with its kind."""
         launcher = psutil.Process(int(self.status()["pid"]))
-        for process in (launcher, *launcher.children(recursive=True), psutil.Process(self.simulator.pid)):
+        others = [psutil.Process(one.pid) for one in (self.simulator, self.redis.process)]
+        for process in (launcher, *launcher.children(recursive=True), *others):
             line = " ".join(process.cmdline())
             yield next((kind for part, kind in KINDS.items() if part in line), "other"), process
 
@@ -106,9 +140,33 @@ class Bench:
             time.sleep(0.2)
 
 
+class OwnRedis:
+    """A Redis that the measurement may kill, with the settings of the private one."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self.process = redis_server.start(data)
+        self.url = redis_server.url(data)
+        self.client = Redis.from_url(self.url)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def start(self) -> None:
+        """Starts it again on the same data."""
+        self.process = redis_server.start(self._data)
+
+
 @contextmanager
-def farm(accounts: int, *simulator: str, **settings: str) -> Iterator[Bench]:
-    """A farm of so many accounts, with every worker in place; gone afterwards."""
+def farm(
+    accounts: int, *simulator: str, prepare: Callable[["Bench"], None] | None = None, **settings: str
+) -> Iterator[Bench]:
+    """A farm of so many accounts, with every worker in place; gone afterwards.
+
+    `prepare` may spoil the simulator before the farm starts. An empty REDIS_URL makes the farm start its own Redis.
+    """
     data = Path(tempfile.mkdtemp(prefix="farm-bench-"))
     (data / "tokens").write_text("\n".join(Accounts(accounts).first_tokens()))
     process = subprocess.Popen(
@@ -120,9 +178,11 @@ def farm(accounts: int, *simulator: str, **settings: str) -> Iterator[Bench]:
     assert process.stdout is not None
     upstream = process.stdout.readline().strip().rpartition(" ")[2]
     port = free_port()
+    redis = OwnRedis(data / "store")
     environment = {
         **os.environ,
         "PORT": str(port),
+        "REDIS_URL": redis.url,
         "FARM_DATA_DIR": str(data / "data"),
         "FARM_API_KEY": KEY,
         "FARM_UPSTREAM_URL": f"{upstream}/v1",
@@ -131,15 +191,18 @@ def farm(accounts: int, *simulator: str, **settings: str) -> Iterator[Bench]:
         "FARM_LOG_LEVEL": "warning",
         **settings,
     }
-    bench = Bench(port, upstream, environment, process)
+    bench = Bench(port, upstream, environment, process, redis)
     try:
+        if prepare:
+            prepare(bench)
         began = time.perf_counter()
         bench.command("up", "--detach")
         bench.start_seconds = time.perf_counter() - began
-        bench.wait_for_workers(accounts)
+        bench.wait_for_workers(accounts - bench.counters().get("dead_accounts", 0))
         yield bench
     finally:
         bench.command("stop")
-        process.terminate()
-        process.wait()
+        for one in (process, redis.process):
+            one.terminate()
+            one.wait()
         shutil.rmtree(data, ignore_errors=True)

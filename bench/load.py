@@ -1,10 +1,11 @@
 """A closed-loop load of chat completions over raw connections, every answer checked against its request; no farm in it.
 
-It is lean, so that the load does not eat the cores that it measures.
+It is lean, so that the load does not eat the cores that it measures. Every request is accounted for by one outcome.
 """
 
 import asyncio
 import json
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +14,21 @@ from simulator.answers import translate
 
 #: What is translated; each request adds its own number, so that no two answers are alike.
 TEXT = "The queue holds every page until an account is free, and no two of them are ever mixed up. Request"
+#: Outcomes beside `status <status> <code>` and `error event <code>`.
+RIGHT, TRUNCATED, MIXED, STUCK, BROKEN, LEFT = "right", "TRUNCATED", "MIXED", "STUCK", "broken", "left"
+
+
+@dataclass
+class Record:
+    """One request. Times are seconds after the start of the load, 0 for never."""
+
+    began: float
+    outcome: str = ""
+    #: What was asked, kept only of one who left.
+    text: str = ""
+    #: When the first byte of the body came, and when all was over.
+    first: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass
@@ -20,30 +36,46 @@ class Result:
     """What the clients saw."""
 
     seconds: float = 0.0
+    #: When it began, seconds since the epoch.
+    started: float = 0.0
     answers: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     #: When each answer ended, seconds after the start.
     ends: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     first_bytes: list[float] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Right answers per second."""
         return self.answers / self.seconds if self.seconds else 0.0
 
-    def busy_seconds(self, service: float, warm_up: float) -> float:
+    def busy_seconds(self, service: float, warm_up: float, until: float | None = None) -> float:
         """Upstream seconds that the answers took, each `service` long, inside the window after the warm-up.
 
         Counting whole answers would jump by as many as there are accounts, because they answer in step.
         """
-        overlaps = (min(end, self.seconds) - max(end - service, warm_up) for end in self.ends)
+        stop = self.seconds if until is None else until
+        overlaps = (min(end, stop) - max(end - service, warm_up) for end in self.ends)
         return sum(max(0.0, overlap) for overlap in overlaps)
 
     def percentile(self, share: float, values: list[float] | None = None) -> float:
         """A percentile of the latencies, in seconds."""
         ordered = sorted(self.latencies if values is None else values)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+    def add(self, record: Record) -> None:
+        """Takes note of a request that is over."""
+        self.records.append(record)
+        if record.outcome != RIGHT:
+            self.errors[record.outcome] += 1
+            return
+        self.ends.append(record.ended)
+        if record.ended <= self.seconds:
+            self.answers += 1
+            self.latencies.append(record.ended - record.began)
+            self.first_bytes.append(record.first - record.began)
 
 
 @dataclass(frozen=True)
@@ -61,6 +93,10 @@ class Load:
     path: str = "/v1/chat/completions"
     #: Seconds after which a request counts as stuck.
     timeout: float = 60.0
+    #: Share of the requests whose client leaves within `leave_within` seconds, by a draw from the seed.
+    leave: float = 0.0
+    leave_within: float = 4.0
+    seed: int = 1
 
     def request(self, text: str) -> bytes:
         """One request's bytes."""
@@ -75,87 +111,123 @@ class Load:
 
 async def run(load: Load) -> Result:
     """Runs the load to its end; every answer is checked, and those that end in its time count."""
-    result = Result()
+    result = Result(seconds=load.seconds, started=time.time())
     started = time.perf_counter()
-    until = started + load.seconds
-    await asyncio.gather(*(client(load, number, until, result) for number in range(load.clients)))
-    result.seconds = load.seconds
+    await asyncio.gather(*(client(load, number, started, result) for number in range(load.clients)))
     return result
 
 
-async def client(load: Load, number: int, until: float, result: Result) -> None:
-    """One client: asks, checks, asks again; a broken connection is an error and is opened anew."""
+async def client(load: Load, number: int, started: float, result: Result) -> None:
+    """One client: asks, checks, asks again; a broken connection is opened anew."""
     connection = None
     turn = 0
-    while time.perf_counter() < until:
+    draw = random.Random(f"{load.seed}.{number}")
+    while time.perf_counter() < started + load.seconds:
         turn += 1
-        text = f"{TEXT} {number}.{turn}"
-        began = time.perf_counter()
+        record = Record(time.perf_counter() - started)
+        patience = draw.uniform(0, load.leave_within) if draw.random() < load.leave else load.timeout
+        exchange = Exchange(load, f"{TEXT} {number}.{turn}", started, record)
         try:
             if connection is None:
                 connection = await asyncio.open_connection(load.host, load.port, limit=2**20)
-            error, first = await asyncio.wait_for(ask(load, connection, text), load.timeout)
-        except (OSError, EOFError, TimeoutError, ValueError) as failure:
-            error, first = type(failure).__name__, 0.0
-        ended = time.perf_counter()
-        if error:
-            result.errors[error] += 1
+            record.outcome = await asyncio.wait_for(exchange.run(connection), patience)
+        except TimeoutError:
+            record.outcome = LEFT if patience < load.timeout else STUCK
+            record.text = exchange.text
+        except (OSError, EOFError, ValueError) as failure:
+            record.outcome = exchange.broken(failure)
+        record.ended = time.perf_counter() - started
+        result.add(record)
+        if record.outcome != RIGHT:
             if connection:
                 connection[1].close()
             connection = None
             await asyncio.sleep(0.05)
-            continue
-        result.ends.append(ended - until + load.seconds)
-        if ended <= until:
-            result.answers += 1
-            result.latencies.append(ended - began)
-            result.first_bytes.append(first - began)
     if connection:
         connection[1].close()
 
 
-async def ask(
-    load: Load, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], text: str
-) -> tuple[str, float]:
-    """One request; returns what was wrong ('' when the answer is right) and when its head came."""
-    reader, writer = connection
-    writer.write(load.request(text))
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    first = time.perf_counter()
-    status = head.split(" ", 2)[1]
-    body = await read_body(reader, head)
-    if status != "200":
-        return f"status {status} {error_code(body)}", first
-    answer = streamed_text(body) if load.stream else json.loads(body)["choices"][0]["message"]["content"]
-    return ("" if answer == translate(text) else "wrong answer"), first
+class Exchange:
+    """One request and its answer, as far as it came."""
+
+    def __init__(self, load: Load, text: str, started: float, record: Record) -> None:
+        self._load = load
+        self.text = text
+        self._started = started
+        self._record = record
+        self._head = ""
+        self._body = b""
+
+    async def run(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> str:
+        """Sends and reads; returns the outcome."""
+        reader, writer = connection
+        writer.write(self._load.request(self.text))
+        self._head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        await self._read_body(reader)
+        return self._judge()
+
+    async def _read_body(self, reader: asyncio.StreamReader) -> None:
+        """A body by Content-Length, or its chunks."""
+        if "transfer-encoding: chunked" not in self._head:
+            length = int(self._head.split("content-length:", 1)[1].split("\r\n", 1)[0])
+            self._take(await reader.readexactly(length))
+            return
+        while True:
+            size = int(await reader.readuntil(b"\r\n"), 16)
+            data = await reader.readexactly(size + 2)
+            if size == 0:
+                return
+            self._take(data[:-2])
+
+    def _take(self, data: bytes) -> None:
+        self._record.first = self._record.first or time.perf_counter() - self._started
+        self._body += data
+
+    def _judge(self) -> str:
+        status = self._head.split(" ", 2)[1]
+        if status != "200":
+            return f"status {status} {error_code(self._body)}"
+        wanted = translate(self.text)
+        if not self._load.stream:
+            answer = json.loads(self._body)["choices"][0]["message"]["content"]
+            return RIGHT if answer == wanted else MIXED
+        text, end = streamed(self._body)
+        if not wanted.startswith(text):
+            return MIXED
+        if end == "[DONE]":
+            return RIGHT if text == wanted else TRUNCATED
+        code = error_code(end.encode())
+        return f"error event {code}" if code else TRUNCATED
+
+    def broken(self, failure: Exception) -> str:
+        """The outcome when the connection broke, or something that is no answer came."""
+        if isinstance(failure, ValueError):
+            return MIXED
+        if not self._load.stream or not self._body:
+            return f"{BROKEN} {type(failure).__name__}"
+        text, _ = streamed(self._body)
+        return f"{BROKEN} in mid-stream" if translate(self.text).startswith(text) else MIXED
 
 
 def error_code(body: bytes) -> str:
-    """The code of an error answer."""
+    """The code of an error, '' when the body is none."""
     try:
-        return str(json.loads(body)["error"]["code"])
-    except (ValueError, KeyError, TypeError):
+        error = json.loads(body)["error"]
+        return str(error.get("code") or error.get("type") or error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 
 
-async def read_body(reader: asyncio.StreamReader, head: str) -> bytes:
-    """A body by Content-Length, or its chunks."""
-    if "transfer-encoding: chunked" not in head:
-        length = int(head.split("content-length:", 1)[1].split("\r\n", 1)[0])
-        return await reader.readexactly(length)
-    parts: list[bytes] = []
-    while True:
-        size = int(await reader.readuntil(b"\r\n"), 16)
-        data = await reader.readexactly(size + 2)
-        if size == 0:
-            return b"".join(parts)
-        parts.append(data[:-2])
-
-
-def streamed_text(body: bytes) -> str:
-    """The text of a streamed chat completion; 'cut' when its end is missing."""
-    events = [line[6:] for line in body.split(b"\n\n") if line.startswith(b"data: ")]
-    if not events or events[-1] != b"[DONE]":
-        return "cut"
-    deltas = (json.loads(event) for event in events[:-1])
-    return "".join(one["choices"][0]["delta"].get("content", "") for one in deltas if one["choices"])
+def streamed(body: bytes) -> tuple[str, str]:
+    """The text of a streamed chat completion, and its last event if that is no chunk: `[DONE]`, an error, or ''."""
+    text, end = "", ""
+    for part in body.split(b"\n\n")[:-1]:
+        if not part.startswith(b"data: "):
+            continue
+        event = part[6:].decode()
+        if event == "[DONE]" or '"choices"' not in event:
+            end = event
+            continue
+        choices = json.loads(event)["choices"]
+        text += choices[0]["delta"].get("content", "") if choices else ""
+    return text, end

@@ -10,41 +10,14 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from bench.farm import KEY, ROOT, Bench, farm
 from bench.load import Load, Result, run
+from bench.measured import Measured, at_least, at_most, exactly, told
 from simulator.accounts import Accounts
 
 #: Seconds of a load that are left out of the utilisation.
 WARM_UP = 3.0
-
-
-@dataclass
-class Measured:
-    """One figure."""
-
-    scenario: str
-    name: str
-    value: str
-    bound: str = ""
-    #: Whether it keeps its bound; None when it has none.
-    holds: bool | None = None
-
-
-def at_least(scenario: str, name: str, value: float, bound: float) -> Measured:
-    """A figure that must not be lower."""
-    return Measured(scenario, name, f"{value:.4g}", f">= {bound:g}", value >= bound)
-
-
-def at_most(scenario: str, name: str, value: float, bound: float) -> Measured:
-    """A figure that must not be higher."""
-    return Measured(scenario, name, f"{value:.4g}", f"<= {bound:g}", value <= bound)
-
-
-def told(scenario: str, name: str, value: float) -> Measured:
-    """A figure without a bound."""
-    return Measured(scenario, name, f"{value:.4g}")
 
 
 def load(bench: Bench, clients: int, seconds: float, *, stream: bool = False) -> Result:
@@ -61,8 +34,8 @@ def well(scenario: str, bench: Bench, result: Result) -> list[Measured]:
     """No collision and no error at any client."""
     errors = sum(result.errors.values())
     return [
-        at_most(scenario, "collisions at the upstream", bench.counters()["collisions"], 0),
-        at_most(scenario, f"errors at clients {dict(result.errors) or ''}".strip(), errors, 0),
+        exactly(scenario, "collisions at the upstream", bench.counters()["collisions"]),
+        exactly(scenario, f"errors at clients {dict(result.errors) or ''}".strip(), errors),
     ]
 
 
@@ -197,7 +170,7 @@ def start(seconds: float) -> list[Measured]:
     """From `./farm up` to ready, packages installed."""
     times = []
     for _ in range(3):
-        with farm(20) as bench:
+        with farm(20, REDIS_URL="") as bench:
             times.append(bench.start_seconds)
     return [at_most("start", "seconds to ready, median of 3", sorted(times)[1], 5)]
 

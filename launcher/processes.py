@@ -1,11 +1,14 @@
-"""The processes of a running farm, in the order in which they start; they end in the opposite order."""
+"""The processes of a running farm, in the order in which they start; they end in the opposite order.
+
+One that dies is started again, so that nothing that can be mended stops the farm; one that dies again and again does.
+"""
 
 import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,23 +20,39 @@ PATIENCE = 80.0
 FIRST_TO_END = "web"
 #: Settings that a process of the Procfile has no use for: the front never opens a token (I9).
 NOT_FOR = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
+#: Deaths within so many seconds that stop the farm.
+MOST_DEATHS, WINDOW = 5, 60.0
+#: Seconds before a process that died is started again, for each death before.
+PAUSE = 0.5
+
+
+@dataclass
+class Managed:
+    """One process, and how it is started again."""
+
+    process: "subprocess.Popen[bytes]"
+    again: Callable[[], "subprocess.Popen[bytes]"]
+    #: When it died, by the monotonic clock; those of long ago are forgotten.
+    deaths: list[float] = field(default_factory=list)
+    #: When it is to be started again; 0 while it runs.
+    due: float = 0.0
 
 
 @dataclass
 class Processes:
     """What runs, by name."""
 
-    running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    running: dict[str, Managed] = field(default_factory=dict)
 
-    def add(self, name: str, process: "subprocess.Popen[bytes]") -> None:
-        """A process that was started elsewhere."""
-        self.running[name] = process
+    def add(self, name: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
+        """Starts a process by that function, and again when it has died."""
+        process = start()
+        self.running[name] = Managed(process, start)
+        return process
 
-    def start(self, name: str, command: list[str], environment: Mapping[str, str], stdout: int | None = None) -> None:
+    def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         """Starts a process in a session of its own, so that Ctrl-C in the terminal reaches only the launcher."""
-        self.running[name] = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, stdout=stdout
-        )
+        self.add(name, lambda: in_session(command, environment))
 
     def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
         """Starts what the Procfile lists; each without the secrets that are not for it."""
@@ -42,19 +61,53 @@ class Processes:
             kept = {key: value for key, value in environment.items() if key not in hidden}
             self.start(name, ["/bin/sh", "-c", f"exec {command}"], kept)
 
+    def pids(self) -> list[int]:
+        """The ids of all, the first started first."""
+        return [managed.process.pid for managed in self.running.values()]
+
     def died(self) -> tuple[str, int] | None:
         """Name and exit code of a process that has ended by itself; None when all live."""
-        for name, process in self.running.items():
-            code = process.poll()
+        for name, managed in self.running.items():
+            code = managed.process.poll()
             if code is not None:
                 return name, code
         return None
+
+    def tend(self, say: Callable[[str], None]) -> tuple[bool, str]:
+        """Starts again what has died; returns whether anything was, and which process dies too often, '' for none.
+
+        What a dead one has started itself is left alone: it notices, and lets its running requests end.
+        """
+        changed = False
+        for name, managed in self.running.items():
+            code = managed.process.poll()
+            if code is None:
+                continue
+            now = time.monotonic()
+            if not managed.due:
+                managed.deaths = [at for at in managed.deaths if now - at < WINDOW] + [now]
+                if len(managed.deaths) > MOST_DEATHS:
+                    return changed, name
+                managed.due = now + PAUSE * (len(managed.deaths) - 1)
+                say(f"{name} ended with {code}; starting it again")
+            if now >= managed.due:
+                managed.process, managed.due, changed = managed.again(), 0.0, True
+        return changed, ""
 
     def stop(self, *, hurry: bool = False) -> None:
         """Ends all, one by one: the front, so that nothing new comes, then the rest, the last started first."""
         names = list(self.running)[::-1]
         for name in sorted(names, key=lambda name: name != FIRST_TO_END):
-            end(self.running.pop(name), 3.0 if hurry else PATIENCE)
+            end(self.running.pop(name).process, 3.0 if hurry else PATIENCE)
+
+
+def in_session(
+    command: list[str], environment: Mapping[str, str], stdout: int | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts a process in a session of its own."""
+    return subprocess.Popen(
+        command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, stdout=stdout
+    )
 
 
 def end(process: "subprocess.Popen[bytes]", patience: float) -> None:
@@ -64,6 +117,11 @@ def end(process: "subprocess.Popen[bytes]", patience: float) -> None:
         until = time.monotonic() + patience
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
+    end_session(process)
+    process.wait()
+
+
+def end_session(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL to what is left of its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -20,7 +20,7 @@ from types import FrameType
 from redis import Redis
 
 from launcher import redis_server
-from launcher.processes import Processes
+from launcher.processes import Processes, in_session
 from launcher.state import DataDir, Running, created_at, end_leftovers
 from shared import admin_token
 from shared.api_keys import ApiKeys
@@ -86,12 +86,14 @@ class Farm:
         self._announce(secrets)
 
     def run(self) -> int:
-        """Waits for a signal to stop, or for a process that dies; returns the exit code."""
+        """Waits for a signal to stop, starting again what dies; returns the exit code."""
         while not self.signals:
-            died = self.processes.died()
-            if died:
-                print(f"farm: {died[0]} ended with {died[1]}; the farm stops", file=sys.stderr, flush=True)
+            changed, hopeless = self.processes.tend(warn)
+            if hopeless:
+                warn(f"{hopeless} dies again and again; the farm stops")
                 return 1
+            if changed:
+                self._record()
             time.sleep(0.1)
         return 0
 
@@ -116,7 +118,7 @@ class Farm:
 
     def _redis(self) -> Redis:
         if not self.settings.redis_url:
-            self.processes.add("redis", redis_server.start(self.data.path))
+            self.processes.add("redis", lambda: redis_server.start(self.data.path))
             self._record()
         redis = connect(self.redis_url, size=4, timeout=5.0)
         check(redis)
@@ -157,17 +159,24 @@ class Farm:
 
     def _simulator(self) -> str:
         """Starts the simulator on a free port; returns its base URL."""
-        command = [sys.executable, "-m", "simulator", "--port", "0", "--accounts", str(SIMULATED), *SIMULATOR_PACE]
-        self.processes.start("simulator", command, self.environment, stdout=subprocess.PIPE)
-        output = self.processes.running["simulator"].stdout
-        line = output.readline().decode() if output else ""
-        if "http://" not in line:
+        base = ""
+
+        def start() -> "subprocess.Popen[bytes]":
+            nonlocal base
+            port = base.rpartition(":")[2] or "0"
+            command = [sys.executable, "-m", "simulator", "--port", port, "--accounts", str(SIMULATED), *SIMULATOR_PACE]
+            process = in_session(command, self.environment, stdout=subprocess.PIPE)
+            line = process.stdout.readline().decode() if process.stdout else ""
+            base = line.strip().rpartition(" ")[2]
+            return process
+
+        self.processes.add("simulator", start)
+        if "http://" not in base:
             raise FarmError("the simulator does not start")
-        return line.strip().rpartition(" ")[2]
+        return base
 
     def _record(self) -> None:
-        pids = [process.pid for process in self.processes.running.values()]
-        created = {str(pid): created_at(pid) for pid in pids}
+        created = {str(pid): created_at(pid) for pid in self.processes.pids()}
         self.data.write(Running(os.getpid(), self.url, self.redis_url, time.time(), created))
 
     def _wait_until_ready(self, redis: Redis) -> None:
@@ -214,6 +223,11 @@ def refuse_busy_port(host: str, port: int) -> None:
             probe.listen()
         except OSError as error:
             raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free one") from None
+
+
+def warn(text: str) -> None:
+    """A line for the operator, on the terminal or in the log."""
+    print(f"farm: {text}", file=sys.stderr, flush=True)
 
 
 def answers(url: str) -> bool:

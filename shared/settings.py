@@ -96,7 +96,7 @@ class Settings:
         "FARM_COOLING_LIMIT", seconds, 300.0, "longest time in seconds an account pauses, whatever its Retry-After says"
     )
     max_attempts: int = setting(
-        "FARM_MAX_ATTEMPTS", whole(1, 100), 4, "attempts per request, each on another credential"
+        "FARM_MAX_ATTEMPTS", whole(1, 100), 8, "attempts per request, each on another credential"
     )
     on_disconnect: str = setting(
         "FARM_ON_DISCONNECT",

@@ -54,6 +54,11 @@ class Accounts:
         self._accounts = {n: Account(n) for n in range(self.count)}
         self._access: dict[str, tuple[Account, float, int]] = {}
 
+    @property
+    def dead(self) -> int:
+        """Accounts that were killed, by a test or by a refresh token that came twice."""
+        return sum(account.killed for account in self._accounts.values())
+
     def sign(self, text: str) -> str:
         """A short signature, so that nobody makes up a token."""
         return hmac.new(self.seed.encode(), text.encode(), hashlib.sha256).hexdigest()[:20]

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
 from simulator import answers
-from simulator.accounts import Accounts, Refused
+from simulator.accounts import Account, Accounts, Refused
 from simulator.exchanges import error, grant_body, presented_token, read_json
 from simulator.faults import Faults
 from simulator.wire import STREAM_END, STREAM_HEAD, Connection, Request, answer, chunk
@@ -59,6 +59,9 @@ class Simulator:
     pace: Pace = field(default_factory=Pace)
     faults: Faults = field(default_factory=Faults)
     counters: Counter[str] = field(default_factory=Counter)
+    #: Whether the ends of requests are kept, and the last of them: the last message and when.
+    is_traced: bool = False
+    ended: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20_000))
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Answers one request, now or later."""
@@ -85,8 +88,14 @@ class Simulator:
         if not self.accounts.enter(account):
             connection.finish(error(429, "rate_limit_exceeded", "one request at a time", "retry-after: 1\r\n"))
             return
-        connection.on_end = lambda: self.accounts.leave(account)
+        connection.on_end = lambda: self._end(connection, account, request)
         self._serve(connection, request, path, self.faults.draw())
+
+    def _end(self, connection: Connection, account: Account, request: Request) -> None:
+        """The request is over: answered, or given up by its client."""
+        self.accounts.leave(account)
+        if self.is_traced:
+            self.ended.append((answers.last_message(read_json(request.body) or {}), time.time()))
 
     def _models(self, request: Request, path: str) -> bytes:
         try:
@@ -183,9 +192,13 @@ class Simulator:
     # The tester's own doors
 
     def _control(self, request: Request, path: str) -> bytes:
-        """GET counters; POST a JSON object to set the pace, the faults or the accounts."""
+        """GET counters, or the ends of requests; POST a JSON object to set the pace, the faults or the accounts."""
+        if path == "/simulator/ended":
+            self.is_traced = True
+            return answer(200, answers.dump(list(self.ended)))
         if path == "/simulator/counters":
-            shared = {**self.counters, **self.accounts.counters, "in_flight": self.accounts.in_flight}
+            now = {"in_flight": self.accounts.in_flight, "dead_accounts": self.accounts.dead}
+            shared = {**self.counters, **self.accounts.counters, **now}
             return answer(200, answers.dump({"collisions": 0, "served": 0, "refreshes": 0, **shared}))
         asked = read_json(request.body) or {}
         try:

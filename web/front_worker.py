@@ -5,6 +5,8 @@ request that it can't read never reaches the app, so its error is written here, 
 """
 
 import contextlib
+import os
+import signal
 import socket
 import uuid
 from http import HTTPStatus
@@ -71,6 +73,13 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]
         """gunicorn: SIGTERM, a graceful stop."""
         super().handle_exit(sig, frame)
         gevent.spawn(self._end_idle)
+
+    def notify(self) -> None:
+        """gunicorn: a sign of life, once a second; without its master it stops gracefully, not at once."""
+        if self.ppid == os.getppid():
+            super().notify()
+        elif self.alive:
+            self.handle_exit(signal.SIGTERM, None)
 
     def _end_idle(self) -> None:
         for connection in list(self.idle):
