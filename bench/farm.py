@@ -99,6 +99,10 @@ class Bench:
         heard = redis.pubsub_numsub(*(f"farm:front:{one}" for one in ids)) if ids else []
         return sum(found[front] for front, (_, count) in zip(found, heard, strict=True) if not count)
 
+    def log(self) -> str:
+        """What the farm has logged."""
+        return (Path(self.environment["FARM_DATA_DIR"]) / "farm.log").read_text()
+
     def below(self, module: str) -> list[psutil.Process]:
         """The processes below `python -m workers` or gunicorn's master, which do the work."""
         return list(self.master(module).children())

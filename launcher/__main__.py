@@ -103,7 +103,8 @@ def status(as_json: bool) -> None:
     for state in states:
         parts = {"workers": state.workers, "credentials": state.credentials, "queued": state.queue_depth}
         words = "; ".join(f"{k} {', '.join(f'{n} {s}' for s, n in v.items() if n) or 'none'}" for k, v in parts.items())
-        say(f"pool {state.name}: {words}; utilisation {state.utilisation:.0%}")
+        down = "; its upstream is down" if state.upstream_down else ""
+        say(f"pool {state.name}: {words}; utilisation {state.utilisation:.0%}{down}")
 
 
 @farm.command()

@@ -25,6 +25,8 @@ class PoolState:
     queue_depth: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
     #: Share of the workers' time spent working, over about the last ten seconds.
     utilisation: float = 0.0
+    #: Whether the pool's circuit breaker is open.
+    upstream_down: bool = False
 
     @property
     def worker_count(self) -> int:
@@ -39,6 +41,7 @@ class PoolState:
             "workers": self.workers,
             "queue_depth": self.queue_depth,
             "utilisation": self.utilisation,
+            "upstream_down": self.upstream_down,
         }
 
 
@@ -50,17 +53,20 @@ def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
             pipe.hgetall(keys.process(one))
         for name in names:
             pipe.hvals(keys.credentials(name))
+            pipe.exists(keys.breaker(name))
             for queue_name in BANDS.values():
                 pipe.llen(rq_queue(redis, queue_name(name)).key)
         answers = pipe.execute()
     reports = [decoded(answer) for answer in answers[: len(processes)]]
     rest = iter(answers[len(processes) :])
-    return [pool_state(name, reports, next(rest), [next(rest) for _ in BANDS]) for name in names]
+    return [pool_state(name, reports, next(rest), bool(next(rest)), [next(rest) for _ in BANDS]) for name in names]
 
 
-def pool_state(name: str, reports: list[dict[str, str]], states: list[bytes], depths: list[int]) -> PoolState:
+def pool_state(
+    name: str, reports: list[dict[str, str]], states: list[bytes], down: bool, depths: list[int]
+) -> PoolState:
     """One pool out of the reports of all processes."""
-    pool = PoolState(name)
+    pool = PoolState(name, upstream_down=down)
     for held in states:
         pool.credentials[held.decode()] += 1
     pool.queue_depth = dict(zip(BANDS, depths, strict=True))

@@ -58,10 +58,8 @@ class Usable:
 
 def is_down(redis: Redis, pool: str) -> bool:
     """Whether the pool's upstream is down, or none of its workers can work."""
-    if redis.exists(keys.breaker(pool)):
-        return True
-    workers = read_pools(redis, [pool])[0].workers
-    return not workers["busy"] and not workers["idle"]
+    state = read_pools(redis, [pool])[0]
+    return state.upstream_down or not (state.workers["busy"] or state.workers["idle"])
 
 
 class DrainRate:

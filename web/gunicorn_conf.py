@@ -72,10 +72,10 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """In each worker, at its end: hand over what was counted."""
+    """In each worker, at its end: hand over what was counted, and say goodbye."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
-        app.extensions[EXTENSION].stop()
+        app.extensions[EXTENSION].leave()
 
 
 __all__ = ["create_app"]

@@ -68,6 +68,10 @@ class Hub:
             pipe.delete(keys.gone(self.process_id))
             pipe.execute()
 
+    def leave(self, redis: Redis) -> None:
+        """This process ends in good order: nobody has to look whether it lives."""
+        redis.zrem(keys.FRONTS, self.process_id)
+
     def start(self) -> None:
         """Begins to listen, to speak and to look after the mailboxes."""
         for work in (self._listen, self.speaker.run, self._doubt, self._sweep):

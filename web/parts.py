@@ -64,6 +64,14 @@ class Parts:
             gevent.sleep(1.0)
             self.stop()
 
+    def leave(self) -> None:
+        """The end of the process."""
+        self.stop()
+        try:
+            self.hub.leave(self.redis)
+        except (RedisError, OSError) as error:
+            log.warning("not said goodbye: %s", error, extra={"action": "redis_lost"})
+
     def stop(self) -> None:
         """Hands over what was counted."""
         try:

@@ -45,6 +45,7 @@ class Breaker:
         self._failed_probes = 0
         self._probe_at = 0.0
         self._said_at = 0.0
+        self._opened_at = 0.0
         self.is_open = False
         #: The credential whose worker may take one job; '' for none.
         self.probing = ""
@@ -68,6 +69,7 @@ class Breaker:
         several = len(self._credentials) >= min(CREDENTIALS, workers) and len(self._requests) >= REQUESTS
         if self._faults >= FAULTS and several:
             self._failed_probes = 0
+            self._opened_at = time.time()
             self._counters.add("breaker_opened", self._pool, reason)
             log.error("the upstream is down: no job is taken", extra=self._fields("breaker_opened", reason))
             self._stay_open(reason)
@@ -75,10 +77,15 @@ class Breaker:
     def found_open(self) -> None:
         """A job could not be begun: another process has opened it, and the next look tells more."""
         if not self.is_open:
-            self.is_open, self._probe_at = True, time.time() + FIRST
+            self.is_open, self._opened_at, self._probe_at = True, time.time(), time.time() + FIRST
 
-    def answer(self) -> None:
-        """The upstream answered, whatever it said."""
+    def answer(self, asked_at: float) -> None:
+        """The upstream answered, whatever it said, what it was asked at that time (seconds since the epoch).
+
+        What was asked before it went down, and ends well, says nothing of how it is now.
+        """
+        if self.is_open and asked_at < self._opened_at:
+            return
         if self._faults:
             self._reset()
         if self.is_open:
@@ -113,6 +120,8 @@ class Breaker:
             return
         if self.is_open and not record:
             self._reset()
+        if record and not self.is_open:
+            self._opened_at = time.time()
         self.is_open = bool(record)
         if not record:
             self.probing = ""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis import Redis
+from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys
 from shared.credentials import USABLE, decoded
@@ -32,6 +33,8 @@ class Census:
         self._utilisation: dict[str, float] = {}
         #: Whether `rq suspend` is in force.
         self.suspended = False
+        #: Whether RQ knows fewer workers than are here, because Redis has lost them.
+        self.is_forgotten = False
         #: Pool -> what Redis has of its breaker, empty when it is closed.
         self.breakers: dict[str, dict[str, str]] = {}
         #: When all that was asked for, by the monotonic clock.
@@ -39,7 +42,9 @@ class Census:
 
     def take(self, workers: Iterable[FarmWorker]) -> None:
         """Reports this process, and reads who else is there, what is usable and whether work is suspended."""
-        report = self._report(list(workers))
+        here = list(workers)
+        report = self._report(here)
+        known = sum(worker.is_registered for worker in here)
         now = time.time()
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.process(self._process_id), mapping=report)
@@ -48,14 +53,16 @@ class Census:
             pipe.zremrangebyscore(keys.PROCESSES, "-inf", now - SILENT)
             pipe.zrange(keys.PROCESSES, 0, -1)
             pipe.exists(keys.RQ_SUSPENDED)
+            pipe.scard(REDIS_WORKER_KEYS)
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
             asked_at = time.monotonic()
-            *_, others, suspended = (answers := pipe.execute())[:6]
+            *_, others, suspended, registered = (answers := pipe.execute())[:7]
         self.suspended = bool(suspended)
-        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[6::2], strict=True)}
-        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[7::2], strict=True)}
+        self.is_forgotten = int(registered) < known
+        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[7::2], strict=True)}
+        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[8::2], strict=True)}
         self.asked_at = asked_at
         self._learn([one.decode() for one in others])
 

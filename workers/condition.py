@@ -64,7 +64,7 @@ class Condition:
 
     def is_due(self) -> bool:
         """Whether an idle worker should renew its token now."""
-        return not self._token.is_fresh() and not self.pauses.left()
+        return not self._token.is_fresh() and not self._token.is_refreshing() and not self.pauses.left()
 
     def _no_token(self, error: Exception) -> None:
         if isinstance(error, LeaseLost):
@@ -76,18 +76,18 @@ class Condition:
 
     # What an attempt has told
 
-    def answered(self) -> None:
-        """The upstream answered, and the account did too."""
+    def answered(self, asked_at: float) -> None:
+        """The upstream answered what it was asked at that time, and the account did too."""
         self.pauses.forget()
-        self._breaker_answers()
+        self._breaker_answers(asked_at)
 
-    def _breaker_answers(self) -> None:
+    def _breaker_answers(self, asked_at: float) -> None:
         try:
-            self._seat.around.breakers[self._seat.pool.name].answer()
+            self._seat.around.breakers[self._seat.pool.name].answer(asked_at)
         except (RedisError, OSError) as error:
             log.warning("breaker not closed: %s", error, extra=self._fields("redis_lost", ""))
 
-    def judge(self, failed: Failed, request_id: str) -> bool:
+    def judge(self, failed: Failed, request_id: str, asked_at: float) -> bool:
         """Tells the pool's breaker; returns whether the attempt was a probe, which the request does not pay for."""
         breaker = self._seat.around.breakers[self._seat.pool.name]
         probe = breaker.is_open and breaker.probing == self._id
@@ -98,7 +98,7 @@ class Condition:
             except (RedisError, OSError) as error:
                 log.warning("breaker not kept: %s", error, extra=self._fields("redis_lost", ""))
         elif answered:
-            self._breaker_answers()
+            self._breaker_answers(asked_at)
         return probe
 
     def begin_pause(self, failed: Failed) -> None:

@@ -54,6 +54,9 @@ class Crew:
                 self._census.state(worker.lease.pool, worker.lease.credential_id), self._census.asked_at
             )
         self.send_home()
+        if self._census.is_forgotten:
+            log.warning("RQ has lost workers: they register again", extra={"action": "registered_again"})
+            self.beat()
 
     def _candidates(self, pool: str) -> list[str]:
         return [one for one in self._census.usable(pool) if one not in self._workers]

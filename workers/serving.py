@@ -144,7 +144,7 @@ class Serving:
         if isinstance(outcome, Failed):
             self._seat.around.counters.add("attempts", self._seat.pool.name, outcome.outcome)
             log.info("attempt failed", extra=self._fields("attempt_failed", begun, outcome.outcome))
-            probe = self.condition.judge(outcome, begun.job_id)
+            probe = self.condition.judge(outcome, begun.job_id, attempt.started_at)
             self.condition.begin_pause(outcome)
             surely(lambda: self._retry_or_give_up(begun, attempt, outcome, probe=probe), "a job waits to be handed on")
             self.condition.show(outcome)
@@ -154,7 +154,7 @@ class Serving:
         self._count_end(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             if reason == "done":
-                self.condition.answered()
+                self.condition.answered(attempt.started_at)
             ok = isinstance(outcome, Done)
             surely(lambda: self._seat.bookkeeping.finish(self._worker, begun, ok=ok), "a job waits to be ended")
         else:

@@ -140,6 +140,10 @@ class AccessToken:
         """Whether it is there and has not expired."""
         return bool(self._token) and time.time() < self._expires
 
+    def is_refreshing(self) -> bool:
+        """Whether a refresh is on its way."""
+        return self._refreshing is not None and not self._refreshing.ready()
+
     def get(self, stale: str = "") -> str:
         """A valid access token, other than the one called stale. Raises TokenError or LeaseLost.
 
@@ -147,8 +151,9 @@ class AccessToken:
         """
         if self._token != stale and self.is_fresh():
             return self._token
-        if self._refreshing is None or self._refreshing.ready():
+        if not self.is_refreshing():
             self._refreshing = gevent.spawn(self._attempt, stale)
+        assert self._refreshing is not None
         failure = self._refreshing.get()
         if isinstance(failure, TokenEndpointDown) and self._token != stale and self.is_valid():
             self._renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))

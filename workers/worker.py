@@ -66,6 +66,8 @@ class FarmWorker(SimpleWorker):
         self.line = WaitingLine(around.connections, queue.key, queue.intermediate_queue_key)
         self.serving = Serving(self, Seat(lease, pool, bookkeeping, around), self.stop)
         self._stopping = Event()
+        #: Whether RQ was told of it.
+        self.is_registered = False
 
     def _set_connection(self, connection: Redis) -> Redis:
         """RQ would set its own timeout on the connections that all workers of the process share."""
@@ -102,6 +104,7 @@ class FarmWorker(SimpleWorker):
             worker_registration.register(self, pipe)
             pipe.expire(self.key, self.worker_ttl + 60)
             pipe.execute()
+        self.is_registered = True
 
     def beat(self, pipe: Any) -> None:
         """A sign of life into a pipeline; registers again, should Redis have lost its data."""

@@ -17,6 +17,8 @@ ROWS: dict[str, Callable[[Scale], list[Measured]]] = {
     "killed-front": processes.killed_front,
     "reloaded-front": processes.reloaded_front,
     "killed-redis": store.killed_redis,
+    "slow-redis": store.slow,
+    "full-redis": store.full,
     "killed-pubsub": store.killed_connections,
     "frozen": processes.frozen,
     "rotation": processes.rotation,

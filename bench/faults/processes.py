@@ -84,6 +84,7 @@ def reloaded_front(scale: Scale) -> list[Measured]:
         return [
             *sound(row, bench, result, "broken"),
             exactly(row, "streams that were lost", lost),
+            exactly(row, "web processes that were called dead", bench.metric("farm_fronts_lost_total")),
             told(row, "requests sent over a connection that was just closed", sum(result.errors.values())),
             told(row, "answers", len(result.ends)),
         ]

@@ -53,8 +53,16 @@ def test_an_answer_in_between_starts_the_count_anew(redis: Redis):
     one = breaker(redis)
     for _ in range(5):
         fail(one, FAULTS - 1)
-        one.answer()
+        one.answer(time.time())
     assert one.lets("c9")
+
+
+def test_an_answer_to_what_was_asked_before_it_opened_says_nothing(redis: Redis):
+    one = breaker(redis)
+    before = time.time()
+    fail(one)
+    one.answer(before)
+    assert not one.lets("c9")
 
 
 def test_every_process_learns_it_and_one_worker_of_all_probes(redis: Redis, monkeypatch: pytest.MonkeyPatch):
@@ -66,7 +74,7 @@ def test_every_process_learns_it_and_one_worker_of_all_probes(redis: Redis, monk
     assert one.tend(["c1", "c2"]) == "c1"
     assert other.tend(["d1"]) == ""
     assert (one.lets("c1"), one.lets("c2"), other.lets("d1")) == (True, False, False)
-    one.answer()
+    one.answer(time.time())
     assert (record(redis), redis.exists(keys.probe("p"))) == ({}, 0)
     other.learn(record(redis), time.monotonic())
     assert other.lets("d1")
@@ -136,5 +144,5 @@ def test_a_worker_that_does_not_know_yet_begins_no_job(workshop: Workshop):
     eventually(lambda: workshop.around.breakers["default"].is_open)
     assert workshop.queue.waiting("default") == 1
     assert workshop.upstream.counters()["served"] == 0
-    workshop.around.breakers["default"].answer()
+    workshop.around.breakers["default"].answer(time.time())
     assert answer(mailbox)

@@ -123,6 +123,7 @@ def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_pa
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 12
     assert max(int(answer.headers["x-farm-attempts"]) for answer in answers) == 2
+    eventually(lambda: farm.metric("farm_orphans_total") == 3)
     eventually(lambda: workers(farm)["idle"] == 6, within=30)
     farm.command("stop")
     assert "Traceback" not in farm.log()
@@ -155,6 +156,11 @@ def test_an_account_that_dies_leaves_the_farm_and_no_request_fails(farm: Farm):
     assert farm.json("credentials", "show", added)["reason"] == "invalid_grant"
     farm.command("credentials", "remove", added)
     eventually(lambda: workers(farm)["idle"] == 8, within=5)
+
+
+def test_workers_that_redis_has_lost_are_listed_again_at_once(farm: Farm):
+    connect(farm.redis_url()).delete("rq:workers")
+    eventually(lambda: "8 workers" in rq(farm, "info"), within=5)
 
 
 def test_rq_suspend_holds_the_workers_and_resume_lets_them_go(farm: Farm):

@@ -65,3 +65,12 @@ def test_a_deadline_that_passes_ends_the_section(idle: float, total: float, reas
     watcher = gevent.spawn(watch.run)
     assert greenlet.get(timeout=3) == reason
     watcher.kill()
+
+
+def test_one_who_was_frozen_sees_that_the_lease_is_lost_before_going_on():
+    holds = [True, False]
+    section = Section(Watch(), lambda: holds.pop(0))
+    section.look_at_lease()
+    with pytest.raises(Interrupted) as found:
+        section.look_at_lease()
+    assert found.value.reason == "lease_lost"
