@@ -138,10 +138,11 @@ async def client(load: Load, number: int, started: float, result: Result) -> Non
             record.outcome = exchange.broken(failure)
         record.ended = time.perf_counter() - started
         result.add(record)
-        if record.outcome != RIGHT:
+        if record.outcome != RIGHT or exchange.closes:
             if connection:
                 connection[1].close()
             connection = None
+        if record.outcome != RIGHT:
             await asyncio.sleep(0.05)
     if connection:
         connection[1].close()
@@ -157,6 +158,11 @@ class Exchange:
         self._record = record
         self._head = ""
         self._body = b""
+
+    @property
+    def closes(self) -> bool:
+        """Whether the server said that the connection ends with this answer."""
+        return "\r\nconnection: close" in self._head
 
     async def run(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> str:
         """Sends and reads; returns the outcome."""

@@ -20,6 +20,8 @@ class Account:
     #: Whether a reused refresh token (or a test) has killed the account's family.
     killed: bool = False
     in_flight: int = 0
+    #: Whether its request was told to hang for ever.
+    is_hung: bool = False
     #: Access tokens issued before this serial are refused.
     oldest_serial: int = 0
     serial: int = 0
@@ -138,6 +140,7 @@ class Accounts:
         """Begins a request; False, and a collision counted, when the account is busy."""
         if account.in_flight:
             self.counters["collisions"] += 1
+            self.counters["collisions_with_hung"] += account.is_hung
             return False
         account.in_flight += 1
         self.counters["served"] += 1
@@ -146,6 +149,7 @@ class Accounts:
     def leave(self, account: Account) -> None:
         """Ends a request."""
         account.in_flight -= 1
+        account.is_hung = False
 
     @property
     def in_flight(self) -> int:

@@ -89,7 +89,9 @@ class Simulator:
             connection.finish(error(429, "rate_limit_exceeded", "one request at a time", "retry-after: 1\r\n"))
             return
         connection.on_end = lambda: self._end(connection, account, request)
-        self._serve(connection, request, path, self.faults.draw())
+        fault = self.faults.draw()
+        account.is_hung = fault in ("hang_headers", "hang_stream")
+        self._serve(connection, request, path, fault)
 
     def _end(self, connection: Connection, account: Account, request: Request) -> None:
         """The request is over: answered, or given up by its client."""

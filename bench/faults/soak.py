@@ -51,10 +51,14 @@ def soak(scale: Scale) -> list[Measured]:
             result = load(bench, scale, leave=0.05, seconds=scale.soak)
         bench.ask("faults", {})
         outcomes = Counter(one.outcome for one in result.records)
+        counts = bench.counters()
+        hung = counts.get("collisions_with_hung", 0)
         answered, left = outcomes[RIGHT], outcomes[LEFT]
         errored = len(result.records) - answered - left
         return [
-            *sound(row, bench, result, LEFT, "error event", "broken", "status 5"),
+            *sound(row, bench, result, LEFT, "error event", "broken", "status 5", collisions=False),
+            exactly(row, "collisions, but with requests that hang in a frozen process", counts["collisions"] - hung),
+            told(row, "collisions with requests that hang in a frozen process", hung),
             exactly(row, "requests that are not accounted for", sum(one.ended == 0 for one in result.records)),
             *nothing_left(row, bench, scale.accounts),
             *growth(row, sizes),
