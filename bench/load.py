@@ -125,37 +125,46 @@ async def client(load: Load, number: int, started: float, result: Result) -> Non
     while time.perf_counter() < started + load.seconds:
         turn += 1
         record = Record(time.perf_counter() - started)
-        patience = draw.uniform(0, load.leave_within) if draw.random() < load.leave else load.timeout
         exchange = Exchange(load, f"{TEXT} {number}.{turn}", started, record)
-        try:
-            if connection is None:
-                connection = await asyncio.open_connection(load.host, load.port, limit=2**20)
-            record.outcome = await asyncio.wait_for(exchange.run(connection), patience)
-        except TimeoutError:
-            record.outcome = LEFT if patience < load.timeout else STUCK
-            record.text = exchange.text
-        except (OSError, EOFError, ValueError) as failure:
-            record.outcome = exchange.broken(failure)
+        patience = draw.uniform(0, load.leave_within) if draw.random() < load.leave else load.timeout
+        connection = await one_request(exchange, connection, patience)
         record.ended = time.perf_counter() - started
         result.add(record)
-        if record.outcome != RIGHT or exchange.closes:
-            if connection:
-                connection[1].close()
-            connection = None
         if record.outcome != RIGHT:
             await asyncio.sleep(0.05)
     if connection:
         connection[1].close()
 
 
+Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def one_request(exchange: "Exchange", connection: Connected | None, patience: float) -> Connected | None:
+    """One request over a connection, a new one if there is none; returns the connection if it may be used again."""
+    load, record = exchange.load, exchange.record
+    try:
+        if connection is None:
+            connection = await asyncio.open_connection(load.host, load.port, limit=2**20)
+        record.outcome = await asyncio.wait_for(exchange.run(connection), patience)
+    except TimeoutError:
+        record.outcome = LEFT if patience < load.timeout else STUCK
+        record.text = exchange.text
+    except (OSError, EOFError, ValueError) as failure:
+        record.outcome = exchange.broken(failure)
+    if connection and (record.outcome != RIGHT or exchange.closes):
+        connection[1].close()
+        return None
+    return connection
+
+
 class Exchange:
     """One request and its answer, as far as it came."""
 
     def __init__(self, load: Load, text: str, started: float, record: Record) -> None:
-        self._load = load
+        self.load = load
         self.text = text
         self._started = started
-        self._record = record
+        self.record = record
         self._head = ""
         self._body = b""
 
@@ -164,10 +173,10 @@ class Exchange:
         """Whether the server said that the connection ends with this answer."""
         return "\r\nconnection: close" in self._head
 
-    async def run(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> str:
+    async def run(self, connection: Connected) -> str:
         """Sends and reads; returns the outcome."""
         reader, writer = connection
-        writer.write(self._load.request(self.text))
+        writer.write(self.load.request(self.text))
         self._head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         await self._read_body(reader)
         return self._judge()
@@ -186,7 +195,7 @@ class Exchange:
             self._take(data[:-2])
 
     def _take(self, data: bytes) -> None:
-        self._record.first = self._record.first or time.perf_counter() - self._started
+        self.record.first = self.record.first or time.perf_counter() - self._started
         self._body += data
 
     def _judge(self) -> str:
@@ -194,7 +203,7 @@ class Exchange:
         if status != "200":
             return f"status {status} {error_code(self._body)}"
         wanted = translate(self.text)
-        if not self._load.stream:
+        if not self.load.stream:
             answer = json.loads(self._body)["choices"][0]["message"]["content"]
             return RIGHT if answer == wanted else MIXED
         text, end = streamed(self._body)
@@ -209,7 +218,7 @@ class Exchange:
         """The outcome when the connection broke, or something that is no answer came."""
         if isinstance(failure, ValueError):
             return MIXED
-        if not self._load.stream or not self._body:
+        if not self.load.stream or not self._body:
             return f"{BROKEN} {type(failure).__name__}"
         text, _ = streamed(self._body)
         return f"{BROKEN} in mid-stream" if translate(self.text).startswith(text) else MIXED
