@@ -63,3 +63,30 @@ def test_an_owner_that_was_frozen_knows_by_its_own_clock(redis: Redis, ids: list
     later = time.monotonic() + leases_module.LEASE_SECONDS + 1
     monkeypatch.setattr(leases_module.time, "monotonic", lambda: later)
     assert not lease.holds()
+
+
+def test_what_a_dead_process_held_is_given_back_and_nothing_else(redis: Redis, ids: list[str]):
+    dead, other = Leases(redis, "host-1-ab"), Leases(redis, "host-1-abc")
+    held = dead.claim("default", ids[:2], 2)
+    kept = other.claim("default", ids[2:], 1)
+    assert other.bury("host-1-ab", ids) == 2
+    assert [redis.exists(lease.key) for lease in held] == [0, 0]
+    assert redis.exists(kept[0].key)
+    assert other.bury("host-1-ab", []) == 0
+
+
+def test_a_claim_brings_until_when_the_credential_cools_as_redis_has_it_now(redis: Redis, ids: list[str]):
+    credentials, leases = Credentials(redis), Leases(redis, "a")
+    until = time.time() + 100
+    credentials.move("default", ids[0], "cooling", "rate_limited", until)
+    credentials.move("default", ids[1], "disabled")
+    found = leases.claim("default", ids, 9)
+    assert [lease.credential_id for lease in found] == [ids[0], ids[2]]
+    assert [lease.cooling_until for lease in found] == [pytest.approx(until), 0.0]
+
+
+def test_a_credential_that_cools_never_cools_shorter(redis: Redis, ids: list[str]):
+    credentials = Credentials(redis)
+    for seconds in (100, 10):
+        credentials.move("default", ids[0], "cooling", "rate_limited", time.time() + seconds)
+    assert credentials.find(ids[0], ["default"]).until > time.time() + 90
