@@ -20,6 +20,8 @@ class Account:
     #: Whether a reused refresh token (or a test) has killed the account's family.
     killed: bool = False
     in_flight: int = 0
+    #: When its last token was granted, seconds since the epoch.
+    granted_at: float = 0.0
     #: Whether its request was told to hang for ever.
     is_hung: bool = False
     #: Access tokens issued before this serial are refused.
@@ -51,6 +53,8 @@ class Accounts:
     #: Whether each refresh gives a new refresh token and kills the family when an old one comes again.
     rotate: bool = False
     counters: Counter[str] = field(default_factory=Counter)
+    #: When the grants were given whose refresh token never came back, but the one before it did.
+    lost_grants: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._accounts = {n: Account(n) for n in range(self.count)}
@@ -80,6 +84,8 @@ class Accounts:
         if account.generation is None:
             account.generation = generation
         if generation != account.generation and self.rotate:
+            if not account.killed:
+                self.lost_grants.append(account.granted_at)
             account.killed = True
             self.counters["reused_refresh_tokens"] += 1
         if account.killed:
@@ -98,6 +104,7 @@ class Accounts:
 
     def _grant(self, account: Account) -> Grant:
         account.serial += 1
+        account.granted_at = time.time()
         renewed = None
         if self.rotate:
             account.generation = (account.generation or 0) + 1

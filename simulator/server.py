@@ -194,7 +194,9 @@ class Simulator:
     # The tester's own doors
 
     def _control(self, request: Request, path: str) -> bytes:
-        """GET counters, or the ends of requests; POST a JSON object to set the pace, the faults or the accounts."""
+        """GET what was counted or noted; POST a JSON object to set the pace, the faults or the accounts."""
+        if path == "/simulator/lost":
+            return answer(200, answers.dump(self.accounts.lost_grants))
         if path == "/simulator/ended":
             self.is_traced = True
             return answer(200, answers.dump(list(self.ended)))

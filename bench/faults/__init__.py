@@ -14,6 +14,7 @@ ROWS: dict[str, Callable[[Scale], list[Measured]]] = {
     "dead": upstream.dead,
     "cuts": upstream.cuts,
     "killed-workers": processes.killed_workers,
+    "killed-host": processes.killed_host,
     "killed-front": processes.killed_front,
     "reloaded-front": processes.reloaded_front,
     "killed-redis": store.killed_redis,

@@ -1,13 +1,19 @@
 """Rows in which processes of the farm die or freeze."""
 
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
-from bench.farm import farm
+from bench.farm import ROOT, farm
 from bench.faults.common import LEASE, Scale, load, meanwhile, sound, workers
 from bench.load import RIGHT
 from bench.measured import Measured, at_most, exactly, told
+
+#: Seconds after the token endpoint's answer in which a kill -9 can lose it, on a machine that is busy.
+WINDOW = 0.5
 
 
 def killed_workers(scale: Scale) -> list[Measured]:
@@ -41,6 +47,32 @@ def killed_workers(scale: Scale) -> list[Measured]:
 def since_the_last(events: list[float], at: float) -> float:
     """Seconds since the last event before that time."""
     return at - max((one for one in events if one <= at), default=at)
+
+
+def killed_host(scale: Scale) -> list[Measured]:
+    """kill -9 of a whole host: without a first byte all succeed, the rest end when its leases have run out."""
+    row = "killed host"
+    killed: list[float] = []
+    with farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="1") as bench:
+        command = [sys.executable, "-m", "workers"]
+        host = subprocess.Popen(command, cwd=ROOT, env=bench.environment, start_new_session=True)
+
+        def kill() -> None:
+            time.sleep(4)
+            os.killpg(host.pid, signal.SIGKILL)
+            killed.append(time.time())
+            host.wait()
+
+        with meanwhile(kill):
+            result = load(bench, scale, seconds=max(scale.seconds, 2 * LEASE))
+        failed = [one for one in result.records if one.outcome != RIGHT]
+        ends = [since_the_last(killed, result.started + one.ended) for one in failed]
+        return [
+            *sound(row, bench, result, "error event worker_lost"),
+            exactly(row, "requests without a first byte that failed", sum(not one.first for one in failed)),
+            at_most(row, "seconds until the rest had ended, worst", max(ends, default=0.0), LEASE + 5),
+            told(row, "streams that ended with an error event", len(failed)),
+        ]
 
 
 def killed_front(scale: Scale) -> list[Measured]:
@@ -129,12 +161,16 @@ def rotation(scale: Scale) -> list[Measured]:
 
         with meanwhile(kill):
             result = load(bench, scale, seconds=seconds)
-        counts = bench.counters()
-        lost = bench.status()["pools"][0]["credentials"]["dead"]
+        lost = bench.ask("lost")
+        windows = [min((kill - granted for kill in kills if kill >= granted), default=1e9) for granted in lost]
+        dead = bench.status()["pools"][0]["credentials"]["dead"]
         return [
             *sound(row, bench, result, "error event worker_lost"),
-            exactly(row, "credentials lost outside the window", lost - counts.get("reused_refresh_tokens", 0)),
-            told(row, "killed between the endpoint's answer and the store", lost),
-            told(row, "refreshes", counts["refreshes"]),
+            exactly(
+                row, "credentials lost outside the window", sum(one > WINDOW for one in windows) + dead - len(lost)
+            ),
+            told(row, "credentials killed between the endpoint's answer and the store", len(lost)),
+            told(row, "ms between that answer and the kill, worst", 1000 * max(windows, default=0.0)),
+            told(row, "refreshes", bench.counters()["refreshes"]),
             told(row, "kills", len(kills)),
         ]
