@@ -29,6 +29,7 @@ from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
 from workers.seat import Surroundings
 from workers.tokens import TokenStore
+from workers.upstream import shared_session
 
 log = logging.getLogger("farm.process")
 #: Seconds between two looks at what should run here.
@@ -83,6 +84,7 @@ class WorkerProcess:
             breakers={name: Breaker(self._redis, name, self.id, self._counters) for name in self._queues},
             workers=lambda pool: len(self._crew.of(pool)),
             refreshing=BoundedSemaphore(REFRESHES),
+            token_sessions={pool.name: shared_session(pool.token_url, REFRESHES) for pool in self._settings.pools},
             move=self._move,
             suspended=lambda: self._census.suspended,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import requests
 from gevent.lock import BoundedSemaphore
 from redis import Redis
 from redis.connection import ConnectionPool
@@ -32,8 +33,9 @@ class Surroundings:
     breakers: Mapping[str, Breaker]
     #: How many workers a pool has in this process.
     workers: Callable[[str], int]
-    #: How many may ask a token endpoint at once.
+    #: How many may ask a token endpoint at once, and the session of each pool that they ask over.
     refreshing: BoundedSemaphore
+    token_sessions: Mapping[str, requests.Session]
     #: Moves a credential to another state: pool, id, state, reason, until.
     move: Callable[[str, str, str, str, float], None]
     #: Whether `rq suspend` is in force.

@@ -42,7 +42,14 @@ class Serving:
         #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
         self.busy_since = 0.0
         around = seat.around
-        self.token = AccessToken(seat.lease, seat.pool, around.tokens, self.session, around.counters, around.refreshing)
+        self.token = AccessToken(
+            seat.lease,
+            seat.pool,
+            around.tokens,
+            around.token_sessions[seat.pool.name],
+            around.counters,
+            around.refreshing,
+        )
         self.condition = Condition(seat, self.token, stop)
 
     def session(self) -> requests.Session:

@@ -3,7 +3,6 @@
 import logging
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,7 +115,7 @@ class AccessToken:
         lease: Lease,
         pool: PoolSettings,
         store: TokenStore,
-        session: Callable[[], requests.Session],
+        session: requests.Session,
         counters: Counters,
         gate: BoundedSemaphore,
     ) -> None:
@@ -205,7 +204,7 @@ class AccessToken:
             raise LeaseLost("the lease ran out before the refresh")
         try:
             with self._gate:
-                grant = refresh(self._session(), self._pool, refresh_token)
+                grant = refresh(self._session, self._pool, refresh_token)
         except TokenError as error:
             self._counters.add("token_refreshes", outcome_of(error))
             log.warning("no access token: %s", error, extra=self._fields("token_refused"))

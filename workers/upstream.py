@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from http.cookiejar import DefaultCookiePolicy
 from typing import cast
 
 import requests
@@ -46,14 +47,14 @@ class AnswerCut(FarmError):
     """Raised when an answer broke off in the middle."""
 
 
-def new_session(url: str) -> requests.Session:
-    """A session that keeps one connection, and reads proxies and CA bundle from the environment once.
+def new_session(url: str, *, size: int = 2) -> requests.Session:
+    """A session that keeps so many connections, and reads proxies and CA bundle from the environment once.
 
     requests would read them, and ~/.netrc, for each request.
     """
     session = requests.Session()
     session.trust_env = False
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=2, max_retries=0)
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=size, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
@@ -61,6 +62,13 @@ def new_session(url: str) -> requests.Session:
     session.verify = True if environment["verify"] is None else environment["verify"]
     session.headers.clear()
     session.headers.update({"user-agent": "token-farm", "accept-encoding": "identity"})
+    return session
+
+
+def shared_session(url: str, size: int) -> requests.Session:
+    """A session for several accounts at once: it keeps no cookie, so that nothing of one reaches another."""
+    session = new_session(url, size=size)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
 

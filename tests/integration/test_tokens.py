@@ -6,6 +6,7 @@ import gevent
 import pytest
 import requests
 from gevent.lock import BoundedSemaphore
+from gevent.pywsgi import WSGIServer
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -19,8 +20,9 @@ from shared.vault import fingerprint
 from tests.upstream import Upstream, tokens
 from workers import tokens as tokens_module
 from workers.leases import Lease, Leases
-from workers.oauth import Grant
+from workers.oauth import Grant, refresh
 from workers.tokens import AccessToken, TokenStore
+from workers.upstream import shared_session
 
 Asked = Callable[[requests.Session, PoolSettings, str], Grant]
 
@@ -39,7 +41,7 @@ class Farm:
 
     def token(self, lease: Lease | None = None) -> AccessToken:
         return AccessToken(
-            lease or self.lease, self.pool, self.store, requests.Session, self.counters, BoundedSemaphore(4)
+            lease or self.lease, self.pool, self.store, requests.Session(), self.counters, BoundedSemaphore(4)
         )
 
     def stored(self) -> str:
@@ -327,3 +329,21 @@ def test_a_rotated_token_is_on_disk_before_it_is_used(farm: Farm, caplog, answer
     farm.token().get()
     assert farm.store._redis.asked == [("WAITAOF", 1, 0, tokens_module.FSYNC_MS)]
     assert [record.action for record in caplog.records if record.levelname == "WARNING"] == ([said] if said else [])
+
+
+def test_no_cookie_of_one_account_reaches_another():
+    seen: list[str] = []
+
+    def answer(environ, start_response):
+        seen.append(environ.get("HTTP_COOKIE", ""))
+        start_response("200 OK", [("content-type", "application/json"), ("set-cookie", "session=first; Path=/")])
+        return [b'{"access_token": "at"}']
+
+    server = WSGIServer(("127.0.0.1", 0), answer, log=None)
+    server.start()
+    pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")
+    session = shared_session(pool.token_url, 4)
+    for token in ("rt-1", "rt-2"):
+        assert refresh(session, pool, token).access_token == "at"
+    server.stop()
+    assert seen == ["", ""]
