@@ -1,6 +1,6 @@
 """The processes of a running farm, in the order in which they start; they end in the opposite order.
 
-One that dies is started again, so that nothing that can be mended stops the farm; one that dies again and again does.
+One that dies is started again, after longer pauses if it dies again and again.
 """
 
 import contextlib
@@ -14,16 +14,18 @@ from pathlib import Path
 
 from honcho.environ import parse_procfile
 
+from shared.errors import FarmError
+
 #: Seconds that each kind gets to end: the front and the workers let running requests finish.
 PATIENCE = 80.0
 #: The Procfile's name of the front.
 FIRST_TO_END = "web"
 #: Settings that a process of the Procfile has no use for: the front never opens a token (I9).
 NOT_FOR = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
-#: Deaths within so many seconds that stop the farm.
-MOST_DEATHS, WINDOW = 5, 60.0
-#: Seconds before a process that died is started again, for each death before.
-PAUSE = 0.5
+#: Seconds after which a death is forgotten.
+WINDOW = 60.0
+#: Seconds before a process that died a second time is started again; doubled up to the longest.
+PAUSE, LONGEST_PAUSE = 0.5, 15.0
 
 
 @dataclass
@@ -36,6 +38,12 @@ class Managed:
     deaths: list[float] = field(default_factory=list)
     #: When it is to be started again; 0 while it runs.
     due: float = 0.0
+
+    def note_death(self, now: float) -> None:
+        """It has died, or could not be started: the next try is due at once, or later and later."""
+        self.deaths = [at for at in self.deaths if now - at < WINDOW] + [now]
+        before = len(self.deaths) - 1
+        self.due = now + (min(LONGEST_PAUSE, PAUSE * 2 ** (before - 1)) if before else 0.0)
 
 
 @dataclass
@@ -73,8 +81,8 @@ class Processes:
                 return name, code
         return None
 
-    def tend(self, say: Callable[[str], None]) -> tuple[bool, str]:
-        """Starts again what has died; returns whether anything was, and which process dies too often, '' for none.
+    def tend(self, say: Callable[[str], None]) -> bool:
+        """Starts again what has died; returns whether anything was.
 
         What a dead one has started itself is left alone: it notices, and lets its running requests end.
         """
@@ -85,14 +93,15 @@ class Processes:
                 continue
             now = time.monotonic()
             if not managed.due:
-                managed.deaths = [at for at in managed.deaths if now - at < WINDOW] + [now]
-                if len(managed.deaths) > MOST_DEATHS:
-                    return changed, name
-                managed.due = now + PAUSE * (len(managed.deaths) - 1)
+                managed.note_death(now)
                 say(f"{name} ended with {code}; starting it again")
             if now >= managed.due:
-                managed.process, managed.due, changed = managed.again(), 0.0, True
-        return changed, ""
+                try:
+                    managed.process, managed.due, changed = managed.again(), 0.0, True
+                except (FarmError, OSError) as error:
+                    managed.note_death(now)
+                    say(f"{name} can't be started: {error}")
+        return changed
 
     def stop(self, *, hurry: bool = False) -> None:
         """Ends all, one by one: the front, so that nothing new comes, then the rest, the last started first."""

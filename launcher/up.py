@@ -88,11 +88,7 @@ class Farm:
     def run(self) -> int:
         """Waits for a signal to stop, starting again what dies; returns the exit code."""
         while not self.signals:
-            changed, hopeless = self.processes.tend(warn)
-            if hopeless:
-                warn(f"{hopeless} dies again and again; the farm stops")
-                return 1
-            if changed:
+            if self.processes.tend(warn):
                 self._record()
             time.sleep(0.1)
         return 0

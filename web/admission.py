@@ -10,7 +10,6 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.credentials import USABLE
 from shared.errors import ApiError
-from shared.live_state import read_pools
 from shared.settings import PoolSettings
 
 #: Seconds that a look at the credentials' states is believed.
@@ -57,9 +56,8 @@ class Usable:
 
 
 def is_down(redis: Redis, pool: str) -> bool:
-    """Whether the pool's upstream is down, or none of its workers can work."""
-    state = read_pools(redis, [pool])[0]
-    return state.upstream_down or not (state.workers["busy"] or state.workers["idle"])
+    """Whether the pool's upstream is down."""
+    return bool(redis.exists(keys.breaker(pool)))
 
 
 class DrainRate:

@@ -8,6 +8,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Response, g, request
 
 from shared import admin_token
+from shared.persistence import surely
 from shared.settings import Settings, load
 from web import admin, cors, dashboard, errors, health, models, relay
 from web.parts import EXTENSION, Parts, build
@@ -25,7 +26,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SECRET_KEY=admin_token.session_secret(farm.redis),
+        SECRET_KEY=surely(lambda: admin_token.session_secret(farm.redis), "the front waits for its start"),
         SESSION_COOKIE_NAME="farm_admin",
         SESSION_COOKIE_PATH="/admin",
         SESSION_COOKIE_SAMESITE="Strict",

@@ -18,7 +18,7 @@ MOST = 1000
 
 
 class Speaker:
-    """Gathers and publishes; what can't be published is lost, because the mailboxes ask again."""
+    """Gathers and publishes. What mailboxes say may be lost, because they ask again; what is over is kept."""
 
     def __init__(self, redis: Redis, front: str) -> None:
         self._redis = redis
@@ -53,4 +53,5 @@ class Speaker:
                 self._redis.publish(keys.FLOW, Flow(self._front, dict(positions), over).encode())
             except (RedisError, OSError) as error:
                 log.warning("the workers can't be told: %s", error, extra={"action": "redis_lost"})
+                self._over |= dict.fromkeys(over)
                 return

@@ -45,6 +45,10 @@ LOST = Failure(502, "request_lost", "the request was removed from the queue, or 
 GAP = Failure(502, "reply_gap", "a part of the answer was lost on its way", "server_error", 0)
 
 
+def nobody(pool: str, request_id: str) -> None:
+    """Cancels nothing: a hub that only listens."""
+
+
 class Hub:
     """All mailboxes of a web process."""
 
@@ -52,6 +56,12 @@ class Hub:
         self, redis: Redis, connections: ConnectionPool, vanished: Callable[[Iterable[str]], set[str]]
     ) -> None:
         self.process_id = secrets.token_hex(6)
+        self._redis = redis
+        self._has_left = False
+        #: Requests whose job could not be cancelled, because Redis was away: id -> pool.
+        self.abandoned: dict[str, str] = {}
+        #: Cancels a job: pool, request id.
+        self.cancel: Callable[[str, str], Any] = nobody
         self._connections = connections
         self._vanished = vanished
         self._mailboxes: dict[bytes, Mailbox] = {}
@@ -61,16 +71,24 @@ class Hub:
         self._suspects: dict[str, float] = {}
         self.speaker = Speaker(redis, self.process_id)
 
-    def sign(self, redis: Redis) -> None:
+    @property
+    def is_listening(self) -> bool:
+        """Whether replies can be heard now."""
+        return bool(self._subscribed.is_set())
+
+    def sign(self) -> None:
         """Tells the workers that this process lives: it is in their list, and listens on its channel."""
-        with redis.pipeline(transaction=False) as pipe:
+        if self._has_left:
+            return
+        with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(keys.FRONTS, {self.process_id: time.time()})
             pipe.delete(keys.gone(self.process_id))
             pipe.execute()
 
-    def leave(self, redis: Redis) -> None:
+    def leave(self) -> None:
         """This process ends in good order: nobody has to look whether it lives."""
-        redis.zrem(keys.FRONTS, self.process_id)
+        self._has_left = True
+        self._redis.zrem(keys.FRONTS, self.process_id)
 
     def start(self) -> None:
         """Begins to listen, to speak and to look after the mailboxes."""
@@ -123,6 +141,7 @@ class Hub:
         for command in (("SUBSCRIBE", keys.front(self.process_id)), ("PSUBSCRIBE", self.channel("*"))):
             connection.send_command(*command)
             connection.read_response(timeout=PATIENCE)
+        self.sign()
         self._subscribed_at = time.monotonic()
         self._subscribed.set()
         for mailbox in self._mailboxes.values():
@@ -176,6 +195,16 @@ class Hub:
             elif mailbox.begun or unsure:
                 mailbox.doubt()
 
+    def _cancel_abandoned(self) -> None:
+        """Nobody waits for these any more; Redis may have taken them in all the same."""
+        try:
+            while self.abandoned:
+                request_id, pool = next(iter(self.abandoned.items()))
+                self.cancel(pool, request_id)
+                del self.abandoned[request_id]
+        except (RedisError, OSError) as error:
+            log.warning("jobs can't be cancelled: %s", error, extra={"action": "redis_lost"})
+
     def _sweep(self) -> None:
         """Runs for ever: ends requests whose job has been gone for a while, or whose caller reads no more (I7)."""
         while True:
@@ -183,6 +212,7 @@ class Hub:
             for mailbox in list(self._mailboxes.values()):
                 if time.time() > mailbox.overdue_at:
                     mailbox.on_overdue()
+            self._cancel_abandoned()
             quiet_since = time.monotonic() - SWEEP_EVERY
             quiet = {m.request_id: m for m in self._mailboxes.values() if not m.ended and m.last_sign < quiet_since}
             try:

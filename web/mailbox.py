@@ -106,7 +106,7 @@ class Mailbox:
         """It has been silent; asks now and then whether something was lost."""
         now = time.monotonic()
         if now - max(self.last_sign, self._asked_at) > self._doubt:
-            self._doubt = min(2 * self._doubt, LONGEST_DOUBT)
+            self._doubt = min(max(2 * self._doubt, FIRST_DOUBT), LONGEST_DOUBT)
             self._asked_at = now
             self._speak(self, True)
 

@@ -55,7 +55,8 @@ class Parts:
 
     def _sign(self) -> None:
         try:
-            self.hub.sign(self.redis)
+            if self.hub.is_listening:
+                self.hub.sign()
         except (RedisError, OSError) as error:
             log.warning("no sign of life given: %s", error, extra={"action": "redis_lost"})
 
@@ -68,7 +69,7 @@ class Parts:
         """The end of the process."""
         self.stop()
         try:
-            self.hub.leave(self.redis)
+            self.hub.leave()
         except (RedisError, OSError) as error:
             log.warning("not said goodbye: %s", error, extra={"action": "redis_lost"})
 
@@ -85,13 +86,15 @@ def build(settings: Settings) -> Parts:
     redis = connect(settings.redis_url)
     names = [pool.name for pool in settings.pools]
     queue = RelayQueue(redis, settings.max_queue)
+    hub = Hub(redis, lone_connections(settings.redis_url), queue.vanished)
+    hub.cancel = queue.cancel
     return Parts(
         settings=settings,
         redis=redis,
         pools=Pools(settings.pools),
         usable=Usable(redis),
         queue=queue,
-        hub=Hub(redis, lone_connections(settings.redis_url), queue.vanished),
+        hub=hub,
         drain_rate=DrainRate(redis, names),
         authenticator=Authenticator(ApiKeys(redis)),
         counters=Counters(),

@@ -60,7 +60,9 @@ class Pending:
             self._forget()
             wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
             raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, (RedisError, OSError)):
+                self.hub.abandoned[self.request.id] = self.request.pool
             self._forget()
             raise
 
@@ -147,7 +149,7 @@ class Pending:
                 else:
                     self.queue.withdraw(self.request.pool, self.request.id)
             except (RedisError, OSError):
-                return
+                self.hub.abandoned[self.request.id] = self.request.pool
 
     def _forget(self) -> None:
         self._closed = True

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
@@ -109,11 +110,11 @@ class Bookkeeping:
         worker.executions[execution.id] = execution
         return BegunJob(job_id, execution, int(retries), int(running), decode_request(data), body)
 
-    def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool) -> None:
-        """Ends the job and forgets it."""
+    def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool) -> bool:
+        """Ends the job and forgets it; False when this execution had been ended before."""
         worker.executions.pop(begun.execution.id, None)
         counter = "successful_job_count" if ok else "failed_job_count"
-        self._finish(
+        done = self._finish(
             keys=[
                 Job.key_for(begun.job_id),
                 keys.body(begun.job_id),
@@ -122,12 +123,18 @@ class Bookkeeping:
             ],
             args=[begun.job_id, begun.execution.id, counter, self._worked(begun), utcformat(now())],
         )
+        return bool(done)
 
     def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True) -> bool:
         """Puts the job to the front of the queue, its attempt counted or not; False when it is gone."""
         worker.executions.pop(begun.execution.id, None)
         done = self._requeue(
-            keys=[Job.key_for(begun.job_id), self._queue.key, *self._running_keys(worker, begun)],
+            keys=[
+                Job.key_for(begun.job_id),
+                self._queue.key,
+                *self._running_keys(worker, begun),
+                keys.body(begun.job_id),
+            ],
             args=[begun.job_id, begun.execution.id, self._worked(begun), utcformat(now()), int(counts)],
         )
         return bool(done)
@@ -144,6 +151,8 @@ class Bookkeeping:
         self._redis.incr(self._served_key)
         job.ended_at = now()
         worker.handle_job_failure(job, self._queue, exc_string=reason, execution=begun.execution)
+        if self._redis.zscore(self._started, begun.execution.composite_key) is not None:
+            raise RedisError("RQ could not end the job")
         worker.set_state("idle")
         self._trim()
 

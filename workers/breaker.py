@@ -12,6 +12,7 @@ The truth is `farm:breaker:<pool>` in Redis; each process reads it once a second
 import logging
 import random
 import time
+from collections.abc import Collection, Sequence
 
 from redis import Redis
 
@@ -49,6 +50,11 @@ class Breaker:
         self.is_open = False
         #: The credential whose worker may take one job; '' for none.
         self.probing = ""
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether an answer would be news."""
+        return self.is_open or self._faults > 0
 
     def lets(self, credential_id: str) -> bool:
         """Whether that credential's worker may take a job."""
@@ -105,7 +111,7 @@ class Breaker:
         self._probe_at = time.time() + pause
         self._said_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.breaker(self._pool), mapping=record)
             pipe.hsetnx(keys.breaker(self._pool), "since", time.time())
             pipe.expire(keys.breaker(self._pool), REMEMBERED)
@@ -126,24 +132,24 @@ class Breaker:
         if not record:
             self.probing = ""
             return
-        self._probe_at = float(record["probe_at"])
-        self._failed_probes = int(record["failed_probes"])
+        self._probe_at = float(record.get("probe_at", 0))
+        self._failed_probes = int(record.get("failed_probes", 0))
 
-    def tend(self, candidates: list[str]) -> str:
-        """Keeps a probe alive, or begins one with the first candidate; returns whose worker may take a job, or ''."""
+    def tend(self, able: Collection[str], idle: Sequence[str]) -> str:
+        """Keeps the probe of one that is able, or begins one with the first that is idle; returns whose is new."""
         if not self.is_open or time.time() < self._probe_at:
             return ""
         token, life = f"{self._process_id}:{self.probing}", int(PROBE_SECONDS * 1000)
-        if self.probing in candidates:
+        if self.probing in able:
             if not self._redis.set(keys.probe(self._pool), token, px=life, xx=True):
                 self.probing = ""
             return ""
         self.probing = ""
-        if not candidates:
+        if not idle:
             return ""
-        token = f"{self._process_id}:{candidates[0]}"
+        token = f"{self._process_id}:{idle[0]}"
         if self._redis.set(keys.probe(self._pool), token, px=life, nx=True):
-            self.probing = candidates[0]
+            self.probing = idle[0]
         return self.probing
 
     def _fields(self, action: str, reason: str = "") -> dict[str, str]:

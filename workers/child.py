@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import gevent
+from redis import Redis
 
 from shared import logs
 from shared.credentials import Credentials, ImportReport
-from shared.errors import FarmError
+from shared.errors import FarmError, StoreUnavailable
 from shared.opener import load_opener
 from shared.redis_client import check, connect
 from shared.settings import Settings
@@ -51,6 +52,17 @@ def report_line(report: ImportReport) -> str:
     )
 
 
+def wait_for(redis: Redis) -> None:
+    """Returns when Redis answers; one who comes in the place of another is not misconfigured."""
+    while True:
+        try:
+            check(redis)
+            return
+        except StoreUnavailable as error:
+            log.warning("waiting: %s", error, extra={"action": "redis_lost"})
+            gevent.sleep(0.5)
+
+
 def serve(settings: Settings, birth: Birth) -> int:
     """Runs one worker process; returns its exit code."""
     gevent.reinit()
@@ -59,12 +71,12 @@ def serve(settings: Settings, birth: Birth) -> int:
         raise_file_limit()
         need_upstreams(settings)
         redis = connect(settings.redis_url)
-        check(redis)
+        wait_for(redis) if birth.predecessor else check(redis)
         opener = load_opener(settings)
         opener.claim(redis)
         if birth.first:
             import_files(settings, Credentials(redis))
-        process = WorkerProcess(settings, opener, birth.process_id, birth.predecessor)
+        process = WorkerProcess(settings, opener, birth)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         return MISCONFIGURED

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from redis.exceptions import RedisError
 
 from shared.errors import LeaseLost
@@ -21,6 +22,8 @@ log = logging.getLogger("farm.worker")
 #: Outcomes that are the upstream's fault, and the longest pause in seconds that they give one account.
 UPSTREAM_FAULTS = frozenset({"upstream_error", "unreachable", "timeout", "cut", "no_answer"})
 UPSTREAM_PAUSE = 4.0
+#: Outcomes that are the account's: the upstream is there.
+ANSWERS = frozenset({"rate_limited", "refused"})
 #: Longest pauses in seconds, without a Retry-After, when an account is limited, and when a token endpoint is down.
 LIMITED_PAUSE = 60.0
 TOKEN_PAUSE = 15.0
@@ -76,10 +79,14 @@ class Condition:
 
     # What an attempt has told
 
-    def answered(self, asked_at: float) -> None:
-        """The upstream answered what it was asked at that time, and the account did too."""
+    def upstream_answers(self, asked_at: float) -> None:
+        """The first byte is here of what was asked at that time; told apart, because this attempt may be ended."""
+        if self._seat.around.breakers[self._seat.pool.name].is_troubled:
+            gevent.spawn(self._breaker_answers, asked_at)
+
+    def answered(self) -> None:
+        """The account's answer is whole."""
         self.pauses.forget()
-        self._breaker_answers(asked_at)
 
     def _breaker_answers(self, asked_at: float) -> None:
         try:
@@ -91,7 +98,7 @@ class Condition:
         """Tells the pool's breaker; returns whether the attempt was a probe, which the request does not pay for."""
         breaker = self._seat.around.breakers[self._seat.pool.name]
         probe = breaker.is_open and breaker.probing == self._id
-        answered = failed.answer is not None and failed.answer.status < 500
+        answered = failed.outcome in ANSWERS or (failed.answer is not None and failed.answer.status < 500)
         if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
             try:
                 breaker.fault(self._id, request_id, failed.outcome, self._seat.around.workers(self._seat.pool.name))
@@ -106,7 +113,10 @@ class Condition:
         if failed.fatal:
             self._stop()
         elif not failed.blameless:
-            self.pauses.begin(failed.retry_after, longest_pause(failed.outcome))
+            asked, most = failed.retry_after, longest_pause(failed.outcome)
+            if asked is not None and failed.outcome in UPSTREAM_FAULTS:
+                asked = min(asked, most)
+            self.pauses.begin(asked, most)
 
     def show(self, failed: Failed) -> None:
         """Tells everybody, after the job is safe."""

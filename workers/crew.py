@@ -77,7 +77,8 @@ class Crew:
         breaker.learn(self._census.breakers.get(pool, {}), self._census.asked_at)
         if breaker.is_open:
             able = [w for w in self.of(pool) if not w.stopping and w.lease.holds()]
-            breaker.tend([w.lease.credential_id for w in able if not w.serving.condition.pauses.left()])
+            idle = [w for w in able if not w.serving.busy_since and not w.serving.condition.pauses.left()]
+            breaker.tend({w.lease.credential_id for w in able}, [w.lease.credential_id for w in idle])
 
     def _start(self, lease: Lease) -> None:
         found = self._queues[lease.pool]

@@ -44,6 +44,7 @@ class Fronts:
         self._purge = script(redis, LUA / "purge_front.lua")
         self._silent_since: dict[str, float] = {}
         self._looked_at = 0.0
+        self._purged: set[str] = set()
 
     def look(self) -> None:
         """Looks who is there; ends the jobs of those that are gone."""
@@ -54,19 +55,23 @@ class Fronts:
         listening = self._redis.pubsub_numsub(*map(keys.front, known)) if known else []
         silent = {front for front, (_, count) in zip(known, listening, strict=True) if not count}
         self._looked_at = time.monotonic()
+        self._purged &= silent
         self._silent_since = {front: self._silent_since.get(front, now) for front in silent}
         for front in [one for one, since in self._silent_since.items() if now - since >= SILENT]:
             self._end(front)
 
     def _end(self, front: str) -> None:
-        """1. Mark it, so that none of its jobs is begun. 2. End what runs here. 3. Take out what waits."""
+        """1. End what runs here. 2. Mark it, so that none of its jobs is begun. 3. Take out, once, what waits."""
+        self._on_gone(front)
         if self._redis.set(keys.gone(front), 1, ex=REMEMBERED, nx=True):
             self._counters.add("fronts_lost")
             log.warning("a web process is gone", extra={"action": "front_lost", "reason": front})
-        self._on_gone(front)
+        if front in self._purged:
+            return
         for queue in self._queues:
             purged = self._purge(keys=[queue.key], args=[keys.gone(front), Job.key_for(""), keys.body("")])
             if cast("int", purged):
                 extra = {"action": "jobs_purged", "reason": front}
                 log.warning("%d jobs of a web process that is gone were taken out", purged, extra=extra)
+        self._purged.add(front)
         self._redis.zremrangebyscore(keys.FRONTS, "-inf", time.time() - LISTED)

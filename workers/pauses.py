@@ -23,8 +23,8 @@ class Pauses:
         """
         self._failures += 1
         backoff = min(most, self._limit, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
-        seconds = min(self._limit, max(FIRST, asked)) if asked is not None else backoff
-        self._until = max(self._until, time.monotonic() + seconds)
+        seconds = max(FIRST, asked) if asked is not None else backoff
+        self._until = max(self._until, time.monotonic() + min(self._limit, seconds))
         return self.left()
 
     def resume(self, seconds: float) -> None:

@@ -28,12 +28,15 @@ from workers.leases import RENEW_EVERY, Leases
 from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
 from workers.seat import Surroundings
+from workers.supervisor import Birth
 from workers.tokens import TokenStore
 from workers.upstream import shared_session
 
 log = logging.getLogger("farm.process")
 #: Seconds between two looks at what should run here.
 LOOK_EVERY = 1.0
+#: Seconds after which a renewal of the leases that failed is tried again.
+RENEW_AGAIN = 0.3
 #: Seconds between two signs of life of every worker towards RQ.
 BEAT_EVERY = 20.0
 #: Seconds between two looks at what died workers left in the intermediate queues.
@@ -53,14 +56,14 @@ LAST_REFRESH = 35.0
 class WorkerProcess:
     """Hosts the workers of one OS process."""
 
-    def __init__(self, settings: Settings, opener: Opener, process_id: str, predecessor: str = "") -> None:
-        self.id = process_id
-        self._predecessor = predecessor
+    def __init__(self, settings: Settings, opener: Opener, birth: Birth) -> None:
+        self.id = birth.process_id
+        self._birth = birth
         self._settings = settings
         self._redis = connect(settings.redis_url)
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
-        self._leases = Leases(connect(settings.redis_url, size=2, timeout=3.0), self.id)
+        self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
         names = [pool.name for pool in settings.pools]
         self._census = Census(self._redis, self.id, names, settings.max_workers)
         self._queues = {name: PoolQueue(self._redis, name, settings.max_attempts, self._counters) for name in names}
@@ -95,14 +98,14 @@ class WorkerProcess:
             gevent.signal_handler(signum, self._stopping.set)
         endless = (self._around.publisher.run, self._around.watch.run, self._control.run)
         background = [gevent.spawn(keep_running, work) for work in endless]
+        background.append(gevent.spawn(self._renew_leases))
         for seconds, work in self._chores():
             background.append(gevent.spawn(self._every, seconds, work))
         self._guarded(lambda: self._for_each_queue(PoolQueue.show))
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
-        parent = os.getppid()
-        if self._predecessor:
+        if self._birth.predecessor:
             self._guarded(self._bury)
-        while not self._stopping.is_set() and os.getppid() == parent:
+        while not self._stopping.is_set() and os.getppid() == self._birth.parent:
             self._guarded(self._crew.look)
             self._stopping.wait(LOOK_EVERY)
         self._drain()
@@ -111,7 +114,6 @@ class WorkerProcess:
 
     def _chores(self) -> list[tuple[float, Callable[[], None]]]:
         return [
-            (RENEW_EVERY, self._crew.renew),
             (BEAT_EVERY, self._crew.beat),
             (RECOVER_EVERY, lambda: self._for_each_queue(PoolQueue.recover)),
             (CLEAN_EVERY, lambda: self._for_each_queue(PoolQueue.clean)),
@@ -121,21 +123,30 @@ class WorkerProcess:
             (5.0, self._around.publisher.expire),
         ]
 
+    def _renew_leases(self) -> None:
+        """A renewal that fails is tried again at once, because the leases run on."""
+        while True:
+            gevent.sleep(RENEW_EVERY)
+            while not self._guarded(self._crew.renew):
+                gevent.sleep(RENEW_AGAIN)
+
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
             gevent.sleep(seconds)
             self._guarded(work)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """A chore that fails is tried again at its next turn; the process lives on."""
+    def _guarded(self, work: Callable[[], None]) -> bool:
+        """Whether it went well; a chore that fails is tried again at its next turn, and the process lives on."""
         try:
             work()
+            return True
         except (RedisError, OSError) as error:
             log.warning(
                 "%s failed: %s", work.__name__, error, extra={"action": "redis_lost", "worker_process": self.id}
             )
         except Exception:
             log.exception("%s failed", work.__name__, extra={"action": "chore_failed", "worker_process": self.id})
+        return False
 
     def _for_each_queue(self, work: Callable[[PoolQueue], None]) -> None:
         for queue in self._queues.values():
@@ -144,9 +155,9 @@ class WorkerProcess:
     def _bury(self) -> None:
         """The process in whose place this one is has died: what it held is free."""
         ids = [one for pool in self._settings.pools for one in self._credentials.states(pool.name)]
-        freed = self._leases.bury(self._predecessor, ids)
-        self._census.bury(self._predecessor)
-        fields = {"action": "process_buried", "worker_process": self._predecessor}
+        freed = self._leases.bury(self._birth.predecessor, ids)
+        self._census.bury(self._birth.predecessor)
+        fields = {"action": "process_buried", "worker_process": self._birth.predecessor}
         log.warning("a worker process died and left %d leases, free now", freed, extra=fields)
 
     def _move(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:

@@ -101,8 +101,8 @@ class Orphans:
         if again:
             self._bookkeeping.requeue(worker, orphan)
         else:
-            self._tell(orphan)
-            self._bookkeeping.finish(worker, orphan, ok=False)
+            if self._bookkeeping.finish(worker, orphan, ok=False):
+                self._tell(orphan)
         reason = "requeued" if again else "ended"
         self._counters.add("orphans", reason)
         extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}

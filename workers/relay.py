@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import requests
@@ -54,6 +54,8 @@ class Attempt:
     stream: ReplyStream
     section: Section
     counters: Counters
+    #: Told, with the time when it was asked, when the upstream's first byte is here.
+    on_answer: Callable[[float], None]
     #: Whether the head has been published: from then on nothing is retried.
     begun: bool = False
     #: Whether bytes of a body that is no stream have come, which are held back until it is whole or known to be good.
@@ -159,6 +161,7 @@ class Attempt:
 
     def _begin(self, response: requests.Response) -> None:
         self.begun = True
+        self.on_answer(self.started_at)
         self.stream.head(self._head(response.status_code, passed_headers(response)))
         self.counters.observe("time_to_first_token_seconds", time.time() - self.request.enqueued_at)
 
@@ -182,6 +185,7 @@ class Attempt:
 
     def _interrupted(self, reason: str) -> Outcome:
         if reason == "client_gone":
+            self.stream.give_up()
             return Stopped()
         if reason in TIMEOUTS:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"

@@ -9,6 +9,9 @@ from gevent.event import Event
 from shared.flow import WINDOW, Position
 from shared.messages import Failure, Frame, FrameKind, Head
 
+#: Seconds without a word of a front after which nobody waits there: one that does speaks every ten.
+SILENT = 30.0
+
 
 class Sender(Protocol):
     """Who sends what a stream has."""
@@ -90,7 +93,8 @@ class ReplyStream:
         """Waits until more may come."""
         while self._exceeds():
             self._room.clear()
-            self._room.wait()
+            if not self._room.wait(SILENT):
+                self.drop()
         self._sender.wait_for_room()
 
     def _exceeds(self) -> bool:
@@ -151,6 +155,12 @@ class ReplyStream:
         if again > 0:
             self._sender.add(self, 0)
         return max(0, again)
+
+    def give_up(self) -> None:
+        """The attempt was ended, because nobody waits for the answer."""
+        self.drop()
+        if self._known:
+            self._sender.ends(self)
 
     def drop(self) -> None:
         """Nobody waits for the answer any more; whatever else comes is not kept."""

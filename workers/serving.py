@@ -144,6 +144,7 @@ class Serving:
             stream=self._seat.around.publisher.stream(request.channel, Job.key_for(begun.job_id)),
             section=self._section,
             counters=self._seat.around.counters,
+            on_answer=self.condition.upstream_answers,
         )
 
     def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> None:
@@ -161,7 +162,7 @@ class Serving:
         self._count_end(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             if reason == "done":
-                self.condition.answered(attempt.started_at)
+                self.condition.answered()
             ok = isinstance(outcome, Done)
             surely(lambda: self._seat.bookkeeping.finish(self._worker, begun, ok=ok), "a job waits to be ended")
         else:

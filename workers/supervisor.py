@@ -44,6 +44,8 @@ class Birth:
     predecessor: str
     #: Whether it is the first in its place.
     first: bool
+    #: The process id of the supervisor; when the parent is another, it has died.
+    parent: int
 
 
 class Place:
@@ -77,12 +79,13 @@ class Place:
         sys.stdout.flush()
         sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        parent = os.getpid()
         self.pid = fork()
         if self.pid == 0:
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            sys.exit(self._serve(Birth(self._name(os.getpid()), self._last, not self._last)))
+            sys.exit(self._serve(Birth(self._name(os.getpid()), self._last, not self._last, parent)))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._last = self._name(self.pid)
 

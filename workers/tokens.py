@@ -13,7 +13,7 @@ from redis import Redis
 
 from shared import keys
 from shared.counters import Counters
-from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, WrongSecretKey
+from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
 from shared.opener import Opener
 from shared.persistence import surely
 from shared.redis_client import script
@@ -154,7 +154,8 @@ class AccessToken:
             self._refreshing = gevent.spawn(self._attempt, stale)
         assert self._refreshing is not None
         failure = self._refreshing.get()
-        if isinstance(failure, TokenEndpointDown) and self._token != stale and self.is_valid():
+        mendable = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
+        if mendable and self._token != stale and self.is_valid():
             self._renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))
         elif failure is not None:
             raise failure

@@ -83,8 +83,7 @@ class FarmWorker(SimpleWorker):
                 if not self.may_work():
                     self._rest()
                     continue
-                if self.serving.condition.prepare():
-                    self._serve_next()
+                self._serve_next()
         finally:
             self._leave()
 
@@ -149,8 +148,10 @@ class FarmWorker(SimpleWorker):
             log.warning("state not shown: %s", error, extra=self._fields("redis_lost"))
 
     def _serve_next(self) -> None:
-        """Waits for a job and runs it; a Redis that is gone is tried again soon."""
+        """Has a token ready, waits for a job and runs it; a Redis that is gone is tried again soon."""
         try:
+            if not self.serving.condition.prepare():
+                return
             job_id = self.line.next_job(WAIT * random.uniform(0.75, 1.25))
             if job_id is not None:
                 self.serving.run(job_id)

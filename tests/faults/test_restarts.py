@@ -1,6 +1,7 @@
 """Whatever the launcher started and somebody killed is started again, and requests go on."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import psutil
 import pytest
 import requests
 
-from launcher.processes import MOST_DEATHS
+from launcher import redis_server
 from tests.conftest import start_simulator
 from tests.system.farm import Farm, chat_body, start, streamed_text
 from tests.waiting import eventually
@@ -61,21 +62,20 @@ def test_what_was_killed_is_back_and_running_streams_are_whole(farm: Farm, word:
     assert f"{killed.pid}" not in (farm.data / "farm.json").read_text()
 
 
-def test_what_dies_again_and_again_stops_the_farm_in_good_order(tmp_path: Path):
-    simulator, upstream = start_simulator("--accounts", "1")
-    farm = start(tmp_path, upstream, 1)
-    for _ in range(MOST_DEATHS + 1):
-        victim = eventually(lambda: running(farm, "-m workers"))
-        victim.kill()
-        eventually(lambda v=victim: running(farm, "-m workers") != v, within=10)
-    eventually(lambda: farm.command("status").returncode == 1, within=60)
-    assert "dies again and again" in farm.log()
+def test_a_farm_whose_redis_is_away_while_its_processes_die_is_back_when_redis_is(tmp_path: Path):
+    simulator, upstream = start_simulator("--accounts", "2")
+    redis = redis_server.start(tmp_path / "store")
+    farm = start(tmp_path, upstream, 2, REDIS_URL=redis_server.url(tmp_path / "store"), WEB_CONCURRENCY="1")
+    everyone = [*farm.processes("-m workers"), *farm.processes("gunicorn"), started(farm, "-m workers")]
+    redis.kill()
+    redis.wait()
+    for one in everyone:
+        one.kill()
+        time.sleep(1.5)
+    redis = redis_server.start(tmp_path / "store")
+    eventually(lambda: answers(farm), within=40)
+    assert farm.command("stop").returncode == 0
+    redis.terminate()
+    redis.wait()
     simulator.terminate()
     simulator.communicate()
-
-
-def running(farm: Farm, word: str) -> psutil.Process | None:
-    try:
-        return started(farm, word)
-    except (StopIteration, psutil.Error, AssertionError):
-        return None

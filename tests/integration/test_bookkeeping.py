@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -275,3 +276,44 @@ def test_a_job_whose_web_process_has_died_is_dropped(redis: Redis):
     redis.set(keys.gone("p"), 1)
     assert bench.try_to_begin("req_1") is None
     assert redis.keys("*req_1*") == []
+
+
+def test_a_job_whose_caller_left_between_two_attempts_is_not_tried_again(redis: Redis):
+    bench = Bench(redis)
+    begun = bench.begin()
+    assert RelayQueue(redis, 10).cancel("default", "req_1") == "stopping"
+    assert not bench.books.requeue(bench.worker, begun)
+    assert redis.keys("*req_1*") == []
+    assert bench.queue.count == 0
+
+
+def test_a_begin_that_is_asked_again_and_refused_leaves_nothing_behind(redis: Redis):
+    bench = Bench(redis)
+    execution = bench.books.new_execution(bench.worker, "req_1")
+    assert bench.books.begin(bench.worker, execution, TTL, bench.lease)
+    redis.set(bench.lease.key, "b:2")
+    with pytest.raises(LeaseLost):
+        bench.books.begin(bench.worker, execution, TTL, bench.lease)
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+    assert redis.zcard("rq:wip:chat:default") == 0
+    assert redis.scard(bench.worker.executions_key) == 0
+
+
+def test_who_ends_an_execution_that_another_has_handed_on_ends_nothing(redis: Redis):
+    bench = Bench(redis)
+    begun = bench.begin()
+    assert bench.books.requeue(bench.worker, begun)
+    assert not bench.books.finish(bench.worker, begun, ok=False)
+    assert redis.exists("rq:job:req_1")
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+
+
+def test_a_failure_that_rq_could_not_note_is_tried_again(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    bench = Bench(redis)
+    begun = bench.begin()
+    monkeypatch.setattr(bench.worker, "handle_job_failure", lambda *_, **__: None)
+    with pytest.raises(RedisError):
+        bench.books.fail(bench.worker, begun, "reason")
+    monkeypatch.undo()
+    bench.books.fail(bench.worker, begun, "reason")
+    assert redis.zcard("rq:wip:chat:default") == 0

@@ -11,11 +11,13 @@ from shared.counters import Counters
 from shared.credentials import decoded
 from shared.messages import Head
 from shared.opener import Opener
-from tests.integration.test_worker import Workshop, answer
+from tests.integration.test_worker import BODY, Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually
 from workers import breaker as module
 from workers.breaker import FAULTS, Breaker
+from workers.condition import UPSTREAM_PAUSE
+from workers.upstream_errors import error_answer
 
 
 def breaker(redis: Redis, process: str = "a") -> Breaker:
@@ -71,8 +73,8 @@ def test_every_process_learns_it_and_one_worker_of_all_probes(redis: Redis, monk
     fail(one)
     other.learn(record(redis), time.monotonic())
     assert not other.lets("d1")
-    assert one.tend(["c1", "c2"]) == "c1"
-    assert other.tend(["d1"]) == ""
+    assert one.tend(["c1", "c2"], ["c1", "c2"]) == "c1"
+    assert other.tend(["d1"], ["d1"]) == ""
     assert (one.lets("c1"), one.lets("c2"), other.lets("d1")) == (True, False, False)
     one.answer(time.time())
     assert (record(redis), redis.exists(keys.probe("p"))) == ({}, 0)
@@ -86,7 +88,7 @@ def test_a_probe_that_fails_makes_the_next_one_wait_longer(redis: Redis):
     waits = []
     for _ in range(6):
         one._probe_at = 0.0
-        assert one.tend(["c1"]) == "c1"
+        assert one.tend(["c1"], ["c1"]) == "c1"
         one.fault("c1", "r1", "unreachable", 10)
         waits.append(float(record(redis)["probe_at"]) - time.time())
     assert waits[1] > waits[0]
@@ -98,10 +100,19 @@ def test_a_probe_whose_worker_has_gone_is_given_to_another(redis: Redis):
     one = breaker(redis)
     fail(one)
     one._probe_at = 0.0
-    one.tend(["c1"])
-    assert one.tend(["c2"]) == ""
+    one.tend(["c1"], ["c1"])
+    assert one.tend(["c2"], ["c2"]) == ""
     redis.delete(keys.probe("p"))
-    assert one.tend(["c2"]) == "c2"
+    assert one.tend(["c2"], ["c2"]) == "c2"
+
+
+def test_a_worker_that_is_busy_with_something_old_is_no_probe_and_one_that_probes_may_be_busy(redis: Redis):
+    one = breaker(redis)
+    fail(one)
+    one._probe_at = 0.0
+    assert one.tend(["old", "c1"], ["c1"]) == "c1"
+    assert one.tend(["old", "c1"], []) == ""
+    assert one.probing == "c1"
 
 
 def test_what_was_read_before_our_own_word_counts_for_nothing(redis: Redis):
@@ -126,14 +137,14 @@ def test_requests_wait_for_an_upstream_that_is_down_and_pay_for_no_probe(worksho
     mailbox = workshop.ask()
     for probes in range(1, 4):
         gate._probe_at = 0.0
-        gate.tend([workshop.id])
+        gate.tend([workshop.id], [workshop.id])
         eventually(lambda p=probes: workshop.upstream.counters().get("fault_server_error", 0) >= p)
         eventually(lambda: workshop.queue.waiting("default") == 1)
         workshop.worker.serving.condition.pauses.end()
     assert workshop.redis.hget("rq:job:req_1", "number_of_retries") == b"0"
     workshop.upstream.faults()
     gate._probe_at = 0.0
-    gate.tend([workshop.id])
+    gate.tend([workshop.id], [workshop.id])
     assert Head.decode(answer(mailbox)[0].payload).attempts == 1
     assert gate.lets("anybody")
 
@@ -146,3 +157,41 @@ def test_a_worker_that_does_not_know_yet_begins_no_job(workshop: Workshop):
     assert workshop.upstream.counters()["served"] == 0
     workshop.around.breakers["default"].answer(time.time())
     assert answer(mailbox)
+
+
+def test_a_request_that_fails_everywhere_does_not_hold_up_the_others(workshop: Workshop):
+    gate = workshop.around.breakers["default"]
+    workshop.upstream.faults(server_error=1)
+    fail(gate)
+    poison, good = workshop.ask("req_poison"), workshop.ask("req_good")
+    gate._probe_at = 0.0
+    gate.tend([workshop.id], [workshop.id])
+    eventually(lambda: workshop.upstream.counters().get("fault_server_error", 0) == 1)
+    eventually(lambda: workshop.queue.waiting("default") == 2)
+    assert workshop.redis.lrange("rq:queue:chat:default", 0, -1) == [b"req_good", b"req_poison"]
+    workshop.upstream.faults()
+    workshop.worker.serving.condition.pauses.end()
+    gate._probe_at = 0.0
+    gate.tend([workshop.id], [workshop.id])
+    assert answer(good)
+    assert answer(poison)
+
+
+def test_the_first_byte_of_a_probe_closes_it(workshop: Workshop):
+    gate = workshop.around.breakers["default"]
+    fail(gate)
+    workshop.upstream.pace(chunks=20, chunk_delay=0.2)
+    body = BODY.replace(b'{"model"', b'{"stream": true, "model"')
+    mailbox = workshop.ask(body=body, stream=True)
+    gate._probe_at = 0.0
+    gate.tend([workshop.id], [workshop.id])
+    assert mailbox.get(5)
+    eventually(lambda: gate.lets("anybody"), within=1)
+    assert workshop.upstream.counters()["in_flight"] == 1
+
+
+def test_a_retry_after_of_an_upstream_that_fails_pauses_no_account_for_long(workshop: Workshop):
+    condition = workshop.worker.serving.condition
+    failed = error_answer(1, 503, {"retry-after": "3600"}, b"")
+    condition.begin_pause(failed)
+    assert condition.pauses.left() <= UPSTREAM_PAUSE

@@ -27,7 +27,7 @@ def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
     """The front that the test's requests wait in."""
     made = Hub(redis, lone_connections(redis_url), lambda _: set())
     made.process_id = "p"
-    made.sign(redis)
+    made.sign()
     greenlet = gevent.spawn(made._listen)
     made._subscribed.wait(5)
     made.listener = greenlet  # type: ignore[attr-defined]
@@ -92,5 +92,34 @@ def test_one_that_was_taken_for_dead_comes_back_with_its_next_sign(
     hub.listener.kill()  # type: ignore[attr-defined]
     look(looking[0], 0.5)
     assert redis.exists(keys.gone("p"))
-    hub.sign(redis)
+    hub.sign()
     assert not redis.exists(keys.gone("p"))
+
+
+def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(redis: Redis, redis_url: str):
+    again = Hub(redis, lone_connections(redis_url), lambda _: set())
+    redis.set(keys.gone(again.process_id), 1)
+    greenlet = gevent.spawn(again._listen)
+    again.open("req_1")
+    assert not redis.exists(keys.gone(again.process_id))
+    greenlet.kill()
+
+
+def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(redis: Redis, redis_url: str):
+    hub = Hub(redis, lone_connections(redis_url), lambda _: set())
+    relay_queue = RelayQueue(redis, 100)
+    relay_queue.enqueue(request("req_1"), b"body")
+    tries = []
+
+    def cancel(pool: str, request_id: str) -> None:
+        tries.append(request_id)
+        if len(tries) == 1:
+            raise ConnectionError("away")
+        relay_queue.cancel(pool, request_id)
+
+    hub.cancel = cancel
+    hub.abandoned["req_1"] = "default"
+    hub._cancel_abandoned()
+    assert relay_queue.waiting("default") == 1
+    hub._cancel_abandoned()
+    assert (relay_queue.waiting("default"), hub.abandoned) == (0, {})

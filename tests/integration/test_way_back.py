@@ -1,6 +1,7 @@
 """The way back: frames published by a worker process arrive at the request they are for."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -8,7 +9,7 @@ from redis import Redis
 
 from shared import keys
 from shared.counters import Counters
-from shared.flow import WINDOW
+from shared.flow import WINDOW, Flow
 from shared.messages import Failure, FrameKind, Head
 from shared.redis_client import lone_connections
 from tests.waiting import eventually
@@ -190,3 +191,34 @@ def test_requests_whose_job_has_vanished_are_ended(redis_url: str, redis: Redis)
     frames = mailbox.get(15)
     sweeper.kill()
     assert Failure.decode(frames[0].payload).code == "request_lost"
+
+
+def test_that_an_answer_is_over_is_said_again_if_it_was_not_heard(
+    redis: Redis, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    said: list[bytes] = []
+
+    def publish(channel: str, message: bytes) -> None:
+        said.append(message)
+        if len(said) == 1:
+            raise ConnectionError("away")
+
+    monkeypatch.setattr(hub.speaker, "_redis", SimpleNamespace(publish=publish))
+    hub.speaker.over("req_1")
+    eventually(lambda: len(said) == 2)
+    assert [Flow.decode(one).over for one in said] == [["req_1"], ["req_1"]]
+
+
+def test_a_closed_window_of_which_no_front_says_a_word_is_given_up(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("workers.reply_stream.SILENT", 0.2)
+    stream = publisher.stream("farm:reply:nobody:req_1")
+    left = []
+    stream.on_left = lambda: left.append(True)
+    stream.head(HEAD)
+    stream.data(bytes(WINDOW))
+    stream.wait_for_room()
+    assert left == [True]
+    stream.give_up()
+    assert list(publisher._ended) == ["farm:reply:nobody:req_1"]

@@ -13,24 +13,29 @@
 if redis.call('LREM', KEYS[3], 1, ARGV[1]) == 0 and redis.call('EXISTS', KEYS[7]) == 0 then
     return 'gone'
 end
-local found = redis.call('HMGET', KEYS[1], 'data', 'number_of_retries', 'farm_front')
+local found = redis.call('HMGET', KEYS[1], 'data', 'number_of_retries', 'farm_front', 'farm_cancelled')
 if not found[1] then
     redis.call('DEL', KEYS[2])
     return 'gone'
 end
-if found[3] and redis.call('EXISTS', found[3]) == 1 then
+if found[4] or (found[3] and redis.call('EXISTS', found[3]) == 1) then
     redis.call('DEL', KEYS[1], KEYS[2])
     return 'gone'
 end
-if redis.call('GET', KEYS[9]) ~= ARGV[8] then
-    redis.call('LPUSH', KEYS[10], ARGV[1])
-    return 'not yours'
-end
-if ARGV[9] ~= '1' and redis.call('EXISTS', KEYS[11]) == 1 then
-    redis.call('LPUSH', KEYS[10], ARGV[1])
-    return 'not now'
-end
 local composite = ARGV[1] .. ':' .. ARGV[3]
+local refused = false
+if redis.call('GET', KEYS[9]) ~= ARGV[8] then
+    refused = 'not yours'
+elseif ARGV[9] ~= '1' and redis.call('EXISTS', KEYS[11]) == 1 then
+    refused = 'not now'
+end
+if refused then
+    redis.call('DEL', KEYS[7], KEYS[8])
+    redis.call('SREM', KEYS[5], composite)
+    redis.call('ZREM', KEYS[6], composite)
+    redis.call('LPUSH', KEYS[10], ARGV[1])
+    return refused
+end
 redis.call('SREM', KEYS[5], composite)
 local running = redis.call('SCARD', KEYS[5])
 redis.call('HSET', KEYS[7], 'id', ARGV[3], 'job_id', ARGV[1], 'created_at', ARGV[5], 'last_heartbeat', ARGV[5],

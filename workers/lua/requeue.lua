@@ -1,6 +1,6 @@
--- Puts a job whose attempt failed to the front of its queue, for another worker.
+-- Puts a job whose attempt failed to the front of its queue, for another worker; not one whose caller has left.
 -- Stands for rq.job.Job.retry with enqueue_at_front (RQ 3.0).
--- KEYS: job, queue, worker, the worker's executions, started registry, execution, the job's executions
+-- KEYS: job, queue, worker, the worker's executions, started registry, execution, the job's executions, body
 -- ARGV: job id, execution id, seconds worked, now (ISO), 1 when the attempt counts, else 0
 -- Asked again, it does nothing.
 -- Result: 1 when requeued, 0 when the job is gone (a person deleted it) or was requeued before
@@ -18,7 +18,12 @@ end
 if redis.call('EXISTS', KEYS[1]) == 0 then
     return 0
 end
+if redis.call('HGET', KEYS[1], 'farm_cancelled') then
+    redis.call('DEL', KEYS[1], KEYS[8])
+    return 0
+end
 redis.call('HINCRBY', KEYS[1], 'number_of_retries', ARGV[5])
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker_name', '', 'enqueued_at', ARGV[4])
-redis.call('LPUSH', KEYS[2], ARGV[1])
+-- A probe that failed goes to the back, so that a request which fails everywhere does not hold all the others up.
+redis.call(ARGV[5] == '0' and 'RPUSH' or 'LPUSH', KEYS[2], ARGV[1])
 return 1
