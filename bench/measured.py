@@ -34,4 +34,4 @@ def exactly(scenario: str, name: str, value: float, bound: float = 0) -> Measure
 
 def told(scenario: str, name: str, value: float) -> Measured:
     """A figure without a bound."""
-    return Measured(scenario, name, f"{value:.4g}")
+    return Measured(scenario, name, f"{value:g}")
