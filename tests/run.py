@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Least share of lines and branches that the tests must reach, in percent; it only goes up.
-LEAST_COVERAGE = 94
+LEAST_COVERAGE = 95
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("ruff", "check", "--quiet", "."),
