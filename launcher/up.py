@@ -6,12 +6,9 @@
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +17,7 @@ from types import FrameType
 from redis import Redis
 
 from launcher import redis_server
+from launcher.network import answers, refuse_busy_port
 from launcher.processes import Processes, in_session
 from launcher.state import DataDir, Running, created_at, end_leftovers
 from shared import admin_token
@@ -209,30 +207,9 @@ class Farm:
         )
 
 
-def refuse_busy_port(host: str, port: int) -> None:
-    """Raises FarmError when the front could not listen there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen()
-        except OSError as error:
-            raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free one") from None
-
-
 def warn(text: str) -> None:
     """A line for the operator, on the terminal or in the log."""
     print(f"farm: {text}", file=sys.stderr, flush=True)
-
-
-def answers(url: str) -> bool:
-    """Whether that URL answers 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (always http://, ours)
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
 
 
 def raise_file_limit() -> None:

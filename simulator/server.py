@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -12,31 +12,8 @@ from simulator import answers
 from simulator.accounts import Account, Accounts, Refused
 from simulator.exchanges import error, grant_body, presented_token, read_json
 from simulator.faults import Faults
+from simulator.routes import JSON_ANSWERS, MULTIPART, NO_ANSWERS, STREAMED_ANSWERS
 from simulator.wire import STREAM_END, STREAM_HEAD, Connection, Request, answer, chunk
-
-JSON_ANSWERS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {
-    "/v1/chat/completions": answers.chat,
-    "/v1/completions": answers.completion,
-    "/v1/embeddings": answers.embeddings,
-    "/v1/moderations": answers.moderation,
-    "/v1/images/generations": answers.image,
-    "/v1/responses": answers.response,
-}
-STREAMED_ANSWERS: dict[str, Callable[[dict[str, Any], int, int], Iterator[bytes]]] = {
-    "/v1/chat/completions": answers.chat_events,
-    "/v1/completions": answers.completion_events,
-    "/v1/responses": answers.response_events,
-}
-#: Fault -> a 200 that is no answer: its body and content type.
-NO_ANSWERS: dict[str, tuple[bytes, str]] = {
-    "error_object": (
-        b'{"error": {"message": "the simulator was told to fail", "type": "server_error"}}',
-        "application/json",
-    ),
-    "empty_stream": (b": nothing\n\ndata: [DONE]\n\n", "text/event-stream"),
-    "page": (b"<!doctype html><title>Be right back</title>", "text/html; charset=utf-8"),
-}
-MULTIPART = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")
 
 
 @dataclass

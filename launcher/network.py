@@ -1,0 +1,28 @@
+"""What the launcher asks of the network: whether a port is free, and whether the front answers."""
+
+import socket
+import urllib.error
+import urllib.request
+
+from shared.errors import FarmError
+
+
+def refuse_busy_port(host: str, port: int) -> None:
+    """Raises FarmError when the front could not listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free one") from None
+
+
+def answers(url: str) -> bool:
+    """Whether that URL answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (always http://, ours)
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
