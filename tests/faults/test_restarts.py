@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from launcher import redis_server
+from launcher.state import has_ended
 from tests.conftest import start_simulator
 from tests.system.farm import Farm, chat_body, start, streamed_text
 from tests.waiting import eventually
@@ -51,6 +52,7 @@ def test_what_was_killed_is_back_and_running_streams_are_whole(farm: Farm, word:
         thread.start()
     eventually(lambda: farm.upstream.counters()["in_flight"] == 3)
     killed = started(farm, word)
+    orphans = killed.children()
     killed.kill()
     for thread in threads:
         thread.join(30)
@@ -58,6 +60,7 @@ def test_what_was_killed_is_back_and_running_streams_are_whole(farm: Farm, word:
     eventually(lambda: started(farm, word).pid != killed.pid)
     eventually(lambda: answers(farm), within=20)
     eventually(lambda: farm.json("status")["pools"][0]["workers"]["idle"] == 4, within=40)
+    eventually(lambda: all(has_ended(one.pid) for one in orphans), within=40)
     assert farm.upstream.counters()["collisions"] == 0
     assert f"{killed.pid}" not in (farm.data / "farm.json").read_text()
 
