@@ -11,9 +11,9 @@ that a worker which has lost its job, and does not know it yet, can't mix its an
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.errors import ApiError
 
@@ -47,7 +47,7 @@ class RelayRequest:
 
     def encode(self) -> dict[str, Any]:
         """As JSON values, for the job's arguments."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def decode(cls, values: dict[str, Any]) -> "RelayRequest":
@@ -68,8 +68,11 @@ class FrameKind(IntEnum):
     FAILURE = 4
 
 
-@dataclass(frozen=True)
-class Frame:
+#: The kinds by their number; calling the enumeration would take longer.
+KINDS = {int(kind): kind for kind in FrameKind}
+
+
+class Frame(NamedTuple):
     """One frame of a response."""
 
     kind: FrameKind
@@ -93,7 +96,9 @@ def decode_frames(message: bytes) -> Iterator[Frame]:
         at += FRAME_HEAD.size
         if len(message) - at < length:
             raise ValueError("a frame's payload is cut")
-        yield Frame(FrameKind(kind), number, message[at : at + length], tag)
+        if kind not in KINDS:
+            raise ValueError(f"no frame is of kind {kind}")
+        yield Frame(KINDS[kind], number, message[at : at + length], tag)
         at += length
 
 
@@ -112,7 +117,7 @@ class Head:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(vars(self)).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "Head":
@@ -133,7 +138,7 @@ class Failure:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(vars(self)).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "Failure":

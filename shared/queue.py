@@ -4,6 +4,7 @@ RQ stays RQ: the jobs, queues and workers it leaves in Redis are those that `rq 
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -14,16 +15,11 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
+from shared.job_form import GRACE, JobForm
 from shared.messages import RelayRequest
-from shared.redis_client import script
+from shared.pipeline import Pipeline
 
 LUA = Path(__file__).parent / "lua"
-#: What a worker runs; a name, because the front must not import the workers.
-RELAY_FUNCTION = "workers.worker.relay"
-#: Seconds that a failed job stays in RQ's failed registry, without its body.
-FAILURE_TTL = 600
-#: Seconds that RQ waits beyond a job's own deadline before it calls the job abandoned.
-GRACE = 60
 #: Field of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died.
 FRONT_FIELD = "farm_front"
 
@@ -43,19 +39,19 @@ class RelayQueue:
         self._redis = redis
         self._max_queue = max_queue
         self._queues: dict[str, Queue] = {}
-        self._enqueue = script(redis, LUA / "enqueue.lua")
-        self._cancel = script(redis, LUA / "cancel.lua")
+        self._forms: dict[str, JobForm] = {}
+        pipeline = Pipeline(redis)
+        self._enqueue = pipeline.script(LUA / "enqueue.lua")
+        self._cancel = pipeline.script(LUA / "cancel.lua")
 
     def enqueue(self, request: RelayRequest, body: bytes) -> int:
         """Admits a request in one round trip; returns its place in the queue. Raises QueueFull."""
         queue = self._queue(request.pool)
-        job = self._job(queue, request)
+        fields = {**self._forms[request.pool].fill(request), FRONT_FIELD: keys.gone(request.front)}
         keep_ms = int((request.deadline - request.enqueued_at + GRACE) * 1000)
-        fields = [part for pair in job.to_dict().items() for part in pair]
-        fields += [FRONT_FIELD, keys.gone(request.front)]
         admitted, waiting = self._enqueue(
-            keys=[queue.key, Queue.redis_queues_keys, job.key, keys.body(request.id)],
-            args=[self._max_queue, job.id, keep_ms, body, *fields],
+            keys=[queue.key, Queue.redis_queues_keys, Job.key_for(request.id), keys.body(request.id)],
+            args=[self._max_queue, request.id, keep_ms, body, *chain.from_iterable(fields.items())],
         )
         if not admitted:
             raise QueueFull(int(waiting))
@@ -64,23 +60,11 @@ class RelayQueue:
     def _queue(self, pool: str) -> Queue:
         """The pool's RQ queue, made once, because RQ's constructor is not free."""
         if pool not in self._queues:
-            self._queues[pool] = rq_queue(self._redis, keys.chat_queue(pool))
+            queue = rq_queue(self._redis, keys.chat_queue(pool))
+            # RQ asks Redis for its version here, so others may come in between: the form first.
+            self._forms[pool] = JobForm(queue)
+            self._queues[pool] = queue
         return self._queues[pool]
-
-    def _job(self, queue: Queue, request: RelayRequest) -> Job:
-        """The job as RQ's own enqueue would make it: JSON data, a description without arguments."""
-        job = queue.create_job(
-            RELAY_FUNCTION,
-            args=(request.encode(),),
-            timeout=int(request.deadline - request.enqueued_at) + GRACE,
-            result_ttl=0,
-            failure_ttl=FAILURE_TTL,
-            description=f"{request.method} {request.path.partition('?')[0]}",
-            job_id=request.id,
-        )
-        job.redis_server_version = (6, 2, 0)
-        queue._prepare_for_queue(job)
-        return job
 
     def withdraw(self, pool: str, request_id: str) -> bool:
         """Takes out a request that still waits; False when a worker has it already, or it is gone."""

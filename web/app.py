@@ -5,7 +5,8 @@ import uuid
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from shared import admin_token
 from shared.persistence import surely
@@ -17,10 +18,19 @@ from web.parts import EXTENSION, Parts, build
 SESSION = 12 * 3600
 
 
+class AdminSessions(SecureCookieSessionInterface):
+    """Flask's sessions for the console alone: opening one costs a relay request more than its routing."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Flask: the session of a request, None for none."""
+        return super().open_session(app, request) if request.path.startswith("/admin") else None
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The front as a WSGI app. Raises SettingsError, StoreUnavailable."""
     settings = settings or load()
     app = Flask("web", static_url_path="/admin/static")
+    app.session_interface = AdminSessions()
     farm = build(settings)
     app.extensions[EXTENSION] = farm
     app.config.update(
@@ -51,7 +61,8 @@ def single_slashes(serve: WSGIApplication) -> WSGIApplication:
     """A base URL that ends in a slash gives `/v1//chat/completions`: the same, and no redirect of a POST."""
 
     def serve_cleaned(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["PATH_INFO"] = re.sub("//+", "/", environ.get("PATH_INFO", ""))
+        if "//" in environ["PATH_INFO"]:
+            environ["PATH_INFO"] = re.sub("//+", "/", environ["PATH_INFO"])
         return serve(environ, start_response)
 
     return serve_cleaned

@@ -152,14 +152,16 @@ class Hub:
         """Hands out messages until the connection breaks, or is silent even when pinged."""
         pinged = False
         while True:
-            if connection.can_read(timeout=SILENCE):
-                self._hand_out(connection.read_response(timeout=None))
-                pinged = False
-            elif pinged:
-                raise RedisTimeoutError("no answer to a ping")
-            else:
+            try:
+                message = connection.read_response(timeout=SILENCE, disconnect_on_error=False)
+            except RedisTimeoutError:
+                if pinged:
+                    raise
                 connection.send_command("PING")
                 pinged = True
+                continue
+            pinged = False
+            self._hand_out(message)
 
     def _hand_out(self, message: Any) -> None:
         """A `pmessage`: its kind, the pattern, the channel and the frames; pongs come here too."""

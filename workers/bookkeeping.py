@@ -8,31 +8,36 @@ import json
 import uuid
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.results import Result
-from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import RelayRequest
-from shared.redis_client import script
+from shared.pipeline import Pipeline
 from workers.leases import Lease
 
 LUA = Path(__file__).parent / "lua"
 #: Failed jobs kept per queue; older ones go first.
 MOST_FAILED = 1000
-#: Answers of begin.lua.
+#: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
 GONE, NOT_YOURS, NOT_NOW = b"gone", b"not yours", b"not now"
+FIRST_IN_QUEUE = "*"
+Args = tuple[Any, ...]
+NOTHING_ENDS: Args = ("", "", "", "")
+NOTHING_BEGINS: Args = ("", "", "", "", "", "", "")
 
 
 @dataclass
@@ -52,17 +57,17 @@ class BegunJob:
 class Bookkeeping:
     """Begins, ends and requeues the jobs of one queue."""
 
-    def __init__(self, redis: Redis, queue: Queue, served_key: str) -> None:
+    def __init__(self, redis: Redis, queue: Queue, pool: str, pipeline: Pipeline | None = None) -> None:
         self._redis = redis
         self._queue = queue
-        self._served_key = served_key
+        self._pool = pool
         self._started = StartedJobRegistry(queue=queue).key
-        self._begin = script(redis, LUA / "begin.lua")
-        self._finish = script(redis, LUA / "finish.lua")
-        self._requeue = script(redis, LUA / "requeue.lua")
+        pipeline = pipeline or Pipeline(redis)
+        self._turn = pipeline.script(LUA / "turn.lua")
+        self._requeue = pipeline.script(LUA / "requeue.lua")
 
-    def new_execution(self, worker: BaseWorker, job_id: str) -> Execution:
-        """An execution that `begin` can be asked for, again if need be."""
+    def new_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
+        """An execution that `begin` or `turn` can be asked for, again if need be."""
         return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
 
     def begin(
@@ -73,57 +78,65 @@ class Bookkeeping:
         Raises LeaseLost when the worker's lease is another's by now, UpstreamDown when the pool's breaker is open and
         this is no probe; the job is in the queue again.
         """
-        job_id, at = execution.job_id, execution.created_at
-        found = self._begin(
-            keys=[
-                Job.key_for(job_id),
-                keys.body(job_id),
-                self._queue.intermediate_queue_key,
-                worker.key,
-                worker.executions_key,
-                self._started,
-                execution.key,
-                self._executions_key(job_id),
-                lease.key,
-                self._queue.key,
-                keys.breaker(lease.pool),
-            ],
-            args=[
-                job_id,
-                worker.name,
-                execution.id,
-                utcformat(at),
-                at.timestamp(),
-                ttl,
-                worker.worker_ttl + 60,
-                lease.value,
-                int(probe),
-            ],
-        )
+        begin = self._begin_args(worker, execution, execution.job_id, ttl, lease, probe=probe)
+        _, found = self._ask(worker, lease.key, execution.created_at, NOTHING_ENDS, begin)
         if found == NOT_NOW:
             raise UpstreamDown("the upstream is down")
         if found == NOT_YOURS:
             raise LeaseLost("the lease went to another before the job was begun")
-        if found == GONE:
+        return None if found == GONE else self._begun(worker, execution, found)
+
+    def turn(
+        self, worker: BaseWorker, ended: BegunJob, execution: Execution, ttl: int, lease: Lease, *, ok: bool
+    ) -> BegunJob | None:
+        """Ends a job and begins the first that waits in the queue; None when there is none, or it may not."""
+        end = self._end_args(ended, execution.created_at, ok=ok)
+        begin = self._begin_args(worker, execution, FIRST_IN_QUEUE, ttl, lease)
+        _, found = self._ask(worker, lease.key, execution.created_at, end, begin)
+        worker.executions.pop(ended.execution.id, None)
+        if found is None:
             return None
-        data, retries, running, body = cast("list[Any]", found)
-        worker.executions[execution.id] = execution
-        return BegunJob(job_id, execution, int(retries), int(running), decode_request(data), body)
+        execution.job_id = found[0].decode()
+        return self._begun(worker, execution, found)
 
     def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool) -> bool:
         """Ends the job and forgets it; False when this execution had been ended before."""
         worker.executions.pop(begun.execution.id, None)
-        counter = "successful_job_count" if ok else "failed_job_count"
-        done = self._finish(
+        at = now()
+        end = self._end_args(begun, at, ok=ok)
+        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS)
+        return bool(ended)
+
+    def _ask(self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args) -> Any:
+        queue = self._queue
+        return self._turn(
             keys=[
-                Job.key_for(begun.job_id),
-                keys.body(begun.job_id),
-                *self._running_keys(worker, begun),
-                self._served_key,
+                queue.key,
+                queue.intermediate_queue_key,
+                self._started,
+                worker.key,
+                worker.executions_key,
+                lease_key,
+                keys.breaker(self._pool),
+                keys.served(self._pool),
             ],
-            args=[begun.job_id, begun.execution.id, counter, self._worked(begun), utcformat(now())],
+            args=[utcformat(at), at.timestamp(), *end, *begin, RQ_KEY_PREFIX, keys.body("")],
         )
-        return bool(done)
+
+    def _begin_args(
+        self, worker: BaseWorker, execution: Execution, job_id: str, ttl: int, lease: Lease, *, probe: bool = False
+    ) -> Args:
+        return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, int(probe))
+
+    def _end_args(self, begun: BegunJob, at: datetime, *, ok: bool) -> Args:
+        counter = "successful_job_count" if ok else "failed_job_count"
+        worked = (at - begun.execution.created_at).total_seconds()
+        return (begun.job_id, begun.execution.id, counter, worked)
+
+    def _begun(self, worker: BaseWorker, execution: Execution, found: list[Any]) -> BegunJob:
+        _, data, retries, running, body = found
+        worker.executions[execution.id] = execution
+        return BegunJob(execution.job_id, execution, int(retries), int(running), decode_request(data), body)
 
     def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True) -> bool:
         """Puts the job to the front of the queue, its attempt counted or not; False when it is gone."""
@@ -148,7 +161,7 @@ class Bookkeeping:
             return
         if self._redis.zscore(self._started, begun.execution.composite_key) is None:
             return
-        self._redis.incr(self._served_key)
+        self._redis.incr(keys.served(self._pool))
         job.ended_at = now()
         worker.handle_job_failure(job, self._queue, exc_string=reason, execution=begun.execution)
         if self._redis.zscore(self._started, begun.execution.composite_key) is not None:
@@ -178,13 +191,13 @@ class Bookkeeping:
         return str(ExecutionRegistry.key_template.format(job_id))
 
     def _worked(self, begun: BegunJob) -> float:
-        return (now() - begun.execution.created_at).total_seconds()
+        return float((now() - begun.execution.created_at).total_seconds())
 
 
 def decode_request(data: bytes) -> RelayRequest | None:
     """The relay request out of RQ's job data (function, instance, arguments, keywords); None when it is another job."""
     try:
-        arguments = JSONSerializer.loads(zlib.decompress(data))[2]
+        arguments = json.loads(zlib.decompress(data))[2]
         return RelayRequest.decode(arguments[0])
     except (zlib.error, json.JSONDecodeError, UnicodeDecodeError, TypeError, IndexError, KeyError):
         return None

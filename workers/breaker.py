@@ -94,11 +94,13 @@ class Breaker:
             return
         if self._faults:
             self._reset()
-        if self.is_open:
-            self.is_open, self.probing = False, ""
-            self._said_at = time.monotonic()
+        if not self.is_open:
+            return
+        if self._redis.delete(keys.breaker(self._pool), keys.probe(self._pool)):
             log.warning("the upstream is back", extra=self._fields("breaker_closed"))
-            self._redis.delete(keys.breaker(self._pool), keys.probe(self._pool))
+        # Only now, because a job that is begun while Redis still has it would find it open.
+        self.is_open, self.probing = False, ""
+        self._said_at = time.monotonic()
 
     def _reset(self) -> None:
         self._faults = 0

@@ -4,7 +4,8 @@ It holds the leases, renews them and gives them back; it starts nothing in the b
 """
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import gevent
 from redis.exceptions import RedisError
@@ -17,6 +18,8 @@ from workers.seat import Surroundings
 from workers.worker import FarmWorker, spawn
 
 log = logging.getLogger("farm.process")
+#: Calls of `beat_oldest` within which every worker gives a sign of life.
+BEAT_ROUNDS = 20
 
 
 class Crew:
@@ -136,8 +139,16 @@ class Crew:
 
     def beat(self) -> None:
         """A sign of life of every worker towards RQ."""
+        self._beat(self._workers.values())
+
+    def beat_oldest(self) -> None:
+        """A sign of life of those whose last is the oldest: all at once would hold up the requests of a thousand."""
+        by_age = sorted(self._workers.values(), key=lambda w: w.beat_at)
+        self._beat(by_age[: math.ceil(len(by_age) / BEAT_ROUNDS)])
+
+    def _beat(self, workers: Iterable[FarmWorker]) -> None:
         with self._around.redis.pipeline(transaction=False) as pipe:
-            for worker in self._workers.values():
+            for worker in workers:
                 worker.beat(pipe)
             pipe.execute()
 

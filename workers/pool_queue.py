@@ -6,6 +6,7 @@ from rq.registry import clean_registries
 
 from shared import keys
 from shared.counters import Counters
+from shared.pipeline import Pipeline
 from shared.queue import rq_queue
 from workers.bookkeeping import Bookkeeping
 from workers.recovery import Intermediate, Orphans
@@ -14,10 +15,10 @@ from workers.recovery import Intermediate, Orphans
 class PoolQueue:
     """The queue of one pool."""
 
-    def __init__(self, redis: Redis, pool: str, max_attempts: int, counters: Counters) -> None:
+    def __init__(self, redis: Redis, pipeline: Pipeline, pool: str, max_attempts: int, counters: Counters) -> None:
         self._redis = redis
         self.queue = rq_queue(redis, keys.chat_queue(pool))
-        self.bookkeeping = Bookkeeping(redis, self.queue, keys.served(pool))
+        self.bookkeeping = Bookkeeping(redis, self.queue, pool, pipeline)
         self.orphans = Orphans(redis, self.queue, self.bookkeeping, max_attempts, counters)
         self._intermediate = Intermediate(redis, self.queue, counters)
 

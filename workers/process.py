@@ -16,6 +16,7 @@ from shared.counters import Counters
 from shared.credentials import Credentials, State
 from shared.opener import Opener
 from shared.persistence import keep_running
+from shared.pipeline import Pipeline
 from shared.redis_client import connect, lone_connections
 from shared.settings import Settings
 from workers.breaker import Breaker
@@ -33,12 +34,12 @@ from workers.tokens import TokenStore
 from workers.upstream import shared_session
 
 log = logging.getLogger("farm.process")
+#: Jobs that are begun or ended in one round trip: with more, accounts whose answers come together go on together, late.
+TURNS = 4
 #: Seconds between two looks at what should run here.
 LOOK_EVERY = 1.0
 #: Seconds after which a renewal of the leases that failed is tried again.
 RENEW_AGAIN = 0.3
-#: Seconds between two signs of life of every worker towards RQ.
-BEAT_EVERY = 20.0
 #: Seconds between two looks at what died workers left in the intermediate queues.
 RECOVER_EVERY = 2.0
 #: Seconds between two looks for web processes that have died.
@@ -66,7 +67,8 @@ class WorkerProcess:
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
         names = [pool.name for pool in settings.pools]
         self._census = Census(self._redis, self.id, names, settings.max_workers)
-        self._queues = {name: PoolQueue(self._redis, name, settings.max_attempts, self._counters) for name in names}
+        pipeline, attempts = Pipeline(self._redis, TURNS), settings.max_attempts
+        self._queues = {name: PoolQueue(self._redis, pipeline, name, attempts, self._counters) for name in names}
         self._around = self._surroundings(opener)
         self._control = Control(connect(settings.redis_url, size=2), self._around.publisher.hear)
         self._crew = Crew(self._around, self._leases, self._census, self._control, self._queues)
@@ -114,7 +116,7 @@ class WorkerProcess:
 
     def _chores(self) -> list[tuple[float, Callable[[], None]]]:
         return [
-            (BEAT_EVERY, self._crew.beat),
+            (1.0, self._crew.beat_oldest),
             (RECOVER_EVERY, lambda: self._for_each_queue(PoolQueue.recover)),
             (CLEAN_EVERY, lambda: self._for_each_queue(PoolQueue.clean)),
             (FRONTS_EVERY, self._fronts.look),

@@ -6,26 +6,25 @@ A batch whose connection broke is sent again; the listener drops numbers it has 
 import logging
 import time
 from collections import OrderedDict
-from hashlib import sha1
 from pathlib import Path
-from typing import Any
 
 import gevent
 from gevent.event import Event
 from redis.connection import ConnectionPool
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from shared import keys
 from shared.counters import Counters
 from shared.flow import Flow
+from shared.pipeline import Command, Line
 from workers.reply_stream import ReplyStream
 
 log = logging.getLogger("farm.publisher")
-MARK_BEGUN = (Path(__file__).parent / "lua" / "mark_begun.lua").read_text()
+MARK_BEGUN = Path(__file__).parent / "lua" / "mark_begun.lua"
 #: Bytes that may wait to be published before those who produce them have to wait.
 BACKLOG = 16 * 1024 * 1024
-#: Seconds that Redis may take for an answer before the connection counts as broken.
-PATIENCE = 10.0
+#: Seconds after a batch in which bytes from the middle of an answer wait for others that can travel with them.
+GATHER = 0.005
 #: Longest pause before a broken connection is tried again, in seconds.
 LONGEST_PAUSE = 0.5
 #: Seconds and bytes that answers are kept at most after their end, for a front that does not confirm them.
@@ -37,10 +36,10 @@ class Publisher:
     """Publishes what the streams of a process have, in batches, one batch on its way at a time."""
 
     def __init__(self, connections: ConnectionPool, counters: Counters) -> None:
-        self._connections = connections
+        self._line = Line(connections)
         self._counters = counters
-        #: Hash of the script that marks a job as begun; known once the connection is up.
-        self._mark_begun = sha1(MARK_BEGUN.encode(), usedforsecurity=False).hexdigest()
+        #: Hash of the script that marks a job as begun.
+        self._mark_begun = self._line.teach(MARK_BEGUN)
         #: Channel -> the stream that may be asked for again.
         self._streams: dict[str, ReplyStream] = {}
         #: Channels whose stream has ended -> when, and its size.
@@ -49,6 +48,8 @@ class Publisher:
         self._dirty: dict[ReplyStream, None] = {}
         self._bytes = 0
         self._wake = Event()
+        self._urgent = Event()
+        self._published_at = 0.0
         self._room = Event()
         self._room.set()
         self._idle = Event()
@@ -64,14 +65,16 @@ class Publisher:
         """The stream has its first frame: from now on the front may ask for it."""
         self._streams[stream.channel] = stream
 
-    def add(self, stream: ReplyStream, size: int) -> None:
-        """A stream has more to send."""
+    def add(self, stream: ReplyStream, size: int, *, urgent: bool = False) -> None:
+        """A stream has more to send; what is urgent takes everything along at once."""
         self._dirty[stream] = None
         self._bytes += size
         if self._bytes > BACKLOG:
             self._room.clear()
         self._idle.clear()
         self._wake.set()
+        if urgent:
+            self._urgent.set()
 
     def ends(self, stream: ReplyStream) -> None:
         """The stream has its last frame; it is kept until the front has confirmed it, within bounds."""
@@ -127,55 +130,47 @@ class Publisher:
     # The way to Redis
 
     def run(self) -> None:
-        """Runs for ever: 1. wait for frames, 2. take all of them, 3. publish in one go."""
-        connection = self._connections.make_connection()
+        """Runs for ever: 1. wait for frames, and a little for more, 2. take all of them, 3. publish in one go."""
         try:
             while True:
                 self._wake.wait()
                 self._wake.clear()
-                self._publish(connection)
+                self._urgent.wait(max(0.0, self._published_at + GATHER - time.monotonic()))
+                self._urgent.clear()
+                self._publish()
+                self._published_at = time.monotonic()
         finally:
-            connection.disconnect()
+            self._line.close()
 
-    def _publish(self, connection: Any) -> None:
+    def _publish(self) -> None:
         """Sends what all streams have."""
         streams, self._dirty = list(self._dirty), {}
         sent = self._bytes
-        commands: list[tuple[Any, ...]] = []
+        commands: list[Command] = []
         for stream in streams:
             if stream.take_mark():
                 commands.append(("EVALSHA", self._mark_begun, "1", stream.job_key))
             if message := stream.take():
                 commands.append(("PUBLISH", stream.channel, message))
-        self._send(connection, commands)
+        if commands:
+            self._send(commands)
         self._bytes -= sent
         if self._bytes <= BACKLOG:
             self._room.set()
         if not self._dirty:
             self._idle.set()
 
-    def _send(self, connection: Any, commands: list[tuple[Any, ...]]) -> None:
-        """Sends until Redis has taken all; the script is loaded with each new connection."""
+    def _send(self, commands: list[Command]) -> None:
+        """Sends until Redis has taken all; one that takes no writes publishes all the same, and answers go on."""
         pause = 0.05
-        while commands:
+        while True:
             try:
-                if not connection.is_connected:
-                    connection.connect()
-                    connection.send_command("SCRIPT", "LOAD", MARK_BEGUN)
-                    connection.read_response()
-                connection.send_packed_command(connection.pack_commands(commands))
-                for command in commands:
-                    self._read_answer(connection, command)
-                return
+                answers = self._line.exchange(commands)
+                break
             except (RedisError, OSError) as error:
-                connection.disconnect()
                 log.warning("frames can't be published: %s", error, extra={"action": "publish_retried"})
                 gevent.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _read_answer(self, connection: Any, command: tuple[Any, ...]) -> None:
-        """An answer of Redis; a Redis that takes no writes still publishes, so the answers go on without the mark."""
-        try:
-            connection.read_response(timeout=PATIENCE)
-        except ResponseError as error:
-            log.warning("%s was refused: %s", command[0], error, extra={"action": "redis_refused"})
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, Exception):
+                log.warning("%s was refused: %s", command[0], answer, extra={"action": "redis_refused"})

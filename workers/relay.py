@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import requests
+from urllib3 import HTTPResponse
 
 from shared.counters import Counters
 from shared.messages import Head, RelayRequest
@@ -18,8 +18,8 @@ from workers.stream_end import StreamTail
 from workers.tokens import TOKEN_FAILURES, AccessToken
 from workers.upstream import (
     AnswerCut,
+    UpstreamConnection,
     UpstreamUnreachable,
-    call,
     chunks,
     first_of,
     is_delimited,
@@ -49,7 +49,7 @@ class Attempt:
     number: int
     settings: Settings
     pool: PoolSettings
-    session: requests.Session
+    upstream: UpstreamConnection
     token: AccessToken
     stream: ReplyStream
     section: Section
@@ -66,18 +66,18 @@ class Attempt:
 
     def run(self) -> Outcome:
         """The attempt from token to last frame."""
-        response: requests.Response | None = None
+        response: HTTPResponse | None = None
         try:
             with self.section:
                 self.stream.on_left = self._left
                 self.section.total = time.monotonic() + self.request.deadline - time.time()
                 response = self._answered()
-                if 300 <= response.status_code < 400:
+                if 300 <= response.status < 400:
                     message = "the upstream redirects; set FARM_UPSTREAM_URL to where it lives"
                     return self._failed("upstream_error", 502, "upstream_redirect", message)
-                if is_retried(response.status_code):
+                if is_retried(response.status):
                     headers, body = passed_headers(response), first_of(response)
-                    return error_answer(self.number, response.status_code, headers, body)
+                    return error_answer(self.number, response.status, headers, body)
                 return self._relay(response)
         except Interrupted as interruption:
             return self._interrupted(interruption.reason)
@@ -97,24 +97,24 @@ class Attempt:
         if self.settings.on_disconnect == "cancel":
             self.section.interrupt("client_gone")
 
-    def _answered(self) -> requests.Response:
+    def _answered(self) -> HTTPResponse:
         """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""
         self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
         token = self.token.get()
         response = self._call(token)
-        if response.status_code == 401:
+        if response.status == 401:
             response.close()
             self.counters.add("attempts", self.pool.name, "token_expired")
             response = self._call(self.token.get(stale=token))
         return response
 
-    def _call(self, token: str) -> requests.Response:
+    def _call(self, token: str) -> HTTPResponse:
         self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
-        return call(self.session, self.pool.upstream_url, self.request, self.body, token, self.settings.connect_timeout)
+        return self.upstream.call(self.request, self.body, token)
 
     # An answer
 
-    def _relay(self, response: requests.Response) -> Outcome:
+    def _relay(self, response: HTTPResponse) -> Outcome:
         """Frames of the answer: the head travels with the first byte."""
         delimited = is_delimited(response)
         tail = StreamTail(self.request.path, delimited=delimited) if is_event_stream(response) else None
@@ -133,9 +133,9 @@ class Attempt:
         self.stream.end()
         return Done()
 
-    def _opened(self, response: requests.Response, parts: Iterator[bytes]) -> Iterator[bytes]:
+    def _opened(self, response: HTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
         """The parts, from where it is sure that they are an answer. Raises NoAnswer."""
-        is_error = response.status_code >= 400
+        is_error = response.status >= 400
         opening = Opening("" if is_error else response.headers.get("content-type", ""))
         for data in parts:
             self.section.look_at_lease()
@@ -149,7 +149,7 @@ class Attempt:
         if rest := opening.end():
             yield rest
 
-    def _pass(self, response: requests.Response, data: bytes) -> None:
+    def _pass(self, response: HTTPResponse, data: bytes) -> None:
         """Bytes on their way to the caller."""
         if not self.begun:
             self._begin(response)
@@ -159,10 +159,10 @@ class Attempt:
             self.stream.wait_for_room()
             self.section.expect("idle_timeout", self.settings.idle_timeout)
 
-    def _begin(self, response: requests.Response) -> None:
+    def _begin(self, response: HTTPResponse) -> None:
         self.begun = True
         self.on_answer(self.started_at)
-        self.stream.head(self._head(response.status_code, passed_headers(response)))
+        self.stream.head(self._head(response.status, passed_headers(response)))
         self.counters.observe("time_to_first_token_seconds", time.time() - self.request.enqueued_at)
 
     def _head(self, status: int, headers: dict[str, str]) -> Head:
@@ -172,7 +172,7 @@ class Attempt:
 
     # An end that is none
 
-    def _no_answer(self, response: requests.Response, none: NoAnswer) -> Outcome:
+    def _no_answer(self, response: HTTPResponse, none: NoAnswer) -> Outcome:
         """A 2xx that is none: the error that it carries, else a 502 of ours."""
         if not none.body:
             return no_answer(self.number, str(none))

@@ -16,8 +16,8 @@ SILENT = 30.0
 class Sender(Protocol):
     """Who sends what a stream has."""
 
-    def add(self, stream: "ReplyStream", size: int) -> None:
-        """The stream has more to send."""
+    def add(self, stream: "ReplyStream", size: int, *, urgent: bool = False) -> None:
+        """The stream has more to send, which may wait a little for company unless it is urgent."""
 
     def begins(self, stream: "ReplyStream") -> None:
         """The stream has its first frame."""
@@ -108,7 +108,7 @@ class ReplyStream:
             self._known = True
             self._sender.begins(self)
         self._keep(kind, payload)
-        self._sender.add(self, len(payload))
+        self._sender.add(self, len(payload), urgent=True)
         if kind is not FrameKind.HEAD:
             self._sender.ends(self)
 
@@ -153,7 +153,7 @@ class ReplyStream:
         again = self._next - position.number if position.again else 0
         self._next = position.number if position.again else max(self._next, position.number)
         if again > 0:
-            self._sender.add(self, 0)
+            self._sender.add(self, 0, urgent=True)
         return max(0, again)
 
     def give_up(self) -> None:

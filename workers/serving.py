@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import requests
 from rq.job import Job
 from rq.worker import BaseWorker
 
@@ -13,13 +12,14 @@ from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import Failure, RelayRequest
 from shared.persistence import surely
 from workers.bookkeeping import BegunJob
+from workers.breaker import Breaker
 from workers.condition import Condition
 from workers.interruption import Section
 from workers.outcomes import Done, Failed, Outcome, Stopped
 from workers.relay import Attempt
 from workers.seat import Seat
 from workers.tokens import AccessToken
-from workers.upstream import new_session
+from workers.upstream import UpstreamConnection
 
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
@@ -29,11 +29,13 @@ GRACE = 60
 class Serving:
     """Serves one job after the other for one worker."""
 
-    def __init__(self, worker: BaseWorker, seat: Seat, stop: Callable[[], None]) -> None:
+    def __init__(self, worker: BaseWorker, seat: Seat, stop: Callable[[], None], may_go_on: Callable[[], bool]) -> None:
         self._worker = worker
         self._seat = seat
         self._stop = stop
-        self._session: requests.Session | None = None
+        self._may_go_on = may_go_on
+        self._ttl = GRACE + int(seat.around.settings.total_timeout)
+        self._upstream: UpstreamConnection | None = None
         self._section: Section | None = None
         self._stopped_early = ""
         #: The web process that waits for the job that runs.
@@ -52,17 +54,18 @@ class Serving:
         )
         self.condition = Condition(seat, self.token, stop)
 
-    def session(self) -> requests.Session:
-        """The worker's own HTTP session, made when it is first needed."""
-        if self._session is None:
-            self._session = new_session(self._seat.pool.upstream_url)
-        return self._session
+    def upstream(self) -> UpstreamConnection:
+        """The worker's own connection to the upstream, made when it is first needed."""
+        if self._upstream is None:
+            around = self._seat.around
+            self._upstream = UpstreamConnection(self._seat.pool.upstream_url, around.settings.connect_timeout)
+        return self._upstream
 
     def close(self) -> None:
         """Ends; a refresh that is on its way ends first."""
         self.token.settle()
-        if self._session is not None:
-            self._session.close()
+        if self._upstream is not None:
+            self._upstream.close()
 
     def worked(self) -> float:
         """Seconds with a job in all, the one that runs included."""
@@ -81,35 +84,55 @@ class Serving:
         return bool(self._section and self._section.interrupt(reason))
 
     def run(self, job_id: str) -> None:
-        """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed."""
-        books, lease, around = self._seat.bookkeeping, self._seat.lease, self._seat.around
+        """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed.
+
+        An end that went well begins the next job of the queue in the same round trip.
+        """
         self.busy_since = time.monotonic()
-        breaker = around.breakers[lease.pool]
-        execution = books.new_execution(self._worker, job_id)
-        ttl = GRACE + int(around.settings.total_timeout)
         try:
-            probe = breaker.probing == lease.credential_id
-            begun = surely(
-                lambda: books.begin(self._worker, execution, ttl, lease, probe=probe), "a job waits to be begun"
-            )
-            if begun is not None:
-                self._serve(begun)
+            begun = self._begin(job_id)
+            while begun is not None:
+                begun = self._serve(begun)
         except LeaseLost:
-            lease.lost = True
+            self._seat.lease.lost = True
             self._stop()
         except UpstreamDown:
-            breaker.found_open()
+            self._breaker.found_open()
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
 
-    def _serve(self, begun: BegunJob) -> None:
+    def _begin(self, job_id: str) -> BegunJob | None:
+        books, lease = self._seat.bookkeeping, self._seat.lease
+        execution = books.new_execution(self._worker, job_id)
+        probe = self._breaker.probing == lease.credential_id
+        return surely(
+            lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
+        )
+
+    def _end(self, begun: BegunJob, *, ok: bool) -> BegunJob | None:
+        """Ends the job; returns the next one if this worker may go on at once and one waits."""
+        books, worker = self._seat.bookkeeping, self._worker
+        if not self._may_go_on() or not self.token.is_fresh():
+            surely(lambda: books.finish(worker, begun, ok=ok), "a job waits to be ended")
+            return None
+        execution = books.new_execution(worker)
+        return surely(
+            lambda: books.turn(worker, begun, execution, self._ttl, self._seat.lease, ok=ok), "a job waits to be ended"
+        )
+
+    @property
+    def _breaker(self) -> Breaker:
+        return self._seat.around.breakers[self._seat.pool.name]
+
+    def _serve(self, begun: BegunJob) -> BegunJob | None:
+        """Serves the job, and returns the next one if its end has begun it."""
         if begun.running:
             self._seat.around.counters.add("collisions")
             log.error("a second request on one credential", extra=self._fields("collision"))
         if begun.request is None or begun.body is None:
             self._refuse(begun)
-            return
+            return None
         self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
         attempt = self._attempt(begun, begun.request, begun.body)
         self.front = begun.request.front
@@ -121,7 +144,7 @@ class Serving:
         finally:
             self._section = None
             self.front = ""
-        self._settle(begun, attempt, outcome)
+        return self._settle(begun, attempt, outcome)
 
     def _refuse(self, begun: BegunJob) -> None:
         """A job that is not the farm's, or whose body has gone with its caller."""
@@ -139,7 +162,7 @@ class Serving:
             number=begun.retries + 1,
             settings=self._seat.around.settings,
             pool=self._seat.pool,
-            session=self.session(),
+            upstream=self.upstream(),
             token=self.token,
             stream=self._seat.around.publisher.stream(request.channel, Job.key_for(begun.job_id)),
             section=self._section,
@@ -147,7 +170,7 @@ class Serving:
             on_answer=self.condition.upstream_answers,
         )
 
-    def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> None:
+    def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> BegunJob | None:
         """What the end of the attempt means: for the counts, for the job, and only then for the credential."""
         if isinstance(outcome, Failed):
             self._seat.around.counters.add("attempts", self._seat.pool.name, outcome.outcome)
@@ -156,18 +179,17 @@ class Serving:
             self.condition.begin_pause(outcome)
             surely(lambda: self._retry_or_give_up(begun, attempt, outcome, probe=probe), "a job waits to be handed on")
             self.condition.show(outcome)
-            return
+            return None
         reason = outcome.reason
         self._seat.around.counters.add("attempts", self._seat.pool.name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             if reason == "done":
                 self.condition.answered()
-            ok = isinstance(outcome, Done)
-            surely(lambda: self._seat.bookkeeping.finish(self._worker, begun, ok=ok), "a job waits to be ended")
-        else:
-            cause = f"the answer ended early: {reason}"
-            surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause), "a job waits to be ended")
+            return self._end(begun, ok=isinstance(outcome, Done))
+        cause = f"the answer ended early: {reason}"
+        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause), "a job waits to be ended")
+        return None
 
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         again = probe or attempt.number < self._seat.around.settings.max_attempts

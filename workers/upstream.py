@@ -1,4 +1,4 @@
-"""HTTP to one upstream: one session per worker, kept warm; it knows no queue and no frames."""
+"""HTTP to one upstream: one connection per worker, kept warm; it knows no queue and no frames."""
 
 import json
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from typing import cast
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPResponse
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3 import HTTPConnectionPool, HTTPResponse, Retry, Timeout
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
 from shared.errors import FarmError
 from shared.messages import RelayRequest
@@ -17,6 +17,8 @@ from shared.messages import RelayRequest
 READ_SIZE = 65_536
 #: Most bytes kept of an upstream's error answer.
 LARGEST_ERROR = 65_536
+HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
+NO_RETRIES = Retry(False, redirect=False)
 #: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
 PASSED_HEADERS = (
     "content-type",
@@ -61,7 +63,7 @@ def new_session(url: str, *, size: int = 2) -> requests.Session:
     session.proxies = environment["proxies"]
     session.verify = True if environment["verify"] is None else environment["verify"]
     session.headers.clear()
-    session.headers.update({"user-agent": "token-farm", "accept-encoding": "identity"})
+    session.headers.update(HEADERS)
     return session
 
 
@@ -72,50 +74,72 @@ def shared_session(url: str, size: int) -> requests.Session:
     return session
 
 
-def call(
-    session: requests.Session, base_url: str, request: RelayRequest, body: bytes, token: str, connect_timeout: float
-) -> requests.Response:
-    """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
-    headers = {**request.headers, "authorization": f"Bearer {token}"}
-    for last in (False, True):
-        try:
-            return session.request(
-                request.method,
-                base_url + request.path,
-                data=body,
-                headers=headers,
-                stream=True,
-                timeout=(connect_timeout, None),
-                allow_redirects=False,
-            )
-        except (requests.RequestException, HTTPError) as error:
-            if isinstance(error, requests.ConnectTimeout):
-                raise ConnectTimedOut(type(error).__name__) from None
-            if last or not was_closed_while_idle(error):
-                raise UpstreamUnreachable(type(error).__name__) from None
-    raise AssertionError("the loop returns or raises")
+class UpstreamConnection:
+    """The upstream of one worker, over a connection that is kept.
+
+    requests decides on proxy, CA bundle and address, once; urllib3 below it carries the requests, in half the time.
+    """
+
+    def __init__(self, url: str, connect_timeout: float) -> None:
+        session = new_session(url)
+        adapter = cast("HTTPAdapter", session.get_adapter(url))
+        prepared = session.prepare_request(requests.Request("POST", url))
+        pool = adapter.get_connection_with_tls_context(prepared, session.verify, session.proxies)
+        adapter.cert_verify(pool, url, session.verify, None)  # type: ignore[no-untyped-call]
+        self._pool = cast("HTTPConnectionPool", pool)
+        self._base = adapter.request_url(prepared, session.proxies).rstrip("/")
+        self._timeout = Timeout(connect=connect_timeout, read=None)
+
+    def call(self, request: RelayRequest, body: bytes, token: str) -> HTTPResponse:
+        """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
+        for last in (False, True):
+            try:
+                return self._send(request, body, token)
+            except (HTTPError, OSError) as error:
+                if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+                    raise ConnectTimedOut(type(error).__name__) from None
+                if last or not was_closed_while_idle(error):
+                    raise UpstreamUnreachable(type(error).__name__) from None
+        raise AssertionError("the loop returns or raises")
+
+    def _send(self, request: RelayRequest, body: bytes, token: str) -> HTTPResponse:
+        response = self._pool.urlopen(
+            request.method,
+            self._base + request.path,
+            body=body,
+            headers={**HEADERS, **request.headers, "authorization": f"Bearer {token}"},
+            retries=NO_RETRIES,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        return cast("HTTPResponse", response)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._pool.close()
 
 
 def was_closed_while_idle(error: Exception) -> bool:
     """Whether the upstream closed the kept connection without an answer; that says nothing about it, so ask anew."""
-    cause = error.args[0] if error.args else None
-    return isinstance(error, requests.ConnectionError) and isinstance(cause, ProtocolError)
+    return isinstance(error, ProtocolError)
 
 
-def chunks(response: requests.Response) -> Iterator[bytes]:
+def chunks(response: HTTPResponse) -> Iterator[bytes]:
     """The body as it arrives, without waiting for more than there is. Raises AnswerCut when it breaks off.
 
     http.client and urllib3 tell a body that ended from one that was cut, by Content-Length or the last chunk.
     """
-    raw = cast("HTTPResponse", response.raw)
     try:
-        while data := raw.read1(READ_SIZE, decode_content=True):
+        while data := response.read1(READ_SIZE, decode_content=True):
             yield data
     except (HTTPError, OSError) as error:
         raise AnswerCut(type(error).__name__) from None
 
 
-def first_of(response: requests.Response) -> bytes:
+def first_of(response: HTTPResponse) -> bytes:
     """As much of an error answer as is kept. Raises AnswerCut."""
     kept = b""
     for data in chunks(response):
@@ -125,12 +149,12 @@ def first_of(response: requests.Response) -> bytes:
     return kept
 
 
-def is_delimited(response: requests.Response) -> bool:
+def is_delimited(response: HTTPResponse) -> bool:
     """Whether HTTP tells where the body ends; else only the closed connection does, which a cut looks like too."""
     return "content-length" in response.headers or "transfer-encoding" in response.headers
 
 
-def whole_json(response: requests.Response) -> Iterator[bytes]:
+def whole_json(response: HTTPResponse) -> Iterator[bytes]:
     """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
     body = b"".join(chunks(response))
     try:
@@ -140,16 +164,16 @@ def whole_json(response: requests.Response) -> Iterator[bytes]:
     yield body
 
 
-def is_json(response: requests.Response) -> bool:
+def is_json(response: HTTPResponse) -> bool:
     """Whether the body is JSON."""
     return response.headers.get("content-type", "").lower().startswith("application/json")
 
 
-def passed_headers(response: requests.Response) -> dict[str, str]:
+def passed_headers(response: HTTPResponse) -> dict[str, str]:
     """The headers that reach the caller."""
     return {name: response.headers[name] for name in PASSED_HEADERS if name in response.headers}
 
 
-def is_event_stream(response: requests.Response) -> bool:
+def is_event_stream(response: HTTPResponse) -> bool:
     """Whether the body is a stream of server-sent events."""
     return response.headers.get("content-type", "").lower().startswith("text/event-stream")

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -64,10 +65,11 @@ class FarmWorker(SimpleWorker):
         self.lease = lease
         self.around = around
         self.line = WaitingLine(around.connections, queue.key, queue.intermediate_queue_key)
-        self.serving = Serving(self, Seat(lease, pool, bookkeeping, around), self.stop)
+        self.serving = Serving(self, Seat(lease, pool, bookkeeping, around), self.stop, self._may_go_on)
         self._stopping = Event()
-        #: Whether RQ was told of it.
+        #: Whether RQ was told of it, and when it last was, by the monotonic clock.
         self.is_registered = False
+        self.beat_at = 0.0
 
     def _set_connection(self, connection: Redis) -> Redis:
         """RQ would set its own timeout on the connections that all workers of the process share."""
@@ -104,10 +106,11 @@ class FarmWorker(SimpleWorker):
             pipe.expire(self.key, self.worker_ttl + 60)
             pipe.execute()
         self.is_registered = True
+        self.beat_at = time.monotonic()
 
     def beat(self, pipe: Any) -> None:
         """A sign of life into a pipeline; registers again, should Redis have lost its data."""
-        self.last_heartbeat = now()
+        self.last_heartbeat, self.beat_at = now(), time.monotonic()
         pipe.hset(self.key, mapping={**self.serialize(), "last_heartbeat": utcformat(self.last_heartbeat)})
         pipe.hdel(self.key, "death")
         worker_registration.register(self, pipe)
@@ -132,6 +135,10 @@ class FarmWorker(SimpleWorker):
     def may_work(self) -> bool:
         """Whether it may take a job now."""
         return self.lease.holds() and not self.around.suspended() and self.serving.condition.may_work()
+
+    def _may_go_on(self) -> bool:
+        """Whether it may take its next job at once."""
+        return not self.stopping and self.may_work()
 
     def _rest(self) -> None:
         """Takes no job: suspended by a person, cooling, or without its lease."""

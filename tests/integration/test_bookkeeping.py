@@ -20,7 +20,7 @@ from workers.leases import Lease
 
 TIMES = {"last_heartbeat", "started_at", "ended_at", "created_at", "enqueued_at", "birth", "total_working_time"}
 TTL = 960
-REQUEST = request()
+REQUEST, SECOND = request(), request("req_2")
 
 
 class Stock(SimpleWorker):
@@ -76,7 +76,7 @@ class Bench:
         self.worker.set_state("idle")
         self.lease = Lease("default", "c1", "a:1", 1e12)
         redis.set(self.lease.key, self.lease.value)
-        self.books = Bookkeeping(redis, self.queue, keys.served("default"))
+        self.books = Bookkeeping(redis, self.queue, "default")
         self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
 
     def begin(self) -> BegunJob:
@@ -317,3 +317,105 @@ def test_a_failure_that_rq_could_not_note_is_tried_again(redis: Redis, monkeypat
     monkeypatch.undo()
     bench.books.fail(bench.worker, begun, "reason")
     assert redis.zcard("rq:wip:chat:default") == 0
+
+
+class TwoJobs(Bench):
+    """A queue with a job that runs and one that waits."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        RelayQueue(redis, 10).enqueue(SECOND, b"the second body")
+
+    def turn(self, ended: BegunJob, *, ok: bool = True) -> BegunJob | None:
+        execution = self.books.new_execution(self.worker)
+        return self.books.turn(self.worker, ended, execution, TTL, self.lease, ok=ok)
+
+
+def test_an_end_that_begins_the_next_job_leaves_what_stock_rq_leaves(redis: Redis):
+    def ours(bench: TwoJobs) -> None:
+        bench.turn(bench.begin())
+
+    def theirs(bench: TwoJobs) -> None:
+        job, execution = stock_begin(bench)
+        job.started_at = job.ended_at = now()
+        registry = bench.queue.started_job_registry
+        bench.worker.handle_job_success(job=job, queue=bench.queue, started_job_registry=registry, execution=execution)
+        bench.redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
+        job = Job.fetch("req_2", connection=redis, serializer=JSONSerializer)
+        bench.worker.prepare_execution(job)
+        bench.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+
+    left = []
+    for work in (ours, theirs):
+        bench = TwoJobs(redis)
+        work(bench)
+        redis.delete(keys.body("req_1"))
+        left.append(snapshot(redis))
+    assert left[0] == left[1]
+    assert left[0]["rq:worker:default.c1"]["state"] == "busy"
+    assert left[0]["rq:job:req_2"]["status"] == "started"
+
+
+def test_an_end_and_the_next_beginning_are_one_round_trip(redis: Redis):
+    bench = TwoJobs(redis)
+    begun = bench.begin()
+    redis.config_resetstat()
+    second = bench.turn(begun)
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+    assert second is not None
+    assert (second.job_id, second.body, second.running) == ("req_2", b"the second body", 0)
+    assert redis.keys("*req_1*") == []
+    assert list(bench.worker.executions.values()) == [second.execution]
+
+
+def test_an_end_with_nothing_to_begin_leaves_the_worker_idle(redis: Redis):
+    bench = TwoJobs(redis)
+    second = bench.turn(bench.begin())
+    assert second is not None
+    assert bench.turn(second, ok=False) is None
+    assert redis.hget(bench.worker.key, "state") == b"idle"
+    assert redis.hget(bench.worker.key, "failed_job_count") == b"1"
+    assert redis.keys("*req_*") == []
+
+
+def test_an_end_that_is_asked_again_begins_the_same_job(redis: Redis):
+    bench = TwoJobs(redis)
+    RelayQueue(redis, 10).enqueue(request("req_3"), b"x")
+    begun = bench.begin()
+    execution = bench.books.new_execution(bench.worker)
+    found = [bench.books.turn(bench.worker, begun, execution, TTL, bench.lease, ok=True) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0] is not None
+    assert (found[0].job_id, found[0].running) == ("req_2", 0)
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_3"]
+    assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
+
+
+def test_without_the_lease_a_job_ends_and_none_begins(redis: Redis):
+    bench = TwoJobs(redis)
+    begun = bench.begin()
+    redis.set(bench.lease.key, "b:2")
+    assert bench.turn(begun) is None
+    assert not redis.exists("rq:job:req_1")
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_2"]
+
+
+def test_while_the_upstream_is_down_a_job_ends_and_none_begins(redis: Redis):
+    bench = TwoJobs(redis)
+    begun = bench.begin()
+    redis.hset(keys.breaker("default"), "probe_at", 0)
+    assert bench.turn(begun) is None
+    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_2"]
+
+
+def test_jobs_that_nobody_waits_for_are_passed_over(redis: Redis):
+    bench = TwoJobs(redis)
+    queue = RelayQueue(redis, 10)
+    queue.enqueue(request("req_dead", front="gone"), b"x")
+    queue.enqueue(request("req_last"), b"x")
+    redis.set(keys.gone("gone"), 1)
+    redis.delete("rq:job:req_2")
+    second = bench.turn(bench.begin())
+    assert second is not None
+    assert second.job_id == "req_last"
+    assert redis.keys("*req_dead*") + redis.keys("*req_2*") == []

@@ -1,6 +1,8 @@
 import json
 import time
+import zlib
 
+import gevent
 import pytest
 from redis import Redis
 from rq import Queue
@@ -9,8 +11,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
+from shared.job_form import FAILURE_TTL, RELAY_FUNCTION
 from shared.messages import RelayRequest
-from shared.queue import FAILURE_TTL, FRONT_FIELD, RELAY_FUNCTION, QueueFull, RelayQueue
+from shared.queue import FRONT_FIELD, QueueFull, RelayQueue
 
 
 def request(request_id: str = "req_1", **changes) -> RelayRequest:
@@ -52,6 +55,7 @@ def test_a_job_is_what_stock_rq_would_have_enqueued(redis: Redis, queue: RelayQu
         job_id="req_1",
     )
     theirs = redis.hgetall("rq:job:req_1")
+    ours[b"data"], theirs[b"data"] = zlib.decompress(ours[b"data"]), zlib.decompress(theirs[b"data"])
     times = {b"created_at", b"enqueued_at"}
     assert ours.pop(FRONT_FIELD.encode()) == b"farm:gone:p"
     assert {k: v for k, v in ours.items() if k not in times} == {k: v for k, v in theirs.items() if k not in times}
@@ -123,3 +127,9 @@ def test_vanished_requests_are_told_from_those_that_are_there(redis: Redis, queu
     queue.enqueue(request(), b"x")
     assert queue.vanished(["req_1", "req_2"]) == {"req_2"}
     assert queue.vanished([]) == set()
+
+
+def test_the_first_requests_may_come_together(redis: Redis):
+    queue = RelayQueue(redis, max_queue=100)
+    works = [gevent.spawn(queue.enqueue, request(f"req_{i}"), b"") for i in range(20)]
+    assert sorted(work.get(timeout=5) for work in works) == list(range(1, 21))

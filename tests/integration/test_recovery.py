@@ -48,7 +48,7 @@ def test_whoever_takes_the_credential_over_hands_the_job_on(bench: Bench):
 
 
 def test_an_answer_that_had_begun_is_ended_and_its_caller_told(bench: Bench):
-    bench.redis.eval(MARK_BEGUN, 1, "rq:job:req_1")
+    bench.redis.eval(MARK_BEGUN.read_text(), 1, "rq:job:req_1")
     assert told(bench.redis, lambda: orphans(bench).of(bench.worker)) == ["worker_lost"]
     assert bench.redis.keys("*req_1*") == []
     assert bench.queue.count == 0
@@ -76,5 +76,5 @@ def test_a_job_whose_worker_lives_is_left_alone(bench: Bench):
 
 
 def test_a_job_that_has_ended_is_not_marked(redis: Redis):
-    redis.eval(MARK_BEGUN, 1, "rq:job:gone")
+    redis.eval(MARK_BEGUN.read_text(), 1, "rq:job:gone")
     assert redis.keys("rq:job:*") == []

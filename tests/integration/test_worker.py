@@ -31,7 +31,7 @@ from workers.leases import Leases
 from workers.publisher import Publisher
 from workers.seat import Surroundings
 from workers.tokens import TokenStore
-from workers.upstream import shared_session
+from workers.upstream import UpstreamConnection, shared_session
 from workers.worker import FarmWorker, relay, spawn
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
@@ -68,7 +68,7 @@ class Workshop:
         self.hub = Hub(redis, connections, lambda _: set())
         self.queue = RelayQueue(redis, 100)
         rq = rq_queue(redis, "chat:default")
-        books = Bookkeeping(redis, rq, keys.served("default"))
+        books = Bookkeeping(redis, rq, "default")
         self.worker = FarmWorker(self.lease, self.pool, rq, books, self.around)
         self.ended = False
         endless = (self.around.publisher.run, self.around.watch.run, self.hub._listen)
@@ -122,6 +122,34 @@ def test_a_job_is_answered_and_nothing_of_it_is_left(workshop: Workshop):
     assert b"Uryyb" in frames[1].payload
     eventually(lambda: workshop.redis.keys("*req_1*") == [])
     assert workshop.redis.hget(workshop.worker.key, "successful_job_count") == b"1"
+
+
+def test_a_busy_worker_goes_from_job_to_job_without_waiting_in_line(workshop: Workshop):
+    workshop.suspended = True
+    mailboxes = [workshop.ask(f"req_{i}") for i in range(4)]
+    eventually(lambda: workshop.queue.waiting("default") == 4)
+    workshop.redis.config_resetstat()
+    workshop.suspended = False
+    for mailbox in mailboxes:
+        assert answer(mailbox)[-1].kind is FrameKind.END
+    eventually(lambda: workshop.redis.keys("*req_*") == [])
+    assert workshop.redis.info("commandstats")["cmdstat_blmove"]["calls"] <= 2
+
+
+@pytest.mark.parametrize("end", ["stopped", "suspended"])
+def test_a_worker_that_may_not_go_on_takes_no_next_job(workshop: Workshop, end: str):
+    workshop.upstream.pace(delay=0.4)
+    first, _ = workshop.ask("req_1"), workshop.ask("req_2")
+    eventually(lambda: workshop.upstream.counters()["in_flight"] == 1)
+    if end == "stopped":
+        workshop.worker.stop()
+    else:
+        workshop.suspended = True
+    assert answer(first)[-1].kind is FrameKind.END
+    eventually(lambda: workshop.redis.keys("*req_1*") == [])
+    gevent.sleep(0.3)
+    assert workshop.queue.waiting("default") == 1
+    assert workshop.upstream.counters()["in_flight"] == 0
 
 
 def test_a_refused_account_is_dead_and_its_worker_takes_no_job(workshop: Workshop):
@@ -212,7 +240,7 @@ def test_a_job_without_its_body_is_ended_and_its_caller_told(workshop: Workshop)
 
 
 def test_a_mistake_of_ours_is_an_answer_too(workshop: Workshop, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("workers.relay.call", lambda *_: 1 / 0)
+    monkeypatch.setattr(UpstreamConnection, "call", lambda *_: 1 / 0)
     found = failure(workshop.ask())
     assert (found.status, found.code) == (500, "internal_error")
     assert workshop.state() == ("active", "")
@@ -220,19 +248,19 @@ def test_a_mistake_of_ours_is_an_answer_too(workshop: Workshop, monkeypatch: pyt
 
 def test_an_upstream_that_redirects_is_not_followed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch):
     class Redirect:
-        status_code = 307
+        status = 307
 
         def close(self) -> None:
             return
 
-    monkeypatch.setattr("workers.relay.call", lambda *_: Redirect())
+    monkeypatch.setattr(UpstreamConnection, "call", lambda *_: Redirect())
     assert failure(workshop.ask()).code == "upstream_redirect"
 
 
 def test_a_connection_is_kept_from_one_request_to_the_next(workshop: Workshop):
     for number in range(3):
         answer(workshop.ask(f"req_{number}"))
-    (pool,) = workshop.worker.serving.session().adapters["http://"].poolmanager.pools._container.values()
+    pool = workshop.worker.serving.upstream()._pool
     assert (pool.num_requests, pool.num_connections) == (3, 1)
 
 
