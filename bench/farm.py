@@ -1,4 +1,4 @@
-"""Starts a simulator and a farm for one measurement, and reads what their processes cost; it sends no request."""
+"""Starts a farm for one measurement, and reads what it says and what its processes cost; it sends no request."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,17 +19,16 @@ from typing import Any
 import psutil
 from redis import Redis
 
+from bench.processes import cpu_seconds, memory
+from bench.upstream import ROOT, Upstream, simulator
 from launcher import redis_server
-from simulator.accounts import Accounts
 
-ROOT = Path(__file__).resolve().parent.parent
 KEY = "sk-bench-0123456789abcdef"
 #: Part of a process's command line -> what it is called in results.
 KINDS = {
     "web.gunicorn_conf": "front",
     "-m workers": "workers",
     "redis-server": "redis",
-    "simulator": "simulator",
     "-m launcher": "launcher",
 }
 
@@ -46,9 +45,8 @@ class Bench:
     """A farm with its simulator, for as long as it is measured."""
 
     port: int
-    upstream: str
+    upstream: Upstream
     environment: dict[str, str]
-    simulator: "subprocess.Popen[str]"
     redis: "OwnRedis"
     #: Seconds from the command to ready.
     start_seconds: float = 0.0
@@ -71,17 +69,6 @@ class Bench:
         """What the farm says of itself."""
         found: dict[str, Any] = json.loads(self.command("status", "--json"))
         return found
-
-    def counters(self) -> dict[str, int]:
-        """The simulator's counters."""
-        found: dict[str, int] = self.ask("counters")
-        return found
-
-    def ask(self, door: str, values: dict[str, Any] | None = None) -> Any:
-        """One of the simulator's doors for testers."""
-        data = None if values is None else json.dumps(values).encode()
-        with urllib.request.urlopen(f"{self.upstream}/simulator/{door}", data=data) as answer:
-            return json.load(answer)
 
     def metric(self, name: str, label: str = "") -> float:
         """The sum of a metric, of those with that label."""
@@ -113,27 +100,19 @@ class Bench:
         return next(one for one in launcher.children() if module in " ".join(one.cmdline()))
 
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
-        """Every process of the farm, and the simulator, with its kind."""
+        """Every process of the farm, with its kind."""
         launcher = psutil.Process(int(self.status()["pid"]))
-        others = [psutil.Process(one.pid) for one in (self.simulator, self.redis.process)]
-        for process in (launcher, *launcher.children(recursive=True), *others):
+        for process in (launcher, *launcher.children(recursive=True), psutil.Process(self.redis.process.pid)):
             line = " ".join(process.cmdline())
             yield next((kind for part, kind in KINDS.items() if part in line), "other"), process
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time so far, by kind."""
-        found: defaultdict[str, float] = defaultdict(float)
-        for kind, process in self.processes():
-            times = process.cpu_times()
-            found[kind] += times.user + times.system
-        return found
+        return cpu_seconds(self.processes())
 
     def memory(self) -> dict[str, float]:
-        """Proportional set size in MB, by kind; shared pages count once."""
-        found: defaultdict[str, float] = defaultdict(float)
-        for kind, process in self.processes():
-            found[kind] += process.memory_full_info().pss / 2**20
-        return found
+        """Proportional set size in MB, by kind."""
+        return memory(self.processes())
 
     def wait_for_workers(self, count: int, within: float = 60.0) -> None:
         """Returns when so many workers are there. Raises RuntimeError."""
@@ -165,22 +144,21 @@ class OwnRedis:
 
 @contextmanager
 def farm(
-    accounts: int, *simulator: str, prepare: Callable[["Bench"], None] | None = None, **settings: str
+    accounts: int, *arguments: str, prepare: Callable[["Bench"], None] | None = None, **settings: str
 ) -> Iterator[Bench]:
-    """A farm of so many accounts, with every worker in place; gone afterwards.
+    """A farm of so many accounts and its simulator, started with these arguments; gone afterwards.
 
     `prepare` may spoil the simulator before the farm starts. An empty REDIS_URL makes the farm start its own Redis.
     """
+    with simulator(accounts, *arguments) as upstream, farm_of(upstream, prepare, **settings) as bench:
+        yield bench
+
+
+@contextmanager
+def farm_of(upstream: Upstream, prepare: Callable[["Bench"], None] | None = None, **settings: str) -> Iterator[Bench]:
+    """A farm in front of that upstream, with every worker in place; gone afterwards."""
     data = Path(tempfile.mkdtemp(prefix="farm-bench-"))
-    (data / "tokens").write_text("\n".join(Accounts(accounts).first_tokens()))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simulator", "--port", "0", "--accounts", str(accounts), *simulator],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stdout is not None
-    upstream = process.stdout.readline().strip().rpartition(" ")[2]
+    (data / "tokens").write_text("\n".join(upstream.refresh_tokens()))
     port = free_port()
     redis = OwnRedis(data / "store")
     environment = {
@@ -189,24 +167,23 @@ def farm(
         "REDIS_URL": redis.url,
         "FARM_DATA_DIR": str(data / "data"),
         "FARM_API_KEY": KEY,
-        "FARM_UPSTREAM_URL": f"{upstream}/v1",
-        "FARM_TOKEN_URL": f"{upstream}/oauth/token",
+        "FARM_UPSTREAM_URL": f"{upstream.url}/v1",
+        "FARM_TOKEN_URL": f"{upstream.url}/oauth/token",
         "FARM_REFRESH_TOKENS_FILE": str(data / "tokens"),
         "FARM_LOG_LEVEL": "warning",
         **settings,
     }
-    bench = Bench(port, upstream, environment, process, redis)
+    bench = Bench(port, upstream, environment, redis)
     try:
         if prepare:
             prepare(bench)
         began = time.perf_counter()
         bench.command("up", "--detach")
         bench.start_seconds = time.perf_counter() - began
-        bench.wait_for_workers(accounts - bench.counters().get("dead_accounts", 0))
+        bench.wait_for_workers(upstream.accounts - upstream.counters().get("dead_accounts", 0))
         yield bench
     finally:
         bench.command("stop")
-        for one in (process, redis.process):
-            one.terminate()
-            one.wait()
+        redis.process.terminate()
+        redis.process.wait()
         shutil.rmtree(data, ignore_errors=True)

@@ -8,6 +8,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from simulator.answers import translate
@@ -29,6 +30,7 @@ class Record:
     #: When the first byte of the body came, and when all was over.
     first: float = 0.0
     ended: float = 0.0
+    gaps: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -45,6 +47,8 @@ class Result:
     latencies: list[float] = field(default_factory=list)
     first_bytes: list[float] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    #: Seconds between two events of a stream, of all streams; 0 for those that came together.
+    gaps: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -72,6 +76,7 @@ class Result:
             self.errors[record.outcome] += 1
             return
         self.ends.append(record.ended)
+        self.gaps += record.gaps
         if record.ended <= self.seconds:
             self.answers += 1
             self.latencies.append(record.ended - record.began)
@@ -97,6 +102,10 @@ class Load:
     leave: float = 0.0
     leave_within: float = 4.0
     seed: int = 1
+    #: Headers beside the usual ones.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the time between two events of a stream is kept.
+    traced: bool = False
 
     def request(self, text: str) -> bytes:
         """One request's bytes."""
@@ -104,8 +113,9 @@ class Load:
         body = json.dumps(message).encode()
         head = (
             f"POST {self.path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\nauthorization: Bearer {self.key}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         )
+        head += "".join(f"{name}: {value}\r\n" for name, value in self.headers.items()) + "\r\n"
         return head.encode() + body
 
 
@@ -167,6 +177,7 @@ class Exchange:
         self.record = record
         self._head = ""
         self._body = b""
+        self._event_at = 0.0
 
     @property
     def closes(self) -> bool:
@@ -197,6 +208,15 @@ class Exchange:
     def _take(self, data: bytes) -> None:
         self.record.first = self.record.first or time.perf_counter() - self._started
         self._body += data
+        if self.load.traced and (events := data.count(b"\n\n")):
+            self._trace(events)
+
+    def _trace(self, events: int) -> None:
+        """So many events have come."""
+        now = time.perf_counter()
+        if self._event_at:
+            self.record.gaps += [now - self._event_at, *[0.0] * (events - 1)]
+        self._event_at = now
 
     def _judge(self) -> str:
         status = self._head.split(" ", 2)[1]

@@ -17,7 +17,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "farm-lock"
 RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
-NEEDS_DEVELOPMENT = ("test",)
+NEEDS_DEVELOPMENT = ("test", "bench")
 
 
 def digest(lock: str) -> str:

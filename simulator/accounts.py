@@ -52,6 +52,8 @@ class Accounts:
     access_ttl: float = 3600.0
     #: Whether each refresh gives a new refresh token and kills the family when an old one comes again.
     rotate: bool = False
+    #: Requests that an account serves at once.
+    slots: int = 1
     counters: Counter[str] = field(default_factory=Counter)
     #: When the grants were given whose refresh token never came back, but the one before it did.
     lost_grants: list[float] = field(default_factory=list)
@@ -145,7 +147,7 @@ class Accounts:
 
     def enter(self, account: Account) -> bool:
         """Begins a request; False, and a collision counted, when the account is busy."""
-        if account.in_flight:
+        if account.in_flight >= self.slots:
             self.counters["collisions"] += 1
             self.counters["collisions_with_hung"] += account.is_hung
             return False

@@ -203,12 +203,19 @@ class Simulator:
         return True
 
     def _set_accounts(
-        self, access_ttl: float | None = None, rotate: bool | None = None, expire: bool = False, kill: int | None = None
+        self,
+        access_ttl: float | None = None,
+        rotate: bool | None = None,
+        expire: bool = False,
+        kill: int | None = None,
+        slots: int | None = None,
     ) -> None:
         if access_ttl is not None:
             self.accounts.access_ttl = access_ttl
         if rotate is not None:
             self.accounts.rotate = rotate
+        if slots is not None:
+            self.accounts.slots = slots
         if expire:
             self.accounts.expire_all()
         if kill is not None:

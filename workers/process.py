@@ -34,8 +34,9 @@ from workers.tokens import TokenStore
 from workers.upstream import shared_session
 
 log = logging.getLogger("farm.process")
-#: Jobs that are begun or ended in one round trip: with more, accounts whose answers come together go on together, late.
-TURNS = 4
+#: Jobs begun or ended in one round trip. With more, accounts whose answers come together are asked again
+#: together, each late by the work for all: 4 cost 100 accounts with answers of 0.2 s half a percent of their time.
+TURNS = 1
 #: Seconds between two looks at what should run here.
 LOOK_EVERY = 1.0
 #: Seconds after which a renewal of the leases that failed is tried again.

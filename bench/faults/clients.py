@@ -14,7 +14,7 @@ def leavers(scale: Scale) -> list[Measured]:
     """Half of the clients leave at a random moment: hardly any worker time is spent on them, nothing is left behind."""
     row = "leavers"
     with farm(scale.accounts, *scale.pace) as bench:
-        bench.ask("ended")
+        bench.upstream.ask("ended")
         result = load(bench, scale, leave=0.5, clients=scale.clients * 3 // 2)
         left = [one for one in result.records if one.outcome == LEFT]
         time.sleep(2)
@@ -31,7 +31,7 @@ def leavers(scale: Scale) -> list[Measured]:
 def time_after(left: list[Record], result: Result, bench: Bench) -> float:
     """Seconds that accounts were held for clients after these had left."""
     at = {one.text: result.started + one.ended for one in left}
-    return float(sum(max(0.0, when - at[text]) for text, when in bench.ask("ended") if text in at))
+    return float(sum(max(0.0, when - at[text]) for text, when in bench.upstream.ask("ended") if text in at))
 
 
 def slow_readers(scale: Scale) -> list[Measured]:

@@ -90,7 +90,7 @@ def sound(row: str, bench: Bench, result: Result, *allowed: str, collisions: boo
     bad = {one: result.errors[one] for one in (TRUNCATED, MIXED, STUCK) if result.errors[one]}
     found = [exactly(row, f"answers short, mixed or stuck {bad or ''}".strip(), sum(bad.values()))]
     if collisions:
-        found.append(exactly(row, "collisions at the upstream", bench.counters()["collisions"]))
+        found.append(exactly(row, "collisions at the upstream", bench.upstream.counters()["collisions"]))
     return [*found, exactly(row, f"errors beside those {others or ''}".strip(), sum(others.values()))]
 
 
@@ -125,4 +125,4 @@ def remains(bench: Bench) -> dict[str, int]:
     queued = redis.llen("rq:queue:chat:default") + redis.llen("rq:queue:chat:default:intermediate")
     running = redis.zcard("rq:wip:chat:default") + len(redis.keys("farm:body:*"))
     idle = bench.status()["pools"][0]["workers"]["idle"]
-    return {"jobs": queued + running, "held": bench.counters()["in_flight"], "idle": idle}
+    return {"jobs": queued + running, "held": bench.upstream.counters()["in_flight"], "idle": idle}

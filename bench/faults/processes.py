@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 
-from bench.farm import ROOT, farm
+from bench.farm import farm
 from bench.faults.common import LEASE, Scale, load, meanwhile, sound, workers
 from bench.load import RIGHT
 from bench.measured import Measured, at_most, exactly, told
+from bench.upstream import ROOT
 
 #: Seconds after the token endpoint's answer in which a kill -9 can lose it, on a machine that is busy.
 WINDOW = 0.5
@@ -161,7 +162,7 @@ def rotation(scale: Scale) -> list[Measured]:
 
         with meanwhile(kill):
             result = load(bench, scale, seconds=seconds)
-        lost = bench.ask("lost")
+        lost = bench.upstream.ask("lost")
         windows = [min((kill - granted for kill in kills if kill >= granted), default=1e9) for granted in lost]
         dead = bench.status()["pools"][0]["credentials"]["dead"]
         return [
@@ -171,6 +172,6 @@ def rotation(scale: Scale) -> list[Measured]:
             ),
             told(row, "credentials killed between the endpoint's answer and the store", len(lost)),
             told(row, "ms between that answer and the kill, worst", 1000 * max(windows, default=0.0)),
-            told(row, "refreshes", bench.counters()["refreshes"]),
+            told(row, "refreshes", bench.upstream.counters()["refreshes"]),
             told(row, "kills", len(kills)),
         ]

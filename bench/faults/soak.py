@@ -33,7 +33,7 @@ def soak(scale: Scale) -> list[Measured]:
         WEB_CONCURRENCY="2",
         FARM_FIRST_BYTE_TIMEOUT="2",
     ) as bench:
-        bench.ask("faults", {"seed": scale.seed, **FAULTS})
+        bench.upstream.ask("faults", {"seed": scale.seed, **FAULTS})
         began = time.monotonic()
 
         def breaking() -> None:
@@ -49,9 +49,9 @@ def soak(scale: Scale) -> list[Measured]:
 
         with meanwhile(breaking):
             result = load(bench, scale, leave=0.05, seconds=scale.soak)
-        bench.ask("faults", {})
+        bench.upstream.ask("faults", {})
         outcomes = Counter(one.outcome for one in result.records)
-        counts = bench.counters()
+        counts = bench.upstream.counters()
         hung = counts.get("collisions_with_hung", 0)
         answered, left = outcomes[RIGHT], outcomes[LEFT]
         errored = len(result.records) - answered - left

@@ -11,9 +11,9 @@ def mixed(scale: Scale) -> list[Measured]:
     row = "mixed"
     with farm(scale.accounts, *scale.pace, FARM_FIRST_BYTE_TIMEOUT="2", FARM_WORKER_PROCESSES="2") as bench:
         shares = {"seed": scale.seed, "rate_limit": 0.1, "server_error": 0.05, "hang_headers": 0.02}
-        bench.ask("faults", shares)
+        bench.upstream.ask("faults", shares)
         result = load(bench, scale)
-        counts = bench.counters()
+        counts = bench.upstream.counters()
         lost = counts.get("fault_rate_limit", 0) * 1.0 + counts.get("fault_hang_headers", 0) * 2.0
         whole = max(result.ends, default=scale.seconds)
         healthy = scale.accounts * whole - lost
@@ -38,7 +38,7 @@ def dead(scale: Scale) -> list[Measured]:
 
     def kill(bench: Bench) -> None:
         for number in range(refused):
-            bench.ask("accounts", {"kill": number})
+            bench.upstream.ask("accounts", {"kill": number})
 
     with farm(scale.accounts, *scale.pace, prepare=kill) as bench:
         result = load(bench, scale)
@@ -55,11 +55,13 @@ def cuts(scale: Scale) -> list[Measured]:
     """5 % of the streams are cut by the upstream: exactly those end with an error event."""
     row = "cuts"
     with farm(scale.accounts, *scale.pace) as bench:
-        bench.ask("faults", {"seed": scale.seed, "cut": 0.05})
+        bench.upstream.ask("faults", {"seed": scale.seed, "cut": 0.05})
         result = load(bench, scale)
         seen = result.errors["error event upstream_eof"]
         return [
             *sound(row, bench, result, "error event upstream_eof"),
-            exactly(row, "streams with an error event, of those cut", seen, bench.counters().get("fault_cut", 0)),
+            exactly(
+                row, "streams with an error event, of those cut", seen, bench.upstream.counters().get("fault_cut", 0)
+            ),
             told(row, "answers", len(result.ends)),
         ]

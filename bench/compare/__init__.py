@@ -1,0 +1,1 @@
+"""The farm beside its peers: the same load on each, in one run."""
