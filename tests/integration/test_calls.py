@@ -1,0 +1,105 @@
+"""How many Python functions a request and a chunk call, front and worker together: counted, so no clock is in it.
+
+A function that is called for each request where once per process would do, or a library that has become heavier,
+shows here before it shows in a measurement.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from redis import Redis
+from werkzeug.test import EnvironBuilder
+
+from shared.api_keys import ApiKeys
+from shared.opener import Opener
+from shared.settings import Settings
+from tests.integration.test_worker import Workshop
+from tests.upstream import Upstream
+from tests.waiting import eventually
+from web.app import create_app
+from web.parts import EXTENSION
+
+REQUESTS = 20
+CHUNKS = 100
+
+
+class Whole:
+    """A front and a worker in one process, without HTTP between caller and front."""
+
+    def __init__(self, redis: Redis, redis_url: str) -> None:
+        self.app = create_app(Settings(redis_url=redis_url))
+        self.parts = self.app.extensions[EXTENSION]
+        self.listener = gevent.spawn(self.parts.hub._listen)
+        assert self.parts.hub._subscribed.wait(5)
+        self.secret, _ = ApiKeys(redis).create("test")
+
+    def environ(self, **fields: Any) -> dict[str, Any]:
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hello " * 40}], **fields}
+        return EnvironBuilder(
+            "/v1/chat/completions",
+            method="POST",
+            data=json.dumps(body),
+            content_type="application/json",
+            headers={"authorization": f"Bearer {self.secret}"},
+        ).get_environ()
+
+    def ask(self, environ: dict[str, Any]) -> bytes:
+        answer = self.app.wsgi_app(environ, lambda *_: lambda *_: None)
+        try:
+            return b"".join(answer)
+        finally:
+            answer.close()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self.listener.kill()
+
+
+def calls(work: Callable[[], None]) -> int:
+    """Calls of Python functions while the work is done, by all greenlets."""
+    count = 0
+
+    def see(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.fixture
+def workshop(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Workshop]:
+    made = Workshop(redis, redis_url, opener, upstream)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def whole(redis: Redis, redis_url: str, workshop: Workshop) -> Iterator[Whole]:
+    made = Whole(redis, redis_url)
+    for _ in range(3):
+        assert b"Uryyb" in made.ask(made.environ())
+    yield made
+    made.close()
+
+
+def test_a_request(whole: Whole):
+    environs = [whole.environ() for _ in range(REQUESTS)]
+    spent = calls(lambda: [whole.ask(one) for one in environs] and None) / REQUESTS
+    assert spent < 1_450, spent
+
+
+def test_a_chunk(whole: Whole, workshop: Workshop):
+    workshop.upstream.pace(chunks=CHUNKS, chunk_delay=0.002)
+    environ = whole.environ(stream=True)
+    spent = calls(lambda: whole.ask(environ) and None) / CHUNKS
+    eventually(lambda: workshop.redis.keys("*req_*") == [])
+    assert spent < 95, spent
