@@ -105,6 +105,8 @@ class Pipeline:
             try:
                 answers = self._line.exchange([command for command, _ in batch])
             except Exception as error:
+                # Those behind it would wait as long, one after the other.
+                batch, self._asked = batch + self._asked, []
                 answers = [error] * len(batch)
             for (_, waiting), answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Exception):

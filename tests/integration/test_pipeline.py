@@ -85,8 +85,9 @@ def test_a_script_is_known_to_each_new_connection_and_after_a_flush(redis: Redis
     assert script(["k"], ["2"]) == [b"k", b"2"]
 
 
-def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis):
-    pipeline = Pipeline(redis)
+@pytest.mark.parametrize("most", [1, 64])
+def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis, most: int):
+    pipeline = Pipeline(redis, most)
 
     def ask() -> str:
         try:
