@@ -38,20 +38,16 @@ class Line:
     def exchange(self, commands: list[Command]) -> list[Any]:
         """The answers, the errors of single commands among them.
 
-        Raises RedisError or OSError when the connection breaks; the next call opens a new one.
+        Raises RedisError or OSError when the connection breaks; redis-py closes it then, and the next call opens it anew.
         """
-        try:
-            answers = self._ask(commands)
-            unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            if unknown:
-                self._ask([("SCRIPT", "LOAD", text) for text in self._scripts])
-                again = self._ask([commands[i] for i in unknown])
-                for i, answer in zip(unknown, again, strict=True):
-                    answers[i] = answer
-            return answers
-        except BaseException:
-            self.close()
-            raise
+        answers = self._ask(commands)
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            self._ask([("SCRIPT", "LOAD", text) for text in self._scripts])
+            again = self._ask([commands[i] for i in unknown])
+            for i, answer in zip(unknown, again, strict=True):
+                answers[i] = answer
+        return answers
 
     def _ask(self, commands: list[Command]) -> list[Any]:
         connection = self._connected()

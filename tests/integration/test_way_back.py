@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import gevent
+import psutil
 import pytest
 from redis import Redis
 
@@ -222,3 +223,35 @@ def test_a_closed_window_of_which_no_front_says_a_word_is_given_up(
     assert left == [True]
     stream.give_up()
     assert list(publisher._ended) == ["farm:reply:nobody:req_1"]
+
+
+def test_the_middle_of_an_answer_waits_for_company_and_a_beginning_or_an_end_does_not(
+    hub: Hub, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("workers.publisher.GATHER", 20.0)
+    publisher.start()
+    long, short = hub.open("req_long"), hub.open("req_short")
+    streams = [publisher.stream(hub.channel(name)) for name in ("req_long", "req_short")]
+    streams[0].head(HEAD)
+    assert [frame.kind for frame in long.get(2)] == [FrameKind.HEAD]
+    streams[0].data(b"middle")
+    assert long.get(0.3) == []
+    streams[1].head(HEAD)
+    streams[1].data(b"all")
+    streams[1].end()
+    assert collect(short)[-1] == (FrameKind.END, b"")
+    assert [frame.payload for frame in long.get(2)] == [b"middle"]
+
+
+def test_a_redis_that_does_not_even_answer_a_ping_is_connected_to_anew(
+    redis: Redis, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("web.hub.SILENCE", 0.1)
+    server = psutil.Process(redis.info("server")["process_id"])
+    redis.publish(hub.channel("nobody"), b"")
+    server.suspend()
+    try:
+        eventually(lambda: not hub.is_listening)
+    finally:
+        server.resume()
+    eventually(lambda: hub.is_listening)
