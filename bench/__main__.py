@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from bench.checks import CHECKS
-from bench.compare.figures import PROMISES
+from bench.compare.figures import PROMISES, Figures, Sample
 from bench.compare.measure import measure
 from bench.compare.report import promises, write
 from bench.compare.scenarios import SCENARIOS, SMOKE, Scale
@@ -89,10 +89,14 @@ def compare(given: argparse.Namespace, names: Sequence[str]) -> bool:
     systems = chosen(given.systems)
     scale = SMOKE if given.smoke else replace(Scale(), seconds=given.seconds)
     scale = replace(scale, grid=given.grid) if given.grid else scale
-    figures = measure(systems, names, scale, 1 if given.smoke else given.runs)
+    runs = 1 if given.smoke else given.runs
     versions = ", ".join(f"{one.name} {one.version()}" for one in systems)
-    facts = {**machine(), "versions": versions, "runs": 1 if given.smoke else given.runs}
-    write(RESULTS / given.name, figures, facts)
+    facts = {**machine(), "versions": versions, "runs": runs}
+    samples: list[Sample] = []
+    for name in names:
+        samples += measure(systems, name, scale, runs)
+        figures = Figures(samples)
+        write(RESULTS / given.name, figures, facts)
     print(promises(figures))
     print(f"all figures: {RESULTS / given.name / 'README.md'}")
     found = [promise.kept(figures) for promise in PROMISES]

@@ -38,7 +38,7 @@ class Line:
     def exchange(self, commands: list[Command]) -> list[Any]:
         """The answers, the errors of single commands among them.
 
-        Raises RedisError or OSError when the connection breaks; redis-py closes it then, and the next call opens it anew.
+        Raises RedisError or OSError when the connection breaks; redis-py closes it then, the next call opens it anew.
         """
         answers = self._ask(commands)
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from bench.compare.figures import Figures, Sample
+from bench.compare.figures import Sample
 from bench.compare.scenarios import SCENARIOS, Scale
 from bench.compare.system import System
 
@@ -19,18 +19,15 @@ ONLY = {
 ADDED = ("latency p50, ms", "latency p99, ms", "first byte p50, ms")
 
 
-def measure(systems: Sequence[System], names: Sequence[str], scale: Scale, runs: int) -> Figures:
-    """Each scenario so many times; in each run each system has its turn, so that all share the machine's moods."""
-    samples: list[Sample] = []
-    for name in names:
-        for run in range(runs):
-            of_run: list[Sample] = []
-            for system in systems:
-                if system.name in ONLY.get(name, (system.name,)):
-                    print(f"farm: measuring {name}, {system.name}, run {run + 1}", file=sys.stderr, flush=True)
-                    of_run += SCENARIOS[name](system, scale)
-            samples += [*of_run, *added(of_run)]
-    return Figures(samples)
+def measure(systems: Sequence[System], name: str, scale: Scale, runs: int) -> Iterator[Sample]:
+    """A scenario so many times; in each run each system has its turn, so that all share the machine's moods."""
+    for run in range(runs):
+        of_run: list[Sample] = []
+        for system in systems:
+            if system.name in ONLY.get(name, (system.name,)):
+                print(f"farm: measuring {name}, {system.name}, run {run + 1}", file=sys.stderr, flush=True)
+                of_run += SCENARIOS[name](system, scale)
+        yield from (*of_run, *added(of_run))
 
 
 def added(samples: Iterable[Sample]) -> Iterator[Sample]:
