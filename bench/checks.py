@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from bench.farm import KEY, Bench, farm
-from bench.load import Load, Result, run
+from bench.load import Load, run
 from bench.measured import Measured, at_least, at_most, exactly, told
+from bench.outcome import Result
 from bench.upstream import ROOT, simulator
 
 #: Seconds of a load that are left out of the utilisation.

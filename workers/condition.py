@@ -13,6 +13,7 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared.errors import LeaseLost
+from workers.breaker import Breaker
 from workers.outcomes import Failed, no_token
 from workers.pauses import Pauses
 from workers.seat import Seat
@@ -46,11 +47,15 @@ class Condition:
 
     def may_work(self) -> bool:
         """Whether it may take a job now."""
-        return not self.pauses.left() and self._seat.around.breakers[self._seat.pool.name].lets(self._id)
+        return not self.pauses.left() and self._breaker.lets(self._id)
 
     @property
     def _id(self) -> str:
         return self._seat.lease.credential_id
+
+    @property
+    def _breaker(self) -> Breaker:
+        return self._seat.around.breakers[self._seat.pool.name]
 
     def prepare(self) -> bool:
         """Before a job is taken: has an access token ready, so that no request pays for a token endpoint that fails."""
@@ -81,7 +86,7 @@ class Condition:
 
     def upstream_answers(self, asked_at: float) -> None:
         """The first byte is here of what was asked at that time; told apart, because this attempt may be ended."""
-        if self._seat.around.breakers[self._seat.pool.name].is_troubled:
+        if self._breaker.is_troubled:
             gevent.spawn(self._breaker_answers, asked_at)
 
     def answered(self) -> None:
@@ -90,13 +95,13 @@ class Condition:
 
     def _breaker_answers(self, asked_at: float) -> None:
         try:
-            self._seat.around.breakers[self._seat.pool.name].answer(asked_at)
+            self._breaker.answer(asked_at)
         except (RedisError, OSError) as error:
             log.warning("breaker not closed: %s", error, extra=self._fields("redis_lost", ""))
 
     def judge(self, failed: Failed, request_id: str, asked_at: float) -> bool:
         """Tells the pool's breaker; returns whether the attempt was a probe, which the request does not pay for."""
-        breaker = self._seat.around.breakers[self._seat.pool.name]
+        breaker = self._breaker
         probe = breaker.is_open and breaker.probing == self._id
         answered = failed.outcome in ANSWERS or (failed.answer is not None and failed.answer.status < 500)
         if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
@@ -129,7 +134,7 @@ class Condition:
         if failed.outcome == "token_endpoint_down":
             return False
         if failed.outcome in UPSTREAM_FAULTS:
-            return not self._seat.around.breakers[self._seat.pool.name].is_open and self.pauses.left() >= SHOWN_FROM
+            return not self._breaker.is_open and self.pauses.left() >= SHOWN_FROM
         return True
 
     def heard(self, state: str, asked_at: float) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from bench.load import Load, Result, run
+from bench.load import Load, run
+from bench.outcome import Result
 from bench.processes import Kinds, cpu_seconds
 from bench.upstream import Upstream
 

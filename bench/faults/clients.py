@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from bench.farm import KEY, Bench, farm
 from bench.faults.common import Scale, load, meanwhile, nothing_left, sound
-from bench.load import LEFT, Load, Record, Result
+from bench.load import Load
 from bench.measured import Measured, at_most, exactly, told
+from bench.outcome import LEFT, Record, Result
 
 
 def leavers(scale: Scale) -> list[Measured]:

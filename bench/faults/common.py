@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.farm import KEY, Bench
-from bench.load import MIXED, STUCK, TRUNCATED, Load, Result, run
+from bench.load import Load, run
 from bench.measured import Measured, exactly
+from bench.outcome import MIXED, STUCK, TRUNCATED, Result
 
 #: Seconds of a load that are left out of rates.
 WARM_UP = 3.0

@@ -9,8 +9,8 @@ import time
 
 from bench.farm import farm
 from bench.faults.common import LEASE, Scale, load, meanwhile, sound, workers
-from bench.load import RIGHT
 from bench.measured import Measured, at_most, exactly, told
+from bench.outcome import RIGHT
 from bench.upstream import ROOT
 
 #: Seconds after the token endpoint's answer in which a kill -9 can lose it, on a machine that is busy.

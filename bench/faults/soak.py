@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from bench.farm import Bench, farm
 from bench.faults.common import LEASE, Scale, load, meanwhile, nothing_left, sound, workers
-from bench.load import LEFT, RIGHT
 from bench.measured import Measured, at_most, exactly, told
+from bench.outcome import LEFT, RIGHT
 
 #: Seconds between two things that are broken.
 EVERY = 10.0

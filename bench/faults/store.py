@@ -4,8 +4,8 @@ import time
 
 from bench.farm import farm
 from bench.faults.common import Scale, load, meanwhile, share, sound
-from bench.load import RIGHT
 from bench.measured import Measured, at_least, exactly, told
+from bench.outcome import RIGHT
 
 
 def killed_redis(scale: Scale) -> list[Measured]:

@@ -2,8 +2,8 @@
 
 from bench.farm import Bench, farm
 from bench.faults.common import WARM_UP, Scale, load, share, sound
-from bench.load import Result
 from bench.measured import Measured, at_least, exactly, told
+from bench.outcome import Result
 
 
 def mixed(scale: Scale) -> list[Measured]:
