@@ -15,6 +15,24 @@ PANELS = {
     "growth": ("CPU ms per request", "MB PSS", "cost per request"),
     "start": ("seconds to ready", "MB PSS idle", "MB PSS after a load"),
 }
+#: Those whose values are magnitudes apart.
+LOGARITHMIC = (
+    "requests/s",
+    "CPU ms per request: all",
+    "added latency p50, ms",
+    "added latency p99, ms",
+    "CPU us per chunk: all",
+    "added gap p99, ms",
+    "added first byte p50, ms",
+    "seconds to ready",
+    "MB PSS idle",
+    "MB PSS after a load",
+)
+#: Each system has its colour in every plot.
+COLOURS = {
+    name: f"C{i}"
+    for i, name in enumerate(("farm", "haproxy", "litellm", "portkey", "portkey-pass", "nginx", "", "direct"))
+}
 #: The text stays text, and the same figures give the same bytes.
 mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "farm", "font.size": 8})
 
@@ -41,8 +59,18 @@ def bars(axes: mpl.axes.Axes, figures: Figures, scenario: str, name: str) -> Non
         mine = [one for one in found if one.system == system]
         places = [cases.index(one.case) + (index - (len(systems) - 1) / 2) * width for one in mine]
         spread = [[one.median - min(one.values) for one in mine], [max(one.values) - one.median for one in mine]]
-        drawn = axes.bar(places, [one.median for one in mine], width, label=system, yerr=spread, error_kw={"lw": 0.7})
+        drawn = axes.bar(
+            places,
+            [one.median for one in mine],
+            width,
+            label=system,
+            color=COLOURS[system],
+            yerr=spread,
+            error_kw={"lw": 0.7},
+        )
         axes.bar_label(drawn, fmt="%.3g", fontsize=6, padding=1)
+    if name in LOGARITHMIC:
+        axes.set_yscale("log", nonpositive="clip")
     axes.set_xticks(range(len(cases)), cases)
     axes.margins(y=0.15)
     axes.spines[["top", "right"]].set_visible(False)

@@ -54,8 +54,10 @@ class Loaded:
         return sum(self.warm_up < end <= self.result.seconds for end in self.result.ends)
 
     def cpu_per(self, units: float) -> dict[str, float]:
-        """CPU seconds per unit of work, by kind, and of all."""
-        found = {kind: seconds / max(1.0, units) for kind, seconds in self.cpu.items()}
+        """CPU seconds per unit of work, by kind, and of all; nothing when no work was done."""
+        if not units:
+            return {}
+        found = {kind: seconds / units for kind, seconds in self.cpu.items()}
         return {**found, "all": sum(found.values())}
 
     @property
