@@ -20,9 +20,9 @@ from bench.upstream import ROOT, simulator
 WARM_UP = 3.0
 
 
-def load(bench: Bench, clients: int, seconds: float, *, stream: bool = False) -> Result:
+def load(bench: Bench, clients: int, seconds: float) -> Result:
     """Loads the farm."""
-    return asyncio.run(run(Load("127.0.0.1", bench.port, KEY, clients, seconds, stream)))
+    return asyncio.run(run(Load("127.0.0.1", bench.port, KEY, clients, seconds)))
 
 
 def utilisation(result: Result, service: float, accounts: int) -> float:
@@ -40,7 +40,7 @@ def well(scenario: str, bench: Bench, result: Result) -> list[Measured]:
 
 
 def expiry(seconds: float) -> list[Measured]:
-    """Access tokens that live 3 s, under the load of `saturation`, with rotated refresh tokens."""
+    """Access tokens that live 3 s, under three clients for each account, with rotated refresh tokens."""
     with farm(100, "--delay", "1", "--access-ttl", "3", "--rotate") as bench:
         result = load(bench, 300, seconds)
         counters = bench.upstream.counters()

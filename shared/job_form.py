@@ -1,4 +1,4 @@
-"""The fields of a relay job's hash as RQ writes them, made from one job that RQ made; no I/O.
+"""The fields of a relay job's hash as RQ writes them, made from one job that RQ made; only the first asks Redis.
 
 Stands for rq.Queue.create_job, Queue._prepare_for_queue and Job.to_dict (RQ 3.0), which take longer than all else that
 enqueueing does. tests/integration/test_queue.py compares what Redis holds afterwards with what stock RQ leaves.
@@ -28,7 +28,6 @@ class JobForm:
 
     def __init__(self, queue: Queue) -> None:
         job = queue.create_job(RELAY_FUNCTION, result_ttl=0, failure_ttl=FAILURE_TTL, timeout=GRACE, description="")
-        job.redis_server_version = (6, 2, 0)
         queue._prepare_for_queue(job)
         self._fields: dict[str, Any] = job.to_dict()
 
