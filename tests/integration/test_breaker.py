@@ -1,7 +1,6 @@
 """The pool's circuit breaker: an upstream that is down blames no account and eats no request."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -10,9 +9,7 @@ from shared import keys
 from shared.counters import Counters
 from shared.credentials import decoded
 from shared.messages import Head
-from shared.opener import Opener
-from tests.integration.test_worker import BODY, Workshop, answer
-from tests.upstream import Upstream
+from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually
 from workers import breaker as module
 from workers.breaker import FAULTS, Breaker
@@ -121,13 +118,6 @@ def test_what_was_read_before_our_own_word_counts_for_nothing(redis: Redis):
     fail(one)
     one.learn({}, before)
     assert not one.lets("c9")
-
-
-@pytest.fixture
-def workshop(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Workshop]:
-    made = Workshop(redis, redis_url, opener, upstream)
-    yield made
-    made.close()
 
 
 def test_requests_wait_for_an_upstream_that_is_down_and_pay_for_no_probe(workshop: Workshop):

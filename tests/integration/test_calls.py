@@ -15,10 +15,8 @@ from redis import Redis
 from werkzeug.test import EnvironBuilder
 
 from shared.api_keys import ApiKeys
-from shared.opener import Opener
 from shared.settings import Settings
-from tests.integration.test_worker import Workshop
-from tests.upstream import Upstream
+from tests.integration.workshop import Workshop
 from tests.waiting import eventually
 from web.app import create_app
 from web.parts import EXTENSION
@@ -73,13 +71,6 @@ def calls(work: Callable[[], None]) -> int:
     finally:
         sys.setprofile(before)
     return count
-
-
-@pytest.fixture
-def workshop(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Workshop]:
-    made = Workshop(redis, redis_url, opener, upstream)
-    yield made
-    made.close()
 
 
 @pytest.fixture

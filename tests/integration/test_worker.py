@@ -2,113 +2,22 @@
 
 import socket
 import time
-from collections.abc import Iterator
 
 import gevent
 import gevent.event
 import pytest
-from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 from redis import Redis
 
 from shared import keys
-from shared.counters import Counters
-from shared.credentials import Credentials
-from shared.messages import Failure, Frame, FrameKind, Head
+from shared.messages import Failure, FrameKind, Head
 from shared.opener import Opener
-from shared.queue import RelayQueue, rq_queue
-from shared.redis_client import lone_connections
-from shared.settings import PoolSettings, Settings
-from tests.integration.test_queue import request
-from tests.upstream import Upstream, tokens
+from tests.integration.workshop import BODY, Workshop, answer
+from tests.upstream import Upstream
 from tests.waiting import eventually
-from web.hub import Hub
 from web.mailbox import Mailbox
-from workers.bookkeeping import Bookkeeping
-from workers.breaker import Breaker
-from workers.interruption import Watch
-from workers.leases import Leases
-from workers.publisher import Publisher
-from workers.seat import Surroundings
-from workers.tokens import TokenStore
-from workers.upstream import UpstreamConnection, shared_session
-from workers.worker import FarmWorker, relay, spawn
-
-BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
-
-
-class Workshop:
-    """A worker that runs, and the front's side of the queue."""
-
-    def __init__(self, redis: Redis, redis_url: str, opener: Opener, upstream: Upstream, **settings) -> None:
-        self.redis = redis
-        self.upstream = upstream
-        self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url)
-        self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
-        self.credentials = Credentials(redis)
-        self.id, _ = self.credentials.add("default", tokens(1)[0])
-        (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
-        connections, counters = lone_connections(redis_url), Counters()
-        self.suspended = False
-        self.around = Surroundings(
-            settings=self.settings,
-            redis=redis,
-            connections=connections,
-            publisher=Publisher(connections, counters),
-            watch=Watch(),
-            counters=counters,
-            tokens=TokenStore(redis, opener),
-            breakers={"default": Breaker(redis, "default", "here", counters)},
-            workers=lambda _: 1,
-            refreshing=BoundedSemaphore(4),
-            token_sessions={"default": shared_session(upstream.token_url, 4)},
-            move=self.credentials.move,  # type: ignore[arg-type]
-            suspended=lambda: self.suspended,
-        )
-        self.hub = Hub(redis, connections, lambda _: set())
-        self.queue = RelayQueue(redis, 100)
-        rq = rq_queue(redis, "chat:default")
-        books = Bookkeeping(redis, rq, "default")
-        self.worker = FarmWorker(self.lease, self.pool, rq, books, self.around)
-        self.ended = False
-        endless = (self.around.publisher.run, self.around.watch.run, self.hub._listen)
-        self.greenlets = [gevent.spawn(work) for work in endless]
-        self.greenlet = spawn(self.worker, self._end)
-
-    def _end(self, worker: FarmWorker) -> None:
-        self.ended = True
-
-    def ask(self, request_id: str = "req_1", body: bytes = BODY, **changes) -> Mailbox:
-        mailbox = self.hub.open(request_id)
-        self.queue.enqueue(request(request_id, channel=self.hub.channel(request_id), **changes), body)
-        return mailbox
-
-    def state(self) -> tuple[str, str]:
-        found = self.credentials.find(self.id, ["default"])
-        return found.state, found.reason
-
-    def close(self) -> None:
-        self.worker.stop()
-        if self.worker.line.client_id:
-            self.redis.client_unblock(self.worker.line.client_id)
-        eventually(lambda: self.ended)
-        gevent.killall(self.greenlets)
-
-
-@pytest.fixture
-def workshop(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Workshop]:
-    made = Workshop(redis, redis_url, opener, upstream)
-    yield made
-    made.close()
-
-
-def answer(mailbox: Mailbox, within: float = 10.0) -> list[Frame]:
-    frames: list[Frame] = []
-    until = time.monotonic() + within
-    while not frames or frames[-1].kind not in (FrameKind.END, FrameKind.FAILURE):
-        assert time.monotonic() < until, "the answer does not end"
-        frames += mailbox.get(1)
-    return frames
+from workers.upstream import UpstreamConnection
+from workers.worker import relay
 
 
 def failure(mailbox: Mailbox) -> Failure:

@@ -1,0 +1,17 @@
+"""Fixtures of the integration tests."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from shared.opener import Opener
+from tests.integration.workshop import Workshop
+from tests.upstream import Upstream
+
+
+@pytest.fixture
+def workshop(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Workshop]:
+    made = Workshop(redis, redis_url, opener, upstream)
+    yield made
+    made.close()
