@@ -58,7 +58,7 @@ class ApiKeys:
             raise FarmError("an API key takes printable ASCII characters without spaces")
         if len(secret) < GUESSABLE:
             log.warning("%s is short enough to be guessed", name, extra={"action": "weak_key"})
-        return self.find_secret(secret) or self._store(secret, name)
+        return self.find(digest(secret)) or self._store(secret, name)
 
     def _store(self, secret: str, name: str) -> ApiKey:
         hint = f"{secret[:6]}…{secret[-4:]}"
@@ -66,9 +66,9 @@ class ApiKeys:
         self._redis.hset(keys.API_KEYS, digest(secret), json.dumps(asdict(key)))
         return key
 
-    def find_secret(self, secret: str) -> ApiKey | None:
-        """The record of a presented key, revoked or not; None when it is unknown."""
-        stored = self._redis.hget(keys.API_KEYS, digest(secret))
+    def find(self, secret_digest: str) -> ApiKey | None:
+        """The record of the key with that digest, revoked or not; None when it is unknown."""
+        stored = self._redis.hget(keys.API_KEYS, secret_digest)
         return ApiKey(**json.loads(stored)) if stored else None
 
     def list(self) -> list[ApiKey]:

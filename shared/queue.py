@@ -40,9 +40,9 @@ class RelayQueue:
         self._max_queue = max_queue
         self._queues: dict[str, Queue] = {}
         self._forms: dict[str, JobForm] = {}
-        pipeline = Pipeline(redis)
-        self._enqueue = pipeline.script(LUA / "enqueue.lua")
-        self._cancel = pipeline.script(LUA / "cancel.lua")
+        self._pipeline = Pipeline(redis)
+        self._enqueue = self._pipeline.script(LUA / "enqueue.lua")
+        self._cancel = self._pipeline.script(LUA / "cancel.lua")
 
     def enqueue(self, request: RelayRequest, body: bytes) -> int:
         """Admits a request in one round trip; returns its place in the queue. Raises QueueFull."""
@@ -84,7 +84,7 @@ class RelayQueue:
 
     def waiting(self, pool: str) -> int:
         """Requests that wait in the pool's queue."""
-        return int(self._queue(pool).count)
+        return int(self._pipeline.ask("LLEN", self._queue(pool).key))
 
     def vanished(self, request_ids: Iterable[str]) -> set[str]:
         """Those of the requests whose job is in Redis no more (ended, emptied or deleted by a person)."""

@@ -11,9 +11,8 @@ from shared import keys
 from shared.credentials import USABLE
 from shared.errors import ApiError
 from shared.settings import PoolSettings
+from web.believed import Believed
 
-#: Seconds that a look at the credentials' states is believed.
-BELIEVED = 1.0
 #: Seconds between two readings of how many jobs were served.
 SAMPLE_EVERY = 5.0
 SHORTEST_WAIT, LONGEST_WAIT = 1, 60
@@ -37,27 +36,26 @@ class Pools:
 
 
 class Usable:
-    """Whether a pool has a credential that may serve; asked of Redis once a second at most."""
+    """Whether a pool can serve; asked of Redis once a second at most."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._seen: dict[str, tuple[float, bool]] = {}
+        self._usable: Believed[str, bool] = Believed(self._look)
+        self._down: Believed[str, bool] = Believed(lambda pool: bool(redis.exists(keys.breaker(pool))))
+
+    def _look(self, pool: str) -> bool:
+        states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
+        return bool(states & set(USABLE))
 
     def check(self, pool: str) -> None:
         """Raises ApiError 503 when every credential of the pool is dead or disabled, or there is none."""
-        at, usable = self._seen.get(pool, (0.0, False))
-        if time.monotonic() - at > BELIEVED:
-            states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
-            usable = bool(states & set(USABLE))
-            self._seen[pool] = (time.monotonic(), usable)
-        if not usable:
+        if not self._usable.get(pool):
             message = "no account of the farm can serve this request now"
             raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
 
-
-def is_down(redis: Redis, pool: str) -> bool:
-    """Whether the pool's upstream is down."""
-    return bool(redis.exists(keys.breaker(pool)))
+    def is_down(self, pool: str) -> bool:
+        """Whether the pool's upstream is down."""
+        return self._down.get(pool)
 
 
 class DrainRate:

@@ -10,7 +10,6 @@ from flask import Blueprint, Response, g, request
 from shared.errors import ApiError
 from shared.messages import Frame, Head, RelayRequest
 from web import bodies, disconnect, sse
-from web.admission import is_down
 from web.parts import Parts, parts
 from web.patience import patiently
 from web.pending import Pending, StillWaiting
@@ -79,7 +78,7 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
         stream=stream,
         method=method,
     )
-    client = request.environ.get("gunicorn.socket")
+    client = getattr(request.environ.get("gunicorn.socket"), "raw", None)
     cancels = farm.settings.on_disconnect == "cancel"
     pending = Pending(
         request=message,
@@ -88,7 +87,7 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
         drain_rate=farm.drain_rate,
         queue_timeout=farm.settings.queue_timeout,
         cancels=cancels,
-        is_down=lambda: is_down(farm.redis, pool),
+        is_down=lambda: farm.usable.is_down(pool),
         client=client,
     )
     pending.submit(body)

@@ -120,5 +120,9 @@ PROMISES = (
     ),
     Promise("growth", "1000 over 10 credentials", "cost per request", "<=", 1.2),
     Promise("growth", "depth 10000 over 0", "cost per request", "<=", 1.2),
+    *(
+        Promise("growth", case, "errors at clients", "<=", 0.0)
+        for case in ("1000 credentials", "depth 1000", "depth 10000")
+    ),
     Promise("start", "warm", "seconds to ready", "<=", 3.0),
 )
