@@ -12,7 +12,7 @@ import resource
 import sys
 from typing import Any
 
-from shared import admin_token, logs
+from shared import admin_token, garbage, logs
 from shared.api_keys import ApiKeys
 from shared.errors import FarmError, SettingsError
 from shared.redis_client import check, connect
@@ -67,8 +67,9 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, when its app is made: listen for replies."""
+    """In each worker, when its app is made."""
     worker.wsgi.extensions[EXTENSION].start()
+    garbage.spare()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

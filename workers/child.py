@@ -8,7 +8,7 @@ from pathlib import Path
 import gevent
 from redis import Redis
 
-from shared import logs
+from shared import garbage, logs
 from shared.credentials import Credentials, ImportReport
 from shared.errors import FarmError, StoreUnavailable
 from shared.opener import load_opener
@@ -80,5 +80,6 @@ def serve(settings: Settings, birth: Birth) -> int:
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         return MISCONFIGURED
+    garbage.spare()
     process.run()
     return 0
