@@ -1,4 +1,5 @@
-"""gunicorn's gevent worker, with two things mended: idle connections don't hold up its end, and its errors are JSON.
+"""gunicorn's gevent worker, with three things mended: idle connections don't hold up its end, its errors are JSON,
+and an answer's head and body are one packet.
 
 gunicorn waits at a graceful stop until no connection is open, and counts those that only might bring a next request. A
 request that it can't read never reaches the app, so its error is written here, in the shape of all others.
@@ -18,6 +19,7 @@ from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import ApiError
+from web.joined import Joined
 
 #: Seconds that a client gets to read an answer while it still sends; a close at once would be a reset.
 LINGER = 1.0
@@ -68,6 +70,14 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]
     def timeout_ctx(self) -> Idle:
         """gunicorn: the time that a connection may wait for a request."""
         return Idle(self, self.cfg.keepalive if self.alive else 0.1)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """gunicorn: one request from its head to the last byte of its answer."""
+        joined = Joined(sock)
+        try:
+            return super().handle_request(listener_name, req, joined, addr)
+        finally:
+            joined.flush()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """gunicorn: SIGTERM, a graceful stop."""
