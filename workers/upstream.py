@@ -12,6 +12,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from shared.errors import FarmError
 from shared.messages import RelayRequest
+from workers.lean_connection import Lean, LeanHTTPS
 
 #: Most bytes taken at once from the upstream.
 READ_SIZE = 65_536
@@ -87,6 +88,7 @@ class UpstreamConnection:
         pool = adapter.get_connection_with_tls_context(prepared, session.verify, session.proxies)
         adapter.cert_verify(pool, url, session.verify, None)  # type: ignore[no-untyped-call]
         self._pool = cast("HTTPConnectionPool", pool)
+        self._pool.ConnectionCls = LeanHTTPS if self._pool.scheme == "https" else Lean
         self._base = adapter.request_url(prepared, session.proxies).rstrip("/")
         self._timeout = Timeout(connect=connect_timeout, read=None)
 

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 
 import gevent
 import pytest
@@ -22,12 +23,14 @@ class Server:
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         #: Heads of the requests, by connection.
         self.seen: list[list[str]] = []
+        self.clients: list[socket.socket] = []
         self.answers: Callable[[int, int], bytes | None] = lambda *_: OK
         self.greenlet = gevent.spawn(self._accept)
 
     def _accept(self) -> None:
         while True:
             client, _ = self.listener.accept()
+            self.clients.append(client)
             self.seen.append([])
             gevent.spawn(self._serve, client, len(self.seen) - 1)
 
@@ -114,3 +117,32 @@ def test_a_proxy_of_the_environment_is_asked_by_the_whole_address(server: Server
     ((head,),) = server.seen
     assert head.startswith("POST http://upstream.invalid/v1/chat/completions?k=v HTTP/1.1\r\n")
     assert "\r\nHost: upstream.invalid\r\n" in head
+
+
+def test_head_and_body_travel_together(server: Server, monkeypatch: pytest.MonkeyPatch):
+    sent: list[bytes] = []
+    send = HTTPConnection.send
+    monkeypatch.setattr(HTTPConnection, "send", lambda self, data: [sent.append(data), send(self, data)])
+    upstream = UpstreamConnection(server.url, 1.0)
+    for _ in range(3):
+        assert b"".join(chunks(upstream.call(request("r"), b"body", "token"))) == b"{}"
+    assert [(data[:5], data[-4:]) for data in sent] == [(b"POST ", b"body")] * 3
+    assert len(server.seen) == 1
+
+
+def test_a_large_body_arrives_whole(server: Server):
+    upstream = UpstreamConnection(server.url, 1.0)
+    response = upstream.call(request("r"), bytes(300_000) + b"body", "token")
+    assert b"".join(chunks(response)) == b"{}"
+    assert "content-length: 300004" in server.seen[0][0].lower()
+
+
+def test_bytes_that_nobody_asked_for_end_the_kept_connection(server: Server):
+    upstream = UpstreamConnection(server.url, 1.0)
+    assert b"".join(chunks(upstream.call(request("r"), b"body", "token"))) == b"{}"
+    server.clients[0].sendall(MOVED)
+    gevent.sleep(0.05)
+    answered = upstream.call(request("r"), b"body", "token")
+    assert answered.status == 200
+    assert b"".join(chunks(answered)) == b"{}"
+    assert len(server.seen) == 2
