@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from redis import Redis
 from redis.connection import ConnectionPool
 from redis.exceptions import NoScriptError, ResponseError
@@ -79,7 +79,9 @@ class Pipeline:
         self._line = Line(redis.connection_pool)
         self._most = most
         self._asked: list[tuple[Command, AsyncResult[Any]]] = []
-        self._is_sending = False
+        self._wake = Event()
+        #: Lives on between batches: a new one for each would cost a piece of memory from the system.
+        self._sender: gevent.Greenlet | None = None
 
     def script(self, file: Path) -> "PipelinedScript":
         """The Lua script in that file."""
@@ -89,10 +91,17 @@ class Pipeline:
         """The answer. Raises RedisError or OSError."""
         answer: AsyncResult[Any] = AsyncResult()
         self._asked.append((command, answer))
-        if not self._is_sending:
-            self._is_sending = True
-            gevent.spawn(self._send)
+        self._wake.set()
+        if self._sender is None or self._sender.dead:
+            self._sender = gevent.spawn(self._run)
         return answer.get()
+
+    def _run(self) -> None:
+        """Runs for ever."""
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            self._send()
 
     def _send(self) -> None:
         """Until nobody asks any more; what comes while a batch is on its way is the next one."""
@@ -109,7 +118,6 @@ class Pipeline:
                     waiting.set_exception(answer)
                 else:
                     waiting.set(answer)
-        self._is_sending = False
 
 
 class PipelinedScript:

@@ -5,6 +5,7 @@ It holds the leases, renews them and gives them back; it starts nothing in the b
 
 import logging
 import math
+import time
 from collections.abc import Iterable, Mapping
 
 import gevent
@@ -71,8 +72,10 @@ class Crew:
         keep = [w for w in here if w.lease.credential_id in usable and not w.lease.lost and not w.stopping]
         above = max(0, len(keep) - self._census.share(pool))
         surplus = sorted(keep, key=lambda w: bool(w.serving.busy_since))[:above]
-        for worker in [w for w in here if w not in keep] + surplus:
-            worker.stop()
+        staying = {w.name for w in keep} - {w.name for w in surplus}
+        for worker in here:
+            if worker.name not in staying:
+                worker.stop()
 
     def _tend_breaker(self, pool: str) -> None:
         """While the upstream is down, one worker of all processes tries it now and then."""
@@ -123,7 +126,8 @@ class Crew:
 
     def refresh_idle(self) -> None:
         """Renews the access tokens of workers that wait, apart from any request."""
-        for worker in self._workers.values():
+        now = time.time()
+        for worker in [w for w in self._workers.values() if w.serving.token.renew_at <= now]:
             if worker.line.client_id and not worker.serving.busy_since and worker.serving.condition.is_due():
                 gevent.spawn(worker.serving.condition.prepare)
 

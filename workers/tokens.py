@@ -127,13 +127,14 @@ class AccessToken:
         self._session = session
         self._counters = counters
         self._token = ""
-        self._renew_at = 0.0
+        #: When it is to be renewed, seconds since the epoch.
+        self.renew_at = 0.0
         self._expires = 0.0
         self._refreshing: gevent.Greenlet | None = None
 
     def is_fresh(self) -> bool:
         """Whether it is there and need not be renewed yet."""
-        return bool(self._token) and time.time() < self._renew_at
+        return bool(self._token) and time.time() < self.renew_at
 
     def is_valid(self) -> bool:
         """Whether it is there and has not expired."""
@@ -156,7 +157,7 @@ class AccessToken:
         failure = self._refreshing.get()
         mendable = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if mendable and self._token != stale and self.is_valid():
-            self._renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))
+            self.renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))
         elif failure is not None:
             raise failure
         return self._token
@@ -217,7 +218,7 @@ class AccessToken:
     def _use(self, token: str, lifetime: float) -> None:
         self._token = token
         self._expires = time.time() + lifetime
-        self._renew_at = self._expires - min(EARLIEST, EARLY_SHARE * lifetime) * random.uniform(*SPREAD)
+        self.renew_at = self._expires - min(EARLIEST, EARLY_SHARE * lifetime) * random.uniform(*SPREAD)
 
     def _fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}

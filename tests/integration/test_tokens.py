@@ -284,7 +284,7 @@ def test_a_token_that_is_still_good_is_used_while_its_early_renewal_fails(farm: 
     token = farm.token()
     first = token.get()
     upstream.faults(token_error=1)
-    token._renew_at = 0.0
+    token.renew_at = 0.0
     assert token.get() == first
     assert token.is_fresh()
     with pytest.raises(TokenEndpointDown):
