@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 
 from bench.checks import CHECKS
-from bench.compare.figures import PROMISES, Figures, Sample
+from bench.compare.figures import PROMISES, Figures
 from bench.compare.measure import measure
-from bench.compare.report import promises, write
+from bench.compare.report import promises, read, write
 from bench.compare.scenarios import SCENARIOS, SMOKE, Scale
 from bench.compare.system import System
 from bench.compare.systems import SYSTEMS
@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each load")
     parser.add_argument("--grid", type=grid, help="of `utilisation`: accounts x seconds, e.g. 8x0.2,100x1")
     parser.add_argument("--name", default="latest", help="folder in bench/results/ for what is found")
+    parser.add_argument("--keep", action="store_true", help="keep what that folder has of other scenarios")
     parser.add_argument("--smoke", action="store_true", help="a small load, once: whether all of it works")
     parser.add_argument("--rows", default=",".join(ROWS), help="of `faults`: which, with commas")
     parser.add_argument("--small", action="store_true", help="of `faults`: a small farm; keeps no result")
@@ -67,7 +68,6 @@ def described(title: str, scenarios: Mapping[str, object]) -> str:
 def machine() -> dict[str, object]:
     """What it was measured on."""
     return {
-        "time": time.strftime("%Y-%m-%d %H:%M"),
         "machine": f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB, {platform.platform()}",
         "python": platform.python_version(),
     }
@@ -91,14 +91,16 @@ def compare(given: argparse.Namespace, names: Sequence[str]) -> bool:
     scale = replace(scale, grid=given.grid) if given.grid else scale
     runs = 1 if given.smoke else given.runs
     versions = ", ".join(f"{one.name} {one.version()}" for one in systems)
-    facts = {**machine(), "versions": versions, "runs": runs}
-    samples: list[Sample] = []
+    folder = RESULTS / given.name
+    samples, measured = read(folder) if given.keep else ([], {})
     for name in names:
+        samples = [one for one in samples if one.scenario != name]
         samples += measure(systems, name, scale, runs)
         figures = Figures(samples)
-        write(RESULTS / given.name, figures, facts)
+        measured[name] = f"{time.strftime('%Y-%m-%d %H:%M')}, {runs} runs, loads of {scale.seconds:g} s"
+        write(folder, figures, {**machine(), "versions": versions, "measured": measured})
     print(promises(figures))
-    print(f"all figures: {RESULTS / given.name / 'README.md'}")
+    print(f"all figures: {folder / 'README.md'}")
     found = [promise.kept(figures) for promise in PROMISES]
     return all(kept for _, _, kept in filter(None, found))
 
@@ -115,7 +117,7 @@ def alone(given: argparse.Namespace, names: Sequence[str]) -> bool:
                 measured += ROWS[row](scale)
         else:
             measured += CHECKS[name](given.seconds)
-    facts = {**machine(), "measured": [vars(one) for one in measured]}
+    facts = {"time": time.strftime("%Y-%m-%d %H:%M"), **machine(), "measured": [vars(one) for one in measured]}
     if not given.small:
         (RESULTS / given.name).mkdir(parents=True, exist_ok=True)
         (RESULTS / given.name / "alone.json").write_text(json.dumps(facts, indent=1) + "\n")

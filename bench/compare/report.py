@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.compare import plots
-from bench.compare.figures import PROMISES, Figure, Figures
+from bench.compare.figures import PROMISES, Figure, Figures, Sample
 
 HEAD = """# What was measured
 
-Made by `./farm bench`. Medians of {runs} runs, least and most in brackets; in each run every system had the same load,
+Made by `./farm bench`. Medians of several runs, least and most in brackets; in each run every system had the same load,
 on the same machine, and every answer was checked against its request. `direct` is the simulated upstream without
 anything in front of it.
 
@@ -27,10 +27,27 @@ def write(folder: Path, figures: Figures, facts: Mapping[str, object]) -> None:
     (folder / "README.md").write_text(markdown(figures, facts))
 
 
+def read(folder: Path) -> tuple[list[Sample], dict[str, str]]:
+    """What an earlier run has left there: its samples, and when each scenario was measured."""
+    file = folder / "results.json"
+    if not file.exists():
+        return [], {}
+    found = json.loads(file.read_text())
+    samples = [
+        Sample(one["scenario"], one["case"], one["system"], one["name"], value)
+        for one in found["figures"]
+        for value in one["values"]
+    ]
+    return samples, found["measured"]
+
+
 def markdown(figures: Figures, facts: Mapping[str, object]) -> str:
     """A table for each scenario."""
-    parts = [HEAD.format(runs=facts["runs"])]
-    parts.append("".join(f"- {name}: {value}\n" for name, value in facts.items()) + "\n")
+    measured = facts["measured"]
+    assert isinstance(measured, Mapping)
+    parts = [HEAD]
+    parts.append("".join(f"- {name}: {value}\n" for name, value in facts.items() if name != "measured"))
+    parts.append("".join(f"- {scenario}: {when}\n" for scenario, when in measured.items()) + "\n")
     parts.append(promises(figures))
     for scenario in figures.scenarios:
         parts.append(f"## {scenario}\n\n![{scenario}]({scenario}.svg)\n\n")

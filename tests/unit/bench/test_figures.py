@@ -7,7 +7,7 @@ import pytest
 
 from bench.compare.figures import PROMISES, Figures, Promise, Sample
 from bench.compare.measure import added
-from bench.compare.report import promises, write
+from bench.compare.report import promises, read, write
 from bench.compare.scenarios import SMOKE, Scale
 
 
@@ -54,15 +54,19 @@ def test_every_promise_is_about_something_that_is_measured():
 
 
 def test_a_report_has_tables_a_plot_and_the_figures_of_each_run(tmp_path: Path):
-    write(tmp_path / "here", Figures(RUNS), {"runs": 3, "machine": "a small one"})
+    write(tmp_path / "here", Figures(RUNS), {"machine": "a small one", "measured": {"overhead": "today"}})
     text = (tmp_path / "here" / "README.md").read_text()
     assert "| requests/s | 200 (100 to 300) | 150 | 50 |" in text
     assert "![overhead](overhead.svg)" in text
     assert "a small one" in text
+    assert "- overhead: today" in text
     assert "requests/s >= 5 x litellm (= 250) | 200 | **no** |" in text
     assert "<svg" in (tmp_path / "here" / "overhead.svg").read_text()
     (first, *_) = json.loads((tmp_path / "here" / "results.json").read_text())["figures"]
     assert (first["median"], first["values"]) == (200, [300, 100, 200])
+    assert Figures(read(tmp_path / "here")[0]).all == Figures(RUNS).all
+    assert read(tmp_path / "here")[1] == {"overhead": "today"}
+    assert read(tmp_path / "nowhere") == ([], {})
 
 
 def test_nothing_is_said_of_promises_when_none_was_measured():
