@@ -49,8 +49,12 @@ def make(lock: str) -> None:
 
 
 def make_with_pip(lock: str) -> None:
-    """As `make`, with the standard library's venv and pip; a python without ensurepip lends its own pip."""
-    install = ["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(ROOT / lock)]
+    """As `make`, with the standard library's venv and pip; a python without ensurepip lends its own pip.
+
+    The lock file is complete, so pip has nothing to find out: it can stumble over releases that came after the lock.
+    """
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    install = ["install", *options, "-r", str(ROOT / lock)]
     if subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0:
         run([sys.executable, "-m", "venv", "--clear", str(VENV)])
         run([str(PYTHON), "-m", "pip", *install])

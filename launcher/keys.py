@@ -1,34 +1,69 @@
 """`./farm keys`: the farm's own API keys; a new one is printed once."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
 import click
 
 from launcher.context import one_line_errors, open_store
 from launcher.credentials import as_json
 from launcher.output import moment, say, show_json, table
-from shared.api_keys import ApiKey, ApiKeys
-from shared.errors import NotFound
+from shared.api_keys import ApiKeys
+from shared.errors import BadField
+from shared.key_fields import ApiKey, KeyFields
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
 def keys() -> None:
-    """API keys: create, list, show, revoke."""
+    """API keys: create, list, show, update, revoke."""
 
 
-def find(store: ApiKeys, key_id: str) -> ApiKey:
-    """A key by its id. Raises NotFound."""
-    for key in store.list():
-        if key.id == key_id:
-            return key
-    raise NotFound(f"no API key {key_id!r}")
+def with_fields(command: F) -> F:
+    """Gives a command an option for each field of a key; one that is not given is None."""
+    for name, field in reversed(KeyFields.model_fields.items()):
+        if name == "enabled":
+            option = click.option("--enable/--disable", name, default=None, help="Whether requests may use it.")
+        else:
+            help_ = f"{(field.description or name)[0].upper()}{(field.description or name)[1:]}."
+            option = click.option(f"--{name.replace('_', '-').removesuffix('-at')}", name, help=help_)
+        command = option(command)
+    return command
+
+
+def given(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that were given, lists split at commas. Raises BadField."""
+    found = {name: value for name, value in fields.items() if value is not None}
+    for name in ("pools", "models", "networks"):
+        if name in found:
+            found[name] = [part.strip() for part in found[name].split(",") if part.strip()]
+    if "expires_at" in found:
+        found["expires_at"] = seconds(found["expires_at"])
+    return found
+
+
+def seconds(text: str) -> float:
+    """A moment: seconds since the epoch, or a date as ISO 8601 writes it, in UTC without a zone. Raises BadField."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadField("expires", "must be a date such as 2027-01-31 or 2027-01-31T18:00+01:00, or seconds") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 @keys.command()
-@click.option("--name", default="", help="A name to recognise it by.")
+@with_fields
 @as_json
 @one_line_errors
-def create(name: str, as_json: bool) -> None:
+def create(as_json: bool, **fields: Any) -> None:
     """Make a key and print it, for the only time."""
-    secret, key = ApiKeys(open_store()[1]).create(name)
+    secret, key = ApiKeys(open_store()[1]).create(**given(fields))
     if as_json:
         show_json({**key.as_dict(), "key": secret})
     else:
@@ -44,8 +79,33 @@ def list_(as_json: bool) -> None:
     if as_json:
         show_json([key.as_dict() for key in found])
         return
-    rows = [(k.id, k.name or "-", k.hint, moment(k.created_at), "yes" if k.enabled else "revoked") for k in found]
-    table(("ID", "NAME", "KEY", "CREATED", "ENABLED"), rows)
+    headings = ("ID", "NAME", "KEY", "CREATED", "STATE", "BAND", "WEIGHT", "LIMITS")
+    table(headings, [row(key) for key in found])
+
+
+def row(key: ApiKey) -> tuple[Any, ...]:
+    """A key in a line."""
+    limits = ("concurrency", "rpm", "tpm", "quota_tokens", "quota_requests")
+    words = ", ".join(f"{name} {getattr(key, name)}" for name in limits if getattr(key, name))
+    return (
+        key.id,
+        key.name or "-",
+        key.hint,
+        moment(key.created_at),
+        state(key),
+        key.band,
+        f"{key.weight:g}",
+        words or "-",
+    )
+
+
+def state(key: ApiKey) -> str:
+    """Whether a key can be used, in a word."""
+    if key.revoked_at:
+        return "revoked"
+    if key.is_expired:
+        return "expired"
+    return "enabled" if key.enabled else "disabled"
 
 
 @keys.command()
@@ -54,12 +114,30 @@ def list_(as_json: bool) -> None:
 @one_line_errors
 def show(key_id: str, as_json: bool) -> None:
     """One key's record."""
-    found = find(ApiKeys(open_store()[1]), key_id)
+    show_key(ApiKeys(open_store()[1]).get(key_id), as_json)
+
+
+def show_key(key: ApiKey, as_json: bool) -> None:
+    """A record, a line a fact."""
     if as_json:
-        show_json(found.as_dict())
+        show_json(key.as_dict())
         return
-    for name, value in found.as_dict().items():
-        say(f"{name}: {moment(value) if name.endswith('_at') else value}")
+    for name, value in key.as_dict().items():
+        words = ", ".join(value) if isinstance(value, list) else value
+        say(f"{name}: {moment(value) if name.endswith('_at') else '-' if words == '' else words}")
+
+
+@keys.command()
+@click.argument("key_id")
+@with_fields
+@as_json
+@one_line_errors
+def update(key_id: str, as_json: bool, **fields: Any) -> None:
+    """Change a key; in force everywhere within two seconds. A limit of 0 and an empty list take one away."""
+    changes = given(fields)
+    if not changes:
+        raise BadField("", "nothing to change: give at least one option")
+    show_key(ApiKeys(open_store()[1]).update(key_id, changes), as_json)
 
 
 @keys.command()
@@ -68,6 +146,6 @@ def show(key_id: str, as_json: bool) -> None:
 def revoke(key_ids: tuple[str, ...]) -> None:
     """End keys for good; requests with them are refused within a second."""
     store = ApiKeys(open_store()[1])
-    for key in [find(store, key_id) for key_id in key_ids]:
+    for key in [store.get(key_id) for key_id in key_ids]:
         store.revoke(key.id)
         say(f"{key.id} revoked")

@@ -1,18 +1,21 @@
 """The store of API keys: a key is shown once and kept as its SHA-256; it knows nothing of HTTP."""
 
 import hashlib
-import json
 import logging
 import secrets
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
 from shared import keys
-from shared.errors import FarmError, NotFound
+from shared.errors import Conflict, FarmError, NotFound
+from shared.key_fields import ApiKey, checked
+from shared.redis_client import script
 
+LUA = Path(__file__).parent / "lua"
 log = logging.getLogger("farm.keys")
 #: How every key of the farm begins, as callers expect of an OpenAI-compatible endpoint.
 PREFIX = "sk-"
@@ -20,37 +23,17 @@ PREFIX = "sk-"
 GUESSABLE = 16
 
 
-@dataclass(frozen=True)
-class ApiKey:
-    """What is kept of an API key. Times are seconds since the epoch, 0 for never."""
-
-    id: str
-    name: str
-    #: First and last characters, to recognise it by.
-    hint: str
-    created_at: float
-    revoked_at: float = 0
-
-    @property
-    def enabled(self) -> bool:
-        """Whether requests may use it."""
-        return not self.revoked_at
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**asdict(self), "enabled": self.enabled}
-
-
 class ApiKeys:
     """The API keys of the farm."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._put = script(redis, LUA / "put_record.lua")
 
-    def create(self, name: str) -> tuple[str, ApiKey]:
-        """Makes a key; returns it, for the only time, with its record."""
+    def create(self, name: str = "", **fields: Any) -> tuple[str, ApiKey]:
+        """Makes a key; returns it, for the only time, with its record. Raises BadField."""
         secret = PREFIX + secrets.token_urlsafe(32)
-        return secret, self._store(secret, name)
+        return secret, self._store(secret, {**fields, "name": name})
 
     def ensure(self, secret: str, name: str) -> ApiKey:
         """Makes the given key valid, if it is not known yet. Raises FarmError when no client could send it."""
@@ -58,33 +41,68 @@ class ApiKeys:
             raise FarmError("an API key takes printable ASCII characters without spaces")
         if len(secret) < GUESSABLE:
             log.warning("%s is short enough to be guessed", name, extra={"action": "weak_key"})
-        return self.find(digest(secret)) or self._store(secret, name)
+        return self.find(digest(secret)) or self._store(secret, {"name": name})
 
-    def _store(self, secret: str, name: str) -> ApiKey:
+    def _store(self, secret: str, fields: Mapping[str, Any]) -> ApiKey:
         hint = f"{secret[:6]}…{secret[-4:]}"
-        key = ApiKey(secrets.token_hex(5), name, hint, time.time())
-        self._redis.hset(keys.API_KEYS, digest(secret), json.dumps(asdict(key)))
+        key = ApiKey(**checked(fields).model_dump(), id=secrets.token_hex(5), hint=hint, created_at=time.time())
+        with self._redis.pipeline() as pipe:
+            pipe.hset(keys.API_KEYS, digest(secret), key.model_dump_json())
+            pipe.hset(keys.API_KEY_IDS, key.id, digest(secret))
+            pipe.execute()
         return key
 
     def find(self, secret_digest: str) -> ApiKey | None:
         """The record of the key with that digest, revoked or not; None when it is unknown."""
         stored = self._redis.hget(keys.API_KEYS, secret_digest)
-        return ApiKey(**json.loads(stored)) if stored else None
+        return ApiKey.model_validate_json(stored) if stored else None
+
+    def get(self, key_id: str) -> ApiKey:
+        """A key by its id. Raises NotFound."""
+        return self._located(key_id)[1]
+
+    def _located(self, key_id: str) -> tuple[str, ApiKey]:
+        place = self._redis.hget(keys.API_KEY_IDS, key_id)
+        found = self.find(place.decode()) if place else None
+        if place is None or found is None:
+            raise NotFound(f"no API key {key_id!r}")
+        return place.decode(), found
 
     def list(self) -> list[ApiKey]:
         """Every key, oldest first."""
-        found = [ApiKey(**json.loads(value)) for value in self._redis.hvals(keys.API_KEYS)]
+        found = [ApiKey.model_validate_json(value) for value in self._redis.hvals(keys.API_KEYS)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
+
+    def update(self, key_id: str, changes: Mapping[str, Any], version: int | None = None) -> ApiKey:
+        """Changes fields of a key; every process knows within two seconds.
+
+        Raises NotFound, BadField, and Conflict when the key is not of that version, or has been revoked.
+        """
+        while True:
+            place, key = self._located(key_id)
+            if version is not None and version != key.version:
+                raise Conflict(f"API key {key_id} is of version {key.version} by now")
+            if key.revoked_at:
+                raise Conflict(f"API key {key_id} was revoked, for good")
+            fields = checked({**key.fields(), **changes}).model_dump()
+            changed = key.model_copy(update={**fields, "version": key.version + 1})
+            if self._replace(place, changed):
+                return changed
 
     def revoke(self, key_id: str) -> ApiKey:
         """Ends a key for good. Raises NotFound."""
-        for field, value in self._redis.hgetall(keys.API_KEYS).items():
-            key = ApiKey(**json.loads(value))
-            if key.id == key_id:
-                revoked = replace(key, revoked_at=key.revoked_at or time.time())
-                self._redis.hset(keys.API_KEYS, field, json.dumps(asdict(revoked)))
+        while True:
+            place, key = self._located(key_id)
+            if key.revoked_at:
+                return key
+            ended = {"enabled": False, "revoked_at": time.time(), "version": key.version + 1}
+            revoked = key.model_copy(update=ended)
+            if self._replace(place, revoked):
                 return revoked
-        raise NotFound(f"no API key {key_id!r}")
+
+    def _replace(self, place: str, key: ApiKey) -> bool:
+        """False when somebody else was quicker."""
+        return bool(self._put(keys=[keys.API_KEYS], args=[place, key.version - 1, key.model_dump_json()]))
 
 
 def digest(secret: str) -> str:

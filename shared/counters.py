@@ -45,6 +45,7 @@ METRICS: Mapping[str, Metric] = {
     "leases_lost": Metric("counter", (), "Leases that ran out under a worker."),
     "orphans": Metric("counter", ("outcome",), "Jobs of workers that died, by what became of them."),
     "fronts_lost": Metric("counter", (), "Web processes that died."),
+    "tokens": Metric("counter", ("kind",), "Tokens of answered requests, by kind: prompt or completion."),
     "stream_ends": Metric("counter", ("reason",), "Answers that ended, by reason."),
 }
 

@@ -6,6 +6,8 @@ FarmError
 ├── StoreUnavailable         Redis does not answer
 │   └── StoreLoading         it will, when it has read its data
 ├── NotFound                 a record named by the operator does not exist
+├── BadField                 a field that the operator gave is unknown or bad
+├── Conflict                 a record is not what the operator took it for
 ├── LeaseLost                the credential belongs to another worker process now
 ├── UpstreamDown             the pool's breaker is open: no job is begun
 ├── TokenError               no access token could be had
@@ -41,6 +43,19 @@ class StoreLoading(StoreUnavailable):
 
 class NotFound(FarmError):
     """Raised when an operator names a record that does not exist."""
+
+
+class BadField(FarmError):
+    """Raised when a field of a record is unknown or bad."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.name = name
+        self.reason = reason
+
+
+class Conflict(FarmError):
+    """Raised when a record has been changed by somebody else meanwhile, or can't be changed any more."""
 
 
 class LeaseLost(FarmError):

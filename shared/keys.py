@@ -5,6 +5,20 @@
 | farm:vault | string | public key that seals credentials | for ever |
 | farm:admin-token | string | SHA-256 of the admin token | for ever |
 | farm:api-keys | hash | SHA-256 of a key -> its record as JSON | for ever |
+| farm:api-key-ids | hash | id of a key -> SHA-256 of it | for ever |
+| farm:limit:requests:<key id> | list | times of the key's requests in the last minute | a minute |
+| farm:limit:tokens:<key id> | hash | second -> tokens of the key in it | a minute |
+| farm:limit:running:<key id> | sorted set | a key's requests that have not ended -> when they do | until they end |
+| farm:limit:reserved:<key id> | hash | such a request -> <tokens reserved>:<second> | until it ends |
+| farm:quota:<key id> | hash | what a key's quota was used for: `period`, `tokens`, `reserved`, `requests` | for ever |
+| farm:fair:<pool> | hash | the fair queue of a pool: virtual times, weights, average cost (lua/fair.lua) | for ever |
+| farm:fair:<pool>:<band> | sorted set | API keys with requests waiting -> their tags | while they wait |
+| farm:fair:<pool>:<band>:<key id> | list | the key's requests that wait, in their order | while they wait |
+| farm:idle:<pool> | sorted set | workers that wait for a job -> since when | until they work |
+| farm:log | stream | the request log: an entry for each request that has ended | by age and number |
+| farm:usage:folded | string | id of the last entry of the log that was added up | for ever |
+| farm:usage:hour:<time>, :day:<time> | hash | what was used in that hour or day (usage.py) | as configured, 400 days |
+| farm:last-used | hash | API key id -> when it was last used | for ever |
 | farm:credentials:<pool> | hash | credential id -> state | for ever |
 | farm:credential:<id> | hash | the credential | until removed |
 | farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id | until removed |
@@ -29,13 +43,57 @@
 VAULT = "farm:vault"
 ADMIN_TOKEN = "farm:admin-token"  # noqa: S105 (the key's name, not a token)
 API_KEYS = "farm:api-keys"
+API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
 FLOW = "farm:flow"
+LOG = "farm:log"
+USAGE_FOLDED = "farm:usage:folded"
+LAST_USED = "farm:last-used"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
+
+
+def recent_requests(key_id: str) -> str:
+    """List: times of the key's requests in the last minute."""
+    return f"farm:limit:requests:{key_id}"
+
+
+def recent_tokens(key_id: str) -> str:
+    """Hash: second -> tokens of the key in it."""
+    return f"farm:limit:tokens:{key_id}"
+
+
+def running(key_id: str) -> str:
+    """Sorted set: the key's requests that have not ended."""
+    return f"farm:limit:running:{key_id}"
+
+
+def quota(key_id: str) -> str:
+    """Hash: what the key's quota was used for."""
+    return f"farm:quota:{key_id}"
+
+
+def fair(pool: str) -> str:
+    """Hash, and the stem of other keys: the pool's fair queue."""
+    return f"farm:fair:{pool}"
+
+
+def idle(pool: str) -> str:
+    """Sorted set: the pool's workers that wait for a job."""
+    return f"farm:idle:{pool}"
+
+
+def usage_hour(at: int | str) -> str:
+    """Hash: what was used in the hour that begins at that time, seconds since the epoch."""
+    return f"farm:usage:hour:{at}"
+
+
+def usage_day(at: int | str) -> str:
+    """Hash: what was used in the day (UTC) that begins at that time."""
+    return f"farm:usage:day:{at}"
 
 
 def credentials(pool: str) -> str:

@@ -8,11 +8,9 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials import STATES, decoded
-from shared.queue import rq_queue
+from shared.queue import BANDS, queue_keys
 
 WORKER_STATES = ("busy", "idle", "suspended")
-#: Bands and the queue of each.
-BANDS = {"interactive": keys.chat_queue, "batch": keys.batch_queue}
 
 
 @dataclass
@@ -54,8 +52,8 @@ def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
         for name in names:
             pipe.hvals(keys.credentials(name))
             pipe.exists(keys.breaker(name))
-            for queue_name in BANDS.values():
-                pipe.llen(rq_queue(redis, queue_name(name)).key)
+            for queue in queue_keys(name):
+                pipe.llen(queue)
         answers = pipe.execute()
     reports = [decoded(answer) for answer in answers[: len(processes)]]
     rest = iter(answers[len(processes) :])

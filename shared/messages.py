@@ -44,6 +44,13 @@ class RelayRequest:
     #: Whether the caller asked for a stream.
     stream: bool = False
     method: str = "POST"
+    #: Id of the caller's API key, `-` for the farm itself.
+    key: str = "-"
+    band: str = "interactive"
+    #: The model's name as the caller gave it.
+    model: str = ""
+    #: Whether the usage at the end of a stream was asked for by the farm alone.
+    hides_usage: bool = False
 
     def encode(self) -> dict[str, Any]:
         """As JSON values, for the job's arguments."""

@@ -28,9 +28,9 @@ class Line:
         self._connection: Any = connections.make_connection()
         self._scripts: list[str] = []
 
-    def teach(self, file: Path) -> str:
-        """Loads the Lua script in that file with each new connection; returns its hash, for EVALSHA."""
-        text = file.read_text()
+    def teach(self, *files: Path) -> str:
+        """Loads a Lua script, its parts in their order, with each new connection; returns its hash, for EVALSHA."""
+        text = "\n".join(file.read_text() for file in files)
         self._scripts.append(text)
         self.close()
         return sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -83,9 +83,9 @@ class Pipeline:
         #: Lives on between batches: a new one for each would cost a piece of memory from the system.
         self._sender: gevent.Greenlet | None = None
 
-    def script(self, file: Path) -> "PipelinedScript":
-        """The Lua script in that file."""
-        return PipelinedScript(self, self._line.teach(file))
+    def script(self, *files: Path) -> "PipelinedScript":
+        """The Lua script in these files, one after the other: functions first."""
+        return PipelinedScript(self, self._line.teach(*files))
 
     def ask(self, *command: Any) -> Any:
         """The answer. Raises RedisError or OSError."""

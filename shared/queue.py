@@ -4,9 +4,11 @@ RQ stays RQ: the jobs, queues and workers it leaves in Redis are those that `rq 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 from rq import Queue
@@ -16,12 +18,21 @@ from rq.serializers import JSONSerializer
 
 from shared import keys
 from shared.job_form import GRACE, JobForm
+from shared.limits import LimitReached, Standing
 from shared.messages import RelayRequest
 from shared.pipeline import Pipeline
 
 LUA = Path(__file__).parent / "lua"
-#: Field of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died.
+#: Lua functions for the scripts that admit, begin and end jobs, in the order in which they build on each other.
+SCHEDULE = (LUA / "limits.lua", LUA / "fair.lua", LUA / "ending.lua")
+#: Bands and RQ's queue of each.
+BANDS = {"interactive": keys.chat_queue, "batch": keys.batch_queue}
+#: Fields of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died,
 FRONT_FIELD = "farm_front"
+#: the API key it counts for, whether that has limits, the job's band, when it was admitted,
+KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited", "farm_band", "farm_at"
+#: and whether it stands in its key's line.
+LINED_FIELD = "farm_lined"
 
 
 class QueueFull(Exception):
@@ -32,59 +43,105 @@ class QueueFull(Exception):
         self.waiting = waiting
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A request that waits for a worker."""
+
+    #: Requests that wait in the pool, this one included.
+    waiting: int
+    #: How many of them go before it, as far as can be told now.
+    before: int
+    standing: Standing
+
+
 class RelayQueue:
     """Admits, withdraws and counts the requests of all pools."""
 
     def __init__(self, redis: Redis, max_queue: int) -> None:
         self._redis = redis
         self._max_queue = max_queue
-        self._queues: dict[str, Queue] = {}
         self._forms: dict[str, JobForm] = {}
         self._pipeline = Pipeline(redis)
-        self._enqueue = self._pipeline.script(LUA / "enqueue.lua")
-        self._cancel = self._pipeline.script(LUA / "cancel.lua")
+        self._enqueue = self._pipeline.script(*SCHEDULE, LUA / "enqueue.lua")
+        self._cancel = self._pipeline.script(*SCHEDULE, LUA / "cancel.lua")
 
-    def enqueue(self, request: RelayRequest, body: bytes) -> int:
-        """Admits a request in one round trip; returns its place in the queue. Raises QueueFull."""
-        queue = self._queue(request.pool)
-        fields = {**self._forms[request.pool].fill(request), FRONT_FIELD: keys.gone(request.front)}
-        keep_ms = int((request.deadline - request.enqueued_at + GRACE) * 1000)
-        admitted, waiting = self._enqueue(
-            keys=[queue.key, Queue.redis_queues_keys, Job.key_for(request.id), keys.body(request.id)],
-            args=[self._max_queue, request.id, keep_ms, body, *chain.from_iterable(fields.items())],
+    def enqueue(self, request: RelayRequest, body: bytes, want: bytes = b"", weight: float = 1.0) -> Admitted:
+        """Admits a request in one round trip. `want` is what limits.demand made of its key, b'' for no limits.
+
+        Raises QueueFull, LimitReached.
+        """
+        keep = request.deadline - request.enqueued_at + GRACE
+        over_at = request.deadline + GRACE
+        chat, batch = queue_keys(request.pool)
+        reason, waiting, before, wait, *standing = self._enqueue(
+            keys=[
+                chat,
+                batch,
+                Queue.redis_queues_keys,
+                Job.key_for(request.id),
+                keys.body(request.id),
+                keys.fair(request.pool),
+                keys.idle(request.pool),
+            ],
+            args=[
+                self._max_queue,
+                request.id,
+                int(keep * 1000),
+                body,
+                request.enqueued_at,
+                over_at,
+                want,
+                Job.key_for(""),
+                request.band,
+                request.key,
+                weight,
+                *chain.from_iterable(self._fields(request, limited=bool(want)).items()),
+            ],
         )
-        if not admitted:
+        if reason == b"queue":
             raise QueueFull(int(waiting))
-        return int(waiting)
+        found = Standing.decode(standing)
+        if reason:
+            raise LimitReached(reason.decode(), float(wait), found)
+        return Admitted(int(waiting), int(before), found)
 
-    def _queue(self, pool: str) -> Queue:
-        """The pool's RQ queue, made once, because RQ's constructor is not free."""
-        if pool not in self._queues:
-            queue = rq_queue(self._redis, keys.chat_queue(pool))
-            # RQ asks Redis for its version here, so others may come in between: the form first.
-            self._forms[pool] = JobForm(queue)
-            self._queues[pool] = queue
-        return self._queues[pool]
+    def _fields(self, request: RelayRequest, *, limited: bool) -> dict[str, Any]:
+        """The job's hash."""
+        return {
+            **self._form(BANDS[request.band](request.pool)).fill(request),
+            FRONT_FIELD: keys.gone(request.front),
+            KEY_FIELD: request.key,
+            BAND_FIELD: request.band,
+            ADMITTED_FIELD: request.enqueued_at,
+            LINED_FIELD: 1,
+            **({LIMITED_FIELD: 1} if limited else {}),
+        }
+
+    def _form(self, name: str) -> JobForm:
+        """The form of an RQ queue's jobs, made once, because RQ asks Redis for its version then."""
+        if name not in self._forms:
+            self._forms[name] = JobForm(rq_queue(self._redis, name))
+        return self._forms[name]
 
     def withdraw(self, pool: str, request_id: str) -> bool:
         """Takes out a request that still waits; False when a worker has it already, or it is gone."""
-        return self._end(pool, request_id, only_waiting=True) == "withdrawn"
+        return self.end(pool, request_id, only_waiting=True) == "withdrawn"
 
     def cancel(self, pool: str, request_id: str) -> str:
         """Takes out a request that waits, stops one that runs. `withdrawn`, `stopping` or `gone`."""
-        return self._end(pool, request_id, only_waiting=False)
+        return self.end(pool, request_id, only_waiting=False)
 
-    def _end(self, pool: str, request_id: str, *, only_waiting: bool) -> str:
-        queue = self._queue(pool)
+    def end(self, pool: str, request_id: str, *, only_waiting: bool) -> str:
+        """The same, or only a request that waits: `running` then for one that runs."""
         outcome = self._cancel(
-            keys=[queue.key, Job.key_for(request_id), keys.body(request_id)],
-            args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting)],
+            keys=[*queue_keys(pool), Job.key_for(request_id), keys.body(request_id), keys.fair(pool), keys.idle(pool)],
+            args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for("")],
         )
         return cast("bytes", outcome).decode()
 
     def waiting(self, pool: str) -> int:
-        """Requests that wait in the pool's queue."""
-        return int(self._pipeline.ask("LLEN", self._queue(pool).key))
+        """Requests that wait in the pool's queues."""
+        return sum(int(self._pipeline.ask("LLEN", key)) for key in queue_keys(pool))
 
     def vanished(self, request_ids: Iterable[str]) -> set[str]:
         """Those of the requests whose job is in Redis no more (ended, emptied or deleted by a person)."""
@@ -94,6 +151,13 @@ class RelayQueue:
                 pipe.exists(Job.key_for(request_id))
             found = pipe.execute()
         return {request_id for request_id, there in zip(asked, found, strict=True) if not there}
+
+
+@cache
+def queue_keys(pool: str) -> tuple[str, str]:
+    """The Redis lists of a pool's two RQ queues, interactive first."""
+    interactive, batch = (f"{Queue.redis_queue_namespace_prefix}{name(pool)}" for name in BANDS.values())
+    return interactive, batch
 
 
 def rq_queue(redis: Redis, name: str) -> Queue:

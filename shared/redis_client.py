@@ -53,6 +53,6 @@ def check(redis: Redis) -> None:
         raise StoreUnavailable(f"Redis {version} is too old: the farm needs 6.2 or newer")
 
 
-def script(redis: Redis, file: Path) -> Script:
-    """The Lua script in that file, bound to the client; sent whole once, then called by its hash."""
-    return redis.register_script(file.read_text())
+def script(redis: Redis, *files: Path) -> Script:
+    """The Lua script in these files, functions first, bound to the client; sent whole once, then called by its hash."""
+    return redis.register_script("\n".join(file.read_text() for file in files))

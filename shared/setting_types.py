@@ -1,5 +1,6 @@
 """Readers of single setting values: text in, a checked value out; they know no setting by name."""
 
+import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,6 +42,14 @@ def seconds(value: Any) -> float:
     return number
 
 
+def days(value: Any) -> float:
+    """A number of days, more than zero."""
+    try:
+        return seconds(value)
+    except ValueError:
+        raise ValueError(f"must be a number of days, more than 0, not {value!r}") from None
+
+
 def one_of(*choices: str) -> Reader:
     """A reader of one word out of several."""
 
@@ -50,6 +59,17 @@ def one_of(*choices: str) -> Reader:
         return str(value)
 
     return read
+
+
+def truth(value: Any) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    found = words.get(value.strip().lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return found
 
 
 def url(value: Any) -> str:
@@ -66,6 +86,11 @@ def names(value: Any) -> tuple[str, ...]:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError("must be names separated by commas")
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def networks(value: Any) -> tuple[str, ...]:
+    """Networks in CIDR notation (RFC 4632, RFC 4291) or single addresses, separated by commas or as a list."""
+    return tuple(str(ipaddress.ip_network(one, strict=False)) for one in names(value))
 
 
 def mapping(value: Any) -> Mapping[str, str]:

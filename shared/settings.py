@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import SettingsError
-from shared.setting_types import Reader, mapping, names, one_of, seconds, text, url, whole
+from shared.setting_types import Reader, days, mapping, names, networks, one_of, seconds, text, truth, url, whole
 
 
 def setting(env: str, read: Reader, default: Any, help_: str, *, secret: bool = False) -> Any:
@@ -55,6 +55,15 @@ class PoolSettings:
     )
     model_map: Mapping[str, str] = setting(
         "FARM_MODEL_MAP", mapping, {}, "JSON object: requested model name -> the upstream's name"
+    )
+    map_back: bool = setting(
+        "FARM_MAP_BACK",
+        truth,
+        False,
+        "whether answers name the model as the caller did, where FARM_MODEL_MAP changed it",
+    )
+    count_usage: bool = setting(
+        "FARM_COUNT_USAGE", truth, True, "whether streams are asked for their usage; it is hidden from who did not ask"
     )
 
 
@@ -106,6 +115,28 @@ class Settings:
     )
     keepalive: float = setting("FARM_KEEPALIVE", seconds, 10.0, "seconds of silence before an SSE comment is sent")
     max_body: int = setting("FARM_MAX_BODY", whole(1), 26_214_400, "largest request body, in bytes")
+    trusted_proxies: tuple[str, ...] = setting(
+        "FARM_TRUSTED_PROXIES",
+        networks,
+        (),
+        "networks of the proxies whose X-Forwarded-For is believed, separated by commas; empty: none",
+    )
+    batch_age: float = setting(
+        "FARM_BATCH_AGE", seconds, 30.0, "seconds after which a waiting batch request may go before interactive ones"
+    )
+    batch_turns: int = setting(
+        "FARM_BATCH_TURNS",
+        whole(1, 10_000),
+        10,
+        "one of so many turns goes to batch requests that have waited that long, while interactive ones wait",
+    )
+    request_log_entries: int = setting(
+        "FARM_REQUEST_LOG_ENTRIES", whole(0), 100_000, "most entries of the request log, about 200 bytes each in Redis"
+    )
+    request_log_days: float = setting("FARM_REQUEST_LOG_DAYS", days, 7.0, "days that they are kept")
+    usage_days: float = setting(
+        "FARM_USAGE_DAYS", days, 31.0, "days that usage is kept by the hour; by the day it is kept for 400"
+    )
     log_level: str = setting(
         "FARM_LOG_LEVEL", one_of("debug", "info", "warning", "error"), "info", "least level that is logged"
     )

@@ -128,12 +128,22 @@ class Simulator:
         elif asked.get("stream") and path in STREAMED_ANSWERS:
             connection.send(STREAM_HEAD)
             events = list(STREAMED_ANSWERS[path](asked, number, self.pace.chunks))
-            self._stream(connection, events, fault)
+            self._stream(connection, events, fault, lambda: self._count(JSON_ANSWERS[path](asked, number)))
         else:
-            whole = answer(200, answers.dump(JSON_ANSWERS[path](asked, number)))
-            broken(connection, whole, fault) if fault else connection.finish(whole)
+            found = JSON_ANSWERS[path](asked, number)
+            whole = answer(200, answers.dump(found))
+            if fault:
+                broken(connection, whole, fault)
+            else:
+                self._count(found)
+                connection.finish(whole)
 
-    def _stream(self, connection: Connection, events: list[bytes], fault: str) -> None:
+    def _count(self, whole: dict[str, Any]) -> None:
+        """The tokens of an answer that went out whole."""
+        for name, tokens in whole.get("usage", {}).items():
+            self.counters[name] += tokens
+
+    def _stream(self, connection: Connection, events: list[bytes], fault: str, when_whole: Callable[[], None]) -> None:
         """Sends the events at the set pace; by the clock, so that a late one does not delay the rest."""
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -146,6 +156,7 @@ class Simulator:
                 broken(connection, b"", fault)
                 return
             if i == len(events) - 1:
+                when_whole()
                 connection.finish(chunk(events[i]) + STREAM_END)
                 return
             connection.send(chunk(events[i]))

@@ -63,8 +63,9 @@ def guard() -> BaseResponse | None:
 
 def is_token(presented: str) -> bool:
     """Whether that is the admin token. Raises ApiError 429 after too many wrong ones from one address."""
-    redis = parts().redis
-    counter = keys.logins(request.remote_addr or "?")
+    farm = parts()
+    redis = farm.redis
+    counter = keys.logins(farm.proxies.client(request) or "?")
     if presented and admin_token.matches(redis, presented):
         return True
     if int(redis.get(counter) or 0) >= PATIENCE:

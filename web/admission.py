@@ -1,7 +1,7 @@
 """Which pool serves a model, and whether the farm can take a request now; it enqueues nothing itself."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import gevent
 from redis import Redis
@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.credentials import USABLE
 from shared.errors import ApiError
+from shared.key_fields import ApiKey
 from shared.settings import PoolSettings
 from web.believed import Believed
 
@@ -24,15 +25,25 @@ class Pools:
     def __init__(self, pools: Sequence[PoolSettings]) -> None:
         self._pools = pools
 
-    def for_model(self, model: str) -> PoolSettings:
-        """The first pool that serves the model. Raises ApiError 404."""
-        for pool in self._pools:
+    def for_model(self, model: str, key: ApiKey) -> PoolSettings:
+        """The first pool that serves the model and is open to the key. Raises ApiError 404."""
+        for pool in self.of(key) if key.allows_model(model) else ():
             if not pool.models or model in pool.models or model in pool.model_map:
                 return pool
-        raise ApiError(404, "model_not_found", f"The model `{model[:100]}` does not exist.", param="model")
+        raise no_model(model)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def of(self, key: ApiKey) -> list[PoolSettings]:
+        """The pools that are open to the key."""
+        return [pool for pool in self._pools if key.allows_pool(pool.name)]
+
+    def __iter__(self) -> Iterator[PoolSettings]:
         return iter(self._pools)
+
+
+def no_model(model: str) -> ApiError:
+    """The answer to a model that is not there, or not for this caller."""
+    message = f"The model `{model[:100]}` does not exist or you do not have access to it."
+    return ApiError(404, "model_not_found", message, param="model")
 
 
 class Usable:
@@ -84,6 +95,11 @@ class DrainRate:
             self._served[pool] = (now, int(count or 0))
             if before:
                 self._rates[pool] = max(0.0, (int(count or 0) - before[1]) / (now - before[0]))
+
+    def eta_ms(self, pool: str, before: int) -> int:
+        """Milliseconds until about so many requests have been served, 0 where it is not known."""
+        rate = self._rates.get(pool, 0.0)
+        return round(1000 * before / rate) if rate else 0
 
     def retry_after(self, pool: str, waiting: int) -> int:
         """Whole seconds until about so many requests have been served, within 1 to 60."""

@@ -76,6 +76,7 @@ def name_request() -> None:
 def finish(farm: Parts, response: Response) -> Response:
     """Every answer carries the request's id; relayed ones are counted."""
     response.headers["x-request-id"] = g.get("request_id", "")
+    response.headers.update(g.get("answer_headers", {}))
     if "endpoint" in g and request.method != "OPTIONS":
         farm.counters.add("requests", g.get("pool", ""), g.endpoint, str(response.status_code))
     return response

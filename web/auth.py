@@ -1,7 +1,8 @@
-"""Who is calling: checks the API key of a request; a key is looked up in Redis once a second at most."""
+"""Who is calling: checks the API key of a request and what it allows; Redis is asked once a second at most."""
 
-from shared.api_keys import ApiKey, ApiKeys, digest
+from shared.api_keys import ApiKeys, digest
 from shared.errors import ApiError
+from shared.key_fields import ApiKey
 from web.believed import Believed
 
 
@@ -11,8 +12,8 @@ class Authenticator:
     def __init__(self, api_keys: ApiKeys) -> None:
         self._keys: Believed[str, ApiKey | None] = Believed(api_keys.find)
 
-    def caller(self, authorization: str) -> ApiKey:
-        """The key behind an Authorization header (RFC 6750). Raises ApiError 401."""
+    def caller(self, authorization: str, address: str) -> ApiKey:
+        """The key behind an Authorization header (RFC 6750), presented from that address. Raises ApiError 401, 403."""
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not secret:
@@ -20,9 +21,14 @@ class Authenticator:
         key = self._keys.get(digest(secret))
         if key is None or not key.enabled:
             raise refused("Incorrect API key provided.")
+        if key.is_expired:
+            raise refused("This API key has expired.", "api_key_expired")
+        if not key.allows_address(address):
+            message = f"This API key may not be used from {address}."
+            raise ApiError(403, "ip_not_authorized", message)
         return key
 
 
-def refused(message: str) -> ApiError:
+def refused(message: str, code: str = "invalid_api_key") -> ApiError:
     """The answer to a wrong or missing key."""
-    return ApiError(401, "invalid_api_key", message, headers={"www-authenticate": "Bearer"})
+    return ApiError(401, code, message, headers={"www-authenticate": "Bearer"})

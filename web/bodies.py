@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Request
@@ -12,6 +12,8 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityToo
 from shared.errors import ApiError
 
 MULTIPART = "multipart/form-data"
+#: Answers to one request that are reckoned with at most.
+MOST_ANSWERS = 128
 CLOSE = {"connection": "close"}
 #: What stands between the parts of a JSON object (RFC 8259 section 2).
 WHITE = re.compile(r"[ \t\n\r]*")
@@ -27,14 +29,34 @@ class Asked:
     content_type: str
     model: str
     stream: bool
+    #: Most tokens that each answer may have, None when the caller does not say; and how many answers are asked for.
+    most_tokens: int | None = None
+    answers: int = 1
+    #: Whether it may wait, `"service_tier": "flex"` (OpenAI API reference, "Flex processing").
+    is_flexible: bool = False
+    #: The options of a stream as they came, None for none.
+    stream_options: Any = None
 
-    def with_model(self, name: str) -> bytes:
-        """The body with another model name and nothing else changed."""
+    @property
+    def lacks_usage(self) -> bool:
+        """Whether it asks for a stream without its usage."""
+        options = self.stream_options
+        return self.stream and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
+
+    def with_model(self, name: str) -> "Asked":
+        """The same with another model name in the body and nothing else changed."""
         if name == self.model:
-            return self.body
+            return self
         if self.content_type.startswith(MULTIPART):
-            return replace_field(self.body, "model", name)
-        return replace_member(self.body, "model", name)
+            return replace(self, body=replace_field(self.body, "model", name))
+        return replace(self, body=replace_member(self.body, "model", name))
+
+    def with_usage(self) -> "Asked":
+        """The same with the stream's usage asked for in the body (OpenAI API reference, `stream_options`)."""
+        options = {**(self.stream_options or {}), "include_usage": True}
+        if self.stream_options is None:
+            return replace(self, body=add_member(self.body, "stream_options", options))
+        return replace(self, body=replace_member(self.body, "stream_options", options))
 
 
 def read(request: Request) -> Asked:
@@ -42,7 +64,16 @@ def read(request: Request) -> Asked:
     body = read_whole(request)
     content_type = request.content_type or "application/json"
     fields = form_fields(request) if content_type.startswith(MULTIPART) else json_fields(body)
-    return Asked(body, content_type, read_model(fields), read_stream(fields))
+    return Asked(
+        body,
+        content_type,
+        read_model(fields),
+        read_stream(fields),
+        most_tokens(fields),
+        answers(fields),
+        fields.get("service_tier") == "flex",
+        fields.get("stream_options"),
+    )
 
 
 def read_whole(request: Request) -> bytes:
@@ -101,7 +132,30 @@ def read_stream(fields: dict[str, Any]) -> bool:
     return bool(stream)
 
 
-def replace_member(body: bytes, name: str, value: str) -> bytes:
+def most_tokens(fields: dict[str, Any]) -> int | None:
+    """The least of what bounds an answer, for whatever the upstream makes of the others."""
+    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    found = [fields[name] for name in names if type(fields.get(name)) is int and fields[name] >= 0]
+    return min(found, default=None)
+
+
+def answers(fields: dict[str, Any]) -> int:
+    """How many answers are asked for."""
+    found = fields.get("n")
+    return min(found, MOST_ANSWERS) if type(found) is int and found > 0 else 1
+
+
+def add_member(body: bytes, name: str, value: Any) -> bytes:
+    """A JSON object with one more top-level member, at its end or in place of a null; no other byte changes."""
+    if json.detect_encoding(body) != "utf-8" or f'"{name}"'.encode() in body:
+        body = replace_member(body, name, value)
+        if name in json.loads(body):
+            return body
+    stem = body.decode(json.detect_encoding(body), "surrogatepass").rstrip().removesuffix("}")
+    return f"{stem}, {json.dumps(name)}: {json.dumps(value)}}}".encode("utf-8", "surrogatepass")
+
+
+def replace_member(body: bytes, name: str, value: Any) -> bytes:
     """A JSON object with the value of one top-level member replaced and every other byte as it was."""
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     decoder = json.JSONDecoder()

@@ -7,6 +7,7 @@ from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import ApiError
+from web.parts import parts
 
 log = logging.getLogger("farm.web")
 CODES = {
@@ -28,7 +29,9 @@ def install(app: Flask) -> None:
 
 
 def answer(error: ApiError) -> Response:
-    """An error of ours."""
+    """An error of ours; one that ended a caller's request before it was on its way is kept in the request log."""
+    if "caller" in g:
+        parts().journal.refused(g.caller, error)
     headers = {**error.headers, "content-type": "application/json"}
     return Response(error.body(), error.status, headers)
 

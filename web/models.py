@@ -3,17 +3,21 @@
 import json
 from typing import Any
 
-from flask import Blueprint, g, request
+from flask import Blueprint, g
 
 from shared import keys
 from shared.errors import ApiError
+from shared.key_fields import ApiKey
 from shared.settings import PoolSettings
+from web.admission import no_model
 from web.parts import Parts, parts
-from web.relay import LONG, submit
+from web.relay import LONG, caller, new_request, submit
 
 blueprint = Blueprint("models", __name__)
 #: Seconds that the upstream's list is kept.
 KEPT = 300
+#: Who asks for the list: no caller, so that it counts for nobody's limits.
+NOBODY = ApiKey(id="-", hint="", created_at=0)
 
 
 @blueprint.get("/v1/models")
@@ -30,17 +34,17 @@ def one_model(name: str) -> dict[str, Any]:
     for model in known_models():
         if model.get("id") == name:
             return model
-    raise ApiError(404, "model_not_found", f"The model `{name[:100]}` does not exist.", param="model")
+    raise no_model(name)
 
 
 def known_models() -> list[dict[str, Any]]:
-    """The models of all pools, each name once."""
+    """The models of all pools that the caller may use, each name once."""
     farm = parts()
     g.endpoint = "/models"
-    farm.authenticator.caller(request.headers.get("authorization", ""))
+    key = caller(farm)
     found: dict[str, dict[str, Any]] = {}
     failure: ApiError | None = None
-    for pool in farm.pools:
+    for pool in farm.pools.of(key):
         g.pool = pool.name
         try:
             models = configured(pool) or asked(farm, pool)
@@ -48,7 +52,8 @@ def known_models() -> list[dict[str, Any]]:
             failure = error
             continue
         for model in models:
-            found.setdefault(str(model.get("id")), model)
+            if key.allows_model(name := str(model.get("id"))):
+                found.setdefault(name, model)
     if failure and not found:
         raise failure
     return list(found.values())
@@ -73,7 +78,7 @@ def asked(farm: Parts, pool: PoolSettings) -> list[dict[str, Any]]:
 def ask(farm: Parts, pool: PoolSettings) -> bytes:
     """Asks the upstream by a worker, because only workers have access tokens."""
     farm.usable.check(pool.name)
-    pending = submit(farm, pool.name, "GET", b"", stream=False, path="/models")
+    pending = submit(farm, new_request(farm, pool.name, NOBODY, "/models"), b"", NOBODY)
     try:
         head, frames = pending.first(LONG)
         body = b"".join(pending.body(frames, LONG))

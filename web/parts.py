@@ -14,10 +14,13 @@ from shared.counters import Counters
 from shared.persistence import keep_running
 from shared.queue import RelayQueue
 from shared.redis_client import connect, lone_connections
+from shared.request_log import RequestLog
 from shared.settings import Settings
 from web.admission import DrainRate, Pools, Usable
 from web.auth import Authenticator
+from web.client_address import Proxies
 from web.hub import Hub
+from web.journal import Journal
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"
@@ -37,7 +40,9 @@ class Parts:
     hub: Hub
     drain_rate: DrainRate
     authenticator: Authenticator
+    proxies: Proxies
     counters: Counters
+    journal: Journal
     started_at: float
 
     def start(self) -> None:
@@ -77,6 +82,7 @@ class Parts:
         """Hands over what was counted."""
         try:
             self.counters.hand_over(self.redis)
+            self.journal.write()
         except (RedisError, OSError) as error:
             log.warning("counts are kept for later: %s", error, extra={"action": "redis_lost"})
 
@@ -97,7 +103,9 @@ def build(settings: Settings) -> Parts:
         hub=hub,
         drain_rate=DrainRate(redis, names),
         authenticator=Authenticator(ApiKeys(redis)),
+        proxies=Proxies(settings.trusted_proxies),
         counters=Counters(),
+        journal=Journal(RequestLog(redis)),
         started_at=time.time(),
     )
 

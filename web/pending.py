@@ -12,17 +12,22 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from shared.errors import ApiError
+from shared.key_fields import ApiKey
+from shared.limits import LimitReached, demand
 from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest
-from shared.queue import QueueFull, RelayQueue
-from web import disconnect
+from shared.queue import Admitted, QueueFull, RelayQueue
+from web import disconnect, limits
 from web.admission import DrainRate, overloaded
 from web.disconnect import Disconnect
 from web.hub import Hub
+from web.journal import Journal
 from web.mailbox import Mailbox
 from web.patience import patiently
 
 #: Seconds that the front leaves the worker to say itself that time is up.
 MARGIN = 5.0
+#: Why a request ends that nobody waits for any more.
+GONE = ApiError(499, "client_gone", "the caller has gone", "server_error")
 
 
 class StillWaiting(Exception):
@@ -43,13 +48,18 @@ class Pending:
     #: Whether the request's upstream is down.
     is_down: Callable[[], bool]
     client: Any
+    key: ApiKey
+    journal: Journal
+    #: Tokens to reserve, should the key have limits.
+    tokens: int = 0
+    admitted: Admitted = field(init=False)
     mailbox: Mailbox = field(init=False)
     #: Whether the queue's patience is over because a worker has the job.
     _running: bool = False
     _closed: bool = False
 
     def submit(self, body: bytes) -> None:
-        """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full."""
+        """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full or a limit is reached."""
         self.mailbox = self.hub.open(self.request.id)
         self.mailbox.overdue_at = self.request.deadline + 2 * MARGIN
         self.mailbox.on_overdue = lambda: disconnect.abort(self.client)
@@ -60,6 +70,9 @@ class Pending:
             self._forget()
             wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
             raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
+        except LimitReached as reached:
+            self._forget()
+            raise limits.refused(self.key, reached) from None
         except BaseException as error:
             if isinstance(error, (RedisError, OSError)):
                 self.hub.abandoned[self.request.id] = self.request.pool
@@ -69,7 +82,8 @@ class Pending:
     def _enqueue(self, body: bytes) -> None:
         """Asked again, because Redis's answer was lost, it enqueues nothing twice."""
         if not self.mailbox.begun:
-            self.queue.enqueue(self.request, body)
+            want = demand(self.key, self.tokens, self.request.enqueued_at)
+            self.admitted = self.queue.enqueue(self.request, body, want, self.key.weight)
 
     def frames(self, patience: float) -> list[Frame]:
         """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
@@ -95,8 +109,9 @@ class Pending:
     def _time_is_up(self) -> None:
         """Out of the queue with 429; a job that a worker has goes on until its own deadline, then 504."""
         if time.time() > self.request.deadline + MARGIN:
-            self.close()
-            raise ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
+            late = ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
+            self.close(late)
+            raise late
         try:
             withdrawn = self.queue.withdraw(self.request.pool, self.request.id)
             waiting = self.queue.waiting(self.request.pool) if withdrawn else 0
@@ -105,11 +120,15 @@ class Pending:
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
         if withdrawn:
-            self.close()
-            if down:
-                raise ApiError(502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error")
             wait = self.drain_rate.retry_after(self.request.pool, waiting)
-            raise overloaded("queue_timeout", "no worker was free in time; try again later", wait)
+            error = overloaded("queue_timeout", "no worker was free in time; try again later", wait)
+            if down:
+                error = ApiError(
+                    502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error"
+                )
+            self.journal.ended(self.request, error)
+            self.close()
+            raise error
         self._running = True
 
     def first(self, patience: float) -> tuple[Head, list[Frame]]:
@@ -136,7 +155,7 @@ class Pending:
                 frames = []
                 yield b""
 
-    def close(self) -> None:
+    def close(self, why: ApiError = GONE) -> None:
         """The request is over for the front; a job that has not ended is withdrawn or stopped."""
         if self._closed:
             return
@@ -144,10 +163,8 @@ class Pending:
         self._forget()
         if not ended_by_worker:
             try:
-                if self.cancels:
-                    self.queue.cancel(self.request.pool, self.request.id)
-                else:
-                    self.queue.withdraw(self.request.pool, self.request.id)
+                if self.queue.end(self.request.pool, self.request.id, only_waiting=not self.cancels) == "withdrawn":
+                    self.journal.ended(self.request, why)
             except (RedisError, OSError):
                 self.hub.abandoned[self.request.id] = self.request.pool
 

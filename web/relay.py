@@ -8,8 +8,11 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from shared.errors import ApiError
+from shared.key_fields import ApiKey
+from shared.limits import reservation
 from shared.messages import Frame, Head, RelayRequest
-from web import bodies, disconnect, sse
+from shared.sse import WholeEvents
+from web import bodies, disconnect, limits, sse
 from web.parts import Parts, parts
 from web.patience import patiently
 from web.pending import Pending, StillWaiting
@@ -30,6 +33,8 @@ ENDPOINTS = (
     "audio/transcriptions",
     "audio/translations",
 )
+#: Those whose streams tell their usage when they are asked to.
+WITH_USAGE = ("chat/completions", "completions")
 #: Headers of the caller that reach the upstream, besides content-type.
 PASSED_HEADERS = ("accept", "accept-language", "idempotency-key", "openai-beta")
 EVENT_STREAM = "text/event-stream"
@@ -42,15 +47,33 @@ def relay(endpoint: str) -> Response:
     """Relays one request to that path below the upstream's base URL."""
     farm = parts()
     g.endpoint = f"/{endpoint}"
-    patiently(lambda: farm.authenticator.caller(request.headers.get("authorization", "")))
+    key = caller(farm)
+    g.caller = key.id
     asked = bodies.read(request)
-    pool = farm.pools.for_model(asked.model)
+    g.model = asked.model
+    pool = farm.pools.for_model(asked.model, key)
     g.pool = pool.name
     patiently(lambda: farm.usable.check(pool.name))
-    pending = submit(
-        farm, pool.name, "POST", asked.with_model(pool.model_map.get(asked.model, asked.model)), asked.stream
+    sent = asked.with_model(pool.model_map.get(asked.model, asked.model))
+    hides_usage = pool.count_usage and endpoint in WITH_USAGE and asked.lacks_usage
+    message = new_request(
+        farm,
+        pool.name,
+        key,
+        stream=asked.stream,
+        model=asked.model,
+        band="batch" if asked.is_flexible else key.band,
+        hides_usage=hides_usage,
     )
-    return answer(pending, farm.settings.keepalive)
+    tokens = reservation(len(asked.body), asked.most_tokens, asked.answers)
+    body = (sent.with_usage() if hides_usage else sent).body
+    return answer(submit(farm, message, body, key, tokens), farm.settings.keepalive)
+
+
+def caller(farm: Parts) -> ApiKey:
+    """The key of the present request. Raises ApiError."""
+    presented, address = request.headers.get("authorization", ""), farm.proxies.client(request)
+    return patiently(lambda: farm.authenticator.caller(presented, address))
 
 
 for endpoint in ENDPOINTS:
@@ -58,15 +81,15 @@ for endpoint in ENDPOINTS:
         blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"], defaults={"endpoint": endpoint})
 
 
-def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path: str = "") -> Pending:
-    """Enqueues the present request. Raises ApiError."""
+def new_request(farm: Parts, pool: str, key: ApiKey, path: str = "", **more: Any) -> RelayRequest:
+    """The present request, on its way to an upstream; `path` when that is another one there."""
     now = time.time()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     headers = {name: request.headers[name] for name in PASSED_HEADERS if name in request.headers}
-    if body:
+    if request.method == "POST":
         headers["content-type"] = request.content_type or "application/json"
     headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
-    message = RelayRequest(
+    return RelayRequest(
         id=g.request_id,
         pool=pool,
         path=(path or g.endpoint) + query,
@@ -75,22 +98,36 @@ def submit(farm: Parts, pool: str, method: str, body: bytes, stream: bool, path:
         channel=farm.hub.channel(g.request_id),
         enqueued_at=now,
         deadline=now + farm.settings.total_timeout,
-        stream=stream,
-        method=method,
+        method=request.method,
+        key=key.id,
+        **more,
     )
+
+
+def submit(farm: Parts, message: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0) -> Pending:
+    """Enqueues a request, with so many tokens reserved for it. Raises ApiError."""
     client = getattr(request.environ.get("gunicorn.socket"), "raw", None)
-    cancels = farm.settings.on_disconnect == "cancel"
     pending = Pending(
         request=message,
         queue=farm.queue,
         hub=farm.hub,
         drain_rate=farm.drain_rate,
         queue_timeout=farm.settings.queue_timeout,
-        cancels=cancels,
-        is_down=lambda: farm.usable.is_down(pool),
+        cancels=farm.settings.on_disconnect == "cancel",
+        is_down=lambda: farm.usable.is_down(message.pool),
         client=client,
+        key=key,
+        journal=farm.journal,
+        tokens=tokens,
     )
     pending.submit(body)
+    g.pop("caller", None)
+    admitted = pending.admitted
+    g.answer_headers = {
+        **limits.headers(key, admitted.standing),
+        "x-queue-position": str(admitted.before + 1),
+        "x-queue-eta-ms": str(farm.drain_rate.eta_ms(message.pool, admitted.before)),
+    }
     return pending
 
 
@@ -135,7 +172,7 @@ def streamed(pending: Pending, body: Iterator[bytes], status: int, headers: dict
 
 def events(pending: Pending, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
     """Server-sent events, with comments in silence and an error event where the rest is missing."""
-    whole_events = sse.WholeEvents()
+    whole_events = WholeEvents()
     try:
         for data in pending.body(frames, keepalive):
             complete = whole_events.add(data) if data else sse.COMMENT

@@ -25,19 +25,67 @@ from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.messages import RelayRequest
+from shared.messages import Failure, RelayRequest
 from shared.pipeline import Pipeline
+from shared.queue import BANDS, SCHEDULE, queue_keys, rq_queue
+from shared.request_log import Entry
 from workers.leases import Lease
 
 LUA = Path(__file__).parent / "lua"
 #: Failed jobs kept per queue; older ones go first.
 MOST_FAILED = 1000
 #: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
-GONE, NOT_YOURS, NOT_NOW = b"gone", b"not yours", b"not now"
-FIRST_IN_QUEUE = "*"
+NOT_YOURS, NOT_NOW = b"not yours", b"not now"
+NEXT = "*"
 Args = tuple[Any, ...]
-NOTHING_ENDS: Args = ("", "", "", "")
+NOTHING_ENDS: Args = ("", "", "", "", 0, "")
 NOTHING_BEGINS: Args = ("", "", "", "", "", "", "")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a job has used of its API key's limits; a job that failed has cost nothing."""
+
+    tokens: int = 0
+    #: Whether it counts for the quota of requests.
+    served: bool = False
+    #: Its entry in the request log, '' for none.
+    entry: str = ""
+
+    @property
+    def args(self) -> Args:
+        """For the scripts."""
+        return (self.tokens, int(self.served))
+
+
+NOTHING = Spent()
+
+
+def lost_entry(request: RelayRequest, failure: Failure) -> Spent:
+    """Of a request that no attempt has ended: it costs nothing, and the log tells why it failed."""
+    entry = Entry(
+        request=request.id,
+        key=request.key,
+        pool=request.pool,
+        model=request.model,
+        endpoint=request.path.partition("?")[0],
+        band=request.band,
+        stream=int(request.stream),
+        status=failure.status,
+        attempts=failure.attempts,
+        code=failure.code,
+    )
+    return Spent(entry=entry.encode())
+
+
+@dataclass(frozen=True)
+class Due:
+    """When a batch request goes before the interactive ones that wait."""
+
+    #: After so many seconds of waiting,
+    age: float = 30.0
+    #: as one of so many.
+    turns: int = 10
 
 
 @dataclass
@@ -52,19 +100,23 @@ class BegunJob:
     running: int
     request: RelayRequest | None
     body: bytes | None
+    band: str = "interactive"
 
 
 class Bookkeeping:
-    """Begins, ends and requeues the jobs of one queue."""
+    """Begins, ends and requeues the jobs of one pool, in the order that fair.lua gives."""
 
-    def __init__(self, redis: Redis, queue: Queue, pool: str, pipeline: Pipeline | None = None) -> None:
+    def __init__(self, redis: Redis, pool: str, pipeline: Pipeline | None = None, due: Due = Due()) -> None:
         self._redis = redis
-        self._queue = queue
         self._pool = pool
-        self._started = StartedJobRegistry(queue=queue).key
+        self._due = due
+        #: RQ's queues by their band.
+        self.queues = {band: rq_queue(redis, name(pool)) for band, name in BANDS.items()}
+        self._started = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
         pipeline = pipeline or Pipeline(redis)
-        self._turn = pipeline.script(LUA / "turn.lua")
-        self._requeue = pipeline.script(LUA / "requeue.lua")
+        self._turn = pipeline.script(*SCHEDULE, LUA / "turn.lua")
+        self._requeue = pipeline.script(*SCHEDULE, LUA / "requeue.lua")
+        self._settle = pipeline.script(*SCHEDULE, LUA / "settle.lua")
 
     def new_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
         """An execution that `begin` or `turn` can be asked for, again if need be."""
@@ -73,54 +125,67 @@ class Bookkeeping:
     def begin(
         self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
     ) -> BegunJob | None:
-        """Marks the job as begun by the worker; None when it was withdrawn or put back meanwhile.
+        """Begins the job whose turn it is, if any waits: not of need the one that the execution names.
 
-        Raises LeaseLost when the worker's lease is another's by now, UpstreamDown when the pool's breaker is open and
-        this is no probe; the job is in the queue again.
+        None when there is none; the worker is noted as waiting then. Raises LeaseLost when the worker's lease is
+        another's by now, UpstreamDown when the pool's breaker is open and this is no probe; a job named waits again.
         """
-        begin = self._begin_args(worker, execution, execution.job_id, ttl, lease, probe=probe)
+        begin = self._begin_args(worker, execution, execution.job_id or NEXT, ttl, lease, probe=probe)
         _, found = self._ask(worker, lease.key, execution.created_at, NOTHING_ENDS, begin)
-        if found == NOT_NOW:
-            raise UpstreamDown("the upstream is down")
-        if found == NOT_YOURS:
-            raise LeaseLost("the lease went to another before the job was begun")
-        return None if found == GONE else self._begun(worker, execution, found)
-
-    def turn(
-        self, worker: BaseWorker, ended: BegunJob, execution: Execution, ttl: int, lease: Lease, *, ok: bool
-    ) -> BegunJob | None:
-        """Ends a job and begins the first that waits in the queue; None when there is none, or it may not."""
-        end = self._end_args(ended, execution.created_at, ok=ok)
-        begin = self._begin_args(worker, execution, FIRST_IN_QUEUE, ttl, lease)
-        _, found = self._ask(worker, lease.key, execution.created_at, end, begin)
-        worker.executions.pop(ended.execution.id, None)
-        if found is None:
-            return None
-        execution.job_id = found[0].decode()
         return self._begun(worker, execution, found)
 
-    def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool) -> bool:
+    def turn(
+        self,
+        worker: BaseWorker,
+        ended: BegunJob,
+        execution: Execution,
+        ttl: int,
+        lease: Lease,
+        *,
+        ok: bool,
+        spent: Spent = NOTHING,
+    ) -> BegunJob | None:
+        """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, UpstreamDown."""
+        end = self._end_args(ended, execution.created_at, spent, ok=ok)
+        begin = self._begin_args(worker, execution, NEXT, ttl, lease)
+        _, found = self._ask(worker, lease.key, execution.created_at, end, begin, spent.entry)
+        worker.executions.pop(ended.execution.id, None)
+        return self._begun(worker, execution, found)
+
+    def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool, spent: Spent = NOTHING) -> bool:
         """Ends the job and forgets it; False when this execution had been ended before."""
         worker.executions.pop(begun.execution.id, None)
         at = now()
-        end = self._end_args(begun, at, ok=ok)
-        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS)
+        end = self._end_args(begun, at, spent, ok=ok)
+        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS, spent.entry)
         return bool(ended)
 
-    def _ask(self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args) -> Any:
-        queue = self._queue
+    def _ask(self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, entry: str = "") -> Any:
         return self._turn(
             keys=[
-                queue.key,
-                queue.intermediate_queue_key,
-                self._started,
+                *queue_keys(self._pool),
+                self.queues["interactive"].intermediate_queue_key,
+                *self._started.values(),
                 worker.key,
                 worker.executions_key,
                 lease_key,
                 keys.breaker(self._pool),
                 keys.served(self._pool),
+                keys.fair(self._pool),
+                keys.idle(self._pool),
+                keys.LOG,
             ],
-            args=[utcformat(at), at.timestamp(), *end, *begin, RQ_KEY_PREFIX, keys.body("")],
+            args=[
+                utcformat(at),
+                at.timestamp(),
+                *end,
+                *begin,
+                RQ_KEY_PREFIX,
+                keys.body(""),
+                self._due.age,
+                self._due.turns,
+                entry,
+            ],
         )
 
     def _begin_args(
@@ -128,70 +193,86 @@ class Bookkeeping:
     ) -> Args:
         return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, int(probe))
 
-    def _end_args(self, begun: BegunJob, at: datetime, *, ok: bool) -> Args:
+    def _end_args(self, begun: BegunJob, at: datetime, spent: Spent, *, ok: bool) -> Args:
         counter = "successful_job_count" if ok else "failed_job_count"
-        worked = (at - begun.execution.created_at).total_seconds()
-        return (begun.job_id, begun.execution.id, counter, worked)
+        return (begun.job_id, begun.execution.id, counter, worked(begun, at), *spent.args)
 
-    def _begun(self, worker: BaseWorker, execution: Execution, found: list[Any]) -> BegunJob:
-        _, data, retries, running, body = found
+    def _begun(self, worker: BaseWorker, execution: Execution, found: Any) -> BegunJob | None:
+        if found == NOT_NOW:
+            raise UpstreamDown("the upstream is down")
+        if found == NOT_YOURS:
+            raise LeaseLost("the lease went to another before the job was begun")
+        if found is None:
+            return None
+        job_id, data, retries, running, body, band = found
+        execution.job_id = job_id.decode()
         worker.executions[execution.id] = execution
-        return BegunJob(execution.job_id, execution, int(retries), int(running), decode_request(data), body)
+        request = decode_request(data)
+        return BegunJob(execution.job_id, execution, int(retries), int(running), request, body, band.decode())
 
     def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True) -> bool:
         """Puts the job to the front of the queue, its attempt counted or not; False when it is gone."""
         worker.executions.pop(begun.execution.id, None)
+        at = now()
         done = self._requeue(
             keys=[
                 Job.key_for(begun.job_id),
-                self._queue.key,
-                *self._running_keys(worker, begun),
                 keys.body(begun.job_id),
+                worker.key,
+                worker.executions_key,
+                self._started[begun.band],
+                begun.execution.key,
+                str(ExecutionRegistry.key_template.format(begun.job_id)),
+                *queue_keys(self._pool),
+                keys.fair(self._pool),
+                keys.idle(self._pool),
             ],
-            args=[begun.job_id, begun.execution.id, self._worked(begun), utcformat(now()), int(counts)],
+            args=[
+                begun.job_id,
+                begun.execution.id,
+                worked(begun, at),
+                utcformat(at),
+                at.timestamp(),
+                int(counts),
+                Job.key_for(""),
+            ],
         )
         return bool(done)
 
-    def fail(self, worker: BaseWorker, begun: BegunJob, reason: str) -> None:
+    def fail(self, worker: BaseWorker, begun: BegunJob, reason: str, spent: Spent = NOTHING) -> None:
         """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
-        self._redis.delete(keys.body(begun.job_id))
-        job = self._queue.fetch_job(begun.job_id)
+        self._settle(
+            keys=[Job.key_for(begun.job_id), keys.body(begun.job_id), keys.fair(self._pool), keys.LOG],
+            args=[begun.job_id, *spent.args, worked(begun, now()), spent.entry],
+        )
+        queue, started = self.queues[begun.band], self._started[begun.band]
+        job = queue.fetch_job(begun.job_id)
         if job is None:
             self.finish(worker, begun, ok=False)
             return
-        if self._redis.zscore(self._started, begun.execution.composite_key) is None:
+        if self._redis.zscore(started, begun.execution.composite_key) is None:
             return
         self._redis.incr(keys.served(self._pool))
         job.ended_at = now()
-        worker.handle_job_failure(job, self._queue, exc_string=reason, execution=begun.execution)
-        if self._redis.zscore(self._started, begun.execution.composite_key) is not None:
+        worker.handle_job_failure(job, queue, exc_string=reason, execution=begun.execution)
+        if self._redis.zscore(started, begun.execution.composite_key) is not None:
             raise RedisError("RQ could not end the job")
         worker.set_state("idle")
-        self._trim()
+        self._trim(queue)
 
-    def _trim(self) -> None:
+    def _trim(self, queue: Queue) -> None:
         """Forgets the oldest failed jobs above MOST_FAILED."""
-        registry = self._queue.failed_job_registry
+        registry = queue.failed_job_registry
         surplus = registry.get_job_ids(0, -MOST_FAILED - 1, cleanup=False)
         if surplus:
             names = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
             self._redis.delete(*names)
             self._redis.zrem(registry.key, *surplus)
 
-    def _running_keys(self, worker: BaseWorker, begun: BegunJob) -> list[str]:
-        return [
-            worker.key,
-            worker.executions_key,
-            self._started,
-            begun.execution.key,
-            self._executions_key(begun.job_id),
-        ]
 
-    def _executions_key(self, job_id: str) -> str:
-        return str(ExecutionRegistry.key_template.format(job_id))
-
-    def _worked(self, begun: BegunJob) -> float:
-        return float((now() - begun.execution.created_at).total_seconds())
+def worked(begun: BegunJob, at: datetime) -> float:
+    """Seconds between the job's beginning and then."""
+    return float((at - begun.execution.created_at).total_seconds())
 
 
 def decode_request(data: bytes) -> RelayRequest | None:

@@ -89,9 +89,9 @@ class Crew:
     def _start(self, lease: Lease) -> None:
         found = self._queues[lease.pool]
         pool = self._around.settings.pool(lease.pool)
-        worker = FarmWorker(lease, pool, found.queue, found.bookkeeping, self._around)
+        worker = FarmWorker(lease, pool, found.bookkeeping, self._around)
         try:
-            found.orphans.of(worker)
+            found.take_over(worker)
         except (RedisError, OSError):
             self._leases.release(lease)
             raise

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import cast
 
 from redis import Redis
-from rq import Queue
 from rq.job import Job
 
 from shared import keys
 from shared.counters import Counters
+from shared.queue import SCHEDULE, queue_keys
 from shared.redis_client import script
 
 LUA = Path(__file__).parent / "lua"
@@ -33,15 +33,13 @@ LISTED = 60.0
 class Fronts:
     """What one worker process knows of the web processes."""
 
-    def __init__(
-        self, redis: Redis, queues: Sequence[Queue], counters: Counters, on_gone: Callable[[str], None]
-    ) -> None:
+    def __init__(self, redis: Redis, pools: Sequence[str], counters: Counters, on_gone: Callable[[str], None]) -> None:
         self._redis = redis
-        self._queues = queues
+        self._pools = pools
         self._counters = counters
         #: Ends what runs here for a web process.
         self._on_gone = on_gone
-        self._purge = script(redis, LUA / "purge_front.lua")
+        self._purge = script(redis, *SCHEDULE, LUA / "purge_front.lua")
         self._silent_since: dict[str, float] = {}
         self._looked_at = 0.0
         self._purged: set[str] = set()
@@ -68,8 +66,11 @@ class Fronts:
             log.warning("a web process is gone", extra={"action": "front_lost", "reason": front})
         if front in self._purged:
             return
-        for queue in self._queues:
-            purged = self._purge(keys=[queue.key], args=[keys.gone(front), Job.key_for(""), keys.body("")])
+        for pool in self._pools:
+            purged = self._purge(
+                keys=[*queue_keys(pool), keys.fair(pool), keys.idle(pool)],
+                args=[keys.gone(front), Job.key_for(""), keys.body("")],
+            )
             if cast("int", purged):
                 extra = {"action": "jobs_purged", "reason": front}
                 log.warning("%d jobs of a web process that is gone were taken out", purged, extra=extra)

@@ -26,6 +26,7 @@ from workers.crew import Crew
 from workers.fronts import Fronts
 from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Leases
+from workers.ledger import Ledger
 from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
 from workers.seat import Surroundings
@@ -68,13 +69,14 @@ class WorkerProcess:
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
         names = [pool.name for pool in settings.pools]
         self._census = Census(self._redis, self.id, names, settings.max_workers)
-        pipeline, attempts = Pipeline(self._redis, TURNS), settings.max_attempts
-        self._queues = {name: PoolQueue(self._redis, pipeline, name, attempts, self._counters) for name in names}
+        pipeline = Pipeline(self._redis, TURNS)
+        self._queues = {name: PoolQueue(self._redis, pipeline, name, settings, self._counters) for name in names}
         self._around = self._surroundings(opener)
         self._control = Control(connect(settings.redis_url, size=2), self._around.publisher.hear)
         self._crew = Crew(self._around, self._leases, self._census, self._control, self._queues)
-        queues = [one.queue for one in self._queues.values()]
-        self._fronts = Fronts(self._redis, queues, self._counters, self._crew.front_gone)
+        self._fronts = Fronts(self._redis, names, self._counters, self._crew.front_gone)
+        kept = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
+        self._ledger = Ledger(self._redis, *kept)
         self._stopping = Event()
 
     def _surroundings(self, opener: Opener) -> Surroundings:
@@ -115,7 +117,7 @@ class WorkerProcess:
         gevent.killall(background)
         log.info("worker process is down", extra={"action": "process_stopped", "worker_process": self.id})
 
-    def _chores(self) -> list[tuple[float, Callable[[], None]]]:
+    def _chores(self) -> list[tuple[float, Callable[[], object]]]:
         return [
             (1.0, self._crew.beat_oldest),
             (RECOVER_EVERY, lambda: self._for_each_queue(PoolQueue.recover)),
@@ -123,6 +125,7 @@ class WorkerProcess:
             (FRONTS_EVERY, self._fronts.look),
             (0.25, self._crew.refresh_idle),
             (1.0, lambda: self._counters.hand_over(self._redis)),
+            (1.0, self._ledger.add_up),
             (5.0, self._around.publisher.expire),
         ]
 
@@ -133,12 +136,12 @@ class WorkerProcess:
             while not self._guarded(self._crew.renew):
                 gevent.sleep(RENEW_AGAIN)
 
-    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
         while True:
             gevent.sleep(seconds)
             self._guarded(work)
 
-    def _guarded(self, work: Callable[[], None]) -> bool:
+    def _guarded(self, work: Callable[[], object]) -> bool:
         """Whether it went well; a chore that fails is tried again at its next turn, and the process lives on."""
         try:
             work()
@@ -186,3 +189,4 @@ class WorkerProcess:
         self._crew.join(LAST_REFRESH)
         self._around.publisher.drain(2.0)
         self._guarded(lambda: self._counters.hand_over(self._redis))
+        self._guarded(self._ledger.add_up)

@@ -17,8 +17,9 @@ from rq.worker import BaseWorker, Worker
 from shared import keys
 from shared.counters import Counters
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from shared.queue import BAND_FIELD
 from shared.redis_client import script
-from workers.bookkeeping import BegunJob, Bookkeeping, decode_request
+from workers.bookkeeping import BegunJob, Bookkeeping, Spent, decode_request, lost_entry
 
 LUA = Path(__file__).parent / "lua"
 log = logging.getLogger("farm.recovery")
@@ -48,13 +49,13 @@ class Intermediate:
 
 
 class Orphans:
-    """Ends or hands on the executions of one queue whose worker has died."""
+    """Ends or hands on the executions of one band whose worker has died."""
 
     def __init__(
-        self, redis: Redis, queue: Queue, bookkeeping: Bookkeeping, max_attempts: int, counters: Counters
+        self, redis: Redis, bookkeeping: Bookkeeping, band: str, max_attempts: int, counters: Counters
     ) -> None:
         self._redis = redis
-        self._queue = queue
+        self._queue = queue = bookkeeping.queues[band]
         self._bookkeeping = bookkeeping
         self._max_attempts = max_attempts
         self._counters = counters
@@ -62,7 +63,9 @@ class Orphans:
         self._suspects: set[str] = set()
 
     def of(self, worker: BaseWorker) -> int:
-        """What the last worker of this name left; called by who holds its credential now, before it begins anything."""
+        """What the last worker of this name left, of whatever band; called by who holds its credential now, before it
+        begins anything.
+        """
         found = worker.get_current_executions(refresh=True)
         worker._executions = []
         for execution in found:
@@ -93,25 +96,22 @@ class Orphans:
         return {composite: name.rpartition(".")[2] for composite, name in zip(composites, names, strict=True)}
 
     def _end(self, worker: BaseWorker, execution: Execution) -> None:
-        fields = ("data", "number_of_retries", "farm_begun")
-        data, retries, begun = self._redis.hmget(Job.key_for(execution.job_id), fields)
+        fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)
+        data, retries, begun, band = self._redis.hmget(Job.key_for(execution.job_id), fields)
         request = decode_request(data) if data else None
-        orphan = BegunJob(execution.job_id, execution, int(retries or 0), 0, request, None)
-        again = request is not None and not begun and orphan.retries + 1 < self._max_attempts
+        band = band.decode() if band else "interactive"
+        retries = int(retries or 0)
+        orphan = BegunJob(execution.job_id, execution, retries, 0, request, None, band)
+        again = request is not None and not begun and retries + 1 < self._max_attempts
         if again:
             self._bookkeeping.requeue(worker, orphan)
         else:
-            if self._bookkeeping.finish(worker, orphan, ok=False):
-                self._tell(orphan)
+            lost = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", retries + 1)
+            spent = lost_entry(request, lost) if request else Spent()
+            if self._bookkeeping.finish(worker, orphan, ok=False, spent=spent) and request:
+                frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode())
+                self._redis.publish(request.channel, frame.encode())
         reason = "requeued" if again else "ended"
         self._counters.add("orphans", reason)
         extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}
         log.warning("orphan %s", reason, extra=extra)
-
-    def _tell(self, orphan: BegunJob) -> None:
-        """The caller gets an error instead of silence."""
-        if orphan.request is not None:
-            message = "the worker that ran this request died"
-            lost = Failure(502, "worker_lost", message, "server_error", orphan.retries + 1)
-            frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode())
-            self._redis.publish(orphan.request.channel, frame.encode())

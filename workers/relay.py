@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from urllib3 import HTTPResponse
 
 from shared.counters import Counters
-from shared.messages import Head, RelayRequest
+from shared.messages import Failure, Head, RelayRequest
+from shared.request_log import Entry
 from shared.settings import PoolSettings, Settings
 from workers.interruption import Interrupted, Section
 from workers.opening import NoAnswer, Opening
 from workers.outcomes import Done, Failed, Outcome, Stopped, is_retried, no_token
 from workers.reply_stream import ReplyStream, nobody
+from workers.rewriting import Rewriting
 from workers.stream_end import StreamTail
 from workers.tokens import TOKEN_FAILURES, AccessToken
 from workers.upstream import (
@@ -29,9 +31,12 @@ from workers.upstream import (
     whole_json,
 )
 from workers.upstream_errors import error_answer, error_status, failure, no_answer
+from workers.usage import Meter, Usage
 
 log = logging.getLogger("farm.relay")
 FOR_EVER = float("inf")
+#: What the request log says in place of a status when the caller had gone before there was one.
+CLIENT_GONE = 499
 TIMEOUTS = {
     "first_byte_timeout": "the upstream sent no byte in time",
     "idle_timeout": "the upstream fell silent in the middle of its answer",
@@ -45,6 +50,7 @@ class Attempt:
 
     request: RelayRequest
     body: bytes
+    credential_id: str
     #: Attempts so far, this one included.
     number: int
     settings: Settings
@@ -60,9 +66,15 @@ class Attempt:
     begun: bool = False
     #: Whether bytes of a body that is no stream have come, which are held back until it is whole or known to be good.
     answering: bool = False
+    #: The status that the caller got, 0 before; why it got no answer, or not all of it.
+    status: int = 0
+    failure: Failure | None = None
 
     def __post_init__(self) -> None:
         self.started_at = time.time()
+        #: When the first byte came, seconds since the epoch; 0 before.
+        self.first_at = 0.0
+        self._meter: Meter | None = None
 
     def run(self) -> Outcome:
         """The attempt from token to last frame."""
@@ -116,22 +128,43 @@ class Attempt:
 
     def _relay(self, response: HTTPResponse) -> Outcome:
         """Frames of the answer: the head travels with the first byte."""
-        delimited = is_delimited(response)
-        tail = StreamTail(self.request.path, delimited=delimited) if is_event_stream(response) else None
+        delimited, is_stream = is_delimited(response), is_event_stream(response)
+        tail = StreamTail(self.request.path, delimited=delimited) if is_stream else None
         parts = whole_json(response) if is_json(response) and not delimited else chunks(response)
+        rewriting = self._rewriting(response)
+        if response.status < 400 and (is_stream or is_json(response)):
+            self._meter = Meter(is_stream=is_stream)
         try:
-            for data in self._opened(response, parts):
-                self._pass(response, data)
-                if tail:
-                    tail.add(data)
+            for data in self._watched(self._opened(response, parts), tail):
+                self._pass(response, rewriting.add(data) if rewriting else data)
         except NoAnswer as none:
             return self._no_answer(response, none)
         if tail and not tail.is_whole():
             return self._cut()
+        if rewriting:
+            self._pass(response, rewriting.end())
         if not self.begun:
             self._begin(response)
         self.stream.end()
         return Done()
+
+    def _rewriting(self, response: HTTPResponse) -> Rewriting | None:
+        """What is changed on the way; None when nothing is."""
+        asked = self.request.model
+        known = self.pool.model_map.get(asked, asked)
+        is_stream = is_event_stream(response)
+        model = (known, asked) if self.pool.map_back and known != asked and (is_stream or is_json(response)) else None
+        made = Rewriting(is_stream=is_stream, hides_usage=self.request.hides_usage, model=model)
+        return made if made.is_needed and response.status < 400 else None
+
+    def _watched(self, parts: Iterator[bytes], tail: StreamTail | None) -> Iterator[bytes]:
+        """The parts, each looked at on its way."""
+        for data in parts:
+            if tail:
+                tail.add(data)
+            if self._meter:
+                self._meter.add(data)
+            yield data
 
     def _opened(self, response: HTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
         """The parts, from where it is sure that they are an answer. Raises NoAnswer."""
@@ -151,6 +184,8 @@ class Attempt:
 
     def _pass(self, response: HTTPResponse, data: bytes) -> None:
         """Bytes on their way to the caller."""
+        if not data:
+            return
         if not self.begun:
             self._begin(response)
         self.stream.data(data)
@@ -161,14 +196,46 @@ class Attempt:
 
     def _begin(self, response: HTTPResponse) -> None:
         self.begun = True
+        self.first_at = time.time()
+        self.status = response.status
         self.on_answer(self.started_at)
         self.stream.head(self._head(response.status, passed_headers(response)))
-        self.counters.observe("time_to_first_token_seconds", time.time() - self.request.enqueued_at)
+        self.counters.observe("time_to_first_token_seconds", self.first_at - self.request.enqueued_at)
 
     def _head(self, status: int, headers: dict[str, str]) -> Head:
         waited = self.started_at - self.request.enqueued_at
         taken = time.time() - self.started_at
-        return Head(status, headers, self.number, max(0, round(waited * 1000)), max(0, round(taken * 1000)))
+        return Head(status, headers, self.number, milliseconds(waited), milliseconds(taken))
+
+    def usage(self) -> Usage | None:
+        """The tokens of what has reached the caller so far; None when the upstream has given no answer."""
+        if not self.begun or not 0 < self.status < 400:
+            return None
+        return self._meter.usage(self.body) if self._meter else Usage()
+
+    def entry(self, end: str, usage: Usage | None) -> Entry:
+        """The request's entry in the request log, when it has ended now."""
+        asked, failure, usage = self.request, self.failure, usage or Usage()
+        return Entry(
+            request=asked.id,
+            key=asked.key,
+            pool=asked.pool,
+            model=asked.model,
+            endpoint=asked.path.partition("?")[0],
+            band=asked.band,
+            stream=int(asked.stream),
+            status=self.status or (failure.status if failure else CLIENT_GONE),
+            attempts=self.number,
+            credential=self.credential_id,
+            queue_ms=milliseconds(self.started_at - asked.enqueued_at),
+            first_ms=milliseconds(self.first_at - asked.enqueued_at) if self.first_at else 0,
+            total_ms=milliseconds(time.time() - asked.enqueued_at),
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            estimated=int(usage.estimated),
+            code=failure.code if failure else "" if end == "done" else end,
+            end=end,
+        )
 
     # An end that is none
 
@@ -217,6 +284,7 @@ class Attempt:
         if not self.begun and not self.answering:
             return Failed(outcome, why, blameless=blameless)
         self.begun = True
+        self.failure = why
         self.stream.fail(why)
         return Done(end)
 
@@ -228,10 +296,17 @@ class Attempt:
         if self.begun:
             return False
         self.begun = True
+        self.failure = failed.failure
         if failed.answer is None:
             self.stream.fail(failed.failure)
         else:
+            self.status = failed.answer.status
             self.stream.head(self._head(failed.answer.status, failed.answer.headers))
             self.stream.data(failed.answer.body)
             self.stream.end()
         return True
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole ones; the clocks of two hosts may differ."""
+    return max(0, round(1000 * seconds))

@@ -11,7 +11,7 @@ from rq.worker import BaseWorker
 from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import Failure, RelayRequest
 from shared.persistence import surely
-from workers.bookkeeping import BegunJob
+from workers.bookkeeping import BegunJob, Spent, lost_entry
 from workers.breaker import Breaker
 from workers.condition import Condition
 from workers.interruption import Section
@@ -38,6 +38,8 @@ class Serving:
         self._upstream: UpstreamConnection | None = None
         self._section: Section | None = None
         self._stopped_early = ""
+        #: Whether Redis has just said that no job waits, and has noted that the worker does.
+        self.found_nothing = False
         #: The web process that waits for the job that runs.
         self.front = ""
         self._busy_seconds = 0.0
@@ -83,10 +85,11 @@ class Serving:
         """Ends the attempt that runs; False when none does."""
         return bool(self._section and self._section.interrupt(reason))
 
-    def run(self, job_id: str) -> None:
+    def run(self, job_id: str = "") -> None:
         """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed.
 
-        An end that went well begins the next job of the queue in the same round trip.
+        Which job is begun, Redis decides; one that BLMOVE has moved is named, so that it is not lost. An end that went
+        well begins the next job in the same round trip.
         """
         self.busy_since = time.monotonic()
         try:
@@ -106,20 +109,29 @@ class Serving:
         books, lease = self._seat.bookkeeping, self._seat.lease
         execution = books.new_execution(self._worker, job_id)
         probe = self._breaker.probing == lease.credential_id
-        return surely(
+        begun = surely(
             lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
         )
+        self.found_nothing = begun is None
+        return begun
 
-    def _end(self, begun: BegunJob, *, ok: bool) -> BegunJob | None:
+    def _end(self, begun: BegunJob, spent: Spent, *, ok: bool) -> BegunJob | None:
         """Ends the job; returns the next one if this worker may go on at once and one waits."""
         books, worker = self._seat.bookkeeping, self._worker
         if not self._may_go_on() or not self.token.is_fresh():
-            surely(lambda: books.finish(worker, begun, ok=ok), "a job waits to be ended")
+            surely(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
             return None
         execution = books.new_execution(worker)
-        return surely(
-            lambda: books.turn(worker, begun, execution, self._ttl, self._seat.lease, ok=ok), "a job waits to be ended"
-        )
+        try:
+            begins = surely(
+                lambda: books.turn(worker, begun, execution, self._ttl, self._seat.lease, ok=ok, spent=spent),
+                "a job waits to be ended",
+            )
+        except UpstreamDown:
+            # Of a probe that went well the breaker is about to hear; any other worker hears of it when it asks again.
+            return None
+        self.found_nothing = begins is None
+        return begins
 
     @property
     def _breaker(self) -> Breaker:
@@ -148,17 +160,19 @@ class Serving:
 
     def _refuse(self, begun: BegunJob) -> None:
         """A job that is not the farm's, or whose body has gone with its caller."""
-        reason = "no caller waits for this request any more"
+        reason, entry = "no caller waits for this request any more", Spent()
         if begun.request is not None:
             gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
             self._seat.around.publisher.stream(begun.request.channel).fail(gone)
-        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, reason), "a job waits to be ended")
+            entry = lost_entry(begun.request, gone)
+        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, reason, entry), "a job waits to be ended")
 
     def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
         self._section = Section(self._seat.around.watch, self._seat.lease.holds)
         return Attempt(
             request=request,
             body=body,
+            credential_id=self._seat.lease.credential_id,
             number=begun.retries + 1,
             settings=self._seat.around.settings,
             pool=self._seat.pool,
@@ -186,9 +200,10 @@ class Serving:
         if isinstance(outcome, Stopped) or reason == "done":
             if reason == "done":
                 self.condition.answered()
-            return self._end(begun, ok=isinstance(outcome, Done))
+            return self._end(begun, self._spent(attempt, reason), ok=isinstance(outcome, Done))
         cause = f"the answer ended early: {reason}"
-        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause), "a job waits to be ended")
+        used = self._spent(attempt, reason)
+        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause, used), "a job waits to be ended")
         return None
 
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
@@ -196,9 +211,21 @@ class Serving:
         if again and time.time() < attempt.request.deadline and failed.failure.code != "total_timeout":
             self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe)
             return
+        end = "timeout" if failed.outcome == "timeout" else "upstream_error"
         if attempt.give_up(failed):
-            self._count_end(attempt, "timeout" if failed.outcome == "timeout" else "upstream_error")
-        self._seat.bookkeeping.fail(self._worker, begun, f"{failed.failure.code} after {attempt.number} attempts")
+            self._count_end(attempt, end)
+        reason = f"{failed.failure.code} after {attempt.number} attempts"
+        self._seat.bookkeeping.fail(self._worker, begun, reason, self._spent(attempt, end))
+
+    def _spent(self, attempt: Attempt, end: str) -> Spent:
+        """What the request costs its API key, nothing unless the upstream has answered it, and its entry in the log."""
+        usage = attempt.usage()
+        entry = attempt.entry(end, usage).encode()
+        if usage is None:
+            return Spent(entry=entry)
+        self._seat.around.counters.add("tokens", "prompt", amount=usage.prompt)
+        self._seat.around.counters.add("tokens", "completion", amount=usage.completion)
+        return Spent(usage.total, served=True, entry=entry)
 
     def _count_end(self, attempt: Attempt, reason: str) -> None:
         self._seat.around.counters.add("stream_ends", reason)

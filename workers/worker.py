@@ -15,7 +15,7 @@ import gevent
 from gevent.event import Event
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker, worker_registration
+from rq import SimpleWorker, worker_registration
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import WorkerStatus
@@ -47,11 +47,10 @@ def relay(request: dict[str, Any]) -> None:
 class FarmWorker(SimpleWorker):
     """One RQ worker with its credential."""
 
-    def __init__(
-        self, lease: Lease, pool: PoolSettings, queue: Queue, bookkeeping: Bookkeeping, around: Surroundings
-    ) -> None:
+    def __init__(self, lease: Lease, pool: PoolSettings, bookkeeping: Bookkeeping, around: Surroundings) -> None:
+        queues = bookkeeping.queues
         super().__init__(
-            [queue],
+            list(queues.values()),
             name=keys.worker_name(lease.pool, lease.credential_id),
             connection=around.redis,
             serializer=JSONSerializer,
@@ -64,7 +63,8 @@ class FarmWorker(SimpleWorker):
         self.ip_address = "unknown"
         self.lease = lease
         self.around = around
-        self.line = WaitingLine(around.connections, queue.key, queue.intermediate_queue_key)
+        waits_at = queues["interactive"]
+        self.line = WaitingLine(around.connections, waits_at.key, waits_at.intermediate_queue_key)
         self.serving = Serving(self, Seat(lease, pool, bookkeeping, around), self.stop, self._may_go_on)
         self._stopping = Event()
         #: Whether RQ was told of it, and when it last was, by the monotonic clock.
@@ -143,6 +143,7 @@ class FarmWorker(SimpleWorker):
     def _rest(self) -> None:
         """Takes no job: suspended by a person, cooling, or without its lease."""
         self._show_state(WorkerStatus.SUSPENDED)
+        self.serving.found_nothing = False
         while not self._stopping.is_set() and not self.may_work():
             self._stopping.wait(min(LONGEST_REST, self.serving.condition.pauses.left() or LONGEST_REST))
         if not self._stopping.is_set():
@@ -155,10 +156,14 @@ class FarmWorker(SimpleWorker):
             log.warning("state not shown: %s", error, extra=self._fields("redis_lost"))
 
     def _serve_next(self) -> None:
-        """Has a token ready, waits for a job and runs it; a Redis that is gone is tried again soon."""
+        """Has a token ready and runs what waits, else waits for a job; a Redis that is gone is tried again soon."""
         try:
             if not self.serving.condition.prepare():
                 return
+            if not self.serving.found_nothing:
+                self.serving.run()
+                return
+            self.serving.found_nothing = False
             job_id = self.line.next_job(WAIT * random.uniform(0.75, 1.25))
             if job_id is not None:
                 self.serving.run(job_id)

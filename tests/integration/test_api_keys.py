@@ -3,9 +3,11 @@ from redis import Redis
 
 from shared import admin_token
 from shared.api_keys import ApiKeys, digest
-from shared.errors import ApiError, FarmError, NotFound
+from shared.errors import ApiError, Conflict, FarmError, NotFound
 from tests.integration.test_credentials import everything
 from web.auth import Authenticator
+
+HERE = "192.0.2.1"
 
 
 def test_a_key_is_shown_once_and_kept_as_a_hash(redis: Redis):
@@ -27,19 +29,76 @@ def test_a_given_key_is_made_once(redis: Redis):
 def test_a_revoked_key_is_refused(redis: Redis):
     store = ApiKeys(redis)
     secret, key = store.create("mine")
-    assert Authenticator(store).caller(f"Bearer {secret}").id == key.id
+    assert Authenticator(store).caller(f"Bearer {secret}", HERE).id == key.id
     assert not store.revoke(key.id).enabled
     with pytest.raises(ApiError) as caught:
-        Authenticator(store).caller(f"Bearer {secret}")
+        Authenticator(store).caller(f"Bearer {secret}", HERE)
     assert caught.value.status == 401
     with pytest.raises(NotFound):
         store.revoke("nope")
 
 
+def test_a_key_is_changed_by_field_and_by_version(redis: Redis):
+    store = ApiKeys(redis)
+    secret, key = store.create("mine", rpm=60, models=["a*"])
+    changed = store.update(key.id, {"rpm": "90", "networks": ["10.0.0.7/8"]})
+    assert (changed.rpm, changed.models, changed.networks, changed.version) == (90, ("a*",), ("10.0.0.0/8",), 2)
+    assert store.find(digest(secret)) == store.get(key.id) == changed
+    with pytest.raises(Conflict, match="version 2"):
+        store.update(key.id, {"rpm": 1}, version=1)
+    assert store.update(key.id, {"rpm": 1}, version=2).rpm == 1
+    with pytest.raises(NotFound):
+        store.update("nope", {})
+
+
+def test_two_changes_at_once_are_both_kept(redis: Redis):
+    store = ApiKeys(redis)
+    _, key = store.create("mine")
+    read = store._located
+    raced: list[str] = []
+
+    def raced_once(key_id: str):
+        found = read(key_id)
+        if not raced:
+            raced.append(key_id)
+            ApiKeys(redis).update(key_id, {"rpm": 7})
+        return found
+
+    store._located = raced_once  # type: ignore[method-assign]
+    store.update(key.id, {"note": "changed"})
+    found = store.get(key.id)
+    assert (found.rpm, found.note, found.version) == (7, "changed", 3)
+
+
+def test_what_was_revoked_stays_so(redis: Redis):
+    store = ApiKeys(redis)
+    _, key = store.create("mine")
+    revoked = store.revoke(key.id)
+    assert store.revoke(key.id) == revoked
+    with pytest.raises(Conflict, match="revoked"):
+        store.update(key.id, {"enabled": True})
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"enabled": False}, 401, "invalid_api_key"),
+        ({"expires_at": 1.0}, 401, "api_key_expired"),
+        ({"networks": ["198.51.100.0/24", "2001:db8::/32"]}, 403, "ip_not_authorized"),
+    ],
+)
+def test_a_key_that_may_not_be_used_is_refused(redis: Redis, fields: dict, status: int, code: str):
+    store = ApiKeys(redis)
+    secret, _ = store.create("mine", **fields)
+    with pytest.raises(ApiError) as caught:
+        Authenticator(store).caller(f"Bearer {secret}", HERE)
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer sk-unknown"])
 def test_without_a_right_key_nobody_is_let_in(redis: Redis, header: str):
     with pytest.raises(ApiError) as caught:
-        Authenticator(ApiKeys(redis)).caller(header)
+        Authenticator(ApiKeys(redis)).caller(header, HERE)
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
 
 
@@ -47,10 +106,10 @@ def test_a_key_is_looked_up_once_for_many_requests(redis: Redis):
     store = ApiKeys(redis)
     secret, _ = store.create("mine")
     authenticator = Authenticator(store)
-    authenticator.caller(f"Bearer {secret}")
+    authenticator.caller(f"Bearer {secret}", HERE)
     before = redis.info("commandstats")["cmdstat_hget"]["calls"]
     for _ in range(50):
-        authenticator.caller(f"Bearer {secret}")
+        authenticator.caller(f"Bearer {secret}", HERE)
     assert redis.info("commandstats")["cmdstat_hget"]["calls"] == before
 
 

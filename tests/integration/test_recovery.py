@@ -21,7 +21,7 @@ def bench(redis: Redis) -> Bench:
 
 
 def orphans(bench: Bench, max_attempts: int = 4) -> Orphans:
-    return Orphans(bench.redis, bench.queue, bench.books, max_attempts, Counters())
+    return Orphans(bench.redis, bench.books, "interactive", max_attempts, Counters())
 
 
 def told(redis: Redis, end) -> list[str]:

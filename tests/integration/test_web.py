@@ -220,3 +220,57 @@ def test_after_ten_wrong_tokens_the_right_one_still_opens(front: Front, monkeypa
     assert front.client.post("/admin/login", data={"token": "right"}).status_code == 302
     assert front.client.post("/admin/logout").status_code == 302
     assert front.client.get("/admin/", headers={"accept": "text/html"}).status_code == 302
+
+
+def test_a_caller_sees_the_limits_of_his_key_with_answers_and_with_refusals(front: Front):
+    front.secret, _ = ApiKeys(front.redis).create("bound", rpm=1, tpm=1000)
+    asked = front.ask()
+    front.answer(200, "application/json", b"{}")
+    answered = asked.get(timeout=5)
+    assert answered.headers["x-ratelimit-limit-requests"] == "1"
+    assert answered.headers["x-ratelimit-remaining-requests"] == "0"
+    assert answered.headers["x-ratelimit-reset-requests"] == "1m0s"
+    assert int(answered.headers["x-ratelimit-remaining-tokens"]) < 1000
+    assert answered.headers["x-queue-position"] == "1"
+    refused = front.ask().get(timeout=5)
+    assert refused.status_code == 429
+    assert refused.json["error"]["code"] == "rate_limit_exceeded"
+    assert 59 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert len(front.parts.hub) == 0
+
+
+def test_a_caller_who_leaves_the_queue_gives_his_place_back(front: Front):
+    front.secret, key = ApiKeys(front.redis).create("bound", concurrency=1, quota_requests=5)
+    asked = front.ask(stream=True)
+    response = asked.get(timeout=5)
+    assert front.ask().get(timeout=5).json["error"]["code"] == "rate_limit_exceeded"
+    response.close()
+    assert front.redis.hget(keys.quota(key.id), "requests") == b"0"
+    assert front.redis.zcard(keys.running(key.id)) == 0
+
+
+def test_a_key_sees_its_own_models_only(redis: Redis, redis_url: str, opener: Opener):
+    pools = (PoolSettings(name="a", models=("small", "large")), PoolSettings(name="b", models=("other",)))
+    made = Front(redis, redis_url, pools=pools)
+    Credentials(redis).add("a", "token")
+    try:
+        made.secret, _ = ApiKeys(redis).create("bound", pools=["a"], models=["s*", "o*"])
+        listed = made.ask("/v1/models", method="GET").get(timeout=5).json["data"]
+        assert [one["id"] for one in listed] == ["small"]
+        for model in ("large", "other", "none"):
+            refused = made.ask(model=model).get(timeout=5)
+            assert (refused.status_code, refused.json["error"]["code"]) == (404, "model_not_found")
+    finally:
+        made.close()
+
+
+def test_a_change_of_a_key_is_in_force_within_two_seconds(front: Front):
+    store = ApiKeys(front.redis)
+    front.secret, key = store.create("bound")
+    asked = front.ask(stream=True)
+    asked.get(timeout=5).close()
+    store.update(key.id, {"models": ["another"]})
+    eventually(lambda: front.ask(stream=True).get(timeout=5).status_code == 404, within=2)
+    store.update(key.id, {"enabled": False})
+    eventually(lambda: front.ask().get(timeout=5).status_code == 401, within=2)

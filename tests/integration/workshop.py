@@ -10,7 +10,7 @@ from shared.counters import Counters
 from shared.credentials import Credentials
 from shared.messages import Frame, FrameKind
 from shared.opener import Opener
-from shared.queue import RelayQueue, rq_queue
+from shared.queue import RelayQueue
 from shared.redis_client import lone_connections
 from shared.settings import PoolSettings, Settings
 from tests.integration.test_queue import request
@@ -61,9 +61,8 @@ class Workshop:
         )
         self.hub = Hub(redis, connections, lambda _: set())
         self.queue = RelayQueue(redis, 100)
-        rq = rq_queue(redis, "chat:default")
-        books = Bookkeeping(redis, rq, "default")
-        self.worker = FarmWorker(self.lease, self.pool, rq, books, self.around)
+        books = Bookkeeping(redis, "default")
+        self.worker = FarmWorker(self.lease, self.pool, books, self.around)
         self.ended = False
         endless = (self.around.publisher.run, self.around.watch.run, self.hub._listen)
         self.greenlets = [gevent.spawn(work) for work in endless]
@@ -83,10 +82,14 @@ class Workshop:
 
     def close(self) -> None:
         self.worker.stop()
+        eventually(self._is_home)
+        gevent.killall(self.greenlets)
+
+    def _is_home(self) -> bool:
+        """Whether the worker has ended; one that has only just begun to wait is sent home again."""
         if self.worker.line.client_id:
             self.redis.client_unblock(self.worker.line.client_id)
-        eventually(lambda: self.ended)
-        gevent.killall(self.greenlets)
+        return self.ended
 
 
 def answer(mailbox: Mailbox, within: float = 10.0) -> list[Frame]:

@@ -63,6 +63,7 @@ def translator() -> Path:
             "install",
             "-q",
             "--disable-pip-version-check",
+            "--no-deps",
             "--require-hashes",
             "-r",
             str(lock),

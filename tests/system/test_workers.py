@@ -63,9 +63,10 @@ class Load:
 
 def test_rq_info_lists_every_worker_by_its_credential(farm: Farm):
     ids = [one["id"] for one in farm.json("credentials", "list")]
-    listed = eventually(lambda: (found := rq(farm, "info")) and "8 workers, 1 queues" in found and found)
+    listed = eventually(lambda: (found := rq(farm, "info")) and "8 workers, 2 queues" in found and found)
     assert all(f"default.{one} " in listed for one in ids)
     assert "chat:default" in listed
+    assert "batch:default" in listed
 
 
 def test_a_credential_that_comes_or_goes_has_or_loses_its_worker_soon(farm: Farm):

@@ -1,10 +1,14 @@
 -- Puts a job whose attempt failed to the front of its queue, for another worker; not one whose caller has left.
+-- What was reserved for that is given back to its key. Comes after limits.lua, fair.lua and ending.lua.
 -- Stands for rq.job.Job.retry with enqueue_at_front (RQ 3.0).
--- KEYS: job, queue, worker, the worker's executions, started registry, execution, the job's executions, body
--- ARGV: job id, execution id, seconds worked, now (ISO), 1 when the attempt counts, else 0
+-- KEYS: job, body, worker, the worker's executions, started registry, execution, the job's executions,
+--       queue of the interactive band, of batch, the pool's fair queue, its workers that wait
+-- ARGV: job id, execution id, seconds worked, now (ISO), now (seconds), 1 when the attempt counts, else 0,
+--       prefix of job hashes
 -- Asked again, it does nothing.
 -- Result: 1 when requeued, 0 when the job is gone (a person deleted it) or was requeued before
-local composite = ARGV[1] .. ':' .. ARGV[2]
+local pool = {base = KEYS[10], interactive = KEYS[8], batch = KEYS[9], idle = KEYS[11], jobs = ARGV[7]}
+local hash, composite, counts = KEYS[1], ARGV[1] .. ':' .. ARGV[2], ARGV[6] ~= '0'
 redis.call('DEL', KEYS[6], KEYS[7])
 redis.call('SREM', KEYS[4], composite)
 if redis.call('ZREM', KEYS[5], composite) == 0 then
@@ -15,15 +19,22 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
     redis.call('HINCRBYFLOAT', KEYS[3], 'total_working_time', ARGV[3])
     redis.call('HSET', KEYS[3], 'state', 'idle', 'last_heartbeat', ARGV[4])
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if redis.call('EXISTS', hash) == 0 then
     return 0
 end
-if redis.call('HGET', KEYS[1], 'farm_cancelled') then
-    redis.call('DEL', KEYS[1], KEYS[8])
+local whose = owner(hash)
+worked(pool, whose, ARGV[3])
+if redis.call('HEXISTS', hash, 'farm_cancelled') == 1 then
+    forget(pool, hash, ARGV[1])
+    redis.call('DEL', hash, KEYS[2])
     return 0
 end
-redis.call('HINCRBY', KEYS[1], 'number_of_retries', ARGV[5])
-redis.call('HSET', KEYS[1], 'status', 'queued', 'worker_name', '', 'enqueued_at', ARGV[4])
+redis.call('HINCRBY', hash, 'number_of_retries', ARGV[6])
+redis.call('HSET', hash, 'status', 'queued', 'worker_name', '', 'enqueued_at', ARGV[4])
 -- A probe that failed goes to the back, so that a request which fails everywhere does not hold all the others up.
-redis.call(ARGV[5] == '0' and 'RPUSH' or 'LPUSH', KEYS[2], ARGV[1])
+if whose.key then
+    rejoin(pool, whose.band, whose.key, ARGV[1], counts)
+    redis.call('HSET', hash, 'farm_lined', 1)
+end
+push(pool, whose.band, ARGV[1], tonumber(ARGV[5]), counts and 'LPUSH' or 'RPUSH')
 return 1

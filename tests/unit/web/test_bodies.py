@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from flask import Flask, Request, request
 
@@ -60,7 +62,7 @@ def test_a_bad_body_is_a_400_that_says_why(data: bytes, code: str, param: str | 
 
 def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
     data = b'{ "model":"m" ,"x":1.10, "y":[ ] }'
-    assert asked(data).with_model("m") == data
+    assert asked(data).with_model("m").body == data
 
 
 @pytest.mark.parametrize(
@@ -76,10 +78,64 @@ def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
     ],
 )
 def test_mapping_changes_the_models_bytes_and_no_other(before: bytes, after: bytes):
-    assert asked(before).with_model("big") == after
+    assert asked(before).with_model("big").body == after
 
 
 def test_mapping_in_a_form_changes_only_that_field():
     data, content_type = multipart(model="m", prompt="the model is m")
-    changed = asked(data, content_type).with_model("whisper-large")
+    changed = asked(data, content_type).with_model("whisper-large").body
     assert changed == data.replace(b'name="model"\r\n\r\nm\r\n', b'name="model"\r\n\r\nwhisper-large\r\n')
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            b'{"model":"m","stream":true} \n',
+            b'{"model":"m","stream":true, "stream_options": {"include_usage": true}}',
+        ),
+        (
+            b'{"stream":true,"stream_options":null,"model":"m"}',
+            b'{"stream":true,"stream_options":{"include_usage": true},"model":"m"}',
+        ),
+        (
+            b'{"stream":true,"stream_options": {"x": 1},"model":"m"}',
+            b'{"stream":true,"stream_options": {"x": 1, "include_usage": true},"model":"m"}',
+        ),
+        (
+            b'{"stream":true,"model":"m","x":"\\"stream_options\\""}',
+            b'{"stream":true,"model":"m","x":"\\"stream_options\\"", "stream_options": {"include_usage": true}}',
+        ),
+    ],
+)
+def test_the_usage_of_a_stream_is_asked_for_and_nothing_else_changed(given: bytes, expected: bytes):
+    found = asked(given)
+    assert found.lacks_usage
+    assert found.with_usage().body == expected
+
+
+def test_other_encodings_are_asked_for_their_usage_too():
+    found = asked('{"model": "m", "stream": true, "x": "\u00e9"}'.encode("utf-16"))
+    assert json.loads(found.with_usage().body) == {
+        "model": "m",
+        "stream": True,
+        "x": "\u00e9",
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b'{"model": "m"}',
+        b'{"model": "m", "stream": true, "stream_options": {"include_usage": true}}',
+        b'{"model": "m", "stream": true, "stream_options": "odd"}',
+    ],
+)
+def test_who_asks_for_the_usage_or_for_no_stream_is_left_alone(given: bytes):
+    assert not asked(given).lacks_usage
+
+
+def test_what_may_wait_is_flexible():
+    assert asked(b'{"model": "m", "service_tier": "flex"}').is_flexible
+    assert not asked(b'{"model": "m", "service_tier": "auto"}').is_flexible

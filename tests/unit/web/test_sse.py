@@ -1,5 +1,6 @@
 from shared.errors import ApiError
-from web.sse import WholeEvents, error_event
+from shared.sse import WholeEvents
+from web.sse import error_event
 
 
 def test_whole_events_pass_at_once():

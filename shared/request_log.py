@@ -1,0 +1,141 @@
+"""The request log: an entry for each request that has ended, in a Redis stream; it holds no prompt and no answer.
+
+Who ends a request writes its entry: the worker in the script that ends the job, the front for what no worker saw.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from shared import keys
+
+#: The one field of an entry in the stream.
+FIELD = "e"
+#: Entries read from Redis at a time.
+PAGE = 1000
+#: Characters of a model's name that are kept.
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One request that has ended. Times are milliseconds."""
+
+    #: Request id, as the caller has it.
+    request: str
+    #: Id of the API key.
+    key: str
+    pool: str = ""
+    #: As the caller named it.
+    model: str = ""
+    #: Path below /v1.
+    endpoint: str = ""
+    band: str = "interactive"
+    stream: int = 0
+    #: HTTP status that the caller got, or would have got when the head had gone out already.
+    status: int = 0
+    attempts: int = 0
+    #: The credential of the last attempt.
+    credential: str = ""
+    #: Waited in the queue until the last attempt; until the first byte; until the end. After admission.
+    queue_ms: int = 0
+    first_ms: int = 0
+    total_ms: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    #: 1 when the upstream reported no tokens, so that they were counted here.
+    estimated: int = 0
+    #: Code of the error, '' when there was none.
+    code: str = ""
+    #: How the answer ended: `done`, `client_gone`, `upstream_eof`, …; '' when there was none.
+    end: str = ""
+
+    def encode(self) -> str:
+        """A JSON array of the fields in their order: fold.lua reads them by their places, so new ones go last."""
+        return json.dumps(list({**vars(self), "model": label(self.model)}.values()))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> "Entry":
+        """From JSON; of a field that an older farm did not write the default."""
+        return cls(*json.loads(encoded))
+
+
+@dataclass(frozen=True)
+class Logged:
+    """An entry with its id, which orders all of them, and when it was written, in seconds since the epoch."""
+
+    id: str
+    time: float
+    entry: Entry
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"id": self.id, "time": self.time, **vars(self.entry)}
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which entries are wanted; '' for any. Times are seconds since the epoch."""
+
+    since: float = 0.0
+    until: float = float("inf")
+    request: str = ""
+    key: str = ""
+    pool: str = ""
+    model: str = ""
+    credential: str = ""
+    endpoint: str = ""
+    code: str = ""
+    #: `ok` for statuses below 400 of answers that are whole, `failed` for the others.
+    outcome: str = ""
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether the entry is wanted, its time apart."""
+        asked = ("request", "key", "pool", "model", "credential", "endpoint", "code")
+        if any(getattr(self, name) not in ("", getattr(entry, name)) for name in asked):
+            return False
+        failed = entry.status >= 400 or bool(entry.code)
+        return self.outcome == "" or failed == (self.outcome == "failed")
+
+
+class RequestLog:
+    """Writes and reads the log."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Appends entries."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for entry in entries:
+                pipe.xadd(keys.LOG, {FIELD: entry.encode()})
+            pipe.execute()
+
+    def newest_first(self, wanted: Filter, before: str = "") -> Iterator[Logged]:
+        """The entries that are wanted, those before an id if one is given, read as they are needed."""
+        top = f"({before}" if before else moment(wanted.until, "+")
+        bottom = moment(wanted.since, "-")
+        while True:
+            page = self._redis.xrevrange(keys.LOG, top, bottom, count=PAGE)
+            for id_, values in page:
+                entry = Entry.decode(values[FIELD.encode()])
+                if wanted.takes(entry):
+                    yield Logged(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry)
+            if len(page) < PAGE:
+                return
+            top = f"({page[-1][0].decode()}"
+
+
+def label(name: str) -> str:
+    """A name that a caller made up, short and printable."""
+    return "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_NAME])
+
+
+def moment(seconds: float, beyond: str) -> str:
+    """A time as a bound of stream ids."""
+    if seconds in (0.0, float("inf")):
+        return beyond
+    return str(int(seconds * 1000))

@@ -1,0 +1,69 @@
+"""What the front itself writes to the request log: requests that no worker has ended, a second's worth at a time."""
+
+import time
+
+from flask import g
+from redis.exceptions import RedisError
+
+from shared.errors import ApiError
+from shared.messages import RelayRequest
+from shared.request_log import Entry, RequestLog
+
+#: Entries that wait at most, should Redis be away or callers be refused by the thousand; more are only counted.
+MOST = 10_000
+
+
+class Journal:
+    """Entries that wait to be written."""
+
+    def __init__(self, log: RequestLog) -> None:
+        self._log = log
+        self._entries: list[Entry] = []
+
+    def refused(self, key_id: str, error: ApiError) -> None:
+        """The present request of that key ended with an error before it was on its way."""
+        self._add(
+            Entry(
+                request=g.request_id,
+                key=key_id,
+                pool=g.get("pool", ""),
+                model=g.get("model", ""),
+                endpoint=g.endpoint,
+                status=error.status,
+                code=error.code,
+            )
+        )
+
+    def ended(self, request: RelayRequest, error: ApiError) -> None:
+        """A request that waited in the queue ended there."""
+        waited = max(0, round(1000 * (time.time() - request.enqueued_at)))
+        self._add(
+            Entry(
+                request=request.id,
+                key=request.key,
+                pool=request.pool,
+                model=request.model,
+                endpoint=request.path.partition("?")[0],
+                band=request.band,
+                stream=int(request.stream),
+                queue_ms=waited,
+                total_ms=waited,
+                status=error.status,
+                code=error.code,
+            )
+        )
+
+    def _add(self, entry: Entry) -> None:
+        if len(self._entries) < MOST:
+            self._entries.append(entry)
+
+    def write(self) -> None:
+        """Writes what waits. Raises RedisError, OSError, and keeps it then."""
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        try:
+            self._log.write(entries)
+        except (RedisError, OSError):
+            self._entries = entries + self._entries
+            raise

