@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import click
+from click.shell_completion import get_completion_class
 from redis.exceptions import RedisError
 
+from launcher.admin_tokens import admin_tokens
 from launcher.config import config, pools
 from launcher.context import one_line_errors, open_store
 from launcher.credentials import as_json, credentials
@@ -17,6 +19,7 @@ from launcher.keys import keys
 from launcher.output import moment, say, show_json
 from launcher.state import DataDir, end_leftovers, has_ended, wait_until
 from launcher.up import Already, up
+from launcher.usage import audit, requests, usage
 from shared.errors import FarmError
 from shared.live_state import read_pools
 from shared.settings import load
@@ -137,8 +140,17 @@ def bench(arguments: tuple[str, ...]) -> None:
     sys.exit(subprocess.run([sys.executable, "-m", "bench", *arguments], check=False).returncode)
 
 
-for group in (credentials, keys, pools, config):
-    farm.add_command(group)
+@farm.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete the commands of a `farm` on PATH, e.g. for `source <(./farm completion bash)`."""
+    made = get_completion_class(shell)
+    assert made is not None
+    say(made(farm, {}, "farm", "_FARM_COMPLETE").source())
+
+
+for command in (credentials, keys, pools, config, admin_tokens, usage, requests, audit):
+    farm.add_command(command)
 
 if __name__ == "__main__":
     farm(prog_name="farm")

@@ -9,7 +9,7 @@ from launcher.context import one_line_errors
 from launcher.credentials import as_json
 from launcher.output import say, show_json, table
 from shared.errors import FarmError
-from shared.settings import PoolSettings, Settings, default_of, load, setting_fields
+from shared.settings import PoolSettings, Settings, default_of, described, load, setting_fields
 
 
 @click.group()
@@ -23,24 +23,15 @@ def config() -> None:
 def check(as_json: bool) -> None:
     """Read the environment and farm.toml; say what is in force, or what is wrong."""
     settings = load()
-    found = shown(settings, Settings)
+    found = described(settings)
     if as_json:
-        show_json({**found, "pools": {pool.name: shown(pool, PoolSettings) for pool in settings.pools}})
+        show_json({**found, "pools": {pool.name: described(pool) for pool in settings.pools}})
         return
     for name, value in found.items():
         say(f"{name} = {value}")
     for pool in settings.pools:
-        for name, value in shown(pool, PoolSettings).items():
+        for name, value in described(pool).items():
             say(f"pools.{pool.name}.{name} = {value}")
-
-
-def shown(values: Any, cls: type) -> dict[str, Any]:
-    """Every setting with its value; a secret only as set or unset."""
-    found: dict[str, Any] = {}
-    for name, one in setting_fields(cls).items():
-        value = getattr(values, name)
-        found[name] = ("set" if value else "unset") if one.metadata["secret"] else value
-    return found
 
 
 @config.command()
@@ -80,7 +71,7 @@ def list_(as_json: bool) -> None:
     """Every pool and its upstream."""
     found = load().pools
     if as_json:
-        show_json([{"name": pool.name, **shown(pool, PoolSettings)} for pool in found])
+        show_json([{"name": pool.name, **described(pool)} for pool in found])
         return
     rows = [(p.name, p.upstream_url or "(the bundled simulator)", ", ".join(p.models) or "any") for p in found]
     table(("NAME", "UPSTREAM", "MODELS"), rows)
@@ -95,7 +86,7 @@ def show(name: str, as_json: bool) -> None:
     found = {pool.name: pool for pool in load().pools}.get(name)
     if found is None:
         raise FarmError(f"no pool {name!r}")
-    values = {"name": name, **shown(found, PoolSettings)}
+    values = {"name": name, **described(found)}
     if as_json:
         show_json(values)
         return

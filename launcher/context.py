@@ -1,15 +1,16 @@
 """What the operator's commands work on: the settings and the Redis of the farm that runs, or of REDIS_URL."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from launcher import redis_server
 from launcher.state import DataDir
+from shared.audit import Audit
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.redis_client import check, connect
@@ -28,10 +29,15 @@ def open_store() -> tuple[Settings, Redis]:
         if not data.is_locked():
             raise FarmError("the farm does not run here: start it with `./farm up`, or set REDIS_URL")
         url = redis_server.url(data.path)
-    redis = connect(url, size=4)
+    redis = connect(url)
     check(redis)
     load_opener(settings).claim(redis)
     return settings, redis
+
+
+def noted(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
+    """A line in the audit log."""
+    Audit(redis).note("command line", action, target, details)
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:

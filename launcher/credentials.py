@@ -1,21 +1,25 @@
 """`./farm credentials`: refresh tokens in, states shown and set; a token is read from a file or standard input only."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
 
-from launcher.context import one_line_errors, open_store
+from launcher.context import noted, one_line_errors, open_store
 from launcher.files import from_caller
 from launcher.output import moment, say, show_json, table
+from launcher.secrets_out import TokenReader
 from shared.credentials import CredentialRecord, Credentials, ImportReport
+from shared.errands import Errand, Errands
 from shared.errors import FarmError
+from shared.opener import load_opener
 from shared.settings import Settings
 
 
 @click.group()
 def credentials() -> None:
-    """Refresh tokens: add, import, list, show, disable, enable, remove."""
+    """Refresh tokens: add, import, list, show, test, refresh, disable, enable, revoke, remove, export."""
 
 
 def pool_names(settings: Settings) -> list[str]:
@@ -30,6 +34,8 @@ def chosen(settings: Settings, pool: str) -> str:
     return pool
 
 
+#: Errands on their way at once.
+AT_ONCE = 8
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 in_pool = click.option("--pool", default="default", show_default=True, help="The pool it belongs to.")
 
@@ -47,8 +53,9 @@ def add(pool: str, label: str, as_json: bool) -> None:
     if len(tokens) != 1:
         raise FarmError(f"one refresh token is wanted on standard input, not {len(tokens)}; `import` takes many")
     report = Credentials(redis).import_lines(chosen(settings, pool), tokens, label)
-    if report.invalid:
+    if report.count("invalid"):
         raise FarmError("that is not a refresh token")
+    noted(redis, "credentials.add", pool, report.as_counts())
     show_report(report, as_json)
 
 
@@ -64,17 +71,17 @@ def import_(file: str, pool: str, as_json: bool) -> None:
         text = sys.stdin.read() if file == "-" else from_caller(file).read_text()
     except UnicodeDecodeError:
         raise FarmError(f"{file} is not a text file") from None
-    show_report(Credentials(redis).import_lines(chosen(settings, pool), text.splitlines()), as_json)
+    lines = text.splitlines()
+    # The bar is for people who wait: standard error, and only on a terminal.
+    with click.progressbar(lines, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as watched:
+        report = Credentials(redis).import_lines(chosen(settings, pool), watched)
+    noted(redis, "credentials.add", pool, report.as_counts())
+    show_report(report, as_json)
 
 
 def show_report(report: ImportReport, as_json: bool) -> None:
     """What became of an import."""
-    counts = {
-        "added": report.added,
-        "duplicates": report.duplicates,
-        "blanks": report.blanks,
-        "invalid": report.invalid,
-    }
+    counts = report.as_counts()
     if as_json:
         show_json({**counts, "ids": list(report.ids)})
     else:
@@ -125,10 +132,18 @@ def show(credential_id: str, as_json: bool) -> None:
         say(f"{name}: {moment(value) if is_time else value if value != '' else '-'}")
 
 
-def named(credential_ids: tuple[str, ...]) -> tuple[Credentials, list[CredentialRecord]]:
+class Noted(Credentials):
+    """The store, and the audit log beside it."""
+
+    def note(self, action: str, credential_id: str) -> None:
+        """A line in the audit log."""
+        noted(self._redis, action, credential_id)
+
+
+def named(credential_ids: tuple[str, ...]) -> tuple[Noted, list[CredentialRecord]]:
     """The store, and the credentials of these ids. Raises NotFound before anything is changed."""
     settings, redis = open_store()
-    store = Credentials(redis)
+    store = Noted(redis)
     return store, [store.find(credential_id, pool_names(settings)) for credential_id in credential_ids]
 
 
@@ -140,6 +155,7 @@ def disable(credential_ids: tuple[str, ...]) -> None:
     store, found = named(credential_ids)
     for one in found:
         store.move(one.pool, one.id, "disabled", "by a person")
+        store.note("credential.disable", one.id)
         say(f"{one.id} disabled")
 
 
@@ -151,6 +167,7 @@ def enable(credential_ids: tuple[str, ...]) -> None:
     store, found = named(credential_ids)
     for one in found:
         store.enable(one.pool, one.id)
+        store.note("credential.enable", one.id)
         say(f"{one.id} active")
 
 
@@ -162,4 +179,99 @@ def remove(credential_ids: tuple[str, ...]) -> None:
     store, found = named(credential_ids)
     for one in found:
         store.remove(one.pool, one.id)
+        store.note("credential.remove", one.id)
         say(f"{one.id} removed")
+
+
+# By a worker
+
+
+@credentials.command()
+@click.argument("credential_ids", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="Every credential of every pool.")
+@click.option("--model", default="", help="What the chat asks for; the first model that there is when not given.")
+@as_json
+@one_line_errors
+def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool) -> None:
+    """One real refresh and one tiny chat with each, by its worker between two requests; exit code 1 when one fails."""
+    settings, redis = open_store()
+    if all_:
+        credential_ids = tuple(one.id for one in Credentials(redis).list(pool_names(settings)))
+    elif not credential_ids:
+        raise FarmError("name credentials, or --all")
+    errands(credential_ids, "test", as_json, model)
+
+
+@credentials.command()
+@click.argument("credential_ids", nargs=-1, required=True)
+@as_json
+@one_line_errors
+def refresh(credential_ids: tuple[str, ...], as_json: bool) -> None:
+    """Exchange refresh tokens now."""
+    errands(credential_ids, "refresh", as_json)
+
+
+@credentials.command()
+@click.argument("credential_ids", nargs=-1, required=True)
+@as_json
+@one_line_errors
+def revoke(credential_ids: tuple[str, ...], as_json: bool) -> None:
+    """Revoke tokens at the upstream (RFC 7009), where the pool has FARM_REVOCATION_URL, and disable them."""
+    errands(credential_ids, "revoke", as_json)
+
+
+def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
+    """Has something done with each credential, some at a time; ends with exit code 1 when one failed."""
+    store, found = named(credential_ids)
+    desk = Errands(open_store()[1])
+
+    def ask(one: CredentialRecord) -> dict[str, Any]:
+        store.note(f"credential.{kind}", one.id)
+        try:
+            return {"id": one.id, "pool": one.pool, **desk.ask(Errand(one.pool, one.id, kind, model))}
+        except FarmError as error:
+            return {"id": one.id, "pool": one.pool, "ok": False, "error": str(error)}
+
+    answers = []
+    hidden = as_json or not sys.stderr.isatty() or len(found) == 1
+    with (
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        click.progressbar(
+            pool.map(ask, found), length=len(found), label=kind, file=sys.stderr, hidden=hidden
+        ) as coming,
+    ):
+        for answer in coming:
+            answers.append(answer)
+            if not as_json:
+                say(f"{answer['id']} {in_words(answer)}")
+    if as_json:
+        show_json(answers)
+    if not all(answer["ok"] for answer in answers):
+        sys.exit(1)
+
+
+def in_words(answer: dict[str, Any]) -> str:
+    """What came of an errand in a line."""
+    if not answer["ok"]:
+        return f"failed: {answer.get('error') or 'no reason given'}"
+    times = {"refresh_ms": "refresh", "chat_ms": "chat", "first_byte_ms": "first byte"}
+    parts = [f"{words} {answer[name]} ms" for name, words in times.items() if answer.get(name)]
+    return ", ".join(["ok", *parts, *([answer["model"]] if answer.get("model") else [])])
+
+
+@credentials.command()
+@click.option("--pool", default="", help="Only of this pool.")
+@as_json
+@one_line_errors
+def export(pool: str, as_json: bool) -> None:
+    """Print the refresh tokens, one per line, as `import` takes them. KEEP WHAT IT PRINTS SECRET."""
+    settings, redis = open_store()
+    if sys.stdout.isatty():
+        raise FarmError("these are secrets: send them into a file or a pipe, e.g. `| age -e > tokens.age`")
+    wanted = [chosen(settings, pool)] if pool else pool_names(settings)
+    found = TokenReader(redis, load_opener(settings)).all(wanted)
+    noted(redis, "credentials.export", pool or "every pool", {"count": len(found)})
+    if as_json:
+        show_json(found)
+    else:
+        click.echo("".join(f"{one['refresh_token']}\n" for one in found), nl=False)

@@ -1,13 +1,13 @@
 """`./farm keys`: the farm's own API keys; a new one is printed once."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 
-from launcher.context import one_line_errors, open_store
+from launcher.context import noted, one_line_errors, open_store
 from launcher.credentials import as_json
+from launcher.moments import WHEN
 from launcher.output import moment, say, show_json, table
 from shared.api_keys import ApiKeys
 from shared.errors import BadField
@@ -28,7 +28,8 @@ def with_fields(command: F) -> F:
             option = click.option("--enable/--disable", name, default=None, help="Whether requests may use it.")
         else:
             help_ = f"{(field.description or name)[0].upper()}{(field.description or name)[1:]}."
-            option = click.option(f"--{name.replace('_', '-').removesuffix('-at')}", name, help=help_)
+            kind = WHEN if name == "expires_at" else None
+            option = click.option(f"--{name.replace('_', '-').removesuffix('-at')}", name, type=kind, help=help_)
         command = option(command)
     return command
 
@@ -39,22 +40,7 @@ def given(fields: dict[str, Any]) -> dict[str, Any]:
     for name in ("pools", "models", "networks"):
         if name in found:
             found[name] = [part.strip() for part in found[name].split(",") if part.strip()]
-    if "expires_at" in found:
-        found["expires_at"] = seconds(found["expires_at"])
     return found
-
-
-def seconds(text: str) -> float:
-    """A moment: seconds since the epoch, or a date as ISO 8601 writes it, in UTC without a zone. Raises BadField."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadField("expires", "must be a date such as 2027-01-31 or 2027-01-31T18:00+01:00, or seconds") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 @keys.command()
@@ -63,7 +49,9 @@ def seconds(text: str) -> float:
 @one_line_errors
 def create(as_json: bool, **fields: Any) -> None:
     """Make a key and print it, for the only time."""
-    secret, key = ApiKeys(open_store()[1]).create(**given(fields))
+    redis, wanted = open_store()[1], given(fields)
+    secret, key = ApiKeys(redis).create(**wanted)
+    noted(redis, "key.create", key.id, wanted)
     if as_json:
         show_json({**key.as_dict(), "key": secret})
     else:
@@ -137,7 +125,10 @@ def update(key_id: str, as_json: bool, **fields: Any) -> None:
     changes = given(fields)
     if not changes:
         raise BadField("", "nothing to change: give at least one option")
-    show_key(ApiKeys(open_store()[1]).update(key_id, changes), as_json)
+    redis = open_store()[1]
+    changed = ApiKeys(redis).update(key_id, changes)
+    noted(redis, "key.update", key_id, changes)
+    show_key(changed, as_json)
 
 
 @keys.command()
@@ -145,7 +136,9 @@ def update(key_id: str, as_json: bool, **fields: Any) -> None:
 @one_line_errors
 def revoke(key_ids: tuple[str, ...]) -> None:
     """End keys for good; requests with them are refused within a second."""
-    store = ApiKeys(open_store()[1])
+    redis = open_store()[1]
+    store = ApiKeys(redis)
     for key in [store.get(key_id) for key_id in key_ids]:
         store.revoke(key.id)
+        noted(redis, "key.revoke", key.id)
         say(f"{key.id} revoked")

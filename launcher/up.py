@@ -20,7 +20,7 @@ from launcher import redis_server
 from launcher.network import answers, refuse_busy_port
 from launcher.processes import Processes, in_session
 from launcher.state import DataDir, Running, created_at, end_leftovers
-from shared import admin_token
+from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys
 from shared.credentials import Credentials
 from shared.errors import FarmError
@@ -132,7 +132,7 @@ class Farm:
             api_keys.ensure(self.settings.api_key, "FARM_API_KEY")
         elif not api_keys.list():
             lines.append(f"API key (shown once): {api_keys.create('first key')[0]}")
-        made = admin_token.ensure(redis, self.settings.admin_token)
+        made = AdminTokens(redis).ensure_first(self.settings.admin_token)
         if made:
             lines.append(f"admin token (shown once): {made}")
         return lines

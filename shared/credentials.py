@@ -7,7 +7,6 @@ as imported, so that a file imported again is known), `added_at`, `rotations`, `
 
 import secrets
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,14 +60,48 @@ class CredentialRecord:
 
 
 @dataclass(frozen=True)
+class StateChange:
+    """A state that a credential went into, when (seconds since the epoch) and why."""
+
+    time: float
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """What became of one line of an import."""
+
+    #: Its number, from 1.
+    number: int
+    #: `added`, `duplicate`, `blank` or `invalid`.
+    outcome: str
+    #: The credential that has the token; '' when there is none.
+    id: str = ""
+
+
+@dataclass(frozen=True)
 class ImportReport:
     """What became of the lines of an import."""
 
-    added: int
-    duplicates: int
-    blanks: int
-    invalid: int
-    ids: tuple[str, ...] = ()
+    lines: tuple[Line, ...]
+
+    def count(self, outcome: str) -> int:
+        """How many lines ended so."""
+        return sum(line.outcome == outcome for line in self.lines)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The new credentials."""
+        return tuple(line.id for line in self.lines if line.outcome == "added")
+
+    def as_counts(self) -> dict[str, int]:
+        """Of each outcome, how many."""
+        return {name: self.count(outcome) for outcome, name in OUTCOMES.items()}
+
+
+#: Outcome of a line -> what it is counted as.
+OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "invalid": "invalid"}
 
 
 class Credentials:
@@ -104,18 +137,16 @@ class Credentials:
         return (found, False) if found else (credential_id, True)
 
     def import_lines(self, pool: str, lines: Iterable[str], label: str = "") -> ImportReport:
-        """Adds one refresh token per line; trims, and counts what it skips."""
+        """Adds one refresh token per line; trims, and tells what became of each."""
         sealer = Sealer.load(self._redis)
-        counts: Counter[str] = Counter()
-        ids = []
-        for kind, token in sorted_lines(lines):
-            if kind != "token":
-                counts[kind] += 1
+        report = []
+        for number, (outcome, token) in enumerate(sorted_lines(lines), 1):
+            if outcome != "token":
+                report.append(Line(number, outcome))
                 continue
             credential_id, new = self._add_sealed(sealer, pool, token, label)
-            counts["added" if new else "duplicates"] += 1
-            ids += [credential_id] if new else []
-        return ImportReport(counts["added"], counts["duplicates"], counts["blanks"], counts["invalid"], tuple(ids))
+            report.append(Line(number, "added" if new else "duplicate", credential_id))
+        return ImportReport(tuple(report))
 
     def states(self, pool: str) -> dict[str, str]:
         """Credential id -> state."""
@@ -154,23 +185,39 @@ class Credentials:
         self, pool: str, credential_id: str, state: State, leave: tuple[State, ...], reason: str, until: float
     ) -> bool:
         moved = self._set_state(
-            keys=[keys.credentials(pool), keys.credential(credential_id)],
+            keys=[keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)],
             args=[credential_id, state, reason, until or "", time.time(), f",{','.join(leave)},"],
         )
         return bool(moved)
 
+    def set_label(self, pool: str, credential_id: str, label: str) -> bool:
+        """Changes the note to recognise it by; False when it is gone."""
+        if not self._redis.hexists(keys.credentials(pool), credential_id):
+            return False
+        self._redis.hset(keys.credential(credential_id), "label", label)
+        return True
+
+    def history(self, credential_id: str) -> tuple[StateChange, ...]:
+        """Its states, newest first, the last hundred or so."""
+        found = self._redis.xrevrange(keys.history(credential_id))
+        return tuple(
+            StateChange(int(id_.partition(b"-")[0]) / 1000, values[b"state"].decode(), values[b"reason"].decode())
+            for id_, values in found
+        )
+
     def remove(self, pool: str, credential_id: str) -> bool:
         """Forgets a credential and its tokens; False when there is none."""
         names = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
+        names.append(keys.history(credential_id))
         return bool(self._remove(keys=names, args=[credential_id]))
 
 
 def sorted_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each line as ('token' | 'blanks' | 'invalid', trimmed text). A token is printable and has no space in it."""
+    """Each line as ('token' | 'blank' | 'invalid', trimmed text). A token is printable and has no space in it."""
     for line in lines:
         token = line.strip().lstrip("\ufeff")
         if not token:
-            yield "blanks", token
+            yield "blank", token
         elif len(token) > LONGEST_TOKEN or not token.isprintable() or any(c.isspace() for c in token):
             yield "invalid", token
         else:

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.errors import BadField
 
 #: Largest limit; beyond it a limit is none.
 MOST = 10**15
+
+
+def whole(value: Any) -> Any:
+    """JSON knows no difference between 1 and 1.0 (RFC 8259 section 6)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def network(value: str) -> str:
@@ -31,7 +36,7 @@ def zone(value: str) -> str:
 
 Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
 Network = Annotated[str, Field(max_length=64), AfterValidator(network)]
-Limit = Annotated[int, Field(ge=0, le=MOST)]
+Limit = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(whole)]
 
 
 class KeyFields(BaseModel):
@@ -43,7 +48,8 @@ class KeyFields(BaseModel):
     note: Annotated[str, Field(max_length=2000, description="the operator's note, e.g. whose it is")] = ""
     enabled: Annotated[bool, Field(description="whether requests may use it")] = True
     expires_at: Annotated[
-        float, Field(ge=0, le=MOST, description="when it ends: seconds since the epoch, 0 for never")
+        float,
+        Field(ge=0, le=MOST, allow_inf_nan=False, description="when it ends: seconds since the epoch, 0 for never"),
     ] = 0
     pools: Annotated[Patterns, Field(description="pools it may use, with * and ?")] = ()
     models: Annotated[Patterns, Field(description="models it may use, with * and ?")] = ()
@@ -59,7 +65,9 @@ class KeyFields(BaseModel):
         Literal["never", "daily", "weekly", "monthly"], Field(description="when what was used is forgotten")
     ] = "never"
     quota_zone: Annotated[str, Field(max_length=64, description="time zone of the reset"), AfterValidator(zone)] = "UTC"
-    weight: Annotated[float, Field(ge=0.01, le=1000, description="share of the workers beside other keys")] = 1.0
+    weight: Annotated[
+        float, Field(ge=0.01, le=1000, allow_inf_nan=False, description="share of the workers beside other keys")
+    ] = 1.0
     band: Annotated[Literal["interactive", "batch"], Field(description="`batch` takes what `interactive` leaves")] = (
         "interactive"
     )

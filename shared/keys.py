@@ -3,7 +3,11 @@
 | key | type | holds | lifetime |
 | --- | --- | --- | --- |
 | farm:vault | string | public key that seals credentials | for ever |
-| farm:admin-token | string | SHA-256 of the admin token | for ever |
+| farm:admin-tokens | hash | SHA-256 of an admin token -> its record as JSON | for ever |
+| farm:admin-tokens:made | string | a first admin token was made | for ever |
+| farm:session-secret | string | signs the console's login sessions | for ever |
+| farm:audit | stream | what operators have changed | the last 10,000 |
+| farm:history:<credential id> | stream | states of a credential, with reasons | the last 100 |
 | farm:api-keys | hash | SHA-256 of a key -> its record as JSON | for ever |
 | farm:api-key-ids | hash | id of a key -> SHA-256 of it | for ever |
 | farm:limit:requests:<key id> | list | times of the key's requests in the last minute | a minute |
@@ -24,6 +28,8 @@
 | farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id | until removed |
 | farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
+| farm:errands:<worker process> | list | what an operator asks of it (errands.py) | a minute |
+| farm:errand:<id> | list | the answer to one of them | a minute |
 | farm:process:<id> | hash | what a worker process reports of itself | seconds, renewed |
 | farm:fronts | sorted set | web process -> time of its last sign of life | trimmed by age |
 | farm:gone:<web process> | string | a web process has died, so nobody waits for its jobs | an hour |
@@ -41,7 +47,10 @@
 """
 
 VAULT = "farm:vault"
-ADMIN_TOKEN = "farm:admin-token"  # noqa: S105 (the key's name, not a token)
+ADMIN_TOKENS = "farm:admin-tokens"
+ADMIN_TOKENS_MADE = "farm:admin-tokens:made"
+SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
+AUDIT = "farm:audit"
 API_KEYS = "farm:api-keys"
 API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
@@ -106,6 +115,11 @@ def credential(credential_id: str) -> str:
     return f"farm:credential:{credential_id}"
 
 
+def history(credential_id: str) -> str:
+    """Stream: the credential's states."""
+    return f"farm:history:{credential_id}"
+
+
 def fingerprints(pool: str) -> str:
     """Hash: SHA-256 of a refresh token -> credential id."""
     return f"farm:fingerprints:{pool}"
@@ -119,6 +133,16 @@ def lease(credential_id: str) -> str:
 def process(process_id: str) -> str:
     """Hash: what a worker process reports of itself."""
     return f"farm:process:{process_id}"
+
+
+def errands(process_id: str) -> str:
+    """List: what an operator asks of the worker process."""
+    return f"farm:errands:{process_id}"
+
+
+def errand(errand_id: str) -> str:
+    """List: the answer to an errand."""
+    return f"farm:errand:{errand_id}"
 
 
 def front(web_process: str) -> str:

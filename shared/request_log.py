@@ -5,7 +5,7 @@ Who ends a request writes its entry: the worker in the script that ends the job,
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from redis import Redis
@@ -74,6 +74,10 @@ class Logged:
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {"id": self.id, "time": self.time, **vars(self.entry)}
+
+
+#: The columns of an exported log.
+COLUMNS = ("id", "time", *(one.name for one in fields(Entry)))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class PoolSettings:
     )
     client_id: str = setting("FARM_CLIENT_ID", text, "", "OAuth client id, if the token endpoint wants one")
     client_secret: str = setting("FARM_CLIENT_SECRET", text, "", "OAuth client secret", secret=True)
+    revocation_url: str = setting(
+        "FARM_REVOCATION_URL", url, "", "where refresh tokens are revoked (RFC 7009), if the upstream can do that"
+    )
     scope: str = setting("FARM_SCOPE", text, "", "OAuth scope to ask for")
     refresh_tokens_file: str = setting(
         "FARM_REFRESH_TOKENS_FILE", text, "", "file of refresh tokens, one per line, imported at start"
@@ -254,6 +257,15 @@ def suggestion(name: str, known: list[str]) -> str:
     """' (did you mean X?)' where one is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def described(values: Any) -> dict[str, Any]:
+    """Every setting of a Settings or PoolSettings with its value; a secret only as set or unset."""
+    found: dict[str, Any] = {}
+    for name, one in setting_fields(type(values)).items():
+        value = getattr(values, name)
+        found[name] = ("set" if value else "unset") if one.metadata["secret"] else value
+    return found
 
 
 def default_of(one: Field[Any]) -> Any:

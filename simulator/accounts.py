@@ -3,6 +3,7 @@
 Tokens carry their account and generation, signed, so that a simulator that was started anew still honours them.
 """
 
+import contextlib
 import hashlib
 import hmac
 import time
@@ -144,6 +145,11 @@ class Accounts:
     def kill(self, number: int) -> None:
         """Kills an account, as its owner's logout would."""
         self._accounts[number].killed = True
+
+    def revoke(self, token: str) -> None:
+        """Kills the account of a refresh token (RFC 7009); an unknown token is no error."""
+        with contextlib.suppress(Refused):
+            self._owner(token)[0].killed = True
 
     def enter(self, account: Account) -> bool:
         """Begins a request; False, and a collision counted, when the account is busy."""

@@ -37,6 +37,11 @@ def presented_token(request: Request) -> str:
     return str(fields.get("refresh_token", ""))
 
 
+def revoked_token(request: Request) -> str:
+    """The token of a revocation (RFC 7009 section 2.1), '' for none."""
+    return parse_qs(request.body.decode("latin-1")).get("token", [""])[0]
+
+
 def grant_body(grant: Grant) -> dict[str, Any]:
     """A token answer (RFC 6749 section 5.1)."""
     body: dict[str, Any] = {

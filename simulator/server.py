@@ -10,7 +10,7 @@ from typing import Any
 
 from simulator import answers
 from simulator.accounts import Account, Accounts, Refused
-from simulator.exchanges import error, grant_body, presented_token, read_json
+from simulator.exchanges import error, grant_body, presented_token, read_json, revoked_token
 from simulator.faults import Faults
 from simulator.routes import JSON_ANSWERS, MULTIPART, NO_ANSWERS, STREAMED_ANSWERS
 from simulator.wire import STREAM_END, STREAM_HEAD, Connection, Request, answer, chunk
@@ -47,6 +47,9 @@ class Simulator:
             self._api(connection, request, path)
         elif path == "/oauth/token":
             after(self.faults.token_delay, lambda: connection.finish(self._token(request)))
+        elif path == "/oauth/revoke":
+            self.accounts.revoke(revoked_token(request))
+            connection.finish(answer(200, b""))
         else:
             connection.finish(self._control(request, path))
 

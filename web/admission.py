@@ -96,6 +96,10 @@ class DrainRate:
             if before:
                 self._rates[pool] = max(0.0, (int(count or 0) - before[1]) / (now - before[0]))
 
+    def rate(self, pool: str) -> float:
+        """Requests of the pool that are served per second, 0 where it is not known yet."""
+        return round(self._rates.get(pool, 0.0), 3)
+
     def eta_ms(self, pool: str, before: int) -> int:
         """Milliseconds until about so many requests have been served, 0 where it is not known."""
         rate = self._rates.get(pool, 0.0)

@@ -8,12 +8,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Request, Response, g, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
-from shared import admin_token
 from shared.persistence import surely
 from shared.settings import Settings, load
-from web import admin, cors, dashboard, errors, health, models, relay
+from web import cors, dashboard, errors, health, models, relay
+from web.admin import api, credentials, door, keys, overview
 from web.parts import EXTENSION, Parts, build
 
+#: What the admin API consists of: each has put its routes into `api.contract`.
+ADMIN_API = (credentials, keys, overview)
 #: Seconds that a login session lasts.
 SESSION = 12 * 3600
 
@@ -36,7 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SECRET_KEY=surely(lambda: admin_token.session_secret(farm.redis), "the front waits for its start"),
+        SECRET_KEY=surely(farm.admin_tokens.session_secret, "the front waits for its start"),
         SESSION_COOKIE_NAME="farm_admin",
         SESSION_COOKIE_PATH="/admin",
         SESSION_COOKIE_SAMESITE="Strict",
@@ -46,11 +48,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(name_request)
     cors.install(app)
-    app.before_request(admin.guard)
-    app.after_request(admin.no_store)
+    app.before_request(door.guard)
+    app.after_request(door.no_store)
     app.after_request(lambda response: finish(farm, response))
     errors.install(app)
-    for blueprint in (relay.blueprint, models.blueprint, health.blueprint, admin.blueprint):
+    for blueprint in (relay.blueprint, models.blueprint, health.blueprint, door.blueprint, api.blueprint):
         app.register_blueprint(blueprint)
     dashboard.mount(app, settings.redis_url)
     app.wsgi_app = single_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]

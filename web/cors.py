@@ -3,7 +3,11 @@
 from flask import Flask, Response, request
 
 #: Headers of an answer that a page's script may read.
-EXPOSED = "x-request-id, x-queue-wait-ms, x-farm-attempts, openai-processing-ms, retry-after"
+EXPOSED = (
+    "x-request-id, x-queue-position, x-queue-eta-ms, x-queue-wait-ms, x-farm-attempts, openai-processing-ms, "
+    "retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 METHODS = "GET, POST, OPTIONS"
 #: Seconds that a browser may remember a preflight's answer.
 REMEMBERED = "86400"

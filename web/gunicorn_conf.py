@@ -12,7 +12,8 @@ import resource
 import sys
 from typing import Any
 
-from shared import admin_token, garbage, logs
+from shared import garbage, logs
+from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys
 from shared.errors import FarmError, SettingsError
 from shared.redis_client import check, connect
@@ -57,7 +58,7 @@ def on_starting(server: Any) -> None:
         check(redis)
         if settings.api_key:
             ApiKeys(redis).ensure(settings.api_key, "FARM_API_KEY")
-        made = admin_token.ensure(redis, settings.admin_token)
+        made = AdminTokens(redis).ensure_first(settings.admin_token)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         sys.exit(1)

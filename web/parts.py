@@ -9,7 +9,9 @@ from flask import current_app
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys
+from shared.audit import Audit
 from shared.counters import Counters
 from shared.persistence import keep_running
 from shared.queue import RelayQueue
@@ -40,6 +42,8 @@ class Parts:
     hub: Hub
     drain_rate: DrainRate
     authenticator: Authenticator
+    admin_tokens: AdminTokens
+    audit: Audit
     proxies: Proxies
     counters: Counters
     journal: Journal
@@ -103,6 +107,8 @@ def build(settings: Settings) -> Parts:
         hub=hub,
         drain_rate=DrainRate(redis, names),
         authenticator=Authenticator(ApiKeys(redis)),
+        admin_tokens=AdminTokens(redis),
+        audit=Audit(redis),
         proxies=Proxies(settings.trusted_proxies),
         counters=Counters(),
         journal=Journal(RequestLog(redis)),

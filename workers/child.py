@@ -47,9 +47,7 @@ def import_files(settings: Settings, credentials: Credentials) -> None:
 
 def report_line(report: ImportReport) -> str:
     """An import in words."""
-    return (
-        f"{report.added} added, {report.duplicates} known already, {report.blanks} blank, {report.invalid} not tokens"
-    )
+    return ", ".join(f"{count} {name}" for name, count in report.as_counts().items())
 
 
 def wait_for(redis: Redis) -> None:

@@ -66,7 +66,7 @@ class Condition:
         try:
             self._token.get()
         except TOKEN_FAILURES as error:
-            self._no_token(error)
+            self.no_token(error)
             return False
         return True
 
@@ -74,7 +74,8 @@ class Condition:
         """Whether an idle worker should renew its token now."""
         return not self._token.is_fresh() and not self._token.is_refreshing() and not self.pauses.left()
 
-    def _no_token(self, error: Exception) -> None:
+    def no_token(self, error: Exception) -> None:
+        """No access token could be had."""
         if isinstance(error, LeaseLost):
             self._stop()
             return
@@ -136,6 +137,10 @@ class Condition:
         if failed.outcome in UPSTREAM_FAULTS:
             return not self._breaker.is_open and self.pauses.left() >= SHOWN_FROM
         return True
+
+    def disable(self, reason: str) -> None:
+        """A person's word."""
+        self._move("disabled", reason)
 
     def heard(self, state: str, asked_at: float) -> None:
         """The state that everybody sees; `active` while it cools is a person's word."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import gevent
 from redis.exceptions import RedisError
 
+from shared.credentials import STATES
 from workers.census import Census
 from workers.control import Control
 from workers.leases import Lease, Leases
@@ -116,7 +117,7 @@ class Crew:
     def send_home(self) -> None:
         """Ends the wait of idle workers that may take no job; Redis hands a job to them or not, so none is lost."""
         waiting = [w for w in self._workers.values() if w.line.client_id and not w.serving.busy_since]
-        ending = [w for w in waiting if w.stopping or not w.may_work()]
+        ending = [w for w in waiting if w.is_wanted]
         if not ending:
             return
         with self._around.redis.pipeline(transaction=False) as pipe:
@@ -155,6 +156,13 @@ class Crew:
             for worker in workers:
                 worker.beat(pipe)
             pipe.execute()
+
+    def for_errand(self, pool: str, credential_id: str) -> FarmWorker | None:
+        """The credential's worker, made for an errand if there is none; None when another process has it."""
+        if credential_id not in self._workers and pool in self._queues:
+            for lease in self._leases.claim(pool, [credential_id], 1, STATES):
+                self._start(lease)
+        return self._workers.get(credential_id)
 
     def front_gone(self, front: str) -> None:
         """Nobody waits for what runs for that web process."""

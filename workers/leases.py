@@ -9,6 +9,7 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import keys
+from shared.credentials import USABLE, State
 from shared.redis_client import script
 
 LUA = Path(__file__).parent / "lua"
@@ -53,15 +54,17 @@ class Leases:
         self._renew = script(redis, LUA / "renew.lua")
         self._release = script(redis, LUA / "release.lua")
 
-    def claim(self, pool: str, credential_ids: Sequence[str], most: int) -> list[Lease]:
-        """Leases on at most `most` of these credentials that nobody holds."""
+    def claim(
+        self, pool: str, credential_ids: Sequence[str], most: int, states: Sequence[State] = USABLE
+    ) -> list[Lease]:
+        """Leases on at most `most` of these credentials that nobody holds and that are in one of the states."""
         if not credential_ids or most < 1:
             return []
         asked_at = time.monotonic()
         names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
         answer = self._claim(
             keys=[keys.credentials(pool), *names],
-            args=[self._process_id, int(LEASE_SECONDS * 1000), most, *credential_ids],
+            args=[self._process_id, int(LEASE_SECONDS * 1000), most, f",{','.join(states)},", *credential_ids],
         )
         found, until = cast("list[Any]", answer), asked_at + LEASE_SECONDS - MARGIN
         return [

@@ -21,6 +21,7 @@ class Ledger:
 
     def __init__(self, redis: Redis, entries: int, log_days: float, usage_days: float) -> None:
         """Entries and days that the log keeps, days that the sums of hours are kept."""
+        self._redis = redis
         self._fold = script(redis, LUA / "fold.lua")
         self._entries = entries
         self._log_seconds = log_days * DAY
@@ -28,14 +29,16 @@ class Ledger:
 
     def add_up(self) -> int:
         """All that is new; returns how many entries."""
-        added = 0
-        while True:
-            oldest = int(1000 * (time.time() - self._log_seconds))
-            kept = (self._usage_seconds, DAYS_KEPT * DAY, MOST_FIELDS)
-            found = self._fold(
-                keys=[keys.LOG, keys.USAGE_FOLDED, keys.LAST_USED],
-                args=[MOST, keys.usage_hour(""), keys.usage_day(""), *kept, self._entries, oldest],
-            )
-            added += cast("int", found)
-            if found < MOST:
-                return added
+        kept = (self._usage_seconds, DAYS_KEPT * DAY, MOST_FIELDS)
+        added, found = 0, MOST
+        while found == MOST:
+            names = [keys.LOG, keys.USAGE_FOLDED, keys.LAST_USED]
+            found = cast("int", self._fold(keys=names, args=[MOST, keys.usage_hour(""), keys.usage_day(""), *kept]))
+            added += found
+        return added
+
+    def trim(self) -> None:
+        """Forgets the oldest entries of the log, above its number and beyond its age; they are added up before."""
+        self.add_up()
+        self._redis.xtrim(keys.LOG, maxlen=self._entries, approximate=True)
+        self._redis.xtrim(keys.LOG, minid=int(1000 * (time.time() - self._log_seconds)), approximate=True)

@@ -40,6 +40,13 @@ def token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
     return {"json": fields} if pool.token_request == "json" else {"data": fields}  # noqa: S105
 
 
+def revocation(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
+    """Arguments for requests.post that revoke a refresh token (RFC 7009 section 2.1)."""
+    fields = {"token": refresh_token, "token_type_hint": "refresh_token"}
+    fields |= {n: v for n, v in {"client_id": pool.client_id, "client_secret": pool.client_secret}.items() if v}
+    return {"data": fields}
+
+
 def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Grant:
     """A grant out of a token answer.
 

@@ -23,6 +23,7 @@ from workers.breaker import Breaker
 from workers.census import Census
 from workers.control import Control
 from workers.crew import Crew
+from workers.errands import ErrandDesk
 from workers.fronts import Fronts
 from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Leases
@@ -48,6 +49,8 @@ RECOVER_EVERY = 2.0
 FRONTS_EVERY = 0.5
 #: Seconds between two rounds of RQ's own cleaning.
 CLEAN_EVERY = 60.0
+#: Seconds between two times that new entries of the request log are added up, and that old ones are forgotten.
+ADD_UP_EVERY, TRIM_EVERY = 2.0, 30.0
 #: Access tokens that one process asks for at once.
 REFRESHES = 16
 #: Seconds that running requests get when the process stops.
@@ -77,6 +80,7 @@ class WorkerProcess:
         self._fronts = Fronts(self._redis, names, self._counters, self._crew.front_gone)
         kept = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._ledger = Ledger(self._redis, *kept)
+        self._errands = ErrandDesk(connect(settings.redis_url, size=2), self.id, self._crew)
         self._stopping = Event()
 
     def _surroundings(self, opener: Opener) -> Surroundings:
@@ -101,7 +105,7 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(signum, self._stopping.set)
-        endless = (self._around.publisher.run, self._around.watch.run, self._control.run)
+        endless = (self._around.publisher.run, self._around.watch.run, self._control.run, self._errands.run)
         background = [gevent.spawn(keep_running, work) for work in endless]
         background.append(gevent.spawn(self._renew_leases))
         for seconds, work in self._chores():
@@ -125,7 +129,8 @@ class WorkerProcess:
             (FRONTS_EVERY, self._fronts.look),
             (0.25, self._crew.refresh_idle),
             (1.0, lambda: self._counters.hand_over(self._redis)),
-            (1.0, self._ledger.add_up),
+            (ADD_UP_EVERY, self._ledger.add_up),
+            (TRIM_EVERY, self._ledger.trim),
             (5.0, self._around.publisher.expire),
         ]
 

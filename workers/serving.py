@@ -11,10 +11,11 @@ from rq.worker import BaseWorker
 from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import Failure, RelayRequest
 from shared.persistence import surely
+from shared.settings import PoolSettings
 from workers.bookkeeping import BegunJob, Spent, lost_entry
 from workers.breaker import Breaker
 from workers.condition import Condition
-from workers.interruption import Section
+from workers.interruption import Section, Watch
 from workers.outcomes import Done, Failed, Outcome, Stopped
 from workers.relay import Attempt
 from workers.seat import Seat
@@ -62,6 +63,25 @@ class Serving:
             around = self._seat.around
             self._upstream = UpstreamConnection(self._seat.pool.upstream_url, around.settings.connect_timeout)
         return self._upstream
+
+    @property
+    def pool(self) -> PoolSettings:
+        """The credential's pool."""
+        return self._seat.pool
+
+    @property
+    def watch(self) -> Watch:
+        """What ends a section whose time is up."""
+        return self._seat.around.watch
+
+    def holds(self) -> bool:
+        """Whether the credential may be used now."""
+        return self._seat.lease.holds()
+
+    def a_model(self) -> str:
+        """A model that the pool serves, by the upstream's name; '' when it serves whatever is asked for."""
+        pool = self._seat.pool
+        return pool.model_map.get(pool.models[0], pool.models[0]) if pool.models else ""
 
     def close(self) -> None:
         """Ends; a refresh that is on its way ends first."""

@@ -162,6 +162,16 @@ class AccessToken:
             raise failure
         return self._token
 
+    def renew(self) -> None:
+        """Asks the endpoint now, whatever token there is. Raises as `get` does."""
+        stored = self._store.load(self._lease.credential_id)[1]
+        self._token = self._token or stored
+        self.get(stale=self._token)
+
+    def refresh_token(self) -> str:
+        """The refresh token as stored. Raises TokenError when it is gone."""
+        return self._store.load(self._lease.credential_id)[0]
+
     def settle(self) -> None:
         """Waits for a refresh that is on its way, so that the lease is not given away under it."""
         if self._refreshing is not None:

@@ -67,6 +67,10 @@ class FarmWorker(SimpleWorker):
         self.line = WaitingLine(around.connections, waits_at.key, waits_at.intermediate_queue_key)
         self.serving = Serving(self, Seat(lease, pool, bookkeeping, around), self.stop, self._may_go_on)
         self._stopping = Event()
+        #: What operators ask of it, done between two requests.
+        self._errands: list[Callable[[], None]] = []
+        #: Whether it is over, and does nothing more.
+        self.has_left = False
         #: Whether RQ was told of it, and when it last was, by the monotonic clock.
         self.is_registered = False
         self.beat_at = 0.0
@@ -78,19 +82,22 @@ class FarmWorker(SimpleWorker):
     # Life
 
     def run(self) -> None:
-        """Until asked to stop: 1. wait until it may work, 2. wait for a job, 3. run it."""
+        """Until asked to stop: 1. do errands, 2. wait until it may work, 3. wait for a job, 4. run it."""
         try:
             self.register_birth()
-            while not self._stopping.is_set():
-                if not self.may_work():
+            while self._errands or not self._stopping.is_set():
+                if self._errands:
+                    self._errands.pop(0)()
+                elif not self.may_work():
                     self._rest()
-                    continue
-                self._serve_next()
+                else:
+                    self._serve_next()
         finally:
             self._leave()
 
     def _leave(self) -> None:
         """A refresh on its way ends first; a name that belongs to another's worker by now is left alone."""
+        self.has_left = True
         self.line.close()
         self.serving.close()
         if not self.lease.lost:
@@ -121,6 +128,15 @@ class FarmWorker(SimpleWorker):
         """Asks the worker to end after the job it runs."""
         self._stopping.set()
 
+    def do(self, errand: Callable[[], None]) -> None:
+        """Has something done between two requests, even by a worker that is about to end."""
+        self._errands.append(errand)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it should come back from waiting for a job."""
+        return bool(self._errands) or self.stopping or not self.may_work()
+
     @property
     def stopping(self) -> bool:
         """Whether it was asked to end."""
@@ -138,13 +154,13 @@ class FarmWorker(SimpleWorker):
 
     def _may_go_on(self) -> bool:
         """Whether it may take its next job at once."""
-        return not self.stopping and self.may_work()
+        return not self.is_wanted
 
     def _rest(self) -> None:
         """Takes no job: suspended by a person, cooling, or without its lease."""
         self._show_state(WorkerStatus.SUSPENDED)
         self.serving.found_nothing = False
-        while not self._stopping.is_set() and not self.may_work():
+        while not self._errands and not self._stopping.is_set() and not self.may_work():
             self._stopping.wait(min(LONGEST_REST, self.serving.condition.pauses.left() or LONGEST_REST))
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)

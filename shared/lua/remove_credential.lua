@@ -1,5 +1,5 @@
 -- Forgets a credential, its tokens and their fingerprints.
--- KEYS: credentials of the pool, credential, fingerprints of the pool
+-- KEYS: credentials of the pool, credential, fingerprints of the pool, its history
 -- ARGV: credential id
 -- Result: 1 when it was there
 local prints = redis.call('HMGET', KEYS[2], 'fingerprint', 'origin')
@@ -8,5 +8,5 @@ for _, print in ipairs(prints) do
         redis.call('HDEL', KEYS[3], print)
     end
 end
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2], KEYS[4])
 return redis.call('HDEL', KEYS[1], ARGV[1])

@@ -1,5 +1,5 @@
 -- Moves a credential to another state, if it is in one of the states that may go there.
--- KEYS: credentials of the pool, credential
+-- KEYS: credentials of the pool, credential, its history
 -- ARGV: credential id, new state, reason, until (seconds since the epoch, or ''), now, states it may leave (',a,b,')
 -- Result: 1 when moved (or already there), 0 when its state forbids it or it is gone
 -- A credential that cools is never made to cool for a shorter time.
@@ -12,6 +12,9 @@ if state == 'cooling' and ARGV[2] == 'cooling' then
     if tonumber(before or 0) and tonumber(before or 0) > (tonumber(ARGV[4]) or 0) then
         return 1
     end
+end
+if state ~= ARGV[2] then
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', 100, '*', 'state', ARGV[2], 'reason', ARGV[3])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[2], 'reason', ARGV[3], 'until', ARGV[4], 'state_since', ARGV[5])

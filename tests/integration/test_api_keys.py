@@ -1,7 +1,7 @@
 import pytest
 from redis import Redis
 
-from shared import admin_token
+from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys, digest
 from shared.errors import ApiError, Conflict, FarmError, NotFound
 from tests.integration.test_credentials import everything
@@ -114,11 +114,26 @@ def test_a_key_is_looked_up_once_for_many_requests(redis: Redis):
 
 
 def test_the_admin_token_is_made_once_or_taken_as_given(redis: Redis):
-    made = admin_token.ensure(redis, "")
-    assert made
-    assert admin_token.matches(redis, made)
-    assert admin_token.ensure(redis, "") is None
-    assert admin_token.ensure(redis, "my own token") is None
-    assert admin_token.matches(redis, "my own token")
-    assert not admin_token.matches(redis, made)
-    assert made not in everything(redis)
+    tokens = AdminTokens(redis)
+    made = tokens.ensure_first("")
+    assert made is not None
+    assert tokens.find(made) is not None
+    assert tokens.ensure_first("") is None
+    assert tokens.ensure_first("my own token") is None
+    assert tokens.find("my own token") is not None
+    assert tokens.find(made) is None
+
+
+def test_admin_tokens_are_several_and_end_one_by_one(redis: Redis):
+    tokens = AdminTokens(redis)
+    tokens.ensure_first("the first of them")
+    secret, record = tokens.create("console", "viewer")
+    assert (record.role, tokens.find(secret)) == ("viewer", record)
+    assert [one.id for one in tokens.list()] == ["first", record.id]
+    with pytest.raises(Conflict):
+        tokens.revoke("first")
+    tokens.revoke(record.id)
+    assert tokens.find(secret) is None
+    with pytest.raises(NotFound):
+        tokens.get(record.id)
+    assert secret not in repr(redis.hgetall("farm:admin-tokens"))

@@ -24,9 +24,9 @@ def store(redis: Redis, opener: Opener) -> Credentials:
 
 def test_an_import_trims_and_counts_what_it_skips(store: Credentials):
     report = store.import_lines("default", ["  one\n", "", "two", "one", "   ", "has space", "\ufefftwo"])
-    assert (report.added, report.duplicates, report.blanks, report.invalid) == (2, 2, 2, 1)
+    assert report.as_counts() == {"added": 2, "duplicates": 2, "blanks": 2, "invalid": 1}
     assert len(report.ids) == 2
-    assert store.import_lines("default", ["one", "two"]).duplicates == 2
+    assert store.import_lines("default", ["one", "two"]).count("duplicate") == 2
 
 
 def test_pools_keep_their_own_credentials(store: Credentials):

@@ -113,7 +113,7 @@ def test_an_imported_token_is_known_after_any_number_of_rotations(farm: Farm):
     for _ in range(3):
         token.get(stale=token.get())
     report = Credentials(farm.redis).import_lines("default", [farm.first, farm.stored()])
-    assert (report.added, report.duplicates) == (0, 2)
+    assert (report.count("added"), report.count("duplicate")) == (0, 2)
     assert farm.redis.hlen(keys.fingerprints("default")) == 2
 
 

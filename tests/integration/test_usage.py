@@ -175,10 +175,10 @@ def test_an_entry_is_added_up_once_whoever_asks(redis: Redis, monkeypatch: pytes
 
 def test_the_log_is_bounded_by_number_and_age_and_the_sums_stay(redis: Redis):
     RequestLog(redis).write([entry(i) for i in range(3000)])
-    an_adder(redis, entries=1000).add_up()
+    an_adder(redis, entries=1000).trim()
     assert 1000 <= redis.xlen(keys.LOG) <= 1200
     time.sleep(0.01)
-    an_adder(redis, log_days=1e-9).add_up()
+    an_adder(redis, log_days=1e-9).trim()
     assert redis.xlen(keys.LOG) < 200
     assert UsageSums(redis).rows(today())[0]["requests"] == 3000
 

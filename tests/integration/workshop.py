@@ -37,7 +37,8 @@ class Workshop:
     def __init__(self, redis: Redis, redis_url: str, opener: Opener, upstream: Upstream, **settings) -> None:
         self.redis = redis
         self.upstream = upstream
-        self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url)
+        pool = {"upstream_url": upstream.url, "token_url": upstream.token_url, **settings.pop("pool", {})}
+        self.pool = PoolSettings(**pool)
         self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
         self.credentials = Credentials(redis)
         self.id, _ = self.credentials.add("default", tokens(1)[0])

@@ -1,7 +1,6 @@
--- Adds up what has come to the request log since the last time, by the hour and by the day, and trims the log.
+-- Adds up what has come to the request log since the last time, by the hour and by the day.
 -- KEYS: request log, id of the last entry that was added up, when each API key was last used
--- ARGV: most entries at a time, stem of the sums of an hour, of a day, seconds that either are kept, most fields of a sum,
---       entries that the log keeps, milliseconds since the epoch before which it keeps none
+-- ARGV: most entries at a time, stem of the sums of an hour, of a day, seconds that either are kept, most fields of a sum
 -- Sums are hashes of <kind> <metric> <...>, parted by unit separators: `k` of key, pool and model, `c` of pool and
 -- credential. When a sum has its most fields, further models are added up as `(others)`.
 -- An entry is added up once, whoever asks, because its sums and the mark of how far they go are written together.
@@ -59,9 +58,5 @@ for key, at in pairs(used) do
 end
 if #page > 0 then
     redis.call('SET', KEYS[2], page[#page][1])
-end
-if #page < most then
-    redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[7])
-    redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[8])
 end
 return #page

@@ -1,20 +1,25 @@
-"""The door to /admin: a login page with a session cookie, or the admin token as Bearer; wrong ones are slowed down."""
+"""The door to /admin: a login page with a session cookie, or an admin token as Bearer; wrong ones are slowed down."""
 
 import gevent
-from flask import Blueprint, Response, redirect, render_template, request, session, url_for
+from flask import Blueprint, Response, g, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from shared import admin_token, keys
-from shared.errors import ApiError
+from shared import keys
+from shared.admin_tokens import AdminToken
+from shared.errors import ApiError, NotFound
 from web.parts import parts
 
-blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="templates")
+blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="../templates")
 
-#: Wrong tokens from one address after which it has to wait; and for how many seconds.
-PATIENCE, BAN = 10, 300
+#: Wrong tokens at the login page from one address after which it has to wait; for how many seconds; and no end of them.
+PATIENCE, BAN, NO_END = 10, 300, 2**31
 #: Seconds that each wrong token costs more than the one before, up to the longest.
 STEP, LONGEST = 0.5, 4.0
 OPEN_PATHS = ("/admin/login",)
+#: Methods that change nothing.
+SAFE = ("GET", "HEAD", "OPTIONS")
+#: What a viewer may do all the same.
+OWN_PATHS = ("/admin/logout",)
 
 
 @blueprint.get("/")
@@ -31,11 +36,12 @@ def login_page() -> str:
 
 @blueprint.post("/login")
 def login() -> BaseResponse | tuple[str, int]:
-    """Opens a session for the admin token."""
-    if not is_token(request.form.get("token", "")):
+    """Opens a session for an admin token."""
+    token = known(request.form.get("token", ""), patience=PATIENCE)
+    if token is None:
         return render_template("login.html", wrong=True), 401
     session.clear()
-    session["admin"] = True
+    session["token"] = token.id
     session.permanent = True
     return redirect(url_for("admin.home"))
 
@@ -48,11 +54,15 @@ def logout() -> BaseResponse:
 
 
 def guard() -> BaseResponse | None:
-    """Before every request to /admin: a session or the token, else the login page or 401."""
-    if not request.path.startswith("/admin") or request.path in OPEN_PATHS or session.get("admin"):
+    """Before every request to /admin: a session or a token whose role may do that, else the login page, 401 or 403."""
+    if not request.path.startswith("/admin") or request.path in OPEN_PATHS:
         return None
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and is_token(presented.strip()):
+    bearer = presented.strip() if scheme.lower() == "bearer" else ""
+    token = known(bearer) if bearer else of_session()
+    if token is not None:
+        g.admin = token
+        check_role(token)
         return None
     if request.method == "GET" and not presented and "text/html" in request.headers.get("accept", ""):
         return redirect(url_for("admin.login_page"))
@@ -61,20 +71,34 @@ def guard() -> BaseResponse | None:
     )
 
 
-def is_token(presented: str) -> bool:
-    """Whether that is the admin token. Raises ApiError 429 after too many wrong ones from one address."""
+def check_role(token: AdminToken) -> None:
+    """Raises ApiError 403 when a viewer would change something."""
+    if token.role != "admin" and request.method not in SAFE and request.path not in OWN_PATHS:
+        raise ApiError(403, "forbidden", "this admin token may look at everything and change nothing")
+
+
+def of_session() -> AdminToken | None:
+    """The token that has opened the session, if it is still good."""
+    try:
+        return parts().admin_tokens.get(session["token"]) if "token" in session else None
+    except NotFound:
+        return None
+
+
+def known(presented: str, patience: int = NO_END) -> AdminToken | None:
+    """The token of that text, None for a wrong one: each costs more time, and 429 when patience is over."""
     farm = parts()
     redis = farm.redis
+    if found := farm.admin_tokens.find(presented):
+        return found
     counter = keys.logins(farm.proxies.client(request) or "?")
-    if presented and admin_token.matches(redis, presented):
-        return True
-    if int(redis.get(counter) or 0) >= PATIENCE:
+    if int(redis.get(counter) or 0) >= patience:
         headers = {"retry-after": str(BAN)}
         raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
     failures = int(redis.incr(counter))
     redis.expire(counter, BAN)
     gevent.sleep(min(LONGEST, STEP * failures))
-    return False
+    return None
 
 
 def no_store(response: Response) -> Response:

@@ -1,0 +1,30 @@
+"""Reads refresh tokens back out of the store, for exports; only who has the secret key can."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from redis import Redis
+
+from shared import keys
+from shared.credentials import Credentials
+from shared.opener import Opener
+
+
+class TokenReader:
+    """Opens what the vault sealed."""
+
+    def __init__(self, redis: Redis, opener: Opener) -> None:
+        self._redis = redis
+        self._opener = opener
+
+    def all(self, pools: Iterable[str]) -> list[dict[str, Any]]:
+        """Every credential of the pools with its token. Raises WrongSecretKey."""
+        found = []
+        for one in Credentials(self._redis).list(pools):
+            sealed = self._redis.hget(keys.credential(one.id), "sealed")
+            if sealed:
+                token = self._opener.open(sealed, one.id)
+                found.append(
+                    {"id": one.id, "pool": one.pool, "label": one.label, "state": one.state, "refresh_token": token}
+                )
+        return found

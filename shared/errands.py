@@ -1,0 +1,81 @@
+"""Errands: what an operator asks a worker process to do with one credential, because only workers can open its token.
+
+The question goes to a list of the process that holds the credential, the answer to a list of its own; both die soon.
+"""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from shared import keys
+from shared.errors import FarmError
+
+#: Seconds that an errand may take; one that has not been begun by then is forgotten.
+PATIENCE = 60
+
+
+class NobodyThere(FarmError):
+    """Raised when no worker process does an errand."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One errand."""
+
+    pool: str
+    credential_id: str
+    #: `test`, `refresh` or `revoke`.
+    kind: str
+    #: What a test asks for, '' for whatever there is.
+    model: str = ""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def encode(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> "Errand":
+        """From JSON."""
+        return cls(**json.loads(encoded))
+
+
+class Errands:
+    """Asks for errands, and answers them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def ask(self, errand: Errand, within: float = PATIENCE) -> dict[str, Any]:
+        """What came of it. Raises NobodyThere."""
+        process = self._whose(errand.credential_id)
+        with self._redis.pipeline() as pipe:
+            pipe.rpush(keys.errands(process), errand.encode())
+            pipe.expire(keys.errands(process), PATIENCE)
+            pipe.execute()
+        # The pool's connections are given up after ten silent seconds.
+        for _ in range(max(1, round(within / 5))):
+            if found := self._redis.blpop([keys.errand(errand.id)], timeout=5):
+                answer: dict[str, Any] = json.loads(found[1])
+                return answer
+        raise NobodyThere("the worker process did not answer in time; its account may be busy")
+
+    def _whose(self, credential_id: str) -> str:
+        """The process that holds the credential, else any."""
+        lease = self._redis.get(keys.lease(credential_id))
+        if lease:
+            return str(lease.decode().rpartition(":")[0])
+        processes = self._redis.zrange(keys.PROCESSES, -1, -1)
+        if not processes:
+            raise NobodyThere("no worker process lives")
+        return str(processes[0].decode())
+
+    def answer(self, errand: Errand, found: dict[str, Any]) -> None:
+        """Says what came of an errand."""
+        with self._redis.pipeline() as pipe:
+            pipe.rpush(keys.errand(errand.id), json.dumps(found))
+            pipe.expire(keys.errand(errand.id), PATIENCE)
+            pipe.execute()

@@ -1,0 +1,284 @@
+"""The admin API by Flask's test client: what it takes, what it refuses and how, what it never gives away."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from shared.admin_tokens import AdminTokens
+from shared.api_keys import ApiKeys
+from shared.opener import Opener
+from shared.request_log import Entry, RequestLog
+from shared.settings import PoolSettings, Settings
+from web.app import create_app
+from workers.ledger import Ledger
+
+PREFIX = "/admin/api/v1"
+
+
+class Api:
+    """An app, and an admin token to talk to it with."""
+
+    def __init__(self, redis: Redis, redis_url: str) -> None:
+        self.redis = redis
+        tokens = AdminTokens(redis)
+        self.admin, _ = tokens.create("tests", "admin")
+        self.viewer, _ = tokens.create("looker", "viewer")
+        pools = (PoolSettings(client_secret="a client secret"), PoolSettings(name="other"))
+        self.client: FlaskClient = create_app(Settings(redis_url=redis_url, pools=pools)).test_client()
+
+    def __call__(self, method: str, path: str, json: Any = None, token: str = "", **options: Any) -> TestResponse:
+        headers = {"authorization": f"Bearer {token or self.admin}", **options.pop("headers", {})}
+        return self.client.open(PREFIX + path, method=method, json=json, headers=headers, **options)
+
+
+@pytest.fixture
+def api(redis: Redis, redis_url: str, opener: Opener) -> Iterator[Api]:
+    return Api(redis, redis_url)  # type: ignore[return-value]
+
+
+def error(answer: TestResponse) -> tuple[int, str, str | None]:
+    assert answer.json is not None
+    found = answer.json["error"]
+    assert set(found) == {"message", "type", "param", "code"}
+    return answer.status_code, found["code"], found["param"]
+
+
+# The door
+
+
+def test_without_a_token_nothing_is_told(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("web.admin.door.STEP", 0)
+    for path in ("/keys", "/openapi.json", "/live", "/logs", "/nothing"):
+        assert api.client.get(PREFIX + path).status_code == 401
+        assert api("GET", path, token="admin-wrong").status_code == 401
+
+
+def test_a_viewer_looks_and_changes_nothing(api: Api):
+    assert api("GET", "/keys", token=api.viewer).status_code == 200
+    for method, path in (
+        ("POST", "/keys"),
+        ("POST", "/keys/x/revoke"),
+        ("PATCH", "/credentials/x"),
+        ("POST", "/admin-tokens"),
+    ):
+        assert error(api(method, path, {}, token=api.viewer))[:2] == (403, "forbidden")
+    assert ApiKeys(api.redis).list() == []
+
+
+def test_an_api_key_opens_no_door(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("web.admin.door.STEP", 0)
+    secret, _ = ApiKeys(api.redis).create("caller")
+    assert api("GET", "/keys", token=secret).status_code == 401
+
+
+def test_a_revoked_token_ends_with_its_sessions(api: Api):
+    made = api("POST", "/admin-tokens", {"name": "console", "role": "admin"}).json
+    assert api.client.post("/admin/login", data={"token": made["token"]}).status_code == 302
+    assert api.client.get(PREFIX + "/live").status_code == 200
+    assert api("DELETE", f"/admin-tokens/{made['id']}").status_code == 204
+    assert api.client.get(PREFIX + "/live").status_code == 401
+    listed = api("GET", "/admin-tokens").json["data"]
+    assert made["id"] not in {one["id"] for one in listed}
+    assert made["token"] not in repr(listed)
+
+
+def test_the_last_admin_token_stays(api: Api):
+    (mine,) = [one["id"] for one in api("GET", "/admin-tokens").json["data"] if one["role"] == "admin"]
+    assert error(api("DELETE", f"/admin-tokens/{mine}"))[:2] == (409, "conflict")
+    assert error(api("DELETE", "/admin-tokens/none"))[:2] == (404, "not_found")
+
+
+# What is asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("POST", "/keys", {"rpm": "600"}, (400, "invalid_parameter", "rpm")),
+        ("POST", "/keys", {"rpm": -1}, (400, "invalid_parameter", "rpm")),
+        ("POST", "/keys", {"rmp": 1}, (400, "invalid_parameter", "rmp")),
+        ("POST", "/keys", {"networks": ["nowhere"]}, (422, "invalid_parameter", "networks.0")),
+        ("POST", "/keys", {"quota_zone": "Mars/Olympus"}, (422, "invalid_parameter", "quota_zone")),
+        ("POST", "/keys", [], (400, "invalid_parameter", None)),
+        ("POST", "/credentials", {"tokens": []}, (400, "invalid_parameter", "tokens")),
+        ("POST", "/credentials", {"tokens": ["a"], "pool": "none"}, (404, "not_found", None)),
+        ("GET", "/keys?limit=0", None, (400, "invalid_parameter", "limit")),
+        ("GET", "/keys?limit=1&limit=2", None, (400, "invalid_parameter", "limit")),
+        ("GET", "/keys?cursor=nowhere", None, (404, "not_found", "cursor")),
+        ("GET", "/keys?other=1", None, (400, "invalid_parameter", "other")),
+        ("GET", "/live?other=1", None, (400, "unknown_parameter", "other")),
+        ("GET", "/usage?by=credential,key", None, (409, "conflict", "by")),
+        ("GET", "/usage?by=colour", None, (400, "invalid_parameter", "by")),
+        ("GET", "/logs?cursor=x", None, (404, "not_found", "cursor")),
+        ("GET", "/logs?since=nan", None, (400, "invalid_parameter", "since")),
+        ("GET", "/keys/nothing", None, (404, "not_found", None)),
+        ("GET", "/pools/nothing", None, (404, "not_found", None)),
+        ("PUT", "/keys", None, (405, "method_not_allowed", None)),
+        ("GET", "/nothing", None, (404, "unknown_url", None)),
+    ],
+)
+def test_a_bad_question_is_told_what_is_wrong(api: Api, method: str, path: str, body: Any, expected: tuple[Any, ...]):
+    assert error(api(method, path, body)) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b'{"name": "\\ud800"}', b"[" * 100_000])
+def test_a_body_that_is_no_json_is_a_400(api: Api, data: bytes):
+    assert error(api("POST", "/keys", data=data))[:2] == (400, "invalid_json")
+
+
+# Keys
+
+
+def test_a_key_is_made_changed_and_revoked(api: Api):
+    made = api("POST", "/keys", {"name": "laptop", "rpm": 600, "weight": 2.5, "networks": ["192.0.2.7"]})
+    assert made.status_code == 201
+    key = made.json
+    assert (key["rpm"], key["weight"], key["networks"]) == (600, 2.5, ["192.0.2.7/32"])
+    assert key["key"].startswith("sk-")
+    found = api("GET", f"/keys/{key['id']}")
+    assert "key" not in found.json
+    changed = api("PATCH", f"/keys/{key['id']}", {"rpm": 60}, headers={"if-match": found.headers["etag"]})
+    assert (changed.json["rpm"], changed.json["weight"], changed.json["version"]) == (60, 2.5, 2)
+    late = api("PATCH", f"/keys/{key['id']}", {"rpm": 1}, headers={"if-match": found.headers["etag"]})
+    assert error(late)[:2] == (412, "version_conflict")
+    assert not api("POST", f"/keys/{key['id']}/revoke", {}).json["enabled"]
+    assert error(api("PATCH", f"/keys/{key['id']}", {"rpm": 1}))[:2] == (409, "conflict")
+
+
+def test_lists_come_in_pages(api: Api):
+    for number in range(7):
+        ApiKeys(api.redis).create(f"key {number}")
+    names, cursor = [], ""
+    while cursor is not None:
+        answer = api("GET", f"/keys?limit=3&cursor={cursor}").json
+        names += [key["name"] for key in answer["data"]]
+        cursor = answer["next"]
+    assert names == [f"key {number}" for number in range(7)]
+
+
+# Credentials
+
+
+def test_tokens_go_in_line_by_line_and_never_come_out(api: Api):
+    answer = api("POST", "/credentials", {"tokens": ["\ufefftoken-one\r", "", "token-one", "two words"], "label": "x"})
+    report = answer.json
+    assert (report["added"], report["duplicates"], report["blanks"], report["invalid"]) == (1, 1, 1, 1)
+    assert [line["outcome"] for line in report["lines"]] == ["added", "blank", "duplicate", "invalid"]
+    (record,) = api("GET", "/credentials").json["data"]
+    assert (record["id"], record["label"], record["state"]) == (report["lines"][0]["id"], "x", "active")
+    everything = [api("GET", path).get_data(as_text=True) for path in ("/credentials", "/audit", "/pools", "/live")]
+    assert "token-one" not in "".join(everything)
+    assert "a client secret" not in "".join(everything)
+
+
+def test_a_credential_is_taken_out_put_back_and_removed_and_its_history_told(api: Api):
+    (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
+    path = f"/credentials/{line['id']}"
+    etag = api("GET", path).headers["etag"]
+    assert api("PATCH", path, {"state": "disabled", "label": "spare"}).json["state"] == "disabled"
+    assert error(api("PATCH", path, {"label": "y"}, headers={"if-match": etag}))[:2] == (412, "version_conflict")
+    assert api("PATCH", path, {"state": "active"}).json["label"] == "spare"
+    states = [(one["state"], one["reason"]) for one in api("GET", f"{path}/history").json["data"]]
+    assert states == [("active", ""), ("disabled", "by a person")]
+    assert [api("GET", f"/credentials?state={s}").json["data"] != [] for s in ("active", "dead")] == [True, False]
+    assert api("GET", "/credentials?pool=other").json["data"] == []
+    assert api("DELETE", path).status_code == 204
+    assert api("GET", path).status_code == 404
+    assert api.redis.keys(f"*{line['id']}*") == []
+
+
+def test_an_errand_that_nobody_can_do_is_a_503(api: Api):
+    (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
+    for kind in ("test", "refresh", "revoke"):
+        assert error(api("POST", f"/credentials/{line['id']}/{kind}", {}))[:2] == (503, "no_worker")
+    assert error(api("POST", "/credentials/none/test", {}))[:2] == (404, "not_found")
+
+
+# Usage, log, audit
+
+
+@pytest.fixture
+def used(api: Api) -> Api:
+    entries = [
+        Entry(
+            f"req_{i}", f"k{i % 2}", "default", "=m", "/chat/completions", status=200, credential="c", prompt_tokens=3
+        )
+        for i in range(5)
+    ]
+    RequestLog(api.redis).write([*entries, Entry("req_bad", "k1", status=429, code="queue_full")])
+    Ledger(api.redis, 1000, 7, 31).add_up()
+    return api
+
+
+def test_usage_is_told_by_what_is_asked(used: Api):
+    (total,) = used("GET", "/usage").json["data"]
+    assert (total["requests"], total["failed"], total["total_tokens"]) == (6, 1, 15)
+    rows = used("GET", "/usage?by=key,model&key=k1").json["data"]
+    assert [(row["key"], row["model"], row["requests"]) for row in rows] == [("k1", "", 1), ("k1", "=m", 2)]
+    assert used("GET", f"/usage?until={time.time() - 90_000}").json["data"] == []
+    assert used("GET", "/usage?by=time,credential&step=day").json["data"][0]["credential"] == "c"
+
+
+def test_the_log_is_paged_and_filtered(used: Api):
+    first = used("GET", "/logs?limit=4").json
+    assert [one["request"] for one in first["data"]] == ["req_bad", "req_4", "req_3", "req_2"]
+    rest = used("GET", f"/logs?limit=4&cursor={first['next']}").json
+    assert ([one["request"] for one in rest["data"]], rest["next"]) == (["req_1", "req_0"], None)
+    assert [one["request"] for one in used("GET", "/logs?outcome=failed").json["data"]] == ["req_bad"]
+    assert [one["request"] for one in used("GET", "/logs?request=req_1").json["data"]] == ["req_1"]
+
+
+def test_exports_are_whole_and_no_spreadsheet_runs_them(used: Api):
+    table = used("GET", "/logs?format=csv")
+    assert table.content_type.startswith("text/csv")
+    lines = table.get_data(as_text=True).splitlines()
+    assert len(lines) == 7
+    assert lines[0].startswith("id,time,request,key,pool,model")
+    assert ",'=m," in lines[2]
+    assert len(used("GET", "/logs?format=jsonl").get_data(as_text=True).splitlines()) == 6
+    assert used("GET", "/usage?by=key&format=csv").get_data(as_text=True).startswith("key,requests,failed,")
+
+
+def test_who_changed_what_is_told(api: Api):
+    api("POST", "/keys", {"name": "one"})
+    api("POST", "/credentials", {"tokens": ["a secret token"]})
+    entries = api("GET", "/audit").json["data"]
+    assert [one["action"] for one in entries] == ["credentials.add", "key.create"]
+    assert entries[1]["details"] == {"name": "one"}
+    assert entries[0]["who"].startswith("token ")
+    assert "a secret token" not in repr(entries)
+    assert "sk-" not in repr(entries)
+
+
+def test_pools_and_what_runs_are_told(api: Api):
+    assert [pool["name"] for pool in api("GET", "/pools").json["data"]] == ["default", "other"]
+    assert api("GET", "/pools/default").json["settings"]["client_secret"] == "set"
+    found = api("GET", "/live").json
+    assert (found["worker_processes"], [pool["name"] for pool in found["pools"]]) == (0, ["default", "other"])
+
+
+# The document
+
+
+def test_the_document_names_every_route_and_nothing_else(api: Api):
+    document = api("GET", "/openapi.json").json
+    assert document["openapi"] == "3.1.0"
+    app = api.client.application
+    rules = {rule.rule.replace("<", "{").replace(">", "}") for rule in app.url_map.iter_rules() if PREFIX in rule.rule}
+    assert set(document["paths"]) == rules - {f"{PREFIX}/openapi.json"}
+    references = set()
+
+    def collect(value: Any) -> None:
+        if isinstance(value, dict):
+            references.update({value["$ref"].rpartition("/")[2]} if "$ref" in value else ())
+            [collect(one) for one in value.values()]
+        elif isinstance(value, list):
+            [collect(one) for one in value]
+
+    collect(document)
+    assert references <= set(document["components"]["schemas"])

@@ -1,0 +1,142 @@
+"""Credentials by the admin API: tokens go in, states come out, and no token ever does."""
+
+from flask import Response
+
+from shared.credentials import CredentialRecord, Credentials
+from shared.errands import Errand, Errands, NobodyThere
+from shared.errors import ApiError, FarmError, NotFound
+from web.admin.api import contract
+from web.admin.lists import check_version, note, page, tagged
+from web.admin.records import (
+    Credential,
+    CredentialChange,
+    CredentialPage,
+    CredentialQuery,
+    Empty,
+    ErrandAnswer,
+    ErrandQuestion,
+    History,
+    ImportAnswer,
+    LineReport,
+    NewCredentials,
+    StateEntry,
+)
+from web.contract import answered
+from web.parts import parts
+
+
+def store() -> Credentials:
+    """The credentials of the farm."""
+    return Credentials(parts().redis)
+
+
+def pool_names() -> list[str]:
+    """Every pool's name."""
+    return [pool.name for pool in parts().pools]
+
+
+def found(credential_id: str) -> CredentialRecord:
+    """A credential. Raises ApiError 404."""
+    try:
+        return store().find(credential_id, pool_names())
+    except NotFound as error:
+        raise ApiError(404, "not_found", str(error)) from None
+
+
+def shown(record: CredentialRecord) -> Credential:
+    """A credential as the API gives it."""
+    return Credential(**record.as_dict())
+
+
+def version(record: CredentialRecord) -> object:
+    """What a person may change of it."""
+    return record.label, record.state == "disabled"
+
+
+@contract.route("GET", "/credentials", query=CredentialQuery, answer=CredentialPage, errors=(404,))
+def list_credentials(query: CredentialQuery) -> CredentialPage:
+    """Credentials by pool and age."""
+    pools = [name for name in pool_names() if query.pool in ("", name)]
+    wanted = [one for one in store().list(pools) if query.state in ("", one.state)]
+    data, following = page(wanted, [one.id for one in wanted], query.limit, query.cursor)
+    return CredentialPage(data=[shown(one) for one in data], next=following)
+
+
+@contract.route("POST", "/credentials", body=NewCredentials, answer=ImportAnswer, errors=(404,))
+def add_credentials(body: NewCredentials) -> ImportAnswer:
+    """Add refresh tokens; tells what became of each line."""
+    if body.pool not in pool_names():
+        raise ApiError(404, "not_found", f"no pool {body.pool!r}")
+    try:
+        report = store().import_lines(body.pool, body.tokens, body.label)
+    except FarmError as error:
+        raise ApiError(503, "not_ready", str(error), "server_error") from None
+    note("credentials.add", body.pool, report.as_counts())
+    lines = [LineReport.model_validate(vars(line)) for line in report.lines]
+    return ImportAnswer(**report.as_counts(), lines=lines)
+
+
+@contract.route("GET", "/credentials/<credential_id>", answer=Credential)
+def get_credential(credential_id: str) -> Response:
+    """One credential; its ETag can be sent back as If-Match."""
+    record = found(credential_id)
+    return tagged(answered(shown(record), 200), version(record))
+
+
+@contract.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, answer=Credential, errors=(412,))
+def update_credential(credential_id: str, body: CredentialChange) -> Response:
+    """Change its label, take it out of service or put it back."""
+    record = found(credential_id)
+    check_version(version(record))
+    if body.label is not None:
+        store().set_label(record.pool, record.id, body.label)
+    if body.state == "active":
+        store().enable(record.pool, record.id)
+    elif body.state == "disabled":
+        store().move(record.pool, record.id, "disabled", "by a person")
+    note("credential.update", credential_id, body.model_dump(exclude_unset=True))
+    changed = found(credential_id)
+    return tagged(answered(shown(changed), 200), version(changed))
+
+
+@contract.route("DELETE", "/credentials/<credential_id>", status=204)
+def remove_credential(credential_id: str) -> None:
+    """Forget a credential and its tokens."""
+    record = found(credential_id)
+    store().remove(record.pool, record.id)
+    note("credential.remove", credential_id)
+
+
+@contract.route("GET", "/credentials/<credential_id>/history", answer=History)
+def credential_history(credential_id: str) -> History:
+    """Its states and why, newest first."""
+    found(credential_id)
+    return History(data=[StateEntry(**vars(one)) for one in store().history(credential_id)])
+
+
+@contract.route("POST", "/credentials/<credential_id>/test", body=ErrandQuestion, answer=ErrandAnswer)
+def test_credential(credential_id: str, body: ErrandQuestion) -> ErrandAnswer:
+    """One real refresh and one tiny chat, by its worker between two requests, with timings."""
+    return errand(credential_id, "test", body.model)
+
+
+@contract.route("POST", "/credentials/<credential_id>/refresh", body=Empty, answer=ErrandAnswer)
+def refresh_credential(credential_id: str, body: Empty) -> ErrandAnswer:
+    """Exchange its refresh token now."""
+    return errand(credential_id, "refresh")
+
+
+@contract.route("POST", "/credentials/<credential_id>/revoke", body=Empty, answer=ErrandAnswer)
+def revoke_credential(credential_id: str, body: Empty) -> ErrandAnswer:
+    """Revoke its token at the upstream (RFC 7009), where the pool has a revocation endpoint, and disable it."""
+    return errand(credential_id, "revoke")
+
+
+def errand(credential_id: str, kind: str, model: str = "") -> ErrandAnswer:
+    """What a worker process has found. Raises ApiError 503 when none does it."""
+    record = found(credential_id)
+    note(f"credential.{kind}", credential_id)
+    try:
+        return ErrandAnswer(**Errands(parts().redis).ask(Errand(record.pool, record.id, kind, model)))
+    except NobodyThere as error:
+        raise ApiError(503, "no_worker", str(error), "server_error") from None
