@@ -20,6 +20,7 @@
 | farm:fair:<pool>:<band>:<key id> | list | the key's requests that wait, in their order | while they wait |
 | farm:idle:<pool> | sorted set | workers that wait for a job -> since when | until they work |
 | farm:log | stream | the request log: an entry for each request that has ended | by age and number |
+| farm:log:<batch> | string | that a batch of entries was written | minutes |
 | farm:usage:folded | string | id of the last entry of the log that was added up | for ever |
 | farm:usage:hour:<time>, :day:<time> | hash | what was used in that hour or day (usage.py) | as configured, 400 days |
 | farm:last-used | hash | API key id -> when it was last used | for ever |
@@ -93,6 +94,11 @@ def fair(pool: str) -> str:
 def idle(pool: str) -> str:
     """Sorted set: the pool's workers that wait for a job."""
     return f"farm:idle:{pool}"
+
+
+def written(batch: str) -> str:
+    """String: a batch of entries of the request log was written."""
+    return f"farm:log:{batch}"
 
 
 def usage_hour(at: int | str) -> str:

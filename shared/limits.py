@@ -19,6 +19,10 @@ LEAST_ANSWER = 64
 BYTES_PER_TOKEN = 2
 
 
+#: Tokens that one request can have at most, whatever a caller or an upstream says: sums of them stay exact in Redis.
+MOST_TOKENS = 10**9
+
+
 class LimitReached(Exception):
     """Raised when a limit of the API key stands against a request."""
 
@@ -70,4 +74,5 @@ def period(key: ApiKey, now: float) -> str:
 def reservation(body_bytes: int, most: int | None, answers: int) -> int:
     """Tokens to reserve: for the body, and as many for each answer unless the request bounds it."""
     prompt = math.ceil(body_bytes / BYTES_PER_TOKEN)
-    return prompt + max(1, answers) * (most if most is not None else max(LEAST_ANSWER, prompt))
+    wanted = prompt + max(1, answers) * (most if most is not None else max(LEAST_ANSWER, prompt))
+    return min(wanted, MOST_TOKENS)

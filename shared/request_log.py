@@ -4,14 +4,20 @@ Who ends a request writes its entry: the worker in the script that ends the job,
 """
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
 from shared import keys
+from shared.redis_client import script
 
+LUA = Path(__file__).parent / "lua"
+#: Milliseconds that it is known that a batch was written.
+MARKED = 600_000
 #: The one field of an entry in the stream.
 FIELD = "e"
 #: Entries read from Redis at a time.
@@ -110,13 +116,12 @@ class RequestLog:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._write = script(redis, LUA / "write_log.lua")
 
-    def write(self, entries: Sequence[Entry]) -> None:
-        """Appends entries."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for entry in entries:
-                pipe.xadd(keys.LOG, {FIELD: entry.encode()})
-            pipe.execute()
+    def write(self, entries: Sequence[Entry], batch: str = "") -> None:
+        """Appends entries; a batch of the same name is written once, however often it is sent."""
+        names = [keys.LOG, keys.written(batch or secrets.token_hex(8))]
+        self._write(keys=names, args=[MARKED, *(entry.encode() for entry in entries)])
 
     def newest_first(self, wanted: Filter, before: str = "") -> Iterator[Logged]:
         """The entries that are wanted, those before an id if one is given, read as they are needed."""

@@ -41,7 +41,12 @@ class Asked:
     def lacks_usage(self) -> bool:
         """Whether it asks for a stream without its usage."""
         options = self.stream_options
-        return self.stream and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
+        is_json = not self.content_type.startswith(MULTIPART)
+        return (
+            is_json
+            and self.stream
+            and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
+        )
 
     def with_model(self, name: str) -> "Asked":
         """The same with another model name in the body and nothing else changed."""

@@ -226,4 +226,5 @@ class Hub:
             now = time.monotonic()
             self._suspects = {one: self._suspects.get(one, now) for one in gone}
             for request_id in [one for one, since in self._suspects.items() if now - since >= VANISHED]:
+                quiet[request_id].lost = not quiet[request_id].begun
                 quiet[request_id].fail(LOST)

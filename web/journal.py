@@ -1,14 +1,16 @@
 """What the front itself writes to the request log: requests that no worker has ended, a second's worth at a time."""
 
+import secrets
 import time
 
 from flask import g
-from redis.exceptions import RedisError
 
 from shared.errors import ApiError
 from shared.messages import RelayRequest
 from shared.request_log import Entry, RequestLog
 
+#: Entries written at a time.
+BATCH = 1000
 #: Entries that wait at most, should Redis be away or callers be refused by the thousand; more are only counted.
 MOST = 10_000
 
@@ -19,6 +21,8 @@ class Journal:
     def __init__(self, log: RequestLog) -> None:
         self._log = log
         self._entries: list[Entry] = []
+        #: What is being written, perhaps not for the first time, under one name.
+        self._batch: tuple[str, list[Entry]] | None = None
 
     def refused(self, key_id: str, error: ApiError) -> None:
         """The present request of that key ended with an error before it was on its way."""
@@ -59,11 +63,10 @@ class Journal:
 
     def write(self) -> None:
         """Writes what waits. Raises RedisError, OSError, and keeps it then."""
-        entries, self._entries = self._entries, []
-        if not entries:
-            return
-        try:
-            self._log.write(entries)
-        except (RedisError, OSError):
-            self._entries = entries + self._entries
-            raise
+        if not self._batch:
+            entries, self._entries = self._entries[:BATCH], self._entries[BATCH:]
+            self._batch = (secrets.token_hex(8), entries) if entries else None
+        if self._batch:
+            name, entries = self._batch
+            self._log.write(entries, name)
+            self._batch = None

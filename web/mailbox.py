@@ -56,6 +56,8 @@ class Mailbox:
         self.ended = False
         #: Whether this side has ended it, so that the worker may still be at it.
         self.ended_here = False
+        #: Whether its job has vanished before anything of an answer had come.
+        self.lost = False
 
     @property
     def begun(self) -> bool:

@@ -27,6 +27,7 @@ from web.patience import patiently
 #: Seconds that the front leaves the worker to say itself that time is up.
 MARGIN = 5.0
 #: Why a request ends that nobody waits for any more.
+LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
 GONE = ApiError(499, "client_gone", "the caller has gone", "server_error")
 
 
@@ -163,8 +164,10 @@ class Pending:
         self._forget()
         if not ended_by_worker:
             try:
-                if self.queue.end(self.request.pool, self.request.id, only_waiting=not self.cancels) == "withdrawn":
-                    self.journal.ended(self.request, why)
+                ended = self.queue.end(self.request.pool, self.request.id, only_waiting=not self.cancels)
+                # One that was removed from the queue by a person has no worker that would say so.
+                if ended == "withdrawn" or (ended == "gone" and self.mailbox.lost):
+                    self.journal.ended(self.request, LOST if self.mailbox.lost else why)
             except (RedisError, OSError):
                 self.hub.abandoned[self.request.id] = self.request.pool
 

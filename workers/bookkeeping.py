@@ -148,7 +148,7 @@ class Bookkeeping:
         """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, UpstreamDown."""
         end = self._end_args(ended, execution.created_at, spent, ok=ok)
         begin = self._begin_args(worker, execution, NEXT, ttl, lease)
-        _, found = self._ask(worker, lease.key, execution.created_at, end, begin, spent.entry)
+        _, found = self._ask(worker, lease.key, execution.created_at, end, begin, (spent.entry, ended.band))
         worker.executions.pop(ended.execution.id, None)
         return self._begun(worker, execution, found)
 
@@ -157,10 +157,12 @@ class Bookkeeping:
         worker.executions.pop(begun.execution.id, None)
         at = now()
         end = self._end_args(begun, at, spent, ok=ok)
-        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS, spent.entry)
+        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS, (spent.entry, begun.band))
         return bool(ended)
 
-    def _ask(self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, entry: str = "") -> Any:
+    def _ask(
+        self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, logged: Args = ("", "")
+    ) -> Any:
         return self._turn(
             keys=[
                 *queue_keys(self._pool),
@@ -184,7 +186,7 @@ class Bookkeeping:
                 keys.body(""),
                 self._due.age,
                 self._due.turns,
-                entry,
+                *logged,
             ],
         )
 
@@ -210,8 +212,11 @@ class Bookkeeping:
         request = decode_request(data)
         return BegunJob(execution.job_id, execution, int(retries), int(running), request, body, band.decode())
 
-    def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True) -> bool:
-        """Puts the job to the front of the queue, its attempt counted or not; False when it is gone."""
+    def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True, left: str = "") -> bool:
+        """Puts the job to the front of the queue, its attempt counted or not; False when it is gone.
+
+        `left` is its entry in the request log, should its caller have left.
+        """
         worker.executions.pop(begun.execution.id, None)
         at = now()
         done = self._requeue(
@@ -226,6 +231,7 @@ class Bookkeeping:
                 *queue_keys(self._pool),
                 keys.fair(self._pool),
                 keys.idle(self._pool),
+                keys.LOG,
             ],
             args=[
                 begun.job_id,
@@ -235,17 +241,19 @@ class Bookkeeping:
                 at.timestamp(),
                 int(counts),
                 Job.key_for(""),
+                left,
             ],
         )
         return bool(done)
 
     def fail(self, worker: BaseWorker, begun: BegunJob, reason: str, spent: Spent = NOTHING) -> None:
         """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
-        self._settle(
-            keys=[Job.key_for(begun.job_id), keys.body(begun.job_id), keys.fair(self._pool), keys.LOG],
-            args=[begun.job_id, *spent.args, worked(begun, now()), spent.entry],
-        )
         queue, started = self.queues[begun.band], self._started[begun.band]
+        composite = begun.execution.composite_key
+        self._settle(
+            keys=[Job.key_for(begun.job_id), keys.body(begun.job_id), keys.fair(self._pool), keys.LOG, started],
+            args=[begun.job_id, *spent.args, worked(begun, now()), spent.entry, composite],
+        )
         job = queue.fetch_job(begun.job_id)
         if job is None:
             self.finish(worker, begun, ok=False)

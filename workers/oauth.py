@@ -75,7 +75,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """A JSON object; empty when the body is none."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -93,7 +93,7 @@ def read_json(body: bytes) -> Any:
     """A JSON value; None when it is none."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

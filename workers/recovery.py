@@ -104,7 +104,8 @@ class Orphans:
         orphan = BegunJob(execution.job_id, execution, retries, 0, request, None, band)
         again = request is not None and not begun and retries + 1 < self._max_attempts
         if again:
-            self._bookkeeping.requeue(worker, orphan)
+            gone = Failure(499, "client_gone", "the caller has gone", "server_error", retries + 1)
+            self._bookkeeping.requeue(worker, orphan, left=lost_entry(request, gone).entry if request else "")
         else:
             lost = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", retries + 1)
             spent = lost_entry(request, lost) if request else Spent()

@@ -57,7 +57,7 @@ def is_usage_alone(event: bytes) -> bool:
     """Whether an event is the chunk that `stream_options.include_usage` adds (OpenAI API reference, "Streaming")."""
     try:
         found = json.loads(data_of(event))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("choices") == [] and isinstance(found.get("usage"), dict)
 

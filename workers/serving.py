@@ -21,6 +21,7 @@ from workers.relay import Attempt
 from workers.seat import Seat
 from workers.tokens import AccessToken
 from workers.upstream import UpstreamConnection
+from workers.usage import Usage
 
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
@@ -229,7 +230,8 @@ class Serving:
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         again = probe or attempt.number < self._seat.around.settings.max_attempts
         if again and time.time() < attempt.request.deadline and failed.failure.code != "total_timeout":
-            self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe)
+            left = attempt.entry("client_gone", None).encode()
+            self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
             return
         end = "timeout" if failed.outcome == "timeout" else "upstream_error"
         if attempt.give_up(failed):
@@ -239,7 +241,11 @@ class Serving:
 
     def _spent(self, attempt: Attempt, end: str) -> Spent:
         """What the request costs its API key, nothing unless the upstream has answered it, and its entry in the log."""
-        usage = attempt.usage()
+        try:
+            usage = attempt.usage()
+        except Exception:
+            log.exception("tokens not counted", extra=self._fields("usage_crashed"))
+            usage = Usage(estimated=True)
         entry = attempt.entry(end, usage).encode()
         if usage is None:
             return Spent(entry=entry)

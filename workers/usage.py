@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from shared.limits import MOST_TOKENS
 from shared.sse import WholeEvents, data_of
 from workers import tokenizer
 
@@ -91,7 +92,7 @@ def reported(part: bytes) -> Usage | None:
         try:
             found, _ = DECODER.raw_decode(part[match.end() :].decode(errors="replace"))
             return read(found)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return None
 
@@ -107,7 +108,7 @@ def whole(number: object) -> int:
     """A count of tokens, 0 when it is not given."""
     if number is None:
         return 0
-    if not isinstance(number, int) or number < 0:
+    if type(number) is not int or not 0 <= number <= MOST_TOKENS:
         raise ValueError("not a count")
     return number
 

@@ -24,6 +24,10 @@ if found[1] == 'started' and found[2] and found[2] ~= '' then
     redis.call('PUBLISH', ARGV[2] .. found[2], cjson.encode({command = 'stop-job', job_id = ARGV[1]}))
     return 'stopping'
 end
+-- One that has failed is settled, and kept for the dashboard.
+if found[1] == 'failed' then
+    return 'gone'
+end
 forget(pool, KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[3], KEYS[4])
 return 'withdrawn'

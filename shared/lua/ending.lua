@@ -1,9 +1,15 @@
 -- What is settled when a job is over or leaves the queue. Comes after limits.lua and fair.lua.
 -- Of a job's hash: `farm_key` (the API key it counts for), `farm_limited` (there when the key has limits), `farm_band`,
--- `farm_cost` (what the key was charged when it was started).
+-- `farm_cost` (what the key was charged when it was started), `farm_settled` (there when all this is done).
 local function owner(hash)
-    local found = redis.call('HMGET', hash, 'farm_key', 'farm_limited', 'farm_band', 'farm_cost')
-    return {key = found[1], limited = found[2], band = found[3] or INTERACTIVE, cost = tonumber(found[4] or nil)}
+    local found = redis.call('HMGET', hash, 'farm_key', 'farm_limited', 'farm_band', 'farm_cost', 'farm_settled')
+    return {
+        key = found[1],
+        limited = found[2],
+        band = found[3] or INTERACTIVE,
+        cost = tonumber(found[4] or nil),
+        settled = found[5],
+    }
 end
 
 -- A job that waits is withdrawn: it has cost nothing.
@@ -21,6 +27,7 @@ end
 -- A worker has worked on a job for so many seconds.
 local function worked(pool, whose, seconds)
     if whose.key and whose.cost then
-        put_right(pool, whose.band, whose.key, whose.cost, tonumber(seconds))
+        -- A clock that was set back gives no time.
+        put_right(pool, whose.band, whose.key, whose.cost, math.max(0, tonumber(seconds)))
     end
 end

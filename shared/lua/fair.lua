@@ -97,6 +97,14 @@ local function whose_turn(pool, now, age, every)
     return now - tonumber(since or 0) >= age and batch or interactive
 end
 
+-- Its request leaves the line unserved: it was gone already.
+local function drop(pool, turn)
+    redis.call('LPOP', line_of(pool, turn.band, turn.key))
+    if redis.call('EXISTS', line_of(pool, turn.band, turn.key)) == 0 then
+        redis.call('ZREM', tags_of(pool, turn.band), turn.key)
+    end
+end
+
 -- Its request leaves the line and is started: the key's tag moves on by what it is charged, which is returned.
 local function charge(pool, turn)
     local tags, over = tags_of(pool, turn.band), 'end:' .. turn.band .. ':' .. turn.key

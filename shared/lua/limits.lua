@@ -1,7 +1,7 @@
 -- What an API key may use: functions for the scripts that admit requests and that end them. Times are seconds.
 -- Of each key there are, named as in shared/keys.py: the times of the requests of the last minute (list, oldest first),
 -- the tokens of each second of it (hash), its requests that have not ended (sorted set: id, when it is over at the
--- latest) with what was reserved for each (hash: id, `tokens:second`), and what its quota has been used for (hash:
+-- latest) with what was reserved for each (hash: id, `tokens:second:period`), and what its quota has been used for (hash:
 -- period, tokens, reserved, requests).
 local MINUTE = 60
 
@@ -59,8 +59,8 @@ local function recent_tokens(hash, now, most, wanted)
     return used, wait, last + 1 + MINUTE - now
 end
 
--- Takes a request out of those that run; what was reserved for it, and the second in which it was admitted. Nil when it
--- was taken out before.
+-- Takes a request out of those that run; what was reserved for it, and the second and the period in which it was
+-- admitted. Nil when it was taken out before.
 local function release(names, request)
     local kept = redis.call('HGET', names.reserved, request)
     if not kept then
@@ -68,16 +68,16 @@ local function release(names, request)
     end
     redis.call('HDEL', names.reserved, request)
     redis.call('ZREM', names.running, request)
-    local reserved, second = kept:match('(%d+):(%d+)')
+    local reserved, second, period = kept:match('(%d+):(%d+):(.*)')
     redis.call('HINCRBY', names.quota, 'reserved', -reserved)
-    return tonumber(reserved), second
+    return tonumber(reserved), second, period
 end
 
 -- Notes that a request of the key has ended, and what it has used in place of what was reserved for it.
 -- One that was not `served` has cost nothing: it counts for the quota no more.
 local function settle(id, request, tokens, served)
     local names = limit_keys(id)
-    local reserved, second = release(names, request)
+    local reserved, second, period = release(names, request)
     if not reserved then
         return
     end
@@ -87,7 +87,7 @@ local function settle(id, request, tokens, served)
     if tokens > 0 then
         redis.call('HINCRBY', names.quota, 'tokens', tokens)
     end
-    if not served then
+    if not served and redis.call('HGET', names.quota, 'period') == period then
         redis.call('HINCRBY', names.quota, 'requests', -1)
     end
 end
@@ -133,7 +133,8 @@ local function stands_against(want, now, job_prefix)
         tokens, wait_tokens, reset_tokens = recent_tokens(names.tokens, now, want.tpm, want.tokens)
     end
     local state = {requests, reset_requests, tokens, reset_tokens}
-    if want.concurrency > 0 and running(want.key, now, false, job_prefix) >= want.concurrency
+    local at_once = running(want.key, now, false, job_prefix)
+    if want.concurrency > 0 and at_once >= want.concurrency
         and running(want.key, now, true, job_prefix) >= want.concurrency then
         return 'concurrency', 0, state
     end
@@ -173,7 +174,8 @@ local function count_in(want, request, now, over_at, state)
         state[3], state[4] = state[3] + want.tokens, MINUTE + 1
     end
     redis.call('ZADD', names.running, over_at, request)
-    redis.call('HSET', names.reserved, request, want.tokens .. ':' .. second)
+    spent(names, want.period)
+    redis.call('HSET', names.reserved, request, string.format('%d:%d:%s', want.tokens, second, want.period))
     redis.call('HINCRBY', names.quota, 'reserved', want.tokens)
     redis.call('HINCRBY', names.quota, 'requests', 1)
     return state

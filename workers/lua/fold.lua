@@ -5,7 +5,7 @@
 -- credential. When a sum has its most fields, further models are added up as `(others)`.
 -- An entry is added up once, whoever asks, because its sums and the mark of how far they go are written together.
 -- Result: entries added up
-local US = '\31'
+local US, MOST_TOKENS = '\31', 1e9
 local most = tonumber(ARGV[1])
 local page = redis.call('XRANGE', KEYS[1], '(' .. (redis.call('GET', KEYS[2]) or '0-0'), '+', 'COUNT', most)
 local sums, used = {}, {}
@@ -21,9 +21,25 @@ local function add(sum, kind, names, amounts)
     end
 end
 
-for _, one in ipairs(page) do
-    local entry = cjson.decode(one[2][2])
-    local at = math.floor(tonumber(one[1]:match('^%d+')) / 1000)
+-- What is no entry, whoever wrote it, is passed over: it would stop all others behind it.
+local function is_whole(entry)
+    local texts, numbers = {2, 3, 4, 10, 17}, {8, 14, 15, 16}
+    for _, place in ipairs(texts) do
+        if type(entry[place]) ~= 'string' then
+            return false
+        end
+    end
+    for _, place in ipairs(numbers) do
+        local number = entry[place]
+        if type(number) ~= 'number' or number < 0 or number > MOST_TOKENS or number ~= math.floor(number) then
+            return false
+        end
+    end
+    return true
+end
+
+local function fold(id, entry)
+    local at = math.floor(tonumber(id:match('^%d+')) / 1000)
     -- By their places in shared/request_log.py.
     local key, pool, model, status, credential = entry[2], entry[3], entry[4], entry[8], entry[10]
     local prompt, completion, estimated, code = entry[14], entry[15], entry[16], entry[17]
@@ -41,6 +57,13 @@ for _, one in ipairs(page) do
         end
     end
     used[key] = at
+end
+
+for _, one in ipairs(page) do
+    local is_json, entry = pcall(cjson.decode, one[2][2])
+    if is_json and type(entry) == 'table' and is_whole(entry) then
+        fold(one[1], entry)
+    end
 end
 
 for sum, fields in pairs(sums) do

@@ -2,9 +2,9 @@
 -- What was reserved for that is given back to its key. Comes after limits.lua, fair.lua and ending.lua.
 -- Stands for rq.job.Job.retry with enqueue_at_front (RQ 3.0).
 -- KEYS: job, body, worker, the worker's executions, started registry, execution, the job's executions,
---       queue of the interactive band, of batch, the pool's fair queue, its workers that wait
+--       queue of the interactive band, of batch, the pool's fair queue, its workers that wait, request log
 -- ARGV: job id, execution id, seconds worked, now (ISO), now (seconds), 1 when the attempt counts, else 0,
---       prefix of job hashes
+--       prefix of job hashes, its entry in the request log should its caller have left ('' for none)
 -- Asked again, it does nothing.
 -- Result: 1 when requeued, 0 when the job is gone (a person deleted it) or was requeued before
 local pool = {base = KEYS[10], interactive = KEYS[8], batch = KEYS[9], idle = KEYS[11], jobs = ARGV[7]}
@@ -26,6 +26,9 @@ local whose = owner(hash)
 worked(pool, whose, ARGV[3])
 if redis.call('HEXISTS', hash, 'farm_cancelled') == 1 then
     forget(pool, hash, ARGV[1])
+    if ARGV[8] ~= '' then
+        redis.call('XADD', KEYS[12], '*', 'e', ARGV[8])
+    end
     redis.call('DEL', hash, KEYS[2])
     return 0
 end

@@ -1,10 +1,13 @@
 -- Settles a job that fails, and forgets its body; RQ's own method ends the job then. Comes after limits.lua, fair.lua and
 -- ending.lua.
--- KEYS: job, body, the pool's fair queue, request log
+-- KEYS: job, body, the pool's fair queue, request log, started registry
 -- ARGV: job id, tokens that it has used all the same, '1' when it counts for the quota of requests, seconds worked,
---       its entry in the request log, '' for none
--- Asked again, it does nothing.
--- Result: 1
+--       its entry in the request log, '' for none, its execution as the registry names it
+-- Asked again, it does nothing; nor for an execution that was ended or handed on before.
+-- Result: 1 when it is this execution's to end
+if not redis.call('ZSCORE', KEYS[5], ARGV[6]) then
+    return 0
+end
 if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HSETNX', KEYS[1], 'farm_settled', 1) == 1 then
     local whose = owner(KEYS[1])
     worked({base = KEYS[3]}, whose, ARGV[4])

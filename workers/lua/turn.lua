@@ -11,7 +11,7 @@
 --       '' to begin none, '*' for the next, or the job that BLMOVE moved; its new execution id, worker name,
 --       time to live of the execution, of the worker, what the lease must hold, '1' for a probe,
 --       prefix of RQ's keys, of bodies, seconds after which a batch request is due, of how many turns it then gets one,
---       the ended job's entry in the request log, '' for none
+--       the ended job's entry in the request log, '' for none, and its band
 -- Keys of jobs are made from their ids here, because the next job is not known before.
 -- Asked again with the same execution ids, it answers the same and does nothing twice.
 -- Result: {1 when the job was ended by this execution, what was begun}: false for nothing, when the worker is noted as
@@ -31,23 +31,28 @@ local function finish(job, execution, counter, seconds)
     local hash, body, mine, all, composite = job_keys(job, execution)
     redis.call('DEL', mine)
     redis.call('SREM', executions, composite)
-    local whose = owner(hash)
-    if redis.call('ZREM', started[whose.band], composite) == 0 then
+    local there = redis.call('EXISTS', worker) == 1
+    if there then
+        redis.call('HSET', worker, 'state', 'idle', 'last_heartbeat', iso)
+    end
+    if redis.call('ZREM', started[ARGV[21]], composite) == 0 then
         return 0
     end
-    worked(pool, whose, seconds)
-    if whose.limited then
-        settle(whose.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
-    end
-    if ARGV[20] ~= '' then
-        redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
+    local whose = owner(hash)
+    if not whose.settled then
+        worked(pool, whose, seconds)
+        if whose.limited then
+            settle(whose.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
+        end
+        if ARGV[20] ~= '' then
+            redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
+        end
     end
     redis.call('DEL', hash, body, all, hash .. ':dependents', hash .. ':dependencies')
     redis.call('INCR', KEYS[10])
-    if redis.call('EXISTS', worker) == 1 then
+    if there then
         redis.call('HINCRBY', worker, counter, 1)
         redis.call('HINCRBYFLOAT', worker, 'total_working_time', seconds)
-        redis.call('HSET', worker, 'state', 'idle', 'last_heartbeat', iso)
     end
     return 1
 end
@@ -62,14 +67,15 @@ local function refusal()
     return false
 end
 
--- The next job, out of every queue, and what its key was charged. Those that stand in no line, because RQ itself or a
--- person put them into the queue, go when they are at its front.
+-- The next job, out of every queue, and whose turn it is. Those that stand in no line, because RQ itself or a person put
+-- them into the queue, go when they are at its front.
 local function choose(held)
     local turn = whose_turn(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
-    local front = held or redis.call('LINDEX', pool.interactive, 0)
+    local list = pool[turn and turn.band or INTERACTIVE]
+    local front = held or redis.call('LINDEX', list, 0)
     if front and not (turn and turn.job == front) and redis.call('HGET', pool.jobs .. front, 'farm_lined') ~= '1' then
         if not held then
-            redis.call('LPOP', pool.interactive)
+            redis.call('LPOP', list)
         end
         return front
     elseif not turn then
@@ -78,19 +84,26 @@ local function choose(held)
     if turn.job ~= held and not pull(pool, turn.band, turn.job) then
         redis.call('LREM', intermediate, 1, turn.job)
     end
-    return turn.job, charge(pool, turn)
+    return turn.job, turn
 end
 
--- What RQ notes of a job that a worker has. Nil for one that was withdrawn or whose web process has died.
-local function start(job, execution, cost)
+-- What RQ notes of a job that a worker has, and its key is charged for. Nil for one that was withdrawn or whose web process
+-- has died.
+local function start(job, execution, turn)
     local hash, body, mine, all, composite = job_keys(job, execution)
     local found = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band')
+    local ttl, band = ARGV[12], found[5] or INTERACTIVE
     if not found[1] or found[4] or (found[3] and redis.call('EXISTS', found[3]) == 1) then
+        if turn then
+            drop(pool, turn)
+        end
         forget(pool, hash, job)
-        redis.call('DEL', hash, body)
+        redis.call('DEL', hash, body, mine, all)
+        redis.call('SREM', executions, composite)
+        redis.call('ZREM', started[band], composite)
         return nil
     end
-    local ttl, band = ARGV[12], found[5] or INTERACTIVE
+    local cost = turn and charge(pool, turn)
     redis.call('SREM', executions, composite)
     local running = redis.call('SCARD', executions)
     redis.call('HSET', mine, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
@@ -146,20 +159,22 @@ local function begin(moved, execution)
         end
         return refused
     end
-    if before then
-        return start(before, execution) or false
+    local again = before and start(before, execution)
+    if again then
+        return again
     end
     while true do
-        local job, cost = choose(held)
+        local job, turn = choose(held)
         if job ~= held and held then
             redis.call('LPUSH', pool.interactive, held)
         end
         held = false
         if not job then
+            redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_LASTS)
             redis.call('ZADD', idle, now, name)
             return false
         end
-        local begun = start(job, execution, cost)
+        local begun = start(job, execution, turn)
         if begun then
             redis.call('ZREM', idle, name)
             return begun

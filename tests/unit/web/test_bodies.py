@@ -139,3 +139,7 @@ def test_who_asks_for_the_usage_or_for_no_stream_is_left_alone(given: bytes):
 def test_what_may_wait_is_flexible():
     assert asked(b'{"model": "m", "service_tier": "flex"}').is_flexible
     assert not asked(b'{"model": "m", "service_tier": "auto"}').is_flexible
+
+
+def test_a_form_is_never_asked_for_its_usage():
+    assert not asked(*multipart(model="m", stream="true")).lacks_usage

@@ -89,5 +89,10 @@ def test_vectors_and_files_are_no_tokens():
     assert meter(answer).usage(b"no json").total == 0
 
 
+def test_a_usage_that_is_nested_without_end_is_none():
+    nested = b'data: {"usage": {"a":' + b"[" * 1500 + b"]" * 1500 + b"}}\n\n"
+    assert meter(nested, is_stream=True).usage(b"").estimated
+
+
 def test_a_text_without_a_space_is_counted_in_good_time():
     assert tokenizer.count("a" * 1_000_000) > 10_000
