@@ -1,6 +1,7 @@
 """`./farm`: the one command of the operator."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -83,6 +84,18 @@ def restart(context: click.Context) -> None:
     """Stop the farm and start it in the background."""
     context.invoke(stop)
     sys.exit(start_detached(DataDir(load().data_dir), say))
+
+
+@farm.command()
+@one_line_errors
+def reload() -> None:
+    """Have the running farm read farm.toml again; a bad one changes nothing. Running requests go on."""
+    data = DataDir(load().data_dir)
+    running = data.read() if data.is_locked() else None
+    if running is None:
+        raise FarmError("the farm is not running")
+    os.kill(running.pid, signal.SIGUSR1)
+    say("reloading; what became of it is in the log")
 
 
 @farm.command()

@@ -44,8 +44,10 @@ def template() -> None:
 def template_text() -> str:
     """Every setting as a commented line of an environment file."""
     lines = ["# Settings of the farm. The environment wins over farm.toml; an unknown FARM_ name is an error."]
+    lines += ["", "# the file of settings", "#FARM_CONFIG=farm.toml"]
     for one in [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]:
-        lines += ["", f"# {one.metadata['help']}", f"#{one.metadata['env']}={as_text(one)}"]
+        if one.metadata["env"]:
+            lines += ["", f"# {one.metadata['help']}", f"#{one.metadata['env']}={as_text(one)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -51,6 +51,7 @@ class Processes:
     """What runs, by name."""
 
     running: dict[str, Managed] = field(default_factory=dict)
+    _of_procfile: list[str] = field(default_factory=list)
 
     def add(self, name: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
         """Starts a process by that function, and again when it has died."""
@@ -68,6 +69,7 @@ class Processes:
             hidden = NOT_FOR.get(name, ())
             kept = {key: value for key, value in environment.items() if key not in hidden}
             self.start(name, ["/bin/sh", "-c", f"exec {command}"], kept)
+            self._of_procfile.append(name)
 
     def pids(self) -> list[int]:
         """The ids of all, the first started first."""
@@ -102,6 +104,12 @@ class Processes:
                     managed.note_death(now)
                     say(f"{name} can't be started: {error}")
         return changed
+
+    def reload(self) -> None:
+        """Has those of the Procfile read farm.toml again: SIGHUP, as gunicorn and the workers' supervisor take it."""
+        for name in self._of_procfile:
+            if self.running[name].process.poll() is None:
+                self.running[name].process.send_signal(signal.SIGHUP)
 
     def stop(self, *, hurry: bool = False) -> None:
         """Ends all, one by one: the front, so that nothing new comes, then the rest, the last started first."""

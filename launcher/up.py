@@ -63,6 +63,8 @@ class Farm:
     environment: dict[str, str] = field(default_factory=children_environment)
     #: How often a signal to stop has come.
     signals: int = 0
+    #: Whether farm.toml is to be read again.
+    is_stale: bool = False
 
     @property
     def url(self) -> str:
@@ -88,6 +90,9 @@ class Farm:
         while not self.signals:
             if self.processes.tend(warn):
                 self._record()
+            if self.is_stale:
+                self.is_stale = False
+                self.processes.reload()
             time.sleep(0.1)
         return 0
 
@@ -97,8 +102,11 @@ class Farm:
         self.data.unlock()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """The first signal drains; the second hurries."""
-        self.signals += 1
+        """The first signal drains; the second hurries. SIGUSR1, and SIGHUP without a terminal, mean a reload."""
+        if signum == signal.SIGUSR1 or (signum == signal.SIGHUP and not sys.stdin.isatty()):
+            self.is_stale = True
+        else:
+            self.signals += 1
 
     # The steps
 
@@ -221,7 +229,7 @@ def raise_file_limit() -> None:
 def up(settings: Settings, say: Callable[[str], None], ready: Callable[[], None]) -> int:
     """Runs the farm until it is told to stop; returns the exit code. Raises FarmError when it can't start."""
     farm = Farm(settings, DataDir(settings.data_dir), say)
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(signum, farm.on_signal)
     raise_file_limit()
     farm.take_over()

@@ -201,9 +201,14 @@ def batch_queue(pool: str) -> str:
     return f"batch:{pool}"
 
 
-def worker_name(pool: str, credential_id: str) -> str:
-    """Name of the RQ worker that is bound to the credential."""
-    return f"{pool}.{credential_id}"
+def worker_name(pool: str, credential_id: str, slot: int = 1) -> str:
+    """Name of the RQ worker that is bound to the credential; of those beyond its first, with the slot."""
+    return f"{pool}.{credential_id}" if slot == 1 else f"{pool}.{credential_id}~{slot}"
+
+
+def credential_of(worker_name: str) -> str:
+    """The credential that a worker is bound to, by its name."""
+    return worker_name.rpartition(".")[2].partition("~")[0]
 
 
 def reply(web_process: str, request_id: str) -> str:

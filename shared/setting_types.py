@@ -42,6 +42,11 @@ def seconds(value: Any) -> float:
     return number
 
 
+def seconds_or_never(value: Any) -> float:
+    """A time in seconds; 0 for none."""
+    return 0.0 if value in (0, "0") and not isinstance(value, bool) else seconds(value)
+
+
 def days(value: Any) -> float:
     """A number of days, more than zero."""
     try:

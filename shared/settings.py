@@ -5,14 +5,31 @@ The environment wins over the file. An unknown or bad setting is an error that n
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from shared.errors import SettingsError
-from shared.setting_types import Reader, days, mapping, names, networks, one_of, seconds, text, truth, url, whole
+from shared.setting_types import (
+    Reader,
+    days,
+    mapping,
+    names,
+    networks,
+    one_of,
+    seconds,
+    seconds_or_never,
+    text,
+    truth,
+    url,
+    whole,
+)
+
+#: Names the file of settings, when it is not `farm.toml` in the working directory.
+FILE_NAME = "FARM_CONFIG"
 
 
 def setting(env: str, read: Reader, default: Any, help_: str, *, secret: bool = False) -> Any:
@@ -20,6 +37,11 @@ def setting(env: str, read: Reader, default: Any, help_: str, *, secret: bool = 
     meta = {"env": env, "read": read, "help": help_, "secret": secret}
     factory = {"default_factory": lambda: default} if isinstance(default, dict) else {"default": default}
     return field(metadata=meta, repr=not secret, **factory)
+
+
+def pool_setting(read: Reader, default: Any, help_: str) -> Any:
+    """A field of PoolSettings that only `farm.toml` gives."""
+    return setting("", read, default, help_)
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,25 @@ class PoolSettings:
         False,
         "whether answers name the model as the caller did, where FARM_MODEL_MAP changed it",
     )
+    priority: int = pool_setting(whole(0), 0, "of the pools that serve a model, those of the least number go first")
+    weight: float = pool_setting(seconds, 1.0, "share of the requests among pools of the same priority")
+    overflow_wait: float = pool_setting(
+        seconds_or_never, 0.0, "seconds of expected waiting above which requests go to the next pool; 0: never"
+    )
+    proxy: str = setting("FARM_UPSTREAM_PROXY", url, "", "HTTP proxy for upstream and token endpoint", secret=True)
+    ca_bundle: str = setting("FARM_CA_BUNDLE", text, "", "file of the CA certificates to trust, if not the usual")
+    headers: Mapping[str, str] = setting(
+        "FARM_UPSTREAM_HEADERS",
+        mapping,
+        {},
+        "JSON object: headers that upstream requests have besides",
+        secret=True,
+    )
+    slots: int = setting("FARM_SLOTS", whole(1, 100), 1, "requests that one account may have in flight at once")
+    connect_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_CONNECT_TIMEOUT, for this pool; 0: as that")
+    first_byte_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_FIRST_BYTE_TIMEOUT, for this pool")
+    idle_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_IDLE_TIMEOUT, for this pool")
+    total_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_TOTAL_TIMEOUT, for this pool")
     count_usage: bool = setting(
         "FARM_COUNT_USAGE", truth, True, "whether streams are asked for their usage; it is hidden from who did not ask"
     )
@@ -151,6 +192,12 @@ class Settings:
         """The pool of that name; KeyError when there is none."""
         return {pool.name: pool for pool in self.pools}[name]
 
+    def of(self, pool: PoolSettings) -> "Settings":
+        """The settings with those times that the pool has of its own."""
+        names = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
+        own = {name: value for name in names if (value := getattr(pool, name))}
+        return replace(self, **own) if own else self
+
     @property
     def web_processes(self) -> int:
         """gunicorn processes, with 0 resolved to half the cores."""
@@ -168,17 +215,40 @@ def half_the_cores() -> int:
 
 
 def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
-    """Settings from the environment and `farm.toml` (in the working directory unless `file` names one).
+    """Settings from the environment and `farm.toml` (in the working directory unless `file` or FARM_CONFIG names one).
 
     Raises SettingsError, which names the setting at fault.
     """
     refuse_unknown(environ)
-    table = read_file(file or Path("farm.toml"))
+    path = file or Path(environ.get(FILE_NAME) or "farm.toml")
+    table = read_file(path)
+    try:
+        return read_all(environ, table)
+    except SettingsError as error:
+        raise SettingsError(with_line(str(error), path)) from None
+
+
+def read_all(environ: Mapping[str, str], table: dict[str, Any]) -> Settings:
+    """Settings from the environment and a table."""
     pool_tables = table.pop("pools", {})
     if not isinstance(pool_tables, dict) or not all(isinstance(t, dict) for t in pool_tables.values()):
         raise SettingsError("farm.toml: pools must be tables, [pools.NAME]")
     values = read_fields(Settings, environ, table, "farm.toml")
     return Settings(**values, pools=read_pools(environ, pool_tables))
+
+
+def with_line(message: str, path: Path) -> str:
+    """The message with the line of the file that it speaks of, if it speaks of one."""
+    found = re.match(r"farm\.toml: (?:pools\.([\w-]+): )?(?:unknown setting ')?(\w+)", message)
+    if not found or not path.exists():
+        return message
+    section, wanted = "", f"pools.{found[1]}" if found[1] else ""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if header := re.match(r"\s*\[([^\]]+)\]", line):
+            section = header[1].replace('"', "").strip()
+        elif section == wanted and re.match(rf"\s*\"?{re.escape(found[2])}\"?\s*=", line):
+            return message.replace("farm.toml:", f"farm.toml, line {number}:", 1)
+    return message
 
 
 def read_pools(environ: Mapping[str, str], tables: dict[str, dict[str, Any]]) -> tuple[PoolSettings, ...]:
@@ -225,7 +295,7 @@ def read_fields(cls: type, environ: Mapping[str, str], table: dict[str, Any], wh
             raise SettingsError(f"{where}: unknown setting {key!r}{suggestion(name, list(known))}")
         found[name] = read_value(known[name], value, f"{where}: {key}")
     for name, one in known.items():
-        given = environ.get(one.metadata["env"], "")
+        given = environ.get(one.metadata["env"], "") if one.metadata["env"] else ""
         if given.strip():
             found[name] = read_value(one, given, one.metadata["env"])
     return found
@@ -242,7 +312,7 @@ def read_value(one: Field[Any], value: Any, where: str) -> Any:
 def env_names() -> list[str]:
     """Every environment name the farm reads."""
     both = [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]
-    return [one.metadata["env"] for one in both]
+    return [FILE_NAME, *(one.metadata["env"] for one in both if one.metadata["env"])]
 
 
 def refuse_unknown(environ: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Which pool serves a model, and whether the farm can take a request now; it enqueues nothing itself."""
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 
@@ -11,33 +12,58 @@ from shared import keys
 from shared.credentials import USABLE
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
-from shared.settings import PoolSettings
+from shared.queue import queue_keys
+from shared.settings import PoolSettings, Settings
 from web.believed import Believed
 
 #: Seconds between two readings of how many jobs were served.
-SAMPLE_EVERY = 5.0
+SAMPLE_EVERY = 2.0
 SHORTEST_WAIT, LONGEST_WAIT = 1, 60
 
 
 class Pools:
-    """The pools by the models they serve."""
+    """The pools by the models they serve, and which of them takes a request."""
 
-    def __init__(self, pools: Sequence[PoolSettings]) -> None:
-        self._pools = pools
+    def __init__(self, settings: Settings, usable: "Usable", drain_rate: "DrainRate") -> None:
+        self._pools = sorted(settings.pools, key=lambda pool: pool.priority)
+        self._patience = {pool.name: settings.of(pool).total_timeout for pool in settings.pools}
+        self._usable = usable
+        self._drain_rate = drain_rate
 
     def for_model(self, model: str, key: ApiKey) -> PoolSettings:
-        """The first pool that serves the model and is open to the key. Raises ApiError 404."""
-        for pool in self.of(key) if key.allows_model(model) else ():
-            if not pool.models or model in pool.models or model in pool.model_map:
-                return pool
-        raise no_model(model)
+        """The pool that takes a request for the model. Raises ApiError 404 when none serves it.
+
+        1. Of the pools that serve it and are open to the key, 2. those with an account that can serve now, 3. whose
+        expected wait is not too long, 4. of the least priority, 5. one by its weight. Where a step leaves none, it is
+        left out: a request waits rather than being refused.
+        """
+        found = [pool for pool in (self.of(key) if key.allows_model(model) else ()) if serves(pool, model)]
+        if not found:
+            raise no_model(model)
+        if len(found) > 1:
+            found = [pool for pool in found if self._usable.is_usable(pool.name)] or found
+            found = [pool for pool in found if not self._is_too_busy(pool)] or found
+            found = [pool for pool in found if pool.priority == found[0].priority]
+        return random.choices(found, [pool.weight for pool in found])[0] if len(found) > 1 else found[0]
+
+    def _is_too_busy(self, pool: PoolSettings) -> bool:
+        return 0 < pool.overflow_wait < self._drain_rate.expected_wait(pool.name)
 
     def of(self, key: ApiKey) -> list[PoolSettings]:
-        """The pools that are open to the key."""
+        """The pools that are open to the key, the least priority first."""
         return [pool for pool in self._pools if key.allows_pool(pool.name)]
+
+    def total_timeout(self, name: str) -> float:
+        """Seconds for a request of the pool in all."""
+        return self._patience[name]
 
     def __iter__(self) -> Iterator[PoolSettings]:
         return iter(self._pools)
+
+
+def serves(pool: PoolSettings, model: str) -> bool:
+    """Whether the pool takes requests for the model."""
+    return not pool.models or model in pool.models or model in pool.model_map
 
 
 def no_model(model: str) -> ApiError:
@@ -58,9 +84,13 @@ class Usable:
         states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
         return bool(states & set(USABLE))
 
+    def is_usable(self, pool: str) -> bool:
+        """Whether the pool has a credential that is in service."""
+        return self._usable.get(pool)
+
     def check(self, pool: str) -> None:
         """Raises ApiError 503 when every credential of the pool is dead or disabled, or there is none."""
-        if not self._usable.get(pool):
+        if not self.is_usable(pool):
             message = "no account of the farm can serve this request now"
             raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
 
@@ -77,6 +107,15 @@ class DrainRate:
         self._pools = pools
         self._served: dict[str, tuple[float, int]] = {}
         self._rates: dict[str, float] = {}
+        self._waiting: Believed[str, int] = Believed(self._count)
+
+    def _count(self, pool: str) -> int:
+        return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
+
+    def expected_wait(self, pool: str) -> float:
+        """Seconds that the last of those who wait in the pool will have waited; 0 where it is not known."""
+        rate = self._rates.get(pool, 0.0)
+        return self._waiting.get(pool) / rate if rate else 0.0
 
     def run(self) -> None:
         """Runs for ever."""

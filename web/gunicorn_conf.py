@@ -12,6 +12,8 @@ import resource
 import sys
 from typing import Any
 
+from flask import Flask
+
 from shared import garbage, logs
 from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys
@@ -29,7 +31,7 @@ except FarmError as error:
     print(f"farm: {error}", file=sys.stderr)
     sys.exit(1)
 
-wsgi_app = "web.app:create_app()"
+wsgi_app = "web.gunicorn_conf:make_app()"
 worker_class = "web.front_worker.FrontWorker"
 workers = settings.web_processes
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
@@ -46,6 +48,21 @@ timeout = 60
 control_socket_disable = True
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
 proc_name = "farm-web"
+
+
+def make_app() -> Flask:
+    """The app of one process, by the settings that were good last."""
+    return create_app(settings)
+
+
+def on_reload(server: Any) -> None:
+    """At SIGHUP, in the master, before the processes are replaced: a bad farm.toml changes nothing and is told."""
+    global settings  # noqa: PLW0603 (gunicorn's hooks share nothing but this module)
+    try:
+        settings = load()
+        print("farm: reloaded", file=sys.stderr, flush=True)
+    except FarmError as error:
+        print(f"farm: not reloaded, nothing is changed: {error}", file=sys.stderr, flush=True)
 
 
 def on_starting(server: Any) -> None:
@@ -78,6 +95,3 @@ def worker_exit(server: Any, worker: Any) -> None:
     app = getattr(worker, "wsgi", None)
     if app is not None:
         app.extensions[EXTENSION].leave()
-
-
-__all__ = ["create_app"]

@@ -98,14 +98,15 @@ def build(settings: Settings) -> Parts:
     queue = RelayQueue(redis, settings.max_queue)
     hub = Hub(redis, lone_connections(settings.redis_url), queue.vanished)
     hub.cancel = queue.cancel
+    usable, drain_rate = Usable(redis), DrainRate(redis, names)
     return Parts(
         settings=settings,
         redis=redis,
-        pools=Pools(settings.pools),
-        usable=Usable(redis),
+        pools=Pools(settings, usable, drain_rate),
+        usable=usable,
         queue=queue,
         hub=hub,
-        drain_rate=DrainRate(redis, names),
+        drain_rate=drain_rate,
         authenticator=Authenticator(ApiKeys(redis)),
         admin_tokens=AdminTokens(redis),
         audit=Audit(redis),

@@ -97,7 +97,7 @@ def new_request(farm: Parts, pool: str, key: ApiKey, path: str = "", **more: Any
         front=farm.hub.process_id,
         channel=farm.hub.channel(g.request_id),
         enqueued_at=now,
-        deadline=now + farm.settings.total_timeout,
+        deadline=now + farm.pools.total_timeout(pool),
         method=request.method,
         key=key.id,
         **more,

@@ -9,10 +9,10 @@ import functools
 import gc
 import sys
 
-from shared.errors import SettingsError
+from shared.errors import FarmError, SettingsError
 from shared.settings import load
-from workers.child import serve
-from workers.supervisor import Supervisor
+from workers.child import need_upstreams, serve
+from workers.supervisor import Serve, Supervisor
 
 
 def main() -> int:
@@ -25,7 +25,19 @@ def main() -> int:
         print(f"farm: {error}", file=sys.stderr)
         return 1
     gc.freeze()
-    return Supervisor(functools.partial(serve, settings), settings.worker_process_count).run()
+    return Supervisor(functools.partial(serve, settings), settings.worker_process_count, renewed).run()
+
+
+def renewed() -> Serve | None:
+    """How to serve by what farm.toml says now; None, and why, when that is no good."""
+    try:
+        settings = load()
+        need_upstreams(settings)
+    except FarmError as error:
+        print(f"farm: not reloaded, nothing is changed: {error}", file=sys.stderr, flush=True)
+        return None
+    print("farm: reloaded", file=sys.stderr, flush=True)
+    return functools.partial(serve, settings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The condition of one worker's credential: whether it may work, and what a failed attempt means for it (I5).
+"""The condition of a credential: whether it may work, and what a failed attempt means for it (I5).
 
 A failure is the credential's (it cools, and everybody sees it) or the upstream's (a short pause that nobody has to
 see, and the pool's breaker is told). It is never judged by the text of an error.
@@ -13,10 +13,12 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared.errors import LeaseLost
+from shared.settings import PoolSettings
 from workers.breaker import Breaker
+from workers.leases import Lease
 from workers.outcomes import Failed, no_token
 from workers.pauses import Pauses
-from workers.seat import Seat
+from workers.surroundings import Surroundings
 from workers.tokens import TOKEN_FAILURES, AccessToken
 
 log = logging.getLogger("farm.worker")
@@ -35,14 +37,18 @@ SHOWN_FROM = 2.0
 class Condition:
     """The condition of one credential."""
 
-    def __init__(self, seat: Seat, token: AccessToken, stop: Callable[[], None]) -> None:
-        self._seat = seat
+    def __init__(
+        self, lease: Lease, pool: PoolSettings, around: Surroundings, token: AccessToken, stop: Callable[[], None]
+    ) -> None:
+        self._lease = lease
+        self._pool = pool
+        self._around = around
         self._token = token
         self._stop = stop
         self._shown_at = float("inf")
-        self.pauses = Pauses(seat.around.settings.cooling_limit)
-        if seat.lease.cooling_until:
-            self.pauses.resume(max(0.0, seat.lease.cooling_until - time.time()))
+        self.pauses = Pauses(around.settings.cooling_limit)
+        if lease.cooling_until:
+            self.pauses.resume(max(0.0, lease.cooling_until - time.time()))
             self._shown_at = time.monotonic()
 
     def may_work(self) -> bool:
@@ -51,11 +57,11 @@ class Condition:
 
     @property
     def _id(self) -> str:
-        return self._seat.lease.credential_id
+        return self._lease.credential_id
 
     @property
     def _breaker(self) -> Breaker:
-        return self._seat.around.breakers[self._seat.pool.name]
+        return self._around.breakers[self._pool.name]
 
     def prepare(self) -> bool:
         """Before a job is taken: has an access token ready, so that no request pays for a token endpoint that fails."""
@@ -107,7 +113,7 @@ class Condition:
         answered = failed.outcome in ANSWERS or (failed.answer is not None and failed.answer.status < 500)
         if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
             try:
-                breaker.fault(self._id, request_id, failed.outcome, self._seat.around.workers(self._seat.pool.name))
+                breaker.fault(self._id, request_id, failed.outcome, self._around.workers(self._pool.name))
             except (RedisError, OSError) as error:
                 log.warning("breaker not kept: %s", error, extra=self._fields("redis_lost", ""))
         elif answered:
@@ -149,13 +155,13 @@ class Condition:
 
     def _move(self, state: str, reason: str = "", until: float = 0) -> None:
         try:
-            self._seat.around.move(self._seat.pool.name, self._id, state, reason, until)
+            self._around.move(self._pool.name, self._id, state, reason, until)
             self._shown_at = time.monotonic() if state == "cooling" else float("inf")
         except (RedisError, OSError) as error:
             log.warning("state not kept: %s", error, extra=self._fields("redis_lost", state))
 
     def _fields(self, action: str, reason: str) -> dict[str, Any]:
-        return {"action": action, "credential_id": self._id, "pool": self._seat.pool.name, "reason": reason}
+        return {"action": action, "credential_id": self._id, "pool": self._pool.name, "reason": reason}
 
 
 def longest_pause(outcome: str) -> float:

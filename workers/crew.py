@@ -6,17 +6,19 @@ It holds the leases, renews them and gives them back; it starts nothing in the b
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import gevent
 from redis.exceptions import RedisError
 
 from shared.credentials import STATES
+from workers.account import Account
 from workers.census import Census
 from workers.control import Control
 from workers.leases import Lease, Leases
 from workers.pool_queue import PoolQueue
-from workers.seat import Surroundings
+from workers.surroundings import Surroundings
 from workers.worker import FarmWorker, spawn
 
 log = logging.getLogger("farm.process")
@@ -35,6 +37,7 @@ class Crew:
         self._census = census
         self._control = control
         self._queues = queues
+        #: By their names.
         self._workers: dict[str, FarmWorker] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
 
@@ -51,7 +54,7 @@ class Crew:
         for pool in self._around.settings.pools:
             self._tend_breaker(pool.name)
             self._stop_surplus(pool.name)
-            missing = self._census.share(pool.name) - len(self.of(pool.name))
+            missing = self._census.share(pool.name) - len({w.lease.credential_id for w in self.of(pool.name)})
             for lease in self._leases.claim(pool.name, self._candidates(pool.name), missing):
                 self._start(lease)
         for worker in self._workers.values():
@@ -64,16 +67,20 @@ class Crew:
             self.beat()
 
     def _candidates(self, pool: str) -> list[str]:
-        return [one for one in self._census.usable(pool) if one not in self._workers]
+        here = {worker.lease.credential_id for worker in self.of(pool)}
+        return [one for one in self._census.usable(pool) if one not in here]
 
     def _stop_surplus(self, pool: str) -> None:
         """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
         usable = set(self._census.usable(pool))
-        here = self.of(pool)
-        keep = [w for w in here if w.lease.credential_id in usable and not w.lease.lost and not w.stopping]
+        keep: defaultdict[str, list[FarmWorker]] = defaultdict(list)
+        for worker in (here := self.of(pool)):
+            if worker.lease.credential_id in usable and not worker.lease.lost and not worker.stopping:
+                keep[worker.lease.credential_id].append(worker)
         above = max(0, len(keep) - self._census.share(pool))
-        surplus = sorted(keep, key=lambda w: bool(w.serving.busy_since))[:above]
-        staying = {w.name for w in keep} - {w.name for w in surplus}
+        for surplus in sorted(keep, key=lambda one: any(w.serving.busy_since for w in keep[one]))[:above]:
+            del keep[surplus]
+        staying = {worker.name for workers in keep.values() for worker in workers}
         for worker in here:
             if worker.name not in staying:
                 worker.stop()
@@ -88,24 +95,29 @@ class Crew:
             breaker.tend({w.lease.credential_id for w in able}, [w.lease.credential_id for w in idle])
 
     def _start(self, lease: Lease) -> None:
+        """A worker for each slot of the credential."""
         found = self._queues[lease.pool]
-        pool = self._around.settings.pool(lease.pool)
-        worker = FarmWorker(lease, pool, found.bookkeeping, self._around)
+        account = Account(lease, self._around.settings.pool(lease.pool), self._around)
+        workers = [FarmWorker(account, found.bookkeeping, slot + 1) for slot in range(account.pool.slots)]
         try:
-            found.take_over(worker)
+            for worker in workers:
+                found.take_over(worker)
         except (RedisError, OSError):
             self._leases.release(lease)
             raise
-        self._workers[lease.credential_id] = worker
-        self._control.add(worker)
-        self._greenlets[lease.credential_id] = spawn(worker, self._ended)
+        for worker in workers:
+            self._workers[worker.name] = worker
+            self._control.add(worker)
+            self._greenlets[worker.name] = spawn(worker, self._ended)
 
     def _ended(self, worker: FarmWorker) -> None:
-        """A worker's greenlet is over: its credential is free for another."""
-        self._workers.pop(worker.lease.credential_id, None)
-        self._greenlets.pop(worker.lease.credential_id, None)
+        """A worker's greenlet is over; after the last of its credential that is free for another process."""
+        self._workers.pop(worker.name, None)
+        self._greenlets.pop(worker.name, None)
         self._census.ended(worker)
         self._control.remove(worker)
+        if any(other.lease is worker.lease for other in self._workers.values()):
+            return
         try:
             self._leases.release(worker.lease)
         except (RedisError, OSError) as error:
@@ -133,12 +145,12 @@ class Crew:
                 gevent.spawn(worker.serving.condition.prepare)
 
     def renew(self) -> None:
-        """Renews the leases; a worker that lost its own ends."""
-        for lease in self._leases.renew([w.lease for w in self._workers.values()]):
+        """Renews the leases; the workers of one that was lost end."""
+        leases = {worker.lease.credential_id: worker.lease for worker in self._workers.values()}
+        for lease in self._leases.renew(list(leases.values())):
             self._around.counters.add("leases_lost")
             log.warning("lease lost", extra={"action": "lease_lost", "credential_id": lease.credential_id})
-            worker = self._workers.get(lease.credential_id)
-            if worker is not None:
+            for worker in [one for one in self._workers.values() if one.lease is lease]:
                 worker.stop()
                 worker.serving.interrupt("lease_lost")
 
@@ -158,11 +170,11 @@ class Crew:
             pipe.execute()
 
     def for_errand(self, pool: str, credential_id: str) -> FarmWorker | None:
-        """The credential's worker, made for an errand if there is none; None when another process has it."""
-        if credential_id not in self._workers and pool in self._queues:
+        """A worker of the credential, made for an errand if there is none; None when another process has it."""
+        if pool in self._queues and not any(w.lease.credential_id == credential_id for w in self.of(pool)):
             for lease in self._leases.claim(pool, [credential_id], 1, STATES):
                 self._start(lease)
-        return self._workers.get(credential_id)
+        return next((w for w in self.of(pool) if w.lease.credential_id == credential_id), None)
 
     def front_gone(self, front: str) -> None:
         """Nobody waits for what runs for that web process."""

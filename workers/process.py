@@ -30,8 +30,8 @@ from workers.leases import RENEW_EVERY, Leases
 from workers.ledger import Ledger
 from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
-from workers.seat import Surroundings
 from workers.supervisor import Birth
+from workers.surroundings import Surroundings
 from workers.tokens import TokenStore
 from workers.upstream import shared_session
 
@@ -96,7 +96,10 @@ class WorkerProcess:
             breakers={name: Breaker(self._redis, name, self.id, self._counters) for name in self._queues},
             workers=lambda pool: len(self._crew.of(pool)),
             refreshing=BoundedSemaphore(REFRESHES),
-            token_sessions={pool.name: shared_session(pool.token_url, REFRESHES) for pool in self._settings.pools},
+            token_sessions={
+                pool.name: shared_session(pool.token_url, REFRESHES, pool.proxy, pool.ca_bundle)
+                for pool in self._settings.pools
+            },
             move=self._move,
             suspended=lambda: self._census.suspended,
         )

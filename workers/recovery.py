@@ -76,24 +76,24 @@ class Orphans:
         """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
         composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
         owners = self._owners(composites)
-        held = self._redis.mget([keys.lease(owner) for owner in owners.values()]) if owners else []
+        leases = [keys.lease(keys.credential_of(owner)) for owner in owners.values()]
+        held = self._redis.mget(leases) if leases else []
         left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
         lost = left & self._suspects
         self._suspects = left - lost
         for composite in lost:
             execution = Execution.from_composite_key(composite, self._redis)
-            name = keys.worker_name(self._queue.name.partition(":")[2], owners[composite])
-            worker = Worker([self._queue], name=name, connection=self._redis, prepare_for_work=False)
+            worker = Worker([self._queue], name=owners[composite], connection=self._redis, prepare_for_work=False)
             self._end(worker, execution)
         return len(lost)
 
     def _owners(self, composites: list[str]) -> dict[str, str]:
-        """Execution -> the credential id of the worker that began it."""
+        """Execution -> the name of the worker that began it."""
         with self._redis.pipeline(transaction=False) as pipe:
             for composite in composites:
                 pipe.hget(Job.key_for(composite.partition(":")[0]), "worker_name")
             names = [(name or b"").decode() for name in pipe.execute()]
-        return {composite: name.rpartition(".")[2] for composite, name in zip(composites, names, strict=True)}
+        return dict(zip(composites, names, strict=True))
 
     def _end(self, worker: BaseWorker, execution: Execution) -> None:
         fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)

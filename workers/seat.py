@@ -1,52 +1,34 @@
-"""What a worker works with, and what all workers of a process share; plain data, put together in process.py."""
+"""What one worker works with: a slot of a leased account, and its queue's books; plain data."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import requests
-from gevent.lock import BoundedSemaphore
-from redis import Redis
-from redis.connection import ConnectionPool
-
-from shared.counters import Counters
-from shared.settings import PoolSettings, Settings
+from shared.settings import PoolSettings
+from workers.account import Account
 from workers.bookkeeping import Bookkeeping
-from workers.breaker import Breaker
-from workers.interruption import Watch
 from workers.leases import Lease
-from workers.publisher import Publisher
-from workers.tokens import TokenStore
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What all workers of a process share."""
-
-    settings: Settings
-    redis: Redis
-    connections: ConnectionPool
-    publisher: Publisher
-    watch: Watch
-    counters: Counters
-    tokens: TokenStore
-    #: Pool -> its circuit breaker.
-    breakers: Mapping[str, Breaker]
-    #: How many workers a pool has in this process.
-    workers: Callable[[str], int]
-    #: How many may ask a token endpoint at once, and the session of each pool that they ask over.
-    refreshing: BoundedSemaphore
-    token_sessions: Mapping[str, requests.Session]
-    #: Moves a credential to another state: pool, id, state, reason, until.
-    move: Callable[[str, str, str, str, float], None]
-    #: Whether `rq suspend` is in force.
-    suspended: Callable[[], bool]
+from workers.surroundings import Surroundings
 
 
 @dataclass(frozen=True)
 class Seat:
-    """What one worker works with: a leased credential, its pool, its queue's books and what the process shares."""
+    """One slot of an account."""
 
-    lease: Lease
-    pool: PoolSettings
+    account: Account
     bookkeeping: Bookkeeping
-    around: Surroundings
+    #: Which of the account's slots, from 1.
+    slot: int = 1
+
+    @property
+    def lease(self) -> Lease:
+        """The credential's lease."""
+        return self.account.lease
+
+    @property
+    def pool(self) -> PoolSettings:
+        """The credential's pool."""
+        return self.account.pool
+
+    @property
+    def around(self) -> Surroundings:
+        """What all workers of the process share."""
+        return self.account.around

@@ -14,12 +14,10 @@ from shared.persistence import surely
 from shared.settings import PoolSettings
 from workers.bookkeeping import BegunJob, Spent, lost_entry
 from workers.breaker import Breaker
-from workers.condition import Condition
 from workers.interruption import Section, Watch
 from workers.outcomes import Done, Failed, Outcome, Stopped
 from workers.relay import Attempt
 from workers.seat import Seat
-from workers.tokens import AccessToken
 from workers.upstream import UpstreamConnection
 from workers.usage import Usage
 
@@ -36,7 +34,8 @@ class Serving:
         self._seat = seat
         self._stop = stop
         self._may_go_on = may_go_on
-        self._ttl = GRACE + int(seat.around.settings.total_timeout)
+        self._settings = seat.around.settings.of(seat.pool)
+        self._ttl = GRACE + int(self._settings.total_timeout)
         self._upstream: UpstreamConnection | None = None
         self._section: Section | None = None
         self._stopped_early = ""
@@ -47,22 +46,20 @@ class Serving:
         self._busy_seconds = 0.0
         #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
         self.busy_since = 0.0
-        around = seat.around
-        self.token = AccessToken(
-            seat.lease,
-            seat.pool,
-            around.tokens,
-            around.token_sessions[seat.pool.name],
-            around.counters,
-            around.refreshing,
-        )
-        self.condition = Condition(seat, self.token, stop)
+        self.token = seat.account.token
+        self.condition = seat.account.condition
 
     def upstream(self) -> UpstreamConnection:
         """The worker's own connection to the upstream, made when it is first needed."""
         if self._upstream is None:
-            around = self._seat.around
-            self._upstream = UpstreamConnection(self._seat.pool.upstream_url, around.settings.connect_timeout)
+            pool = self._seat.pool
+            self._upstream = UpstreamConnection(
+                pool.upstream_url,
+                self._settings.connect_timeout,
+                proxy=pool.proxy,
+                ca_bundle=pool.ca_bundle,
+                headers=pool.headers,
+            )
         return self._upstream
 
     @property
@@ -195,7 +192,7 @@ class Serving:
             body=body,
             credential_id=self._seat.lease.credential_id,
             number=begun.retries + 1,
-            settings=self._seat.around.settings,
+            settings=self._settings,
             pool=self._seat.pool,
             upstream=self.upstream(),
             token=self.token,

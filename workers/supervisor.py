@@ -25,7 +25,10 @@ PATIENCE = 75.0
 #: Exit code for a mistake of configuration, which no restart mends.
 MISCONFIGURED = 2
 TICK = 0.05
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: Seconds that new processes get to come up before those with the old settings are asked to end.
+OVERLAP = 1.0
+Serve = Callable[["Birth"], int]
 
 # gevent's own versions would make a hub here, which a fork must not inherit.
 sleep = monkey.get_original("time", "sleep")
@@ -51,7 +54,7 @@ class Birth:
 class Place:
     """The place of one process and when to fill it again."""
 
-    def __init__(self, serve: Callable[[Birth], int]) -> None:
+    def __init__(self, serve: Serve) -> None:
         self._serve = serve
         self._pause = FIRST_PAUSE
         self._start_at = 0.0
@@ -106,19 +109,49 @@ class Place:
             os.kill(self.pid, signum)
 
 
-class Supervisor:
-    """Keeps `count` processes alive until it is told to stop; each runs `serve` and ends with what that returns."""
+class Leaver:
+    """A process with settings of before, on its way out."""
 
-    def __init__(self, serve: Callable[[Birth], int], count: int) -> None:
+    def __init__(self, place: Place, since: float) -> None:
+        self.place = place
+        self._since = since
+        self._is_told = False
+
+    def is_off(self) -> bool:
+        """Asks it to end when the new ones have come, insists when its patience is over; whether it has ended."""
+        if not self.place.pid or self.place.ended() is not None:
+            return True
+        waited = monotonic() - self._since
+        if not self._is_told and waited > OVERLAP:
+            self._is_told = True
+            self.place.send(signal.SIGTERM)
+        elif waited > PATIENCE:
+            self.place.send(signal.SIGKILL)
+        return False
+
+
+class Supervisor:
+    """Keeps `count` processes alive until it is told to stop; each runs `serve` and ends with what that returns.
+
+    At SIGHUP `renew` tells how to serve from now on, None for no change: new processes come, then the old ones let
+    their running requests end.
+    """
+
+    def __init__(self, serve: Serve, count: int, renew: Callable[[], Serve | None] = lambda: None) -> None:
         self._places = [Place(serve) for _ in range(count)]
+        self._renew = renew
+        self._is_stale = False
+        #: Those that are to end, since when by the monotonic clock, and whether they know.
+        self._leaving: list[Leaver] = []
         self._stopping = False
 
     def run(self) -> int:
         """Returns the exit code: 0 after SIGTERM or SIGINT, 1 when a process was misconfigured."""
         for signum in SIGNALS:
-            signal.signal(signum, self._stop)
+            signal.signal(signum, self._hear)
         code = 0
         while not self._stopping:
+            self._turn_over()
             for place in self._places:
                 died = place.tend()
                 if died == MISCONFIGURED:
@@ -129,15 +162,29 @@ class Supervisor:
         self._end()
         return code
 
-    def _stop(self, signum: int, frame: FrameType | None) -> None:
-        self._stopping = True
+    def _hear(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:
+            self._is_stale = True
+        else:
+            self._stopping = True
+
+    def _turn_over(self) -> None:
+        """Puts new processes beside the old ones, and sees the old ones off."""
+        if self._is_stale:
+            self._is_stale = False
+            serve = self._renew()
+            if serve is not None:
+                self._leaving += [Leaver(place, monotonic()) for place in self._places]
+                self._places = [Place(serve) for _ in self._places]
+        self._leaving = [one for one in self._leaving if not one.is_off()]
 
     def _end(self) -> None:
         """SIGTERM to all, then patience, then SIGKILL."""
-        for place in self._places:
+        places = [*self._places, *(one.place for one in self._leaving)]
+        for place in places:
             place.send(signal.SIGTERM)
         until = monotonic() + PATIENCE
-        for place in self._places:
+        for place in places:
             while place.pid and place.ended() is None:
                 if monotonic() > until:
                     place.send(signal.SIGKILL)

@@ -18,7 +18,7 @@ from workers.oauth import TIMEOUT, revocation
 from workers.opening import NoAnswer, Opening
 from workers.serving import Serving
 from workers.tokens import TOKEN_FAILURES
-from workers.upstream import AnswerCut, UpstreamUnreachable, chunks
+from workers.upstream import AnswerCut, UpstreamUnreachable, chunks, shared_session
 
 #: Seconds that the chat of a test may take.
 PATIENCE = 30.0
@@ -116,7 +116,8 @@ def revoke(serving: Serving) -> dict[str, Any]:
     began = time.monotonic()
     try:
         asked = revocation(pool, serving.token.refresh_token())
-        answer = requests.post(pool.revocation_url, timeout=TIMEOUT, allow_redirects=False, **asked)
+        session = shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
+        answer = session.post(pool.revocation_url, timeout=TIMEOUT, allow_redirects=False, **asked)
     except requests.RequestException as error:
         return {"ok": False, "error": f"the revocation endpoint can't be reached: {type(error).__name__}"}
     if answer.status_code != 200:

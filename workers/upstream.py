@@ -1,8 +1,9 @@
 """HTTP to one upstream: one connection per worker, kept warm; it knows no queue and no frames."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
+from types import MappingProxyType
 from typing import cast
 
 import requests
@@ -50,8 +51,8 @@ class AnswerCut(FarmError):
     """Raised when an answer broke off in the middle."""
 
 
-def new_session(url: str, *, size: int = 2) -> requests.Session:
-    """A session that keeps so many connections, and reads proxies and CA bundle from the environment once.
+def new_session(url: str, *, size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+    """A session that keeps so many connections, and reads proxies and CA bundle from the environment once if not given.
 
     requests would read them, and ~/.netrc, for each request.
     """
@@ -61,16 +62,16 @@ def new_session(url: str, *, size: int = 2) -> requests.Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
-    session.proxies = environment["proxies"]
-    session.verify = True if environment["verify"] is None else environment["verify"]
+    session.proxies = {"http": proxy, "https": proxy} if proxy else environment["proxies"]
+    session.verify = ca_bundle or (True if environment["verify"] is None else environment["verify"])
     session.headers.clear()
     session.headers.update(HEADERS)
     return session
 
 
-def shared_session(url: str, size: int) -> requests.Session:
+def shared_session(url: str, size: int, proxy: str = "", ca_bundle: str = "") -> requests.Session:
     """A session for several accounts at once: it keeps no cookie, so that nothing of one reaches another."""
-    session = new_session(url, size=size)
+    session = new_session(url, size=size, proxy=proxy, ca_bundle=ca_bundle)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
@@ -81,8 +82,18 @@ class UpstreamConnection:
     requests decides on proxy, CA bundle and address, once; urllib3 below it carries the requests, in half the time.
     """
 
-    def __init__(self, url: str, connect_timeout: float) -> None:
-        session = new_session(url)
+    def __init__(
+        self,
+        url: str,
+        connect_timeout: float,
+        *,
+        proxy: str = "",
+        ca_bundle: str = "",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`headers` are the pool's own; what a request or the farm itself has to say goes before them."""
+        session = new_session(url, proxy=proxy, ca_bundle=ca_bundle)
+        self._headers = {name.lower(): value for name, value in headers.items()} | HEADERS
         adapter = cast("HTTPAdapter", session.get_adapter(url))
         prepared = session.prepare_request(requests.Request("POST", url))
         pool = adapter.get_connection_with_tls_context(prepared, session.verify, session.proxies)
@@ -109,7 +120,7 @@ class UpstreamConnection:
             request.method,
             self._base + request.path,
             body=body,
-            headers={**HEADERS, **request.headers, "authorization": f"Bearer {token}"},
+            headers={**self._headers, **request.headers, "authorization": f"Bearer {token}"},
             retries=NO_RETRIES,
             redirect=False,
             assert_same_host=False,

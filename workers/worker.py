@@ -1,4 +1,4 @@
-"""The RQ worker: a greenlet, bound by a lease to one credential, that waits for jobs; serving.py serves them.
+"""The RQ worker: a greenlet, bound by a lease to one slot of a credential, that waits for jobs; serving.py serves them.
 
 It keeps RQ's names, registries and commands, and replaces its loop: no signals, no thread or subscription of its own.
 """
@@ -21,10 +21,9 @@ from rq.utils import now, utcformat
 from rq.worker import WorkerStatus
 
 from shared import keys
-from shared.settings import PoolSettings
+from workers.account import Account
 from workers.bookkeeping import Bookkeeping
-from workers.leases import Lease
-from workers.seat import Seat, Surroundings
+from workers.seat import Seat
 from workers.serving import Serving
 from workers.waiting_line import WaitingLine
 
@@ -47,11 +46,12 @@ def relay(request: dict[str, Any]) -> None:
 class FarmWorker(SimpleWorker):
     """One RQ worker with its credential."""
 
-    def __init__(self, lease: Lease, pool: PoolSettings, bookkeeping: Bookkeeping, around: Surroundings) -> None:
+    def __init__(self, account: Account, bookkeeping: Bookkeeping, slot: int = 1) -> None:
+        lease, around = account.lease, account.around
         queues = bookkeeping.queues
         super().__init__(
             list(queues.values()),
-            name=keys.worker_name(lease.pool, lease.credential_id),
+            name=keys.worker_name(lease.pool, lease.credential_id, slot),
             connection=around.redis,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL,
@@ -65,7 +65,8 @@ class FarmWorker(SimpleWorker):
         self.around = around
         waits_at = queues["interactive"]
         self.line = WaitingLine(around.connections, waits_at.key, waits_at.intermediate_queue_key)
-        self.serving = Serving(self, Seat(lease, pool, bookkeeping, around), self.stop, self._may_go_on)
+        self.serving = Serving(self, Seat(account, bookkeeping, slot), account.stop, self._may_go_on)
+        account.join(self.stop)
         self._stopping = Event()
         #: What operators ask of it, done between two requests.
         self._errands: list[Callable[[], None]] = []

@@ -18,12 +18,13 @@ from tests.upstream import Upstream, tokens
 from tests.waiting import eventually
 from web.hub import Hub
 from web.mailbox import Mailbox
+from workers.account import Account
 from workers.bookkeeping import Bookkeeping
 from workers.breaker import Breaker
 from workers.interruption import Watch
 from workers.leases import Leases
 from workers.publisher import Publisher
-from workers.seat import Surroundings
+from workers.surroundings import Surroundings
 from workers.tokens import TokenStore
 from workers.upstream import shared_session
 from workers.worker import FarmWorker, spawn
@@ -63,7 +64,7 @@ class Workshop:
         self.hub = Hub(redis, connections, lambda _: set())
         self.queue = RelayQueue(redis, 100)
         books = Bookkeeping(redis, "default")
-        self.worker = FarmWorker(self.lease, self.pool, books, self.around)
+        self.worker = FarmWorker(Account(self.lease, self.pool, self.around), books)
         self.ended = False
         endless = (self.around.publisher.run, self.around.watch.run, self.hub._listen)
         self.greenlets = [gevent.spawn(work) for work in endless]

@@ -80,6 +80,26 @@ def test_a_bad_setting_is_an_error_that_names_it(tmp_path: Path, environ: dict[s
         read(tmp_path, environ, toml)
 
 
+@pytest.mark.parametrize(
+    ("toml", "line"),
+    [
+        ("port = 80\n\nmax_queue = 0\n", 3),
+        ("port = 80\nprot = 1\n", 2),
+        ("[pools.a]\nslots = 1\n[pools.b]\n# slots\nslots = 0\n", 5),
+        ("port = 1\n[pools.a]\nweights = 1\n", 3),
+        ("port = 1\nport = 2\n", 2),
+    ],
+)
+def test_an_error_in_the_file_tells_its_line(tmp_path: Path, toml: str, line: int):
+    with pytest.raises(SettingsError, match=rf"line {line}\b"):
+        read(tmp_path, toml=toml)
+
+
+def test_a_pool_may_have_times_of_its_own(tmp_path: Path):
+    found = read(tmp_path, toml="idle_timeout = 7\n[pools.a]\nidle_timeout = 3\n[pools.b]\n")
+    assert [found.of(pool).idle_timeout for pool in found.pools] == [3, 7]
+
+
 def test_a_bad_secret_is_named_and_not_repeated(tmp_path: Path):
     with pytest.raises(SettingsError, match="secret_key is not valid") as caught:
         read(tmp_path, toml="secret_key = 12345")

@@ -36,6 +36,44 @@ def test_a_child_that_dies_is_started_again_and_all_end_with_their_parent(tmp_pa
     assert [pid for pid in everyone if Path(f"/proc/{pid}").exists()] == []
 
 
+RENEWING = """
+import os, sys, time
+from pathlib import Path
+from workers.supervisor import Supervisor
+home = Path(sys.argv[1])
+
+def serve(generation):
+    def live(birth):
+        (home / f"{generation}-{os.getpid()}").touch()
+        time.sleep(60)
+    return live
+
+def renew():
+    return serve("new") if (home / "good").exists() else None
+
+sys.exit(Supervisor(serve("old"), 2, renew).run())
+"""
+
+
+def test_at_sighup_new_processes_come_before_the_old_ones_end(tmp_path: Path):
+    supervisor = subprocess.Popen([sys.executable, "-c", RENEWING, str(tmp_path)])
+
+    def pids(generation: str) -> list[int]:
+        return [int(name.rpartition("-")[2]) for name in os.listdir(tmp_path) if name.startswith(generation)]
+
+    old = eventually(lambda: len(pids("old")) == 2 and pids("old"))
+    supervisor.send_signal(signal.SIGHUP)
+    (tmp_path / "good").touch()
+    supervisor.send_signal(signal.SIGHUP)
+    new = eventually(lambda: len(pids("new")) == 2 and pids("new"))
+    assert all(Path(f"/proc/{pid}").exists() for pid in old)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old))
+    assert all(Path(f"/proc/{pid}").exists() for pid in new)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(timeout=10) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in new)
+
+
 def test_who_follows_a_process_that_died_is_told_its_id(tmp_path: Path):
     child = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w').write(repr(birth)); time.sleep(60)"
     supervisor = supervise(child)
