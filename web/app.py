@@ -10,7 +10,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from shared.persistence import surely
 from shared.settings import Settings, load
-from web import cors, dashboard, errors, health, models, relay
+from web import billing, cors, dashboard, errors, health, models, relay
 from web.admin import api, credentials, door, keys, overview
 from web.parts import EXTENSION, Parts, build
 
@@ -52,8 +52,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(door.no_store)
     app.after_request(lambda response: finish(farm, response))
     errors.install(app)
-    for blueprint in (relay.blueprint, models.blueprint, health.blueprint, door.blueprint, api.blueprint):
-        app.register_blueprint(blueprint)
+    for part in (relay, models, billing, health, door, api):
+        app.register_blueprint(part.blueprint)
     dashboard.mount(app, settings.redis_url)
     app.wsgi_app = single_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
     return app

@@ -1,0 +1,64 @@
+"""The balance that clients of OpenAI gateways show: the calling key's quota and use."""
+
+import time
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from shared import keys
+from shared.api_keys import ApiKeys
+from shared.limits import period
+from shared.request_log import Entry, RequestLog
+from shared.settings import Settings
+from web.app import create_app
+from workers.ledger import Ledger
+
+
+@pytest.fixture
+def client(redis: Redis, redis_url: str) -> FlaskClient:
+    return create_app(Settings(redis_url=redis_url)).test_client()
+
+
+def ask(client: FlaskClient, secret: str, path: str) -> TestResponse:
+    return client.get(f"/v1/dashboard/billing/{path}", headers={"authorization": f"Bearer {secret}"})
+
+
+def test_a_key_sees_its_own_quota_and_what_it_has_used(client: FlaskClient, redis: Redis):
+    secret, key = ApiKeys(redis).create("k", quota_tokens=50_000, quota_reset="daily", expires_at=2e9)
+    redis.hset(keys.quota(key.id), mapping={"period": period(key, time.time()), "tokens": 1234})
+    found = ask(client, secret, "subscription").json
+    assert (found["hard_limit_usd"], found["access_until"], found["object"]) == (
+        50,
+        2_000_000_000,
+        "billing_subscription",
+    )
+    assert ask(client, secret, "usage").json["total_usage"] == pytest.approx(123.4)
+
+
+def test_what_was_used_in_an_earlier_period_is_forgotten(client: FlaskClient, redis: Redis):
+    secret, key = ApiKeys(redis).create("k", quota_tokens=50_000, quota_reset="daily")
+    redis.hset(keys.quota(key.id), mapping={"period": "2001-01-01", "tokens": 1234})
+    assert ask(client, secret, "usage").json["total_usage"] == 0
+
+
+def test_a_key_without_a_quota_has_much(client: FlaskClient, redis: Redis):
+    secret, _ = ApiKeys(redis).create("k")
+    assert ask(client, secret, "subscription").json["hard_limit_usd"] == 100_000_000
+    assert ask(client, secret, "usage").json["total_usage"] == 0
+
+
+def test_use_between_two_dates_is_the_keys_own(client: FlaskClient, redis: Redis):
+    secret, key = ApiKeys(redis).create("k")
+    RequestLog(redis).write([Entry("a", key.id, status=200, prompt_tokens=500), Entry("b", "other", prompt_tokens=7)])
+    Ledger(redis, 100, 7, 31).add_up()
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert ask(client, secret, f"usage?start_date={today}").json["total_usage"] == 50
+    assert ask(client, secret, f"usage?start_date=2001-01-01&end_date={today}").json["total_usage"] == 0
+
+
+def test_a_bad_date_and_a_bad_key_are_told(client: FlaskClient, redis: Redis):
+    secret, _ = ApiKeys(redis).create("k")
+    assert ask(client, secret, "usage?start_date=soon").status_code == 400
+    assert ask(client, "sk-wrong", "subscription").status_code == 401

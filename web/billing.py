@@ -1,0 +1,78 @@
+"""What clients of OpenAI gateways ask to show a balance: the calling key's quota and what it has used of it.
+
+The paths and shapes are those of other gateways; an amount in "dollars" is a thousand tokens here.
+Source: OpenAI's former dashboard endpoints, as such clients still call them.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, request
+
+from shared import keys
+from shared.errors import ApiError
+from shared.key_fields import ApiKey
+from shared.limits import period
+from shared.usage import Question, UsageSums
+from web.parts import parts
+from web.relay import caller
+
+blueprint = Blueprint("billing", __name__)
+#: Tokens that are shown as one unit, and what is shown as the limit of a key that has none.
+UNIT, UNLIMITED = 1000, 100_000_000
+DAY = 86_400
+#: Longest time in days that a client may ask for.
+MOST_DAYS = 400
+
+
+@blueprint.get("/v1/dashboard/billing/subscription")
+@blueprint.get("/dashboard/billing/subscription")
+def subscription() -> dict[str, Any]:
+    """The quota of the calling key."""
+    key = caller(parts())
+    limit = key.quota_tokens / UNIT if key.quota_tokens else UNLIMITED
+    return {
+        "object": "billing_subscription",
+        "has_payment_method": True,
+        "soft_limit_usd": limit,
+        "hard_limit_usd": limit,
+        "system_hard_limit_usd": limit,
+        "access_until": int(key.expires_at),
+    }
+
+
+@blueprint.get("/v1/dashboard/billing/usage")
+@blueprint.get("/dashboard/billing/usage")
+def usage() -> dict[str, Any]:
+    """What the calling key has used, in hundredths: between two dates if they are given, else of its quota so far."""
+    key = caller(parts())
+    begin, end = day("start_date"), day("end_date")
+    tokens = used_of_quota(key) if begin is None and end is None else used_between(key, begin, end)
+    return {"object": "list", "total_usage": 100 * tokens / UNIT}
+
+
+def day(name: str) -> float | None:
+    """A date of the query (YYYY-MM-DD, UTC), seconds since the epoch. Raises ApiError 400."""
+    given = request.args.get(name)
+    if not given:
+        return None
+    try:
+        return datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise ApiError(400, "invalid_parameter", f"{name} must be a date, YYYY-MM-DD", param=name) from None
+
+
+def used_of_quota(key: ApiKey) -> int:
+    """Tokens of the quota's present period."""
+    found = parts().redis.hmget(keys.quota(key.id), "period", "tokens")
+    is_present = found[0] is not None and found[0].decode() == period(key, time.time())
+    return int(found[1] or 0) if is_present else 0
+
+
+def used_between(key: ApiKey, begin: float | None, end: float | None) -> int:
+    """Tokens of the days from one date to before the other; a day is summed up as UTC has it."""
+    until = min(end or time.time() + DAY, time.time() + DAY)
+    since = max(begin or 0.0, until - MOST_DAYS * DAY)
+    rows = UsageSums(parts().redis).rows(Question(since, until - 1, "day", (), {"key": key.id}))
+    return sum(row["total_tokens"] for row in rows)
