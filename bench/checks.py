@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from bench.farm import KEY, Bench, farm
+from bench.keys import KEY_CHECKS
 from bench.load import Load, run
 from bench.measured import Measured, at_least, at_most, exactly, told
+from bench.mutations import mutated
 from bench.outcome import Result
 from bench.upstream import ROOT, simulator
 
@@ -126,4 +128,6 @@ CHECKS: dict[str, Callable[[float], list[Measured]]] = {
     "thousand": thousand,
     "sharing": sharing,
     "upstream": upstream,
+    **KEY_CHECKS,
+    "mutated": mutated,
 }

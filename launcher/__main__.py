@@ -12,6 +12,7 @@ from click.shell_completion import get_completion_class
 from redis.exceptions import RedisError
 
 from launcher.admin_tokens import admin_tokens
+from launcher.backup import export, import_
 from launcher.config import config, pools
 from launcher.context import one_line_errors, open_store
 from launcher.credentials import as_json, credentials
@@ -21,6 +22,7 @@ from launcher.output import moment, say, show_json
 from launcher.state import DataDir, end_leftovers, has_ended, wait_until
 from launcher.up import Already, up
 from launcher.usage import audit, requests, usage
+from shared.credentials import Credentials
 from shared.errors import FarmError
 from shared.live_state import read_pools
 from shared.settings import load
@@ -109,7 +111,8 @@ def status(as_json: bool) -> None:
     if running is None:
         show_json({"running": False}) if as_json else say("the farm is not running")
         sys.exit(1)
-    states = read_pools(open_store()[1], [pool.name for pool in settings.pools])
+    redis = open_store()[1]
+    states = read_pools(redis, [pool.name for pool in settings.pools])
     if as_json:
         facts = {"running": True, "pid": running.pid, "url": running.url, "redis_url": running.redis_url}
         show_json({**facts, "started_at": running.started_at, "pools": [state.as_dict() for state in states]})
@@ -121,6 +124,9 @@ def status(as_json: bool) -> None:
         words = "; ".join(f"{k} {', '.join(f'{n} {s}' for s, n in v.items() if n) or 'none'}" for k, v in parts.items())
         down = "; its upstream is down" if state.upstream_down else ""
         say(f"pool {state.name}: {words}; utilisation {state.utilisation:.0%}{down}")
+    outdated = sum(one.export_outdated for one in Credentials(redis).list([pool.name for pool in settings.pools]))
+    if outdated:
+        say(f"{outdated} credentials have rotated since they were exported: their exported tokens are good no more")
 
 
 @farm.command()
@@ -162,7 +168,7 @@ def completion(shell: str) -> None:
     say(made(farm, {}, "farm", "_FARM_COMPLETE").source())
 
 
-for command in (credentials, keys, pools, config, admin_tokens, usage, requests, audit):
+for command in (credentials, keys, pools, config, admin_tokens, usage, requests, audit, export, import_):
     farm.add_command(command)
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def show(credential_id: str, as_json: bool) -> None:
         show_json(found.as_dict())
         return
     for name, value in found.as_dict().items():
-        is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since")
+        is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
         say(f"{name}: {moment(value) if is_time else value if value != '' else '-'}")
 
 
@@ -270,6 +270,7 @@ def export(pool: str, as_json: bool) -> None:
         raise FarmError("these are secrets: send them into a file or a pipe, e.g. `| age -e > tokens.age`")
     wanted = [chosen(settings, pool)] if pool else pool_names(settings)
     found = TokenReader(redis, load_opener(settings)).all(wanted)
+    Credentials(redis).note_export(one["id"] for one in found)
     noted(redis, "credentials.export", pool or "every pool", {"count": len(found)})
     if as_json:
         show_json(found)

@@ -24,7 +24,6 @@ class TokenReader:
             sealed = self._redis.hget(keys.credential(one.id), "sealed")
             if sealed:
                 token = self._opener.open(sealed, one.id)
-                found.append(
-                    {"id": one.id, "pool": one.pool, "label": one.label, "state": one.state, "refresh_token": token}
-                )
+                facts = {"id": one.id, "pool": one.pool, "label": one.label}
+                found.append({**facts, "state": one.state, "reason": one.reason, "refresh_token": token})
         return found

@@ -33,7 +33,10 @@ MAY_BECOME: dict[State, tuple[State, ...]] = {
 }
 #: The longest refresh token taken; longer lines are not tokens.
 LONGEST_TOKEN = 16_384
-VISIBLE = ("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since")
+VISIBLE = (
+    *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
+    *("exported_at", "export_outdated"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class CredentialRecord:
     reason: str = ""
     until: float = 0
     state_since: float = 0
+    exported_at: float = 0
+    #: Whether its token has rotated since it was exported, so that the exported one is good no more.
+    export_outdated: bool = False
     #: The worker process that holds it now, '' when none does.
     owner: str = ""
 
@@ -113,12 +119,14 @@ class Credentials:
         self._set_state = script(redis, LUA / "set_state.lua")
         self._remove = script(redis, LUA / "remove_credential.lua")
 
-    def add(self, pool: str, token: str, label: str = "") -> tuple[str, bool]:
-        """Stores a refresh token; returns its credential's id and whether it is new."""
-        return self._add_sealed(Sealer.load(self._redis), pool, token, label)
+    def add(self, pool: str, token: str, label: str = "", credential_id: str = "") -> tuple[str, bool]:
+        """Stores a refresh token, under that id if one is given; returns its credential's id and whether it is new."""
+        return self._add_sealed(Sealer.load(self._redis), pool, token, label, credential_id)
 
-    def _add_sealed(self, sealer: Sealer, pool: str, token: str, label: str) -> tuple[str, bool]:
-        credential_id = secrets.token_hex(5)
+    def _add_sealed(
+        self, sealer: Sealer, pool: str, token: str, label: str, credential_id: str = ""
+    ) -> tuple[str, bool]:
+        credential_id = credential_id or secrets.token_hex(5)
         fields = {
             "fingerprint": fingerprint(token),
             "origin": fingerprint(token),
@@ -190,6 +198,18 @@ class Credentials:
         )
         return bool(moved)
 
+    def note_export(self, credential_ids: Iterable[str]) -> None:
+        """Their tokens have left the farm: when the upstream rotates one, what was exported is good no more."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for credential_id in credential_ids:
+                pipe.hset(keys.credential(credential_id), "exported_at", time.time())
+                pipe.hdel(keys.credential(credential_id), "export_outdated")
+            pipe.execute()
+
+    def put_into(self, pool: str, credential_id: str, state: State, reason: str) -> bool:
+        """Puts a credential into a state, whatever it is in: as it was on another farm."""
+        return self._move(pool, credential_id, state, STATES, reason, 0)
+
     def set_label(self, pool: str, credential_id: str, label: str) -> bool:
         """Changes the note to recognise it by; False when it is gone."""
         if not self._redis.hexists(keys.credentials(pool), credential_id):
@@ -239,6 +259,7 @@ def record(
         label=found.get("label", ""),
         reason=found.get("reason", ""),
         rotations=int(found.get("rotations", 0)),
+        export_outdated=bool(found.get("export_outdated")),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )

@@ -35,6 +35,10 @@ AGAIN = 5.0
 FSYNC_MS = 3000
 
 
+#: Answer of store_grant.lua: all is well, but for an export of the credential.
+EXPORT_OUTDATED = 2
+
+
 class TokenStore:
     """Reads and writes the tokens of credentials; only workers have one."""
 
@@ -87,7 +91,10 @@ class TokenStore:
         if isinstance(stored, Exception):
             raise stored
         self._look_at_wait(waited)
-        if cast("int", stored) != 1:
+        if cast("int", stored) == EXPORT_OUTDATED:
+            extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
+            log.warning("the refresh token has rotated: the one that was exported is good no more", extra=extra)
+        elif cast("int", stored) != 1:
             raise LeaseLost("the lease was lost while the token was refreshed")
 
     def _can_wait(self) -> bool:

@@ -84,6 +84,8 @@ class Credential(BaseModel):
     reason: str
     until: float
     state_since: float
+    exported_at: float
+    export_outdated: Annotated[bool, Field(description="whether its token has rotated since it was exported")]
     owner: str
 
 
