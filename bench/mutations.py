@@ -57,8 +57,8 @@ HEADERS = (
 )
 
 
-def request(draw: random.Random) -> bytes:
-    """One request, with one to three mistakes in it."""
+def request(draw: random.Random, key: str) -> bytes:
+    """One request, with up to three mistakes in its body and others around it."""
     body: dict[str, Any] = {"model": "sim-translate", "messages": [{"role": "user", "content": "Hello"}]}
     for _ in range(draw.randint(0, 3)):
         body[draw.choice(MEMBERS)] = draw.choice(ODD)
@@ -68,7 +68,7 @@ def request(draw: random.Random) -> bytes:
     if draw.random() < 0.4:
         spoil(data, draw)
     lines = [f"POST /v1/{draw.choice(PATHS)} HTTP/1.1", "host: farm", f"content-length: {len(data)}"]
-    lines.append(f"authorization: Bearer {KEY if draw.random() < 0.95 else 'sk-' + 'x' * draw.randint(0, 40)}")
+    lines.append(f"authorization: Bearer {key if draw.random() < 0.95 else 'sk-' + 'x' * draw.randint(0, 40)}")
     lines += draw.sample(HEADERS, draw.randint(0, 2)) if draw.random() < 0.4 else ["content-type: application/json"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + bytes(data)
 
@@ -103,24 +103,29 @@ async def ask(port: int, sent: bytes) -> str:
         writer.close()
 
 
-async def storm(port: int, count: int, seed: int) -> Counter[str]:
+async def storm(port: int, key: str, count: int, seed: int = 1) -> Counter[str]:
     """Statuses of so many requests."""
     found: Counter[str] = Counter()
     numbers = iter(range(count))
 
     async def client() -> None:
         for number in numbers:
-            found[await ask(port, request(random.Random(f"{seed}.{number}")))] += 1
+            found[await ask(port, request(random.Random(f"{seed}.{number}"), key))] += 1
 
     await asyncio.gather(*(client() for _ in range(AT_ONCE)))
     return found
 
 
+def failures(found: Counter[str]) -> dict[str, int]:
+    """Statuses that no request may find."""
+    return {status: count for status, count in found.items() if status == "STUCK" or status.startswith("5")}
+
+
 def mutated(seconds: float, count: int = COUNT) -> list[Measured]:
     """10,000 requests with mistakes in them: what they find."""
     with farm(20) as bench:
-        found = asyncio.run(storm(bench.port, count, 1))
-        bad = {status: n for status, n in found.items() if status == "STUCK" or status.startswith("5")}
+        found = asyncio.run(storm(bench.port, KEY, count))
+        bad = failures(found)
         return [
             told("mutated", f"answers {dict(sorted(found.items()))}", count),
             exactly("mutated", f"5xx or none {bad or ''}".strip(), sum(bad.values())),

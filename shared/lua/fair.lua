@@ -67,16 +67,16 @@ local function leave(pool, band, key, job)
     end
 end
 
--- The key whose turn it is in a band, its tag and its first request.
+-- The key whose turn it is in a band, its tag, its first request and whether that is its last.
 local function first(pool, band)
     while true do
         local found = redis.call('ZRANGE', tags_of(pool, band), 0, 0, 'WITHSCORES')
         if not found[1] then
             return nil
         end
-        local job = redis.call('LINDEX', line_of(pool, band, found[1]), 0)
-        if job then
-            return {band = band, key = found[1], tag = tonumber(found[2]), job = job}
+        local line = redis.call('LRANGE', line_of(pool, band, found[1]), 0, 1)
+        if line[1] then
+            return {band = band, key = found[1], tag = tonumber(found[2]), job = line[1], is_last = not line[2]}
         end
         redis.call('ZREM', tags_of(pool, band), found[1])
     end
@@ -100,7 +100,7 @@ end
 -- Its request leaves the line unserved: it was gone already.
 local function drop(pool, turn)
     redis.call('LPOP', line_of(pool, turn.band, turn.key))
-    if redis.call('EXISTS', line_of(pool, turn.band, turn.key)) == 0 then
+    if turn.is_last then
         redis.call('ZREM', tags_of(pool, turn.band), turn.key)
     end
 end
@@ -112,10 +112,10 @@ local function charge(pool, turn)
     local cost = tonumber(found[3] or 1)
     local next_tag = math.max(turn.tag, tonumber(found[2] or 0)) + cost / tonumber(found[4] or 1)
     redis.call('LPOP', line_of(pool, turn.band, turn.key))
-    if redis.call('EXISTS', line_of(pool, turn.band, turn.key)) == 1 then
-        redis.call('ZADD', tags, next_tag, turn.key)
-    else
+    if turn.is_last then
         redis.call('ZREM', tags, turn.key)
+    else
+        redis.call('ZADD', tags, next_tag, turn.key)
     end
     redis.call('HSET', pool.base, turn.band, math.max(tonumber(found[1] or 0), turn.tag), over, next_tag)
     if turn.passes then

@@ -6,30 +6,19 @@
 -- An entry is added up once, whoever asks, because its sums and the mark of how far they go are written together.
 -- Result: entries added up
 local US, MOST_TOKENS = '\31', 1e9
+local METRICS = {'requests', 'failed', 'prompt_tokens', 'completion_tokens', 'estimated_tokens'}
 local most = tonumber(ARGV[1])
 local page = redis.call('XRANGE', KEYS[1], '(' .. (redis.call('GET', KEYS[2]) or '0-0'), '+', 'COUNT', most)
-local sums, used = {}, {}
-
-local function add(sum, kind, names, amounts)
-    local fields = sums[sum] or {}
-    sums[sum] = fields
-    for metric, amount in pairs(amounts) do
-        if amount ~= 0 then
-            local field = kind .. US .. metric .. US .. names
-            fields[field] = (fields[field] or 0) + amount
-        end
-    end
-end
+local hours, used = {}, {}
 
 -- What is no entry, whoever wrote it, is passed over: it would stop all others behind it.
 local function is_whole(entry)
-    local texts, numbers = {2, 3, 4, 10, 17}, {8, 14, 15, 16}
-    for _, place in ipairs(texts) do
+    for _, place in ipairs({2, 3, 4, 10, 17}) do
         if type(entry[place]) ~= 'string' then
             return false
         end
     end
-    for _, place in ipairs(numbers) do
+    for _, place in ipairs({8, 14, 15, 16}) do
         local number = entry[place]
         if type(number) ~= 'number' or number < 0 or number > MOST_TOKENS or number ~= math.floor(number) then
             return false
@@ -38,25 +27,48 @@ local function is_whole(entry)
     return true
 end
 
+local function add(groups, kind, names, failed, prompt, completion, estimated)
+    local group = kind .. names
+    local sums = groups[group]
+    if not sums then
+        sums = {0, 0, 0, 0, 0, kind = kind, names = names}
+        groups[group] = sums
+    end
+    sums[1], sums[2] = sums[1] + 1, sums[2] + failed
+    sums[3], sums[4], sums[5] = sums[3] + prompt, sums[4] + completion, sums[5] + estimated
+end
+
 local function fold(id, entry)
     local at = math.floor(tonumber(id:match('^%d+')) / 1000)
     -- By their places in shared/request_log.py.
     local key, pool, model, status, credential = entry[2], entry[3], entry[4], entry[8], entry[10]
-    local prompt, completion, estimated, code = entry[14], entry[15], entry[16], entry[17]
-    local amounts = {
-        requests = 1,
-        failed = (status >= 400 or code ~= '') and 1 or 0,
-        prompt_tokens = prompt,
-        completion_tokens = completion,
-        estimated_tokens = estimated == 1 and prompt + completion or 0,
-    }
-    for _, sum in ipairs({ARGV[2] .. at - at % 3600, ARGV[3] .. at - at % 86400}) do
-        add(sum, 'k', key .. US .. pool .. US .. model, amounts)
-        if credential ~= '' then
-            add(sum, 'c', pool .. US .. credential, amounts)
-        end
+    local prompt, completion, code = entry[14], entry[15], entry[17]
+    local failed = (status >= 400 or code ~= '') and 1 or 0
+    local estimated = entry[16] == 1 and prompt + completion or 0
+    local hour = at - at % 3600
+    local groups = hours[hour] or {}
+    hours[hour] = groups
+    add(groups, 'k', key .. US .. pool .. US .. model, failed, prompt, completion, estimated)
+    if credential ~= '' then
+        add(groups, 'c', pool .. US .. credential, failed, prompt, completion, estimated)
     end
     used[key] = at
+end
+
+local function write(sum, keep, groups)
+    local full = redis.call('HLEN', sum) >= tonumber(ARGV[6])
+    for _, sums in pairs(groups) do
+        local names = sums.names
+        if full and sums.kind == 'k' and redis.call('HEXISTS', sum, 'k' .. US .. METRICS[1] .. US .. names) == 0 then
+            names = names:match('^(.*' .. US .. ')') .. '(others)'
+        end
+        for i, metric in ipairs(METRICS) do
+            if sums[i] ~= 0 then
+                redis.call('HINCRBY', sum, sums.kind .. US .. metric .. US .. names, sums[i])
+            end
+        end
+    end
+    redis.call('EXPIRE', sum, keep)
 end
 
 for _, one in ipairs(page) do
@@ -65,16 +77,9 @@ for _, one in ipairs(page) do
         fold(one[1], entry)
     end
 end
-
-for sum, fields in pairs(sums) do
-    local full = redis.call('HLEN', sum) >= tonumber(ARGV[6])
-    for field, amount in pairs(fields) do
-        if full and field:sub(1, 1) == 'k' and redis.call('HEXISTS', sum, field) == 0 then
-            field = field:match('^(.*' .. US .. ')') .. '(others)'
-        end
-        redis.call('HINCRBY', sum, field, amount)
-    end
-    redis.call('EXPIRE', sum, sum:sub(1, #ARGV[2]) == ARGV[2] and ARGV[4] or ARGV[5])
+for hour, groups in pairs(hours) do
+    write(ARGV[2] .. hour, ARGV[4], groups)
+    write(ARGV[3] .. hour - hour % 86400, ARGV[5], groups)
 end
 for key, at in pairs(used) do
     redis.call('HSET', KEYS[3], key, at)

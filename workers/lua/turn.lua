@@ -22,6 +22,9 @@ local started = {interactive = KEYS[4], batch = KEYS[5]}
 local iso, now, name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
 local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], idle = idle, jobs = ARGV[16] .. ':job:'}
 
+-- Whether the worker's job has ended and no other has begun yet.
+local idles = false
+
 local function job_keys(job, execution)
     local rq, composite = ARGV[16], job .. ':' .. execution
     return pool.jobs .. job, ARGV[17] .. job, rq .. ':execution:' .. composite, rq .. ':executions:' .. job, composite
@@ -32,9 +35,7 @@ local function finish(job, execution, counter, seconds)
     redis.call('DEL', mine)
     redis.call('SREM', executions, composite)
     local there = redis.call('EXISTS', worker) == 1
-    if there then
-        redis.call('HSET', worker, 'state', 'idle', 'last_heartbeat', iso)
-    end
+    idles = there
     if redis.call('ZREM', started[ARGV[21]], composite) == 0 then
         return 0
     end
@@ -72,16 +73,18 @@ end
 local function choose(held)
     local turn = whose_turn(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
     local list = pool[turn and turn.band or INTERACTIVE]
-    local front = held or redis.call('LINDEX', list, 0)
-    if front and not (turn and turn.job == front) and redis.call('HGET', pool.jobs .. front, 'farm_lined') ~= '1' then
-        if not held then
-            redis.call('LPOP', list)
-        end
+    local front = held or redis.call('LPOP', list)
+    if front and turn and turn.job == front then
+        return front, turn
+    elseif front and not (turn and redis.call('HGET', pool.jobs .. front, 'farm_lined') == '1') then
         return front
-    elseif not turn then
+    elseif front and not held then
+        redis.call('LPUSH', list, front)
+    end
+    if not turn then
         return redis.call('LPOP', pool.batch)
     end
-    if turn.job ~= held and not pull(pool, turn.band, turn.job) then
+    if not pull(pool, turn.band, turn.job) then
         redis.call('LREM', intermediate, 1, turn.job)
     end
     return turn.job, turn
@@ -116,6 +119,7 @@ local function start(job, execution, turn)
     redis.call('EXPIRE', executions, ttl)
     redis.call('HSET', worker, 'state', 'busy', 'last_heartbeat', iso)
     redis.call('EXPIRE', worker, ARGV[13])
+    idles = false
     redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', name,
         'farm_lined', '', unpack(cost and {'farm_cost', cost} or {}))
     redis.call('PERSIST', hash)
@@ -188,5 +192,8 @@ if ARGV[3] ~= '' then
 end
 if ARGV[9] ~= '' then
     begun = begin(ARGV[9], ARGV[10])
+end
+if idles then
+    redis.call('HSET', worker, 'state', 'idle', 'last_heartbeat', iso)
 end
 return {ended, begun}
