@@ -187,7 +187,8 @@ def test_idle_workers_wait_in_redis_and_nobody_polls(farm: Farm):
     gevent.sleep(3)
     calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
     assert calls.get("cmdstat_blmove", 0) <= 1
-    assert sum(calls.values()) < 3 * 60
+    # What four processes do by time, RQ's cleaning of both bands included; eight workers that ask make hundreds more.
+    assert sum(calls.values()) < 3 * 90, calls
     assert waiting_in_line(redis) == 8
 
 
