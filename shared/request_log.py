@@ -13,6 +13,7 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
+from shared.messages import RelayRequest
 from shared.redis_client import script
 
 LUA = Path(__file__).parent / "lua"
@@ -80,6 +81,20 @@ class Logged:
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {"id": self.id, "time": self.time, **vars(self.entry)}
+
+
+def entry_of(request: RelayRequest, **facts: Any) -> Entry:
+    """The entry of a relay request, with what became of it."""
+    return Entry(
+        request=request.id,
+        key=request.key,
+        pool=request.pool,
+        model=request.model,
+        endpoint=request.path.partition("?")[0],
+        band=request.band,
+        stream=int(request.stream),
+        **facts,
+    )
 
 
 #: The columns of an exported log.

@@ -7,7 +7,7 @@ from flask import g
 
 from shared.errors import ApiError
 from shared.messages import RelayRequest
-from shared.request_log import Entry, RequestLog
+from shared.request_log import Entry, RequestLog, entry_of
 
 #: Entries written at a time.
 BATCH = 1000
@@ -41,21 +41,7 @@ class Journal:
     def ended(self, request: RelayRequest, error: ApiError) -> None:
         """A request that waited in the queue ended there."""
         waited = max(0, round(1000 * (time.time() - request.enqueued_at)))
-        self._add(
-            Entry(
-                request=request.id,
-                key=request.key,
-                pool=request.pool,
-                model=request.model,
-                endpoint=request.path.partition("?")[0],
-                band=request.band,
-                stream=int(request.stream),
-                queue_ms=waited,
-                total_ms=waited,
-                status=error.status,
-                code=error.code,
-            )
-        )
+        self._add(entry_of(request, queue_ms=waited, total_ms=waited, status=error.status, code=error.code))
 
     def _add(self, entry: Entry) -> None:
         if len(self._entries) < MOST:

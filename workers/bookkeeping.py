@@ -28,7 +28,7 @@ from shared.errors import LeaseLost, UpstreamDown
 from shared.messages import Failure, RelayRequest
 from shared.pipeline import Pipeline
 from shared.queue import BANDS, SCHEDULE, queue_keys, rq_queue
-from shared.request_log import Entry
+from shared.request_log import entry_of
 from workers.leases import Lease
 
 LUA = Path(__file__).parent / "lua"
@@ -63,18 +63,7 @@ NOTHING = Spent()
 
 def lost_entry(request: RelayRequest, failure: Failure) -> Spent:
     """Of a request that no attempt has ended: it costs nothing, and the log tells why it failed."""
-    entry = Entry(
-        request=request.id,
-        key=request.key,
-        pool=request.pool,
-        model=request.model,
-        endpoint=request.path.partition("?")[0],
-        band=request.band,
-        stream=int(request.stream),
-        status=failure.status,
-        attempts=failure.attempts,
-        code=failure.code,
-    )
+    entry = entry_of(request, status=failure.status, attempts=failure.attempts, code=failure.code)
     return Spent(entry=entry.encode())
 
 

@@ -9,7 +9,7 @@ from urllib3 import HTTPResponse
 
 from shared.counters import Counters
 from shared.messages import Failure, Head, RelayRequest
-from shared.request_log import Entry
+from shared.request_log import Entry, entry_of
 from shared.settings import PoolSettings, Settings
 from workers.interruption import Interrupted, Section
 from workers.opening import NoAnswer, Opening
@@ -216,14 +216,8 @@ class Attempt:
     def entry(self, end: str, usage: Usage | None) -> Entry:
         """The request's entry in the request log, when it has ended now."""
         asked, failure, usage = self.request, self.failure, usage or Usage()
-        return Entry(
-            request=asked.id,
-            key=asked.key,
-            pool=asked.pool,
-            model=asked.model,
-            endpoint=asked.path.partition("?")[0],
-            band=asked.band,
-            stream=int(asked.stream),
+        return entry_of(
+            asked,
             status=self.status or (failure.status if failure else CLIENT_GONE),
             attempts=self.number,
             credential=self.credential_id,
