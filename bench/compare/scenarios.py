@@ -32,7 +32,7 @@ class Scale:
 
 
 #: A look at whether everything still works, in seconds.
-SMOKE = Scale(grid=((4, 0.2),), clients=(1, 4), streams=(4,), credentials=(4,), depths=(0, 20), seconds=2.0)
+SMOKE = Scale(grid=((4, 0.2),), clients=(1, 4), streams=(4,), credentials=(4,), depths=(0, 20), seconds=1.0)
 
 
 def utilisation(system: System, scale: Scale) -> Iterator[Sample]:
