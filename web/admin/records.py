@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.audit import AuditEntry
 from shared.credentials import LONGEST_TOKEN
 from shared.key_fields import ApiKey, KeyFields
 
@@ -294,19 +295,8 @@ class AdminTokenList(BaseModel):
     data: list[AdminTokenRecord]
 
 
-class AuditRecord(BaseModel):
-    """One change."""
-
-    id: str
-    time: float
-    who: str
-    action: str
-    target: str
-    details: dict[str, Any]
-
-
 class AuditPage(BaseModel):
     """Changes, newest first, and where the next page begins; null after the last."""
 
-    data: list[AuditRecord]
+    data: list[AuditEntry]
     next: str | None
