@@ -39,6 +39,9 @@ class Census:
         self.breakers: dict[str, dict[str, str]] = {}
         #: When all that was asked for, by the monotonic clock.
         self.asked_at = 0.0
+        #: When the Redis last answered in whose place another has come, by the monotonic clock; -inf for never.
+        self.replaced_at = float("-inf")
+        self._servers: list[str] = []
 
     def take(self, workers: Iterable[FarmWorker]) -> None:
         """Reports this process, and reads who else is there, what is usable and whether work is suspended."""
@@ -54,17 +57,26 @@ class Census:
             pipe.zrange(keys.PROCESSES, 0, -1)
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
+            pipe.info("server")
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
             asked_at = time.monotonic()
-            *_, others, suspended, registered = (answers := pipe.execute())[:7]
+            *_, others, suspended, registered, server = (answers := pipe.execute())[:8]
         self.suspended = bool(suspended)
         self.is_forgotten = int(registered) < known
-        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[7::2], strict=True)}
-        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[8::2], strict=True)}
+        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[8::2], strict=True)}
+        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[9::2], strict=True)}
+        self._look_at_server(str(server.get("run_id", "")))
         self.asked_at = asked_at
         self._learn([one.decode() for one in others])
+
+    def _look_at_server(self, run_id: str) -> None:
+        """Notes when Redis was started anew, or another took its place: what was written last may be lost with it."""
+        if run_id not in self._servers:
+            if self._servers:
+                self.replaced_at = self.asked_at
+            self._servers.append(run_id)
 
     def _learn(self, others: list[str]) -> None:
         """The other processes' capacities."""

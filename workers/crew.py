@@ -51,6 +51,7 @@ class Crew:
     def look(self) -> None:
         """1. Report and count. 2. Stop workers that should not run here. 3. Claim what is missing to our share."""
         self._census.take(self._workers.values())
+        self._leases.redis_was_replaced(self._census.replaced_at)
         for pool in self._around.settings.pools:
             self._tend_breaker(pool.name)
             self._stop_surplus(pool.name)

@@ -17,6 +17,8 @@ LUA = Path(__file__).parent / "lua"
 LEASE_SECONDS = 10.0
 #: Seconds between two renewals.
 RENEW_EVERY = 3.0
+#: Seconds within which a Redis answers one process and not another, and then no one: between two reports, and a bit.
+LOST_SECONDS = 2.0
 #: Seconds before its end from which a lease is not relied on.
 MARGIN = 1.0
 
@@ -53,12 +55,21 @@ class Leases:
         self._claim = script(redis, LUA / "claim.lua")
         self._renew = script(redis, LUA / "renew.lua")
         self._release = script(redis, LUA / "release.lua")
+        self._claims_from = float("-inf")
+
+    def redis_was_replaced(self, at: float) -> None:
+        """Claims nothing until all leases have run out that the Redis before this one gave: it may have lost some.
+
+        `at` is when it last answered, by the monotonic clock. A Redis that is killed can lose what it has acknowledged
+        in the last two seconds, and a replica what had not reached it; renewals bring the leases back that are held.
+        """
+        self._claims_from = at + LEASE_SECONDS + LOST_SECONDS
 
     def claim(
         self, pool: str, credential_ids: Sequence[str], most: int, states: Sequence[State] = USABLE
     ) -> list[Lease]:
         """Leases on at most `most` of these credentials that nobody holds and that are in one of the states."""
-        if not credential_ids or most < 1:
+        if not credential_ids or most < 1 or time.monotonic() < self._claims_from:
             return []
         asked_at = time.monotonic()
         names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]

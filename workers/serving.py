@@ -14,7 +14,7 @@ from shared.persistence import surely
 from shared.settings import PoolSettings
 from workers.bookkeeping import BegunJob, Spent, lost_entry
 from workers.breaker import Breaker
-from workers.interruption import Section, Watch
+from workers.interruption import Interrupted, Section, Watch
 from workers.outcomes import Done, Failed, Outcome, Stopped
 from workers.relay import Attempt
 from workers.seat import Seat
@@ -59,8 +59,14 @@ class Serving:
                 proxy=pool.proxy,
                 ca_bundle=pool.ca_bundle,
                 headers=pool.headers,
+                before_send=self._look_at_lease,
             )
         return self._upstream
+
+    def _look_at_lease(self) -> None:
+        """Raises Interrupted when the lease is lost: the process may have been frozen since the job was begun (I1)."""
+        if not self.holds():
+            raise Interrupted("lease_lost")
 
     @property
     def pool(self) -> PoolSettings:

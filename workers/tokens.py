@@ -219,10 +219,10 @@ class AccessToken:
             return self._ask(other), stored
 
     def _ask(self, refresh_token: str) -> Grant:
-        if not self._lease.holds():
-            raise LeaseLost("the lease ran out before the refresh")
         try:
             with self._gate:
+                if not self._lease.holds():
+                    raise LeaseLost("the lease ran out before the refresh")
                 grant = refresh(self._session, self._pool, refresh_token)
         except TokenError as error:
             self._counters.add("token_refreshes", outcome_of(error))

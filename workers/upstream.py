@@ -1,7 +1,7 @@
 """HTTP to one upstream: one connection per worker, kept warm; it knows no queue and no frames."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType
 from typing import cast
@@ -90,8 +90,12 @@ class UpstreamConnection:
         proxy: str = "",
         ca_bundle: str = "",
         headers: Mapping[str, str] = MappingProxyType({}),
+        before_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`headers` are the pool's own; what a request or the farm itself has to say goes before them."""
+        """`headers` are the pool's own; what a request or the farm itself has to say goes before them.
+
+        `before_send` is called when nothing but the sending is left to do, and calls it off by raising.
+        """
         session = new_session(url, proxy=proxy, ca_bundle=ca_bundle)
         self._headers = {name.lower(): value for name, value in headers.items()} | HEADERS
         adapter = cast("HTTPAdapter", session.get_adapter(url))
@@ -100,6 +104,7 @@ class UpstreamConnection:
         adapter.cert_verify(pool, url, session.verify, None)  # type: ignore[no-untyped-call]
         self._pool = cast("HTTPConnectionPool", pool)
         self._pool.ConnectionCls = LeanHTTPS if self._pool.scheme == "https" else Lean
+        self._pool.conn_kw["before_send"] = before_send
         self._base = adapter.request_url(prepared, session.proxies).rstrip("/")
         self._timeout = Timeout(connect=connect_timeout, read=None)
 

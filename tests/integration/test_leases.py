@@ -6,6 +6,7 @@ from redis import Redis
 from shared.credentials import Credentials
 from shared.opener import Opener
 from workers import leases as leases_module
+from workers.census import Census
 from workers.leases import Leases
 
 
@@ -90,3 +91,29 @@ def test_a_credential_that_cools_never_cools_shorter(redis: Redis, ids: list[str
     for seconds in (100, 10):
         credentials.move("default", ids[0], "cooling", "rate_limited", time.time() + seconds)
     assert credentials.find(ids[0], ["default"]).until > time.time() + 90
+
+
+def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_before_have_run_out(
+    redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    leases = Leases(redis, "a")
+    (kept,) = leases.claim("default", ids[:1], 1)
+    gone = time.monotonic()
+    leases.redis_was_replaced(gone)
+    assert leases.claim("default", ids, 9) == []
+    assert leases.renew([kept]) == []
+    monkeypatch.setattr(leases_module.time, "monotonic", lambda: gone + leases_module.LEASE_SECONDS + 3)
+    assert [lease.credential_id for lease in leases.claim("default", ids, 9)] == ids[1:]
+
+
+def test_the_census_notes_when_another_redis_has_come(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    census = Census(redis, "here", ["default"], 0)
+    census.take([])
+    assert census.replaced_at == float("-inf")
+    before = census.asked_at
+    information = dict(redis.info("server"))
+    monkeypatch.setitem(redis.response_callbacks, "INFO", lambda *_, **__: information | {"run_id": "another"})
+    census.take([])
+    assert census.replaced_at == before
+    census.take([])
+    assert census.replaced_at == before

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import free_port
 from tests.integration.test_queue import request
+from workers.interruption import Interrupted
 from workers.upstream import UpstreamConnection, UpstreamUnreachable, chunks
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -146,3 +147,21 @@ def test_bytes_that_nobody_asked_for_end_the_kept_connection(server: Server):
     assert answered.status == 200
     assert b"".join(chunks(answered)) == b"{}"
     assert len(server.seen) == 2
+
+
+def test_a_request_is_called_off_when_nothing_but_the_sending_is_left(server: Server):
+    looked: list[int] = []
+
+    def look() -> None:
+        gevent.sleep(0.05)
+        looked.append(len(server.seen))
+        if len(looked) == 2:
+            raise Interrupted("lease_lost")
+
+    upstream = UpstreamConnection(server.url, 1.0, before_send=look)
+    assert ask(upstream) == 200
+    with pytest.raises(Interrupted):
+        ask(upstream)
+    assert looked == [1, 1]
+    assert sum(map(len, server.seen)) == 1
+    assert ask(upstream) == 200

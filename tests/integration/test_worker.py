@@ -119,6 +119,24 @@ def test_an_account_that_was_lost_ends_its_attempt_and_the_job_goes_on(workshop:
     assert workshop.state() == ("active", "")
 
 
+def test_whoever_was_frozen_before_it_asked_the_upstream_asks_it_no_more(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    get = workshop.worker.serving.token.get
+
+    def frozen(stale: str = "") -> str:
+        token = get(stale)
+        workshop.lease.valid_until = time.monotonic() - 1
+        return token
+
+    monkeypatch.setattr(workshop.worker.serving.token, "get", frozen)
+    workshop.ask()
+    eventually(lambda: workshop.redis.hget("rq:job:req_1", "number_of_retries") == b"1")
+    eventually(lambda: workshop.queue.waiting("default") == 1)
+    assert workshop.upstream.counters().get("requests", 0) == 0
+    assert workshop.state() == ("active", "")
+
+
 def test_a_suspended_worker_takes_no_job(workshop: Workshop):
     eventually(lambda: workshop.worker.line.client_id)
     workshop.suspended = True
