@@ -25,7 +25,7 @@ from launcher.usage import audit, requests, usage
 from shared.credentials import Credentials
 from shared.errors import FarmError
 from shared.live_state import read_pools
-from shared.settings import load
+from shared.settings import data_dir, load
 
 #: Seconds that `stop` waits: running requests get 30, the processes some more to end.
 PATIENCE = 180.0
@@ -64,7 +64,7 @@ def up_(detach: bool, report_to: int | None) -> None:
 @one_line_errors
 def stop() -> None:
     """Stop the farm; running requests get up to 30 seconds."""
-    data = DataDir(load().data_dir)
+    data = DataDir(data_dir())
     running = data.read()
     if data.is_locked() and running:
         os.kill(running.pid, 15)
@@ -83,9 +83,10 @@ def stop() -> None:
 @click.pass_context
 @one_line_errors
 def restart(context: click.Context) -> None:
-    """Stop the farm and start it in the background."""
+    """Stop the farm and start it in the background; a bad setting is told first, and nothing is stopped."""
+    settings = load()
     context.invoke(stop)
-    sys.exit(start_detached(DataDir(load().data_dir), say))
+    sys.exit(start_detached(DataDir(settings.data_dir), say))
 
 
 @farm.command()
@@ -123,6 +124,8 @@ def status(as_json: bool) -> None:
         parts = {"workers": state.workers, "credentials": state.credentials, "queued": state.queue_depth}
         words = "; ".join(f"{k} {', '.join(f'{n} {s}' for s, n in v.items() if n) or 'none'}" for k, v in parts.items())
         down = "; its upstream is down" if state.upstream_down else ""
+        if state.private_credentials:
+            words += f"; private credentials {state.private_credentials}"
         say(f"pool {state.name}: {words}; utilisation {state.utilisation:.0%}{down}")
     outdated = sum(one.export_outdated for one in Credentials(redis).list([pool.name for pool in settings.pools]))
     if outdated:
@@ -135,7 +138,7 @@ def status(as_json: bool) -> None:
 @one_line_errors
 def logs(follow: bool, lines: int) -> None:
     """Print the log of the detached farm."""
-    log = DataDir(load().data_dir).log
+    log = DataDir(data_dir()).log
     if not log.exists():
         raise FarmError("there is no log yet: `./farm up --detach` writes one")
     with log.open(errors="replace") as file:

@@ -10,6 +10,7 @@ from launcher.context import noted, one_line_errors, open_store
 from launcher.files import from_caller
 from launcher.output import moment, say, show_json, table
 from launcher.secrets_out import TokenReader
+from shared import private_credentials
 from shared.credentials import CredentialRecord, Credentials, ImportReport
 from shared.errands import Errand, Errands
 from shared.errors import FarmError
@@ -94,7 +95,7 @@ def show_report(report: ImportReport, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """Every credential and its state."""
     settings, redis = open_store()
-    found = Credentials(redis).list(pool_names(settings))
+    found = Credentials(redis).list(private_credentials.all_pools(redis, pool_names(settings)))
     if as_json:
         show_json([one.as_dict() for one in found])
         return
@@ -123,7 +124,7 @@ def row(one: CredentialRecord) -> tuple[Any, ...]:
 def show(credential_id: str, as_json: bool) -> None:
     """One credential; never its token."""
     settings, redis = open_store()
-    found = Credentials(redis).find(credential_id, pool_names(settings))
+    found = Credentials(redis).find(credential_id, private_credentials.all_pools(redis, pool_names(settings)))
     if as_json:
         show_json(found.as_dict())
         return
@@ -139,12 +140,16 @@ class Noted(Credentials):
         """A line in the audit log."""
         noted(self._redis, action, credential_id)
 
+    def forget(self, one: CredentialRecord) -> None:
+        """Removes it, be it private or not."""
+        private_credentials.remove(self._redis, one.pool, one.id)
+
 
 def named(credential_ids: tuple[str, ...]) -> tuple[Noted, list[CredentialRecord]]:
     """The store, and the credentials of these ids. Raises NotFound before anything is changed."""
     settings, redis = open_store()
-    store = Noted(redis)
-    return store, [store.find(credential_id, pool_names(settings)) for credential_id in credential_ids]
+    store, pools = Noted(redis), private_credentials.all_pools(redis, pool_names(settings))
+    return store, [store.find(credential_id, pools) for credential_id in credential_ids]
 
 
 @credentials.command()
@@ -178,7 +183,7 @@ def remove(credential_ids: tuple[str, ...]) -> None:
     """Forget credentials and their tokens."""
     store, found = named(credential_ids)
     for one in found:
-        store.remove(one.pool, one.id)
+        store.forget(one)
         store.note("credential.remove", one.id)
         say(f"{one.id} removed")
 

@@ -127,15 +127,7 @@ class Credentials:
         self, sealer: Sealer, pool: str, token: str, label: str, credential_id: str = ""
     ) -> tuple[str, bool]:
         credential_id = credential_id or secrets.token_hex(5)
-        fields = {
-            "fingerprint": fingerprint(token),
-            "origin": fingerprint(token),
-            "pool": pool,
-            "label": label,
-            "sealed": sealer.seal(token, credential_id),
-            "added_at": time.time(),
-            "state_since": time.time(),
-        }
+        fields = new_fields(sealer, token, credential_id, pool, label)
         pairs = [part for pair in fields.items() for part in pair]
         known = self._add(
             keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
@@ -230,6 +222,20 @@ class Credentials:
         names = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
         names.append(keys.history(credential_id))
         return bool(self._remove(keys=names, args=[credential_id]))
+
+
+def new_fields(sealer: Sealer, token: str, credential_id: str, pool: str, label: str) -> dict[str, Any]:
+    """The fields of a new credential, its token sealed."""
+    now = time.time()
+    return {
+        "fingerprint": fingerprint(token),
+        "origin": fingerprint(token),
+        "pool": pool,
+        "label": label,
+        "sealed": sealer.seal(token, credential_id),
+        "added_at": now,
+        "state_since": now,
+    }
 
 
 def sorted_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

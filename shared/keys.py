@@ -26,7 +26,10 @@
 | farm:last-used | hash | API key id -> when it was last used | for ever |
 | farm:credentials:<pool> | hash | credential id -> state | for ever |
 | farm:credential:<id> | hash | the credential | until removed |
-| farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id | until removed |
+| farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, private ones too | until removed |
+| farm:private | sorted set | a private credential's pool, `<pool>~<credential id>` -> its last use | until it is idle |
+| farm:private:refused:<SHA-256> | string | the token endpoint has refused that token | a minute |
+| farm:private:tries:<network> | string | refresh tokens from there that were refused | minutes |
 | farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:errands:<worker process> | list | what an operator asks of it (errands.py) | a minute |
@@ -61,6 +64,10 @@ FLOW = "farm:flow"
 LOG = "farm:log"
 USAGE_FOLDED = "farm:usage:folded"
 LAST_USED = "farm:last-used"
+PRIVATE = "farm:private"
+
+#: Between a pool's name and the id of a private credential in it; no configured pool's name has it.
+OF_PRIVATE = "~"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -127,8 +134,33 @@ def history(credential_id: str) -> str:
 
 
 def fingerprints(pool: str) -> str:
-    """Hash: SHA-256 of a refresh token -> credential id."""
-    return f"farm:fingerprints:{pool}"
+    """Hash: SHA-256 of a refresh token -> credential id; one for a pool and the private credentials in it."""
+    return f"farm:fingerprints:{family(pool)}"
+
+
+def private_pool(pool: str, credential_id: str) -> str:
+    """Name of the pool that consists of one private credential, for the caller who presents its token."""
+    return f"{pool}{OF_PRIVATE}{credential_id}"
+
+
+def family(pool: str) -> str:
+    """The configured pool whose settings a private credential's pool has; any other is its own."""
+    return pool.partition(OF_PRIVATE)[0]
+
+
+def is_private(pool: str) -> bool:
+    """Whether it is the pool of a private credential."""
+    return OF_PRIVATE in pool
+
+
+def refused_token(fingerprint: str) -> str:
+    """String: the token endpoint has refused that token lately."""
+    return f"farm:private:refused:{fingerprint}"
+
+
+def token_tries(network: str) -> str:
+    """String: how many tokens from there were refused lately."""
+    return f"farm:private:tries:{network}"
 
 
 def lease(credential_id: str) -> str:

@@ -1,5 +1,6 @@
 """What runs now, as the worker processes report it and the queues show it; read by health, metrics and `status`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials import STATES, decoded
+from shared.private_credentials import PrivateCredentials
 from shared.queue import BANDS, queue_keys
 
 WORKER_STATES = ("busy", "idle", "suspended")
@@ -23,6 +25,8 @@ class PoolState:
     queue_depth: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
     #: Share of the workers' time spent working, over about the last ten seconds.
     utilisation: float = 0.0
+    #: Accounts that callers have brought themselves; they are in none of the figures above.
+    private_credentials: int = 0
     #: Whether the pool's circuit breaker is open.
     upstream_down: bool = False
 
@@ -39,6 +43,7 @@ class PoolState:
             "workers": self.workers,
             "queue_depth": self.queue_depth,
             "utilisation": self.utilisation,
+            "private_credentials": self.private_credentials,
             "upstream_down": self.upstream_down,
         }
 
@@ -55,9 +60,13 @@ def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
             for queue in queue_keys(name):
                 pipe.llen(queue)
         answers = pipe.execute()
+    private = Counter(keys.family(one) for one in PrivateCredentials(redis).names())
     reports = [decoded(answer) for answer in answers[: len(processes)]]
     rest = iter(answers[len(processes) :])
-    return [pool_state(name, reports, next(rest), bool(next(rest)), [next(rest) for _ in BANDS]) for name in names]
+    states = [pool_state(name, reports, next(rest), bool(next(rest)), [next(rest) for _ in BANDS]) for name in names]
+    for state in states:
+        state.private_credentials = private[state.name]
+    return states
 
 
 def pool_state(

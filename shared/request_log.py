@@ -88,7 +88,7 @@ def entry_of(request: RelayRequest, **facts: Any) -> Entry:
     return Entry(
         request=request.id,
         key=request.key,
-        pool=request.pool,
+        pool=keys.family(request.pool),
         model=request.model,
         endpoint=request.path.partition("?")[0],
         band=request.band,

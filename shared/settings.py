@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shared import keys
 from shared.errors import SettingsError
 from shared.setting_types import (
     Reader,
@@ -106,9 +107,24 @@ class PoolSettings:
     first_byte_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_FIRST_BYTE_TIMEOUT, for this pool")
     idle_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_IDLE_TIMEOUT, for this pool")
     total_timeout: float = pool_setting(seconds_or_never, 0.0, "as FARM_TOTAL_TIMEOUT, for this pool")
+    private_credentials: bool = setting(
+        "FARM_PRIVATE_CREDENTIALS",
+        truth,
+        False,
+        "whether callers may present a refresh token of their own in place of an API key, and have its account alone",
+    )
+    private_idle: float = setting(
+        "FARM_PRIVATE_IDLE", seconds, 3600.0, "seconds without a request after which such a credential is forgotten"
+    )
+    private_most: int = setting("FARM_PRIVATE_MOST", whole(1, 10_000), 100, "most such credentials at once")
     count_usage: bool = setting(
         "FARM_COUNT_USAGE", truth, True, "whether streams are asked for their usage; it is hidden from who did not ask"
     )
+
+    @property
+    def family(self) -> str:
+        """Its name; of a private credential's pool that of the configured one."""
+        return keys.family(self.name)
 
 
 @dataclass(frozen=True)
@@ -189,8 +205,18 @@ class Settings:
     pools: tuple[PoolSettings, ...] = (PoolSettings(),)
 
     def pool(self, name: str) -> PoolSettings:
-        """The pool of that name; KeyError when there is none."""
-        return {pool.name: pool for pool in self.pools}[name]
+        """The pool of that name, be it of a private credential; KeyError when there is none."""
+        found = {pool.name: pool for pool in self.pools}[keys.family(name)]
+        if keys.is_private(name) and not found.private_credentials:
+            raise KeyError(name)
+        return replace(found, name=name)
+
+    def serves(self, name: str) -> bool:
+        """Whether there is a pool of that name, be it of a private credential."""
+        try:
+            return bool(self.pool(name))
+        except KeyError:
+            return False
 
     def of(self, pool: PoolSettings) -> "Settings":
         """The settings with those times that the pool has of its own."""
@@ -226,6 +252,17 @@ def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> S
         return read_all(environ, table)
     except SettingsError as error:
         raise SettingsError(with_line(str(error), path)) from None
+
+
+def data_dir(environ: Mapping[str, str] = os.environ) -> str:
+    """The data dir, whatever else is wrong with the settings: who has broken farm.toml can still stop the farm."""
+    try:
+        table = read_file(Path(environ.get(FILE_NAME) or "farm.toml"))
+    except SettingsError:
+        table = {}
+    known = {name: value for name, value in table.items() if name == "data_dir"}
+    given = {name: value for name, value in environ.items() if name == "FARM_DATA_DIR"}
+    return str(read_fields(Settings, given, known, "farm.toml").get("data_dir", Settings.data_dir))
 
 
 def read_all(environ: Mapping[str, str], table: dict[str, Any]) -> Settings:

@@ -15,6 +15,7 @@ from shared.key_fields import ApiKey
 from shared.queue import queue_keys
 from shared.settings import PoolSettings, Settings
 from web.believed import Believed
+from web.private import PrivateCaller
 
 #: Seconds between two readings of how many jobs were served.
 SAMPLE_EVERY = 2.0
@@ -25,6 +26,7 @@ class Pools:
     """The pools by the models they serve, and which of them takes a request."""
 
     def __init__(self, settings: Settings, usable: "Usable", drain_rate: "DrainRate") -> None:
+        self._settings = settings
         self._pools = sorted(settings.pools, key=lambda pool: pool.priority)
         self._patience = {pool.name: settings.of(pool).total_timeout for pool in settings.pools}
         self._usable = usable
@@ -50,12 +52,14 @@ class Pools:
         return 0 < pool.overflow_wait < self._drain_rate.expected_wait(pool.name)
 
     def of(self, key: ApiKey) -> list[PoolSettings]:
-        """The pools that are open to the key, the least priority first."""
+        """The pools that are open to the key, the least priority first; to a private caller its own account alone."""
+        if isinstance(key, PrivateCaller):
+            return [self._settings.pool(key.pool)]
         return [pool for pool in self._pools if key.allows_pool(pool.name)]
 
     def total_timeout(self, name: str) -> float:
         """Seconds for a request of the pool in all."""
-        return self._patience[name]
+        return self._patience[keys.family(name)]
 
     def __iter__(self) -> Iterator[PoolSettings]:
         return iter(self._pools)

@@ -4,21 +4,28 @@ from shared.api_keys import ApiKeys, digest
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
 from web.believed import Believed
+from web.private import PrivateCallers
 
 
 class Authenticator:
     """Checks presented keys."""
 
-    def __init__(self, api_keys: ApiKeys) -> None:
+    def __init__(self, api_keys: ApiKeys, private: PrivateCallers) -> None:
         self._keys: Believed[str, ApiKey | None] = Believed(api_keys.find)
+        self._private = private
 
-    def caller(self, authorization: str, address: str) -> ApiKey:
-        """The key behind an Authorization header (RFC 6750), presented from that address. Raises ApiError 401, 403."""
+    def caller(self, authorization: str, address: str, pool: str = "") -> ApiKey:
+        """The key behind an Authorization header (RFC 6750), presented from that address. Raises ApiError.
+
+        `pool` is the one that the caller names as that of a refresh token.
+        """
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not secret:
             raise refused("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
         key = self._keys.get(digest(secret))
+        if key is None and self._private.takes(secret):
+            return self._private.caller(secret, address, pool)
         if key is None or not key.enabled:
             raise refused("Incorrect API key provided.")
         if key.is_expired:

@@ -71,10 +71,14 @@ def gauges(pools: list[PoolState]) -> Iterator[Family]:
         PREFIX + "utilisation", "Share of the workers' time spent working, over about 10 s.", labels=("pool",)
     )
     down = GaugeMetricFamily(PREFIX + "upstream_down", "Whether the pool's circuit breaker is open.", labels=("pool",))
+    private = GaugeMetricFamily(
+        PREFIX + "private_credentials", "Accounts that callers have brought themselves.", labels=("pool",)
+    )
     for pool in pools:
+        private.add_metric((pool.name,), pool.private_credentials)
         down.add_metric((pool.name,), pool.upstream_down)
         for family, values in ((depth, pool.queue_depth), (workers, pool.workers), (credentials, pool.credentials)):
             for label, value in values.items():
                 family.add_metric((pool.name, label), value)
         utilisation.add_metric((pool.name,), pool.utilisation)
-    yield from (depth, workers, credentials, utilisation, down)
+    yield from (depth, workers, credentials, utilisation, private, down)

@@ -45,7 +45,7 @@ def known_models() -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     failure: ApiError | None = None
     for pool in farm.pools.of(key):
-        g.pool = pool.name
+        g.pool = pool.family
         try:
             models = configured(pool) or asked(farm, pool)
         except ApiError as error:
@@ -62,7 +62,7 @@ def known_models() -> list[dict[str, Any]]:
 def configured(pool: PoolSettings) -> list[dict[str, Any]]:
     """The configured names of a pool, those that are mapped included."""
     names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
-    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.name} for name in names]
+    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.family} for name in names]
 
 
 def asked(farm: Parts, pool: PoolSettings) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from web.auth import Authenticator
 from web.client_address import Proxies
 from web.hub import Hub
 from web.journal import Journal
+from web.private import PrivateCallers
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"
@@ -107,7 +108,7 @@ def build(settings: Settings) -> Parts:
         queue=queue,
         hub=hub,
         drain_rate=drain_rate,
-        authenticator=Authenticator(ApiKeys(redis)),
+        authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),
         audit=Audit(redis),
         proxies=Proxies(settings.trusted_proxies),

@@ -16,6 +16,7 @@ from web import bodies, disconnect, limits, sse
 from web.parts import Parts, parts
 from web.patience import patiently
 from web.pending import Pending, StillWaiting
+from web.private import POOL_HEADER
 
 blueprint = Blueprint("relay", __name__)
 
@@ -52,7 +53,7 @@ def relay(endpoint: str) -> Response:
     asked = bodies.read(request)
     g.model = asked.model
     pool = farm.pools.for_model(asked.model, key)
-    g.pool = pool.name
+    g.pool = pool.family
     patiently(lambda: farm.usable.check(pool.name))
     sent = asked.with_model(pool.model_map.get(asked.model, asked.model))
     hides_usage = pool.count_usage and endpoint in WITH_USAGE and asked.lacks_usage
@@ -73,7 +74,8 @@ def relay(endpoint: str) -> Response:
 def caller(farm: Parts) -> ApiKey:
     """The key of the present request. Raises ApiError."""
     presented, address = request.headers.get("authorization", ""), farm.proxies.client(request)
-    return patiently(lambda: farm.authenticator.caller(presented, address))
+    pool = request.headers.get(POOL_HEADER, "")
+    return patiently(lambda: farm.authenticator.caller(presented, address, pool))
 
 
 for endpoint in ENDPOINTS:

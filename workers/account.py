@@ -16,7 +16,7 @@ class Account:
         self.lease = lease
         self.pool = pool
         self.around = around
-        session = around.token_sessions[pool.name]
+        session = around.token_sessions[pool.family]
         self.token = AccessToken(lease, pool, around.tokens, session, around.counters, around.refreshing)
         self.condition = Condition(lease, pool, around, self.token, self.stop)
         self._stops: list[Callable[[], None]] = []

@@ -1,7 +1,7 @@
 """What a worker process reports of itself and learns of the others and the credentials, once a second."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
@@ -9,6 +9,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys
 from shared.credentials import USABLE, decoded
+from shared.settings import Settings
 from workers.shares import UNBOUNDED, fair_shares
 from workers.worker import FarmWorker
 
@@ -16,16 +17,21 @@ from workers.worker import FarmWorker
 SILENT = 6.0
 #: Seconds over which the utilisation is averaged, about.
 WINDOW = 10.0
+#: All private credentials, which are shared out as if they were one pool.
+PRIVATE = "private credentials"
 
 
 class Census:
     """The last report and what it brought."""
 
-    def __init__(self, redis: Redis, process_id: str, pools: Sequence[str], max_workers: int) -> None:
+    def __init__(self, redis: Redis, process_id: str, settings: Settings) -> None:
         self._redis = redis
         self._process_id = process_id
-        self._pools = pools
-        self._capacity = max_workers or UNBOUNDED
+        self._settings = settings
+        self._pools = [pool.name for pool in settings.pools]
+        #: The pools of private credentials.
+        self.private: list[str] = []
+        self._capacity = settings.max_workers or UNBOUNDED
         self._states: dict[str, dict[str, str]] = {}
         self._capacities: dict[str, int] = {}
         self._worked: dict[str, float] = {}
@@ -58,18 +64,19 @@ class Census:
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
             pipe.info("server")
+            pipe.zrange(keys.PRIVATE, 0, -1)
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
             asked_at = time.monotonic()
-            *_, others, suspended, registered, server = (answers := pipe.execute())[:8]
+            *_, others, suspended, registered, server, private = (answers := pipe.execute())[:9]
         self.suspended = bool(suspended)
         self.is_forgotten = int(registered) < known
-        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[8::2], strict=True)}
-        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[9::2], strict=True)}
+        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[9::2], strict=True)}
+        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[10::2], strict=True)}
         self._look_at_server(str(server.get("run_id", "")))
         self.asked_at = asked_at
-        self._learn([one.decode() for one in others])
+        self._learn([one.decode() for one in others], [one.decode() for one in private])
 
     def _look_at_server(self, run_id: str) -> None:
         """Notes when Redis was started anew, or another took its place: what was written last may be lost with it."""
@@ -78,13 +85,21 @@ class Census:
                 self.replaced_at = self.asked_at
             self._servers.append(run_id)
 
-    def _learn(self, others: list[str]) -> None:
-        """The other processes' capacities."""
+    def _learn(self, others: list[str], private: list[str]) -> None:
+        """The other processes' capacities, and the states of private credentials."""
+        served = [name for name in private if self._settings.serves(name)]
         with self._redis.pipeline(transaction=False) as pipe:
             for other in others:
                 pipe.hget(keys.process(other), "capacity")
+            for name in served:
+                pipe.hgetall(keys.credentials(name))
+                pipe.hgetall(keys.breaker(name))
             answers = pipe.execute()
         self._capacities = {o: int(c) for o, c in zip(others, answers, strict=False) if c}
+        rest = answers[len(others) :]
+        self._states |= {name: decoded(found) for name, found in zip(served, rest[::2], strict=True)}
+        self.breakers |= {name: decoded(found) for name, found in zip(served, rest[1::2], strict=True)}
+        self.private = served
 
     def leave(self) -> None:
         """This process takes no part any more; the others share out what it had."""
@@ -97,21 +112,34 @@ class Census:
             pipe.delete(keys.process(process_id))
             pipe.execute()
 
+    @property
+    def groups(self) -> list[str]:
+        """What is shared out among the processes, one after the other: each pool, then all private credentials."""
+        return [*self._pools, PRIVATE]
+
+    def pools_of(self, group: str) -> list[str]:
+        """The pools of a group."""
+        return self.private if group == PRIVATE else [group]
+
     def usable(self, pool: str) -> list[str]:
         """Credentials of the pool that should have a worker."""
         return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
+
+    def usable_in(self, group: str) -> list[str]:
+        """Credentials of the group that should have a worker."""
+        return [one for pool in self.pools_of(group) for one in self.usable(pool)]
 
     def state(self, pool: str, credential_id: str) -> str:
         """A credential's state, '' when it is not known."""
         return self._states.get(pool, {}).get(credential_id, "")
 
-    def share(self, pool: str) -> int:
-        """How many credentials of the pool this process should hold; its capacity serves the pools in their order."""
+    def share(self, group: str) -> int:
+        """How many credentials of the group this process should hold; its capacity serves the groups in their order."""
         taken: dict[str, int] = {}
-        for name in self._pools:
+        for name in self.groups:
             free = {process: c - taken.get(process, 0) for process, c in self._capacities.items()}
-            shares = fair_shares(len(self.usable(name)), free)
-            if name == pool:
+            shares = fair_shares(len(self.usable_in(name)), free)
+            if name == group:
                 return shares.get(self._process_id, 0)
             taken = {process: taken.get(process, 0) + share for process, share in shares.items()}
         return 0
@@ -120,14 +148,15 @@ class Census:
 
     def ended(self, worker: FarmWorker) -> None:
         """Keeps the working time of a worker that has ended."""
-        pool = worker.lease.pool
-        self._worked[pool] = self._worked.get(pool, 0.0) + worker.serving.worked()
+        group = group_of(worker.lease.pool)
+        self._worked[group] = self._worked.get(group, 0.0) + worker.serving.worked()
 
     def _report(self, workers: list[FarmWorker]) -> dict[str, Any]:
         report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
         worked = dict(self._worked)
         for worker in workers:
-            worked[worker.lease.pool] = worked.get(worker.lease.pool, 0.0) + worker.serving.worked()
+            group = group_of(worker.lease.pool)
+            worked[group] = worked.get(group, 0.0) + worker.serving.worked()
         self._average(worked, workers)
         for pool in self._pools:
             here = [w for w in workers if w.lease.pool == pool]
@@ -150,3 +179,8 @@ class Census:
             gained = worked.get(pool, 0.0) - at_that_time.get(pool, 0.0)
             self._utilisation[pool] = min(1.0, gained / (passed * here)) if here and passed else 0.0
         self._before = (time.monotonic(), worked)
+
+
+def group_of(pool: str) -> str:
+    """The group that a pool is in."""
+    return PRIVATE if keys.is_private(pool) else pool

@@ -46,6 +46,8 @@ class Condition:
         self._token = token
         self._stop = stop
         self._shown_at = float("inf")
+        #: Whether the token endpoint has refused the refresh token for good.
+        self.is_refused = False
         self.pauses = Pauses(around.settings.cooling_limit)
         if lease.cooling_until:
             self.pauses.resume(max(0.0, lease.cooling_until - time.time()))
@@ -123,6 +125,7 @@ class Condition:
     def begin_pause(self, failed: Failed) -> None:
         """A failing credential leaves the queue for a while, or for good."""
         if failed.fatal:
+            self.is_refused = True
             self._stop()
         elif not failed.blameless:
             asked, most = failed.retry_after, longest_pause(failed.outcome)

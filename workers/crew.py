@@ -7,16 +7,17 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import gevent
 from redis.exceptions import RedisError
 
 from shared.credentials import STATES
 from workers.account import Account
-from workers.census import Census
+from workers.census import Census, group_of
 from workers.control import Control
 from workers.leases import Lease, Leases
+from workers.made import Made
 from workers.pool_queue import PoolQueue
 from workers.surroundings import Surroundings
 from workers.worker import FarmWorker, spawn
@@ -30,7 +31,7 @@ class Crew:
     """All workers of a process."""
 
     def __init__(
-        self, around: Surroundings, leases: Leases, census: Census, control: Control, queues: Mapping[str, PoolQueue]
+        self, around: Surroundings, leases: Leases, census: Census, control: Control, queues: Made[PoolQueue]
     ) -> None:
         self._around = around
         self._leases = leases
@@ -52,12 +53,12 @@ class Crew:
         """1. Report and count. 2. Stop workers that should not run here. 3. Claim what is missing to our share."""
         self._census.take(self._workers.values())
         self._leases.redis_was_replaced(self._census.replaced_at)
-        for pool in self._around.settings.pools:
-            self._tend_breaker(pool.name)
-            self._stop_surplus(pool.name)
-            missing = self._census.share(pool.name) - len({w.lease.credential_id for w in self.of(pool.name)})
-            for lease in self._leases.claim(pool.name, self._candidates(pool.name), missing):
-                self._start(lease)
+        self._forget_pools()
+        for group in self._census.groups:
+            for pool in self._census.pools_of(group):
+                self._tend_breaker(pool)
+            self._stop_surplus(group)
+            self._claim_missing(group)
         for worker in self._workers.values():
             worker.serving.condition.heard(
                 self._census.state(worker.lease.pool, worker.lease.credential_id), self._census.asked_at
@@ -67,18 +68,36 @@ class Crew:
             log.warning("RQ has lost workers: they register again", extra={"action": "registered_again"})
             self.beat()
 
-    def _candidates(self, pool: str) -> list[str]:
-        here = {worker.lease.credential_id for worker in self.of(pool)}
-        return [one for one in self._census.usable(pool) if one not in here]
+    def _forget_pools(self) -> None:
+        """Drops what was kept for the pools of private credentials that are no more."""
+        wanted = {pool for group in self._census.groups for pool in self._census.pools_of(group)}
+        wanted |= {worker.lease.pool for worker in self._workers.values()}
+        self._queues.keep(wanted)
+        self._around.breakers.keep(wanted)
 
-    def _stop_surplus(self, pool: str) -> None:
+    def _claim_missing(self, group: str) -> None:
+        """Up to our share."""
+        here = {worker.lease.credential_id for worker in self._in(group)}
+        missing = self._census.share(group) - len(here)
+        for pool in self._census.pools_of(group):
+            candidates = [one for one in self._census.usable(pool) if one not in here]
+            leases = self._leases.claim(pool, candidates, missing)
+            missing -= len(leases)
+            for lease in leases:
+                self._start(lease)
+
+    def _in(self, group: str) -> list[FarmWorker]:
+        """The workers of a group of pools."""
+        return [worker for worker in self._workers.values() if group_of(worker.lease.pool) == group]
+
+    def _stop_surplus(self, group: str) -> None:
         """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
-        usable = set(self._census.usable(pool))
+        usable = set(self._census.usable_in(group))
         keep: defaultdict[str, list[FarmWorker]] = defaultdict(list)
-        for worker in (here := self.of(pool)):
+        for worker in (here := self._in(group)):
             if worker.lease.credential_id in usable and not worker.lease.lost and not worker.stopping:
                 keep[worker.lease.credential_id].append(worker)
-        above = max(0, len(keep) - self._census.share(pool))
+        above = max(0, len(keep) - self._census.share(group))
         for surplus in sorted(keep, key=lambda one: any(w.serving.busy_since for w in keep[one]))[:above]:
             del keep[surplus]
         staying = {worker.name for workers in keep.values() for worker in workers}
@@ -172,7 +191,8 @@ class Crew:
 
     def for_errand(self, pool: str, credential_id: str) -> FarmWorker | None:
         """A worker of the credential, made for an errand if there is none; None when another process has it."""
-        if pool in self._queues and not any(w.lease.credential_id == credential_id for w in self.of(pool)):
+        known = self._around.settings.serves(pool)
+        if known and not any(w.lease.credential_id == credential_id for w in self.of(pool)):
             for lease in self._leases.claim(pool, [credential_id], 1, STATES):
                 self._start(lease)
         return next((w for w in self.of(pool) if w.lease.credential_id == credential_id), None)

@@ -6,7 +6,7 @@ the process is taken for dead; one that was only cut off takes that back with it
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
@@ -33,7 +33,9 @@ LISTED = 60.0
 class Fronts:
     """What one worker process knows of the web processes."""
 
-    def __init__(self, redis: Redis, pools: Sequence[str], counters: Counters, on_gone: Callable[[str], None]) -> None:
+    def __init__(
+        self, redis: Redis, pools: Callable[[], Iterable[str]], counters: Counters, on_gone: Callable[[str], None]
+    ) -> None:
         self._redis = redis
         self._pools = pools
         self._counters = counters
@@ -66,7 +68,7 @@ class Fronts:
             log.warning("a web process is gone", extra={"action": "front_lost", "reason": front})
         if front in self._purged:
             return
-        for pool in self._pools:
+        for pool in self._pools():
             purged = self._purge(
                 keys=[*queue_keys(pool), keys.fair(pool), keys.idle(pool)],
                 args=[keys.gone(front), Job.key_for(""), keys.body("")],

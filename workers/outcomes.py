@@ -1,6 +1,6 @@
 """How an attempt can end, and what that means for its job and its credential; pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown
 from shared.messages import Failure
@@ -66,6 +66,14 @@ def no_token(error: Exception, number: int = 1) -> Failed:
         fatal=isinstance(error, InvalidGrant),
         blameless=isinstance(error, LeaseLost),
     )
+
+
+def refused_for_good(failed: Failed, number: int) -> Failed:
+    """The same, when the account is the caller's own: there is no other, and the caller has to log in again."""
+    failure = Failure(
+        401, "invalid_refresh_token", "the upstream refuses this refresh token", "invalid_request_error", number
+    )
+    return replace(failed, failure=failure)
 
 
 def is_retried(status: int) -> bool:

@@ -12,13 +12,15 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
+from shared import keys
 from shared.counters import Counters
 from shared.credentials import Credentials, State
 from shared.opener import Opener
 from shared.persistence import keep_running
 from shared.pipeline import Pipeline
+from shared.private_credentials import PrivateCredentials
 from shared.redis_client import connect, lone_connections
-from shared.settings import Settings
+from shared.settings import PoolSettings, Settings
 from workers.breaker import Breaker
 from workers.census import Census
 from workers.control import Control
@@ -28,6 +30,7 @@ from workers.fronts import Fronts
 from workers.interruption import Watch
 from workers.leases import RENEW_EVERY, Leases
 from workers.ledger import Ledger
+from workers.made import Made
 from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
 from workers.supervisor import Birth
@@ -51,6 +54,8 @@ FRONTS_EVERY = 0.5
 CLEAN_EVERY = 60.0
 #: Seconds between two times that new entries of the request log are added up, and that old ones are forgotten.
 ADD_UP_EVERY, TRIM_EVERY = 2.0, 30.0
+#: Seconds between two looks for private credentials that nobody uses any more.
+FORGET_EVERY = 5.0
 #: Access tokens that one process asks for at once.
 REFRESHES = 16
 #: Seconds that running requests get when the process stops.
@@ -70,14 +75,15 @@ class WorkerProcess:
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
-        names = [pool.name for pool in settings.pools]
-        self._census = Census(self._redis, self.id, names, settings.max_workers)
+        self._names = [pool.name for pool in settings.pools]
+        self._private = PrivateCredentials(self._redis)
+        self._census = Census(self._redis, self.id, settings)
         pipeline = Pipeline(self._redis, TURNS)
-        self._queues = {name: PoolQueue(self._redis, pipeline, name, settings, self._counters) for name in names}
+        self._queues = Made(lambda name: PoolQueue(self._redis, pipeline, name, settings, self._counters), self._names)
         self._around = self._surroundings(opener)
         self._control = Control(connect(settings.redis_url, size=2), self._around.publisher.hear)
         self._crew = Crew(self._around, self._leases, self._census, self._control, self._queues)
-        self._fronts = Fronts(self._redis, names, self._counters, self._crew.front_gone)
+        self._fronts = Fronts(self._redis, self._all_pools, self._counters, self._crew.front_gone)
         kept = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._ledger = Ledger(self._redis, *kept)
         self._errands = ErrandDesk(connect(settings.redis_url, size=2), self.id, self._crew)
@@ -93,7 +99,7 @@ class WorkerProcess:
             watch=Watch(),
             counters=self._counters,
             tokens=TokenStore(self._redis, opener),
-            breakers={name: Breaker(self._redis, name, self.id, self._counters) for name in self._queues},
+            breakers=Made(lambda name: Breaker(self._redis, name, self.id, self._counters), self._names),
             workers=lambda pool: len(self._crew.of(pool)),
             refreshing=BoundedSemaphore(REFRESHES),
             token_sessions={
@@ -134,6 +140,7 @@ class WorkerProcess:
             (1.0, lambda: self._counters.hand_over(self._redis)),
             (ADD_UP_EVERY, self._ledger.add_up),
             (TRIM_EVERY, self._ledger.trim),
+            (FORGET_EVERY, self._forget_idle),
             (5.0, self._around.publisher.expire),
         ]
 
@@ -163,12 +170,23 @@ class WorkerProcess:
         return False
 
     def _for_each_queue(self, work: Callable[[PoolQueue], None]) -> None:
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             work(queue)
+
+    def _all_pools(self) -> list[str]:
+        """The configured pools, and those of private credentials."""
+        return [*self._names, *self._private.names()]
+
+    def _forget_idle(self) -> None:
+        """Forgets private credentials that were not used for a while."""
+        idle = {pool.name: pool.private_idle for pool in self._settings.pools}
+        for name in self._private.forget_idle(lambda one: idle.get(keys.family(one), PoolSettings.private_idle)):
+            extra = {"action": "private_forgotten", "pool": keys.family(name), "reason": "idle"}
+            log.info("a private credential was not used and is forgotten", extra=extra)
 
     def _bury(self) -> None:
         """The process in whose place this one is has died: what it held is free."""
-        ids = [one for pool in self._settings.pools for one in self._credentials.states(pool.name)]
+        ids = [one for pool in self._all_pools() for one in self._credentials.states(pool)]
         freed = self._leases.bury(self._birth.predecessor, ids)
         self._census.bury(self._birth.predecessor)
         fields = {"action": "process_buried", "worker_process": self._birth.predecessor}
@@ -181,7 +199,7 @@ class WorkerProcess:
         if not moved:
             log.info("a person's word stands", extra={**fields, "action": "state_kept"})
             return
-        self._counters.add("credential_changes", pool, state, reason)
+        self._counters.add("credential_changes", keys.family(pool), state, reason)
         level = logging.WARNING if state == "dead" else logging.INFO
         log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})
 

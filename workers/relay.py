@@ -116,7 +116,7 @@ class Attempt:
         response = self._call(token)
         if response.status == 401:
             response.close()
-            self.counters.add("attempts", self.pool.name, "token_expired")
+            self.counters.add("attempts", self.pool.family, "token_expired")
             response = self._call(self.token.get(stale=token))
         return response
 

@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from shared.errors import LeaseLost, UpstreamDown
+from shared import keys
+from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
 from shared.messages import Failure, RelayRequest
 from shared.persistence import surely
 from shared.settings import PoolSettings
 from workers.bookkeeping import BegunJob, Spent, lost_entry
 from workers.breaker import Breaker
 from workers.interruption import Interrupted, Section, Watch
-from workers.outcomes import Done, Failed, Outcome, Stopped
+from workers.outcomes import Done, Failed, Outcome, Stopped, no_token, refused_for_good
 from workers.relay import Attempt
 from workers.seat import Seat
 from workers.upstream import UpstreamConnection
@@ -24,6 +26,8 @@ from workers.usage import Usage
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
 GRACE = 60
+#: Seconds after which every front knows what became of a credential.
+BELIEVED = 2.0
 
 
 class Serving:
@@ -191,6 +195,24 @@ class Serving:
             entry = lost_entry(begun.request, gone)
         surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, reason, entry), "a job waits to be ended")
 
+    def refuse_waiting(self) -> None:
+        """Ends what waits for a private credential whose token was refused: nobody else can serve it.
+
+        Again when every front has heard that it is dead, because until then it takes requests in.
+        """
+        refused = no_token(InvalidGrant("refused"))
+        for _ in range(2):
+            try:
+                while (begun := self._begin("")) is not None:
+                    if begun.request is None or begun.body is None:
+                        self._refuse(begun)
+                        continue
+                    attempt = self._attempt(begun, begun.request, begun.body)
+                    self._retry_or_give_up(begun, attempt, refused, probe=False)
+            except (LeaseLost, UpstreamDown):
+                return
+            gevent.sleep(BELIEVED)
+
     def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
         self._section = Section(self._seat.around.watch, self._seat.lease.holds)
         return Attempt(
@@ -211,7 +233,7 @@ class Serving:
     def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> BegunJob | None:
         """What the end of the attempt means: for the counts, for the job, and only then for the credential."""
         if isinstance(outcome, Failed):
-            self._seat.around.counters.add("attempts", self._seat.pool.name, outcome.outcome)
+            self._seat.around.counters.add("attempts", self._seat.pool.family, outcome.outcome)
             log.info("attempt failed", extra=self._fields("attempt_failed", begun, outcome.outcome))
             probe = self.condition.judge(outcome, begun.job_id, attempt.started_at)
             self.condition.begin_pause(outcome)
@@ -219,7 +241,7 @@ class Serving:
             self.condition.show(outcome)
             return None
         reason = outcome.reason
-        self._seat.around.counters.add("attempts", self._seat.pool.name, "ok" if reason == "done" else reason)
+        self._seat.around.counters.add("attempts", self._seat.pool.family, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             if reason == "done":
@@ -231,7 +253,11 @@ class Serving:
         return None
 
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
-        again = probe or attempt.number < self._seat.around.settings.max_attempts
+        if failed.fatal and keys.is_private(self._seat.pool.name):
+            failed = refused_for_good(failed, attempt.number)
+            probe, again = False, False
+        else:
+            again = probe or attempt.number < self._seat.around.settings.max_attempts
         if again and time.time() < attempt.request.deadline and failed.failure.code != "total_timeout":
             left = attempt.entry("client_gone", None).encode()
             self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)

@@ -12,6 +12,7 @@ from shared.counters import Counters
 from shared.settings import Settings
 from workers.breaker import Breaker
 from workers.interruption import Watch
+from workers.made import Made
 from workers.publisher import Publisher
 from workers.tokens import TokenStore
 
@@ -28,10 +29,10 @@ class Surroundings:
     counters: Counters
     tokens: TokenStore
     #: Pool -> its circuit breaker.
-    breakers: Mapping[str, Breaker]
+    breakers: Made[Breaker]
     #: How many workers a pool has in this process.
     workers: Callable[[str], int]
-    #: How many may ask a token endpoint at once, and the session of each pool that they ask over.
+    #: How many may ask a token endpoint at once, and the session of each configured pool that they ask over.
     refreshing: BoundedSemaphore
     token_sessions: Mapping[str, requests.Session]
     #: Moves a credential to another state: pool, id, state, reason, until.

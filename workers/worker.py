@@ -93,6 +93,8 @@ class FarmWorker(SimpleWorker):
                     self._rest()
                 else:
                     self._serve_next()
+            if self.serving.condition.is_refused and keys.is_private(self.lease.pool):
+                self.serving.refuse_waiting()
         finally:
             self._leave()
 
@@ -102,6 +104,7 @@ class FarmWorker(SimpleWorker):
         self.line.close()
         self.serving.close()
         if not self.lease.lost:
+            self.connection.zrem(keys.idle(self.lease.pool), self.name)
             self.register_death()  # type: ignore[no-untyped-call]
 
     def register_birth(self) -> None:

@@ -6,8 +6,14 @@ from shared.api_keys import ApiKeys, digest
 from shared.errors import ApiError, Conflict, FarmError, NotFound
 from tests.integration.test_credentials import everything
 from web.auth import Authenticator
+from web.private import PrivateCallers
 
 HERE = "192.0.2.1"
+
+
+def authenticator(store: ApiKeys) -> Authenticator:
+    """One that takes no refresh tokens."""
+    return Authenticator(store, PrivateCallers(store._redis, ()))
 
 
 def test_a_key_is_shown_once_and_kept_as_a_hash(redis: Redis):
@@ -29,10 +35,10 @@ def test_a_given_key_is_made_once(redis: Redis):
 def test_a_revoked_key_is_refused(redis: Redis):
     store = ApiKeys(redis)
     secret, key = store.create("mine")
-    assert Authenticator(store).caller(f"Bearer {secret}", HERE).id == key.id
+    assert authenticator(store).caller(f"Bearer {secret}", HERE).id == key.id
     assert not store.revoke(key.id).enabled
     with pytest.raises(ApiError) as caught:
-        Authenticator(store).caller(f"Bearer {secret}", HERE)
+        authenticator(store).caller(f"Bearer {secret}", HERE)
     assert caught.value.status == 401
     with pytest.raises(NotFound):
         store.revoke("nope")
@@ -91,25 +97,25 @@ def test_a_key_that_may_not_be_used_is_refused(redis: Redis, fields: dict, statu
     store = ApiKeys(redis)
     secret, _ = store.create("mine", **fields)
     with pytest.raises(ApiError) as caught:
-        Authenticator(store).caller(f"Bearer {secret}", HERE)
+        authenticator(store).caller(f"Bearer {secret}", HERE)
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer sk-unknown"])
 def test_without_a_right_key_nobody_is_let_in(redis: Redis, header: str):
     with pytest.raises(ApiError) as caught:
-        Authenticator(ApiKeys(redis)).caller(header, HERE)
+        authenticator(ApiKeys(redis)).caller(header, HERE)
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
 
 
 def test_a_key_is_looked_up_once_for_many_requests(redis: Redis):
     store = ApiKeys(redis)
     secret, _ = store.create("mine")
-    authenticator = Authenticator(store)
-    authenticator.caller(f"Bearer {secret}", HERE)
+    door = authenticator(store)
+    door.caller(f"Bearer {secret}", HERE)
     before = redis.info("commandstats")["cmdstat_hget"]["calls"]
     for _ in range(50):
-        authenticator.caller(f"Bearer {secret}", HERE)
+        door.caller(f"Bearer {secret}", HERE)
     assert redis.info("commandstats")["cmdstat_hget"]["calls"] == before
 
 

@@ -54,7 +54,7 @@ class Idle:
 
 
 def test_who_is_above_the_share_or_not_usable_stops_and_no_worker_is_compared_with_another():
-    census: Any = SimpleNamespace(usable=lambda _: ["a", "b", "c", "d"], share=lambda _: 2)
+    census: Any = SimpleNamespace(usable_in=lambda _: ["a", "b", "c", "d"], share=lambda _: 2)
     crew = Crew(SimpleNamespace(), None, census, None, {})  # type: ignore[arg-type]
     workers = {name: Idle(name) for name in "abcdx"}
     workers["a"].serving.busy_since = 1.0

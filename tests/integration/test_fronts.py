@@ -39,7 +39,7 @@ def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
 def looking(redis: Redis, queue: Queue, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[Fronts, list[str]]:
     monkeypatch.setattr(fronts, "SILENT", 0.3)
     gone: list[str] = []
-    return Fronts(redis, ["default"], Counters(), gone.append), gone
+    return Fronts(redis, lambda: ["default"], Counters(), gone.append), gone
 
 
 def look(seen: Fronts, seconds: float) -> None:

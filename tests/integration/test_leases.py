@@ -5,6 +5,7 @@ from redis import Redis
 
 from shared.credentials import Credentials
 from shared.opener import Opener
+from shared.settings import Settings
 from workers import leases as leases_module
 from workers.census import Census
 from workers.leases import Leases
@@ -107,7 +108,7 @@ def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_befo
 
 
 def test_the_census_notes_when_another_redis_has_come(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    census = Census(redis, "here", ["default"], 0)
+    census = Census(redis, "here", Settings())
     census.take([])
     assert census.replaced_at == float("-inf")
     before = census.asked_at

@@ -4,6 +4,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from shared import keys
 from shared.errors import ApiError
@@ -97,6 +98,16 @@ def test_a_begin_asked_again_after_its_caller_has_left_leaves_nothing_and_goes_o
     assert (again.job_id, again.running) == ("req_a_2", 0)
     assert pool.redis.keys(f"*{first.job_id}*") == []
     assert pool.redis.zcard("rq:wip:chat:default") == 1
+
+
+def test_what_rq_has_cancelled_while_it_waited_is_not_begun(pool: Pool):
+    pool.ask("a", 2)
+    worker = pool.worker()
+    Job.fetch("req_a_1", connection=pool.redis, serializer=JSONSerializer).cancel()
+    begun = pool.books.begin(worker.rq, pool.books.new_execution(worker.rq), 60, worker.lease)
+    assert begun is not None
+    assert begun.job_id == "req_a_2"
+    assert pool.redis.keys("*req_a_1*") == []
 
 
 def test_with_nothing_left_it_is_noted_as_waiting(pool: Pool):

@@ -23,6 +23,7 @@ from workers.bookkeeping import Bookkeeping
 from workers.breaker import Breaker
 from workers.interruption import Watch
 from workers.leases import Leases
+from workers.made import Made
 from workers.publisher import Publisher
 from workers.surroundings import Surroundings
 from workers.tokens import TokenStore
@@ -54,7 +55,7 @@ class Workshop:
             watch=Watch(),
             counters=counters,
             tokens=TokenStore(redis, opener),
-            breakers={"default": Breaker(redis, "default", "here", counters)},
+            breakers=Made(lambda pool: Breaker(redis, pool, "here", counters)),
             workers=lambda _: 1,
             refreshing=BoundedSemaphore(4),
             token_sessions={"default": shared_session(upstream.token_url, 4)},

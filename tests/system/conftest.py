@@ -9,8 +9,11 @@ from tests.system.farm import Farm, start
 from tests.waiting import eventually
 
 
-def farm_with(tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, **settings: str) -> Iterator[Farm]:
-    process, upstream = start_simulator("--accounts", str(accounts + 2), "--rotate")
+def farm_with(
+    tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, more: int = 2, **settings: str
+) -> Iterator[Farm]:
+    """A farm with so many accounts; its upstream has some more."""
+    process, upstream = start_simulator("--accounts", str(accounts + more), "--rotate")
     farm = start(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
     yield farm
     done = farm.command("stop")

@@ -96,8 +96,12 @@ def test_a_detached_farm_is_started_once_restarted_and_stopped(tmp_path: Path):
     assert '"running": true' in before
     assert command(env, "restart").returncode == 0
     assert command(env, "status", "--json").stdout != before
+    broken = env | {"FARM_CONFIG": str(tmp_path / "broken.toml")}
+    (tmp_path / "broken.toml").write_text("max_queue = 'many'")
+    assert "max_queue" in command(broken, "restart").stderr
+    assert command(env, "status").returncode == 0
     assert "worker process is up" in command(env, "logs").stdout
-    assert command(env, "stop").stdout == "stopped\n"
+    assert command(broken, "stop").stdout == "stopped\n"
     assert command(env, "stop").stdout == "the farm is not running\n"
     assert processes_of(tmp_path / "data") == []
 

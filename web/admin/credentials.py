@@ -5,6 +5,7 @@ from flask import Response
 from shared.credentials import CredentialRecord, Credentials
 from shared.errands import Errand, Errands, NobodyThere
 from shared.errors import ApiError, FarmError, NotFound
+from shared.private_credentials import all_pools, remove
 from web.admin.api import contract
 from web.admin.lists import check_version, note, page, tagged
 from web.admin.records import (
@@ -31,14 +32,19 @@ def store() -> Credentials:
 
 
 def pool_names() -> list[str]:
-    """Every pool's name."""
+    """Every configured pool's name."""
     return [pool.name for pool in parts().pools]
+
+
+def all_names() -> list[str]:
+    """Those, and the pools of private credentials."""
+    return all_pools(parts().redis, pool_names())
 
 
 def found(credential_id: str) -> CredentialRecord:
     """A credential. Raises ApiError 404."""
     try:
-        return store().find(credential_id, pool_names())
+        return store().find(credential_id, all_names())
     except NotFound as error:
         raise ApiError(404, "not_found", str(error)) from None
 
@@ -56,7 +62,7 @@ def version(record: CredentialRecord) -> object:
 @contract.route("GET", "/credentials", query=CredentialQuery, answer=CredentialPage, errors=(404,))
 def list_credentials(query: CredentialQuery) -> CredentialPage:
     """Credentials by pool and age."""
-    pools = [name for name in pool_names() if query.pool in ("", name)]
+    pools = [name for name in all_names() if query.pool in ("", name)]
     wanted = [one for one in store().list(pools) if query.state in ("", one.state)]
     data, following = page(wanted, [one.id for one in wanted], query.limit, query.cursor)
     return CredentialPage(data=[shown(one) for one in data], next=following)
@@ -103,7 +109,7 @@ def update_credential(credential_id: str, body: CredentialChange) -> Response:
 def remove_credential(credential_id: str) -> None:
     """Forget a credential and its tokens."""
     record = found(credential_id)
-    store().remove(record.pool, record.id)
+    remove(parts().redis, record.pool, record.id)
     note("credential.remove", credential_id)
 
 

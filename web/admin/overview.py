@@ -5,7 +5,6 @@ import time
 from flask import Response
 
 from shared import keys
-from shared.admin_tokens import AdminToken
 from shared.errors import ApiError, Conflict, NotFound
 from shared.live_state import read_pools
 from shared.request_log import COLUMNS, Filter, RequestLog
@@ -15,7 +14,6 @@ from web.admin.api import contract
 from web.admin.lists import CSV, JSONL, exported, note, stream_page
 from web.admin.records import (
     AdminTokenList,
-    AdminTokenRecord,
     AuditPage,
     Live,
     LivePool,
@@ -120,7 +118,7 @@ def entry_id(cursor: str) -> str:
 @contract.route("GET", "/admin-tokens", answer=AdminTokenList)
 def list_admin_tokens() -> AdminTokenList:
     """Every admin token."""
-    return AdminTokenList(data=[shown_token(token) for token in parts().admin_tokens.list()])
+    return AdminTokenList(data=parts().admin_tokens.list())
 
 
 @contract.route("POST", "/admin-tokens", body=NewAdminToken, answer=MadeAdminToken, status=201)
@@ -141,11 +139,6 @@ def revoke_admin_token(token_id: str) -> None:
     except Conflict as error:
         raise ApiError(409, "conflict", str(error)) from None
     note("token.revoke", token_id)
-
-
-def shown_token(token: AdminToken) -> AdminTokenRecord:
-    """A token as the API gives it."""
-    return AdminTokenRecord(**token.model_dump())
 
 
 @contract.route("GET", "/audit", query=Page, answer=AuditPage, errors=(404,))

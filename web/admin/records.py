@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.admin_tokens import AdminToken
 from shared.audit import AuditEntry
 from shared.credentials import LONGEST_TOKEN
 from shared.key_fields import ApiKey, KeyFields
@@ -196,6 +197,7 @@ class LivePool(BaseModel):
     workers: dict[str, int]
     queue_depth: dict[str, int]
     utilisation: float
+    private_credentials: Annotated[int, Field(description="accounts that callers have brought themselves")]
     upstream_down: bool
     drain_rate: Annotated[float, Field(description="requests served per second, 0 when not known yet")]
 
@@ -273,17 +275,7 @@ class NewAdminToken(Asked):
     role: Literal["admin", "viewer"] = "viewer"
 
 
-class AdminTokenRecord(BaseModel):
-    """An admin token; never the secret itself."""
-
-    id: str
-    name: str
-    role: Literal["admin", "viewer"]
-    hint: str
-    created_at: float
-
-
-class MadeAdminToken(AdminTokenRecord):
+class MadeAdminToken(AdminToken):
     """A new token, with the secret for the only time."""
 
     token: str
@@ -292,7 +284,7 @@ class MadeAdminToken(AdminTokenRecord):
 class AdminTokenList(BaseModel):
     """Every admin token."""
 
-    data: list[AdminTokenRecord]
+    data: list[AdminToken]
 
 
 class AuditPage(BaseModel):

@@ -90,13 +90,14 @@ local function choose(held)
     return turn.job, turn
 end
 
--- What RQ notes of a job that a worker has, and its key is charged for. Nil for one that was withdrawn or whose web process
--- has died.
+-- What RQ notes of a job that a worker has, and its key is charged for. Nil for one that was withdrawn, by its front or by
+-- RQ's Job.cancel, or whose web process has died.
 local function start(job, execution, turn)
     local hash, body, mine, all, composite = job_keys(job, execution)
-    local found = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band')
+    local found = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
+        'status')
     local ttl, band = ARGV[12], found[5] or INTERACTIVE
-    if not found[1] or found[4] or (found[3] and redis.call('EXISTS', found[3]) == 1) then
+    if not found[1] or found[4] or found[6] == 'canceled' or (found[3] and redis.call('EXISTS', found[3]) == 1) then
         if turn then
             drop(pool, turn)
         end

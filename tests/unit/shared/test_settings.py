@@ -5,7 +5,7 @@ import pytest
 
 from launcher.config import template_text
 from shared.errors import SettingsError
-from shared.settings import PoolSettings, Settings, env_names, load, setting_fields
+from shared.settings import PoolSettings, Settings, data_dir, env_names, load, setting_fields
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,6 +25,22 @@ def test_defaults_need_no_configuration(tmp_path: Path):
 def test_the_environment_wins_over_the_file(tmp_path: Path):
     settings = read(tmp_path, {"PORT": "9001"}, "port = 9000\nhost = '0.0.0.0'")
     assert (settings.port, settings.host) == (9001, "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("data_dir = '/there'\nbad = 1", "/there"),
+        ("port = 'none'", "./data"),
+        ("[broken", "./data"),
+        ("pools = 7\ndata_dir = '/there'", "/there"),
+    ],
+)
+def test_the_data_dir_is_found_whatever_else_is_wrong(tmp_path: Path, text: str, found: str):
+    file = tmp_path / "farm.toml"
+    file.write_text(text)
+    assert data_dir({"FARM_CONFIG": str(file), "FARM_BAD": "1"}) == found
+    assert data_dir({"FARM_CONFIG": str(file), "FARM_DATA_DIR": "/here"}) == "/here"
 
 
 def test_an_empty_variable_counts_as_not_given(tmp_path: Path):

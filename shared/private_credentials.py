@@ -1,0 +1,140 @@
+"""Private credentials: a caller's own refresh token in place of an API key, with a worker for that caller alone.
+
+Each is a pool of one, `<pool>~<credential id>`, with the settings of the pool that it is in: so its queue, its worker,
+its lease and its breaker are its own, and nobody else's request can reach its account. Its token is sealed as any
+other. One that was not used for a while is forgotten with all that belongs to it.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.registry import BaseRegistry, FailedJobRegistry, StartedJobRegistry
+from rq.results import Result
+
+from shared import keys
+from shared.credentials import Credentials, new_fields
+from shared.queue import BANDS, queue_keys
+from shared.redis_client import script
+from shared.vault import Sealer, fingerprint
+
+LUA = Path(__file__).parent / "lua"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A refresh token that the farm has."""
+
+    #: The pool that it is in: a private credential's own, or the operator's.
+    pool: str
+    state: str
+    #: Whether the token endpoint has ever taken it.
+    is_proven: bool
+
+    @property
+    def credential_id(self) -> str:
+        """The id of a private credential."""
+        return self.pool.rpartition(keys.OF_PRIVATE)[2]
+
+
+class PrivateCredentials:
+    """The private credentials of all pools."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._add = script(redis, LUA / "add_private.lua")
+        self._forget = script(redis, LUA / "forget_private.lua")
+
+    def names(self) -> list[str]:
+        """Their pools, the one that was used last at the end."""
+        return [name.decode() for name in self._redis.zrange(keys.PRIVATE, 0, -1)]
+
+    def count(self, pool: str) -> int:
+        """How many there are in a configured pool."""
+        return sum(keys.family(name) == pool for name in self.names())
+
+    def find(self, pool: str, token: str) -> Known | None:
+        """What is known of a token of that pool; None for nothing."""
+        found = self._redis.hget(keys.fingerprints(pool), fingerprint(token))
+        if found is None:
+            return None
+        name, refreshed = self._redis.hmget(keys.credential(found.decode()), ("pool", "refreshed_at"))
+        if name is None:
+            return None
+        state = self._redis.hget(keys.credentials(name.decode()), found)
+        return Known(name.decode(), state.decode() if state else "", bool(refreshed))
+
+    def add(self, pool: str, token: str, most: int) -> str:
+        """Seals and keeps a token; returns the pool that has it now, '' when there are so many already."""
+        credential_id = secrets.token_hex(5)
+        name = keys.private_pool(pool, credential_id)
+        fields = new_fields(Sealer.load(self._redis), token, credential_id, name, label="private")
+        found = self._add(
+            keys=[keys.fingerprints(pool), keys.credentials(name), keys.credential(credential_id), keys.PRIVATE],
+            args=[
+                credential_id,
+                fingerprint(token),
+                time.time(),
+                name,
+                keys.private_pool(pool, ""),
+                most,
+                keys.credential(""),
+                *(part for pair in fields.items() for part in pair),
+            ],
+        )
+        return cast("bytes", found).decode()
+
+    def used(self, name: str) -> None:
+        """Notes that it is used now; one that was forgotten meanwhile stays so."""
+        self._redis.zadd(keys.PRIVATE, {name: time.time()}, xx=True)
+
+    def forget(self, name: str, unused_since: float = float("inf")) -> bool:
+        """Forgets one that was not used since then and has no work; False when it has."""
+        credential_id = name.rpartition(keys.OF_PRIVATE)[2]
+        queues = queue_keys(name)
+        started, failed = (registries(name, one) for one in (StartedJobRegistry, FailedJobRegistry))
+        lines = [f"{keys.fair(name)}{end}" for end in ("", *(f":{band}" for band in BANDS))]
+        forgotten = self._forget(
+            keys=[
+                *(keys.PRIVATE, keys.credentials(name), keys.credential(credential_id), keys.fingerprints(name)),
+                *(keys.history(credential_id), keys.LAST_USED, Queue.redis_queues_keys, *queues),
+                *(*started, *failed, *lines),
+                *(keys.idle(name), keys.served(name), keys.breaker(name), keys.probe(name), keys.models(name)),
+            ],
+            args=[name, credential_id, unused_since, caller_id(credential_id), Job.key_for(""), Result.get_key("")],
+        )
+        return bool(forgotten)
+
+    def forget_idle(self, idle: Callable[[str], float]) -> list[str]:
+        """Forgets those that have not been used for the seconds that `idle` gives; returns them."""
+        now = time.time()
+        return [name for name in self.names() if self.forget(name, now - idle(name))]
+
+
+def registries(name: str, kind: type[BaseRegistry]) -> list[str]:
+    """RQ's registries of that kind, one for each queue of the pool."""
+    return [str(kind.key_template.format(queue(name))) for queue in BANDS.values()]
+
+
+def caller_id(credential_id: str) -> str:
+    """What stands in the request log in place of an API key's id."""
+    return f"private-{credential_id}"
+
+
+def remove(redis: Redis, pool: str, credential_id: str) -> bool:
+    """Forgets a credential of whatever pool, with all that belongs to it; False when there is none."""
+    if keys.is_private(pool) and PrivateCredentials(redis).forget(pool):
+        return True
+    return Credentials(redis).remove(pool, credential_id)
+
+
+def all_pools(redis: Redis, configured: Iterable[str]) -> list[str]:
+    """The configured pools, and those of private credentials, for who looks after all credentials."""
+    names = list(configured)
+    return [*names, *(one for one in PrivateCredentials(redis).names() if keys.family(one) in names)]

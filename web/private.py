@@ -1,0 +1,148 @@
+"""Callers who present a refresh token of their own in place of an API key, where a pool allows that.
+
+The token becomes a private credential (shared/private_credentials.py). An unknown one is tried first, by a worker at
+the token endpoint, and is known from then on; whoever presents wrong ones has to wait.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+
+from gevent.lock import BoundedSemaphore
+from redis import Redis
+
+from shared import keys
+from shared.credentials import sorted_lines
+from shared.errands import Errand, Errands, NobodyThere
+from shared.errors import ApiError
+from shared.key_fields import ApiKey
+from shared.private_credentials import Known, PrivateCredentials, caller_id
+from shared.settings import PoolSettings
+from shared.vault import fingerprint
+from web.believed import Believed
+
+log = logging.getLogger("farm.web")
+#: Names the pool of the token, where several pools take one.
+POOL_HEADER = "x-farm-pool"
+#: What the farm's own API keys begin with: a mistyped one must not be sent to a token endpoint.
+OWN_KEYS = "sk-"
+#: Refused tokens from one network after which it has to wait, for so many seconds.
+PATIENCE, BAN = 5, 300
+#: Seconds that a token which was refused is refused without being tried again.
+REFUSED = 60
+#: Tokens of one front that are tried at once, and seconds that it takes at most to wait for that and for the answer.
+AT_ONCE, LONGEST = 4, 20.0
+#: Prefix lengths of what counts as one network: who has an IPv6 address has a whole /64 of them (RFC 6177).
+ONE_NETWORK = {4: 32, 6: 64}
+
+
+class PrivateCaller(ApiKey):
+    """A caller with an account of its own: no limits, and no pool but that account's."""
+
+    pool: str
+
+
+class PrivateCallers:
+    """Knows private credentials by the token that their caller presents."""
+
+    def __init__(self, redis: Redis, pools: Sequence[PoolSettings]) -> None:
+        self._redis = redis
+        self._pools = {pool.name: pool for pool in pools if pool.private_credentials}
+        self._store = PrivateCredentials(redis)
+        self._errands = Errands(redis)
+        self._trying = BoundedSemaphore(AT_ONCE)
+        self._known: Believed[tuple[str, str, str], Known] = Believed(lambda asked: self._look(*asked))
+
+    def takes(self, token: str) -> bool:
+        """Whether that may be a refresh token, as far as its looks go."""
+        kinds = [kind for kind, _ in sorted_lines([token])]
+        return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_KEYS)
+
+    def caller(self, token: str, address: str, wanted: str) -> PrivateCaller:
+        """Who presents a token, from that address, for that pool, '' for the only one. Raises ApiError."""
+        known = self._known.get((self._pool(wanted).name, token, address))
+        if known.state == "dead":
+            raise refused_token()
+        if known.state == "disabled":
+            raise ApiError(403, "private_credential_disabled", "the farm's operator has disabled this account")
+        return PrivateCaller(id=caller_id(known.credential_id), hint="", created_at=0, pool=known.pool)
+
+    def _pool(self, wanted: str) -> PoolSettings:
+        found = [pool for pool in self._pools.values() if wanted in ("", pool.name)]
+        if len(found) != 1:
+            names = ", ".join(self._pools)
+            raise ApiError(401, "private_pool_needed", f"say whose refresh token that is: `{POOL_HEADER}: {names}`")
+        return found[0]
+
+    def _look(self, pool: str, token: str, address: str) -> Known:
+        """What is known of a token, after it was tried if it is new. Raises ApiError."""
+        known = self._store.find(pool, token)
+        if known and not keys.is_private(known.pool):
+            raise ApiError(403, "private_token_taken", "this account serves the farm's own pool")
+        if known and known.is_proven:
+            self._store.used(known.pool)
+            return known
+        self._check_patience(token, address)
+        name = known.pool if known else self._store.add(pool, token, self._pools[pool].private_most)
+        if not name:
+            message = "the farm takes no more accounts of callers now; try again later"
+            raise ApiError(429, "private_credentials_full", message, "rate_limit_error", headers={"retry-after": "60"})
+        return self._proven(pool, name, token, address)
+
+    def _check_patience(self, token: str, address: str) -> None:
+        """Raises ApiError when the token was refused a moment ago, or too many others from there."""
+        again, tries = self._redis.mget([keys.refused_token(fingerprint(token)), keys.token_tries(network(address))])
+        if again:
+            raise refused_token()
+        if int(tries or 0) >= PATIENCE:
+            message = "too many wrong refresh tokens from here; try again later"
+            raise ApiError(429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN)})
+
+    def _proven(self, pool: str, name: str, token: str, address: str) -> Known:
+        """The token, tried: a real refresh by a worker. One that is not good is forgotten. Raises ApiError."""
+        if not self._trying.acquire(timeout=LONGEST):
+            raise not_tried("the farm tries too many refresh tokens now")
+        try:
+            answer = self._errands.ask(Errand(name, name.rpartition(keys.OF_PRIVATE)[2], "refresh"), LONGEST)
+        except NobodyThere as error:
+            answer = {"error": str(error)}
+        finally:
+            self._trying.release()
+        found = self._store.find(pool, token)
+        if answer.get("ok") and found:
+            log.info("a private credential is new", extra={"action": "private_added", "pool": pool})
+            return found
+        if found:
+            self._store.forget(found.pool)
+        if found and found.state == "dead":
+            self._note_refused(token, address)
+            raise refused_token()
+        raise not_tried("the token endpoint could not be asked")
+
+    def _note_refused(self, token: str, address: str) -> None:
+        log.warning("a refresh token was refused", extra={"action": "private_refused", "reason": network(address)})
+        with self._redis.pipeline() as pipe:
+            pipe.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED)
+            pipe.incr(keys.token_tries(network(address)))
+            pipe.expire(keys.token_tries(network(address)), BAN)
+            pipe.execute()
+
+
+def network(address: str) -> str:
+    """What counts as one place that tokens are presented from."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return "?"
+    found = getattr(found, "ipv4_mapped", None) or found
+    return str(ipaddress.ip_network((found, ONE_NETWORK[found.version]), strict=False))
+
+
+def refused_token() -> ApiError:
+    """The answer to a refresh token that the token endpoint refuses."""
+    return ApiError(401, "invalid_refresh_token", "the upstream refuses this refresh token")
+
+
+def not_tried(why: str) -> ApiError:
+    """The answer to a new token that could not be tried."""
+    return ApiError(503, "token_not_tried", f"{why}; try again later", "server_error", headers={"retry-after": "10"})
