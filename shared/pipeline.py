@@ -1,123 +1,215 @@
-"""Commands of many greenlets over one connection to Redis: what is asked together travels together.
+"""Commands of many greenlets over one connection to Redis, which never waits for one answer before it sends more.
 
 redis-py's pool gives every command a connection, a look whether it lives, a send and a read of its own, which costs
 more than the command. Commands that are sent again after a broken connection must bear being done twice.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterable
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import gevent
+import hiredis
 from gevent.event import AsyncResult, Event
 from redis import Redis
 from redis.connection import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 #: Seconds that Redis may take for an answer before the connection counts as broken.
 PATIENCE = 10.0
-#: Commands in a batch.
-MOST = 64
+#: More than ever are.
+MANY = 1_000_000
 Command = tuple[Any, ...]
 
 
+class Question:
+    """Commands, and where their answers come, the errors of single ones among them; or why there are none."""
+
+    def __init__(self, commands: list[Command]) -> None:
+        self.commands = commands
+        self.packed = b"".join([hiredis.pack_command(command) for command in commands])
+        self.answers: AsyncResult[list[Any]] = AsyncResult()
+
+
 class Line:
-    """One connection, opened when it is first needed, that takes batches of commands and knows scripts."""
+    """One connection, opened when it is first needed, for the commands of many greenlets.
+
+    Nobody waits until the answers to others have come: commands leave in the order in which they were asked, and their
+    answers come in that order.
+    """
 
     def __init__(self, connections: ConnectionPool) -> None:
         self._connection: Any = connections.make_connection()
+        # For good: redis-py would set a timeout before each read, and the old one after it.
+        self._connection.socket_timeout = PATIENCE
         self._scripts: list[str] = []
+        self._outgoing: list[Question] = []
+        self._expected: deque[Question] = deque()
+        self._is_sending = False
+        #: Grows when the connection breaks.
+        self._generation = 0
+        self._sent = Event()
+        self._reader: gevent.Greenlet | None = None
+        #: Most questions on their way at once.
+        self.at_once = MANY
+        #: What would like to travel along with what is about to be sent, ahead of it.
+        self.company: Callable[[], Question | None] = nobody
 
     def teach(self, *files: Path) -> str:
-        """Loads a Lua script, its parts in their order, with each new connection; returns its hash, for EVALSHA."""
+        """Loads a Lua script, its parts in their order, with each new connection; returns its hash, for EVALSHA.
+
+        One that is known already disturbs nobody whose commands are on their way.
+        """
         text = "\n".join(file.read_text() for file in files)
-        self._scripts.append(text)
-        self.close()
+        if text not in self._scripts:
+            self._scripts.append(text)
+            self.close()
         return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def exchange(self, commands: list[Command]) -> list[Any]:
-        """The answers, the errors of single commands among them.
+    def put(self, question: Question) -> None:
+        """It leaves with the next `send`."""
+        self._outgoing.append(question)
 
-        Raises RedisError or OSError when the connection breaks; redis-py closes it then, the next call opens it anew.
-        """
-        answers = self._ask(commands)
-        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            self._ask([("SCRIPT", "LOAD", text) for text in self._scripts])
-            again = self._ask([commands[i] for i in unknown])
-            for i, answer in zip(unknown, again, strict=True):
-                answers[i] = answer
-        return answers
-
-    def _ask(self, commands: list[Command]) -> list[Any]:
-        connection = self._connected()
-        connection.send_packed_command(connection.pack_commands(commands))
-        return [self._read(connection) for _ in commands]
-
-    def _connected(self) -> Any:
-        if not self._connection.is_connected:
-            self._connection.connect()
-            self._ask([("SCRIPT", "LOAD", text) for text in self._scripts])
-        return self._connection
-
-    def _read(self, connection: Any) -> Any:
+    def send(self) -> None:
+        """Sends what was put in; what is put in while that takes its time is sent by whoever sends already."""
+        if self._is_sending:
+            return
+        self._is_sending = True
+        taken: list[Question] = []
         try:
-            return connection.read_response(timeout=PATIENCE)
+            while taken := self._next():
+                if not self._connection.is_connected:
+                    self._connect()
+                self._expected += taken
+                self._sent.set()
+                self._connection.send_packed_command([b"".join([question.packed for question in taken])])
+        except Exception as error:
+            self._break(error, taken)
+        except BaseException:
+            self._break(RedisConnectionError("nobody sends any more"), taken)
+            raise
+        finally:
+            self._is_sending = False
+
+    def _next(self) -> list[Question]:
+        """What may leave now."""
+        room = self.at_once - len(self._expected)
+        if room < 1:
+            return []
+        taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
+        company = self.company()
+        return [company, *taken] if company else taken
+
+    def _connect(self) -> None:
+        """Opens the connection, whose first answers are read here."""
+        self._connection.connect()
+        for text in self._scripts:
+            self._connection.send_command("SCRIPT", "LOAD", text)
+            self._connection.read_response()
+        if self._reader is None or self._reader.dead:
+            self._reader = gevent.spawn(self._read)
+
+    def _read(self) -> None:
+        """Runs for ever: hands out answers."""
+        while True:
+            self._sent.wait()
+            generation = self._generation
+            try:
+                while self._expected:
+                    question = self._expected[0]
+                    found = [self._read_one() for _ in question.commands]
+                    self._expected.popleft()
+                    question.answers.set(found)
+                    self.send()
+            except Exception as error:
+                if generation == self._generation:
+                    self._break(error)
+            if not self._expected:
+                self._sent.clear()
+
+    def _read_one(self) -> Any:
+        try:
+            return self._connection.read_response()
         except ResponseError as error:
             return error
 
+    def _break(self, error: Exception, taken: Iterable[Question] = ()) -> None:
+        """The connection is of no use any more; whoever waits hears it, and those whose questions were taken."""
+        self._generation += 1
+        waiting = dict.fromkeys((*self._expected, *taken, *self._outgoing))
+        self._expected.clear()
+        self._outgoing = []
+        self._connection.disconnect()
+        for question in waiting:
+            question.answers.set_exception(error)
+
     def close(self) -> None:
         """Gives up the connection."""
-        self._connection.disconnect()
+        self._break(RedisConnectionError("the connection was given up"))
+
+    def again(self) -> None:
+        """Loads the scripts once more: Redis has forgotten them, by SCRIPT FLUSH or a failover."""
+        self.put(Question([("SCRIPT", "LOAD", text) for text in self._scripts]))
 
 
 class Pipeline:
-    """Asks for many greenlets, one batch on its way at a time."""
+    """Asks for many greenlets over one line."""
 
-    def __init__(self, redis: Redis, most: int = MOST) -> None:
-        """A batch has at most so many commands: a large one lets all who asked go on at once, and be late together."""
-        self._line = Line(redis.connection_pool)
-        self._most = most
-        self._asked: list[tuple[Command, AsyncResult[Any]]] = []
+    def __init__(self, redis: Redis, *, eager: bool = False, at_once: int = MANY) -> None:
+        """An eager one sends each command at once; else what is asked in one go of the event loop leaves together.
+
+        Together costs less, but who was answered together goes on together, and is late by the work for all.
+        """
+        self.line = Line(redis.connection_pool)
+        self._eager = eager
+        self.line.at_once = at_once
         self._wake = Event()
         #: Lives on between batches: a new one for each would cost a piece of memory from the system.
         self._sender: gevent.Greenlet | None = None
 
     def script(self, *files: Path) -> "PipelinedScript":
         """The Lua script in these files, one after the other: functions first."""
-        return PipelinedScript(self, self._line.teach(*files))
+        return PipelinedScript(self, self.line.teach(*files))
 
     def ask(self, *command: Any) -> Any:
         """The answer. Raises RedisError or OSError."""
-        answer: AsyncResult[Any] = AsyncResult()
-        self._asked.append((command, answer))
-        self._wake.set()
-        if self._sender is None or self._sender.dead:
-            self._sender = gevent.spawn(self._run)
-        return answer.get()
+        (answer,) = self.ask_all([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask_all(self, commands: list[Command]) -> list[Any]:
+        """The answers, the errors of single commands among them. Raises RedisError or OSError."""
+        answers = self._answers(commands)
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            self.line.again()
+            again = self._answers([commands[i] for i in unknown])
+            for i, answer in zip(unknown, again, strict=True):
+                answers[i] = answer
+        return answers
+
+    def _answers(self, commands: list[Command]) -> list[Any]:
+        question = Question(commands)
+        self.line.put(question)
+        if self._eager:
+            self.line.send()
+        else:
+            self._wake.set()
+            if self._sender is None or self._sender.dead:
+                self._sender = gevent.spawn(self._run)
+        found: list[Any] = question.answers.get()
+        return found
 
     def _run(self) -> None:
         """Runs for ever."""
         while True:
             self._wake.wait()
             self._wake.clear()
-            self._send()
-
-    def _send(self) -> None:
-        """Until nobody asks any more; what comes while a batch is on its way is the next one."""
-        while self._asked:
-            batch, self._asked = self._asked[: self._most], self._asked[self._most :]
-            try:
-                answers = self._line.exchange([command for command, _ in batch])
-            except Exception as error:
-                # Those behind it would wait as long, one after the other.
-                batch, self._asked = batch + self._asked, []
-                answers = [error] * len(batch)
-            for (_, waiting), answer in zip(batch, answers, strict=True):
-                if isinstance(answer, Exception):
-                    waiting.set_exception(answer)
-                else:
-                    waiting.set(answer)
+            self.line.send()
 
 
 class PipelinedScript:
@@ -130,3 +222,7 @@ class PipelinedScript:
     def __call__(self, keys: list[str], args: list[Any]) -> Any:
         """Its result. Raises RedisError or OSError."""
         return self._pipeline.ask("EVALSHA", self._sha, len(keys), *keys, *args)
+
+
+def nobody() -> None:
+    """Who travels along where nobody does."""

@@ -1,22 +1,22 @@
-"""The way back: frames of all responses of a process, published over one connection; what comes together goes together.
+"""The way back: frames of all responses of a process, published in batches; what comes together goes together.
 
 A batch whose connection broke is sent again; the listener drops numbers it has seen.
 """
 
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
+from typing import Any
 
 import gevent
 from gevent.event import Event
-from redis.connection import ConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from shared import keys
 from shared.counters import Counters
 from shared.flow import Flow
-from shared.pipeline import Command, Line
+from shared.pipeline import Command, Pipeline, Question
 from workers.reply_stream import ReplyStream
 
 log = logging.getLogger("farm.publisher")
@@ -35,11 +35,13 @@ KEPT_BYTES = 64 * 1024 * 1024
 class Publisher:
     """Publishes what the streams of a process have, in batches, one batch on its way at a time."""
 
-    def __init__(self, connections: ConnectionPool, counters: Counters) -> None:
-        self._line = Line(connections)
+    def __init__(self, pipeline: Pipeline, counters: Counters) -> None:
+        #: Shared with those who end jobs and begin others: an answer's end and its job's travel together.
+        self._pipeline = pipeline
         self._counters = counters
         #: Hash of the script that marks a job as begun.
-        self._mark_begun = self._line.teach(MARK_BEGUN)
+        self._mark_begun = pipeline.line.teach(MARK_BEGUN)
+        pipeline.line.company = self._take
         #: Channel -> the stream that may be asked for again.
         self._streams: dict[str, ReplyStream] = {}
         #: Channels whose stream has ended -> when, and its size.
@@ -47,6 +49,10 @@ class Publisher:
         self._ended_bytes = 0
         self._dirty: dict[ReplyStream, None] = {}
         self._bytes = 0
+        #: Bytes of them that are not on their way yet, and what is, in its order.
+        self._fresh = 0
+        self._on_way: deque[tuple[Question | None, int]] = deque()
+        self._is_sending_again = False
         self._wake = Event()
         self._urgent = Event()
         self._published_at = 0.0
@@ -69,6 +75,7 @@ class Publisher:
         """A stream has more to send; what is urgent takes everything along at once."""
         self._dirty[stream] = None
         self._bytes += size
+        self._fresh += size
         if self._bytes > BACKLOG:
             self._room.clear()
         self._idle.clear()
@@ -130,47 +137,77 @@ class Publisher:
     # The way to Redis
 
     def run(self) -> None:
-        """Runs for ever: 1. wait for frames, and a little for more, 2. take all of them, 3. publish in one go."""
-        try:
-            while True:
-                self._wake.wait()
-                self._wake.clear()
-                self._urgent.wait(max(0.0, self._published_at + GATHER - time.monotonic()))
-                self._urgent.clear()
-                self._publish()
-                self._published_at = time.monotonic()
-        finally:
-            self._line.close()
+        """Runs for ever: 1. wait for frames, and a little for more, 2. send all of them, 3. see that they have arrived.
 
-    def _publish(self) -> None:
-        """Sends what all streams have."""
+        A job that ends takes along what there is, because its worker has something to send to Redis at once.
+        """
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if not self._on_way:
+                self._urgent.wait(max(0.0, self._published_at + GATHER - time.monotonic()))
+            self._urgent.clear()
+            self._pipeline.line.send()
+            if self._dirty and not self._on_way:
+                # They travel with what is asked next; or the connection has broken, and nothing is.
+                gevent.sleep(GATHER)
+                self._wake.set()
+            while self._on_way:
+                self._see_through(*self._on_way.popleft())
+            self._published_at = time.monotonic()
+
+    def _take(self) -> Question | None:
+        """What all streams have, on its way from now on; not while something is sent again, which goes first."""
+        if not self._dirty or self._is_sending_again:
+            return None
         streams, self._dirty = list(self._dirty), {}
-        sent = self._bytes
+        size, self._fresh = self._fresh, 0
         commands: list[Command] = []
         for stream in streams:
             if stream.take_mark():
                 commands.append(("EVALSHA", self._mark_begun, "1", stream.job_key))
             if message := stream.take():
                 commands.append(("PUBLISH", stream.channel, message))
-        if commands:
-            self._send(commands)
-        self._bytes -= sent
+        question = Question(commands) if commands else None
+        self._on_way.append((question, size))
+        self._wake.set()
+        return question
+
+    def _see_through(self, question: Question | None, size: int) -> None:
+        """Returns when Redis has taken it all; one that takes no writes publishes all the same, and answers go on."""
+        if question:
+            try:
+                answers = question.answers.get()
+            except (RedisError, OSError) as error:
+                answers = self._send_again(question, error)
+            self._look_at(question.commands, answers)
+        self._bytes -= size
         if self._bytes <= BACKLOG:
             self._room.set()
-        if not self._dirty:
+        if not self._dirty and not self._on_way:
             self._idle.set()
 
-    def _send(self, commands: list[Command]) -> None:
-        """Sends until Redis has taken all; one that takes no writes publishes all the same, and answers go on."""
+    def _send_again(self, question: Question, error: Exception) -> list[Any]:
+        """Until it has arrived."""
         pause = 0.05
-        while True:
-            try:
-                answers = self._line.exchange(commands)
-                break
-            except (RedisError, OSError) as error:
+        self._is_sending_again = True
+        try:
+            while True:
                 log.warning("frames can't be published: %s", error, extra={"action": "publish_retried"})
                 gevent.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    return self._pipeline.ask_all(question.commands)
+                except (RedisError, OSError) as again:
+                    error = again
+        finally:
+            self._is_sending_again = False
+
+    def _look_at(self, commands: list[Command], answers: list[Any]) -> None:
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            answers = self._pipeline.ask_all([commands[i] for i in unknown])
+            commands = [commands[i] for i in unknown]
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Exception):
                 log.warning("%s was refused: %s", command[0], answer, extra={"action": "redis_refused"})

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from shared.pipeline import Pipeline
+from shared.pipeline import Pipeline, Question
 from tests.waiting import eventually
 
 ECHO = "return {KEYS[1], ARGV[1]}"
@@ -56,12 +56,25 @@ def test_what_is_asked_together_travels_together(redis: Redis):
     assert reads(redis) - before == 2
 
 
-def test_a_batch_is_bounded(redis: Redis):
-    pipeline = Pipeline(redis, most=5)
+def test_of_one_that_is_paced_one_question_at_a_time_is_on_its_way(redis: Redis):
+    pipeline = Pipeline(redis, eager=True, at_once=1)
     pipeline.ask("PING")
     before = reads_at_rest(redis)
-    all_at_once([lambda: pipeline.ask("PING")] * 50)
-    assert reads(redis) - before == 11
+    assert all_at_once([lambda: pipeline.ask("PING")] * 50) == [b"PONG"] * 50
+    assert reads(redis) - before == 51
+
+
+def test_nobody_waits_for_the_answers_to_others(redis: Redis):
+    pipeline = Pipeline(redis, eager=True)
+    pipeline.ask("PING")
+    slow = gevent.spawn(pipeline.ask, "BLPOP", "empty", "0.5")
+    gevent.sleep(0)
+    redis.client_pause(300)
+    asked = [gevent.spawn(pipeline.ask, "ECHO", str(i)) for i in range(5)]
+    gevent.sleep(0.05)
+    assert len(pipeline.line._expected) == 6
+    assert [one.get(timeout=5) for one in asked] == [b"0", b"1", b"2", b"3", b"4"]
+    assert slow.get() is None
 
 
 def test_a_refusal_reaches_only_who_asked_for_it(redis: Redis):
@@ -93,9 +106,9 @@ def test_a_script_is_known_to_each_new_connection_and_after_a_flush(redis: Redis
     assert script(["k"], ["2"]) == [b"k", b"2"]
 
 
-@pytest.mark.parametrize("most", [1, 64])
-def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis, most: int):
-    pipeline = Pipeline(redis, most)
+@pytest.mark.parametrize("how", [{}, {"eager": True}, {"eager": True, "at_once": 1}])
+def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis, how: dict[str, Any]):
+    pipeline = Pipeline(redis, **how)
 
     def ask() -> str:
         try:
@@ -109,3 +122,37 @@ def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_nex
     redis.client_kill_filter(_type="normal", skipme=True)
     assert [one.get(timeout=5) for one in waiting] == ["broken"] * 3
     assert pipeline.ask("PING") == b"PONG"
+
+
+def test_company_goes_ahead_of_what_is_asked_next_and_does_not_count(redis: Redis):
+    pipeline = Pipeline(redis, eager=True, at_once=1)
+    pipeline.ask("PING")
+    before = reads_at_rest(redis)
+    riders = [Question([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")])]
+    pipeline.line.company = lambda: riders.pop() if riders else None
+    question = riders[0]
+    assert pipeline.ask("RPUSH", "order", "asked") == 3
+    assert reads(redis) - before == 2
+    assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"asked"]
+    *lengths, refused = question.answers.get(timeout=1)
+    assert lengths == [1, 2]
+    assert isinstance(refused, ResponseError)
+
+
+def test_a_command_that_can_not_be_sent_is_the_fault_of_who_asked_for_it_alone(redis: Redis):
+    pipeline = Pipeline(redis)
+
+    def wrong() -> str:
+        with pytest.raises(TypeError):
+            pipeline.ask("SET", "name", object())
+        return "wrong"
+
+    assert all_at_once([lambda: pipeline.ask("PING"), wrong]) == [b"PONG", "wrong"]
+
+
+def test_a_script_that_is_known_disturbs_nobody(redis: Redis, echo: Path):
+    pipeline = Pipeline(redis)
+    first = pipeline.script(echo)
+    connection = pipeline.ask("CLIENT", "ID")
+    assert pipeline.script(echo)(["key"], ["value"]) == first(["key"], ["value"]) == [b"key", b"value"]
+    assert pipeline.ask("CLIENT", "ID") == connection

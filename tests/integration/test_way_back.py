@@ -12,7 +12,8 @@ from shared import keys
 from shared.counters import Counters
 from shared.flow import WINDOW, Flow
 from shared.messages import Failure, FrameKind, Head
-from shared.redis_client import lone_connections
+from shared.pipeline import Pipeline
+from shared.redis_client import connect, lone_connections
 from tests.waiting import eventually
 from web.hub import Hub
 from web.mailbox import MOST_HELD, Mailbox
@@ -34,7 +35,7 @@ def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
 @pytest.fixture
 def publisher(redis: Redis, redis_url: str) -> Iterator[Publisher]:
     """A publisher that hears, and that publishes from `start` on."""
-    made = Publisher(lone_connections(redis_url), Counters())
+    made = Publisher(Pipeline(connect(redis_url), eager=True), Counters())
     runner = gevent.Greenlet(made.run)
     made.start = runner.start  # type: ignore[attr-defined]
     control = gevent.spawn(Control(redis, made.hear).run)

@@ -10,6 +10,7 @@ from shared.counters import Counters
 from shared.credentials import Credentials
 from shared.messages import Frame, FrameKind
 from shared.opener import Opener
+from shared.pipeline import Pipeline
 from shared.queue import RelayQueue
 from shared.redis_client import lone_connections
 from shared.settings import PoolSettings, Settings
@@ -45,13 +46,13 @@ class Workshop:
         self.credentials = Credentials(redis)
         self.id, _ = self.credentials.add("default", tokens(1)[0])
         (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
-        connections, counters = lone_connections(redis_url), Counters()
+        connections, counters, pipeline = lone_connections(redis_url), Counters(), Pipeline(redis, eager=True)
         self.suspended = False
         self.around = Surroundings(
             settings=self.settings,
             redis=redis,
             connections=connections,
-            publisher=Publisher(connections, counters),
+            publisher=Publisher(pipeline, counters),
             watch=Watch(),
             counters=counters,
             tokens=TokenStore(redis, opener),
@@ -64,7 +65,7 @@ class Workshop:
         )
         self.hub = Hub(redis, connections, lambda _: set())
         self.queue = RelayQueue(redis, 100)
-        books = Bookkeeping(redis, "default")
+        books = Bookkeeping(redis, "default", pipeline)
         self.worker = FarmWorker(Account(self.lease, self.pool, self.around), books)
         self.ended = False
         endless = (self.around.publisher.run, self.around.watch.run, self.hub._listen)
