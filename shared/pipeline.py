@@ -4,6 +4,7 @@ redis-py's pool gives every command a connection, a look whether it lives, a sen
 more than the command. Commands that are sent again after a broken connection must bear being done twice.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from hashlib import sha1
@@ -16,10 +17,13 @@ from gevent.event import AsyncResult, Event
 from redis import Redis
 from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+log = logging.getLogger("farm.pipeline")
 #: Seconds that Redis may take for an answer before the connection counts as broken.
 PATIENCE = 10.0
+#: Bytes that may take PATIENCE to be sent.
+PIECE = 256 * 1024
 #: More than ever are.
 MANY = 1_000_000
 Command = tuple[Any, ...]
@@ -28,10 +32,17 @@ Command = tuple[Any, ...]
 class Question:
     """Commands, and where their answers come, the errors of single ones among them; or why there are none."""
 
-    def __init__(self, commands: list[Command]) -> None:
+    def __init__(self, commands: list[Command], *, is_company: bool = False) -> None:
+        """Company travels along with others, and is not counted."""
         self.commands = commands
+        self.is_company = is_company
         self.packed = b"".join([hiredis.pack_command(command) for command in commands])
         self.answers: AsyncResult[list[Any]] = AsyncResult()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is known that no answers come."""
+        return bool(self.answers.ready()) and not self.answers.successful()
 
 
 class Line:
@@ -53,7 +64,8 @@ class Line:
         self._generation = 0
         self._sent = Event()
         self._reader: gevent.Greenlet | None = None
-        #: Most questions on their way at once.
+        #: Questions on their way, company not counted, and the most of them at once.
+        self._counted = 0
         self.at_once = MANY
         #: What would like to travel along with what is about to be sent, ahead of it.
         self.company: Callable[[], Question | None] = nobody
@@ -85,7 +97,8 @@ class Line:
                     self._connect()
                 self._expected += taken
                 self._sent.set()
-                self._connection.send_packed_command([b"".join([question.packed for question in taken])])
+                packed = memoryview(b"".join([question.packed for question in taken]))
+                self._connection.send_packed_command([packed[i : i + PIECE] for i in range(0, len(packed), PIECE)])
         except Exception as error:
             self._break(error, taken)
         except BaseException:
@@ -96,11 +109,12 @@ class Line:
 
     def _next(self) -> list[Question]:
         """What may leave now."""
-        room = self.at_once - len(self._expected)
+        room = self.at_once - self._counted
         if room < 1:
             return []
-        taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
         company = self.company()
+        taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
+        self._counted += len(taken)
         return [company, *taken] if company else taken
 
     def _connect(self) -> None:
@@ -122,17 +136,21 @@ class Line:
                     question = self._expected[0]
                     found = [self._read_one() for _ in question.commands]
                     self._expected.popleft()
+                    self._counted -= not question.is_company
                     question.answers.set(found)
                     self.send()
             except Exception as error:
                 if generation == self._generation:
                     self._break(error)
+            except BaseException:
+                self._break(RedisConnectionError("nobody reads any more"))
+                raise
             if not self._expected:
                 self._sent.clear()
 
     def _read_one(self) -> Any:
         try:
-            return self._connection.read_response()
+            return self._connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
             return error
 
@@ -141,10 +159,15 @@ class Line:
         self._generation += 1
         waiting = dict.fromkeys((*self._expected, *taken, *self._outgoing))
         self._expected.clear()
-        self._outgoing = []
-        self._connection.disconnect()
-        for question in waiting:
-            question.answers.set_exception(error)
+        self._outgoing, self._counted = [], 0
+        if not isinstance(error, (RedisError, OSError)):
+            log.exception("a mistake has broken the connection to Redis", extra={"action": "redis_lost"})
+            error = RedisConnectionError(f"broken by a mistake: {type(error).__name__}")
+        try:
+            self._connection.disconnect()
+        finally:
+            for question in waiting:
+                question.answers.set_exception(error)
 
     def close(self) -> None:
         """Gives up the connection."""

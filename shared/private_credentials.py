@@ -25,6 +25,8 @@ from shared.redis_client import script
 from shared.vault import Sealer, fingerprint
 
 LUA = Path(__file__).parent / "lua"
+#: Least seconds without a request: a front believes for a second that it knows one.
+LEAST_IDLE = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ class PrivateCredentials:
         )
         return cast("bytes", found).decode()
 
-    def used(self, name: str) -> None:
-        """Notes that it is used now; one that was forgotten meanwhile stays so."""
-        self._redis.zadd(keys.PRIVATE, {name: time.time()}, xx=True)
+    def used(self, name: str, at: float = 0) -> None:
+        """Notes that it was used then, or now; one that was forgotten meanwhile stays so."""
+        self._redis.zadd(keys.PRIVATE, {name: at or time.time()}, xx=True)
 
     def forget(self, name: str, unused_since: float = float("inf")) -> bool:
         """Forgets one that was not used since then and has no work; False when it has."""
@@ -114,7 +116,7 @@ class PrivateCredentials:
     def forget_idle(self, idle: Callable[[str], float]) -> list[str]:
         """Forgets those that have not been used for the seconds that `idle` gives; returns them."""
         now = time.time()
-        return [name for name in self.names() if self.forget(name, now - idle(name))]
+        return [name for name in self.names() if self.forget(name, now - max(LEAST_IDLE, idle(name)))]
 
 
 def registries(name: str, kind: type[BaseRegistry]) -> list[str]:

@@ -6,6 +6,7 @@ the token endpoint, and is known from then on; whoever presents wrong ones has t
 
 import ipaddress
 import logging
+import time
 from collections.abc import Sequence
 
 from gevent.lock import BoundedSemaphore
@@ -28,7 +29,7 @@ POOL_HEADER = "x-farm-pool"
 OWN_KEYS = "sk-"
 #: Refused tokens from one network after which it has to wait, for so many seconds.
 PATIENCE, BAN = 5, 300
-#: Seconds that a token which was refused is refused without being tried again.
+#: Seconds that a token which was refused is refused without being tried again, and one that was not tried is kept.
 REFUSED = 60
 #: Tokens of one front that are tried at once, and seconds that it takes at most to wait for that and for the answer.
 AT_ONCE, LONGEST = 4, 20.0
@@ -99,24 +100,28 @@ class PrivateCallers:
             raise ApiError(429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN)})
 
     def _proven(self, pool: str, name: str, token: str, address: str) -> Known:
-        """The token, tried: a real refresh by a worker. One that is not good is forgotten. Raises ApiError."""
+        """The token, tried: a real refresh by a worker. One that is refused is forgotten. Raises ApiError.
+
+        Of one that could not be tried nobody knows whether it has rotated: it stays for a minute, to be tried again.
+        """
         if not self._trying.acquire(timeout=LONGEST):
             raise not_tried("the farm tries too many refresh tokens now")
         try:
-            answer = self._errands.ask(Errand(name, name.rpartition(keys.OF_PRIVATE)[2], "refresh"), LONGEST)
+            self._errands.ask(Errand(name, name.rpartition(keys.OF_PRIVATE)[2], "refresh"), LONGEST)
         except NobodyThere as error:
-            answer = {"error": str(error)}
+            log.warning("a refresh token could not be tried: %s", error, extra={"action": "private_untried"})
         finally:
             self._trying.release()
         found = self._store.find(pool, token)
-        if answer.get("ok") and found:
+        if found and found.state == "dead":
+            self._store.forget(found.pool)
+            self._note_refused(token, address)
+            raise refused_token()
+        if found and found.is_proven:
             log.info("a private credential is new", extra={"action": "private_added", "pool": pool})
             return found
         if found:
-            self._store.forget(found.pool)
-        if found and found.state == "dead":
-            self._note_refused(token, address)
-            raise refused_token()
+            self._store.used(found.pool, time.time() - self._pools[pool].private_idle + REFUSED)
         raise not_tried("the token endpoint could not be asked")
 
     def _note_refused(self, token: str, address: str) -> None:

@@ -52,7 +52,6 @@ class Publisher:
         #: Bytes of them that are not on their way yet, and what is, in its order.
         self._fresh = 0
         self._on_way: deque[tuple[Question | None, int]] = deque()
-        self._is_sending_again = False
         self._wake = Event()
         self._urgent = Event()
         self._published_at = 0.0
@@ -141,6 +140,7 @@ class Publisher:
 
         A job that ends takes along what there is, because its worker has something to send to Redis at once.
         """
+        self._wake.set()
         while True:
             self._wake.wait()
             self._wake.clear()
@@ -148,17 +148,21 @@ class Publisher:
                 self._urgent.wait(max(0.0, self._published_at + GATHER - time.monotonic()))
             self._urgent.clear()
             self._pipeline.line.send()
-            if self._dirty and not self._on_way:
+            if self._on_way:
+                while self._on_way:
+                    self._see_through()
+                self._published_at = time.monotonic()
+            elif self._dirty:
                 # They travel with what is asked next; or the connection has broken, and nothing is.
                 gevent.sleep(GATHER)
+            if self._dirty:
                 self._wake.set()
-            while self._on_way:
-                self._see_through(*self._on_way.popleft())
-            self._published_at = time.monotonic()
+            else:
+                self._wake.clear()
 
     def _take(self) -> Question | None:
-        """What all streams have, on its way from now on; not while something is sent again, which goes first."""
-        if not self._dirty or self._is_sending_again:
+        """What all streams have, on its way from now on; not while something has to be sent again, which goes first."""
+        if not self._dirty or any(question and question.has_failed for question, _ in self._on_way):
             return None
         streams, self._dirty = list(self._dirty), {}
         size, self._fresh = self._fresh, 0
@@ -168,46 +172,49 @@ class Publisher:
                 commands.append(("EVALSHA", self._mark_begun, "1", stream.job_key))
             if message := stream.take():
                 commands.append(("PUBLISH", stream.channel, message))
-        question = Question(commands) if commands else None
+        question = Question(commands, is_company=True) if commands else None
         self._on_way.append((question, size))
         self._wake.set()
         return question
 
-    def _see_through(self, question: Question | None, size: int) -> None:
-        """Returns when Redis has taken it all; one that takes no writes publishes all the same, and answers go on."""
-        if question:
-            try:
-                answers = question.answers.get()
-            except (RedisError, OSError) as error:
-                answers = self._send_again(question, error)
-            self._look_at(question.commands, answers)
-        self._bytes -= size
-        if self._bytes <= BACKLOG:
-            self._room.set()
-        if not self._dirty and not self._on_way:
-            self._idle.set()
-
-    def _send_again(self, question: Question, error: Exception) -> list[Any]:
-        """Until it has arrived."""
-        pause = 0.05
-        self._is_sending_again = True
+    def _see_through(self) -> None:
+        """Returns when Redis has taken what was sent first."""
+        question, size = self._on_way[0]
         try:
-            while True:
-                log.warning("frames can't be published: %s", error, extra={"action": "publish_retried"})
-                gevent.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                try:
-                    return self._pipeline.ask_all(question.commands)
-                except (RedisError, OSError) as again:
-                    error = again
+            if question:
+                self._look_at(question)
         finally:
-            self._is_sending_again = False
+            self._on_way.popleft()
+            self._bytes -= size
+            if self._bytes <= BACKLOG:
+                self._room.set()
+            if not self._dirty and not self._on_way:
+                self._idle.set()
 
-    def _look_at(self, commands: list[Command], answers: list[Any]) -> None:
+    def _look_at(self, question: Question) -> None:
+        """Sends again what has not arrived; one that takes no writes publishes all the same, and answers go on."""
+        commands = question.commands
+        try:
+            answers = question.answers.get()
+        except (RedisError, OSError) as error:
+            answers = self._insist(commands, error)
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
-            answers = self._pipeline.ask_all([commands[i] for i in unknown])
             commands = [commands[i] for i in unknown]
+            answers = self._insist(commands)
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Exception):
                 log.warning("%s was refused: %s", command[0], answer, extra={"action": "redis_refused"})
+
+    def _insist(self, commands: list[Command], error: Exception | None = None) -> list[Any]:
+        """Asks until there are answers."""
+        pause = 0.05
+        while True:
+            if error:
+                log.warning("frames can't be published: %s", error, extra={"action": "publish_retried"})
+                gevent.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            try:
+                return self._pipeline.ask_all(commands)
+            except (RedisError, OSError) as again:
+                error = again

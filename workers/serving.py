@@ -200,18 +200,21 @@ class Serving:
 
         Again when every front has heard that it is dead, because until then it takes requests in.
         """
-        refused = no_token(InvalidGrant("refused"))
         for _ in range(2):
             try:
                 while (begun := self._begin("")) is not None:
-                    if begun.request is None or begun.body is None:
-                        self._refuse(begun)
-                        continue
-                    attempt = self._attempt(begun, begun.request, begun.body)
-                    self._retry_or_give_up(begun, attempt, refused, probe=False)
+                    self._refuse_login(begun)
             except (LeaseLost, UpstreamDown):
                 return
             gevent.sleep(BELIEVED)
+
+    def _refuse_login(self, begun: BegunJob) -> None:
+        if begun.request is None or begun.body is None:
+            self._refuse(begun)
+            return
+        attempt = self._attempt(begun, begun.request, begun.body)
+        failed = no_token(InvalidGrant("refused"))
+        surely(lambda: self._retry_or_give_up(begun, attempt, failed, probe=False), "a job waits to be ended")
 
     def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
         self._section = Section(self._seat.around.watch, self._seat.lease.holds)

@@ -8,7 +8,7 @@ from redis import Redis
 from shared import keys
 from shared.api_keys import ApiKeys
 from shared.credentials import Credentials
-from shared.errands import Errand
+from shared.errands import Errand, NobodyThere
 from shared.errors import ApiError
 from shared.opener import Opener
 from shared.private_credentials import PrivateCredentials, all_pools, remove
@@ -115,6 +115,7 @@ class Endpoint:
         self.tried: list[str] = []
         self.good: set[str] = set()
         self.is_down = False
+        self.is_silent = False
 
     def ask(self, errand: Errand, within: float) -> dict[str, object]:
         self.tried.append(errand.pool)
@@ -124,6 +125,8 @@ class Endpoint:
             Credentials(self.redis).move(errand.pool, errand.credential_id, "dead", "invalid_grant")
             return {"ok": False, "error": "refused"}
         self.redis.hset(keys.credential(errand.credential_id), "refreshed_at", time.time())
+        if self.is_silent:
+            raise NobodyThere("not in time")
         return {"ok": True}
 
 
@@ -162,14 +165,23 @@ def test_wrong_ones_are_counted_by_network_and_not_tried_twice(redis: Redis, end
     assert PrivateCredentials(redis).names() == []
 
 
-def test_an_endpoint_that_is_down_blames_nobody_and_keeps_nothing(redis: Redis, endpoint: Endpoint):
+def test_an_endpoint_that_is_down_blames_nobody_and_the_token_is_kept_a_minute(redis: Redis, endpoint: Endpoint):
     endpoint.is_down = True
     front = callers(redis, endpoint)
     assert {code(front, "a-token") for _ in range(9)} == {"token_not_tried"}
-    assert PrivateCredentials(redis).names() == []
+    store, idle = PrivateCredentials(redis), POOLS[0].private_idle
+    assert len(set(endpoint.tried)) == 1
+    assert store.forget_idle(lambda _: idle) == []
+    assert store.forget_idle(lambda _: idle - 61) == [endpoint.tried[0]]
     endpoint.is_down = False
     endpoint.good.add("*")
     assert front.caller("a-token", "192.0.2.1", "").pool.startswith("default~")
+
+
+def test_a_token_whose_trial_was_not_answered_in_time_but_that_was_taken_is_good(redis: Redis, endpoint: Endpoint):
+    endpoint.good.add("*")
+    endpoint.is_silent = True
+    assert callers(redis, endpoint).caller("a-token", "192.0.2.1", "").pool == endpoint.tried[0]
 
 
 def test_the_operators_word_and_death_are_told(redis: Redis, endpoint: Endpoint):

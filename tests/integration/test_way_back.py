@@ -7,6 +7,7 @@ import gevent
 import psutil
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
 from shared.counters import Counters
@@ -256,3 +257,21 @@ def test_a_redis_that_does_not_even_answer_a_ping_is_connected_to_anew(
     finally:
         server.resume()
     eventually(lambda: hub.is_listening)
+
+
+def test_what_has_to_be_sent_again_goes_before_what_came_after_it(hub: Hub, publisher: Publisher):
+    mailbox = hub.open("req_1")
+    stream = publisher.stream(hub.channel("req_1"))
+    stream.head(HEAD)
+    stream.data(b"one")
+    lost = publisher._take()
+    assert lost is not None
+    stream.data(b"two")
+    lost.answers.set_exception(RedisConnectionError("broken"))
+    assert publisher._take() is None
+    publisher.start()  # type: ignore[attr-defined]
+    stream.end()
+    assert b"".join(payload for kind, payload in collect(mailbox) if kind is FrameKind.DATA) == b"onetwo"
+    assert publisher.drain(5)
+    assert publisher._bytes == 0
+    assert ("frames_replayed", (), "") not in publisher._counters._values

@@ -32,11 +32,11 @@ end
 
 local function finish(job, execution, counter, seconds)
     local hash, body, mine, all, composite = job_keys(job, execution)
-    redis.call('DEL', mine)
     redis.call('SREM', executions, composite)
     local there = redis.call('EXISTS', worker) == 1
     idles = there
     if redis.call('ZREM', started[ARGV[21]], composite) == 0 then
+        redis.call('DEL', mine)
         return 0
     end
     local whose = owner(hash)
@@ -49,7 +49,7 @@ local function finish(job, execution, counter, seconds)
             redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
         end
     end
-    redis.call('DEL', hash, body, all, hash .. ':dependents', hash .. ':dependencies')
+    redis.call('DEL', mine, hash, body, all, hash .. ':dependents', hash .. ':dependencies')
     redis.call('INCR', KEYS[10])
     if there then
         redis.call('HINCRBY', worker, counter, 1)
@@ -92,7 +92,7 @@ end
 
 -- What RQ notes of a job that a worker has, and its key is charged for. Nil for one that was withdrawn, by its front or by
 -- RQ's Job.cancel, or whose web process has died.
-local function start(job, execution, turn)
+local function start(job, execution, turn, running)
     local hash, body, mine, all, composite = job_keys(job, execution)
     local found = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
         'status')
@@ -108,8 +108,6 @@ local function start(job, execution, turn)
         return nil
     end
     local cost = turn and charge(pool, turn)
-    redis.call('SREM', executions, composite)
-    local running = redis.call('SCARD', executions)
     redis.call('HSET', mine, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
         'worker_name', name)
     redis.call('EXPIRE', mine, ttl)
@@ -127,13 +125,15 @@ local function start(job, execution, turn)
     return {job, found[1], found[2] or '0', running, redis.call('GET', body), band}
 end
 
--- The job that this execution has already, should it be asked for again.
+-- The job that this execution has already, should it be asked for again, and how many other executions the worker has.
 local function had(execution)
-    for _, composite in ipairs(redis.call('SMEMBERS', executions)) do
+    local members = redis.call('SMEMBERS', executions)
+    for _, composite in ipairs(members) do
         if composite:sub(-#execution) == execution then
-            return composite:sub(1, -#execution - 2)
+            return composite:sub(1, -#execution - 2), #members - 1
         end
     end
+    return nil, #members
 end
 
 -- It goes back to the front of its queue, as if it had not been begun.
@@ -152,7 +152,7 @@ local function put_back(job, execution)
 end
 
 local function begin(moved, execution)
-    local before = had(execution)
+    local before, running = had(execution)
     local held = moved ~= '*' and redis.call('LREM', intermediate, 1, moved) > 0 and moved
     local refused = refusal()
     if refused then
@@ -164,7 +164,7 @@ local function begin(moved, execution)
         end
         return refused
     end
-    local again = before and start(before, execution)
+    local again = before and start(before, execution, nil, running)
     if again then
         return again
     end
@@ -179,9 +179,12 @@ local function begin(moved, execution)
             redis.call('ZADD', idle, now, name)
             return false
         end
-        local begun = start(job, execution, turn)
+        local begun = start(job, execution, turn, running)
         if begun then
-            redis.call('ZREM', idle, name)
+            -- A worker that has just ended a job did not wait.
+            if ARGV[3] == '' then
+                redis.call('ZREM', idle, name)
+            end
             return begun
         end
     end
