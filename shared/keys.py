@@ -29,7 +29,7 @@
 | farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, private ones too | until removed |
 | farm:private | sorted set | a private credential's pool, `<pool>~<credential id>` -> its last use | until it is idle |
 | farm:private:refused:<SHA-256> | string | the token endpoint has refused that token | a minute |
-| farm:private:tries:<network> | string | refresh tokens from there that were refused | minutes |
+| farm:private:tries:<network> | set | SHA-256 of tokens from there that were not good | minutes |
 | farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:errands:<worker process> | list | what an operator asks of it (errands.py) | a minute |
@@ -159,7 +159,7 @@ def refused_token(fingerprint: str) -> str:
 
 
 def token_tries(network: str) -> str:
-    """String: how many tokens from there were refused lately."""
+    """Set: tokens from there that were tried lately and were not good."""
     return f"farm:private:tries:{network}"
 
 

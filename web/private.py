@@ -25,9 +25,9 @@ from web.believed import Believed
 log = logging.getLogger("farm.web")
 #: Names the pool of the token, where several pools take one.
 POOL_HEADER = "x-farm-pool"
-#: What the farm's own API keys begin with: a mistyped one must not be sent to a token endpoint.
-OWN_KEYS = "sk-"
-#: Refused tokens from one network after which it has to wait, for so many seconds.
+#: What the farm's own API keys and admin tokens begin with: a misplaced one must not be sent to a token endpoint.
+OWN_SECRETS = ("sk-", "admin-")
+#: Tokens from one network that were tried and not good, after which it has to wait, for so many seconds.
 PATIENCE, BAN = 5, 300
 #: Seconds that a token which was refused is refused without being tried again, and one that was not tried is kept.
 REFUSED = 60
@@ -57,7 +57,7 @@ class PrivateCallers:
     def takes(self, token: str) -> bool:
         """Whether that may be a refresh token, as far as its looks go."""
         kinds = [kind for kind, _ in sorted_lines([token])]
-        return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_KEYS)
+        return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_SECRETS)
 
     def caller(self, token: str, address: str, wanted: str) -> PrivateCaller:
         """Who presents a token, from that address, for that pool, '' for the only one. Raises ApiError."""
@@ -80,22 +80,33 @@ class PrivateCallers:
         known = self._store.find(pool, token)
         if known and not keys.is_private(known.pool):
             raise ApiError(403, "private_token_taken", "this account serves the farm's own pool")
-        if known and known.is_proven:
+        if known and (known.is_proven or known.state == "disabled"):
             self._store.used(known.pool)
             return known
-        self._check_patience(token, address)
+        self._reserve(token, address)
         name = known.pool if known else self._store.add(pool, token, self._pools[pool].private_most)
         if not name:
             message = "the farm takes no more accounts of callers now; try again later"
             raise ApiError(429, "private_credentials_full", message, "rate_limit_error", headers={"retry-after": "60"})
         return self._proven(pool, name, token, address)
 
-    def _check_patience(self, token: str, address: str) -> None:
-        """Raises ApiError when the token was refused a moment ago, or too many others from there."""
-        again, tries = self._redis.mget([keys.refused_token(fingerprint(token)), keys.token_tries(network(address))])
+    def _reserve(self, token: str, address: str) -> None:
+        """Counts the token until it has turned out good, so that many at once are not tried either.
+
+        Raises ApiError when it was refused a moment ago, or too many others from there were.
+        """
+        place, print_ = keys.token_tries(network(address)), fingerprint(token)
+        with self._redis.pipeline() as pipe:
+            pipe.exists(keys.refused_token(print_))
+            pipe.sadd(place, print_)
+            pipe.scard(place)
+            pipe.expire(place, BAN)
+            again, new, tries, _ = pipe.execute()
         if again:
             raise refused_token()
-        if int(tries or 0) >= PATIENCE:
+        if tries > PATIENCE:
+            if new:
+                self._redis.srem(place, print_)
             message = "too many wrong refresh tokens from here; try again later"
             raise ApiError(429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN)})
 
@@ -114,10 +125,11 @@ class PrivateCallers:
             self._trying.release()
         found = self._store.find(pool, token)
         if found and found.state == "dead":
-            self._store.forget(found.pool)
             self._note_refused(token, address)
+            self._store.forget(found.pool)
             raise refused_token()
         if found and found.is_proven:
+            self._redis.srem(keys.token_tries(network(address)), fingerprint(token))
             log.info("a private credential is new", extra={"action": "private_added", "pool": pool})
             return found
         if found:
@@ -126,11 +138,7 @@ class PrivateCallers:
 
     def _note_refused(self, token: str, address: str) -> None:
         log.warning("a refresh token was refused", extra={"action": "private_refused", "reason": network(address)})
-        with self._redis.pipeline() as pipe:
-            pipe.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED)
-            pipe.incr(keys.token_tries(network(address)))
-            pipe.expire(keys.token_tries(network(address)), BAN)
-            pipe.execute()
+        self._redis.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED)
 
 
 def network(address: str) -> str:

@@ -9,8 +9,13 @@ local used = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if used and tonumber(used) > tonumber(ARGV[3]) then
     return 0
 end
+-- A person's word stands: what is disabled would come back with its next request.
+if redis.call('HGET', KEYS[2], ARGV[2]) == 'disabled' and ARGV[3] ~= 'inf' then
+    return 0
+end
 for i = 8, 9 do
     if redis.call('LLEN', KEYS[i]) > 0 or redis.call('ZCARD', KEYS[i + 2]) > 0 then
+        redis.call('ZADD', KEYS[1], 'XX', redis.call('TIME')[1], ARGV[1])
         return 0
     end
 end

@@ -13,7 +13,7 @@ from bench.faults import ROWS
 from tests.conftest import ROOT, clean_environment
 
 #: Rows that run at once: each waits most of its time.
-AT_ONCE = 3
+AT_ONCE = 2
 LONGEST_FIRST = list(ROWS)[::-1]
 Measured = list[dict[str, Any]]
 

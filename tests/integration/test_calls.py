@@ -85,7 +85,7 @@ def whole(redis: Redis, redis_url: str, workshop: Workshop) -> Iterator[Whole]:
 def test_a_request(whole: Whole):
     environs = [whole.environ() for _ in range(REQUESTS)]
     spent = calls(lambda: [whole.ask(one) for one in environs] and None) / REQUESTS
-    assert spent < 1_500, spent
+    assert spent < 1_420, spent
 
 
 def test_a_chunk(whole: Whole, workshop: Workshop):

@@ -19,7 +19,7 @@ from web.auth import Authenticator
 from web.private import PrivateCallers, network
 from workers.census import PRIVATE, Census
 
-POOLS = (PoolSettings(private_credentials=True, private_most=2), PoolSettings(name="other"))
+POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))
 
 
 @pytest.fixture
@@ -71,14 +71,25 @@ def test_one_that_is_idle_is_forgotten_with_everything_and_one_that_works_is_not
     redis.hset(keys.LAST_USED, f"private-{name.partition('~')[2]}", 1)
     assert store.forget_idle(lambda _: 60) == []
     queue.withdraw(name, "req_1")
+    redis.zadd(keys.PRIVATE, {name: time.time() - 100})
     redis.zadd("rq:wip:chat:" + name, {"req_1:execution": time.time() + 60})
     assert store.forget_idle(lambda _: 60) == []
     redis.delete("rq:wip:chat:" + name)
+    assert store.forget_idle(lambda _: 60) == []
+    redis.zadd(keys.PRIVATE, {name: time.time() - 100})
     assert store.forget_idle(lambda _: 200) == []
     assert store.forget_idle(lambda _: 60) == [name]
     assert set(redis.scan_iter()) == before
     store.used(name)
     assert store.names() == []
+
+
+def test_what_a_person_has_disabled_is_not_forgotten(store: PrivateCredentials, redis: Redis):
+    name = store.add("default", "a-token", 2)
+    Credentials(redis).move(name, name.partition("~")[2], "disabled", "by a person")
+    redis.zadd(keys.PRIVATE, {name: 1})
+    assert store.forget_idle(lambda _: 60) == []
+    assert store.forget(name)
 
 
 def test_an_operator_removes_one_like_any_other(store: PrivateCredentials, redis: Redis):
@@ -169,10 +180,12 @@ def test_an_endpoint_that_is_down_blames_nobody_and_the_token_is_kept_a_minute(r
     endpoint.is_down = True
     front = callers(redis, endpoint)
     assert {code(front, "a-token") for _ in range(9)} == {"token_not_tried"}
+    assert {code(front, f"another-{i}") for i in range(4)} == {"token_not_tried"}
+    assert code(front, "one too many") == "too_many_tokens"
     store, idle = PrivateCredentials(redis), POOLS[0].private_idle
-    assert len(set(endpoint.tried)) == 1
+    (name, *_) = endpoint.tried
     assert store.forget_idle(lambda _: idle) == []
-    assert store.forget_idle(lambda _: idle - 61) == [endpoint.tried[0]]
+    assert name in store.forget_idle(lambda _: idle - 61)
     endpoint.is_down = False
     endpoint.good.add("*")
     assert front.caller("a-token", "192.0.2.1", "").pool.startswith("default~")
@@ -206,7 +219,14 @@ def test_a_token_is_tried_at_the_pool_that_its_caller_names_and_at_no_other(redi
 
 @pytest.mark.parametrize(
     ("token", "takes"),
-    [("a-token", True), ("sk-mistyped", False), ("has space", False), ("", False), ("a" * 20_000, False)],
+    [
+        ("a-token", True),
+        ("sk-mistyped", False),
+        ("admin-token", False),
+        ("has space", False),
+        ("", False),
+        ("a" * 20_000, False),
+    ],
 )
 def test_what_can_not_be_a_refresh_token_is_none(redis: Redis, endpoint: Endpoint, token: str, takes: bool):
     assert callers(redis, endpoint).takes(token) is takes
