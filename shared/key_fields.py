@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from shared.addresses import parsed
 from shared.errors import BadField
 
 #: Largest limit; beyond it a limit is none.
@@ -111,12 +112,8 @@ class ApiKey(KeyFields):
         """Whether a caller may come from that address."""
         if not self.networks:
             return True
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        found = getattr(found, "ipv4_mapped", None) or found
-        return any(found in ipaddress.ip_network(one) for one in self.networks)
+        found = parsed(address)
+        return found is not None and any(found in ipaddress.ip_network(one) for one in self.networks)
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

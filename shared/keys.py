@@ -148,6 +148,11 @@ def family(pool: str) -> str:
     return pool.partition(OF_PRIVATE)[0]
 
 
+def private_id(pool: str) -> str:
+    """The credential that a private pool consists of."""
+    return pool.rpartition(OF_PRIVATE)[2]
+
+
 def is_private(pool: str) -> bool:
     """Whether it is the pool of a private credential."""
     return OF_PRIVATE in pool

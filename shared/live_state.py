@@ -1,6 +1,5 @@
 """What runs now, as the worker processes report it and the queues show it; read by health, metrics and `status`."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +59,7 @@ def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
             for queue in queue_keys(name):
                 pipe.llen(queue)
         answers = pipe.execute()
-    private = Counter(keys.family(one) for one in PrivateCredentials(redis).names())
+    private = PrivateCredentials(redis).counts()
     reports = [decoded(answer) for answer in answers[: len(processes)]]
     rest = iter(answers[len(processes) :])
     states = [pool_state(name, reports, next(rest), bool(next(rest)), [next(rest) for _ in BANDS]) for name in names]

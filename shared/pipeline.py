@@ -206,16 +206,20 @@ class Pipeline:
 
     def ask_all(self, commands: list[Command]) -> list[Any]:
         """The answers, the errors of single commands among them. Raises RedisError or OSError."""
-        answers = self._answers(commands)
+        return self.answers(self._asked(commands))
+
+    def answers(self, question: Question) -> list[Any]:
+        """What was asked, when it is answered; scripts that Redis has forgotten are called again."""
+        answers: list[Any] = question.answers.get()
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
             self.line.again()
-            again = self._answers([commands[i] for i in unknown])
+            again = self._asked([question.commands[i] for i in unknown]).answers.get()
             for i, answer in zip(unknown, again, strict=True):
                 answers[i] = answer
         return answers
 
-    def _answers(self, commands: list[Command]) -> list[Any]:
+    def _asked(self, commands: list[Command]) -> Question:
         question = Question(commands)
         self.line.put(question)
         if self._eager:
@@ -224,8 +228,7 @@ class Pipeline:
             self._wake.set()
             if self._sender is None or self._sender.dead:
                 self._sender = gevent.spawn(self._run)
-        found: list[Any] = question.answers.get()
-        return found
+        return question
 
     def _run(self) -> None:
         """Runs for ever."""

@@ -7,6 +7,7 @@ other. One that was not used for a while is forgotten with all that belongs to i
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Known:
     @property
     def credential_id(self) -> str:
         """The id of a private credential."""
-        return self.pool.rpartition(keys.OF_PRIVATE)[2]
+        return keys.private_id(self.pool)
 
 
 class PrivateCredentials:
@@ -57,9 +58,9 @@ class PrivateCredentials:
         """Their pools, the one that was used last at the end."""
         return [name.decode() for name in self._redis.zrange(keys.PRIVATE, 0, -1)]
 
-    def count(self, pool: str) -> int:
-        """How many there are in a configured pool."""
-        return sum(keys.family(name) == pool for name in self.names())
+    def counts(self) -> Counter[str]:
+        """How many there are in each configured pool."""
+        return Counter(keys.family(name) for name in self.names())
 
     def find(self, pool: str, token: str) -> Known | None:
         """What is known of a token of that pool; None for nothing."""
@@ -98,7 +99,7 @@ class PrivateCredentials:
 
     def forget(self, name: str, unused_since: float = float("inf")) -> bool:
         """Forgets one that was not used since then and has no work; False when it has."""
-        credential_id = name.rpartition(keys.OF_PRIVATE)[2]
+        credential_id = keys.private_id(name)
         queues = queue_keys(name)
         started, failed = (registries(name, one) for one in (StartedJobRegistry, FailedJobRegistry))
         lines = [f"{keys.fair(name)}{end}" for end in ("", *(f":{band}" for band in BANDS))]

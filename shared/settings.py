@@ -206,17 +206,15 @@ class Settings:
 
     def pool(self, name: str) -> PoolSettings:
         """The pool of that name, be it of a private credential; KeyError when there is none."""
-        found = {pool.name: pool for pool in self.pools}[keys.family(name)]
-        if keys.is_private(name) and not found.private_credentials:
+        if not self.serves(name):
             raise KeyError(name)
-        return replace(found, name=name)
+        found = {pool.name: pool for pool in self.pools}[keys.family(name)]
+        return found if found.name == name else replace(found, name=name)
 
     def serves(self, name: str) -> bool:
         """Whether there is a pool of that name, be it of a private credential."""
-        try:
-            return bool(self.pool(name))
-        except KeyError:
-            return False
+        family, private = keys.family(name), keys.is_private(name)
+        return any(pool.name == family and (pool.private_credentials or not private) for pool in self.pools)
 
     def of(self, pool: PoolSettings) -> "Settings":
         """The settings with those times that the pool has of its own."""

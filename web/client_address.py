@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from flask import Request
 
+from shared.addresses import parsed
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -30,12 +32,8 @@ class Proxies:
         return address
 
     def _trusts(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        found = getattr(found, "ipv4_mapped", None) or found
-        return any(found in network for network in self._networks)
+        found = parsed(address)
+        return found is not None and any(found in network for network in self._networks)
 
 
 def without_port(hop: str) -> str:

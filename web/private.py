@@ -13,6 +13,7 @@ from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import keys
+from shared.addresses import parsed
 from shared.credentials import sorted_lines
 from shared.errands import Errand, Errands, NobodyThere
 from shared.errors import ApiError
@@ -118,7 +119,7 @@ class PrivateCallers:
         if not self._trying.acquire(timeout=LONGEST):
             raise not_tried("the farm tries too many refresh tokens now")
         try:
-            self._errands.ask(Errand(name, name.rpartition(keys.OF_PRIVATE)[2], "refresh"), LONGEST)
+            self._errands.ask(Errand(name, keys.private_id(name), "refresh"), LONGEST)
         except NobodyThere as error:
             log.warning("a refresh token could not be tried: %s", error, extra={"action": "private_untried"})
         finally:
@@ -143,11 +144,9 @@ class PrivateCallers:
 
 def network(address: str) -> str:
     """What counts as one place that tokens are presented from."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
+    found = parsed(address)
+    if found is None:
         return "?"
-    found = getattr(found, "ipv4_mapped", None) or found
     return str(ipaddress.ip_network((found, ONE_NETWORK[found.version]), strict=False))
 
 

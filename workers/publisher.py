@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from shared import keys
 from shared.counters import Counters
@@ -193,27 +193,21 @@ class Publisher:
 
     def _look_at(self, question: Question) -> None:
         """Sends again what has not arrived; one that takes no writes publishes all the same, and answers go on."""
-        commands = question.commands
         try:
-            answers = question.answers.get()
+            answers = self._pipeline.answers(question)
         except (RedisError, OSError) as error:
-            answers = self._insist(commands, error)
-        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            commands = [commands[i] for i in unknown]
-            answers = self._insist(commands)
-        for command, answer in zip(commands, answers, strict=True):
+            answers = self._insist(question.commands, error)
+        for command, answer in zip(question.commands, answers, strict=True):
             if isinstance(answer, Exception):
                 log.warning("%s was refused: %s", command[0], answer, extra={"action": "redis_refused"})
 
-    def _insist(self, commands: list[Command], error: Exception | None = None) -> list[Any]:
-        """Asks until there are answers."""
+    def _insist(self, commands: list[Command], error: Exception) -> list[Any]:
+        """Asks again until there are answers."""
         pause = 0.05
         while True:
-            if error:
-                log.warning("frames can't be published: %s", error, extra={"action": "publish_retried"})
-                gevent.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+            log.warning("frames can't be published: %s", error, extra={"action": "publish_retried"})
+            gevent.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
             try:
                 return self._pipeline.ask_all(commands)
             except (RedisError, OSError) as again:

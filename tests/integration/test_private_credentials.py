@@ -42,7 +42,7 @@ def test_a_token_is_one_credential_however_often_it_is_added_and_sealed(store: P
 def test_there_are_so_many_in_a_pool_and_others_do_not_count(store: PrivateCredentials):
     assert all([store.add("default", "one", 2), store.add("default", "two", 2), store.add("other", "one", 1)])
     assert store.add("default", "three", 2) == ""
-    assert (store.count("default"), store.count("other")) == (2, 1)
+    assert (store.counts()["default"], store.counts()["other"]) == (2, 1)
 
 
 def test_an_account_is_private_or_the_pools_and_never_both(store: PrivateCredentials, redis: Redis):
