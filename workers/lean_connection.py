@@ -1,16 +1,20 @@
-"""urllib3's connections with two things left out that each request would pay for; it knows no upstream.
+"""urllib3's connections with three things left out that each request would pay for; it knows no upstream.
 
-A request's head and body are one send instead of two, and whether a kept connection still lives is asked of the
-system and not of gevent's poll, which registers with the event loop for it. In front of that send, when a new
-connection and its TLS stand, is the last moment in which a request can be called off unseen.
+A request's head and body are one send instead of two, whether a kept connection still lives is asked of the system and
+not of gevent's poll, which registers with the event loop for it, and answers are parsed in C. In front of that send,
+when a new connection and its TLS stand, is the last moment in which a request can be called off unseen.
 """
 
-from collections.abc import Callable
+import http.client
+from collections.abc import Callable, Mapping
 from select import POLLIN
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 from gevent import monkey
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from workers.lean_response import LeanResponse
 
 #: Bytes of a body above which copying them costs more than a send.
 LARGE = 65_536
@@ -28,11 +32,20 @@ class Lean(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._before_send = before_send
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """urllib3: sends head and body."""
+    def request(  # type: ignore[override]
+        self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({}), **_: Any
+    ) -> None:
+        """urllib3: sends head and body. The names of the headers are in lower case, and all there are."""
         self._held = []
         try:
-            super().request(*args, **kwargs)
+            self.putrequest(method, url, skip_host="host" in headers, skip_accept_encoding=True)
+            # urllib3's own asks of each header once more whether it is to be left out.
+            put = http.client.HTTPConnection.putheader
+            for name, value in headers.items():
+                put(self, name, value)
+            if body or method == "POST":
+                put(self, "content-length", str(len(body)))
+            self.endheaders(body)
         finally:
             held, self._held = self._held, None
         if self.sock is None:
@@ -48,6 +61,17 @@ class Lean(HTTPConnection):
             super().send(data)
         else:
             self._held.append(data)
+
+    def getresponse(self) -> LeanResponse:  # type: ignore[override]
+        """urllib3: the answer, as soon as its head is there; without a limit on the time that it takes."""
+        if self.sock.gettimeout() is not None:
+            self.sock.settimeout(None)
+        # Only now: the answer of a proxy that opens a tunnel is http.client's own.
+        self.response_class = LeanResponse  # type: ignore[assignment]
+        try:
+            return cast("LeanResponse", http.client.HTTPConnection.getresponse(self))
+        finally:
+            del self.response_class
 
     @property
     def is_connected(self) -> bool:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from urllib3 import HTTPResponse
+from urllib3 import BaseHTTPResponse
 
 from shared.counters import Counters
 from shared.messages import Failure, Head, RelayRequest
@@ -78,7 +78,7 @@ class Attempt:
 
     def run(self) -> Outcome:
         """The attempt from token to last frame."""
-        response: HTTPResponse | None = None
+        response: BaseHTTPResponse | None = None
         try:
             with self.section:
                 self.stream.on_left = self._left
@@ -109,7 +109,7 @@ class Attempt:
         if self.settings.on_disconnect == "cancel":
             self.section.interrupt("client_gone")
 
-    def _answered(self) -> HTTPResponse:
+    def _answered(self) -> BaseHTTPResponse:
         """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""
         self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
         token = self.token.get()
@@ -120,13 +120,13 @@ class Attempt:
             response = self._call(self.token.get(stale=token))
         return response
 
-    def _call(self, token: str) -> HTTPResponse:
+    def _call(self, token: str) -> BaseHTTPResponse:
         self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
         return self.upstream.call(self.request, self.body, token)
 
     # An answer
 
-    def _relay(self, response: HTTPResponse) -> Outcome:
+    def _relay(self, response: BaseHTTPResponse) -> Outcome:
         """Frames of the answer: the head travels with the first byte."""
         delimited, is_stream = is_delimited(response), is_event_stream(response)
         tail = StreamTail(self.request.path, delimited=delimited) if is_stream else None
@@ -148,7 +148,7 @@ class Attempt:
         self.stream.end()
         return Done()
 
-    def _rewriting(self, response: HTTPResponse) -> Rewriting | None:
+    def _rewriting(self, response: BaseHTTPResponse) -> Rewriting | None:
         """What is changed on the way; None when nothing is."""
         asked = self.request.model
         known = self.pool.model_map.get(asked, asked)
@@ -166,7 +166,7 @@ class Attempt:
                 self._meter.add(data)
             yield data
 
-    def _opened(self, response: HTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
+    def _opened(self, response: BaseHTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
         """The parts, from where it is sure that they are an answer. Raises NoAnswer."""
         is_error = response.status >= 400
         opening = Opening("" if is_error else response.headers.get("content-type", ""))
@@ -182,7 +182,7 @@ class Attempt:
         if rest := opening.end():
             yield rest
 
-    def _pass(self, response: HTTPResponse, data: bytes) -> None:
+    def _pass(self, response: BaseHTTPResponse, data: bytes) -> None:
         """Bytes on their way to the caller."""
         if not data:
             return
@@ -194,7 +194,7 @@ class Attempt:
             self.stream.wait_for_room()
             self.section.expect("idle_timeout", self.settings.idle_timeout)
 
-    def _begin(self, response: HTTPResponse) -> None:
+    def _begin(self, response: BaseHTTPResponse) -> None:
         self.begun = True
         self.first_at = time.time()
         self.status = response.status
@@ -233,7 +233,7 @@ class Attempt:
 
     # An end that is none
 
-    def _no_answer(self, response: HTTPResponse, none: NoAnswer) -> Outcome:
+    def _no_answer(self, response: BaseHTTPResponse, none: NoAnswer) -> Outcome:
         """A 2xx that is none: the error that it carries, else a 502 of ours."""
         if not none.body:
             return no_answer(self.number, str(none))

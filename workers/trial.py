@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import requests
-from urllib3 import HTTPResponse
+from urllib3 import BaseHTTPResponse
 
 from shared.errands import Errand
 from shared.errors import FarmError
@@ -68,7 +68,7 @@ def chat(serving: Serving, model: str) -> dict[str, Any]:
         return {**found, "ok": not error, "error": error}
 
 
-def read(response: HTTPResponse, began: float) -> tuple[bytes, int]:
+def read(response: BaseHTTPResponse, began: float) -> tuple[bytes, int]:
     """The body, as far as it is looked at, and when its first byte came. Raises AnswerCut."""
     body, first = b"", 0
     for data in chunks(response):
@@ -77,7 +77,7 @@ def read(response: HTTPResponse, began: float) -> tuple[bytes, int]:
     return body, first
 
 
-def what_is_wrong(response: HTTPResponse, body: bytes) -> str:
+def what_is_wrong(response: BaseHTTPResponse, body: bytes) -> str:
     """Why that is no answer, '' when it is one."""
     if response.status >= 300:
         return f"the upstream answered {response.status}"

@@ -8,15 +8,14 @@ from typing import cast
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPResponse, Retry, Timeout
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
 from shared.errors import FarmError
 from shared.messages import RelayRequest
 from workers.lean_connection import Lean, LeanHTTPS
+from workers.lean_response import READ_SIZE
 
-#: Most bytes taken at once from the upstream.
-READ_SIZE = 65_536
 #: Most bytes kept of an upstream's error answer.
 LARGEST_ERROR = 65_536
 HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
@@ -103,12 +102,12 @@ class UpstreamConnection:
         pool = adapter.get_connection_with_tls_context(prepared, session.verify, session.proxies)
         adapter.cert_verify(pool, url, session.verify, None)  # type: ignore[no-untyped-call]
         self._pool = cast("HTTPConnectionPool", pool)
-        self._pool.ConnectionCls = LeanHTTPS if self._pool.scheme == "https" else Lean
+        self._pool.ConnectionCls = LeanHTTPS if self._pool.scheme == "https" else Lean  # type: ignore[assignment]
         self._pool.conn_kw["before_send"] = before_send
         self._base = adapter.request_url(prepared, session.proxies).rstrip("/")
         self._timeout = Timeout(connect=connect_timeout, read=None)
 
-    def call(self, request: RelayRequest, body: bytes, token: str) -> HTTPResponse:
+    def call(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
         """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
         for last in (False, True):
             try:
@@ -120,8 +119,8 @@ class UpstreamConnection:
                     raise UpstreamUnreachable(type(error).__name__) from None
         raise AssertionError("the loop returns or raises")
 
-    def _send(self, request: RelayRequest, body: bytes, token: str) -> HTTPResponse:
-        response = self._pool.urlopen(
+    def _send(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
+        return self._pool.urlopen(
             request.method,
             self._base + request.path,
             body=body,
@@ -133,7 +132,6 @@ class UpstreamConnection:
             preload_content=False,
             decode_content=False,
         )
-        return cast("HTTPResponse", response)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -145,10 +143,10 @@ def was_closed_while_idle(error: Exception) -> bool:
     return isinstance(error, ProtocolError)
 
 
-def chunks(response: HTTPResponse) -> Iterator[bytes]:
+def chunks(response: BaseHTTPResponse) -> Iterator[bytes]:
     """The body as it arrives, without waiting for more than there is. Raises AnswerCut when it breaks off.
 
-    http.client and urllib3 tell a body that ended from one that was cut, by Content-Length or the last chunk.
+    The response tells a body that ended from one that was cut, by Content-Length or the last chunk.
     """
     try:
         while data := response.read1(READ_SIZE, decode_content=True):
@@ -157,7 +155,7 @@ def chunks(response: HTTPResponse) -> Iterator[bytes]:
         raise AnswerCut(type(error).__name__) from None
 
 
-def first_of(response: HTTPResponse) -> bytes:
+def first_of(response: BaseHTTPResponse) -> bytes:
     """As much of an error answer as is kept. Raises AnswerCut."""
     kept = b""
     for data in chunks(response):
@@ -167,12 +165,12 @@ def first_of(response: HTTPResponse) -> bytes:
     return kept
 
 
-def is_delimited(response: HTTPResponse) -> bool:
+def is_delimited(response: BaseHTTPResponse) -> bool:
     """Whether HTTP tells where the body ends; else only the closed connection does, which a cut looks like too."""
     return "content-length" in response.headers or "transfer-encoding" in response.headers
 
 
-def whole_json(response: HTTPResponse) -> Iterator[bytes]:
+def whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
     """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
     body = b"".join(chunks(response))
     try:
@@ -182,16 +180,17 @@ def whole_json(response: HTTPResponse) -> Iterator[bytes]:
     yield body
 
 
-def is_json(response: HTTPResponse) -> bool:
+def is_json(response: BaseHTTPResponse) -> bool:
     """Whether the body is JSON."""
     return response.headers.get("content-type", "").lower().startswith("application/json")
 
 
-def passed_headers(response: HTTPResponse) -> dict[str, str]:
+def passed_headers(response: BaseHTTPResponse) -> dict[str, str]:
     """The headers that reach the caller."""
-    return {name: response.headers[name] for name in PASSED_HEADERS if name in response.headers}
+    names = {name.lower() for name in response.headers}
+    return {name: response.headers[name] for name in PASSED_HEADERS if name in names}
 
 
-def is_event_stream(response: HTTPResponse) -> bool:
+def is_event_stream(response: BaseHTTPResponse) -> bool:
     """Whether the body is a stream of server-sent events."""
     return response.headers.get("content-type", "").lower().startswith("text/event-stream")
