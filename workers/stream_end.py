@@ -7,6 +7,8 @@ are whole when HTTP says so, which it can't where only the closed connection end
 
 import re
 
+from workers.tail import Tail
+
 #: Bytes at the end of a stream that are looked at.
 TAIL = 4096
 FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -24,19 +26,19 @@ class StreamTail:
         self._is_chat = name in CHECKED_PATHS
         self._is_response = name == RESPONSES and not delimited
         self._responded = False
-        self._tail = b""
+        self._tail = Tail(TAIL)
 
     def add(self, data: bytes) -> None:
         """More of the stream."""
-        if not self._is_chat and not self._is_response:
-            return
-        seen = self._tail + data
-        if self._is_response and not self._responded:
-            self._responded = bool(RESPONDED.search(seen))
-        self._tail = seen[-TAIL:]
+        if self._is_chat:
+            self._tail.add(data)
+        elif self._is_response and not self._responded:
+            self._responded = bool(RESPONDED.search(self._tail.bytes() + data))
+            self._tail.add(data)
 
     def is_whole(self) -> bool:
         """Whether the stream may be passed off as a whole answer."""
         if self._is_response:
             return self._responded
-        return not self._is_chat or bool(DONE.search(self._tail) or FINISHED.search(self._tail))
+        tail = self._tail.bytes()
+        return not self._is_chat or bool(DONE.search(tail) or FINISHED.search(tail))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from shared.limits import MOST_TOKENS
 from shared.sse import WholeEvents, data_of
 from workers import tokenizer
+from workers.tail import Tail
 
 #: Bytes looked at for a report, at the beginning and at the end of an answer.
 KEPT = 4096
@@ -48,7 +49,7 @@ class Meter:
     def __init__(self, *, is_stream: bool) -> None:
         self._events = WholeEvents() if is_stream else None
         self._head = b""
-        self._tail = b""
+        self._tail = Tail(KEPT)
         self._waiting: list[bytes] = []
         self._size = 0
         self._counted = 0
@@ -57,7 +58,7 @@ class Meter:
         """More of the answer."""
         if len(self._head) < KEPT:
             self._head = (self._head + data)[:KEPT]
-        self._tail = data[-KEPT:] if len(data) >= KEPT else (self._tail + data)[-KEPT:]
+        self._tail.add(data)
         self._size += len(data)
         if self._size <= LARGEST or self._events:
             self._waiting.append(data)
@@ -69,7 +70,7 @@ class Meter:
 
     def usage(self, question: bytes) -> Usage:
         """What the answer says, else a count of what was asked and answered."""
-        found = reported(self._tail) or reported(self._head)
+        found = reported(self._tail.bytes()) or reported(self._head)
         if found:
             return found
         asked = tokenizer.count("\n".join(tokenizer.words(read_json(question), ASKED)))

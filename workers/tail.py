@@ -1,0 +1,27 @@
+"""The end of a stream of bytes, kept without copying it for each piece; pure."""
+
+
+class Tail:
+    """The last bytes of what was added."""
+
+    def __init__(self, most: int) -> None:
+        """`most`: bytes that are kept at least, should there be as many."""
+        self._most = most
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """More bytes."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > 2 * self._most:
+            self._shorten()
+
+    def bytes(self) -> bytes:
+        """The last of them."""
+        self._shorten()
+        return self._parts[0]
+
+    def _shorten(self) -> None:
+        kept = b"".join(self._parts)[-self._most :]
+        self._parts, self._size = [kept], len(kept)
