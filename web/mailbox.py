@@ -7,10 +7,9 @@ come, and stops reading from the upstream.
 import time
 from collections.abc import Callable
 
-from gevent.queue import Empty, SimpleQueue
-
 from shared.flow import WINDOW, Position
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from web.arrivals import Arrivals
 
 #: Bytes that may wait for one slow reader before its upstream is made to wait.
 MOST_HELD = 1024 * 1024
@@ -36,7 +35,7 @@ class Mailbox:
         self.request_id = request_id
         #: Tells the worker where this mailbox is, and whether it should send again from there.
         self._speak = speak
-        self._frames: SimpleQueue[Frame] = SimpleQueue()
+        self._frames: Arrivals[Frame] = Arrivals()
         self._expected = 0
         self._tag: int | None = None
         self._all_held = held
@@ -140,17 +139,14 @@ class Mailbox:
 
     def get(self, timeout: float) -> list[Frame]:
         """The frames that are there, at least one; empty when none came in time."""
-        try:
-            frames = [self._frames.get(timeout=max(0.0, timeout))]
-        except Empty:
-            return []
-        while not self._frames.empty():
-            frames.append(self._frames.get())
-        self._hold(-sum(len(frame.payload) for frame in frames))
-        self._let_more_come()
+        frames = self._frames.take(timeout)
+        if frames:
+            self._hold(-self._held)
+            self._let_more_come()
         return frames
 
     def close(self) -> None:
         """Nobody reads any more."""
         self.ended = True
+        self._frames.close()
         self._hold(-self._held)

@@ -143,8 +143,7 @@ class Pending:
     def body(self, frames: list[Frame], patience: float) -> Iterator[bytes]:
         """The bytes of the body; b'' after `patience` seconds of silence. Raises ApiError when it is not whole."""
         while True:
-            data = b"".join(frame.payload for frame in frames if frame.kind is FrameKind.DATA)
-            if data:
+            if data := b"".join([frame.payload for frame in frames if frame.kind is FrameKind.DATA]):
                 yield data
             if frames and frames[-1].kind is FrameKind.END:
                 return
