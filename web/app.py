@@ -2,10 +2,11 @@
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from shared.persistence import surely
@@ -13,11 +14,22 @@ from shared.settings import Settings, load
 from web import billing, cors, dashboard, errors, health, models, relay
 from web.admin import api, credentials, door, keys, overview
 from web.parts import EXTENSION, Parts, build
+from web.present import present
 
 #: What the admin API consists of: each has put its routes into `api.contract`.
 ADMIN_API = (credentials, keys, overview)
+#: Where the console lives: it has a login session, so no other site's page may reach it.
+ADMIN = "/admin"
 #: Seconds that a login session lasts.
 SESSION = 12 * 3600
+
+
+class Front(Flask):
+    """Flask without the question, asked for each request of each function, whether it is a coroutine: none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Flask: the function as a synchronous one."""
+        return func
 
 
 class AdminSessions(SecureCookieSessionInterface):
@@ -25,13 +37,13 @@ class AdminSessions(SecureCookieSessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Flask: the session of a request, None for none."""
-        return super().open_session(app, request) if request.path.startswith("/admin") else None
+        return super().open_session(app, request) if request.path.startswith(ADMIN) else None
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The front as a WSGI app. Raises SettingsError, StoreUnavailable."""
     settings = settings or load()
-    app = Flask("web", static_url_path="/admin/static")
+    app = Front("web", static_url_path="/admin/static")
     app.session_interface = AdminSessions()
     farm = build(settings)
     app.extensions[EXTENSION] = farm
@@ -46,10 +58,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.before_request(name_request)
-    cors.install(app)
-    app.before_request(door.guard)
-    app.after_request(door.no_store)
+    app.before_request(begin)
     app.after_request(lambda response: finish(farm, response))
     errors.install(app)
     for part in (relay, models, billing, health, door, api):
@@ -70,15 +79,25 @@ def single_slashes(serve: WSGIApplication) -> WSGIApplication:
     return serve_cleaned
 
 
-def name_request() -> None:
-    """Every request has an id, which is its job's id too."""
-    g.request_id = f"req_{uuid.uuid4().hex}"
+def begin() -> Any:
+    """Every request has an id, which is its job's id too; some are answered at the door."""
+    request, kept = present()
+    kept.request_id = f"req_{uuid.uuid4().hex}"
+    if request.path.startswith(ADMIN):
+        return door.guard()
+    return cors.preflight(request) if request.method == "OPTIONS" else None
 
 
 def finish(farm: Parts, response: Response) -> Response:
     """Every answer carries the request's id; relayed ones are counted."""
-    response.headers["x-request-id"] = g.get("request_id", "")
-    response.headers.update(g.get("answer_headers", {}))
-    if "endpoint" in g and request.method != "OPTIONS":
-        farm.counters.add("requests", g.get("pool", ""), g.endpoint, str(response.status_code))
+    request, kept = present()
+    headers = response.headers
+    if request.path.startswith(ADMIN):
+        door.no_store(response)
+    else:
+        headers.update(cors.HEADERS)
+    headers["x-request-id"] = kept.get("request_id", "")
+    headers.update(kept.get("answer_headers", {}))
+    if "endpoint" in kept and request.method != "OPTIONS":
+        farm.counters.add("requests", kept.get("pool", ""), kept.endpoint, str(response.status_code))
     return response

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response
 
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
@@ -16,6 +16,7 @@ from web import bodies, disconnect, limits, sse
 from web.parts import Parts, parts
 from web.patience import patiently
 from web.pending import Pending, StillWaiting
+from web.present import present
 from web.private import POOL_HEADER
 
 blueprint = Blueprint("relay", __name__)
@@ -36,8 +37,11 @@ ENDPOINTS = (
 )
 #: Those whose streams tell their usage when they are asked to.
 WITH_USAGE = ("chat/completions", "completions")
-#: Headers of the caller that reach the upstream, besides content-type.
-PASSED_HEADERS = ("accept", "accept-language", "idempotency-key", "openai-beta")
+#: Headers of the caller that reach the upstream, besides content-type, and what WSGI calls them (PEP 3333).
+PASSED_HEADERS = {
+    name: f"HTTP_{name.upper().replace('-', '_')}"
+    for name in ("accept", "accept-language", "idempotency-key", "openai-beta")
+}
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 #: Seconds of patience for an answer that has no keep-alive; the request's own limits end it.
@@ -47,13 +51,14 @@ LONG = 1e9
 def relay(endpoint: str) -> Response:
     """Relays one request to that path below the upstream's base URL."""
     farm = parts()
-    g.endpoint = f"/{endpoint}"
+    request, kept = present()
+    kept.endpoint = f"/{endpoint}"
     key = caller(farm)
-    g.caller = key.id
+    kept.caller = key.id
     asked = bodies.read(request)
-    g.model = asked.model
+    kept.model = asked.model
     pool = farm.pools.for_model(asked.model, key)
-    g.pool = pool.family
+    kept.pool = pool.family
     patiently(lambda: farm.usable.check(pool.name))
     sent = asked.with_model(pool.model_map.get(asked.model, asked.model))
     hides_usage = pool.count_usage and endpoint in WITH_USAGE and asked.lacks_usage
@@ -73,6 +78,7 @@ def relay(endpoint: str) -> Response:
 
 def caller(farm: Parts) -> ApiKey:
     """The key of the present request. Raises ApiError."""
+    request, _ = present()
     presented, address = request.headers.get("authorization", ""), farm.proxies.client(request)
     pool = request.headers.get(POOL_HEADER, "")
     return patiently(lambda: farm.authenticator.caller(presented, address, pool))
@@ -86,18 +92,20 @@ for endpoint in ENDPOINTS:
 def new_request(farm: Parts, pool: str, key: ApiKey, path: str = "", **more: Any) -> RelayRequest:
     """The present request, on its way to an upstream; `path` when that is another one there."""
     now = time.time()
+    request, kept = present()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
-    headers = {name: request.headers[name] for name in PASSED_HEADERS if name in request.headers}
+    environ = request.environ
+    headers = {name: environ[key] for name, key in PASSED_HEADERS.items() if key in environ}
     if request.method == "POST":
         headers["content-type"] = request.content_type or "application/json"
     headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
     return RelayRequest(
-        id=g.request_id,
+        id=kept.request_id,
         pool=pool,
-        path=(path or g.endpoint) + query,
+        path=(path or kept.endpoint) + query,
         headers=headers,
         front=farm.hub.process_id,
-        channel=farm.hub.channel(g.request_id),
+        channel=farm.hub.channel(kept.request_id),
         enqueued_at=now,
         deadline=now + farm.pools.total_timeout(pool),
         method=request.method,
@@ -108,6 +116,7 @@ def new_request(farm: Parts, pool: str, key: ApiKey, path: str = "", **more: Any
 
 def submit(farm: Parts, message: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0) -> Pending:
     """Enqueues a request, with so many tokens reserved for it. Raises ApiError."""
+    request, kept = present()
     client = getattr(request.environ.get("gunicorn.socket"), "raw", None)
     pending = Pending(
         request=message,
@@ -123,9 +132,9 @@ def submit(farm: Parts, message: RelayRequest, body: bytes, key: ApiKey, tokens:
         tokens=tokens,
     )
     pending.submit(body)
-    g.pop("caller", None)
+    kept.pop("caller", None)
     admitted = pending.admitted
-    g.answer_headers = {
+    kept.answer_headers = {
         **limits.headers(key, admitted.standing),
         "x-queue-position": str(admitted.before + 1),
         "x-queue-eta-ms": str(farm.drain_rate.eta_ms(message.pool, admitted.before)),

@@ -85,7 +85,7 @@ def whole(redis: Redis, redis_url: str, workshop: Workshop) -> Iterator[Whole]:
 def test_a_request(whole: Whole):
     environs = [whole.environ() for _ in range(REQUESTS)]
     spent = calls(lambda: [whole.ask(one) for one in environs] and None) / REQUESTS
-    assert spent < 1_420, spent
+    assert spent < 1_200, spent
 
 
 def test_a_chunk(whole: Whole, workshop: Workshop):
@@ -93,4 +93,4 @@ def test_a_chunk(whole: Whole, workshop: Workshop):
     environ = whole.environ(stream=True)
     spent = calls(lambda: whole.ask(environ) and None) / CHUNKS
     eventually(lambda: workshop.redis.keys("*req_*") == [])
-    assert spent < 95, spent
+    assert spent < 80, spent

@@ -54,8 +54,8 @@ def logout() -> BaseResponse:
 
 
 def guard() -> BaseResponse | None:
-    """Before every request to /admin: a session or a token whose role may do that, else the login page, 401 or 403."""
-    if not request.path.startswith("/admin") or request.path in OPEN_PATHS:
+    """Before a request to /admin: a session or a token whose role may do that, else the login page, 401 or 403."""
+    if request.path in OPEN_PATHS:
         return None
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     bearer = presented.strip() if scheme.lower() == "bearer" else ""
@@ -101,11 +101,9 @@ def known(presented: str, patience: int = NO_END) -> AdminToken | None:
     return None
 
 
-def no_store(response: Response) -> Response:
+def no_store(response: Response) -> None:
     """Pages behind the login are not kept, framed or sniffed."""
-    if request.path.startswith("/admin"):
-        response.headers.setdefault("cache-control", "no-store")
-        response.headers["x-frame-options"] = "DENY"
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers["referrer-policy"] = "same-origin"
-    return response
+    response.headers.setdefault("cache-control", "no-store")
+    response.headers["x-frame-options"] = "DENY"
+    response.headers["x-content-type-options"] = "nosniff"
+    response.headers["referrer-policy"] = "same-origin"
