@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -130,7 +130,7 @@ class Simulator:
             connection.finish(error(404, "unknown_url", "no such path"))
         elif asked.get("stream") and path in STREAMED_ANSWERS:
             connection.send(STREAM_HEAD)
-            events = list(STREAMED_ANSWERS[path](asked, number, self.pace.chunks))
+            events = STREAMED_ANSWERS[path](asked, number, self.pace.chunks)
             self._stream(connection, events, fault, lambda: self._count(JSON_ANSWERS[path](asked, number)))
         else:
             found = JSON_ANSWERS[path](asked, number)
@@ -146,11 +146,17 @@ class Simulator:
         for name, tokens in whole.get("usage", {}).items():
             self.counters[name] += tokens
 
-    def _stream(self, connection: Connection, events: list[bytes], fault: str, when_whole: Callable[[], None]) -> None:
-        """Sends the events at the set pace; by the clock, so that a late one does not delay the rest."""
+    def _stream(
+        self, connection: Connection, events: Iterator[bytes], fault: str, when_whole: Callable[[], None]
+    ) -> None:
+        """Sends the events at the set pace; by the clock, so that a late one does not delay the rest.
+
+        Each is made when it is sent: a hundred streams that begin at once would else wait for ten thousand events.
+        """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        stop_at = len(events) // 2 if fault else len(events)
+        last = self.pace.chunks
+        stop_at = (last + 1) // 2 if fault else last + 1
 
         def send(i: int) -> None:
             if connection.transport.is_closing():
@@ -158,11 +164,11 @@ class Simulator:
             if i == stop_at:
                 broken(connection, b"", fault)
                 return
-            if i == len(events) - 1:
+            if i == last:
                 when_whole()
-                connection.finish(chunk(events[i]) + STREAM_END)
+                connection.finish(chunk(next(events)) + STREAM_END)
                 return
-            connection.send(chunk(events[i]))
+            connection.send(chunk(next(events)))
             if self.pace.chunk_delay:
                 loop.call_at(started + (i + 1) * self.pace.chunk_delay, send, i + 1)
             else:

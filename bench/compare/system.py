@@ -77,12 +77,14 @@ def load(
 ) -> Loaded:
     """Loads the system; `at_end` is called while the load still runs."""
     found: list[dict[str, float]] = []
+    # Looked for before: a search in the middle of the load takes as much of a core as all that is measured.
+    processes = list(running.processes())
 
     def watch() -> None:
         time.sleep(warm_up)
-        found.append(cpu_seconds(running.processes()))
+        found.append(cpu_seconds(processes))
         time.sleep(seconds - warm_up)
-        found.append(cpu_seconds(running.processes()))
+        found.append(cpu_seconds(processes))
         at_end()
 
     wanted = Load(
