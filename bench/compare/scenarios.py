@@ -1,8 +1,10 @@
 """What is measured of each system: one run of one scenario, as samples. Every answer is checked against its request."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from statistics import mean
 
 from bench.compare.figures import Sample
 from bench.compare.system import Loaded, Running, System, load
@@ -99,14 +101,17 @@ def streaming(system: System, scale: Scale) -> Iterator[Sample]:
 
 
 def growth(system: System, scale: Scale) -> Iterator[Sample]:
-    """Cost of a request, and memory, with many credentials, and with many requests that wait."""
-    cost: dict[str, float] = {}
-    for credentials in scale.credentials:
+    """Cost of a request, and memory, with many credentials, and with many requests that wait.
+
+    From the least to the most and back, because the machine may become slower or faster meanwhile.
+    """
+    cost: defaultdict[str, list[float]] = defaultdict(list)
+    for credentials in there_and_back(scale.credentials):
         with simulator(credentials) as upstream, system.start(upstream) as running:
             # As many clients in each case, and none waits.
             found = load(running, min(scale.credentials), 2.0 + 2 * scale.seconds, 2.0)
             yield from costs(f"{credentials} credentials", system, running, found, cost)
-    for depth in scale.depths:
+    for depth in there_and_back(scale.depths):
         with simulator(50) as upstream, system.start(upstream) as running:
             # 500 answers a second is less than what is served: a queue has turned over once when the warm-up is over.
             warm_up = 2.0 + depth / 500
@@ -117,11 +122,16 @@ def growth(system: System, scale: Scale) -> Iterator[Sample]:
             yield from costs(f"depth {depth}", system, running, found, cost)
     (few, many), (empty, full) = ends(scale.credentials), ends(scale.depths)
     ratios = {
-        f"{many} over {few} credentials": cost[f"{many} credentials"] / cost[f"{few} credentials"],
-        f"depth {full} over {empty}": cost[f"depth {full}"] / cost[f"depth {empty}"],
+        f"{many} over {few} credentials": mean(cost[f"{many} credentials"]) / mean(cost[f"{few} credentials"]),
+        f"depth {full} over {empty}": mean(cost[f"depth {full}"]) / mean(cost[f"depth {empty}"]),
     }
     for case, ratio in ratios.items():
         yield Sample("growth", case, system.name, "cost per request", ratio)
+
+
+def there_and_back(values: tuple[int, ...]) -> tuple[int, ...]:
+    """1, 2, 3, 2, 1."""
+    return (*values, *reversed(values[:-1]))
 
 
 def ends(values: tuple[int, ...]) -> tuple[int, int]:
@@ -129,10 +139,10 @@ def ends(values: tuple[int, ...]) -> tuple[int, int]:
     return values[0], values[-1]
 
 
-def costs(case: str, system: System, running: Running, found: Loaded, cost: dict[str, float]) -> Iterator[Sample]:
+def costs(case: str, system: System, running: Running, found: Loaded, cost: dict[str, list[float]]) -> Iterator[Sample]:
     """CPU time per request, kept in `cost` too, and memory."""
-    cost[case] = 1000 * found.cpu_per(found.answers)["all"]
-    yield Sample("growth", case, system.name, "CPU ms per request", cost[case])
+    cost[case].append(1000 * found.cpu_per(found.answers)["all"])
+    yield Sample("growth", case, system.name, "CPU ms per request", cost[case][-1])
     yield Sample("growth", case, system.name, "MB PSS", sum(memory(running.processes()).values()))
     yield Sample("growth", case, system.name, "errors at clients", found.errors)
 
