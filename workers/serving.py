@@ -1,27 +1,25 @@
-"""The serving of jobs on one credential: begin, one attempt, settle, pause; it knows nothing of how jobs come."""
+"""The serving of jobs on one credential: begin, one attempt, end; it knows nothing of how jobs come."""
 
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 import gevent
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from shared import keys
 from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
-from shared.messages import Failure, RelayRequest
+from shared.messages import RelayRequest
 from shared.persistence import surely
 from shared.settings import PoolSettings
-from workers.bookkeeping import BegunJob, Spent, lost_entry
+from workers.bookkeeping import BegunJob, Spent
 from workers.breaker import Breaker
+from workers.ending import Ending, fields
 from workers.interruption import Interrupted, Section, Watch
-from workers.outcomes import Done, Failed, Outcome, Stopped, no_token, refused_for_good
+from workers.outcomes import Done, Outcome, Stopped, no_token
 from workers.relay import Attempt
 from workers.seat import Seat
 from workers.upstream import UpstreamConnection
-from workers.usage import Usage
 
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
@@ -52,6 +50,7 @@ class Serving:
         self.busy_since = 0.0
         self.token = seat.account.token
         self.condition = seat.account.condition
+        self._ending = Ending(worker, seat)
 
     def upstream(self) -> UpstreamConnection:
         """The worker's own connection to the upstream, made when it is first needed."""
@@ -169,9 +168,9 @@ class Serving:
         """Serves the job, and returns the next one if its end has begun it."""
         if begun.running:
             self._seat.around.counters.add("collisions")
-            log.error("a second request on one credential", extra=self._fields("collision"))
+            log.error("a second request on one credential", extra=fields(self._worker, self._seat, "collision"))
         if begun.request is None or begun.body is None:
-            self._refuse(begun)
+            self._ending.refuse(begun)
             return None
         self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
         attempt = self._attempt(begun, begun.request, begun.body)
@@ -179,21 +178,19 @@ class Serving:
         try:
             outcome = Stopped() if self._stopped_early == begun.job_id else attempt.run()
         except Exception:
-            log.exception("an attempt failed in a way nobody foresaw", extra=self._fields("attempt_crashed"))
+            log.exception(
+                "an attempt failed in a way nobody foresaw", extra=fields(self._worker, self._seat, "attempt_crashed")
+            )
             outcome = attempt.crashed()
         finally:
             self._section = None
             self.front = ""
         return self._settle(begun, attempt, outcome)
 
-    def _refuse(self, begun: BegunJob) -> None:
-        """A job that is not the farm's, or whose body has gone with its caller."""
-        reason, entry = "no caller waits for this request any more", Spent()
-        if begun.request is not None:
-            gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
-            self._seat.around.publisher.stream(begun.request.channel).fail(gone)
-            entry = lost_entry(begun.request, gone)
-        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, reason, entry), "a job waits to be ended")
+    def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> BegunJob | None:
+        """The job ends or is handed on; returns the next one if its end has begun it."""
+        spent = self._ending.settle(begun, attempt, outcome)
+        return None if spent is None else self._end(begun, spent, ok=isinstance(outcome, Done))
 
     def refuse_waiting(self) -> None:
         """Ends what waits for a private credential whose token was refused: nobody else can serve it.
@@ -210,11 +207,10 @@ class Serving:
 
     def _refuse_login(self, begun: BegunJob) -> None:
         if begun.request is None or begun.body is None:
-            self._refuse(begun)
+            self._ending.refuse(begun)
             return
         attempt = self._attempt(begun, begun.request, begun.body)
-        failed = no_token(InvalidGrant("refused"))
-        surely(lambda: self._retry_or_give_up(begun, attempt, failed, probe=False), "a job waits to be ended")
+        self._ending.hand_on(begun, attempt, no_token(InvalidGrant("refused")), probe=False)
 
     def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
         self._section = Section(self._seat.around.watch, self._seat.lease.holds)
@@ -232,70 +228,3 @@ class Serving:
             counters=self._seat.around.counters,
             on_answer=self.condition.upstream_answers,
         )
-
-    def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> BegunJob | None:
-        """What the end of the attempt means: for the counts, for the job, and only then for the credential."""
-        if isinstance(outcome, Failed):
-            self._seat.around.counters.add("attempts", self._seat.pool.family, outcome.outcome)
-            log.info("attempt failed", extra=self._fields("attempt_failed", begun, outcome.outcome))
-            probe = self.condition.judge(outcome, begun.job_id, attempt.started_at)
-            self.condition.begin_pause(outcome)
-            surely(lambda: self._retry_or_give_up(begun, attempt, outcome, probe=probe), "a job waits to be handed on")
-            self.condition.show(outcome)
-            return None
-        reason = outcome.reason
-        self._seat.around.counters.add("attempts", self._seat.pool.family, "ok" if reason == "done" else reason)
-        self._count_end(attempt, reason)
-        if isinstance(outcome, Stopped) or reason == "done":
-            if reason == "done":
-                self.condition.answered()
-            return self._end(begun, self._spent(attempt, reason), ok=isinstance(outcome, Done))
-        cause = f"the answer ended early: {reason}"
-        used = self._spent(attempt, reason)
-        surely(lambda: self._seat.bookkeeping.fail(self._worker, begun, cause, used), "a job waits to be ended")
-        return None
-
-    def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
-        if failed.fatal and keys.is_private(self._seat.pool.name):
-            failed = refused_for_good(failed, attempt.number)
-            probe, again = False, False
-        else:
-            again = probe or attempt.number < self._seat.around.settings.max_attempts
-        if again and time.time() < attempt.request.deadline and failed.failure.code != "total_timeout":
-            left = attempt.entry("client_gone", None).encode()
-            self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
-            return
-        end = "timeout" if failed.outcome == "timeout" else "upstream_error"
-        if attempt.give_up(failed):
-            self._count_end(attempt, end)
-        reason = f"{failed.failure.code} after {attempt.number} attempts"
-        self._seat.bookkeeping.fail(self._worker, begun, reason, self._spent(attempt, end))
-
-    def _spent(self, attempt: Attempt, end: str) -> Spent:
-        """What the request costs its API key, nothing unless the upstream has answered it, and its entry in the log."""
-        try:
-            usage = attempt.usage()
-        except Exception:
-            log.exception("tokens not counted", extra=self._fields("usage_crashed"))
-            usage = Usage(estimated=True)
-        entry = attempt.entry(end, usage).encode()
-        if usage is None:
-            return Spent(entry=entry)
-        self._seat.around.counters.add("tokens", "prompt", amount=usage.prompt)
-        self._seat.around.counters.add("tokens", "completion", amount=usage.completion)
-        return Spent(usage.total, served=True, entry=entry)
-
-    def _count_end(self, attempt: Attempt, reason: str) -> None:
-        self._seat.around.counters.add("stream_ends", reason)
-        self._seat.around.counters.observe("request_seconds", time.time() - attempt.request.enqueued_at)
-
-    def _fields(self, action: str, begun: BegunJob | None = None, reason: str | None = None) -> dict[str, Any]:
-        """The fields of a log record."""
-        return {
-            "action": action,
-            "worker": self._worker.name,
-            "credential_id": self._seat.lease.credential_id,
-            "request_id": begun.job_id if begun else None,
-            "attempt": begun.retries + 1 if begun else None,
-            "reason": reason,
-        }
