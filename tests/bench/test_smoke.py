@@ -30,7 +30,7 @@ def test_the_benchmark_runs_and_reports():
     assert {one["scenario"] for one in found} == set(SCENARIOS)
     exact = [one for one in found if one["system"] == "farm" and one["name"] in ("collisions", "errors at clients")]
     assert len(exact) >= 7
-    assert [one for one in exact if one["values"] != [0]] == []
+    assert [one for one in exact if set(one["values"]) != {0}] == []
     used = {(one["scenario"], one["name"]): one["median"] for one in found if one["system"] == "farm"}
     assert used["utilisation", "share of the ideal"] > 0
     assert used["streaming", "CPU us per chunk: all"] > 0
