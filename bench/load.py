@@ -15,7 +15,6 @@ from simulator.answers import translate
 
 #: What is translated; each request adds its own number, so that no two answers are alike.
 TEXT = "The queue holds every page until an account is free, and no two of them are ever mixed up. Request"
-
 #: The end of a stream.
 DONE = b"data: [DONE]\n\n"
 

@@ -151,7 +151,7 @@ class LeanResponse(BaseHTTPResponse):
         data = self._receive()
         if data:
             self._feed(data)
-        elif "content-length" in self.headers or "transfer-encoding" in self.headers:
+        elif is_delimited(self):
             raise ProtocolError("the body is cut")
         else:
             self._events.is_over = True
@@ -191,3 +191,8 @@ class LeanResponse(BaseHTTPResponse):
             if not self._events.keeps:
                 connection.close()
             self._pool._put_conn(connection)  # noqa: SLF001 (urllib3's own responses do it so)
+
+
+def is_delimited(response: BaseHTTPResponse) -> bool:
+    """Whether HTTP tells where the body ends; else only the closed connection does, which a cut looks like too."""
+    return "content-length" in response.headers or "transfer-encoding" in response.headers

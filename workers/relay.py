@@ -12,6 +12,7 @@ from shared.messages import Failure, Head, RelayRequest
 from shared.request_log import Entry, entry_of
 from shared.settings import PoolSettings, Settings
 from workers.interruption import Interrupted, Section
+from workers.lean_response import is_delimited
 from workers.opening import NoAnswer, Opening
 from workers.outcomes import Done, Failed, Outcome, Stopped, is_retried, no_token
 from workers.reply_stream import ReplyStream, nobody
@@ -24,7 +25,6 @@ from workers.upstream import (
     UpstreamUnreachable,
     chunks,
     first_of,
-    is_delimited,
     is_event_stream,
     is_json,
     passed_headers,

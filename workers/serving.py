@@ -16,7 +16,7 @@ from workers.bookkeeping import BegunJob, Spent
 from workers.breaker import Breaker
 from workers.ending import Ending, fields
 from workers.interruption import Interrupted, Section, Watch
-from workers.outcomes import Done, Outcome, Stopped, no_token
+from workers.outcomes import Done, Stopped, no_token
 from workers.relay import Attempt
 from workers.seat import Seat
 from workers.upstream import UpstreamConnection
@@ -185,10 +185,6 @@ class Serving:
         finally:
             self._section = None
             self.front = ""
-        return self._settle(begun, attempt, outcome)
-
-    def _settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> BegunJob | None:
-        """The job ends or is handed on; returns the next one if its end has begun it."""
         spent = self._ending.settle(begun, attempt, outcome)
         return None if spent is None else self._end(begun, spent, ok=isinstance(outcome, Done))
 

@@ -165,11 +165,6 @@ def first_of(response: BaseHTTPResponse) -> bytes:
     return kept
 
 
-def is_delimited(response: BaseHTTPResponse) -> bool:
-    """Whether HTTP tells where the body ends; else only the closed connection does, which a cut looks like too."""
-    return "content-length" in response.headers or "transfer-encoding" in response.headers
-
-
 def whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
     """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
     body = b"".join(chunks(response))

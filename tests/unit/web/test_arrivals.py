@@ -7,6 +7,14 @@ import gevent
 from web.arrivals import Arrivals
 
 
+def woken_early(arrivals: Arrivals[int], timeout: float) -> None:
+    """A wait that would have lasted longer: its timer runs on."""
+    taker = gevent.spawn(arrivals.take, timeout)
+    gevent.idle()
+    arrivals.put(1)
+    assert taker.get(timeout=5) == [1]
+
+
 def test_what_is_there_is_taken_at_once_and_in_order():
     arrivals: Arrivals[int] = Arrivals()
     arrivals.put(1)
@@ -43,10 +51,7 @@ def test_each_wait_ends_at_its_own_time_over_one_timer():
 
 def test_a_timer_of_an_earlier_wait_ends_no_later_one():
     arrivals: Arrivals[int] = Arrivals()
-    first = gevent.spawn(arrivals.take, 0.05)
-    gevent.idle()
-    arrivals.put(1)
-    assert first.get(timeout=5) == [1]
+    woken_early(arrivals, 0.05)
     second = gevent.spawn(arrivals.take, 10)
     gevent.sleep(0.2)
     assert not second.ready()
@@ -57,10 +62,7 @@ def test_a_timer_of_an_earlier_wait_ends_no_later_one():
 
 def test_a_shorter_wait_is_not_held_up_by_the_timer_of_a_longer_one():
     arrivals: Arrivals[int] = Arrivals()
-    first = gevent.spawn(arrivals.take, 60)
-    gevent.idle()
-    arrivals.put(1)
-    assert first.get(timeout=5) == [1]
+    woken_early(arrivals, 60)
     with gevent.Timeout(5):
         assert arrivals.take(0.01) == []
     arrivals.close()
