@@ -7,6 +7,7 @@ request, its mailbox is closed, and a job that nobody waits for is withdrawn or 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -63,7 +64,8 @@ class Pending:
         """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full or a limit is reached."""
         self.mailbox = self.hub.open(self.request.id)
         self.mailbox.overdue_at = self.request.deadline + 2 * MARGIN
-        self.mailbox.on_overdue = lambda: disconnect.abort(self.client)
+        # Not a method of this: whatever outlives a request in a cycle waits for the collector.
+        self.mailbox.on_overdue = partial(disconnect.abort, self.client)
         self._disconnect = Disconnect(self.client, self.mailbox.leave)
         try:
             patiently(lambda: self._enqueue(body), lambda: self.mailbox.ended)

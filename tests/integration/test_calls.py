@@ -1,11 +1,14 @@
-"""How many Python functions a request and a chunk call, front and worker together: counted, so no clock is in it.
+"""How many Python functions a request and a chunk call, and what a request leaves behind, front and worker together:
+counted, so no clock is in it.
 
 A function that is called for each request where once per process would do, or a library that has become heavier,
 shows here before it shows in a measurement.
 """
 
+import gc
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +25,7 @@ from web.app import create_app
 from web.parts import EXTENSION
 
 REQUESTS = 20
+PACKAGES = ("shared", "web", "workers")
 CHUNKS = 100
 
 
@@ -94,3 +98,26 @@ def test_a_chunk(whole: Whole, workshop: Workshop):
     spent = calls(lambda: whole.ask(environ) and None) / CHUNKS
     eventually(lambda: workshop.redis.keys("*req_*") == [])
     assert spent < 80, spent
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_request_leaves_to_the_collector(whole: Whole, workshop: Workshop, stream: bool):
+    environs = [whole.environ(stream=stream) for _ in range(REQUESTS)]
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for environ in environs:
+            whole.ask(environ)
+        eventually(lambda: workshop.redis.keys("*req_*") == [])
+        environs.clear()
+        gc.collect()
+        ours = Counter(type(one).__qualname__ for one in gc.garbage if type(one).__module__.split(".")[0] in PACKAGES)
+        left = len(gc.garbage) / REQUESTS
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not ours
+    # Werkzeug's matching of a path is a function that knows itself.
+    assert left < 20, left
