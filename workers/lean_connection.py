@@ -53,7 +53,9 @@ class Lean(HTTPConnection):
         self._before_send()
         small = sum(map(len, held[1:])) <= LARGE
         for data in [b"".join(held)] if small else held:
-            self.send(data)
+            # gevent's sendall asks the system for the size of its buffer first.
+            if (sent := self.sock.send(data)) < len(data):
+                self.sock.sendall(memoryview(data)[sent:])
 
     def send(self, data: Any) -> None:
         """http.client: sends bytes, on a connection that it opens when there is none."""

@@ -36,7 +36,7 @@ from workers.publisher import Publisher
 from workers.supervisor import Birth
 from workers.surroundings import Surroundings
 from workers.tokens import TokenStore
-from workers.upstream import shared_session
+from workers.upstream import Way, shared_session
 
 log = logging.getLogger("farm.process")
 #: Jobs that are begun or ended at once. With more, accounts whose answers come together are asked again together, each
@@ -108,9 +108,14 @@ class WorkerProcess:
                 pool.name: shared_session(pool.token_url, REFRESHES, pool.proxy, pool.ca_bundle)
                 for pool in self._settings.pools
             },
+            ways=Made(self._way),
             move=self._move,
             suspended=lambda: self._census.suspended,
         )
+
+    def _way(self, name: str) -> Way:
+        pool = self._settings.pool(name)
+        return Way(pool.upstream_url, proxy=pool.proxy, ca_bundle=pool.ca_bundle)
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
@@ -138,7 +143,7 @@ class WorkerProcess:
             (RECOVER_EVERY, lambda: self._for_each_queue(PoolQueue.recover)),
             (CLEAN_EVERY, lambda: self._for_each_queue(PoolQueue.clean)),
             (FRONTS_EVERY, self._fronts.look),
-            (0.25, self._crew.refresh_idle),
+            (0.5, self._crew.refresh_idle),
             (1.0, lambda: self._counters.hand_over(self._redis)),
             (ADD_UP_EVERY, self._ledger.add_up),
             (TRIM_EVERY, self._ledger.trim),

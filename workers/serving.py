@@ -57,10 +57,8 @@ class Serving:
         if self._upstream is None:
             pool = self._seat.pool
             self._upstream = UpstreamConnection(
-                pool.upstream_url,
+                self._seat.around.ways[pool.family],
                 self._settings.connect_timeout,
-                proxy=pool.proxy,
-                ca_bundle=pool.ca_bundle,
                 headers=pool.headers,
                 before_send=self._look_at_lease,
             )

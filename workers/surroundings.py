@@ -15,6 +15,7 @@ from workers.interruption import Watch
 from workers.made import Made
 from workers.publisher import Publisher
 from workers.tokens import TokenStore
+from workers.upstream import Way
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Surroundings:
     #: How many may ask a token endpoint at once, and the session of each configured pool that they ask over.
     refreshing: BoundedSemaphore
     token_sessions: Mapping[str, requests.Session]
+    #: Configured pool -> how its upstream is reached.
+    ways: Made[Way]
     #: Moves a credential to another state: pool, id, state, reason, until.
     move: Callable[[str, str, str, str, float], None]
     #: Whether `rq suspend` is in force.

@@ -75,19 +75,35 @@ def shared_session(url: str, size: int, proxy: str = "", ca_bundle: str = "") ->
     return session
 
 
-class UpstreamConnection:
-    """The upstream of one worker, over a connection that is kept.
+class Way:
+    """How an upstream is reached: what requests decides of proxy, CA bundle and address, once for a pool."""
 
-    requests decides on proxy, CA bundle and address, once; urllib3 below it carries the requests, in half the time.
-    """
+    def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
+        session = new_session(url, proxy=proxy, ca_bundle=ca_bundle)
+        self._url, self._verify, self._proxies = url, session.verify, session.proxies
+        self._prepared = session.prepare_request(requests.Request("POST", url))
+        #: The beginning of each request's target.
+        self.base = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
+
+    def connections(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
+        """Connections for one worker, none of them open yet."""
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
+        found = adapter.get_connection_with_tls_context(self._prepared, self._verify, self._proxies)
+        adapter.cert_verify(found, self._url, self._verify, None)  # type: ignore[no-untyped-call]
+        pool = cast("HTTPConnectionPool", found)
+        pool.ConnectionCls = LeanHTTPS if pool.scheme == "https" else Lean  # type: ignore[assignment]
+        pool.conn_kw["before_send"] = before_send
+        return pool
+
+
+class UpstreamConnection:
+    """The upstream of one worker, over a connection that is kept; urllib3 carries the requests."""
 
     def __init__(
         self,
-        url: str,
+        way: Way,
         connect_timeout: float,
         *,
-        proxy: str = "",
-        ca_bundle: str = "",
         headers: Mapping[str, str] = MappingProxyType({}),
         before_send: Callable[[], None] = lambda: None,
     ) -> None:
@@ -95,16 +111,9 @@ class UpstreamConnection:
 
         `before_send` is called when nothing but the sending is left to do, and calls it off by raising.
         """
-        session = new_session(url, proxy=proxy, ca_bundle=ca_bundle)
         self._headers = {name.lower(): value for name, value in headers.items()} | HEADERS
-        adapter = cast("HTTPAdapter", session.get_adapter(url))
-        prepared = session.prepare_request(requests.Request("POST", url))
-        pool = adapter.get_connection_with_tls_context(prepared, session.verify, session.proxies)
-        adapter.cert_verify(pool, url, session.verify, None)  # type: ignore[no-untyped-call]
-        self._pool = cast("HTTPConnectionPool", pool)
-        self._pool.ConnectionCls = LeanHTTPS if self._pool.scheme == "https" else Lean  # type: ignore[assignment]
-        self._pool.conn_kw["before_send"] = before_send
-        self._base = adapter.request_url(prepared, session.proxies).rstrip("/")
+        self._pool = way.connections(before_send)
+        self._base = way.base
         self._timeout = Timeout(connect=connect_timeout, read=None)
 
     def call(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:

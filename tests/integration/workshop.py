@@ -28,7 +28,7 @@ from workers.made import Made
 from workers.publisher import Publisher
 from workers.surroundings import Surroundings
 from workers.tokens import TokenStore
-from workers.upstream import shared_session
+from workers.upstream import Way, shared_session
 from workers.worker import FarmWorker, spawn
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
@@ -60,6 +60,7 @@ class Workshop:
             workers=lambda _: 1,
             refreshing=BoundedSemaphore(4),
             token_sessions={"default": shared_session(upstream.token_url, 4)},
+            ways=Made(lambda _: Way(self.pool.upstream_url)),
             move=self.credentials.move,  # type: ignore[arg-type]
             suspended=lambda: self.suspended,
         )
