@@ -102,6 +102,9 @@ class Bookkeeping:
         #: RQ's queues by their band.
         self.queues = {band: rq_queue(redis, name(pool)) for band, name in BANDS.items()}
         self._started = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
+        #: What turn.lua is told of the pool, before and after the worker's own keys.
+        self._before = (*queue_keys(pool), self.queues["interactive"].intermediate_queue_key, *self._started.values())
+        self._after = (keys.breaker(pool), keys.served(pool), keys.fair(pool), keys.idle(pool), keys.LOG)
         pipeline = pipeline or Pipeline(redis)
         self._turn = pipeline.script(*SCHEDULE, LUA / "turn.lua")
         self._requeue = pipeline.script(*SCHEDULE, LUA / "requeue.lua")
@@ -153,19 +156,7 @@ class Bookkeeping:
         self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, logged: Args = ("", "")
     ) -> Any:
         return self._turn(
-            keys=[
-                *queue_keys(self._pool),
-                self.queues["interactive"].intermediate_queue_key,
-                *self._started.values(),
-                worker.key,
-                worker.executions_key,
-                lease_key,
-                keys.breaker(self._pool),
-                keys.served(self._pool),
-                keys.fair(self._pool),
-                keys.idle(self._pool),
-                keys.LOG,
-            ],
+            keys=[*self._before, worker.key, worker.executions_key, lease_key, *self._after],
             args=[
                 utcformat(at),
                 at.timestamp(),

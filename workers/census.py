@@ -153,11 +153,7 @@ class Census:
 
     def _report(self, workers: list[FarmWorker]) -> dict[str, Any]:
         report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
-        worked = dict(self._worked)
-        for worker in workers:
-            group = group_of(worker.lease.pool)
-            worked[group] = worked.get(group, 0.0) + worker.serving.worked()
-        self._average(worked, workers)
+        self._average(workers)
         for pool in self._pools:
             here = [w for w in workers if w.lease.pool == pool]
             busy = sum(1 for w in here if w.serving.busy_since)
@@ -168,12 +164,16 @@ class Census:
             report[f"utilisation:{pool}"] = round(self._utilisation.get(pool, 0.0), 4)
         return report
 
-    def _average(self, worked: dict[str, float], workers: list[FarmWorker]) -> None:
+    def _average(self, workers: list[FarmWorker]) -> None:
         """Share of the workers' time that was spent working, over the last WINDOW."""
         before, at_that_time = self._before
         passed = time.monotonic() - before
         if passed < WINDOW and self._utilisation:
             return
+        worked = dict(self._worked)
+        for worker in workers:
+            group = group_of(worker.lease.pool)
+            worked[group] = worked.get(group, 0.0) + worker.serving.worked()
         for pool in self._pools:
             here = sum(1 for w in workers if w.lease.pool == pool)
             gained = worked.get(pool, 0.0) - at_that_time.get(pool, 0.0)

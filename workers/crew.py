@@ -94,16 +94,16 @@ class Crew:
         """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
         usable = set(self._census.usable_in(group))
         keep: defaultdict[str, list[FarmWorker]] = defaultdict(list)
-        for worker in (here := self._in(group)):
+        for worker in self._in(group):
             if worker.lease.credential_id in usable and not worker.lease.lost and not worker.stopping:
                 keep[worker.lease.credential_id].append(worker)
-        above = max(0, len(keep) - self._census.share(group))
-        for surplus in sorted(keep, key=lambda one: any(w.serving.busy_since for w in keep[one]))[:above]:
-            del keep[surplus]
-        staying = {worker.name for workers in keep.values() for worker in workers}
-        for worker in here:
-            if worker.name not in staying:
+            else:
                 worker.stop()
+        above = len(keep) - self._census.share(group)
+        if above > 0:
+            for surplus in sorted(keep, key=lambda one: any(w.serving.busy_since for w in keep[one]))[:above]:
+                for worker in keep[surplus]:
+                    worker.stop()
 
     def _tend_breaker(self, pool: str) -> None:
         """While the upstream is down, one worker of all processes tries it now and then."""

@@ -61,6 +61,8 @@ class Orphans:
         self._counters = counters
         self._started = StartedJobRegistry(queue=queue).key
         self._suspects: set[str] = set()
+        #: Execution -> the name of the worker that began it, of those that were there at the last look.
+        self._owners: dict[str, str] = {}
 
     def of(self, worker: BaseWorker) -> int:
         """What the last worker of this name left, of whatever band; called by who holds its credential now, before it
@@ -75,7 +77,7 @@ class Orphans:
     def look(self) -> int:
         """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
         composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
-        owners = self._owners(composites)
+        owners = self._owners = self._owned(composites)
         leases = [keys.lease(keys.credential_of(owner)) for owner in owners.values()]
         held = self._redis.mget(leases) if leases else []
         left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
@@ -87,13 +89,14 @@ class Orphans:
             self._end(worker, execution)
         return len(lost)
 
-    def _owners(self, composites: list[str]) -> dict[str, str]:
-        """Execution -> the name of the worker that began it."""
+    def _owned(self, composites: list[str]) -> dict[str, str]:
+        """Each with its owner; an execution never changes it, so each is asked for once."""
+        new = [one for one in composites if one not in self._owners]
         with self._redis.pipeline(transaction=False) as pipe:
-            for composite in composites:
+            for composite in new:
                 pipe.hget(Job.key_for(composite.partition(":")[0]), "worker_name")
-            names = [(name or b"").decode() for name in pipe.execute()]
-        return dict(zip(composites, names, strict=True))
+            found = {one: (name or b"").decode() for one, name in zip(new, pipe.execute(), strict=True)}
+        return {one: found[one] if one in found else self._owners[one] for one in composites}
 
     def _end(self, worker: BaseWorker, execution: Execution) -> None:
         fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)
