@@ -50,6 +50,7 @@ class Bench:
     redis: "OwnRedis"
     #: Seconds from the command to ready.
     start_seconds: float = 0.0
+    _launcher: psutil.Process | None = None
 
     def command(self, *arguments: str) -> str:
         """`./farm …`; raises when it fails."""
@@ -94,14 +95,19 @@ class Bench:
         """The processes below `python -m workers` or gunicorn's master, which do the work."""
         return list(self.master(module).children())
 
+    def launcher(self) -> psutil.Process:
+        """`./farm up`; looked up once, because the question takes half a second of a core from what is measured."""
+        if self._launcher is None or not self._launcher.is_running():
+            self._launcher = psutil.Process(int(self.status()["pid"]))
+        return self._launcher
+
     def master(self, module: str) -> psutil.Process:
         """`python -m workers`, or gunicorn's master."""
-        launcher = psutil.Process(int(self.status()["pid"]))
-        return next(one for one in launcher.children() if module in " ".join(one.cmdline()))
+        return next(one for one in self.launcher().children() if module in " ".join(one.cmdline()))
 
     def processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process of the farm, with its kind."""
-        launcher = psutil.Process(int(self.status()["pid"]))
+        launcher = self.launcher()
         for process in (launcher, *launcher.children(recursive=True), psutil.Process(self.redis.process.pid)):
             line = " ".join(process.cmdline())
             yield next((kind for part, kind in KINDS.items() if part in line), "other"), process

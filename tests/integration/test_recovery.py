@@ -75,6 +75,18 @@ def test_a_job_whose_worker_lives_is_left_alone(bench: Bench):
     assert bench.queue.started_job_registry.count == 1
 
 
+def test_a_long_job_is_asked_for_its_worker_once_and_forgotten_with_its_end(bench: Bench):
+    bench.redis.set(bench.lease.key, "someone:1")
+    found = orphans(bench)
+    bench.redis.config_resetstat()
+    assert [found.look() for _ in range(3)] == [0, 0, 0]
+    assert bench.redis.info("commandstats")["cmdstat_hget"]["calls"] == 1
+    assert len(found._owners) == 1
+    bench.redis.delete(bench.queue.started_job_registry.key)
+    assert found.look() == 0
+    assert not found._owners
+
+
 def test_a_job_that_has_ended_is_not_marked(redis: Redis):
     redis.eval(MARK_BEGUN.read_text(), 1, "rq:job:gone")
     assert redis.keys("rq:job:*") == []
