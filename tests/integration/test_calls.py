@@ -93,11 +93,12 @@ def test_a_request(whole: Whole):
 
 
 def test_a_chunk(whole: Whole, workshop: Workshop):
-    workshop.upstream.pace(chunks=CHUNKS, chunk_delay=0.002)
+    # So far apart that each travels alone: the most that one can cost, on a machine of any speed.
+    workshop.upstream.pace(chunks=CHUNKS, chunk_delay=0.02)
     environ = whole.environ(stream=True)
     spent = calls(lambda: whole.ask(environ) and None) / CHUNKS
     eventually(lambda: workshop.redis.keys("*req_*") == [])
-    assert spent < 80, spent
+    assert spent < 150, spent
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -120,4 +121,4 @@ def test_what_a_request_leaves_to_the_collector(whole: Whole, workshop: Workshop
         gc.enable()
     assert not ours
     # Werkzeug's matching of a path is a function that knows itself.
-    assert left < 20, left
+    assert left < 10, left
