@@ -191,6 +191,11 @@ def test_names_that_callers_make_up_do_not_fill_the_store(redis: Redis, monkeypa
     sums = UsageSums(redis).rows(today(by=("model",)))
     assert 18 < len(sums) < 30
     assert sum(row["requests"] for row in sums) == 100
+    others = sum(row["requests"] for row in sums if row["model"] == "(others)")
+    RequestLog(redis).write([entry(number, model=f"more-{number}", credential="") for number in range(5)])
+    an_adder(redis).add_up()
+    after = UsageSums(redis).rows(today(by=("model",)))
+    assert sum(row["requests"] for row in after if row["model"] == "(others)") == others + 5
     assert next(row for row in sums if row["model"] == "(others)")["requests"] > 70
 
 
