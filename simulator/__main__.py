@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 import gc
 import signal
+from collections.abc import Coroutine
+from typing import Any
 
 from simulator.accounts import Accounts
 from simulator.server import Pace, Simulator, serve
@@ -34,10 +36,18 @@ def main() -> None:
         print("\n".join(accounts.first_tokens()))
         return
     simulator = Simulator(accounts, Pace(given.delay, given.chunks, given.chunk_delay))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     gc.freeze()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(simulator, given.host, given.port))
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(until_terminated(serve(simulator, given.host, given.port)))
+
+
+async def until_terminated(work: Coroutine[Any, Any, None]) -> None:
+    """SIGTERM cancels it. A handler of `signal` alone would be late: one that comes just before the loop begins to wait
+    is looked at when the wait is over, and without requests that is never.
+    """
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await task
 
 
 if __name__ == "__main__":
