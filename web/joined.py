@@ -5,6 +5,8 @@ gunicorn writes them one after the other, which is a system call more here and w
 
 from typing import Any
 
+from shared.sending import send_all
+
 #: Bytes above which copying them costs more than a call.
 LARGE = 65_536
 
@@ -26,10 +28,7 @@ class Joined:
         if len(data) > LARGE:
             self.flush()
         head, self._head = self._head, b""
-        data = head + data
-        # gevent's sendall asks the system for the size of its buffer first.
-        if (sent := self.raw.send(data)) < len(data):
-            self.raw.sendall(memoryview(data)[sent:])
+        send_all(self.raw, head + data)
 
     def flush(self) -> None:
         """Sends a head that still waits."""

@@ -14,6 +14,7 @@ from typing import Any, cast
 from gevent import monkey
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from shared.sending import send_all
 from workers.lean_response import LeanResponse
 
 #: Bytes of a body above which copying them costs more than a send.
@@ -53,9 +54,7 @@ class Lean(HTTPConnection):
         self._before_send()
         small = sum(map(len, held[1:])) <= LARGE
         for data in [b"".join(held)] if small else held:
-            # gevent's sendall asks the system for the size of its buffer first.
-            if (sent := self.sock.send(data)) < len(data):
-                self.sock.sendall(memoryview(data)[sent:])
+            send_all(self.sock, data)
 
     def send(self, data: Any) -> None:
         """http.client: sends bytes, on a connection that it opens when there is none."""
