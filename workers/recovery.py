@@ -96,7 +96,8 @@ class Orphans:
             for composite in new:
                 pipe.hget(Job.key_for(composite.partition(":")[0]), "worker_name")
             found = {one: (name or b"").decode() for one, name in zip(new, pipe.execute(), strict=True)}
-        return {one: found[one] if one in found else self._owners[one] for one in composites}
+        known = self._owners | found
+        return {one: known[one] for one in composites}
 
     def _end(self, worker: BaseWorker, execution: Execution) -> None:
         fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)

@@ -57,7 +57,7 @@ end
 
 local function write(sum, keep, groups)
     local full = redis.call('HLEN', sum) >= tonumber(ARGV[6])
-    local fields, gains = {}, {}
+    local gains = {}
     for _, sums in pairs(groups) do
         local names = sums.names
         if full and sums.kind == 'k' and redis.call('HEXISTS', sum, 'k' .. US .. METRICS[1] .. US .. names) == 0 then
@@ -66,21 +66,20 @@ local function write(sum, keep, groups)
         for i, metric in ipairs(METRICS) do
             if sums[i] ~= 0 then
                 local field = sums.kind .. US .. metric .. US .. names
-                if not gains[field] then
-                    fields[#fields + 1] = field
-                end
                 gains[field] = (gains[field] or 0) + sums[i]
             end
         end
     end
     -- Two calls for all fields, ten at most for each of a few hundred entries: Lua unpacks 8,000 values at most.
-    if #fields > 0 then
-        local set = {}
-        for i, before in ipairs(redis.call('HMGET', sum, unpack(fields))) do
-            set[2 * i - 1], set[2 * i] = fields[i], (tonumber(before or nil) or 0) + gains[fields[i]]
-        end
-        redis.call('HSET', sum, unpack(set))
+    local fields = {}
+    for field in pairs(gains) do
+        fields[#fields + 1] = field
     end
+    local set = {}
+    for i, before in ipairs(redis.call('HMGET', sum, unpack(fields))) do
+        set[2 * i - 1], set[2 * i] = fields[i], (tonumber(before or nil) or 0) + gains[fields[i]]
+    end
+    redis.call('HSET', sum, unpack(set))
     redis.call('EXPIRE', sum, keep)
 end
 
