@@ -25,7 +25,7 @@ from launcher.usage import audit, requests, usage
 from shared.credentials import Credentials
 from shared.errors import FarmError
 from shared.live_state import read_pools
-from shared.settings import data_dir, load
+from shared.settings_loading import data_dir, load
 
 #: Seconds that `stop` waits: running requests get 30, the processes some more to end.
 PATIENCE = 180.0

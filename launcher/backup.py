@@ -20,7 +20,7 @@ from shared.credentials import STATES, Credentials
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.passphrase import decrypt, encrypt
-from shared.settings import FILE_NAME
+from shared.settings_loading import FILE_NAME
 
 #: Hashes that are taken over field by field, those that are there already left alone: what they hold of each.
 RECORDS = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}

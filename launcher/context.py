@@ -14,7 +14,8 @@ from shared.audit import Audit
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.redis_client import check, connect
-from shared.settings import Settings, load
+from shared.settings import Settings
+from shared.settings_loading import load
 
 P = ParamSpec("P")
 R = TypeVar("R")

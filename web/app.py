@@ -10,7 +10,8 @@ from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from shared.persistence import surely
-from shared.settings import Settings, load
+from shared.settings import Settings
+from shared.settings_loading import load
 from web import billing, cors, dashboard, errors, health, models, relay
 from web.admin import api, credentials, door, keys, overview
 from web.parts import EXTENSION, Parts, build

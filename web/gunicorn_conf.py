@@ -19,7 +19,7 @@ from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys
 from shared.errors import FarmError, SettingsError
 from shared.redis_client import check, connect
-from shared.settings import load
+from shared.settings_loading import load
 from web.app import create_app
 from web.parts import EXTENSION
 
