@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.counters import Counters
 from shared.flow import Flow
-from shared.pipeline import Command, Pipeline, Question
+from shared.pipeline import Pipeline
+from shared.redis_line import Command, Question
 from workers.reply_stream import ReplyStream
 
 log = logging.getLogger("farm.publisher")
