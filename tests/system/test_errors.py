@@ -143,15 +143,14 @@ def test_a_full_queue_is_a_429_with_a_time_to_wait(strict: Farm):
 
 
 def test_nobody_waits_longer_than_the_queue_allows(strict: Farm):
-    strict.upstream.pace(delay=1.9)
-    first = threading.Thread(target=strict.chat)
-    first.start()
-    time.sleep(0.2)
+    strict.upstream.pace(chunks=10, chunk_delay=0.5)
+    first = raw(strict, request_bytes(json.dumps(chat_body(stream=True)).encode()))
+    eventually(lambda: strict.upstream.counters()["in_flight"] == 1)
     answer = strict.chat()
-    first.join()
+    first.close()
     assert shape(answer) == (429, "queue_timeout")
     assert 1 <= int(answer.headers["retry-after"]) <= 60
-    assert left_behind(strict) == []
+    eventually(lambda: left_behind(strict) == [])
 
 
 def test_a_stream_that_waits_is_kept_alive_by_comments(strict: Farm):
@@ -232,14 +231,17 @@ def test_a_caller_that_leaves_frees_its_worker(farm: Farm, stream: bool):
     eventually(lambda: left_behind(farm) == [], within=3)
 
 
-def test_a_caller_that_leaves_the_queue_takes_its_request_along(strict: Farm):
-    strict.upstream.pace(delay=1.5)
-    running = threading.Thread(target=strict.chat)
-    running.start()
-    eventually(lambda: strict.upstream.counters()["in_flight"] == 1)
-    client = raw(strict, request_bytes(json.dumps(chat_body()).encode()))
-    eventually(lambda: strict.json("status")["pools"][0]["queue_depth"]["interactive"] == 1, within=1.4)
+def test_a_caller_that_leaves_the_queue_takes_its_request_along(farm: Farm):
+    farm.upstream.pace(delay=60)
+    accounts = len(farm.json("credentials", "list"))
+    asking = request_bytes(json.dumps(chat_body()).encode())
+    running = [raw(farm, asking) for _ in range(accounts)]
+    eventually(lambda: farm.upstream.counters()["in_flight"] == accounts)
+    client = raw(farm, asking)
+    eventually(lambda: farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 1)
     client.close()
-    eventually(lambda: strict.json("status")["pools"][0]["queue_depth"]["interactive"] == 0, within=1.4)
-    running.join()
-    assert strict.upstream.counters()["served"] == 1
+    eventually(lambda: farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 0)
+    for one in running:
+        one.close()
+    eventually(lambda: left_behind(farm) == [])
+    assert farm.upstream.counters()["served"] == accounts
