@@ -32,7 +32,7 @@ class Ending:
         if isinstance(outcome, Failed):
             counters.add("attempts", pool.family, outcome.outcome)
             log.info("attempt failed", extra=fields(self._worker, self._seat, "attempt_failed", begun, outcome.outcome))
-            probe = self._condition.judge(outcome, begun.job_id, attempt.started_at)
+            probe = self._condition.judge(outcome, begun.job_id, attempt.delivery.started_at)
             self._condition.begin_pause(outcome)
             self.hand_on(begun, attempt, outcome, probe=probe)
             self._condition.show(outcome)
@@ -62,19 +62,20 @@ class Ending:
         surely(lambda: self._retry_or_give_up(begun, attempt, failed, probe=probe), "a job waits to be handed on")
 
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
+        delivery = attempt.delivery
         if failed.fatal and keys.is_private(self._seat.pool.name):
-            failed = refused_for_good(failed, attempt.number)
+            failed = refused_for_good(failed, delivery.number)
             probe, again = False, False
         else:
-            again = probe or attempt.number < self._seat.around.settings.max_attempts
-        if again and time.time() < attempt.request.deadline and failed.failure.code != "total_timeout":
-            left = attempt.entry("client_gone", None).encode()
+            again = probe or delivery.number < self._seat.around.settings.max_attempts
+        if again and time.time() < delivery.request.deadline and failed.failure.code != "total_timeout":
+            left = self._entry(attempt, "client_gone", None)
             self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
             return
         end = "timeout" if failed.outcome == "timeout" else "upstream_error"
-        if attempt.give_up(failed):
+        if delivery.give_up(failed):
             self._count(attempt, end)
-        reason = f"{failed.failure.code} after {attempt.number} attempts"
+        reason = f"{failed.failure.code} after {delivery.number} attempts"
         self._seat.bookkeeping.fail(self._worker, begun, reason, self._spent(attempt, end))
 
     def _fail(self, begun: BegunJob, reason: str, spent: Spent) -> None:
@@ -88,7 +89,7 @@ class Ending:
         except Exception:
             log.exception("tokens not counted", extra=fields(self._worker, self._seat, "usage_crashed"))
             usage = Usage(estimated=True)
-        entry = attempt.entry(end, usage).encode()
+        entry = self._entry(attempt, end, usage)
         if usage is None:
             return Spent(entry=entry)
         counters = self._seat.around.counters
@@ -96,10 +97,14 @@ class Ending:
         counters.add("tokens", "completion", amount=usage.completion)
         return Spent(usage.total, served=True, entry=entry)
 
+    def _entry(self, attempt: Attempt, end: str, usage: Usage | None) -> str:
+        """As the request log has it."""
+        return attempt.delivery.entry(end, self._seat.lease.credential_id, usage).encode()
+
     def _count(self, attempt: Attempt, reason: str) -> None:
         counters = self._seat.around.counters
         counters.add("stream_ends", reason)
-        counters.observe("request_seconds", time.time() - attempt.request.enqueued_at)
+        counters.observe("request_seconds", time.time() - attempt.delivery.request.enqueued_at)
 
 
 def fields(

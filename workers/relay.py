@@ -2,20 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from urllib3 import BaseHTTPResponse
 
 from shared.counters import Counters
-from shared.messages import Failure, Head, RelayRequest
-from shared.request_log import Entry, entry_of
 from shared.settings import PoolSettings, Settings
+from workers.delivery import Delivery
 from workers.interruption import Interrupted, Section
 from workers.lean_response import is_delimited
 from workers.opening import NoAnswer, Opening
 from workers.outcomes import Done, Failed, Outcome, Stopped, is_retried, no_token
-from workers.reply_stream import ReplyStream, nobody
+from workers.reply_stream import nobody
 from workers.rewriting import Rewriting
 from workers.stream_end import StreamTail
 from workers.tokens import TOKEN_FAILURES, AccessToken
@@ -35,8 +34,6 @@ from workers.usage import Meter, Usage
 
 log = logging.getLogger("farm.relay")
 FOR_EVER = float("inf")
-#: What the request log says in place of a status when the caller had gone before there was one.
-CLIENT_GONE = 499
 TIMEOUTS = {
     "first_byte_timeout": "the upstream sent no byte in time",
     "idle_timeout": "the upstream fell silent in the middle of its answer",
@@ -48,32 +45,20 @@ TIMEOUTS = {
 class Attempt:
     """One attempt. `run` returns how it ended and leaves no upstream connection in use (I1)."""
 
-    request: RelayRequest
+    delivery: Delivery
     body: bytes
-    credential_id: str
-    #: Attempts so far, this one included.
-    number: int
     settings: Settings
     pool: PoolSettings
     upstream: UpstreamConnection
     token: AccessToken
-    stream: ReplyStream
     section: Section
     counters: Counters
-    #: Told, with the time when it was asked, when the upstream's first byte is here.
-    on_answer: Callable[[float], None]
-    #: Whether the head has been published: from then on nothing is retried.
-    begun: bool = False
     #: Whether bytes of a body that is no stream have come, which are held back until it is whole or known to be good.
     answering: bool = False
-    #: The status that the caller got, 0 before; why it got no answer, or not all of it.
-    status: int = 0
-    failure: Failure | None = None
 
     def __post_init__(self) -> None:
-        self.started_at = time.time()
-        #: When the first byte came, seconds since the epoch; 0 before.
-        self.first_at = 0.0
+        self._request = self.delivery.request
+        self._number = self.delivery.number
         self._meter: Meter | None = None
 
     def run(self) -> Outcome:
@@ -81,26 +66,26 @@ class Attempt:
         response: BaseHTTPResponse | None = None
         try:
             with self.section:
-                self.stream.on_left = self._left
-                self.section.total = time.monotonic() + self.request.deadline - time.time()
+                self.delivery.stream.on_left = self._left
+                self.section.total = time.monotonic() + self._request.deadline - time.time()
                 response = self._answered()
                 if 300 <= response.status < 400:
                     message = "the upstream redirects; set FARM_UPSTREAM_URL to where it lives"
                     return self._failed("upstream_error", 502, "upstream_redirect", message)
                 if is_retried(response.status):
                     headers, body = passed_headers(response), first_of(response)
-                    return error_answer(self.number, response.status, headers, body)
+                    return error_answer(self._number, response.status, headers, body)
                 return self._relay(response)
         except Interrupted as interruption:
             return self._interrupted(interruption.reason)
         except TOKEN_FAILURES as error:
-            return no_token(error, self.number)
+            return no_token(error, self._number)
         except UpstreamUnreachable as error:
             return self._failed("unreachable", error.status, error.code, f"the upstream can't be reached ({error})")
         except AnswerCut:
             return self._cut()
         finally:
-            self.stream.on_left = nobody
+            self.delivery.stream.on_left = nobody
             if response is not None:
                 response.close()
 
@@ -122,14 +107,14 @@ class Attempt:
 
     def _call(self, token: str) -> BaseHTTPResponse:
         self.section.expect("first_byte_timeout", self.settings.first_byte_timeout)
-        return self.upstream.call(self.request, self.body, token)
+        return self.upstream.call(self._request, self.body, token)
 
     # An answer
 
     def _relay(self, response: BaseHTTPResponse) -> Outcome:
         """Frames of the answer: the head travels with the first byte."""
         delimited, is_stream = is_delimited(response), is_event_stream(response)
-        tail = StreamTail(self.request.path, delimited=delimited) if is_stream else None
+        tail = StreamTail(self._request.path, delimited=delimited) if is_stream else None
         parts = whole_json(response) if is_json(response) and not delimited else chunks(response)
         rewriting = self._rewriting(response)
         if response.status < 400 and (is_stream or is_json(response)):
@@ -143,18 +128,18 @@ class Attempt:
             return self._cut()
         if rewriting:
             self._pass(response, rewriting.end())
-        if not self.begun:
+        if not self.delivery.begun:
             self._begin(response)
-        self.stream.end()
+        self.delivery.stream.end()
         return Done()
 
     def _rewriting(self, response: BaseHTTPResponse) -> Rewriting | None:
         """What is changed on the way; None when nothing is."""
-        asked = self.request.model
+        asked = self._request.model
         known = self.pool.model_map.get(asked, asked)
         is_stream = is_event_stream(response)
         model = (known, asked) if self.pool.map_back and known != asked and (is_stream or is_json(response)) else None
-        made = Rewriting(is_stream=is_stream, hides_usage=self.request.hides_usage, model=model)
+        made = Rewriting(is_stream=is_stream, hides_usage=self._request.hides_usage, model=model)
         return made if made.is_needed and response.status < 400 else None
 
     def _watched(self, parts: Iterator[bytes], tail: StreamTail | None) -> Iterator[bytes]:
@@ -186,67 +171,39 @@ class Attempt:
         """Bytes on their way to the caller."""
         if not data:
             return
-        if not self.begun:
+        if not self.delivery.begun:
             self._begin(response)
-        self.stream.data(data)
-        if self.stream.is_full():
+        self.delivery.stream.data(data)
+        if self.delivery.stream.is_full():
             self.section.expect("idle_timeout", FOR_EVER)
-            self.stream.wait_for_room()
+            self.delivery.stream.wait_for_room()
             self.section.expect("idle_timeout", self.settings.idle_timeout)
 
     def _begin(self, response: BaseHTTPResponse) -> None:
-        self.begun = True
-        self.first_at = time.time()
-        self.status = response.status
-        self.on_answer(self.started_at)
-        self.stream.head(self._head(response.status, passed_headers(response)))
-        self.counters.observe("time_to_first_token_seconds", self.first_at - self.request.enqueued_at)
-
-    def _head(self, status: int, headers: dict[str, str]) -> Head:
-        waited = self.started_at - self.request.enqueued_at
-        taken = time.time() - self.started_at
-        return Head(status, headers, self.number, milliseconds(waited), milliseconds(taken))
+        self.delivery.begin(response.status, passed_headers(response))
 
     def usage(self) -> Usage | None:
         """The tokens of what has reached the caller so far; None when the upstream has given no answer."""
-        if not self.begun or not 0 < self.status < 400:
+        if not self.delivery.has_answer:
             return None
         return self._meter.usage(self.body) if self._meter else Usage()
-
-    def entry(self, end: str, usage: Usage | None) -> Entry:
-        """The request's entry in the request log, when it has ended now."""
-        asked, failure, usage = self.request, self.failure, usage or Usage()
-        return entry_of(
-            asked,
-            status=self.status or (failure.status if failure else CLIENT_GONE),
-            attempts=self.number,
-            credential=self.credential_id,
-            queue_ms=milliseconds(self.started_at - asked.enqueued_at),
-            first_ms=milliseconds(self.first_at - asked.enqueued_at) if self.first_at else 0,
-            total_ms=milliseconds(time.time() - asked.enqueued_at),
-            prompt_tokens=usage.prompt,
-            completion_tokens=usage.completion,
-            estimated=int(usage.estimated),
-            code=failure.code if failure else "" if end == "done" else end,
-            end=end,
-        )
 
     # An end that is none
 
     def _no_answer(self, response: BaseHTTPResponse, none: NoAnswer) -> Outcome:
         """A 2xx that is none: the error that it carries, else a 502 of ours."""
         if not none.body:
-            return no_answer(self.number, str(none))
+            return no_answer(self._number, str(none))
         status = error_status(none.body)
-        failed = error_answer(self.number, status, passed_headers(response), none.body)
+        failed = error_answer(self._number, status, passed_headers(response), none.body)
         if is_retried(status):
             return failed
-        self.give_up(failed)
+        self.delivery.give_up(failed)
         return Done()
 
     def _interrupted(self, reason: str) -> Outcome:
         if reason == "client_gone":
-            self.stream.give_up()
+            self.delivery.stream.give_up()
             return Stopped()
         if reason in TIMEOUTS:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"
@@ -274,33 +231,8 @@ class Attempt:
         blameless: bool = False,
     ) -> Outcome:
         """Before the first byte: may be retried. After it: the stream says that it is not whole, and ends."""
-        why = failure(self.number, status, code, message)
-        if not self.begun and not self.answering:
+        why = failure(self._number, status, code, message)
+        if not self.delivery.begun and not self.answering:
             return Failed(outcome, why, blameless=blameless)
-        self.begun = True
-        self.failure = why
-        self.stream.fail(why)
+        self.delivery.fail(why)
         return Done(end)
-
-    def give_up(self, failed: Failed) -> bool:
-        """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
-
-        False when it was answered before.
-        """
-        if self.begun:
-            return False
-        self.begun = True
-        self.failure = failed.failure
-        if failed.answer is None:
-            self.stream.fail(failed.failure)
-        else:
-            self.status = failed.answer.status
-            self.stream.head(self._head(failed.answer.status, failed.answer.headers))
-            self.stream.data(failed.answer.body)
-            self.stream.end()
-        return True
-
-
-def milliseconds(seconds: float) -> int:
-    """Whole ones; the clocks of two hosts may differ."""
-    return max(0, round(1000 * seconds))

@@ -14,6 +14,7 @@ from shared.persistence import surely
 from shared.settings import PoolSettings
 from workers.bookkeeping import BegunJob, Spent
 from workers.breaker import Breaker
+from workers.delivery import Delivery
 from workers.ending import Ending, fields
 from workers.interruption import Interrupted, Section, Watch
 from workers.outcomes import Done, Stopped, no_token
@@ -208,17 +209,15 @@ class Serving:
 
     def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
         self._section = Section(self._seat.around.watch, self._seat.lease.holds)
+        counters, publisher = self._seat.around.counters, self._seat.around.publisher
+        stream = publisher.stream(request.channel, Job.key_for(begun.job_id))
         return Attempt(
-            request=request,
+            delivery=Delivery(request, begun.retries + 1, stream, counters, self.condition.upstream_answers),
             body=body,
-            credential_id=self._seat.lease.credential_id,
-            number=begun.retries + 1,
             settings=self._settings,
             pool=self._seat.pool,
             upstream=self.upstream(),
             token=self.token,
-            stream=self._seat.around.publisher.stream(request.channel, Job.key_for(begun.job_id)),
             section=self._section,
-            counters=self._seat.around.counters,
-            on_answer=self.condition.upstream_answers,
+            counters=counters,
         )
