@@ -35,7 +35,7 @@ from workers.pool_queue import PoolQueue
 from workers.publisher import Publisher
 from workers.supervisor import Birth
 from workers.surroundings import Surroundings
-from workers.tokens import TokenStore
+from workers.token_store import TokenStore
 from workers.upstream import Way, shared_session
 
 log = logging.getLogger("farm.process")

@@ -14,7 +14,7 @@ from workers.breaker import Breaker
 from workers.interruption import Watch
 from workers.made import Made
 from workers.publisher import Publisher
-from workers.tokens import TokenStore
+from workers.token_store import TokenStore
 from workers.upstream import Way
 
 

@@ -21,7 +21,8 @@ from tests.upstream import Upstream, tokens
 from workers import tokens as tokens_module
 from workers.leases import Lease, Leases
 from workers.oauth import Grant, refresh
-from workers.tokens import AccessToken, TokenStore
+from workers.token_store import FSYNC_MS, TokenStore
+from workers.tokens import AccessToken
 from workers.upstream import shared_session
 
 Asked = Callable[[requests.Session, PoolSettings, str], Grant]
@@ -327,7 +328,7 @@ class Waiting:
 def test_a_rotated_token_is_on_disk_before_it_is_used(farm: Farm, caplog, answer: object, said: str):
     farm.store._redis = Waiting(farm.redis, answer)  # type: ignore[assignment]
     farm.token().get()
-    assert farm.store._redis.asked == [("WAITAOF", 1, 0, tokens_module.FSYNC_MS)]
+    assert farm.store._redis.asked == [("WAITAOF", 1, 0, FSYNC_MS)]
     assert [record.action for record in caplog.records if record.levelname == "WARNING"] == ([said] if said else [])
 
 

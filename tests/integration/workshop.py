@@ -27,7 +27,7 @@ from workers.leases import Leases
 from workers.made import Made
 from workers.publisher import Publisher
 from workers.surroundings import Surroundings
-from workers.tokens import TokenStore
+from workers.token_store import TokenStore
 from workers.upstream import Way, shared_session
 from workers.worker import FarmWorker, spawn
 
