@@ -16,7 +16,8 @@ from launcher.files import from_caller
 from launcher.output import say
 from launcher.secrets_out import TokenReader
 from shared import keys
-from shared.credentials import STATES, Credentials
+from shared.credential_records import STATES
+from shared.credentials import Credentials
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.passphrase import decrypt, encrypt

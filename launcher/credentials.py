@@ -11,7 +11,9 @@ from launcher.files import from_caller
 from launcher.output import moment, say, show_json, table
 from launcher.secrets_out import TokenReader
 from shared import private_credentials
-from shared.credentials import CredentialRecord, Credentials, ImportReport
+from shared.credential_lines import ImportReport
+from shared.credential_records import CredentialRecord
+from shared.credentials import Credentials
 from shared.errands import Errand, Errands
 from shared.errors import FarmError
 from shared.opener import load_opener

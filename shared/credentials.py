@@ -7,23 +7,20 @@ as imported, so that a file imported again is known), `added_at`, `rotations`, `
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from redis import Redis
 
 from shared import keys
+from shared.credential_lines import ImportReport, Line, sorted_lines
+from shared.credential_records import STATES, VISIBLE, CredentialRecord, State, StateChange, decoded, record
 from shared.errors import NotFound
 from shared.redis_client import script
 from shared.vault import Sealer, fingerprint
 
 LUA = Path(__file__).parent / "lua"
-State = Literal["active", "cooling", "disabled", "dead"]
-STATES: tuple[State, ...] = ("active", "cooling", "disabled", "dead")
-#: States whose credentials have a worker. A cooling one keeps its worker, which takes no job meanwhile.
-USABLE: tuple[State, ...] = ("active", "cooling")
 #: States a credential may leave for the one named. A person's word and death are not revived by the program.
 MAY_BECOME: dict[State, tuple[State, ...]] = {
     "active": ("cooling", "active"),
@@ -31,83 +28,6 @@ MAY_BECOME: dict[State, tuple[State, ...]] = {
     "dead": ("active", "cooling", "dead"),
     "disabled": STATES,
 }
-#: The longest refresh token taken; longer lines are not tokens.
-LONGEST_TOKEN = 16_384
-VISIBLE = (
-    *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
-    *("exported_at", "export_outdated"),
-)
-
-
-@dataclass(frozen=True)
-class CredentialRecord:
-    """What an operator sees of a credential; no token in it. Times are seconds since the epoch, 0 for never."""
-
-    id: str
-    pool: str
-    state: str
-    label: str = ""
-    added_at: float = 0
-    refreshed_at: float = 0
-    rotations: int = 0
-    access_expires: float = 0
-    reason: str = ""
-    until: float = 0
-    state_since: float = 0
-    exported_at: float = 0
-    #: Whether its token has rotated since it was exported, so that the exported one is good no more.
-    export_outdated: bool = False
-    #: The worker process that holds it now, '' when none does.
-    owner: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class StateChange:
-    """A state that a credential went into, when (seconds since the epoch) and why."""
-
-    time: float
-    state: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """What became of one line of an import."""
-
-    #: Its number, from 1.
-    number: int
-    #: `added`, `duplicate`, `blank` or `invalid`.
-    outcome: str
-    #: The credential that has the token; '' when there is none.
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What became of the lines of an import."""
-
-    lines: tuple[Line, ...]
-
-    def count(self, outcome: str) -> int:
-        """How many lines ended so."""
-        return sum(line.outcome == outcome for line in self.lines)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The new credentials."""
-        return tuple(line.id for line in self.lines if line.outcome == "added")
-
-    def as_counts(self) -> dict[str, int]:
-        """Of each outcome, how many."""
-        return {name: self.count(outcome) for outcome, name in OUTCOMES.items()}
-
-
-#: Outcome of a line -> what it is counted as.
-OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "invalid": "invalid"}
 
 
 class Credentials:
@@ -236,41 +156,3 @@ def new_fields(sealer: Sealer, token: str, credential_id: str, pool: str, label:
         "added_at": now,
         "state_since": now,
     }
-
-
-def sorted_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each line as ('token' | 'blank' | 'invalid', trimmed text). A token is printable and has no space in it."""
-    for line in lines:
-        token = line.strip().lstrip("\ufeff")
-        if not token:
-            yield "blank", token
-        elif len(token) > LONGEST_TOKEN or not token.isprintable() or any(c.isspace() for c in token):
-            yield "invalid", token
-        else:
-            yield "token", token
-
-
-def record(
-    pool: str, credential_id: str, state: str, values: list[bytes | None], lease: bytes | None
-) -> CredentialRecord:
-    """A record from what Redis holds."""
-    found = {name: value.decode() for name, value in zip(VISIBLE, values, strict=True) if value}
-    times = {
-        name: float(found.get(name) or 0) for name in VISIBLE if name.endswith(("_at", "until", "since", "expires"))
-    }
-    return CredentialRecord(
-        id=credential_id,
-        pool=pool,
-        state=state,
-        label=found.get("label", ""),
-        reason=found.get("reason", ""),
-        rotations=int(found.get("rotations", 0)),
-        export_outdated=bool(found.get("export_outdated")),
-        owner=lease.decode().rpartition(":")[0] if lease else "",
-        **times,
-    )
-
-
-def decoded(table: dict[bytes, bytes]) -> dict[str, str]:
-    """A hash of text."""
-    return {name.decode(): value.decode() for name, value in table.items()}

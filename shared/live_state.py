@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
-from shared.credentials import STATES, decoded
+from shared.credential_records import STATES, decoded
 from shared.private_credentials import PrivateCredentials
 from shared.queue import BANDS, queue_keys
 

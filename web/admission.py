@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.credentials import USABLE
+from shared.credential_records import USABLE
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
 from shared.queue import queue_keys

@@ -14,7 +14,7 @@ from redis import Redis
 
 from shared import keys
 from shared.addresses import parsed
-from shared.credentials import sorted_lines
+from shared.credential_lines import sorted_lines
 from shared.errands import Errand, Errands, NobodyThere
 from shared.errors import ApiError
 from shared.key_fields import ApiKey

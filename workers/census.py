@@ -8,7 +8,7 @@ from redis import Redis
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys
-from shared.credentials import USABLE, decoded
+from shared.credential_records import USABLE, decoded
 from shared.settings import Settings
 from workers.shares import UNBOUNDED, fair_shares
 from workers.worker import FarmWorker

@@ -9,7 +9,8 @@ import gevent
 from redis import Redis
 
 from shared import garbage, logs
-from shared.credentials import Credentials, ImportReport
+from shared.credential_lines import ImportReport
+from shared.credentials import Credentials
 from shared.errors import FarmError, StoreUnavailable
 from shared.opener import load_opener
 from shared.redis_client import check, connect

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import gevent
 from redis.exceptions import RedisError
 
-from shared.credentials import STATES
+from shared.credential_records import STATES
 from workers.account import Account
 from workers.census import Census, group_of
 from workers.control import Control

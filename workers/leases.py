@@ -9,7 +9,7 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import keys
-from shared.credentials import USABLE, State
+from shared.credential_records import USABLE, State
 from shared.redis_client import script
 
 LUA = Path(__file__).parent / "lua"

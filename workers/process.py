@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 
 from shared import keys
 from shared.counters import Counters
-from shared.credentials import Credentials, State
+from shared.credential_records import State
+from shared.credentials import Credentials
 from shared.opener import Opener
 from shared.persistence import keep_running
 from shared.pipeline import Pipeline

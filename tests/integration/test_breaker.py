@@ -7,7 +7,7 @@ from redis import Redis
 
 from shared import keys
 from shared.counters import Counters
-from shared.credentials import decoded
+from shared.credential_records import decoded
 from shared.messages import Head
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually

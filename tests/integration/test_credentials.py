@@ -4,7 +4,8 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.credentials import MAY_BECOME, STATES, Credentials
+from shared.credential_records import STATES
+from shared.credentials import MAY_BECOME, Credentials
 from shared.errors import FarmError, NotFound, WrongSecretKey
 from shared.opener import Opener
 

@@ -2,7 +2,8 @@
 
 from flask import Response
 
-from shared.credentials import CredentialRecord, Credentials
+from shared.credential_records import CredentialRecord
+from shared.credentials import Credentials
 from shared.errands import Errand, Errands, NobodyThere
 from shared.errors import ApiError, FarmError, NotFound
 from shared.private_credentials import all_pools, remove

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.admin_tokens import AdminToken
 from shared.audit import AuditEntry
-from shared.credentials import LONGEST_TOKEN
+from shared.credential_lines import LONGEST_TOKEN
 from shared.key_fields import ApiKey, KeyFields
 
 #: A name that a caller of the API gives; no sign in it that a terminal or a log would trip over.
