@@ -15,10 +15,10 @@ from launcher.admin_tokens import admin_tokens
 from launcher.backup import export, import_
 from launcher.config import config, pools
 from launcher.context import one_line_errors, open_store
-from launcher.credentials import as_json, credentials
+from launcher.credentials import credentials
 from launcher.detach import Report, start_detached
 from launcher.keys import keys
-from launcher.output import moment, say, show_json
+from launcher.output import as_json, moment, say, show_json
 from launcher.state import DataDir, end_leftovers, has_ended, wait_until
 from launcher.up import Already, up
 from launcher.usage import audit, requests, usage

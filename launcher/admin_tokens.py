@@ -3,8 +3,7 @@
 import click
 
 from launcher.context import noted, one_line_errors, open_store
-from launcher.credentials import as_json
-from launcher.output import moment, say, show_json, table
+from launcher.output import as_json, moment, say, show_json, table
 from shared.admin_tokens import AdminTokens, Role
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import click
 
 from launcher.context import one_line_errors
-from launcher.credentials import as_json
-from launcher.output import say, show_json, table
+from launcher.output import as_json, say, show_json, table
 from shared.errors import FarmError
 from shared.settings import PoolSettings, Settings, default_of, described, setting_fields
 from shared.settings_loading import load

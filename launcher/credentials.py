@@ -1,23 +1,22 @@
 """`./farm credentials`: refresh tokens in, states shown and set; a token is read from a file or standard input only."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
 
 from launcher.context import noted, one_line_errors, open_store
+from launcher.credential_errands import refresh, revoke, test
 from launcher.files import from_caller
-from launcher.output import moment, say, show_json, table
+from launcher.named_credentials import chosen, named, pool_names
+from launcher.output import as_json, moment, say, show_json, table
 from launcher.secrets_out import TokenReader
 from shared import private_credentials
 from shared.credential_lines import ImportReport
 from shared.credential_records import CredentialRecord
 from shared.credentials import Credentials
-from shared.errands import Errand, Errands
 from shared.errors import FarmError
 from shared.opener import load_opener
-from shared.settings import Settings
 
 
 @click.group()
@@ -25,21 +24,8 @@ def credentials() -> None:
     """Refresh tokens: add, import, list, show, test, refresh, disable, enable, revoke, remove, export."""
 
 
-def pool_names(settings: Settings) -> list[str]:
-    """Every pool's name."""
-    return [pool.name for pool in settings.pools]
-
-
-def chosen(settings: Settings, pool: str) -> str:
-    """A pool by its name. Raises FarmError."""
-    if pool not in pool_names(settings):
-        raise FarmError(f"no pool {pool!r}; there is {', '.join(pool_names(settings))}")
-    return pool
-
-
-#: Errands on their way at once.
-AT_ONCE = 8
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+for by_a_worker in (test, refresh, revoke):
+    credentials.add_command(by_a_worker)
 in_pool = click.option("--pool", default="default", show_default=True, help="The pool it belongs to.")
 
 
@@ -135,25 +121,6 @@ def show(credential_id: str, as_json: bool) -> None:
         say(f"{name}: {moment(value) if is_time else value if value != '' else '-'}")
 
 
-class Noted(Credentials):
-    """The store, and the audit log beside it."""
-
-    def note(self, action: str, credential_id: str) -> None:
-        """A line in the audit log."""
-        noted(self._redis, action, credential_id)
-
-    def forget(self, one: CredentialRecord) -> None:
-        """Removes it, be it private or not."""
-        private_credentials.remove(self._redis, one.pool, one.id)
-
-
-def named(credential_ids: tuple[str, ...]) -> tuple[Noted, list[CredentialRecord]]:
-    """The store, and the credentials of these ids. Raises NotFound before anything is changed."""
-    settings, redis = open_store()
-    store, pools = Noted(redis), private_credentials.all_pools(redis, pool_names(settings))
-    return store, [store.find(credential_id, pools) for credential_id in credential_ids]
-
-
 @credentials.command()
 @click.argument("credential_ids", nargs=-1, required=True)
 @one_line_errors
@@ -188,82 +155,6 @@ def remove(credential_ids: tuple[str, ...]) -> None:
         store.forget(one)
         store.note("credential.remove", one.id)
         say(f"{one.id} removed")
-
-
-# By a worker
-
-
-@credentials.command()
-@click.argument("credential_ids", nargs=-1)
-@click.option("--all", "all_", is_flag=True, help="Every credential of every pool.")
-@click.option("--model", default="", help="What the chat asks for; the first model that there is when not given.")
-@as_json
-@one_line_errors
-def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool) -> None:
-    """One real refresh and one tiny chat with each, by its worker between two requests; exit code 1 when one fails."""
-    settings, redis = open_store()
-    if all_:
-        credential_ids = tuple(one.id for one in Credentials(redis).list(pool_names(settings)))
-    elif not credential_ids:
-        raise FarmError("name credentials, or --all")
-    errands(credential_ids, "test", as_json, model)
-
-
-@credentials.command()
-@click.argument("credential_ids", nargs=-1, required=True)
-@as_json
-@one_line_errors
-def refresh(credential_ids: tuple[str, ...], as_json: bool) -> None:
-    """Exchange refresh tokens now."""
-    errands(credential_ids, "refresh", as_json)
-
-
-@credentials.command()
-@click.argument("credential_ids", nargs=-1, required=True)
-@as_json
-@one_line_errors
-def revoke(credential_ids: tuple[str, ...], as_json: bool) -> None:
-    """Revoke tokens at the upstream (RFC 7009), where the pool has FARM_REVOCATION_URL, and disable them."""
-    errands(credential_ids, "revoke", as_json)
-
-
-def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
-    """Has something done with each credential, some at a time; ends with exit code 1 when one failed."""
-    store, found = named(credential_ids)
-    desk = Errands(open_store()[1])
-
-    def ask(one: CredentialRecord) -> dict[str, Any]:
-        store.note(f"credential.{kind}", one.id)
-        try:
-            return {"id": one.id, "pool": one.pool, **desk.ask(Errand(one.pool, one.id, kind, model))}
-        except FarmError as error:
-            return {"id": one.id, "pool": one.pool, "ok": False, "error": str(error)}
-
-    answers = []
-    hidden = as_json or not sys.stderr.isatty() or len(found) == 1
-    with (
-        ThreadPoolExecutor(AT_ONCE) as pool,
-        click.progressbar(
-            pool.map(ask, found), length=len(found), label=kind, file=sys.stderr, hidden=hidden
-        ) as coming,
-    ):
-        for answer in coming:
-            answers.append(answer)
-            if not as_json:
-                say(f"{answer['id']} {in_words(answer)}")
-    if as_json:
-        show_json(answers)
-    if not all(answer["ok"] for answer in answers):
-        sys.exit(1)
-
-
-def in_words(answer: dict[str, Any]) -> str:
-    """What came of an errand in a line."""
-    if not answer["ok"]:
-        return f"failed: {answer.get('error') or 'no reason given'}"
-    times = {"refresh_ms": "refresh", "chat_ms": "chat", "first_byte_ms": "first byte"}
-    parts = [f"{words} {answer[name]} ms" for name, words in times.items() if answer.get(name)]
-    return ", ".join(["ok", *parts, *([answer["model"]] if answer.get("model") else [])])
 
 
 @credentials.command()

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 import click
 
 from launcher.context import noted, one_line_errors, open_store
-from launcher.credentials import as_json
 from launcher.moments import WHEN
-from launcher.output import moment, say, show_json, table
+from launcher.output import as_json, moment, say, show_json, table
 from shared.api_keys import ApiKeys
 from shared.errors import BadField
 from shared.key_fields import ApiKey, KeyFields

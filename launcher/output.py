@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
 
 def say(text: str) -> None:
     """A line on standard output, at once."""

@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from launcher.context import one_line_errors, open_store
-from launcher.credentials import as_json
 from launcher.moments import WHEN
-from launcher.output import moment, show_json, table
+from launcher.output import as_json, moment, show_json, table
 from shared.audit import Audit
 from shared.errors import BadField
 from shared.request_log import Filter, Logged, RequestLog

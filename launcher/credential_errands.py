@@ -1,0 +1,91 @@
+"""`./farm credentials test|refresh|revoke`: what is done with credentials by their workers, between two requests."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+
+from launcher.context import one_line_errors, open_store
+from launcher.named_credentials import named, pool_names
+from launcher.output import as_json, say, show_json
+from shared.credential_records import CredentialRecord
+from shared.credentials import Credentials
+from shared.errands import Errand, Errands
+from shared.errors import FarmError
+
+#: Errands on their way at once.
+AT_ONCE = 8
+
+
+@click.command()
+@click.argument("credential_ids", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="Every credential of every pool.")
+@click.option("--model", default="", help="What the chat asks for; the first model that there is when not given.")
+@as_json
+@one_line_errors
+def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool) -> None:
+    """One real refresh and one tiny chat with each, by its worker between two requests; exit code 1 when one fails."""
+    settings, redis = open_store()
+    if all_:
+        credential_ids = tuple(one.id for one in Credentials(redis).list(pool_names(settings)))
+    elif not credential_ids:
+        raise FarmError("name credentials, or --all")
+    errands(credential_ids, "test", as_json, model)
+
+
+@click.command()
+@click.argument("credential_ids", nargs=-1, required=True)
+@as_json
+@one_line_errors
+def refresh(credential_ids: tuple[str, ...], as_json: bool) -> None:
+    """Exchange refresh tokens now."""
+    errands(credential_ids, "refresh", as_json)
+
+
+@click.command()
+@click.argument("credential_ids", nargs=-1, required=True)
+@as_json
+@one_line_errors
+def revoke(credential_ids: tuple[str, ...], as_json: bool) -> None:
+    """Revoke tokens at the upstream (RFC 7009), where the pool has FARM_REVOCATION_URL, and disable them."""
+    errands(credential_ids, "revoke", as_json)
+
+
+def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
+    """Has something done with each credential, some at a time; ends with exit code 1 when one failed."""
+    store, found = named(credential_ids)
+    desk = Errands(open_store()[1])
+
+    def ask(one: CredentialRecord) -> dict[str, Any]:
+        store.note(f"credential.{kind}", one.id)
+        try:
+            return {"id": one.id, "pool": one.pool, **desk.ask(Errand(one.pool, one.id, kind, model))}
+        except FarmError as error:
+            return {"id": one.id, "pool": one.pool, "ok": False, "error": str(error)}
+
+    answers = []
+    hidden = as_json or not sys.stderr.isatty() or len(found) == 1
+    with (
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        click.progressbar(
+            pool.map(ask, found), length=len(found), label=kind, file=sys.stderr, hidden=hidden
+        ) as coming,
+    ):
+        for answer in coming:
+            answers.append(answer)
+            if not as_json:
+                say(f"{answer['id']} {in_words(answer)}")
+    if as_json:
+        show_json(answers)
+    if not all(answer["ok"] for answer in answers):
+        sys.exit(1)
+
+
+def in_words(answer: dict[str, Any]) -> str:
+    """What came of an errand in a line."""
+    if not answer["ok"]:
+        return f"failed: {answer.get('error') or 'no reason given'}"
+    times = {"refresh_ms": "refresh", "chat_ms": "chat", "first_byte_ms": "first byte"}
+    parts = [f"{words} {answer[name]} ms" for name, words in times.items() if answer.get(name)]
+    return ", ".join(["ok", *parts, *([answer["model"]] if answer.get("model") else [])])
