@@ -4,9 +4,7 @@ RQ's own methods take about 70 commands a job. Each script here names the method
 tests/integration/test_bookkeeping.py compares what Redis holds afterwards with what stock RQ leaves.
 """
 
-import json
 import uuid
-import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,10 +23,9 @@ from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.messages import Failure, RelayRequest
 from shared.pipeline import Pipeline
 from shared.queue import BANDS, SCHEDULE, queue_keys, rq_queue
-from shared.request_log import entry_of
+from workers.jobs import Args, BegunJob, Spent, decode_request, worked
 from workers.leases import Lease
 
 LUA = Path(__file__).parent / "lua"
@@ -37,34 +34,9 @@ MOST_FAILED = 1000
 #: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
 NOT_YOURS, NOT_NOW = b"not yours", b"not now"
 NEXT = "*"
-Args = tuple[Any, ...]
 NOTHING_ENDS: Args = ("", "", "", "", 0, "")
 NOTHING_BEGINS: Args = ("", "", "", "", "", "", "")
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a job has used of its API key's limits; a job that failed has cost nothing."""
-
-    tokens: int = 0
-    #: Whether it counts for the quota of requests.
-    served: bool = False
-    #: Its entry in the request log, '' for none.
-    entry: str = ""
-
-    @property
-    def args(self) -> Args:
-        """For the scripts."""
-        return (self.tokens, int(self.served))
-
-
 NOTHING = Spent()
-
-
-def lost_entry(request: RelayRequest, failure: Failure) -> Spent:
-    """Of a request that no attempt has ended: it costs nothing, and the log tells why it failed."""
-    entry = entry_of(request, status=failure.status, attempts=failure.attempts, code=failure.code)
-    return Spent(entry=entry.encode())
 
 
 @dataclass(frozen=True)
@@ -75,21 +47,6 @@ class Due:
     age: float = 30.0
     #: as one of so many.
     turns: int = 10
-
-
-@dataclass
-class BegunJob:
-    """A job that a worker has begun."""
-
-    job_id: str
-    execution: Execution
-    #: Attempts that failed before.
-    retries: int
-    #: Executions that the worker had already; more than its slots is a collision.
-    running: int
-    request: RelayRequest | None
-    body: bytes | None
-    band: str = "interactive"
 
 
 class Bookkeeping:
@@ -256,17 +213,3 @@ class Bookkeeping:
             names = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
             self._redis.delete(*names)
             self._redis.zrem(registry.key, *surplus)
-
-
-def worked(begun: BegunJob, at: datetime) -> float:
-    """Seconds between the job's beginning and then."""
-    return float((at - begun.execution.created_at).total_seconds())
-
-
-def decode_request(data: bytes) -> RelayRequest | None:
-    """The relay request out of RQ's job data (function, instance, arguments, keywords); None when it is another job."""
-    try:
-        arguments = json.loads(zlib.decompress(data))[2]
-        return RelayRequest.decode(arguments[0])
-    except (zlib.error, json.JSONDecodeError, UnicodeDecodeError, TypeError, IndexError, KeyError):
-        return None

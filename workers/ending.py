@@ -9,7 +9,7 @@ from rq.worker import BaseWorker
 from shared import keys
 from shared.messages import Failure
 from shared.persistence import surely
-from workers.bookkeeping import BegunJob, Spent, lost_entry
+from workers.jobs import BegunJob, Spent, lost_entry
 from workers.outcomes import Failed, Outcome, Stopped, refused_for_good
 from workers.relay import Attempt
 from workers.seat import Seat

@@ -19,7 +19,8 @@ from shared.counters import Counters
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.queue import BAND_FIELD
 from shared.redis_client import script
-from workers.bookkeeping import BegunJob, Bookkeeping, Spent, decode_request, lost_entry
+from workers.bookkeeping import Bookkeeping
+from workers.jobs import BegunJob, Spent, decode_request, lost_entry
 
 LUA = Path(__file__).parent / "lua"
 log = logging.getLogger("farm.recovery")

@@ -12,11 +12,11 @@ from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
 from shared.messages import RelayRequest
 from shared.persistence import surely
 from shared.settings import PoolSettings
-from workers.bookkeeping import BegunJob, Spent
 from workers.breaker import Breaker
 from workers.delivery import Delivery
 from workers.ending import Ending, fields
 from workers.interruption import Interrupted, Section, Watch
+from workers.jobs import BegunJob, Spent
 from workers.outcomes import Done, Stopped, no_token
 from workers.relay import Attempt
 from workers.seat import Seat

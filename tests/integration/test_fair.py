@@ -16,7 +16,8 @@ from shared import keys
 from shared.queue import QueueFull, RelayQueue, queue_keys
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
-from workers.bookkeeping import BegunJob, Bookkeeping, Due
+from workers.bookkeeping import Bookkeeping, Due
+from workers.jobs import BegunJob
 from workers.leases import Lease
 
 CHAT, BATCH = queue_keys("default")

@@ -14,7 +14,8 @@ from shared.limits import LimitReached, Standing, demand, period
 from shared.queue import QueueFull, RelayQueue, rq_queue
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
-from workers.bookkeeping import BegunJob, Bookkeeping, Spent
+from workers.bookkeeping import Bookkeeping
+from workers.jobs import BegunJob, Spent
 from workers.leases import Lease
 
 START = 1_800_000_000.0

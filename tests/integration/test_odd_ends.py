@@ -20,7 +20,7 @@ from tests.integration.test_usage import an_adder, entry, today
 from tests.integration.workshop import Workshop, answer
 from tests.waiting import eventually
 from web.journal import Journal
-from workers.bookkeeping import Spent
+from workers.jobs import Spent
 
 __all__ = ["pool"]
 

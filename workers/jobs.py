@@ -1,0 +1,66 @@
+"""A job as its worker has it, and what it has spent; it asks no Redis."""
+
+import json
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rq.executions import Execution
+
+from shared.messages import Failure, RelayRequest
+from shared.request_log import entry_of
+
+#: Arguments of a script.
+Args = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a job has used of its API key's limits; a job that failed has cost nothing."""
+
+    tokens: int = 0
+    #: Whether it counts for the quota of requests.
+    served: bool = False
+    #: Its entry in the request log, '' for none.
+    entry: str = ""
+
+    @property
+    def args(self) -> Args:
+        """For the scripts."""
+        return (self.tokens, int(self.served))
+
+
+@dataclass
+class BegunJob:
+    """A job that a worker has begun."""
+
+    job_id: str
+    execution: Execution
+    #: Attempts that failed before.
+    retries: int
+    #: Executions that the worker had already; more than its slots is a collision.
+    running: int
+    request: RelayRequest | None
+    body: bytes | None
+    band: str = "interactive"
+
+
+def worked(begun: BegunJob, at: datetime) -> float:
+    """Seconds between the job's beginning and then."""
+    return float((at - begun.execution.created_at).total_seconds())
+
+
+def lost_entry(request: RelayRequest, failure: Failure) -> Spent:
+    """Of a request that no attempt has ended: it costs nothing, and the log tells why it failed."""
+    entry = entry_of(request, status=failure.status, attempts=failure.attempts, code=failure.code)
+    return Spent(entry=entry.encode())
+
+
+def decode_request(data: bytes) -> RelayRequest | None:
+    """The relay request out of RQ's job data (function, instance, arguments, keywords); None when it is another job."""
+    try:
+        arguments = json.loads(zlib.decompress(data))[2]
+        return RelayRequest.decode(arguments[0])
+    except (zlib.error, json.JSONDecodeError, UnicodeDecodeError, TypeError, IndexError, KeyError):
+        return None
