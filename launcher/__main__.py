@@ -113,7 +113,7 @@ def status(as_json: bool) -> None:
         show_json({"running": False}) if as_json else say("the farm is not running")
         sys.exit(1)
     redis = open_store()[1]
-    states = read_pools(redis, [pool.name for pool in settings.pools])
+    states = read_pools(redis, settings.pool_names)
     if as_json:
         facts = {"running": True, "pid": running.pid, "url": running.url, "redis_url": running.redis_url}
         show_json({**facts, "started_at": running.started_at, "pools": [state.as_dict() for state in states]})
@@ -127,7 +127,7 @@ def status(as_json: bool) -> None:
         if state.private_credentials:
             words += f"; private credentials {state.private_credentials}"
         say(f"pool {state.name}: {words}; utilisation {state.utilisation:.0%}{down}")
-    outdated = sum(one.export_outdated for one in Credentials(redis).list([pool.name for pool in settings.pools]))
+    outdated = sum(one.export_outdated for one in Credentials(redis).list(settings.pool_names))
     if outdated:
         say(f"{outdated} credentials have rotated since they were exported: their exported tokens are good no more")
 

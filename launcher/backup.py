@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
@@ -21,7 +20,8 @@ from shared.credentials import Credentials
 from shared.errors import FarmError
 from shared.opener import load_opener
 from shared.passphrase import decrypt, encrypt
-from shared.settings_loading import FILE_NAME
+from shared.redis_client import decoded
+from shared.settings_loading import settings_file
 
 #: Hashes that are taken over field by field, those that are there already left alone: what they hold of each.
 RECORDS = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}
@@ -43,7 +43,7 @@ def export(file: str, move: bool, passphrase_file: Any) -> None:
     """Write credentials, keys, admin tokens and farm.toml to FILE ('-' for standard output), encrypted."""
     settings, redis = open_store()
     phrase = passphrase(passphrase_file, confirm=True)
-    pools = [pool.name for pool in settings.pools]
+    pools = settings.pool_names
     store = Credentials(redis)
     before = {one.id: {"state": one.state, "reason": one.reason} for one in store.list(pools)}
     if move:
@@ -68,7 +68,7 @@ def import_(file: str, passphrase_file: Any) -> None:
     sealed = sys.stdin.buffer.read() if file == "-" else from_caller(file).read_bytes()
     content = json.loads(decrypt(sealed, passphrase(passphrase_file, confirm=False)))
     counts = add_records(redis, content["records"], content["quotas"])
-    pools = {pool.name for pool in settings.pools}
+    pools = set(settings.pool_names)
     counts.update(add_credentials(Credentials(redis), content["credentials"], pools))
     noted(redis, "farm.import", file, dict(counts))
     for name, count in counts.items():
@@ -105,7 +105,7 @@ def opened(file: str) -> BinaryIO:
 
 def records(redis: Redis) -> dict[str, dict[str, str]]:
     """Keys and admin tokens: digests and records, no secret in them."""
-    return {name: {f.decode(): v.decode() for f, v in redis.hgetall(name).items()} for name in RECORDS}
+    return {name: decoded(redis.hgetall(name)) for name in RECORDS}
 
 
 def quotas(redis: Redis) -> dict[str, dict[str, str]]:
@@ -121,11 +121,6 @@ def farm_toml() -> str:
     """The text of the file of settings, '' for none."""
     path = settings_file()
     return path.read_text() if path.exists() else ""
-
-
-def settings_file() -> Path:
-    """Where the settings are."""
-    return Path(os.environ.get(FILE_NAME) or "farm.toml")
 
 
 def add_records(redis: Redis, found: dict[str, dict[str, str]], used: dict[str, dict[str, str]]) -> Counter[str]:

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from launcher.context import one_line_errors, open_store
-from launcher.named_credentials import named, pool_names
+from launcher.named_credentials import named
 from launcher.output import as_json, say, show_json
 from shared.credential_records import CredentialRecord
 from shared.credentials import Credentials
-from shared.errands import Errand, Errands
+from shared.errands import Errand
 from shared.errors import FarmError
 
 #: Errands on their way at once.
@@ -28,7 +28,7 @@ def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool)
     """One real refresh and one tiny chat with each, by its worker between two requests; exit code 1 when one fails."""
     settings, redis = open_store()
     if all_:
-        credential_ids = tuple(one.id for one in Credentials(redis).list(pool_names(settings)))
+        credential_ids = tuple(one.id for one in Credentials(redis).list(settings.pool_names))
     elif not credential_ids:
         raise FarmError("name credentials, or --all")
     errands(credential_ids, "test", as_json, model)
@@ -55,7 +55,7 @@ def revoke(credential_ids: tuple[str, ...], as_json: bool) -> None:
 def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
     """Has something done with each credential, some at a time; ends with exit code 1 when one failed."""
     store, found = named(credential_ids)
-    desk = Errands(open_store()[1])
+    desk = store.errands()
 
     def ask(one: CredentialRecord) -> dict[str, Any]:
         store.note(f"credential.{kind}", one.id)

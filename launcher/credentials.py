@@ -8,7 +8,7 @@ import click
 from launcher.context import noted, one_line_errors, open_store
 from launcher.credential_errands import refresh, revoke, test
 from launcher.files import from_caller
-from launcher.named_credentials import chosen, named, pool_names
+from launcher.named_credentials import chosen, named
 from launcher.output import as_json, moment, say, show_json, table
 from launcher.secrets_out import TokenReader
 from shared import private_credentials
@@ -83,7 +83,7 @@ def show_report(report: ImportReport, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """Every credential and its state."""
     settings, redis = open_store()
-    found = Credentials(redis).list(private_credentials.all_pools(redis, pool_names(settings)))
+    found = Credentials(redis).list(private_credentials.all_pools(redis, settings.pool_names))
     if as_json:
         show_json([one.as_dict() for one in found])
         return
@@ -112,7 +112,7 @@ def row(one: CredentialRecord) -> tuple[Any, ...]:
 def show(credential_id: str, as_json: bool) -> None:
     """One credential; never its token."""
     settings, redis = open_store()
-    found = Credentials(redis).find(credential_id, private_credentials.all_pools(redis, pool_names(settings)))
+    found = Credentials(redis).find(credential_id, private_credentials.all_pools(redis, settings.pool_names))
     if as_json:
         show_json(found.as_dict())
         return
@@ -166,7 +166,7 @@ def export(pool: str, as_json: bool) -> None:
     settings, redis = open_store()
     if sys.stdout.isatty():
         raise FarmError("these are secrets: send them into a file or a pipe, e.g. `| age -e > tokens.age`")
-    wanted = [chosen(settings, pool)] if pool else pool_names(settings)
+    wanted = [chosen(settings, pool)] if pool else settings.pool_names
     found = TokenReader(redis, load_opener(settings)).all(wanted)
     Credentials(redis).note_export(one["id"] for one in found)
     noted(redis, "credentials.export", pool or "every pool", {"count": len(found)})

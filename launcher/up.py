@@ -148,7 +148,7 @@ class Farm:
     def _upstream(self, redis: Redis) -> None:
         """Starts the simulator when no upstream is configured; clears its accounts away when one is."""
         credentials = Credentials(redis)
-        pools = [pool.name for pool in self.settings.pools]
+        pools = self.settings.pool_names
         if any(pool.upstream_url for pool in self.settings.pools):
             simulated = [one for one in credentials.list(pools) if one.label == SIMULATOR_LABEL]
             for one in simulated:
@@ -183,7 +183,7 @@ class Farm:
 
     def _wait_until_ready(self, redis: Redis) -> None:
         """Ready when /readyz says so; a farm without credentials is up as soon as its front answers."""
-        names = [pool.name for pool in self.settings.pools]
+        names = self.settings.pool_names
         until = time.monotonic() + PATIENCE
         while True:
             if self.signals:

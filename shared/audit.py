@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from redis import Redis
 
 from shared import keys
+from shared.redis_client import decoded
 
 #: Entries kept.
 MOST = 10_000
@@ -46,7 +47,7 @@ class Audit:
         top = f"({before}" if before else "+"
         while page := self._redis.xrevrange(keys.AUDIT, top, "-", count=PAGE):
             for id_, values in page:
-                found = {name.decode(): value.decode() for name, value in values.items()}
+                found = decoded(values)
                 at = int(id_.partition(b"-")[0]) / 1000
                 yield AuditEntry(**{**found, "id": id_.decode(), "time": at, "details": json.loads(found["details"])})
             top = f"({page[-1][0].decode()}"

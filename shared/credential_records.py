@@ -68,8 +68,3 @@ def record(
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )
-
-
-def decoded(table: dict[bytes, bytes]) -> dict[str, str]:
-    """A hash of text."""
-    return {name.decode(): value.decode() for name, value in table.items()}

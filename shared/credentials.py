@@ -15,9 +15,9 @@ from redis import Redis
 
 from shared import keys
 from shared.credential_lines import ImportReport, Line, sorted_lines
-from shared.credential_records import STATES, VISIBLE, CredentialRecord, State, StateChange, decoded, record
+from shared.credential_records import STATES, VISIBLE, CredentialRecord, State, StateChange, record
 from shared.errors import NotFound
-from shared.redis_client import script
+from shared.redis_client import decoded, script
 from shared.vault import Sealer, fingerprint
 
 LUA = Path(__file__).parent / "lua"
@@ -88,10 +88,15 @@ class Credentials:
 
     def find(self, credential_id: str, pools: Iterable[str]) -> CredentialRecord:
         """One credential by its id. Raises NotFound."""
-        for found in self.list(pools):
-            if found.id == credential_id:
-                return found
-        raise NotFound(f"no credential {credential_id!r}")
+        return self.find_all([credential_id], pools)[0]
+
+    def find_all(self, credential_ids: Iterable[str], pools: Iterable[str]) -> tuple[CredentialRecord, ...]:
+        """Those of these ids, in that order, with one look at the store. Raises NotFound when one is missing."""
+        known = {one.id: one for one in self.list(pools)}
+        try:
+            return tuple(known[credential_id] for credential_id in credential_ids)
+        except KeyError as error:
+            raise NotFound(f"no credential {error.args[0]!r}") from None
 
     def move(self, pool: str, credential_id: str, state: State, reason: str = "", until: float = 0) -> bool:
         """Moves a credential to a state; False when the state it is in forbids that."""

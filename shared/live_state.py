@@ -7,9 +7,10 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
-from shared.credential_records import STATES, decoded
+from shared.credential_records import STATES
 from shared.private_credentials import PrivateCredentials
 from shared.queue import BANDS, queue_keys
+from shared.redis_client import decoded
 
 WORKER_STATES = ("busy", "idle", "suspended")
 

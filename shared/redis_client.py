@@ -53,6 +53,11 @@ def check(redis: Redis) -> None:
         raise StoreUnavailable(f"Redis {version} is too old: the farm needs 6.2 or newer")
 
 
+def decoded(table: dict[bytes, bytes]) -> dict[str, str]:
+    """A hash of text."""
+    return {name.decode(): value.decode() for name, value in table.items()}
+
+
 def script(redis: Redis, *files: Path) -> Script:
     """The Lua script in these files, functions first, bound to the client; sent whole once, then called by its hash."""
     return redis.register_script("\n".join(file.read_text() for file in files))

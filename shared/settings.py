@@ -200,6 +200,11 @@ class Settings:
         found = {pool.name: pool for pool in self.pools}[keys.family(name)]
         return found if found.name == name else replace(found, name=name)
 
+    @property
+    def pool_names(self) -> list[str]:
+        """Every configured pool's name."""
+        return [pool.name for pool in self.pools]
+
     def serves(self, name: str) -> bool:
         """Whether there is a pool of that name, be it of a private credential."""
         family, private = keys.family(name), keys.is_private(name)

@@ -25,7 +25,7 @@ def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> S
     Raises SettingsError, which names the setting at fault.
     """
     refuse_unknown(environ)
-    path = file or Path(environ.get(FILE_NAME) or "farm.toml")
+    path = file or settings_file(environ)
     table = read_file(path)
     try:
         return read_all(environ, table)
@@ -33,10 +33,15 @@ def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> S
         raise SettingsError(with_line(str(error), path)) from None
 
 
+def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the file of settings is, if there is one."""
+    return Path(environ.get(FILE_NAME) or "farm.toml")
+
+
 def data_dir(environ: Mapping[str, str] = os.environ) -> str:
     """The data dir, whatever else is wrong with the settings: who has broken farm.toml can still stop the farm."""
     try:
-        table = read_file(Path(environ.get(FILE_NAME) or "farm.toml"))
+        table = read_file(settings_file(environ))
     except SettingsError:
         table = {}
     known = {name: value for name, value in table.items() if name == "data_dir"}

@@ -95,7 +95,7 @@ class Parts:
 def build(settings: Settings) -> Parts:
     """Puts the parts together; opens no connection yet."""
     redis = connect(settings.redis_url)
-    names = [pool.name for pool in settings.pools]
+    names = settings.pool_names
     queue = RelayQueue(redis, settings.max_queue)
     hub = Hub(redis, lone_connections(settings.redis_url), queue.vanished)
     hub.cancel = queue.cancel

@@ -8,7 +8,8 @@ from redis import Redis
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys
-from shared.credential_records import USABLE, decoded
+from shared.credential_records import USABLE
+from shared.redis_client import decoded
 from shared.settings import Settings
 from workers.shares import UNBOUNDED, fair_shares
 from workers.worker import FarmWorker
@@ -28,7 +29,7 @@ class Census:
         self._redis = redis
         self._process_id = process_id
         self._settings = settings
-        self._pools = [pool.name for pool in settings.pools]
+        self._pools = settings.pool_names
         #: The pools of private credentials.
         self.private: list[str] = []
         self._capacity = settings.max_workers or UNBOUNDED

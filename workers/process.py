@@ -76,7 +76,7 @@ class WorkerProcess:
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
-        self._names = [pool.name for pool in settings.pools]
+        self._names = settings.pool_names
         self._private = PrivateCredentials(self._redis)
         self._census = Census(self._redis, self.id, settings)
         self._pipeline = Pipeline(self._redis, eager=True, at_once=TURNS)

@@ -7,8 +7,8 @@ from redis import Redis
 
 from shared import keys
 from shared.counters import Counters
-from shared.credential_records import decoded
 from shared.messages import Head
+from shared.redis_client import decoded
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually
 from workers import breaker as module

@@ -56,6 +56,16 @@ def test_an_unknown_credential_is_not_found(store: Credentials):
     assert not store.remove("default", "nope")
 
 
+def test_many_are_found_in_the_order_asked_for_with_one_look(redis: Redis, store: Credentials):
+    ids = store.import_lines("default", ["a", "b", "c"]).ids
+    redis.config_resetstat()
+    found = store.find_all(ids[::-1], ["default"])
+    assert [one.id for one in found] == [*ids[::-1]]
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1
+    with pytest.raises(NotFound, match="'nope'"):
+        store.find_all([*ids, "nope"], ["default"])
+
+
 def test_a_removed_credential_leaves_nothing_and_may_come_back(store: Credentials, redis: Redis):
     credential_id, _ = store.add("default", "token")
     assert store.remove("default", credential_id)
