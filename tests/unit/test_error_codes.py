@@ -14,7 +14,7 @@ def codes() -> set[str]:
     """Literals that look like a code, in calls that make an error."""
     found = set()
     for folder in ("web", "workers", "shared"):
-        for file in (ROOT / folder).glob("*.py"):
+        for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in MAKERS:
                     at = 0 if getattr(node.func, "id", "") == "overloaded" else slice(1, 4)
