@@ -61,7 +61,7 @@ class Entry:
     end: str = ""
 
     def encode(self) -> str:
-        """A JSON array of the fields in their order: fold.lua reads them by their places, so new ones go last."""
+        """A JSON array of the fields in their order: roll_up.lua reads them by their places, so new ones go last."""
         return json.dumps(list({**vars(self), "model": label(self.model)}.values()))
 
     @classmethod

@@ -11,7 +11,7 @@ import sys
 
 from shared.errors import FarmError, SettingsError
 from shared.settings_loading import load
-from workers.child import need_upstreams, serve
+from workers.process.main import need_upstreams, serve
 from workers.supervisor import Serve, Supervisor
 
 

@@ -15,7 +15,7 @@ from shared.opener import Opener
 from shared.request_log import Entry, RequestLog
 from shared.settings import PoolSettings, Settings
 from web.app import create_app
-from workers.ledger import Ledger
+from workers.process.usage_rollup import Ledger
 
 PREFIX = "/admin/api/v1"
 

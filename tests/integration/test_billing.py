@@ -13,7 +13,7 @@ from shared.limits import period
 from shared.request_log import Entry, RequestLog
 from shared.settings import Settings
 from web.app import create_app
-from workers.ledger import Ledger
+from workers.process.usage_rollup import Ledger
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
 from shared.queue import RelayQueue, rq_queue
 from tests.integration.test_queue import request
-from workers.bookkeeping import MOST_FAILED, Bookkeeping
-from workers.jobs import BegunJob
-from workers.leases import Lease
+from workers.credentials.leases import Lease
+from workers.jobs.job_records import BegunJob
+from workers.jobs.rq_bookkeeping import MOST_FAILED, Bookkeeping
 
 TIMES = {"last_heartbeat", "started_at", "ended_at", "created_at", "enqueued_at", "birth", "total_working_time"}
 TTL = 960

@@ -11,10 +11,10 @@ from shared.messages import Head
 from shared.redis_client import decoded
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually
-from workers import breaker as module
-from workers.breaker import FAULTS, Breaker
-from workers.condition import UPSTREAM_PAUSE
-from workers.upstream_errors import error_answer
+from workers.attempt.upstream_errors import error_answer
+from workers.credentials import circuit_breaker as module
+from workers.credentials.circuit_breaker import FAULTS, Breaker
+from workers.worker.credential_health import UPSTREAM_PAUSE
 
 
 def breaker(redis: Redis, process: str = "a") -> Breaker:

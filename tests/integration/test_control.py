@@ -8,7 +8,7 @@ from redis import Redis
 from rq.command import send_command
 
 from tests.waiting import eventually
-from workers.control import Control
+from workers.process.command_listener import Control
 
 
 class FakeWorker:

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from workers.crew import BEAT_ROUNDS, Crew
+from workers.process.worker_set import BEAT_ROUNDS, Crew
 
 
 class Beating:

@@ -14,7 +14,7 @@ from shared.redis_client import connect
 from tests.integration.workshop import Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from workers.errands import ErrandDesk
+from workers.process.operation_inbox import ErrandDesk
 
 
 class OneWorker:

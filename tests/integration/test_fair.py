@@ -16,9 +16,9 @@ from shared import keys
 from shared.queue import QueueFull, RelayQueue, queue_keys
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
-from workers.bookkeeping import Bookkeeping, Due
-from workers.jobs import BegunJob
-from workers.leases import Lease
+from workers.credentials.leases import Lease
+from workers.jobs.job_records import BegunJob
+from workers.jobs.rq_bookkeeping import Bookkeeping, Due
 
 CHAT, BATCH = queue_keys("default")
 

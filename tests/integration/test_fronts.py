@@ -13,8 +13,8 @@ from shared.queue import RelayQueue, rq_queue
 from shared.redis_client import lone_connections
 from tests.integration.test_queue import request
 from web.hub import Hub
-from workers import fronts
-from workers.fronts import Fronts
+from workers.process import front_monitor
+from workers.process.front_monitor import Fronts
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
 
 @pytest.fixture
 def looking(redis: Redis, queue: Queue, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[Fronts, list[str]]:
-    monkeypatch.setattr(fronts, "SILENT", 0.3)
+    monkeypatch.setattr(front_monitor, "SILENT", 0.3)
     gone: list[str] = []
     return Fronts(redis, lambda: ["default"], Counters(), gone.append), gone
 
@@ -78,7 +78,7 @@ def test_one_that_only_lost_its_connection_for_a_moment_is_not_taken_for_dead(
 def test_a_redis_that_was_away_says_nothing_about_anybody(
     redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fronts, "LOOKED", 0.2)
+    monkeypatch.setattr(front_monitor, "LOOKED", 0.2)
     hub.listener.kill()  # type: ignore[attr-defined]
     for _ in range(3):
         looking[0].look()

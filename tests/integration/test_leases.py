@@ -6,9 +6,9 @@ from redis import Redis
 from shared.credentials import Credentials
 from shared.opener import Opener
 from shared.settings import Settings
-from workers import leases as leases_module
-from workers.census import Census
-from workers.leases import Leases
+from workers.credentials import leases as leases_module
+from workers.credentials.leases import Leases
+from workers.process.membership import Census
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from shared.limits import LimitReached, Standing, demand, period
 from shared.queue import QueueFull, RelayQueue, rq_queue
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
-from workers.bookkeeping import Bookkeeping
-from workers.jobs import BegunJob, Spent
-from workers.leases import Lease
+from workers.credentials.leases import Lease
+from workers.jobs.job_records import BegunJob, Spent
+from workers.jobs.rq_bookkeeping import Bookkeeping
 
 START = 1_800_000_000.0
 

@@ -20,7 +20,7 @@ from tests.integration.test_usage import an_adder, entry, today
 from tests.integration.workshop import Workshop, answer
 from tests.waiting import eventually
 from web.journal import Journal
-from workers.jobs import Spent
+from workers.jobs.job_records import Spent
 
 __all__ = ["pool"]
 
@@ -70,7 +70,7 @@ def test_no_usage_that_an_upstream_makes_up_ends_a_worker(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, usage: str
 ):
     body = b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": ' + usage.encode() + b"}}"
-    monkeypatch.setattr("workers.relay.chunks", lambda _: iter([body]))
+    monkeypatch.setattr("workers.attempt.attempt.chunks", lambda _: iter([body]))
     key = ApiKey(id="k1", hint="", created_at=0, quota_tokens=1000)
     for number in range(2):
         name = f"req_{number}"

@@ -17,7 +17,7 @@ from shared.settings import PoolSettings, Settings
 from tests.integration.test_queue import request
 from web.auth import Authenticator
 from web.private import PrivateCallers, network
-from workers.census import PRIVATE, Census
+from workers.process.membership import PRIVATE, Census
 
 POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))
 

@@ -7,8 +7,8 @@ from shared import keys
 from shared.counters import Counters
 from shared.messages import Failure, FrameKind, decode_frames
 from tests.integration.test_bookkeeping import Bench
-from workers.publisher import MARK_BEGUN
-from workers.recovery import Orphans
+from workers.jobs.orphan_recovery import Orphans
+from workers.reply.publisher import MARK_BEGUN
 
 
 @pytest.fixture

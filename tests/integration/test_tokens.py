@@ -18,12 +18,12 @@ from shared.opener import Opener
 from shared.settings import PoolSettings
 from shared.vault import fingerprint
 from tests.upstream import Upstream, tokens
-from workers import tokens as tokens_module
-from workers.leases import Lease, Leases
-from workers.oauth import Grant, refresh
-from workers.token_store import FSYNC_MS, TokenStore
-from workers.tokens import AccessToken
-from workers.upstream import shared_session
+from workers.credentials import access_token as tokens_module
+from workers.credentials.access_token import AccessToken
+from workers.credentials.leases import Lease, Leases
+from workers.credentials.token_endpoint import Grant, refresh
+from workers.credentials.token_store import FSYNC_MS, TokenStore
+from workers.upstream.client import shared_session
 
 Asked = Callable[[requests.Session, PoolSettings, str], Grant]
 

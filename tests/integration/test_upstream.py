@@ -21,9 +21,9 @@ from gevent.server import StreamServer
 
 from tests.conftest import free_port
 from tests.integration.test_queue import request
-from workers.interruption import Interrupted
-from workers.lean_response import LARGEST_HEAD
-from workers.upstream import AnswerCut, UpstreamConnection, UpstreamUnreachable, Way, chunks
+from workers.attempt.cancel_scope import Interrupted
+from workers.upstream.client import AnswerCut, UpstreamConnection, UpstreamUnreachable, Way, chunks
+from workers.upstream.http_response import LARGEST_HEAD
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 MOVED = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"

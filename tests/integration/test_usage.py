@@ -15,8 +15,8 @@ from shared.usage import Question, UsageSums
 from tests.integration.test_queue import request
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually
-from workers import ledger
-from workers.ledger import Ledger
+from workers.process import usage_rollup
+from workers.process.usage_rollup import Ledger
 
 KEY = ApiKey(id="k1", hint="", created_at=0, quota_tokens=10_000)
 
@@ -164,7 +164,7 @@ def test_sums_are_by_key_pool_model_and_credential(redis: Redis):
 
 
 def test_an_entry_is_added_up_once_whoever_asks(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ledger, "MOST", 7)
+    monkeypatch.setattr(usage_rollup, "MOST", 7)
     RequestLog(redis).write([entry(i) for i in range(50)])
     assert sum(an_adder(redis).add_up() for _ in range(3)) == 50
     RequestLog(redis).write([entry(99)])
@@ -184,7 +184,7 @@ def test_the_log_is_bounded_by_number_and_age_and_the_sums_stay(redis: Redis):
 
 
 def test_names_that_callers_make_up_do_not_fill_the_store(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ledger, "MOST_FIELDS", 60)
+    monkeypatch.setattr(usage_rollup, "MOST_FIELDS", 60)
     for number in range(100):
         RequestLog(redis).write([entry(number, model=f"made-up-{number}", credential="")])
         an_adder(redis).add_up()

@@ -9,8 +9,8 @@ from shared.counters import Counters
 from shared.queue import rq_queue
 from shared.redis_client import connect, lone_connections
 from tests.waiting import eventually
-from workers.recovery import Intermediate
-from workers.waiting_line import WaitingLine
+from workers.jobs.orphan_recovery import Intermediate
+from workers.worker.blocking_pop import WaitingLine
 
 
 @pytest.fixture

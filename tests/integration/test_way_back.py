@@ -18,8 +18,8 @@ from shared.redis_client import connect, lone_connections
 from tests.waiting import eventually
 from web.hub import Hub
 from web.mailbox import MOST_HELD, Mailbox
-from workers.control import Control
-from workers.publisher import Publisher
+from workers.process.command_listener import Control
+from workers.reply.publisher import Publisher
 
 HEAD = Head(200, {}, 1, 0, 0)
 
@@ -172,7 +172,7 @@ def test_a_front_that_does_not_know_an_answer_says_so_and_its_attempt_ends(hub: 
 
 
 def test_answers_that_nobody_confirms_are_kept_within_bounds(publisher: Publisher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("workers.publisher.KEPT_BYTES", 250_000)
+    monkeypatch.setattr("workers.reply.publisher.KEPT_BYTES", 250_000)
     publisher.start()
     for number in range(5):
         stream = publisher.stream(f"farm:reply:nobody:req_{number}")
@@ -180,7 +180,7 @@ def test_answers_that_nobody_confirms_are_kept_within_bounds(publisher: Publishe
         stream.data(b"x" * 100_000)
         stream.end()
     assert list(publisher._ended) == ["farm:reply:nobody:req_3", "farm:reply:nobody:req_4"]
-    monkeypatch.setattr("workers.publisher.KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("workers.reply.publisher.KEPT_SECONDS", 0.0)
     publisher.expire()
     assert (publisher._ended_bytes, publisher._streams) == (0, {})
 
@@ -215,7 +215,7 @@ def test_that_an_answer_is_over_is_said_again_if_it_was_not_heard(
 def test_a_closed_window_of_which_no_front_says_a_word_is_given_up(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("workers.reply_stream.SILENT", 0.2)
+    monkeypatch.setattr("workers.reply.reply_stream.SILENT", 0.2)
     stream = publisher.stream("farm:reply:nobody:req_1")
     left = []
     stream.on_left = lambda: left.append(True)
@@ -230,7 +230,7 @@ def test_a_closed_window_of_which_no_front_says_a_word_is_given_up(
 def test_the_middle_of_an_answer_waits_for_company_and_a_beginning_or_an_end_does_not(
     hub: Hub, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("workers.publisher.GATHER", 20.0)
+    monkeypatch.setattr("workers.reply.publisher.GATHER", 20.0)
     publisher.start()
     long, short = hub.open("req_long"), hub.open("req_short")
     streams = [publisher.stream(hub.channel(name)) for name in ("req_long", "req_short")]

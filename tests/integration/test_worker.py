@@ -16,7 +16,7 @@ from tests.integration.workshop import BODY, Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually
 from web.mailbox import Mailbox
-from workers.upstream import UpstreamConnection
+from workers.upstream.client import UpstreamConnection
 from workers.worker import relay
 
 

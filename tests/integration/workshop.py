@@ -19,17 +19,17 @@ from tests.upstream import Upstream, tokens
 from tests.waiting import eventually
 from web.hub import Hub
 from web.mailbox import Mailbox
-from workers.account import Account
-from workers.bookkeeping import Bookkeeping
-from workers.breaker import Breaker
-from workers.interruption import Watch
-from workers.leases import Leases
-from workers.made import Made
-from workers.publisher import Publisher
-from workers.surroundings import Surroundings
-from workers.token_store import TokenStore
-from workers.upstream import Way, shared_session
-from workers.worker import FarmWorker, spawn
+from workers.attempt.cancel_scope import Watch
+from workers.credentials.circuit_breaker import Breaker
+from workers.credentials.leases import Leases
+from workers.credentials.token_store import TokenStore
+from workers.jobs.rq_bookkeeping import Bookkeeping
+from workers.per_pool import Made
+from workers.reply.publisher import Publisher
+from workers.upstream.client import Way, shared_session
+from workers.worker.leased_credential import Account
+from workers.worker.rq_worker import FarmWorker, spawn
+from workers.worker.services import Surroundings
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
 

@@ -3,7 +3,7 @@ import time
 import gevent
 import pytest
 
-from workers.interruption import Interrupted, Section, Watch
+from workers.attempt.cancel_scope import Interrupted, Section, Watch
 
 
 def test_a_section_that_waits_is_ended_with_its_reason():

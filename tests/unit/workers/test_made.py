@@ -1,4 +1,4 @@
-from workers.made import Made
+from workers.per_pool import Made
 
 
 def test_what_is_not_there_is_made_once_and_what_nobody_wants_goes():

@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.settings import PoolSettings
-from workers.oauth import DEFAULT_LIFETIME, parse_answer, token_request, wait_seconds
+from workers.credentials.token_endpoint import DEFAULT_LIFETIME, parse_answer, token_request, wait_seconds
 
 
 def body(**fields: object) -> bytes:

@@ -1,6 +1,6 @@
 import pytest
 
-from workers.opening import LONGEST, NoAnswer, Opening
+from workers.response.error_sniffer import LONGEST, NoAnswer, Opening
 
 STREAM, JSON = "text/event-stream; charset=utf-8", "application/json"
 

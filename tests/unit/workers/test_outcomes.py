@@ -1,6 +1,6 @@
 import pytest
 
-from workers.outcomes import is_retried
+from workers.attempt.outcomes import is_retried
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 409, 429, 500, 502, 503, 529])

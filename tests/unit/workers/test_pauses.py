@@ -1,6 +1,6 @@
 import pytest
 
-from workers.pauses import FIRST, Pauses
+from workers.credentials.cooldown import FIRST, Pauses
 
 LIMIT = 60.0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.rewriting import Rewriting
+from workers.response.rewriter import Rewriting
 
 CHUNK = (
     b'data: {"id":"1","model":"up","choices":[{"delta":{"content":"say \\"usage\\" and \\"model\\":\\"up\\""}}]}\n\n'

@@ -1,6 +1,6 @@
 import pytest
 
-from workers.shares import UNBOUNDED, fair_shares
+from workers.process.fair_shares import UNBOUNDED, fair_shares
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from workers.stream_end import TAIL, StreamTail
+from workers.response.stream_completion import TAIL, StreamTail
 
 CHAT = "/chat/completions"
 

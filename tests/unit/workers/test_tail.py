@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from workers.tail import Tail
+from workers.response.tail_buffer import Tail
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from workers import tokenizer
-from workers.usage import Meter, Usage
+from workers.response import tokenizer
+from workers.response.token_meter import Meter, Usage
 
 
 def meter(*parts: bytes, is_stream: bool = False) -> Meter:

@@ -1,0 +1,102 @@
+"""What the caller of one attempt has got so far: head, bytes, or why it gets none; it knows no upstream."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared.counters import Counters
+from shared.messages import Failure, Head, RelayRequest
+from shared.request_log import Entry, entry_of
+from workers.attempt.outcomes import Failed
+from workers.reply.reply_stream import ReplyStream
+from workers.response.token_meter import Usage
+
+#: What the request log says in place of a status when the caller had gone before there was one.
+CLIENT_GONE = 499
+
+
+@dataclass
+class Delivery:
+    """The answer of one attempt, on its way to the front."""
+
+    request: RelayRequest
+    #: Attempts so far, this one included.
+    number: int
+    stream: ReplyStream
+    counters: Counters
+    #: Told, with the time when it was asked, when the upstream's first byte is here.
+    on_answer: Callable[[float], None]
+    #: Whether the head has been published: from then on nothing is retried.
+    begun: bool = False
+    #: The status that the caller got, 0 before; why it got no answer, or not all of it.
+    status: int = 0
+    failure: Failure | None = None
+    #: When the attempt began, and when its first byte came (0 before), seconds since the epoch.
+    started_at: float = field(default_factory=time.time)
+    first_at: float = 0.0
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the upstream has answered, and with no error."""
+        return self.begun and 0 < self.status < 400
+
+    def begin(self, status: int, headers: dict[str, str]) -> None:
+        """The head, which travels with the first byte."""
+        self.begun = True
+        self.first_at = time.time()
+        self.status = status
+        self.on_answer(self.started_at)
+        self.stream.head(self._head(status, headers))
+        self.counters.observe("time_to_first_token_seconds", self.first_at - self.request.enqueued_at)
+
+    def fail(self, why: Failure) -> None:
+        """There is no answer, or no more of it: the stream says that it is not whole, and ends."""
+        self.begun = True
+        self.failure = why
+        self.stream.fail(why)
+
+    def give_up(self, failed: Failed) -> bool:
+        """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
+
+        False when it was answered before.
+        """
+        if self.begun:
+            return False
+        if failed.answer is None:
+            self.fail(failed.failure)
+            return True
+        self.begun = True
+        self.failure = failed.failure
+        self.status = failed.answer.status
+        self.stream.head(self._head(failed.answer.status, failed.answer.headers))
+        self.stream.data(failed.answer.body)
+        self.stream.end()
+        return True
+
+    def _head(self, status: int, headers: dict[str, str]) -> Head:
+        waited = self.started_at - self.request.enqueued_at
+        taken = time.time() - self.started_at
+        return Head(status, headers, self.number, milliseconds(waited), milliseconds(taken))
+
+    def entry(self, end: str, credential_id: str, usage: Usage | None) -> Entry:
+        """The request's entry in the request log, when it has ended now."""
+        asked, failure, usage = self.request, self.failure, usage or Usage()
+        return entry_of(
+            asked,
+            status=self.status or (failure.status if failure else CLIENT_GONE),
+            attempts=self.number,
+            credential=credential_id,
+            queue_ms=milliseconds(self.started_at - asked.enqueued_at),
+            first_ms=milliseconds(self.first_at - asked.enqueued_at) if self.first_at else 0,
+            total_ms=milliseconds(time.time() - asked.enqueued_at),
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            estimated=int(usage.estimated),
+            code=failure.code if failure else "" if end == "done" else end,
+            end=end,
+        )
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole ones; the clocks of two hosts may differ."""
+    return max(0, round(1000 * seconds))

@@ -1,0 +1,1 @@
+"""What makes a credential usable: its lease, its tokens, its cooldown, the pool's circuit breaker."""

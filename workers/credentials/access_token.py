@@ -1,0 +1,164 @@
+"""A credential's access token: kept in memory, refreshed early, one refresh at a time (I4)."""
+
+import logging
+import random
+import time
+
+import gevent
+import requests
+from gevent.lock import BoundedSemaphore
+
+from shared.counters import Counters
+from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
+from shared.persistence import surely
+from shared.settings import PoolSettings
+from workers.credentials.leases import Lease
+from workers.credentials.token_endpoint import Grant, refresh
+from workers.credentials.token_store import TokenStore
+
+log = logging.getLogger("farm.tokens")
+#: A token is renewed when this share of its life is left, but not more than EARLIEST seconds before its end.
+EARLY_SHARE = 0.15
+EARLIEST = 60.0
+#: That time is spread, so that tokens which came together are not renewed together.
+SPREAD = (0.8, 1.2)
+#: Seconds after which an early renewal that failed is tried again, while the token is still good.
+AGAIN = 5.0
+
+
+class AccessToken:
+    """The access token of one leased credential."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        pool: PoolSettings,
+        store: TokenStore,
+        session: requests.Session,
+        counters: Counters,
+        gate: BoundedSemaphore,
+    ) -> None:
+        #: How many of a process may ask the token endpoint at once.
+        self._gate = gate
+        self._lease = lease
+        self._pool = pool
+        self._store = store
+        self._session = session
+        self._counters = counters
+        self._token = ""
+        #: When it is to be renewed, seconds since the epoch.
+        self.renew_at = 0.0
+        self._expires = 0.0
+        self._refreshing: gevent.Greenlet | None = None
+
+    def is_fresh(self) -> bool:
+        """Whether it is there and need not be renewed yet."""
+        return bool(self._token) and time.time() < self.renew_at
+
+    def is_valid(self) -> bool:
+        """Whether it is there and has not expired."""
+        return bool(self._token) and time.time() < self._expires
+
+    def is_refreshing(self) -> bool:
+        """Whether a refresh is on its way."""
+        return self._refreshing is not None and not self._refreshing.ready()
+
+    def get(self, stale: str = "") -> str:
+        """A valid access token, other than the one called stale. Raises TokenError or LeaseLost.
+
+        The refresh runs apart, so that nobody who waits for it can end it by leaving.
+        """
+        if self._token != stale and self.is_fresh():
+            return self._token
+        if not self.is_refreshing():
+            self._refreshing = gevent.spawn(self._attempt, stale)
+        assert self._refreshing is not None
+        failure = self._refreshing.get()
+        mendable = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
+        if mendable and self._token != stale and self.is_valid():
+            self.renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))
+        elif failure is not None:
+            raise failure
+        return self._token
+
+    def renew(self) -> None:
+        """Asks the endpoint now, whatever token there is. Raises as `get` does."""
+        stored = self._store.load(self._lease.credential_id)[1]
+        self._token = self._token or stored
+        self.get(stale=self._token)
+
+    def refresh_token(self) -> str:
+        """The refresh token as stored. Raises TokenError when it is gone."""
+        return self._store.load(self._lease.credential_id)[0]
+
+    def settle(self) -> None:
+        """Waits for a refresh that is on its way, so that the lease is not given away under it."""
+        if self._refreshing is not None:
+            self._refreshing.join()
+
+    def _attempt(self, stale: str) -> BaseException | None:
+        """One refresh; returns what went wrong instead of raising, because a greenlet would print it."""
+        try:
+            self._renew(stale)
+        except Exception as error:
+            return error
+        return None
+
+    def _renew(self, stale: str) -> None:
+        """1. Another process may have left a good token. 2. Ask the endpoint. 3. Store. 4. Only then use it."""
+        refresh_token, access, expires = self._store.load(self._lease.credential_id)
+        left = expires - time.time()
+        if access and access != stale and left > EARLIEST:
+            self._use(access, left)
+            return
+        grant, had = self._exchange(refresh_token)
+        surely(lambda: self._store.store(self._lease, had, grant), "a rotated token waits to be stored")
+        self._use(grant.access_token, grant.expires_in)
+
+    def _exchange(self, refresh_token: str) -> tuple[Grant, str]:
+        """Asks the endpoint; returns the grant and the refresh token that the store has.
+
+        A refused token is tried once more if the store has another one by now, else if there is one that it replaced:
+        perhaps the new one never became good.
+        """
+        try:
+            return self._ask(refresh_token), refresh_token
+        except InvalidGrant:
+            stored = self._store.load(self._lease.credential_id)[0]
+            other = stored if stored != refresh_token else self._store.previous(self._lease.credential_id)
+            if not other:
+                raise
+            return self._ask(other), stored
+
+    def _ask(self, refresh_token: str) -> Grant:
+        try:
+            with self._gate:
+                if not self._lease.holds():
+                    raise LeaseLost("the lease ran out before the refresh")
+                grant = refresh(self._session, self._pool, refresh_token)
+        except TokenError as error:
+            self._counters.add("token_refreshes", outcome_of(error))
+            log.warning("no access token: %s", error, extra=self._fields("token_refused"))
+            raise
+        self._counters.add("token_refreshes", "ok")
+        log.debug("access token refreshed", extra=self._fields("token_refreshed"))
+        return grant
+
+    def _use(self, token: str, lifetime: float) -> None:
+        self._token = token
+        self._expires = time.time() + lifetime
+        self.renew_at = self._expires - min(EARLIEST, EARLY_SHARE * lifetime) * random.uniform(*SPREAD)
+
+    def _fields(self, action: str) -> dict[str, str]:
+        return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}
+
+
+def outcome_of(error: Exception) -> str:
+    """The outcome label of a refresh that failed."""
+    if isinstance(error, InvalidGrant):
+        return "invalid_grant"
+    return "refused" if type(error) is TokenError else "unavailable"
+
+
+#: What can end a wait for an access token, other than an interruption.
+TOKEN_FAILURES = (TokenError, LeaseLost, WrongSecretKey)

@@ -1,0 +1,113 @@
+"""Leases: which worker process owns which credential, with a fencing number (I3); it runs no worker."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from redis import Redis
+
+from shared import keys
+from shared.credential_records import USABLE, State
+from shared.redis_client import script
+
+#: Seconds a lease lives without being renewed.
+LEASE_SECONDS = 10.0
+#: Seconds between two renewals.
+RENEW_EVERY = 3.0
+#: Seconds within which a Redis answers one process and not another, and then no one: between two reports, and a bit.
+LOST_SECONDS = 2.0
+#: Seconds before its end from which a lease is not relied on.
+MARGIN = 1.0
+
+
+@dataclass
+class Lease:
+    """One credential, owned until `valid_until` by this process's clock."""
+
+    pool: str
+    credential_id: str
+    #: What the lease holds in Redis: `<worker process>:<fencing number>`.
+    value: str
+    #: Until when it cools, seconds since the epoch; 0 when it does not.
+    cooling_until: float = 0.0
+    valid_until: float = field(default=0.0)
+    lost: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its key in Redis."""
+        return keys.lease(self.credential_id)
+
+    def holds(self) -> bool:
+        """Whether the credential may be used now; a process that was frozen for too long sees that it may not."""
+        return not self.lost and time.monotonic() < self.valid_until
+
+
+class Leases:
+    """Claims, renews and gives back the leases of one worker process."""
+
+    def __init__(self, redis: Redis, process_id: str) -> None:
+        self._redis = redis
+        self._process_id = process_id
+        self._claim = script(redis, Path(__file__).with_name("claim.lua"))
+        self._renew = script(redis, Path(__file__).with_name("renew.lua"))
+        self._release = script(redis, Path(__file__).with_name("release.lua"))
+        self._claims_from = float("-inf")
+
+    def redis_was_replaced(self, at: float) -> None:
+        """Claims nothing until all leases have run out that the Redis before this one gave: it may have lost some.
+
+        `at` is when it last answered, by the monotonic clock. A Redis that is killed can lose what it has acknowledged
+        in the last two seconds, and a replica what had not reached it; renewals bring the leases back that are held.
+        """
+        self._claims_from = at + LEASE_SECONDS + LOST_SECONDS
+
+    def claim(
+        self, pool: str, credential_ids: Sequence[str], most: int, states: Sequence[State] = USABLE
+    ) -> list[Lease]:
+        """Leases on at most `most` of these credentials that nobody holds and that are in one of the states."""
+        if not credential_ids or most < 1 or time.monotonic() < self._claims_from:
+            return []
+        asked_at = time.monotonic()
+        names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
+        answer = self._claim(
+            keys=[keys.credentials(pool), *names],
+            args=[self._process_id, int(LEASE_SECONDS * 1000), most, f",{','.join(states)},", *credential_ids],
+        )
+        found, until = cast("list[Any]", answer), asked_at + LEASE_SECONDS - MARGIN
+        return [
+            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", float(cooling or 0), until)
+            for place, fence, cooling in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
+
+    def renew(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Renews the leases; returns those that were lost, marked so."""
+        if not leases:
+            return []
+        asked_at = time.monotonic()
+        args = [int(LEASE_SECONDS * 1000), *(lease.value for lease in leases)]
+        answer = cast("list[int]", self._renew(keys=[lease.key for lease in leases], args=args))
+        places = set(answer)
+        for place, lease in enumerate(leases, 1):
+            lease.lost = lease.lost or place in places
+            lease.valid_until = asked_at + LEASE_SECONDS - MARGIN
+        return [leases[place - 1] for place in sorted(places)]
+
+    def bury(self, process_id: str, credential_ids: Sequence[str]) -> int:
+        """Gives back what a process held that is known to be dead; returns how many."""
+        if not credential_ids:
+            return 0
+        held = self._redis.mget([keys.lease(one) for one in credential_ids])
+        left = [
+            (keys.lease(one), value)
+            for one, value in zip(credential_ids, held, strict=True)
+            if value and value.decode().rpartition(":")[0] == process_id
+        ]
+        return sum(cast("int", self._release(keys=[key], args=[value])) for key, value in left)
+
+    def release(self, lease: Lease) -> None:
+        """Gives a lease back."""
+        lease.lost = True
+        self._release(keys=[lease.key], args=[lease.value])

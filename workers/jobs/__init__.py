@@ -1,0 +1,1 @@
+"""RQ's bookkeeping of a job (begin, end, requeue, fail, recover), each in one Lua call."""

@@ -1,0 +1,46 @@
+"""One pool's RQ queues in a worker process: their books, what is recovered of them and how RQ cleans them."""
+
+from redis import Redis
+from rq import Queue, worker_registration
+from rq.registry import clean_registries
+from rq.worker import BaseWorker
+
+from shared.counters import Counters
+from shared.pipeline import Pipeline
+from shared.settings import Settings
+from workers.jobs.orphan_recovery import Intermediate, Orphans
+from workers.jobs.rq_bookkeeping import Bookkeeping, Due
+
+
+class PoolQueue:
+    """The queues of one pool, one for each band."""
+
+    def __init__(self, redis: Redis, pipeline: Pipeline, pool: str, settings: Settings, counters: Counters) -> None:
+        self._redis = redis
+        self.bookkeeping = Bookkeeping(redis, pool, pipeline, Due(settings.batch_age, settings.batch_turns))
+        self._queues = self.bookkeeping.queues
+        most = settings.max_attempts
+        self._orphans = [Orphans(redis, self.bookkeeping, band, most, counters) for band in self._queues]
+        self._intermediate = Intermediate(redis, self._queues["interactive"], counters)
+
+    def show(self) -> None:
+        """RQ knows a queue from its first job on; people want to see an empty one too."""
+        self._redis.sadd(Queue.redis_queues_keys, *(queue.key for queue in self._queues.values()))
+
+    def take_over(self, worker: BaseWorker) -> None:
+        """Ends what the last worker of that name left; called before it begins anything."""
+        self._orphans[0].of(worker)
+
+    def recover(self) -> None:
+        """Finds the jobs of workers that died."""
+        self._intermediate.look()
+        for orphans in self._orphans:
+            orphans.look()
+
+    def clean(self) -> None:
+        """RQ's own cleaning of registries, in one process of all at a time."""
+        for queue in self._queues.values():
+            if queue.acquire_maintenance_lock():
+                clean_registries(queue, [])
+                worker_registration.clean_worker_registry(queue)
+                queue.release_maintenance_lock()

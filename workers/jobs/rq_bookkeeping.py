@@ -1,0 +1,214 @@
+"""RQ's bookkeeping of a job in one round trip before and one after the upstream call; it decides nothing.
+
+RQ's own methods take about 70 commands a job. Each script here names the methods of RQ 3.0 that it stands for, and
+tests/integration/test_bookkeeping.py compares what Redis holds afterwards with what stock RQ leaves.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
+from rq.executions import Execution, ExecutionRegistry
+from rq.job import Job
+from rq.registry import StartedJobRegistry
+from rq.results import Result
+from rq.utils import now, utcformat
+from rq.worker import BaseWorker
+
+from shared import keys
+from shared.errors import LeaseLost, UpstreamDown
+from shared.pipeline import Pipeline
+from shared.queue import BANDS, SCHEDULE, queue_keys, rq_queue
+from workers.credentials.leases import Lease
+from workers.jobs.job_records import Args, BegunJob, Spent, decode_request, worked
+
+#: Failed jobs kept per queue; older ones go first.
+MOST_FAILED = 1000
+#: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
+NOT_YOURS, NOT_NOW = b"not yours", b"not now"
+NEXT = "*"
+NOTHING_ENDS: Args = ("", "", "", "", 0, "")
+NOTHING_BEGINS: Args = ("", "", "", "", "", "", "")
+NOTHING = Spent()
+
+
+@dataclass(frozen=True)
+class Due:
+    """When a batch request goes before the interactive ones that wait."""
+
+    #: After so many seconds of waiting,
+    age: float = 30.0
+    #: as one of so many.
+    turns: int = 10
+
+
+class Bookkeeping:
+    """Begins, ends and requeues the jobs of one pool, in the order that fair.lua gives."""
+
+    def __init__(self, redis: Redis, pool: str, pipeline: Pipeline | None = None, due: Due = Due()) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._due = due
+        #: RQ's queues by their band.
+        self.queues = {band: rq_queue(redis, name(pool)) for band, name in BANDS.items()}
+        self._started = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
+        #: What turn.lua is told of the pool, before and after the worker's own keys.
+        self._before = (*queue_keys(pool), self.queues["interactive"].intermediate_queue_key, *self._started.values())
+        self._after = (keys.breaker(pool), keys.served(pool), keys.fair(pool), keys.idle(pool), keys.LOG)
+        pipeline = pipeline or Pipeline(redis)
+        self._turn = pipeline.script(*SCHEDULE, Path(__file__).with_name("turn.lua"))
+        self._requeue = pipeline.script(*SCHEDULE, Path(__file__).with_name("requeue.lua"))
+        self._settle = pipeline.script(*SCHEDULE, Path(__file__).with_name("settle.lua"))
+
+    def new_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
+        """An execution that `begin` or `turn` can be asked for, again if need be."""
+        return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
+
+    def begin(
+        self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
+    ) -> BegunJob | None:
+        """Begins the job whose turn it is, if any waits: not of need the one that the execution names.
+
+        None when there is none; the worker is noted as waiting then. Raises LeaseLost when the worker's lease is
+        another's by now, UpstreamDown when the pool's breaker is open and this is no probe; a job named waits again.
+        """
+        begin = self._begin_args(worker, execution, execution.job_id or NEXT, ttl, lease, probe=probe)
+        _, found = self._ask(worker, lease.key, execution.created_at, NOTHING_ENDS, begin)
+        return self._begun(worker, execution, found)
+
+    def turn(
+        self,
+        worker: BaseWorker,
+        ended: BegunJob,
+        execution: Execution,
+        ttl: int,
+        lease: Lease,
+        *,
+        ok: bool,
+        spent: Spent = NOTHING,
+    ) -> BegunJob | None:
+        """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, UpstreamDown."""
+        end = self._end_args(ended, execution.created_at, spent, ok=ok)
+        begin = self._begin_args(worker, execution, NEXT, ttl, lease)
+        _, found = self._ask(worker, lease.key, execution.created_at, end, begin, (spent.entry, ended.band))
+        worker.executions.pop(ended.execution.id, None)
+        return self._begun(worker, execution, found)
+
+    def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool, spent: Spent = NOTHING) -> bool:
+        """Ends the job and forgets it; False when this execution had been ended before."""
+        worker.executions.pop(begun.execution.id, None)
+        at = now()
+        end = self._end_args(begun, at, spent, ok=ok)
+        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS, (spent.entry, begun.band))
+        return bool(ended)
+
+    def _ask(
+        self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, logged: Args = ("", "")
+    ) -> Any:
+        return self._turn(
+            keys=[*self._before, worker.key, worker.executions_key, lease_key, *self._after],
+            args=[
+                utcformat(at),
+                at.timestamp(),
+                *end,
+                *begin,
+                RQ_KEY_PREFIX,
+                keys.body(""),
+                self._due.age,
+                self._due.turns,
+                *logged,
+            ],
+        )
+
+    def _begin_args(
+        self, worker: BaseWorker, execution: Execution, job_id: str, ttl: int, lease: Lease, *, probe: bool = False
+    ) -> Args:
+        return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, int(probe))
+
+    def _end_args(self, begun: BegunJob, at: datetime, spent: Spent, *, ok: bool) -> Args:
+        counter = "successful_job_count" if ok else "failed_job_count"
+        return (begun.job_id, begun.execution.id, counter, worked(begun, at), *spent.args)
+
+    def _begun(self, worker: BaseWorker, execution: Execution, found: Any) -> BegunJob | None:
+        if found == NOT_NOW:
+            raise UpstreamDown("the upstream is down")
+        if found == NOT_YOURS:
+            raise LeaseLost("the lease went to another before the job was begun")
+        if found is None:
+            return None
+        job_id, data, retries, running, body, band = found
+        execution.job_id = job_id.decode()
+        worker.executions[execution.id] = execution
+        request = decode_request(data)
+        return BegunJob(execution.job_id, execution, int(retries), int(running), request, body, band.decode())
+
+    def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True, left: str = "") -> bool:
+        """Puts the job to the front of the queue, its attempt counted or not; False when it is gone.
+
+        `left` is its entry in the request log, should its caller have left.
+        """
+        worker.executions.pop(begun.execution.id, None)
+        at = now()
+        done = self._requeue(
+            keys=[
+                Job.key_for(begun.job_id),
+                keys.body(begun.job_id),
+                worker.key,
+                worker.executions_key,
+                self._started[begun.band],
+                begun.execution.key,
+                str(ExecutionRegistry.key_template.format(begun.job_id)),
+                *queue_keys(self._pool),
+                keys.fair(self._pool),
+                keys.idle(self._pool),
+                keys.LOG,
+            ],
+            args=[
+                begun.job_id,
+                begun.execution.id,
+                worked(begun, at),
+                utcformat(at),
+                at.timestamp(),
+                int(counts),
+                Job.key_for(""),
+                left,
+            ],
+        )
+        return bool(done)
+
+    def fail(self, worker: BaseWorker, begun: BegunJob, reason: str, spent: Spent = NOTHING) -> None:
+        """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
+        queue, started = self.queues[begun.band], self._started[begun.band]
+        composite = begun.execution.composite_key
+        self._settle(
+            keys=[Job.key_for(begun.job_id), keys.body(begun.job_id), keys.fair(self._pool), keys.LOG, started],
+            args=[begun.job_id, *spent.args, worked(begun, now()), spent.entry, composite],
+        )
+        job = queue.fetch_job(begun.job_id)
+        if job is None:
+            self.finish(worker, begun, ok=False)
+            return
+        if self._redis.zscore(started, begun.execution.composite_key) is None:
+            return
+        self._redis.incr(keys.served(self._pool))
+        job.ended_at = now()
+        worker.handle_job_failure(job, queue, exc_string=reason, execution=begun.execution)
+        if self._redis.zscore(started, begun.execution.composite_key) is not None:
+            raise RedisError("RQ could not end the job")
+        worker.set_state("idle")
+        self._trim(queue)
+
+    def _trim(self, queue: Queue) -> None:
+        """Forgets the oldest failed jobs above MOST_FAILED."""
+        registry = queue.failed_job_registry
+        surplus = registry.get_job_ids(0, -MOST_FAILED - 1, cleanup=False)
+        if surplus:
+            names = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
+            self._redis.delete(*names)
+            self._redis.zrem(registry.key, *surplus)

@@ -1,0 +1,1 @@
+"""Frames back to the front: numbered, kept until acknowledged, published in batches."""

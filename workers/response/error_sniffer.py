@@ -1,0 +1,102 @@
+"""The opening of a 2xx answer: held back until it is sure that this is an answer and no error in disguise; pure.
+
+Some upstreams say 200 and then send an error object, a stream without an event, or a page for people. Nothing of it
+may reach the caller, because before the first byte another account may do better (I6).
+"""
+
+import json
+from typing import Any
+
+from workers.credentials.token_endpoint import read_object
+
+#: Bytes after which an opening is no error, because errors are short.
+LONGEST = 65_536
+PAGES = ("text/html", "application/xhtml+xml")
+#: What a JSON answer of OpenAI's API has, and an error has not.
+MARKS = ("choices", "data", "output", "object")
+
+
+class NoAnswer(Exception):
+    """Raised when a 2xx is no answer; `body` is the upstream's error if it sent one."""
+
+    def __init__(self, reason: str, body: bytes = b"") -> None:
+        super().__init__(reason)
+        self.body = body
+
+
+class Opening:
+    """Holds the first bytes back; `add` and `end` return what may pass."""
+
+    def __init__(self, content_type: str) -> None:
+        """Raises NoAnswer for a page."""
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind in PAGES:
+            raise NoAnswer("a page for people")
+        self._is_stream = kind == "text/event-stream"
+        self._is_json = kind == "application/json"
+        self._held = b""
+        self.is_over = not self._is_stream and not self._is_json
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes of a body that is no stream have come: from then on a cut is the caller's to know of."""
+        return self._is_json and bool(self._held)
+
+    def add(self, data: bytes) -> bytes:
+        """More of the body; returns what may pass now. Raises NoAnswer."""
+        self._held += data
+        if len(self._held) > LONGEST or (self._is_stream and first_event(self._held) is not None):
+            return self._pass()
+        return b""
+
+    def end(self) -> bytes:
+        """The body is whole; returns what may pass. Raises NoAnswer."""
+        if self.is_over:
+            return b""
+        if self._is_stream and first_event(self._held + b"\n\n") is None:
+            raise NoAnswer("a stream without an event")
+        return self._pass()
+
+    def _pass(self) -> bytes:
+        """Everything that was held. Raises NoAnswer."""
+        if len(self._held) <= LONGEST:
+            self._judge()
+        self.is_over = True
+        held, self._held = self._held, b""
+        return held
+
+    def _judge(self) -> None:
+        if self._is_json:
+            if read_json(self._held) is None:
+                raise NoAnswer("no JSON")
+            data = self._held
+        else:
+            data = first_event(self._held + b"\n\n") or b""
+            if data == b"[DONE]":
+                raise NoAnswer("a stream without an event")
+        if is_error(read_object(data)):
+            raise NoAnswer("an error object", data)
+
+
+def first_event(held: bytes) -> bytes | None:
+    """The data of the first event that has some, comments left out; None when it is not whole yet."""
+    text = held.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    *events, _ = text.split(b"\n\n")
+    for event in events:
+        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
+        if lines:
+            return b"\n".join(lines)
+    return None
+
+
+def read_json(body: bytes) -> Any:
+    """A JSON value; None when it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_error(found: dict[str, Any]) -> bool:
+    """Whether an object is an error in place of an answer."""
+    return found.get("type") == "error" or (bool(found.get("error")) and not any(mark in found for mark in MARKS))

@@ -1,0 +1,1 @@
+"""HTTP to the upstream: one kept-alive connection per worker."""

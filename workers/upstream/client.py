@@ -1,0 +1,200 @@
+"""HTTP to one upstream: one connection per worker, kept warm; it knows no queue and no frames."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from types import MappingProxyType
+from typing import cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
+
+from shared.errors import FarmError
+from shared.messages import RelayRequest
+from workers.upstream.http_connection import Lean, LeanHTTPS
+from workers.upstream.http_response import READ_SIZE
+
+#: Most bytes kept of an upstream's error answer.
+LARGEST_ERROR = 65_536
+HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
+NO_RETRIES = Retry(False, redirect=False)
+#: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
+PASSED_HEADERS = (
+    "content-type",
+    "content-disposition",
+    "content-language",
+    "openai-model",
+    "openai-organization",
+    "openai-version",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+)
+
+
+class UpstreamUnreachable(FarmError):
+    """Raised when no answer could be had: connecting failed, or the connection broke before the first byte."""
+
+    status, code = 502, "upstream_unreachable"
+
+
+class ConnectTimedOut(UpstreamUnreachable):
+    """Raised when connecting took longer than FARM_CONNECT_TIMEOUT."""
+
+    status, code = 504, "upstream_connect_timeout"
+
+
+class AnswerCut(FarmError):
+    """Raised when an answer broke off in the middle."""
+
+
+def new_session(url: str, *, size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+    """A session that keeps so many connections, and reads proxies and CA bundle from the environment once if not given.
+
+    requests would read them, and ~/.netrc, for each request.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=size, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
+    session.proxies = {"http": proxy, "https": proxy} if proxy else environment["proxies"]
+    session.verify = ca_bundle or (True if environment["verify"] is None else environment["verify"])
+    session.headers.clear()
+    session.headers.update(HEADERS)
+    return session
+
+
+def shared_session(url: str, size: int, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+    """A session for several accounts at once: it keeps no cookie, so that nothing of one reaches another."""
+    session = new_session(url, size=size, proxy=proxy, ca_bundle=ca_bundle)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+class Way:
+    """How an upstream is reached: what requests decides of proxy, CA bundle and address, once for a pool."""
+
+    def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
+        session = new_session(url, proxy=proxy, ca_bundle=ca_bundle)
+        self._url, self._verify, self._proxies = url, session.verify, session.proxies
+        self._prepared = session.prepare_request(requests.Request("POST", url))
+        #: The beginning of each request's target.
+        self.base = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
+
+    def connections(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
+        """Connections for one worker, none of them open yet."""
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
+        found = adapter.get_connection_with_tls_context(self._prepared, self._verify, self._proxies)
+        adapter.cert_verify(found, self._url, self._verify, None)  # type: ignore[no-untyped-call]
+        pool = cast("HTTPConnectionPool", found)
+        pool.ConnectionCls = LeanHTTPS if pool.scheme == "https" else Lean  # type: ignore[assignment]
+        pool.conn_kw["before_send"] = before_send
+        return pool
+
+
+class UpstreamConnection:
+    """The upstream of one worker, over a connection that is kept; urllib3 carries the requests."""
+
+    def __init__(
+        self,
+        way: Way,
+        connect_timeout: float,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        before_send: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`headers` are the pool's own; what a request or the farm itself has to say goes before them.
+
+        `before_send` is called when nothing but the sending is left to do, and calls it off by raising.
+        """
+        self._headers = {name.lower(): value for name, value in headers.items()} | HEADERS
+        self._pool = way.connections(before_send)
+        self._base = way.base
+        self._timeout = Timeout(connect=connect_timeout, read=None)
+
+    def call(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
+        """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
+        for last in (False, True):
+            try:
+                return self._send(request, body, token)
+            except (HTTPError, OSError) as error:
+                if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+                    raise ConnectTimedOut(type(error).__name__) from None
+                if last or not was_closed_while_idle(error):
+                    raise UpstreamUnreachable(type(error).__name__) from None
+        raise AssertionError("the loop returns or raises")
+
+    def _send(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
+        return self._pool.urlopen(
+            request.method,
+            self._base + request.path,
+            body=body,
+            headers={**self._headers, **request.headers, "authorization": f"Bearer {token}"},
+            retries=NO_RETRIES,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._pool.close()
+
+
+def was_closed_while_idle(error: Exception) -> bool:
+    """Whether the upstream closed the kept connection without an answer; that says nothing about it, so ask anew."""
+    return isinstance(error, ProtocolError)
+
+
+def chunks(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives, without waiting for more than there is. Raises AnswerCut when it breaks off.
+
+    The response tells a body that ended from one that was cut, by Content-Length or the last chunk.
+    """
+    try:
+        while data := response.read1(READ_SIZE, decode_content=True):
+            yield data
+    except (HTTPError, OSError) as error:
+        raise AnswerCut(type(error).__name__) from None
+
+
+def first_of(response: BaseHTTPResponse) -> bytes:
+    """As much of an error answer as is kept. Raises AnswerCut."""
+    kept = b""
+    for data in chunks(response):
+        kept += data
+        if len(kept) > LARGEST_ERROR:
+            break
+    return kept
+
+
+def whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
+    body = b"".join(chunks(response))
+    try:
+        json.loads(body)
+    except ValueError:
+        raise AnswerCut("half a JSON") from None
+    yield body
+
+
+def is_json(response: BaseHTTPResponse) -> bool:
+    """Whether the body is JSON."""
+    return response.headers.get("content-type", "").lower().startswith("application/json")
+
+
+def passed_headers(response: BaseHTTPResponse) -> dict[str, str]:
+    """The headers that reach the caller."""
+    names = {name.lower() for name in response.headers}
+    return {name: response.headers[name] for name in PASSED_HEADERS if name in names}
+
+
+def is_event_stream(response: BaseHTTPResponse) -> bool:
+    """Whether the body is a stream of server-sent events."""
+    return response.headers.get("content-type", "").lower().startswith("text/event-stream")

@@ -1,0 +1,121 @@
+"""What the end of an attempt means: for the counts, for the job and the log, and only then for the credential."""
+
+import logging
+import time
+from typing import Any
+
+from rq.worker import BaseWorker
+
+from shared import keys
+from shared.messages import Failure
+from shared.persistence import surely
+from workers.attempt.attempt import Attempt
+from workers.attempt.outcomes import Failed, Outcome, Stopped, refused_for_good
+from workers.jobs.job_records import BegunJob, Spent, lost_entry
+from workers.response.token_meter import Usage
+from workers.worker.seat import Seat
+
+log = logging.getLogger("farm.worker")
+
+
+class Ending:
+    """Ends the jobs of one worker, but for those that went well: their end begins the next."""
+
+    def __init__(self, worker: BaseWorker, seat: Seat) -> None:
+        self._worker = worker
+        self._seat = seat
+        self._condition = seat.account.condition
+
+    def settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> Spent | None:
+        """What a job whose answer is whole, or was stopped, has spent: it is still to be ended. None for all others."""
+        counters, pool = self._seat.around.counters, self._seat.pool
+        if isinstance(outcome, Failed):
+            counters.add("attempts", pool.family, outcome.outcome)
+            log.info("attempt failed", extra=fields(self._worker, self._seat, "attempt_failed", begun, outcome.outcome))
+            probe = self._condition.judge(outcome, begun.job_id, attempt.delivery.started_at)
+            self._condition.begin_pause(outcome)
+            self.hand_on(begun, attempt, outcome, probe=probe)
+            self._condition.show(outcome)
+            return None
+        reason = outcome.reason
+        counters.add("attempts", pool.family, "ok" if reason == "done" else reason)
+        self._count(attempt, reason)
+        if reason == "done":
+            self._condition.answered()
+        spent = self._spent(attempt, reason)
+        if isinstance(outcome, Stopped) or reason == "done":
+            return spent
+        self._fail(begun, f"the answer ended early: {reason}", spent)
+        return None
+
+    def refuse(self, begun: BegunJob) -> None:
+        """A job that is not the farm's, or whose body has gone with its caller."""
+        reason, spent = "no caller waits for this request any more", Spent()
+        if begun.request is not None:
+            gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
+            self._seat.around.publisher.stream(begun.request.channel).fail(gone)
+            spent = lost_entry(begun.request, gone)
+        self._fail(begun, reason, spent)
+
+    def hand_on(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
+        """The job of an attempt that failed goes to another worker, or its caller gets the error."""
+        surely(lambda: self._retry_or_give_up(begun, attempt, failed, probe=probe), "a job waits to be handed on")
+
+    def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
+        delivery = attempt.delivery
+        if failed.fatal and keys.is_private(self._seat.pool.name):
+            failed = refused_for_good(failed, delivery.number)
+            probe, again = False, False
+        else:
+            again = probe or delivery.number < self._seat.around.settings.max_attempts
+        if again and time.time() < delivery.request.deadline and failed.failure.code != "total_timeout":
+            left = self._entry(attempt, "client_gone", None)
+            self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
+            return
+        end = "timeout" if failed.outcome == "timeout" else "upstream_error"
+        if delivery.give_up(failed):
+            self._count(attempt, end)
+        reason = f"{failed.failure.code} after {delivery.number} attempts"
+        self._seat.bookkeeping.fail(self._worker, begun, reason, self._spent(attempt, end))
+
+    def _fail(self, begun: BegunJob, reason: str, spent: Spent) -> None:
+        books = self._seat.bookkeeping
+        surely(lambda: books.fail(self._worker, begun, reason, spent), "a job waits to be ended")
+
+    def _spent(self, attempt: Attempt, end: str) -> Spent:
+        """What the request costs its API key, nothing unless the upstream has answered it, and its entry in the log."""
+        try:
+            usage = attempt.usage()
+        except Exception:
+            log.exception("tokens not counted", extra=fields(self._worker, self._seat, "usage_crashed"))
+            usage = Usage(estimated=True)
+        entry = self._entry(attempt, end, usage)
+        if usage is None:
+            return Spent(entry=entry)
+        counters = self._seat.around.counters
+        counters.add("tokens", "prompt", amount=usage.prompt)
+        counters.add("tokens", "completion", amount=usage.completion)
+        return Spent(usage.total, served=True, entry=entry)
+
+    def _entry(self, attempt: Attempt, end: str, usage: Usage | None) -> str:
+        """As the request log has it."""
+        return attempt.delivery.entry(end, self._seat.lease.credential_id, usage).encode()
+
+    def _count(self, attempt: Attempt, reason: str) -> None:
+        counters = self._seat.around.counters
+        counters.add("stream_ends", reason)
+        counters.observe("request_seconds", time.time() - attempt.delivery.request.enqueued_at)
+
+
+def fields(
+    worker: BaseWorker, seat: Seat, action: str, begun: BegunJob | None = None, reason: str | None = None
+) -> dict[str, Any]:
+    """The fields of a log record."""
+    return {
+        "action": action,
+        "worker": worker.name,
+        "credential_id": seat.lease.credential_id,
+        "request_id": begun.job_id if begun else None,
+        "attempt": begun.retries + 1 if begun else None,
+        "reason": reason,
+    }

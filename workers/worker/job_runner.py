@@ -1,0 +1,223 @@
+"""The serving of jobs on one credential: begin, one attempt, end; it knows nothing of how jobs come."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import gevent
+from rq.job import Job
+from rq.worker import BaseWorker
+
+from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
+from shared.messages import RelayRequest
+from shared.persistence import surely
+from shared.settings import PoolSettings
+from workers.attempt.attempt import Attempt
+from workers.attempt.cancel_scope import Interrupted, Section, Watch
+from workers.attempt.delivery import Delivery
+from workers.attempt.outcomes import Done, Stopped, no_token
+from workers.credentials.circuit_breaker import Breaker
+from workers.jobs.job_records import BegunJob, Spent
+from workers.upstream.client import UpstreamConnection
+from workers.worker.job_completion import Ending, fields
+from workers.worker.seat import Seat
+
+log = logging.getLogger("farm.worker")
+#: Seconds that RQ keeps a begun job's execution beyond the request's own time.
+GRACE = 60
+#: Seconds after which every front knows what became of a credential.
+BELIEVED = 2.0
+
+
+class Serving:
+    """Serves one job after the other for one worker."""
+
+    def __init__(self, worker: BaseWorker, seat: Seat, stop: Callable[[], None], may_go_on: Callable[[], bool]) -> None:
+        self._worker = worker
+        self._seat = seat
+        self._stop = stop
+        self._may_go_on = may_go_on
+        self._settings = seat.around.settings.of(seat.pool)
+        self._ttl = GRACE + int(self._settings.total_timeout)
+        self._upstream: UpstreamConnection | None = None
+        self._section: Section | None = None
+        self._stopped_early = ""
+        #: Whether Redis has just said that no job waits, and has noted that the worker does.
+        self.found_nothing = False
+        #: The web process that waits for the job that runs.
+        self.front = ""
+        self._busy_seconds = 0.0
+        #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
+        self.busy_since = 0.0
+        self.token = seat.account.token
+        self.condition = seat.account.condition
+        self._ending = Ending(worker, seat)
+
+    def upstream(self) -> UpstreamConnection:
+        """The worker's own connection to the upstream, made when it is first needed."""
+        if self._upstream is None:
+            pool = self._seat.pool
+            self._upstream = UpstreamConnection(
+                self._seat.around.ways[pool.family],
+                self._settings.connect_timeout,
+                headers=pool.headers,
+                before_send=self._look_at_lease,
+            )
+        return self._upstream
+
+    def _look_at_lease(self) -> None:
+        """Raises Interrupted when the lease is lost: the process may have been frozen since the job was begun (I1)."""
+        if not self.holds():
+            raise Interrupted("lease_lost")
+
+    @property
+    def pool(self) -> PoolSettings:
+        """The credential's pool."""
+        return self._seat.pool
+
+    @property
+    def watch(self) -> Watch:
+        """What ends a section whose time is up."""
+        return self._seat.around.watch
+
+    def holds(self) -> bool:
+        """Whether the credential may be used now."""
+        return self._seat.lease.holds()
+
+    def a_model(self) -> str:
+        """A model that the pool serves, by the upstream's name; '' when it serves whatever is asked for."""
+        pool = self._seat.pool
+        return pool.model_map.get(pool.models[0], pool.models[0]) if pool.models else ""
+
+    def close(self) -> None:
+        """Ends; a refresh that is on its way ends first."""
+        self.token.settle()
+        if self._upstream is not None:
+            self._upstream.close()
+
+    def worked(self) -> float:
+        """Seconds with a job in all, the one that runs included."""
+        return self._busy_seconds + (time.monotonic() - self.busy_since if self.busy_since else 0.0)
+
+    def works_on(self, job_id: str) -> bool:
+        """Whether that job's attempt runs here, and can be interrupted."""
+        return self._section is not None and any(one.job_id == job_id for one in self._worker.executions.values())
+
+    def stop_early(self, job_id: str) -> None:
+        """A stop command that came before Redis's answer that the job has begun: the job ends before its attempt."""
+        self._stopped_early = job_id
+
+    def interrupt(self, reason: str) -> bool:
+        """Ends the attempt that runs; False when none does."""
+        return bool(self._section and self._section.interrupt(reason))
+
+    def run(self, job_id: str = "") -> None:
+        """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed.
+
+        Which job is begun, Redis decides; one that BLMOVE has moved is named, so that it is not lost. An end that went
+        well begins the next job in the same round trip.
+        """
+        self.busy_since = time.monotonic()
+        try:
+            begun = self._begin(job_id)
+            while begun is not None:
+                begun = self._serve(begun)
+        except LeaseLost:
+            self._seat.lease.lost = True
+            self._stop()
+        except UpstreamDown:
+            self._breaker.found_open()
+        finally:
+            self._busy_seconds += time.monotonic() - self.busy_since
+            self.busy_since = 0.0
+
+    def _begin(self, job_id: str) -> BegunJob | None:
+        books, lease = self._seat.bookkeeping, self._seat.lease
+        execution = books.new_execution(self._worker, job_id)
+        probe = self._breaker.probing == lease.credential_id
+        begun = surely(
+            lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
+        )
+        self.found_nothing = begun is None
+        return begun
+
+    def _end(self, begun: BegunJob, spent: Spent, *, ok: bool) -> BegunJob | None:
+        """Ends the job; returns the next one if this worker may go on at once and one waits."""
+        books, worker = self._seat.bookkeeping, self._worker
+        if not self._may_go_on() or not self.token.is_fresh():
+            surely(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
+            return None
+        execution = books.new_execution(worker)
+        try:
+            begins = surely(
+                lambda: books.turn(worker, begun, execution, self._ttl, self._seat.lease, ok=ok, spent=spent),
+                "a job waits to be ended",
+            )
+        except UpstreamDown:
+            # Of a probe that went well the breaker is about to hear; any other worker hears of it when it asks again.
+            return None
+        self.found_nothing = begins is None
+        return begins
+
+    @property
+    def _breaker(self) -> Breaker:
+        return self._seat.around.breakers[self._seat.pool.name]
+
+    def _serve(self, begun: BegunJob) -> BegunJob | None:
+        """Serves the job, and returns the next one if its end has begun it."""
+        if begun.running:
+            self._seat.around.counters.add("collisions")
+            log.error("a second request on one credential", extra=fields(self._worker, self._seat, "collision"))
+        if begun.request is None or begun.body is None:
+            self._ending.refuse(begun)
+            return None
+        self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
+        attempt = self._attempt(begun, begun.request, begun.body)
+        self.front = begun.request.front
+        try:
+            outcome = Stopped() if self._stopped_early == begun.job_id else attempt.run()
+        except Exception:
+            log.exception(
+                "an attempt failed in a way nobody foresaw", extra=fields(self._worker, self._seat, "attempt_crashed")
+            )
+            outcome = attempt.crashed()
+        finally:
+            self._section = None
+            self.front = ""
+        spent = self._ending.settle(begun, attempt, outcome)
+        return None if spent is None else self._end(begun, spent, ok=isinstance(outcome, Done))
+
+    def refuse_waiting(self) -> None:
+        """Ends what waits for a private credential whose token was refused: nobody else can serve it.
+
+        Again when every front has heard that it is dead, because until then it takes requests in.
+        """
+        for _ in range(2):
+            try:
+                while (begun := self._begin("")) is not None:
+                    self._refuse_login(begun)
+            except (LeaseLost, UpstreamDown):
+                return
+            gevent.sleep(BELIEVED)
+
+    def _refuse_login(self, begun: BegunJob) -> None:
+        if begun.request is None or begun.body is None:
+            self._ending.refuse(begun)
+            return
+        attempt = self._attempt(begun, begun.request, begun.body)
+        self._ending.hand_on(begun, attempt, no_token(InvalidGrant("refused")), probe=False)
+
+    def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
+        self._section = Section(self._seat.around.watch, self._seat.lease.holds)
+        counters, publisher = self._seat.around.counters, self._seat.around.publisher
+        stream = publisher.stream(request.channel, Job.key_for(begun.job_id))
+        return Attempt(
+            delivery=Delivery(request, begun.retries + 1, stream, counters, self.condition.upstream_answers),
+            body=body,
+            settings=self._settings,
+            pool=self._seat.pool,
+            upstream=self.upstream(),
+            token=self.token,
+            section=self._section,
+            counters=counters,
+        )

@@ -1,0 +1,44 @@
+"""What all workers of a process share; plain data, put together in worker_process.py."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import requests
+from gevent.lock import BoundedSemaphore
+from redis import Redis
+from redis.connection import ConnectionPool
+
+from shared.counters import Counters
+from shared.settings import Settings
+from workers.attempt.cancel_scope import Watch
+from workers.credentials.circuit_breaker import Breaker
+from workers.credentials.token_store import TokenStore
+from workers.per_pool import Made
+from workers.reply.publisher import Publisher
+from workers.upstream.client import Way
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all workers of a process share."""
+
+    settings: Settings
+    redis: Redis
+    connections: ConnectionPool
+    publisher: Publisher
+    watch: Watch
+    counters: Counters
+    tokens: TokenStore
+    #: Pool -> its circuit breaker.
+    breakers: Made[Breaker]
+    #: How many workers a pool has in this process.
+    workers: Callable[[str], int]
+    #: How many may ask a token endpoint at once, and the session of each configured pool that they ask over.
+    refreshing: BoundedSemaphore
+    token_sessions: Mapping[str, requests.Session]
+    #: Configured pool -> how its upstream is reached.
+    ways: Made[Way]
+    #: Moves a credential to another state: pool, id, state, reason, until.
+    move: Callable[[str, str, str, str, float], None]
+    #: Whether `rq suspend` is in force.
+    suspended: Callable[[], bool]
