@@ -12,13 +12,15 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from shared.persistence import surely
 from shared.settings import Settings
 from shared.settings_loading import load
-from web import billing, cors, dashboard, errors, health, models, relay
-from web.admin import api, credentials, door, keys, overview
-from web.parts import EXTENSION, Parts, build
-from web.present import present
+from web import errors
+from web.admin import api, api_keys, credentials, login, overview
+from web.request_context import present
+from web.routes import billing, dashboard, health, models, relay
+from web.server import cors
+from web.services import EXTENSION, Parts, build
 
 #: What the admin API consists of: each has put its routes into `api.contract`.
-ADMIN_API = (credentials, keys, overview)
+ADMIN_API = (credentials, api_keys, overview)
 #: Where the console lives: it has a login session, so no other site's page may reach it.
 ADMIN = "/admin"
 #: Seconds that a login session lasts.
@@ -62,7 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(begin)
     app.after_request(lambda response: finish(farm, response))
     errors.install(app)
-    for part in (relay, models, billing, health, door, api):
+    for part in (relay, models, billing, health, login, api):
         app.register_blueprint(part.blueprint)
     dashboard.mount(app, settings.redis_url)
     app.wsgi_app = single_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
@@ -85,7 +87,7 @@ def begin() -> Any:
     request, kept = present()
     kept.request_id = f"req_{uuid.uuid4().hex}"
     if request.path.startswith(ADMIN):
-        return door.guard()
+        return login.guard()
     return cors.preflight(request) if request.method == "OPTIONS" else None
 
 
@@ -94,7 +96,7 @@ def finish(farm: Parts, response: Response) -> Response:
     request, kept = present()
     headers = response.headers
     if request.path.startswith(ADMIN):
-        door.no_store(response)
+        login.no_store(response)
     else:
         headers.update(cors.HEADERS)
     headers["x-request-id"] = kept.get("request_id", "")

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import ApiError
-from web.parts import parts
+from web.services import parts
 
 log = logging.getLogger("farm.web")
 CODES = {

@@ -21,7 +21,7 @@ from shared.errors import FarmError, SettingsError
 from shared.redis_client import check, connect
 from shared.settings_loading import load
 from web.app import create_app
-from web.parts import EXTENSION
+from web.services import EXTENSION
 
 try:
     settings = load()
@@ -32,7 +32,7 @@ except FarmError as error:
     sys.exit(1)
 
 wsgi_app = "web.gunicorn_conf:make_app()"
-worker_class = "web.front_worker.FrontWorker"
+worker_class = "web.server.gunicorn_worker.FrontWorker"
 workers = settings.web_processes
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 #: Requests that one process holds open at once, waiting ones included.

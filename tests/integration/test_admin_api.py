@@ -52,7 +52,7 @@ def error(answer: TestResponse) -> tuple[int, str, str | None]:
 
 
 def test_without_a_token_nothing_is_told(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.door.STEP", 0)
+    monkeypatch.setattr("web.admin.login.STEP", 0)
     for path in ("/keys", "/openapi.json", "/live", "/logs", "/nothing"):
         assert api.client.get(PREFIX + path).status_code == 401
         assert api("GET", path, token="admin-wrong").status_code == 401
@@ -71,7 +71,7 @@ def test_a_viewer_looks_and_changes_nothing(api: Api):
 
 
 def test_an_api_key_opens_no_door(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.door.STEP", 0)
+    monkeypatch.setattr("web.admin.login.STEP", 0)
     secret, _ = ApiKeys(api.redis).create("caller")
     assert api("GET", "/keys", token=secret).status_code == 401
 

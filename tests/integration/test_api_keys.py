@@ -5,8 +5,8 @@ from shared.admin_tokens import AdminTokens
 from shared.api_keys import ApiKeys, digest
 from shared.errors import ApiError, Conflict, FarmError, NotFound
 from tests.integration.test_credentials import everything
-from web.auth import Authenticator
-from web.private import PrivateCallers
+from web.access.authenticator import Authenticator
+from web.access.private_callers import PrivateCallers
 
 HERE = "192.0.2.1"
 

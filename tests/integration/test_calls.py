@@ -22,7 +22,7 @@ from shared.settings import Settings
 from tests.integration.workshop import Workshop
 from tests.waiting import eventually
 from web.app import create_app
-from web.parts import EXTENSION
+from web.services import EXTENSION
 
 REQUESTS = 20
 PACKAGES = ("shared", "web", "workers")

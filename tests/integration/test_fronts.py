@@ -12,7 +12,7 @@ from shared.counters import Counters
 from shared.queue import RelayQueue, rq_queue
 from shared.redis_client import lone_connections
 from tests.integration.test_queue import request
-from web.hub import Hub
+from web.reply.hub import Hub
 from workers.process import front_monitor
 from workers.process.front_monitor import Fronts
 

@@ -5,7 +5,7 @@ from redis import Redis
 from shared import counters, keys
 from shared.credentials import Credentials
 from shared.opener import Opener
-from web.metrics import render
+from web.routes.metrics import render
 
 
 def rendered(redis: Redis) -> dict[str, float]:

@@ -19,7 +19,7 @@ from tests.integration.test_queue import request
 from tests.integration.test_usage import an_adder, entry, today
 from tests.integration.workshop import Workshop, answer
 from tests.waiting import eventually
-from web.journal import Journal
+from web.request.log_buffer import Journal
 from workers.jobs.job_records import Spent
 
 __all__ = ["pool"]

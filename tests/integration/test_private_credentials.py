@@ -15,8 +15,8 @@ from shared.private_credentials import PrivateCredentials, all_pools, remove
 from shared.queue import RelayQueue
 from shared.settings import PoolSettings, Settings
 from tests.integration.test_queue import request
-from web.auth import Authenticator
-from web.private import PrivateCallers, network
+from web.access.authenticator import Authenticator
+from web.access.private_callers import PrivateCallers, network
 from workers.process.membership import PRIVATE, Census
 
 POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))

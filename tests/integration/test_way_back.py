@@ -16,8 +16,8 @@ from shared.messages import Failure, FrameKind, Head
 from shared.pipeline import Pipeline
 from shared.redis_client import connect, lone_connections
 from tests.waiting import eventually
-from web.hub import Hub
-from web.mailbox import MOST_HELD, Mailbox
+from web.reply.hub import Hub
+from web.reply.mailbox import MOST_HELD, Mailbox
 from workers.process.command_listener import Control
 from workers.reply.publisher import Publisher
 
@@ -248,7 +248,7 @@ def test_the_middle_of_an_answer_waits_for_company_and_a_beginning_or_an_end_doe
 def test_a_redis_that_does_not_even_answer_a_ping_is_connected_to_anew(
     redis: Redis, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("web.hub.SILENCE", 0.1)
+    monkeypatch.setattr("web.reply.hub.SILENCE", 0.1)
     server = psutil.Process(redis.info("server")["process_id"])
     redis.publish(hub.channel("nobody"), b"")
     server.suspend()

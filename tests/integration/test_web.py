@@ -17,7 +17,7 @@ from shared.opener import Opener
 from shared.settings import PoolSettings, Settings
 from tests.waiting import eventually
 from web.app import create_app
-from web.parts import EXTENSION, Parts
+from web.services import EXTENSION, Parts
 
 BODY = {"model": "m", "messages": []}
 
@@ -213,7 +213,7 @@ def test_doubled_slashes_and_one_at_the_end_mean_the_same(front: Front):
 
 
 def test_after_ten_wrong_tokens_the_right_one_still_opens(front: Front, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.door.STEP", 0.0)
+    monkeypatch.setattr("web.admin.login.STEP", 0.0)
     secret, _ = AdminTokens(front.redis).create("console", "admin")
     statuses = [front.client.post("/admin/login", data={"token": "wrong"}).status_code for _ in range(12)]
     assert statuses == [401] * 10 + [429] * 2

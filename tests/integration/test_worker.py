@@ -15,7 +15,7 @@ from shared.opener import Opener
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from web.mailbox import Mailbox
+from web.reply.mailbox import Mailbox
 from workers.upstream.client import UpstreamConnection
 from workers.worker import relay
 

@@ -17,8 +17,8 @@ from shared.settings import PoolSettings, Settings
 from tests.integration.test_queue import request
 from tests.upstream import Upstream, tokens
 from tests.waiting import eventually
-from web.hub import Hub
-from web.mailbox import Mailbox
+from web.reply.hub import Hub
+from web.reply.mailbox import Mailbox
 from workers.attempt.cancel_scope import Watch
 from workers.credentials.circuit_breaker import Breaker
 from workers.credentials.leases import Leases

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from web.contract import Contract, as_json
+from web.admin.openapi import Contract, as_json
 from web.version import VERSION
 
 PREFIX = "/admin/api/v1"

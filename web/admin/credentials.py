@@ -8,8 +8,9 @@ from shared.errands import Errand, Errands, NobodyThere
 from shared.errors import ApiError, FarmError, NotFound
 from shared.private_credentials import all_pools, remove
 from web.admin.api import contract
-from web.admin.lists import check_version, note, page, tagged
-from web.admin.records import (
+from web.admin.openapi import answered
+from web.admin.pagination import check_version, note, page, tagged
+from web.admin.schemas import (
     Credential,
     CredentialChange,
     CredentialPage,
@@ -23,8 +24,7 @@ from web.admin.records import (
     NewCredentials,
     StateEntry,
 )
-from web.contract import answered
-from web.parts import parts
+from web.services import parts
 
 
 def store() -> Credentials:

@@ -11,8 +11,9 @@ from shared.request_log import COLUMNS, Filter, RequestLog
 from shared.settings import PoolSettings, described
 from shared.usage import METRICS, Question, UsageSums
 from web.admin.api import contract
-from web.admin.lists import CSV, JSONL, exported, note, stream_page
-from web.admin.records import (
+from web.admin.openapi import answered
+from web.admin.pagination import CSV, JSONL, exported, note, stream_page
+from web.admin.schemas import (
     AdminTokenList,
     AuditPage,
     Live,
@@ -27,8 +28,7 @@ from web.admin.records import (
     UsageAnswer,
     UsageQuery,
 )
-from web.contract import answered
-from web.parts import parts
+from web.services import parts
 
 DAY = 86_400
 #: Most entries of the request log in one export.

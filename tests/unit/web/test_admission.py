@@ -5,7 +5,7 @@ import pytest
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
 from shared.settings import PoolSettings, Settings
-from web.admission import DrainRate, Pools
+from web.request.pool_selection import DrainRate, Pools
 
 ANY = ApiKey(id="k", hint="sk-…", created_at=0)
 

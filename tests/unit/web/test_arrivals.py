@@ -4,7 +4,7 @@ import time
 
 import gevent
 
-from web.arrivals import Arrivals
+from web.reply.batch_queue import Arrivals
 
 
 def woken_early(arrivals: Arrivals[int], timeout: float) -> None:

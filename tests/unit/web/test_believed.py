@@ -3,8 +3,8 @@
 import gevent
 import pytest
 
-from web import believed
-from web.believed import Believed
+from web import single_flight_cache
+from web.single_flight_cache import Believed
 
 
 class Store:
@@ -33,7 +33,7 @@ def test_a_thousand_who_come_together_ask_once():
 
 
 def test_an_answer_is_not_believed_for_long(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(believed, "SECONDS", 0.0)
+    monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
     store = Store()
     answers: Believed[str, str] = Believed(store.look)
     assert [answers.get("a"), answers.get("a")] == ["A", "A"]
@@ -63,7 +63,7 @@ def test_who_waits_for_one_who_is_killed_hears_of_it():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(believed, "REMEMBERED", 3)
+    monkeypatch.setattr(single_flight_cache, "REMEMBERED", 3)
     answers: Believed[str, str] = Believed(str.upper)
     for key in "abcdefgh":
         answers.get(key)

@@ -4,15 +4,15 @@ import pytest
 from flask import Flask, Request, request
 
 from shared.errors import ApiError
-from web import bodies
+from web.request.body import Asked, read_body
 
 app = Flask(__name__)
 
 
-def asked(data: bytes, content_type: str = "application/json") -> bodies.Asked:
+def asked(data: bytes, content_type: str = "application/json") -> Asked:
     with app.test_request_context("/", method="POST", data=data, content_type=content_type):
         found: Request = request
-        return bodies.read(found)
+        return read_body(found)
 
 
 def multipart(**fields: str) -> tuple[bytes, str]:

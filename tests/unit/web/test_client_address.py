@@ -4,7 +4,7 @@ import pytest
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
-from web.client_address import Proxies
+from web.server.client_address import Proxies
 
 
 def client(peer: str, forwarded: str, *trusted: str) -> str:

@@ -1,6 +1,6 @@
 """An answer's head travels with the first of its body."""
 
-from web.joined import LARGE, Joined
+from web.server.corked_socket import LARGE, Joined
 
 
 class Socket:

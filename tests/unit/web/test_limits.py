@@ -4,7 +4,7 @@ import pytest
 
 from shared.key_fields import ApiKey
 from shared.limits import LimitReached, Standing, reservation
-from web import limits
+from web.request import limit_headers
 
 STANDING = Standing(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)
 
@@ -14,13 +14,13 @@ def key(**fields: int) -> ApiKey:
 
 
 def test_headers_speak_of_the_limits_that_there_are():
-    assert limits.headers(key(), STANDING) == {}
-    assert limits.headers(key(rpm=10), STANDING) == {
+    assert limit_headers.headers(key(), STANDING) == {}
+    assert limit_headers.headers(key(rpm=10), STANDING) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "3",
         "x-ratelimit-reset-requests": "59.2s",
     }
-    assert limits.headers(key(tpm=20), STANDING) == {
+    assert limit_headers.headers(key(tpm=20), STANDING) == {
         "x-ratelimit-limit-tokens": "20",
         "x-ratelimit-remaining-tokens": "0",
         "x-ratelimit-reset-tokens": "20ms",
@@ -32,25 +32,25 @@ def test_headers_speak_of_the_limits_that_there_are():
     [(0, "0ms"), (0.0201, "21ms"), (1, "1s"), (1.25, "1.25s"), (60, "1m0s"), (61.5, "1m1.5s"), (-1, "0ms")],
 )
 def test_times_are_written_as_openai_does(seconds: float, words: str):
-    assert limits.duration(seconds) == words
+    assert limit_headers.duration(seconds) == words
 
 
 def test_a_rate_limit_tells_exactly_when_there_is_room():
-    error = limits.refused(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
+    error = limit_headers.refused(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
     assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "requests")
     assert (error.headers["retry-after"], error.headers["retry-after-ms"]) == ("2", "1235")
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
-    assert limits.refused(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
+    assert limit_headers.refused(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
 
 
 def test_requests_at_once_give_a_time_too():
-    error = limits.refused(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
+    error = limit_headers.refused(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
     assert error.headers["retry-after"] == "1"
     assert "7 requests at once" in error.message
 
 
 def test_a_quota_is_not_to_be_tried_again():
-    error = limits.refused(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
+    error = limit_headers.refused(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
     assert (error.status, error.code) == (429, "insufficient_quota")
     assert error.headers["x-should-retry"] == "false"
     assert "retry-after" not in error.headers

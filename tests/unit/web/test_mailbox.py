@@ -1,6 +1,6 @@
 from shared.flow import WINDOW, Position
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
-from web.mailbox import MOST_HELD, MOST_HELD_BY_ALL, Held, Mailbox
+from web.reply.mailbox import MOST_HELD, MOST_HELD_BY_ALL, Held, Mailbox
 
 
 class Asked(Mailbox):

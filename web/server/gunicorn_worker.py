@@ -19,7 +19,7 @@ from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import ApiError
-from web.joined import Joined
+from web.server.corked_socket import Joined
 
 #: Seconds that a client gets to read an answer while it still sends; a close at once would be a reset.
 LINGER = 1.0

@@ -15,8 +15,8 @@ from shared.errors import ApiError
 from shared.key_fields import ApiKey
 from shared.limits import period
 from shared.usage import Question, UsageSums
-from web.parts import parts
-from web.relay import caller
+from web.routes.relay import caller
+from web.services import parts
 
 blueprint = Blueprint("billing", __name__)
 #: Tokens that are shown as one unit, and what is shown as the limit of a key that has none.

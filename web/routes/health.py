@@ -7,8 +7,8 @@ from flask import Blueprint, Response
 from redis.exceptions import RedisError
 
 from shared.live_state import read_pools
-from web.metrics import render
-from web.parts import parts
+from web.routes.metrics import render
+from web.services import parts
 from web.version import VERSION
 
 blueprint = Blueprint("health", __name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from shared.flow import WINDOW, Position
 from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
-from web.arrivals import Arrivals
+from web.reply.batch_queue import Arrivals
 
 #: Bytes that may wait for one slow reader before its upstream is made to wait.
 MOST_HELD = 1024 * 1024

@@ -9,9 +9,9 @@ from shared import keys
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
 from shared.settings import PoolSettings
-from web.admission import no_model
-from web.parts import Parts, parts
-from web.relay import LONG, caller, new_request, submit
+from web.request.pool_selection import no_model
+from web.routes.relay import LONG, caller, new_request, submit
+from web.services import Parts, parts
 
 blueprint = Blueprint("models", __name__)
 #: Seconds that the upstream's list is kept.

@@ -21,8 +21,8 @@ from shared import keys
 from shared.errors import ApiError
 from shared.messages import Failure, decode_frames
 from shared.persistence import keep_running
-from web.flow import Speaker
-from web.mailbox import Held, Mailbox
+from web.reply.ack_publisher import Speaker
+from web.reply.mailbox import Held, Mailbox
 
 log = logging.getLogger("farm.hub")
 #: Seconds a new request waits for the subscription, should Redis be away.

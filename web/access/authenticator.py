@@ -3,8 +3,8 @@
 from shared.api_keys import ApiKeys, digest
 from shared.errors import ApiError
 from shared.key_fields import ApiKey
-from web.believed import Believed
-from web.private import PrivateCallers
+from web.access.private_callers import PrivateCallers
+from web.single_flight_cache import Believed
 
 
 class Authenticator:

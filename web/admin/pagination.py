@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from flask import Response, g, request
 
 from shared.errors import ApiError
-from web.parts import parts
+from web.services import parts
 
 T = TypeVar("T")
 CSV, JSONL = "text/csv", "application/jsonl"

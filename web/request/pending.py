@@ -17,13 +17,14 @@ from shared.key_fields import ApiKey
 from shared.limits import LimitReached, demand
 from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.queue import Admitted, QueueFull, RelayQueue
-from web import disconnect, limits
-from web.admission import DrainRate, overloaded
-from web.disconnect import Disconnect
-from web.hub import Hub
-from web.journal import Journal
-from web.mailbox import Mailbox
 from web.patience import patiently
+from web.reply.hub import Hub
+from web.reply.mailbox import Mailbox
+from web.request import limit_headers
+from web.request.log_buffer import Journal
+from web.request.pool_selection import DrainRate, overloaded
+from web.server import disconnect
+from web.server.disconnect import Disconnect
 
 #: Seconds that the front leaves the worker to say itself that time is up.
 MARGIN = 5.0
@@ -75,7 +76,7 @@ class Pending:
             raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
         except LimitReached as reached:
             self._forget()
-            raise limits.refused(self.key, reached) from None
+            raise limit_headers.refused(self.key, reached) from None
         except BaseException as error:
             if isinstance(error, (RedisError, OSError)):
                 self.hub.abandoned[self.request.id] = self.request.pool

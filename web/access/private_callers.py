@@ -21,7 +21,7 @@ from shared.key_fields import ApiKey
 from shared.private_credentials import Known, PrivateCredentials, caller_id
 from shared.settings import PoolSettings
 from shared.vault import fingerprint
-from web.believed import Believed
+from web.single_flight_cache import Believed
 
 log = logging.getLogger("farm.web")
 #: Names the pool of the token, where several pools take one.

@@ -64,7 +64,7 @@ class Asked:
         return replace(self, body=replace_member(self.body, "stream_options", options))
 
 
-def read(request: Request) -> Asked:
+def read_body(request: Request) -> Asked:
     """Reads the body whole. Raises ApiError 400 when it is no request, 413 (from Flask) when it is too large."""
     body = read_whole(request)
     content_type = request.content_type or "application/json"

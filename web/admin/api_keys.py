@@ -7,10 +7,10 @@ from shared.api_keys import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
 from shared.key_fields import ApiKey
 from web.admin.api import contract
-from web.admin.lists import check_version, note, page, tagged
-from web.admin.records import Empty, Key, KeyChange, KeyPage, MadeKey, NewKey, Page
-from web.contract import answered, bad_field
-from web.parts import parts
+from web.admin.openapi import answered, bad_field
+from web.admin.pagination import check_version, note, page, tagged
+from web.admin.schemas import Empty, Key, KeyChange, KeyPage, MadeKey, NewKey, Page
+from web.services import parts
 
 
 def store() -> ApiKeys:

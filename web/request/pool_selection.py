@@ -14,8 +14,8 @@ from shared.errors import ApiError
 from shared.key_fields import ApiKey
 from shared.queue import queue_keys
 from shared.settings import PoolSettings, Settings
-from web.believed import Believed
-from web.private import PrivateCaller
+from web.access.private_callers import PrivateCaller
+from web.single_flight_cache import Believed
 
 #: Seconds between two readings of how many jobs were served.
 SAMPLE_EVERY = 2.0

@@ -18,12 +18,12 @@ from shared.queue import RelayQueue
 from shared.redis_client import connect, lone_connections
 from shared.request_log import RequestLog
 from shared.settings import Settings
-from web.admission import DrainRate, Pools, Usable
-from web.auth import Authenticator
-from web.client_address import Proxies
-from web.hub import Hub
-from web.journal import Journal
-from web.private import PrivateCallers
+from web.access.authenticator import Authenticator
+from web.access.private_callers import PrivateCallers
+from web.reply.hub import Hub
+from web.request.log_buffer import Journal
+from web.request.pool_selection import DrainRate, Pools, Usable
+from web.server.client_address import Proxies
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"

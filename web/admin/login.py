@@ -7,9 +7,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared import keys
 from shared.admin_tokens import AdminToken
 from shared.errors import ApiError, NotFound
-from web.parts import parts
+from web.services import parts
 
-blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="../templates")
+blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="templates")
 
 #: Wrong tokens at the login page from one address after which it has to wait; for how many seconds; and no end of them.
 PATIENCE, BAN, NO_END = 10, 300, 2**31

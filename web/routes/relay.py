@@ -12,12 +12,15 @@ from shared.key_fields import ApiKey
 from shared.limits import reservation
 from shared.messages import Frame, Head, RelayRequest
 from shared.sse import WholeEvents
-from web import bodies, disconnect, limits, sse
-from web.parts import Parts, parts
+from web import sse
+from web.access.private_callers import POOL_HEADER
 from web.patience import patiently
-from web.pending import Pending, StillWaiting
-from web.present import present
-from web.private import POOL_HEADER
+from web.request import limit_headers
+from web.request.body import read_body
+from web.request.pending import Pending, StillWaiting
+from web.request_context import present
+from web.server import disconnect
+from web.services import Parts, parts
 
 blueprint = Blueprint("relay", __name__)
 
@@ -55,7 +58,7 @@ def relay(endpoint: str) -> Response:
     kept.endpoint = f"/{endpoint}"
     key = caller(farm)
     kept.caller = key.id
-    asked = bodies.read(request)
+    asked = read_body(request)
     kept.model = asked.model
     pool = farm.pools.for_model(asked.model, key)
     kept.pool = pool.family
@@ -135,7 +138,7 @@ def submit(farm: Parts, message: RelayRequest, body: bytes, key: ApiKey, tokens:
     kept.pop("caller", None)
     admitted = pending.admitted
     kept.answer_headers = {
-        **limits.headers(key, admitted.standing),
+        **limit_headers.headers(key, admitted.standing),
         "x-queue-position": str(admitted.before + 1),
         "x-queue-eta-ms": str(farm.drain_rate.eta_ms(message.pool, admitted.before)),
     }

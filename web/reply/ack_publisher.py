@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from shared import keys
 from shared.flow import Flow, Position
-from web.mailbox import Mailbox
+from web.reply.mailbox import Mailbox
 
 log = logging.getLogger("farm.hub")
 #: Longest time in seconds that an answer stays unconfirmed after its end.

@@ -1,0 +1,1 @@
+"""The socket under the app: gunicorn's worker, disconnects, client addresses, CORS."""
