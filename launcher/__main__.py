@@ -22,10 +22,10 @@ from launcher.output import as_json, moment, say, show_json
 from launcher.state import DataDir, end_leftovers, has_ended, wait_until
 from launcher.up import Already, up
 from launcher.usage import audit, requests, usage
-from shared.credentials import Credentials
+from shared.credentials.store import Credentials
 from shared.errors import FarmError
-from shared.live_state import read_pools
-from shared.settings_loading import data_dir, load
+from shared.observability.pool_status import read_pools
+from shared.settings.loading import data_dir, load
 
 #: Seconds that `stop` waits: running requests get 30, the processes some more to end.
 PATIENCE = 180.0

@@ -4,7 +4,7 @@ import click
 
 from launcher.context import noted, one_line_errors, open_store
 from launcher.output import as_json, moment, say, show_json, table
-from shared.admin_tokens import AdminTokens, Role
+from shared.api_keys.admin_tokens import AdminTokens, Role
 
 
 @click.group(name="admin-tokens")

@@ -10,18 +10,18 @@ from typing import Any, BinaryIO
 import click
 from redis import Redis
 
+from launcher.backup_encryption import decrypt, encrypt
 from launcher.context import noted, one_line_errors, open_store
 from launcher.files import from_caller
 from launcher.output import say
 from launcher.secrets_out import TokenReader
 from shared import keys
-from shared.credential_records import STATES
-from shared.credentials import Credentials
+from shared.credentials.records import STATES
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import load_opener
 from shared.errors import FarmError
-from shared.opener import load_opener
-from shared.passphrase import decrypt, encrypt
-from shared.redis_client import decoded
-from shared.settings_loading import settings_file
+from shared.redis_connection.client import decoded
+from shared.settings.loading import settings_file
 
 #: Hashes that are taken over field by field, those that are there already left alone: what they hold of each.
 RECORDS = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}

@@ -8,8 +8,8 @@ import click
 from launcher.context import one_line_errors
 from launcher.output import as_json, say, show_json, table
 from shared.errors import FarmError
-from shared.settings import PoolSettings, Settings, default_of, described, setting_fields
-from shared.settings_loading import load
+from shared.settings.loading import load
+from shared.settings.schema import PoolSettings, Settings, default_of, described, setting_fields
 
 
 @click.group()

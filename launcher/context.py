@@ -10,12 +10,12 @@ from redis.exceptions import RedisError
 
 from launcher import redis_server
 from launcher.state import DataDir
-from shared.audit import Audit
+from shared.credentials.unsealing import load_opener
 from shared.errors import FarmError
-from shared.opener import load_opener
-from shared.redis_client import check, connect
-from shared.settings import Settings
-from shared.settings_loading import load
+from shared.observability.audit_log import Audit
+from shared.redis_connection.client import check, connect
+from shared.settings.loading import load
+from shared.settings.schema import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,10 +9,10 @@ import click
 from launcher.context import one_line_errors, open_store
 from launcher.named_credentials import named
 from launcher.output import as_json, say, show_json
-from shared.credential_records import CredentialRecord
-from shared.credentials import Credentials
-from shared.errands import Errand
+from shared.credentials.records import CredentialRecord
+from shared.credentials.store import Credentials
 from shared.errors import FarmError
+from shared.protocol.credential_operations import Errand
 
 #: Errands on their way at once.
 AT_ONCE = 8

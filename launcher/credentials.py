@@ -11,12 +11,12 @@ from launcher.files import from_caller
 from launcher.named_credentials import chosen, named
 from launcher.output import as_json, moment, say, show_json, table
 from launcher.secrets_out import TokenReader
-from shared import private_credentials
-from shared.credential_lines import ImportReport
-from shared.credential_records import CredentialRecord
-from shared.credentials import Credentials
+from shared.credentials import private
+from shared.credentials.records import CredentialRecord
+from shared.credentials.store import Credentials
+from shared.credentials.token_import import ImportReport
+from shared.credentials.unsealing import load_opener
 from shared.errors import FarmError
-from shared.opener import load_opener
 
 
 @click.group()
@@ -83,7 +83,7 @@ def show_report(report: ImportReport, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """Every credential and its state."""
     settings, redis = open_store()
-    found = Credentials(redis).list(private_credentials.all_pools(redis, settings.pool_names))
+    found = Credentials(redis).list(private.all_pools(redis, settings.pool_names))
     if as_json:
         show_json([one.as_dict() for one in found])
         return
@@ -112,7 +112,7 @@ def row(one: CredentialRecord) -> tuple[Any, ...]:
 def show(credential_id: str, as_json: bool) -> None:
     """One credential; never its token."""
     settings, redis = open_store()
-    found = Credentials(redis).find(credential_id, private_credentials.all_pools(redis, settings.pool_names))
+    found = Credentials(redis).find(credential_id, private.all_pools(redis, settings.pool_names))
     if as_json:
         show_json(found.as_dict())
         return

@@ -8,9 +8,9 @@ import click
 from launcher.context import noted, one_line_errors, open_store
 from launcher.moments import WHEN
 from launcher.output import as_json, moment, say, show_json, table
-from shared.api_keys import ApiKeys
+from shared.api_keys.api_key import ApiKey, KeyFields
+from shared.api_keys.store import ApiKeys
 from shared.errors import BadField
-from shared.key_fields import ApiKey, KeyFields
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,12 +1,12 @@
 """The pools and credentials that a command names, and the audit log of what is done with them."""
 
 from launcher.context import noted, open_store
-from shared import private_credentials
-from shared.credential_records import CredentialRecord
-from shared.credentials import Credentials
-from shared.errands import Errands
+from shared.credentials import private
+from shared.credentials.records import CredentialRecord
+from shared.credentials.store import Credentials
 from shared.errors import FarmError
-from shared.settings import Settings
+from shared.protocol.credential_operations import Errands
+from shared.settings.schema import Settings
 
 
 def chosen(settings: Settings, pool: str) -> str:
@@ -29,11 +29,11 @@ class Noted(Credentials):
 
     def forget(self, one: CredentialRecord) -> None:
         """Removes it, be it private or not."""
-        private_credentials.remove(self._redis, one.pool, one.id)
+        private.remove(self._redis, one.pool, one.id)
 
 
 def named(credential_ids: tuple[str, ...]) -> tuple[Noted, tuple[CredentialRecord, ...]]:
     """The store, and the credentials of these ids. Raises NotFound before anything is changed."""
     settings, redis = open_store()
-    store, pools = Noted(redis), private_credentials.all_pools(redis, settings.pool_names)
+    store, pools = Noted(redis), private.all_pools(redis, settings.pool_names)
     return store, store.find_all(credential_ids, pools)

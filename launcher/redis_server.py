@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from shared.errors import StoreLoading, StoreUnavailable
-from shared.redis_client import check, connect
+from shared.redis_connection.client import check, connect
 
 NAMES = ("redis-server", "valkey-server")
 #: Longest path of a unix socket, with room for the terminating zero (sun_path in unix(7)).

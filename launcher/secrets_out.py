@@ -6,8 +6,8 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
-from shared.credentials import Credentials
-from shared.opener import Opener
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
 
 
 class TokenReader:

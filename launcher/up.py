@@ -20,14 +20,14 @@ from launcher import redis_server
 from launcher.network import answers, refuse_busy_port
 from launcher.processes import Processes, in_session
 from launcher.state import DataDir, Running, created_at, end_leftovers
-from shared.admin_tokens import AdminTokens
-from shared.api_keys import ApiKeys
-from shared.credentials import Credentials
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import load_opener
 from shared.errors import FarmError
-from shared.live_state import read_pools
-from shared.opener import load_opener
-from shared.redis_client import check, connect
-from shared.settings import Settings
+from shared.observability.pool_status import read_pools
+from shared.redis_connection.client import check, connect
+from shared.settings.schema import Settings
 from simulator.accounts import Accounts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,10 +9,10 @@ import click
 from launcher.context import one_line_errors, open_store
 from launcher.moments import WHEN
 from launcher.output import as_json, moment, show_json, table
-from shared.audit import Audit
 from shared.errors import BadField
-from shared.request_log import Filter, Logged, RequestLog
-from shared.usage import METRICS, Question, UsageSums
+from shared.observability.audit_log import Audit
+from shared.observability.request_log import Filter, Logged, RequestLog
+from shared.observability.usage import METRICS, Question, UsageSums
 
 F = TypeVar("F", bound=Callable[..., Any])
 DAY = 86_400

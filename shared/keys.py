@@ -32,7 +32,7 @@
 | farm:private:tries:<network> | set | SHA-256 of tokens from there that were not good | minutes |
 | farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
-| farm:errands:<worker process> | list | what an operator asks of it (errands.py) | a minute |
+| farm:errands:<worker process> | list | what an operator asks of it (credential_operations.py) | a minute |
 | farm:errand:<id> | list | the answer to one of them | a minute |
 | farm:process:<id> | hash | what a worker process reports of itself | seconds, renewed |
 | farm:fronts | sorted set | web process -> time of its last sign of life | trimmed by age |

@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 
 from launcher import redis_server
-from shared.opener import Opener
-from shared.redis_client import connect
+from shared.credentials.unsealing import Opener
+from shared.redis_connection.client import connect
 from tests.upstream import Upstream
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,9 +9,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
-from shared.persistence import surely
-from shared.settings import Settings
-from shared.settings_loading import load
+from shared.redis_connection.retry import surely
+from shared.settings.loading import load
+from shared.settings.schema import Settings
 from web import errors
 from web.admin import api, api_keys, credentials, login, overview
 from web.request_context import present

@@ -14,12 +14,13 @@ from typing import Any
 
 from flask import Flask
 
-from shared import garbage, logs
-from shared.admin_tokens import AdminTokens
-from shared.api_keys import ApiKeys
+from shared import gc_tuning
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys
 from shared.errors import FarmError, SettingsError
-from shared.redis_client import check, connect
-from shared.settings_loading import load
+from shared.observability import logs
+from shared.redis_connection.client import check, connect
+from shared.settings.loading import load
 from web.app import create_app
 from web.services import EXTENSION
 
@@ -87,7 +88,7 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """In each worker, when its app is made."""
     worker.wsgi.extensions[EXTENSION].start()
-    garbage.spare()
+    gc_tuning.spare()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

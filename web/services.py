@@ -9,15 +9,15 @@ from flask import current_app
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.admin_tokens import AdminTokens
-from shared.api_keys import ApiKeys
-from shared.audit import Audit
-from shared.counters import Counters
-from shared.persistence import keep_running
-from shared.queue import RelayQueue
-from shared.redis_client import connect, lone_connections
-from shared.request_log import RequestLog
-from shared.settings import Settings
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys
+from shared.observability.audit_log import Audit
+from shared.observability.counters import Counters
+from shared.observability.request_log import RequestLog
+from shared.protocol.relay_queue import RelayQueue
+from shared.redis_connection.client import connect, lone_connections
+from shared.redis_connection.retry import keep_running
+from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 from web.reply.hub import Hub

@@ -10,7 +10,7 @@ import gc
 import sys
 
 from shared.errors import FarmError, SettingsError
-from shared.settings_loading import load
+from shared.settings.loading import load
 from workers.process.main import need_upstreams, serve
 from workers.supervisor import Serve, Supervisor
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from shared.opener import Opener
+from shared.credentials.unsealing import Opener
 from tests.integration.workshop import Workshop
 from tests.upstream import Upstream
 

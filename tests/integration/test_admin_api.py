@@ -9,11 +9,11 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from shared.admin_tokens import AdminTokens
-from shared.api_keys import ApiKeys
-from shared.opener import Opener
-from shared.request_log import Entry, RequestLog
-from shared.settings import PoolSettings, Settings
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys
+from shared.credentials.unsealing import Opener
+from shared.observability.request_log import Entry, RequestLog
+from shared.settings.schema import PoolSettings, Settings
 from web.app import create_app
 from workers.process.usage_rollup import Ledger
 

@@ -1,8 +1,8 @@
 import pytest
 from redis import Redis
 
-from shared.admin_tokens import AdminTokens
-from shared.api_keys import ApiKeys, digest
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys, digest
 from shared.errors import ApiError, Conflict, FarmError, NotFound
 from tests.integration.test_credentials import everything
 from web.access.authenticator import Authenticator

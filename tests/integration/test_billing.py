@@ -8,10 +8,10 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from shared import keys
-from shared.api_keys import ApiKeys
-from shared.limits import period
-from shared.request_log import Entry, RequestLog
-from shared.settings import Settings
+from shared.api_keys.limits import period
+from shared.api_keys.store import ApiKeys
+from shared.observability.request_log import Entry, RequestLog
+from shared.settings.schema import Settings
 from web.app import create_app
 from workers.process.usage_rollup import Ledger
 

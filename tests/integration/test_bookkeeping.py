@@ -13,7 +13,7 @@ from rq.utils import now
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.queue import RelayQueue, rq_queue
+from shared.protocol.relay_queue import RelayQueue, rq_queue
 from tests.integration.test_queue import request
 from workers.credentials.leases import Lease
 from workers.jobs.job_records import BegunJob

@@ -6,9 +6,9 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.counters import Counters
-from shared.messages import Head
-from shared.redis_client import decoded
+from shared.observability.counters import Counters
+from shared.protocol.messages import Head
+from shared.redis_connection.client import decoded
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually
 from workers.attempt.upstream_errors import error_answer

@@ -17,8 +17,8 @@ import pytest
 from redis import Redis
 from werkzeug.test import EnvironBuilder
 
-from shared.api_keys import ApiKeys
-from shared.settings import Settings
+from shared.api_keys.store import ApiKeys
+from shared.settings.schema import Settings
 from tests.integration.workshop import Workshop
 from tests.waiting import eventually
 from web.app import create_app

@@ -4,10 +4,10 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.credential_records import STATES
-from shared.credentials import MAY_BECOME, Credentials
+from shared.credentials.records import STATES
+from shared.credentials.store import MAY_BECOME, Credentials
+from shared.credentials.unsealing import Opener
 from shared.errors import FarmError, NotFound, WrongSecretKey
-from shared.opener import Opener
 
 
 def everything(redis: Redis) -> str:

@@ -8,9 +8,9 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.errands import Errand, Errands, NobodyThere
-from shared.opener import Opener
-from shared.redis_client import connect
+from shared.credentials.unsealing import Opener
+from shared.protocol.credential_operations import Errand, Errands, NobodyThere
+from shared.redis_connection.client import connect
 from tests.integration.workshop import Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually

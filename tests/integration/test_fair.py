@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from shared import keys
-from shared.queue import QueueFull, RelayQueue, queue_keys
+from shared.protocol.relay_queue import QueueFull, RelayQueue, queue_keys
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
 from workers.credentials.leases import Lease

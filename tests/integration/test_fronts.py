@@ -8,9 +8,9 @@ from redis import Redis
 from rq import Queue
 
 from shared import keys
-from shared.counters import Counters
-from shared.queue import RelayQueue, rq_queue
-from shared.redis_client import lone_connections
+from shared.observability.counters import Counters
+from shared.protocol.relay_queue import RelayQueue, rq_queue
+from shared.redis_connection.client import lone_connections
 from tests.integration.test_queue import request
 from web.reply.hub import Hub
 from workers.process import front_monitor

@@ -3,9 +3,9 @@ import time
 import pytest
 from redis import Redis
 
-from shared.credentials import Credentials
-from shared.opener import Opener
-from shared.settings import Settings
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
+from shared.settings.schema import Settings
 from workers.credentials import leases as leases_module
 from workers.credentials.leases import Leases
 from workers.process.membership import Census

@@ -9,9 +9,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
-from shared.key_fields import ApiKey
-from shared.limits import LimitReached, Standing, demand, period
-from shared.queue import QueueFull, RelayQueue, rq_queue
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import LimitReached, Standing, demand, period
+from shared.protocol.relay_queue import QueueFull, RelayQueue, rq_queue
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
 from workers.credentials.leases import Lease

@@ -2,9 +2,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from shared import counters, keys
-from shared.credentials import Credentials
-from shared.opener import Opener
+from shared import keys
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
+from shared.observability import counters
 from web.routes.metrics import render
 
 

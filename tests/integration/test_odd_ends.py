@@ -7,12 +7,12 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import MOST_TOKENS, demand, reservation
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.limits import MOST_TOKENS, demand, reservation
-from shared.messages import FrameKind
-from shared.request_log import Entry, Filter, RequestLog
-from shared.usage import UsageSums
+from shared.observability.request_log import Entry, Filter, RequestLog
+from shared.observability.usage import UsageSums
+from shared.protocol.messages import FrameKind
 from tests.integration.test_fair import Pool, owner, pool, serve
 from tests.integration.test_limits import Desk, a_key
 from tests.integration.test_queue import request

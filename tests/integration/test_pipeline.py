@@ -11,8 +11,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from shared.pipeline import Pipeline
-from shared.redis_line import Question
+from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.multiplexer import Question
 from tests.waiting import eventually
 
 ECHO = "return {KEYS[1], ARGV[1]}"

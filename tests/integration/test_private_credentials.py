@@ -6,14 +6,14 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.api_keys import ApiKeys
-from shared.credentials import Credentials
-from shared.errands import Errand, NobodyThere
+from shared.api_keys.store import ApiKeys
+from shared.credentials.private import PrivateCredentials, all_pools, remove
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
 from shared.errors import ApiError
-from shared.opener import Opener
-from shared.private_credentials import PrivateCredentials, all_pools, remove
-from shared.queue import RelayQueue
-from shared.settings import PoolSettings, Settings
+from shared.protocol.credential_operations import Errand, NobodyThere
+from shared.protocol.relay_queue import RelayQueue
+from shared.settings.schema import PoolSettings, Settings
 from tests.integration.test_queue import request
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers, network

@@ -11,9 +11,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
-from shared.job_form import FAILURE_TTL, RELAY_FUNCTION
-from shared.messages import RelayRequest
-from shared.queue import FRONT_FIELD, QueueFull, RelayQueue
+from shared.protocol.job_template import FAILURE_TTL, RELAY_FUNCTION
+from shared.protocol.messages import RelayRequest
+from shared.protocol.relay_queue import FRONT_FIELD, QueueFull, RelayQueue
 
 
 def request(request_id: str = "req_1", **changes) -> RelayRequest:

@@ -4,8 +4,8 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.counters import Counters
-from shared.messages import Failure, FrameKind, decode_frames
+from shared.observability.counters import Counters
+from shared.protocol.messages import Failure, FrameKind, decode_frames
 from tests.integration.test_bookkeeping import Bench
 from workers.jobs.orphan_recovery import Orphans
 from workers.reply.publisher import MARK_BEGUN

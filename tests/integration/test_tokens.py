@@ -11,12 +11,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.counters import Counters
-from shared.credentials import Credentials
+from shared.credentials.sealing import fingerprint
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError
-from shared.opener import Opener
-from shared.settings import PoolSettings
-from shared.vault import fingerprint
+from shared.observability.counters import Counters
+from shared.settings.schema import PoolSettings
 from tests.upstream import Upstream, tokens
 from workers.credentials import access_token as tokens_module
 from workers.credentials.access_token import AccessToken

@@ -6,12 +6,13 @@ import time
 import pytest
 from redis import Redis
 
-from shared import keys, usage
-from shared.key_fields import ApiKey
-from shared.limits import demand
-from shared.messages import FrameKind
-from shared.request_log import Entry, Filter, RequestLog
-from shared.usage import Question, UsageSums
+from shared import keys
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import demand
+from shared.observability import usage
+from shared.observability.request_log import Entry, Filter, RequestLog
+from shared.observability.usage import Question, UsageSums
+from shared.protocol.messages import FrameKind
 from tests.integration.test_queue import request
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually

@@ -5,9 +5,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.counters import Counters
-from shared.queue import rq_queue
-from shared.redis_client import connect, lone_connections
+from shared.observability.counters import Counters
+from shared.protocol.relay_queue import rq_queue
+from shared.redis_connection.client import connect, lone_connections
 from tests.waiting import eventually
 from workers.jobs.orphan_recovery import Intermediate
 from workers.worker.blocking_pop import WaitingLine

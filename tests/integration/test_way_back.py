@@ -10,11 +10,11 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
-from shared.counters import Counters
-from shared.flow import WINDOW, Flow
-from shared.messages import Failure, FrameKind, Head
-from shared.pipeline import Pipeline
-from shared.redis_client import connect, lone_connections
+from shared.observability.counters import Counters
+from shared.protocol.messages import Failure, FrameKind, Head
+from shared.protocol.reply_acks import WINDOW, Flow
+from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.client import connect, lone_connections
 from tests.waiting import eventually
 from web.reply.hub import Hub
 from web.reply.mailbox import MOST_HELD, Mailbox

@@ -9,12 +9,12 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
-from shared.admin_tokens import AdminTokens
-from shared.api_keys import ApiKeys
-from shared.credentials import Credentials
-from shared.messages import Frame, FrameKind, Head
-from shared.opener import Opener
-from shared.settings import PoolSettings, Settings
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
+from shared.protocol.messages import Frame, FrameKind, Head
+from shared.settings.schema import PoolSettings, Settings
 from tests.waiting import eventually
 from web.app import create_app
 from web.services import EXTENSION, Parts

@@ -10,8 +10,8 @@ from gevent.server import StreamServer
 from redis import Redis
 
 from shared import keys
-from shared.messages import Failure, FrameKind, Head
-from shared.opener import Opener
+from shared.credentials.unsealing import Opener
+from shared.protocol.messages import Failure, FrameKind, Head
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually

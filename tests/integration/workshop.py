@@ -6,14 +6,14 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from redis import Redis
 
-from shared.counters import Counters
-from shared.credentials import Credentials
-from shared.messages import Frame, FrameKind
-from shared.opener import Opener
-from shared.pipeline import Pipeline
-from shared.queue import RelayQueue
-from shared.redis_client import lone_connections
-from shared.settings import PoolSettings, Settings
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
+from shared.observability.counters import Counters
+from shared.protocol.messages import Frame, FrameKind
+from shared.protocol.relay_queue import RelayQueue
+from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.client import lone_connections
+from shared.settings.schema import PoolSettings, Settings
 from tests.integration.test_queue import request
 from tests.upstream import Upstream, tokens
 from tests.waiting import eventually

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backup_encryption import decrypt, encrypt
 from shared.errors import FarmError
-from shared.passphrase import decrypt, encrypt
 from tests.conftest import start_simulator
 from tests.system.farm import Farm, start
 from tests.upstream import Upstream

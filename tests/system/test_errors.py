@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from shared.redis_client import connect
+from shared.redis_connection.client import connect
 from tests.system.farm import KEY, Farm, chat_body, events
 from tests.waiting import eventually
 

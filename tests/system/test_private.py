@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.redis_client import connect
+from shared.redis_connection.client import connect
 from tests.integration.test_credentials import everything
 from tests.system.conftest import farm_with
 from tests.system.farm import KEY, Farm, chat_body

@@ -3,7 +3,7 @@
 import psutil
 import requests
 
-from shared.redis_client import connect
+from shared.redis_connection.client import connect
 from tests.integration.test_credentials import everything
 from tests.system.farm import ADMIN, KEY, Farm
 from tests.upstream import tokens

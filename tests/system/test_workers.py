@@ -12,7 +12,7 @@ import pytest
 import requests
 from redis import Redis
 
-from shared.redis_client import connect
+from shared.redis_connection.client import connect
 from tests.conftest import ROOT, start_simulator
 from tests.system.farm import Farm, start
 from tests.upstream import tokens

@@ -8,7 +8,7 @@ import compose_spec
 import yaml
 from honcho.environ import parse_procfile
 
-from shared.settings_loading import env_names
+from shared.settings.loading import env_names
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()

@@ -1,8 +1,8 @@
 """Who is calling: checks the API key of a request and what it allows; Redis is asked once a second at most."""
 
-from shared.api_keys import ApiKeys, digest
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.store import ApiKeys, digest
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
 from web.access.private_callers import PrivateCallers
 from web.single_flight_cache import Believed
 

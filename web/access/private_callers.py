@@ -1,6 +1,6 @@
 """Callers who present a refresh token of their own in place of an API key, where a pool allows that.
 
-The token becomes a private credential (shared/private_credentials.py). An unknown one is tried first, by a worker at
+The token becomes a private credential (shared/credentials/private.py). An unknown one is tried first, by a worker at
 the token endpoint, and is known from then on; whoever presents wrong ones has to wait.
 """
 
@@ -13,14 +13,14 @@ from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import keys
-from shared.addresses import parsed
-from shared.credential_lines import sorted_lines
-from shared.errands import Errand, Errands, NobodyThere
+from shared.api_keys.api_key import ApiKey
+from shared.credentials.private import Known, PrivateCredentials, caller_id
+from shared.credentials.sealing import fingerprint
+from shared.credentials.token_import import sorted_lines
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.private_credentials import Known, PrivateCredentials, caller_id
-from shared.settings import PoolSettings
-from shared.vault import fingerprint
+from shared.ip_addresses import parsed
+from shared.protocol.credential_operations import Errand, Errands, NobodyThere
+from shared.settings.schema import PoolSettings
 from web.single_flight_cache import Believed
 
 log = logging.getLogger("farm.web")

@@ -3,9 +3,9 @@
 from flask import Response
 
 from shared import keys as names
-from shared.api_keys import ApiKeys
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
-from shared.key_fields import ApiKey
 from web.admin.api import contract
 from web.admin.openapi import answered, bad_field
 from web.admin.pagination import check_version, note, page, tagged

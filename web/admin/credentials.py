@@ -2,11 +2,11 @@
 
 from flask import Response
 
-from shared.credential_records import CredentialRecord
-from shared.credentials import Credentials
-from shared.errands import Errand, Errands, NobodyThere
+from shared.credentials.private import all_pools, remove
+from shared.credentials.records import CredentialRecord
+from shared.credentials.store import Credentials
 from shared.errors import ApiError, FarmError, NotFound
-from shared.private_credentials import all_pools, remove
+from shared.protocol.credential_operations import Errand, Errands, NobodyThere
 from web.admin.api import contract
 from web.admin.openapi import answered
 from web.admin.pagination import check_version, note, page, tagged

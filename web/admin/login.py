@@ -5,7 +5,7 @@ from flask import Blueprint, Response, g, redirect, render_template, request, se
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared import keys
-from shared.admin_tokens import AdminToken
+from shared.api_keys.admin_tokens import AdminToken
 from shared.errors import ApiError, NotFound
 from web.services import parts
 

@@ -6,10 +6,10 @@ from flask import Response
 
 from shared import keys
 from shared.errors import ApiError, Conflict, NotFound
-from shared.live_state import read_pools
-from shared.request_log import COLUMNS, Filter, RequestLog
-from shared.settings import PoolSettings, described
-from shared.usage import METRICS, Question, UsageSums
+from shared.observability.pool_status import read_pools
+from shared.observability.request_log import COLUMNS, Filter, RequestLog
+from shared.observability.usage import METRICS, Question, UsageSums
+from shared.settings.schema import PoolSettings, described
 from web.admin.api import contract
 from web.admin.openapi import answered
 from web.admin.pagination import CSV, JSONL, exported, note, stream_page

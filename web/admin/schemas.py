@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.admin_tokens import AdminToken
-from shared.audit import AuditEntry
-from shared.credential_lines import LONGEST_TOKEN
-from shared.key_fields import ApiKey, KeyFields
+from shared.api_keys.admin_tokens import AdminToken
+from shared.api_keys.api_key import ApiKey, KeyFields
+from shared.credentials.token_import import LONGEST_TOKEN
+from shared.observability.audit_log import AuditEntry
 
 #: A name that a caller of the API gives; no sign in it that a terminal or a log would trip over.
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]

@@ -7,7 +7,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.flow import Flow, Position
+from shared.protocol.reply_acks import Flow, Position
 from web.reply.mailbox import Mailbox
 
 log = logging.getLogger("farm.hub")

@@ -19,8 +19,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared import keys
 from shared.errors import ApiError
-from shared.messages import Failure, decode_frames
-from shared.persistence import keep_running
+from shared.protocol.messages import Failure, decode_frames
+from shared.redis_connection.retry import keep_running
 from web.reply.ack_publisher import Speaker
 from web.reply.mailbox import Held, Mailbox
 

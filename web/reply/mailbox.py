@@ -7,8 +7,8 @@ come, and stops reading from the upstream.
 import time
 from collections.abc import Callable
 
-from shared.flow import WINDOW, Position
-from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from shared.protocol.reply_acks import WINDOW, Position
 from web.reply.batch_queue import Arrivals
 
 #: Bytes that may wait for one slow reader before its upstream is made to wait.

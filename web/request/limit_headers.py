@@ -5,9 +5,9 @@ Source: the OpenAI API reference, "Rate limits" (headers) and "Error codes".
 
 import math
 
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import LimitReached, Standing
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.limits import LimitReached, Standing
 
 #: Milliseconds to wait where nobody can tell: some request of the key has to end first.
 UNKNOWN_WAIT = 1000

@@ -6,8 +6,8 @@ import time
 from flask import g
 
 from shared.errors import ApiError
-from shared.messages import RelayRequest
-from shared.request_log import Entry, RequestLog, entry_of
+from shared.observability.request_log import Entry, RequestLog, entry_of
+from shared.protocol.messages import RelayRequest
 
 #: Entries written at a time.
 BATCH = 1000

@@ -12,11 +12,11 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import LimitReached, demand
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.limits import LimitReached, demand
-from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest
-from shared.queue import Admitted, QueueFull, RelayQueue
+from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
+from shared.protocol.relay_queue import Admitted, QueueFull, RelayQueue
 from web.patience import patiently
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox

@@ -9,11 +9,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.credential_records import USABLE
+from shared.api_keys.api_key import ApiKey
+from shared.credentials.records import USABLE
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.queue import queue_keys
-from shared.settings import PoolSettings, Settings
+from shared.protocol.relay_queue import queue_keys
+from shared.settings.schema import PoolSettings, Settings
 from web.access.private_callers import PrivateCaller
 from web.single_flight_cache import Believed
 

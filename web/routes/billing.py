@@ -11,10 +11,10 @@ from typing import Any
 from flask import Blueprint, request
 
 from shared import keys
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import period
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.limits import period
-from shared.usage import Question, UsageSums
+from shared.observability.usage import Question, UsageSums
 from web.routes.relay import caller
 from web.services import parts
 

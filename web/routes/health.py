@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, Response
 from redis.exceptions import RedisError
 
-from shared.live_state import read_pools
+from shared.observability.pool_status import read_pools
 from web.routes.metrics import render
 from web.services import parts
 from web.version import VERSION

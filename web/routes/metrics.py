@@ -9,8 +9,8 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from shared import counters
-from shared.live_state import PoolState, read_pools
+from shared.observability import counters
+from shared.observability.pool_status import PoolState, read_pools
 
 PREFIX = "farm_"
 LE = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]

@@ -6,9 +6,9 @@ from typing import Any
 from flask import Blueprint, g
 
 from shared import keys
+from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.settings import PoolSettings
+from shared.settings.schema import PoolSettings
 from web.request.pool_selection import no_model
 from web.routes.relay import LONG, caller, new_request, submit
 from web.services import Parts, parts

@@ -7,11 +7,11 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import reservation
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.limits import reservation
-from shared.messages import Frame, Head, RelayRequest
-from shared.sse import WholeEvents
+from shared.protocol.messages import Frame, Head, RelayRequest
+from shared.protocol.sse import WholeEvents
 from web import sse
 from web.access.private_callers import POOL_HEADER
 from web.patience import patiently

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flask import Request
 
-from shared.addresses import parsed
+from shared.ip_addresses import parsed
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

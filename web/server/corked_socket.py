@@ -5,7 +5,7 @@ gunicorn writes them one after the other, which is a system call more here and w
 
 from typing import Any
 
-from shared.sending import send_all
+from shared.sockets import send_all
 
 #: Bytes above which copying them costs more than a call.
 LARGE = 65_536

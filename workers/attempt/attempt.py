@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from urllib3 import BaseHTTPResponse
 
-from shared.counters import Counters
-from shared.settings import PoolSettings, Settings
+from shared.observability.counters import Counters
+from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Interrupted, Section
 from workers.attempt.delivery import Delivery
 from workers.attempt.outcomes import Done, Failed, Outcome, Stopped, is_retried, no_token

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.counters import Counters
-from shared.messages import Failure, Head, RelayRequest
-from shared.request_log import Entry, entry_of
+from shared.observability.counters import Counters
+from shared.observability.request_log import Entry, entry_of
+from shared.protocol.messages import Failure, Head, RelayRequest
 from workers.attempt.outcomes import Failed
 from workers.reply.reply_stream import ReplyStream
 from workers.response.token_meter import Usage

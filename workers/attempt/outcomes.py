@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown
-from shared.messages import Failure
+from shared.protocol.messages import Failure
 
 #: Statuses of an upstream that another credential may answer better (I6). Every other 4xx is the caller's.
 RETRIED_STATUSES = frozenset({401, 403, 408, 409, 425, 429})

@@ -1,7 +1,7 @@
 """What an upstream's error means for the attempt and for the caller, in OpenAI's shape; pure."""
 
 from shared.errors import error_body
-from shared.messages import Failure
+from shared.protocol.messages import Failure
 from workers.attempt.outcomes import Failed, UpstreamError
 from workers.credentials.token_endpoint import read_object, wait_seconds
 

@@ -8,10 +8,10 @@ import gevent
 import requests
 from gevent.lock import BoundedSemaphore
 
-from shared.counters import Counters
 from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
-from shared.persistence import surely
-from shared.settings import PoolSettings
+from shared.observability.counters import Counters
+from shared.redis_connection.retry import surely
+from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
 from workers.credentials.token_endpoint import Grant, refresh
 from workers.credentials.token_store import TokenStore

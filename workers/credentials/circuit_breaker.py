@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from redis import Redis
 
 from shared import keys
-from shared.counters import Counters
+from shared.observability.counters import Counters
 
 log = logging.getLogger("farm.breaker")
 #: Faults in a row that open it, of so many different credentials (or as many as there are).

@@ -9,8 +9,8 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import keys
-from shared.credential_records import USABLE, State
-from shared.redis_client import script
+from shared.credentials.records import USABLE, State
+from shared.redis_connection.client import script
 
 #: Seconds a lease lives without being renewed.
 LEASE_SECONDS = 10.0

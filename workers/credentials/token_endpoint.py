@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
-from shared.settings import PoolSettings
+from shared.settings.schema import PoolSettings
 
 #: Seconds that an access token is taken to live when the answer does not say (`expires_in` is only RECOMMENDED).
 DEFAULT_LIFETIME = 3600.0

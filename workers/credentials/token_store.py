@@ -8,10 +8,10 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import keys
+from shared.credentials.sealing import fingerprint
+from shared.credentials.unsealing import Opener
 from shared.errors import LeaseLost, TokenError
-from shared.opener import Opener
-from shared.redis_client import script
-from shared.vault import fingerprint
+from shared.redis_connection.client import script
 from workers.credentials.leases import Lease
 from workers.credentials.token_endpoint import Grant
 

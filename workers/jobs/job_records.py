@@ -8,8 +8,8 @@ from typing import Any
 
 from rq.executions import Execution
 
-from shared.messages import Failure, RelayRequest
-from shared.request_log import entry_of
+from shared.observability.request_log import entry_of
+from shared.protocol.messages import Failure, RelayRequest
 
 #: Arguments of a script.
 Args = tuple[Any, ...]

@@ -15,10 +15,10 @@ from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker, Worker
 
 from shared import keys
-from shared.counters import Counters
-from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
-from shared.queue import BAND_FIELD
-from shared.redis_client import script
+from shared.observability.counters import Counters
+from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from shared.protocol.relay_queue import BAND_FIELD
+from shared.redis_connection.client import script
 from workers.jobs.job_records import BegunJob, Spent, decode_request, lost_entry
 from workers.jobs.rq_bookkeeping import Bookkeeping
 

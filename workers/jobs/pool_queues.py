@@ -5,9 +5,9 @@ from rq import Queue, worker_registration
 from rq.registry import clean_registries
 from rq.worker import BaseWorker
 
-from shared.counters import Counters
-from shared.pipeline import Pipeline
-from shared.settings import Settings
+from shared.observability.counters import Counters
+from shared.redis_connection.auto_pipeline import Pipeline
+from shared.settings.schema import Settings
 from workers.jobs.orphan_recovery import Intermediate, Orphans
 from workers.jobs.rq_bookkeeping import Bookkeeping, Due
 

@@ -23,8 +23,8 @@ from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.pipeline import Pipeline
-from shared.queue import BANDS, SCHEDULE, queue_keys, rq_queue
+from shared.protocol.relay_queue import BANDS, SCHEDULE, queue_keys, rq_queue
+from shared.redis_connection.auto_pipeline import Pipeline
 from workers.credentials.leases import Lease
 from workers.jobs.job_records import Args, BegunJob, Spent, decode_request, worked
 

@@ -14,9 +14,9 @@ from redis import Redis
 from rq.job import Job
 
 from shared import keys
-from shared.counters import Counters
-from shared.queue import SCHEDULE, queue_keys
-from shared.redis_client import script
+from shared.observability.counters import Counters
+from shared.protocol.relay_queue import SCHEDULE, queue_keys
+from shared.redis_connection.client import script
 
 log = logging.getLogger("farm.fronts")
 #: Seconds without a connection after which a web process is taken for dead.

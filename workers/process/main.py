@@ -8,13 +8,14 @@ from pathlib import Path
 import gevent
 from redis import Redis
 
-from shared import garbage, logs
-from shared.credential_lines import ImportReport
-from shared.credentials import Credentials
+from shared import gc_tuning
+from shared.credentials.store import Credentials
+from shared.credentials.token_import import ImportReport
+from shared.credentials.unsealing import load_opener
 from shared.errors import FarmError, StoreUnavailable
-from shared.opener import load_opener
-from shared.redis_client import check, connect
-from shared.settings import Settings
+from shared.observability import logs
+from shared.redis_connection.client import check, connect
+from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
 from workers.supervisor import MISCONFIGURED, Birth
 
@@ -79,6 +80,6 @@ def serve(settings: Settings, birth: Birth) -> int:
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         return MISCONFIGURED
-    garbage.spare()
+    gc_tuning.spare()
     process.run()
     return 0

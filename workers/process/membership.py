@@ -8,9 +8,9 @@ from redis import Redis
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys
-from shared.credential_records import USABLE
-from shared.redis_client import decoded
-from shared.settings import Settings
+from shared.credentials.records import USABLE
+from shared.redis_connection.client import decoded
+from shared.settings.schema import Settings
 from workers.process.fair_shares import UNBOUNDED, fair_shares
 from workers.worker.rq_worker import FarmWorker
 

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.errands import Errand, Errands
+from shared.protocol.credential_operations import Errand, Errands
 from workers.process.operation_runner import carry_out
 from workers.process.worker_set import Crew
 from workers.worker.rq_worker import FarmWorker

@@ -10,9 +10,9 @@ from typing import Any
 import requests
 from urllib3 import BaseHTTPResponse
 
-from shared.errands import Errand
 from shared.errors import FarmError
-from shared.messages import RelayRequest
+from shared.protocol.credential_operations import Errand
+from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Interrupted, Section
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint import TIMEOUT, revocation

@@ -40,7 +40,7 @@ end
 
 local function fold(id, entry)
     local at = math.floor(tonumber(id:match('^%d+')) / 1000)
-    -- By their places in shared/request_log.py.
+    -- By their places in shared/observability/request_log.py.
     local key, pool, model, status, credential = entry[2], entry[3], entry[4], entry[8], entry[10]
     local prompt, completion, code = entry[14], entry[15], entry[17]
     local failed = (status >= 400 or code ~= '') and 1 or 0

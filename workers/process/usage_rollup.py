@@ -8,8 +8,8 @@ import gevent
 from redis import Redis
 
 from shared import keys
-from shared.redis_client import script
-from shared.usage import DAYS_KEPT, MOST_FIELDS
+from shared.observability.usage import DAYS_KEPT, MOST_FIELDS
+from shared.redis_connection.client import script
 
 #: Entries added up in one go, two milliseconds in which Redis does nothing else, and the seconds between two goes.
 MOST, REST = 200, 0.05

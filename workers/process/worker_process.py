@@ -13,15 +13,15 @@ from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.counters import Counters
-from shared.credential_records import State
-from shared.credentials import Credentials
-from shared.opener import Opener
-from shared.persistence import keep_running
-from shared.pipeline import Pipeline
-from shared.private_credentials import PrivateCredentials
-from shared.redis_client import connect, lone_connections
-from shared.settings import PoolSettings, Settings
+from shared.credentials.private import PrivateCredentials
+from shared.credentials.records import State
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Opener
+from shared.observability.counters import Counters
+from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.client import connect, lone_connections
+from shared.redis_connection.retry import keep_running
+from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Watch
 from workers.credentials.circuit_breaker import Breaker
 from workers.credentials.leases import RENEW_EVERY, Leases

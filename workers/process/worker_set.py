@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import gevent
 from redis.exceptions import RedisError
 
-from shared.credential_records import STATES
+from shared.credentials.records import STATES
 from workers.credentials.leases import Lease, Leases
 from workers.jobs.pool_queues import PoolQueue
 from workers.per_pool import Made

@@ -14,10 +14,10 @@ from gevent.event import Event
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.counters import Counters
-from shared.flow import Flow
-from shared.pipeline import Pipeline
-from shared.redis_line import Command, Question
+from shared.observability.counters import Counters
+from shared.protocol.reply_acks import Flow
+from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.multiplexer import Command, Question
 from workers.reply.reply_stream import ReplyStream
 
 log = logging.getLogger("farm.publisher")

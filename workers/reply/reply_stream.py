@@ -6,8 +6,8 @@ from typing import Protocol
 
 from gevent.event import Event
 
-from shared.flow import WINDOW, Position
-from shared.messages import Failure, Frame, FrameKind, Head
+from shared.protocol.messages import Failure, Frame, FrameKind, Head
+from shared.protocol.reply_acks import WINDOW, Position
 
 #: Seconds without a word of a front after which nobody waits there: one that does speaks every ten.
 SILENT = 30.0

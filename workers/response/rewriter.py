@@ -6,7 +6,7 @@ Everything else passes byte for byte (I10). A stream is let through event by eve
 import json
 import re
 
-from shared.sse import WholeEvents, data_of
+from shared.protocol.sse import WholeEvents, data_of
 
 #: What a chunk with nothing but usage has: it is read only then.
 USAGE, NO_CHOICES = b'"usage"', re.compile(rb'"choices"\s*:\s*\[\s*\]')

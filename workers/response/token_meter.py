@@ -9,8 +9,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from shared.limits import MOST_TOKENS
-from shared.sse import WholeEvents, data_of
+from shared.api_keys.limits import MOST_TOKENS
+from shared.protocol.sse import WholeEvents, data_of
 from workers.response import tokenizer
 from workers.response.tail_buffer import Tail
 

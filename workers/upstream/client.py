@@ -12,7 +12,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
 
 from shared.errors import FarmError
-from shared.messages import RelayRequest
+from shared.protocol.messages import RelayRequest
 from workers.upstream.http_connection import Lean, LeanHTTPS
 from workers.upstream.http_response import READ_SIZE
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from gevent import monkey
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from shared.sending import send_all
+from shared.sockets import send_all
 from workers.upstream.http_response import LeanResponse
 
 #: Bytes of a body above which copying them costs more than a send.

@@ -13,7 +13,7 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared.errors import LeaseLost
-from shared.settings import PoolSettings
+from shared.settings.schema import PoolSettings
 from workers.attempt.outcomes import Failed, no_token
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.circuit_breaker import Breaker

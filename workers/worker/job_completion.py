@@ -7,8 +7,8 @@ from typing import Any
 from rq.worker import BaseWorker
 
 from shared import keys
-from shared.messages import Failure
-from shared.persistence import surely
+from shared.protocol.messages import Failure
+from shared.redis_connection.retry import surely
 from workers.attempt.attempt import Attempt
 from workers.attempt.outcomes import Failed, Outcome, Stopped, refused_for_good
 from workers.jobs.job_records import BegunJob, Spent, lost_entry

@@ -9,9 +9,9 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
-from shared.messages import RelayRequest
-from shared.persistence import surely
-from shared.settings import PoolSettings
+from shared.protocol.messages import RelayRequest
+from shared.redis_connection.retry import surely
+from shared.settings.schema import PoolSettings
 from workers.attempt.attempt import Attempt
 from workers.attempt.cancel_scope import Interrupted, Section, Watch
 from workers.attempt.delivery import Delivery

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from shared.settings import PoolSettings
+from shared.settings.schema import PoolSettings
 from workers.credentials.access_token import AccessToken
 from workers.credentials.leases import Lease
 from workers.worker.credential_health import Condition

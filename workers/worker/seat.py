@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.settings import PoolSettings
+from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.worker.leased_credential import Account

@@ -8,8 +8,8 @@ from gevent.lock import BoundedSemaphore
 from redis import Redis
 from redis.connection import ConnectionPool
 
-from shared.counters import Counters
-from shared.settings import Settings
+from shared.observability.counters import Counters
+from shared.settings.schema import Settings
 from workers.attempt.cancel_scope import Watch
 from workers.credentials.circuit_breaker import Breaker
 from workers.credentials.token_store import TokenStore

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import garbage
+from shared import gc_tuning
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def as_before() -> Iterator[None]:
 
 
 def test_what_waits_is_not_looked_at_again_and_again():
-    garbage.spare()
+    gc_tuning.spare()
     assert gc.get_freeze_count() > 1000
     before = gc.get_stats()[0]["collections"]
     waiting = [{"number": number} for number in range(40_000)]
@@ -26,7 +26,7 @@ def test_what_waits_is_not_looked_at_again_and_again():
 
 
 def test_cycles_are_found_all_the_same():
-    garbage.spare()
+    gc_tuning.spare()
     before = gc.get_stats()[0]["collected"]
     for _ in range(60_000):
         one: list[object] = []

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from shared.api_keys.api_key import ApiKey, KeyFields, checked
 from shared.errors import BadField
-from shared.key_fields import ApiKey, KeyFields, checked
 
 
 def key(**fields: Any) -> ApiKey:

@@ -2,7 +2,7 @@ import json
 import logging
 import sys
 
-from shared.logs import JsonFormatter, TextFormatter
+from shared.observability.logs import JsonFormatter, TextFormatter
 
 
 def record(**fields: str) -> logging.LogRecord:

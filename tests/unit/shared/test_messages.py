@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from shared.messages import Failure, Frame, FrameKind, Head, RelayRequest, decode_frames
+from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest, decode_frames
 
 REQUEST = RelayRequest(
     id="req_1",

@@ -5,8 +5,8 @@ import pytest
 
 from launcher.config import template_text
 from shared.errors import SettingsError
-from shared.settings import PoolSettings, Settings, setting_fields
-from shared.settings_loading import data_dir, env_names, load
+from shared.settings.loading import data_dir, env_names, load
+from shared.settings.schema import PoolSettings, Settings, setting_fields
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.credentials.unsealing import Opener, kept_key
 from shared.errors import WrongSecretKey
-from shared.opener import Opener, kept_key
 
 
 def test_what_is_sealed_opens_with_the_secret_key():

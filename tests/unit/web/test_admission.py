@@ -2,9 +2,9 @@ from collections import Counter
 
 import pytest
 
+from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
-from shared.key_fields import ApiKey
-from shared.settings import PoolSettings, Settings
+from shared.settings.schema import PoolSettings, Settings
 from web.request.pool_selection import DrainRate, Pools
 
 ANY = ApiKey(id="k", hint="sk-…", created_at=0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.key_fields import ApiKey
-from shared.limits import LimitReached, Standing, reservation
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import LimitReached, Standing, reservation
 from web.request import limit_headers
 
 STANDING = Standing(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)

@@ -1,5 +1,5 @@
-from shared.flow import WINDOW, Position
-from shared.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
+from shared.protocol.reply_acks import WINDOW, Position
 from web.reply.mailbox import MOST_HELD, MOST_HELD_BY_ALL, Held, Mailbox
 
 

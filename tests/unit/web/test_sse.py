@@ -1,5 +1,5 @@
 from shared.errors import ApiError
-from shared.sse import WholeEvents
+from shared.protocol.sse import WholeEvents
 from web.sse import error_event
 
 

@@ -5,7 +5,7 @@ from time import time
 import pytest
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
-from shared.settings import PoolSettings
+from shared.settings.schema import PoolSettings
 from workers.credentials.token_endpoint import DEFAULT_LIFETIME, parse_answer, token_request, wait_seconds
 
 

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 from shared import keys
-from shared.setting_types import (
+from shared.settings.parsers import (
     Reader,
     days,
     mapping,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from shared import keys
-from shared.api_keys import digest
+from shared.api_keys.store import digest
 from shared.errors import Conflict, NotFound
 
 Role = Literal["admin", "viewer"]

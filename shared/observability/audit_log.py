@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from redis import Redis
 
 from shared import keys
-from shared.redis_client import decoded
+from shared.redis_connection.client import decoded
 
 #: Entries kept.
 MOST = 10_000

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from shared.addresses import parsed
 from shared.errors import BadField
+from shared.ip_addresses import parsed
 
 #: Largest limit; beyond it a limit is none.
 MOST = 10**15

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from redis import Redis
 
 from shared import keys
+from shared.credentials.sealing import SUITE, Sealer
 from shared.errors import WrongSecretKey
-from shared.settings import Settings
-from shared.vault import SUITE, Sealer
+from shared.settings.schema import Settings
 
 KEY_FILE = "secret.key"
 

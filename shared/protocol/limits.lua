@@ -120,7 +120,7 @@ local function spent(names, period)
 end
 
 -- Whether a request may be admitted: '' or what stands against it, and seconds until it may be tried again.
--- `want`: what the key may use and what the request reserves, as shared/limits.py writes it.
+-- `want`: what the key may use and what the request reserves, as shared/api_keys/limits.py writes it.
 -- Third: requests and tokens of the last minute and seconds until each is forgotten.
 local function stands_against(want, now, job_prefix)
     local names = limit_keys(want.key)

@@ -1,4 +1,4 @@
-"""What a request asks of its API key's limits, and how they stand; Redis decides, in shared/lua/limits.lua.
+"""What a request asks of its API key's limits, and how they stand; Redis decides, in shared/protocol/limits.lua.
 
 The limits of a key hold over all web processes: one script looks at all of them and admits the request, so nothing is
 counted that was not admitted, and two that come together do not both take the last place.
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from shared.key_fields import ApiKey
+from shared.api_keys.api_key import ApiKey
 
 #: Tokens that an answer is expected to have at least, when the request says nothing.
 LEAST_ANSWER = 64

@@ -11,11 +11,10 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
+from shared.api_keys.api_key import ApiKey, checked
 from shared.errors import Conflict, FarmError, NotFound
-from shared.key_fields import ApiKey, checked
-from shared.redis_client import script
+from shared.redis_connection.client import script
 
-LUA = Path(__file__).parent / "lua"
 log = logging.getLogger("farm.keys")
 #: How every key of the farm begins, as callers expect of an OpenAI-compatible endpoint.
 PREFIX = "sk-"
@@ -28,7 +27,7 @@ class ApiKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._put = script(redis, LUA / "put_record.lua")
+        self._put = script(redis, Path(__file__).with_name("put_record.lua"))
 
     def create(self, name: str = "", **fields: Any) -> tuple[str, ApiKey]:
         """Makes a key; returns it, for the only time, with its record. Raises BadField."""

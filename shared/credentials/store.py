@@ -14,13 +14,12 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import keys
-from shared.credential_lines import ImportReport, Line, sorted_lines
-from shared.credential_records import STATES, VISIBLE, CredentialRecord, State, StateChange, record
+from shared.credentials.records import STATES, VISIBLE, CredentialRecord, State, StateChange, record
+from shared.credentials.sealing import Sealer, fingerprint
+from shared.credentials.token_import import ImportReport, Line, sorted_lines
 from shared.errors import NotFound
-from shared.redis_client import decoded, script
-from shared.vault import Sealer, fingerprint
+from shared.redis_connection.client import decoded, script
 
-LUA = Path(__file__).parent / "lua"
 #: States a credential may leave for the one named. A person's word and death are not revived by the program.
 MAY_BECOME: dict[State, tuple[State, ...]] = {
     "active": ("cooling", "active"),
@@ -35,9 +34,9 @@ class Credentials:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add = script(redis, LUA / "add_credential.lua")
-        self._set_state = script(redis, LUA / "set_state.lua")
-        self._remove = script(redis, LUA / "remove_credential.lua")
+        self._add = script(redis, Path(__file__).with_name("add_credential.lua"))
+        self._set_state = script(redis, Path(__file__).with_name("set_state.lua"))
+        self._remove = script(redis, Path(__file__).with_name("remove_credential.lua"))
 
     def add(self, pool: str, token: str, label: str = "", credential_id: str = "") -> tuple[str, bool]:
         """Stores a refresh token, under that id if one is given; returns its credential's id and whether it is new."""

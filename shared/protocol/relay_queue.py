@@ -17,14 +17,13 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
-from shared.job_form import GRACE, JobForm
-from shared.limits import LimitReached, Standing
-from shared.messages import RelayRequest
-from shared.pipeline import Pipeline
+from shared.api_keys.limits import LimitReached, Standing
+from shared.protocol.job_template import GRACE, JobForm
+from shared.protocol.messages import RelayRequest
+from shared.redis_connection.auto_pipeline import Pipeline
 
-LUA = Path(__file__).parent / "lua"
 #: Lua functions for the scripts that admit, begin and end jobs, in the order in which they build on each other.
-SCHEDULE = (LUA / "limits.lua", LUA / "fair.lua", LUA / "ending.lua")
+SCHEDULE = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
 #: Bands and RQ's queue of each.
 BANDS = {"interactive": keys.chat_queue, "batch": keys.batch_queue}
 #: Fields of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died,
@@ -62,8 +61,8 @@ class RelayQueue:
         self._max_queue = max_queue
         self._forms: dict[str, JobForm] = {}
         self._pipeline = Pipeline(redis)
-        self._enqueue = self._pipeline.script(*SCHEDULE, LUA / "enqueue.lua")
-        self._cancel = self._pipeline.script(*SCHEDULE, LUA / "cancel.lua")
+        self._enqueue = self._pipeline.script(*SCHEDULE, Path(__file__).with_name("enqueue.lua"))
+        self._cancel = self._pipeline.script(*SCHEDULE, Path(__file__).with_name("cancel.lua"))
 
     def enqueue(self, request: RelayRequest, body: bytes, want: bytes = b"", weight: float = 1.0) -> Admitted:
         """Admits a request in one round trip. `want` is what limits.demand made of its key, b'' for no limits.

@@ -20,12 +20,11 @@ from rq.registry import BaseRegistry, FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 
 from shared import keys
-from shared.credentials import Credentials, new_fields
-from shared.queue import BANDS, queue_keys
-from shared.redis_client import script
-from shared.vault import Sealer, fingerprint
+from shared.credentials.sealing import Sealer, fingerprint
+from shared.credentials.store import Credentials, new_fields
+from shared.protocol.relay_queue import BANDS, queue_keys
+from shared.redis_connection.client import script
 
-LUA = Path(__file__).parent / "lua"
 #: Least seconds without a request: a front believes for a second that it knows one.
 LEAST_IDLE = 5.0
 
@@ -51,8 +50,8 @@ class PrivateCredentials:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add = script(redis, LUA / "add_private.lua")
-        self._forget = script(redis, LUA / "forget_private.lua")
+        self._add = script(redis, Path(__file__).with_name("add_private.lua"))
+        self._forget = script(redis, Path(__file__).with_name("forget_private.lua"))
 
     def names(self) -> list[str]:
         """Their pools, the one that was used last at the end."""

@@ -7,10 +7,10 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
-from shared.credential_records import STATES
-from shared.private_credentials import PrivateCredentials
-from shared.queue import BANDS, queue_keys
-from shared.redis_client import decoded
+from shared.credentials.private import PrivateCredentials
+from shared.credentials.records import STATES
+from shared.protocol.relay_queue import BANDS, queue_keys
+from shared.redis_connection.client import decoded
 
 WORKER_STATES = ("busy", "idle", "suspended")
 

@@ -11,7 +11,7 @@ from typing import Any
 from rq import Queue
 from rq.utils import now, utcformat
 
-from shared.messages import RelayRequest
+from shared.protocol.messages import RelayRequest
 
 #: What a worker runs; a name, because the front must not import the workers.
 RELAY_FUNCTION = "workers.worker.relay"

@@ -13,10 +13,9 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
-from shared.messages import RelayRequest
-from shared.redis_client import script
+from shared.protocol.messages import RelayRequest
+from shared.redis_connection.client import script
 
-LUA = Path(__file__).parent / "lua"
 #: Milliseconds that it is known that a batch was written.
 MARKED = 600_000
 #: The one field of an entry in the stream.
@@ -131,7 +130,7 @@ class RequestLog:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._write = script(redis, LUA / "write_log.lua")
+        self._write = script(redis, Path(__file__).with_name("write_log.lua"))
 
     def write(self, entries: Sequence[Entry], batch: str = "") -> None:
         """Appends entries; a batch of the same name is written once, however often it is sent."""

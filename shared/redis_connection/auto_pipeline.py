@@ -12,7 +12,7 @@ from gevent.event import Event
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from shared.redis_line import MANY, Command, Line, Question
+from shared.redis_connection.multiplexer import MANY, Command, Line, Question
 
 
 class Pipeline:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import SettingsError
-from shared.settings import PoolSettings, Settings, setting_fields
+from shared.settings.schema import PoolSettings, Settings, setting_fields
 
 #: Names the file of settings, when it is not `farm.toml` in the working directory.
 FILE_NAME = "FARM_CONFIG"

@@ -1,0 +1,1 @@
+"""The store of refresh tokens, which are sealed on the way in."""

@@ -1,0 +1,1 @@
+"""Request log, usage, counters, audit log, pool status, logging."""

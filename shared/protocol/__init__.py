@@ -1,0 +1,1 @@
+"""What crosses between the front and the workers through Redis: the queue, frames, acknowledgements, operations."""

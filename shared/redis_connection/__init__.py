@@ -1,0 +1,1 @@
+"""Connections to Redis: client, multiplexed connection, implicit pipelining, retry."""

@@ -1,0 +1,1 @@
+"""The settings: fields, parsers, loading."""
