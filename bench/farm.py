@@ -21,7 +21,7 @@ from redis import Redis
 
 from bench.processes import cpu_seconds, memory
 from bench.upstream import ROOT, Upstream, simulator
-from launcher import redis_server
+from launcher.processes import redis_server
 
 KEY = "sk-bench-0123456789abcdef"
 #: Part of a process's command line -> what it is called in results.

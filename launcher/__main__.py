@@ -11,17 +11,17 @@ import click
 from click.shell_completion import get_completion_class
 from redis.exceptions import RedisError
 
-from launcher.admin_tokens import admin_tokens
-from launcher.backup import export, import_
-from launcher.config import config, pools
-from launcher.context import one_line_errors, open_store
-from launcher.credentials import credentials
-from launcher.detach import Report, start_detached
-from launcher.keys import keys
+from launcher.commands.admin_tokens import admin_tokens
+from launcher.commands.backup import export, import_
+from launcher.commands.config import config, pools
+from launcher.commands.credentials import credentials
+from launcher.commands.keys import keys
+from launcher.commands.usage import audit, requests, usage
 from launcher.output import as_json, moment, say, show_json
-from launcher.state import DataDir, end_leftovers, has_ended, wait_until
-from launcher.up import Already, up
-from launcher.usage import audit, requests, usage
+from launcher.processes.data_dir import DataDir, end_leftovers, has_ended, wait_until
+from launcher.processes.detach import Report, start_detached
+from launcher.processes.up import Already, up
+from launcher.store import one_line_errors, open_store
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
 from shared.observability.pool_status import read_pools

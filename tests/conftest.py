@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from launcher import redis_server
+from launcher.processes import redis_server
 from shared.credentials.unsealing import Opener
 from shared.redis_connection.client import connect
 from tests.upstream import Upstream

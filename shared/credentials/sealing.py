@@ -1,7 +1,7 @@
 """Seals secrets with the farm's public key, so that the front can store a token and never read one back.
 
-HPKE (RFC 9180): X25519, HKDF-SHA256, ChaCha20-Poly1305. shared/credentials/unsealing.py opens what is sealed; `web` may not
-import it.
+HPKE (RFC 9180): X25519, HKDF-SHA256, ChaCha20-Poly1305. shared/credentials/unsealing.py opens what is sealed, and `web`
+may not import it.
 """
 
 import base64

@@ -13,7 +13,7 @@ import pytest
 import requests
 from redis import Redis
 
-from launcher.state import DataDir
+from launcher.processes.data_dir import DataDir
 from tests.conftest import ROOT, clean_environment, free_port
 from tests.upstream import Upstream, tokens
 from tests.waiting import eventually

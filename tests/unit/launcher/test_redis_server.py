@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import redis_server
+from launcher.processes import redis_server
 from shared.errors import StoreUnavailable
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from launcher.state import DataDir, Running, created_at, end_leftovers
+from launcher.processes.data_dir import DataDir, Running, created_at, end_leftovers
 
 
 def test_one_farm_has_the_lock_and_leaves_nothing_behind(tmp_path: Path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config import template_text
+from launcher.commands.config import template_text
 from shared.errors import SettingsError
 from shared.settings.loading import data_dir, env_names, load
 from shared.settings.schema import PoolSettings, Settings, setting_fields

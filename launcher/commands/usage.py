@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from launcher.context import one_line_errors, open_store
-from launcher.moments import WHEN
 from launcher.output import as_json, moment, show_json, table
+from launcher.store import one_line_errors, open_store
+from launcher.time_option import WHEN
 from shared.errors import BadField
 from shared.observability.audit_log import Audit
 from shared.observability.request_log import Filter, Logged, RequestLog

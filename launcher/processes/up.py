@@ -16,10 +16,10 @@ from types import FrameType
 
 from redis import Redis
 
-from launcher import redis_server
-from launcher.network import answers, refuse_busy_port
-from launcher.processes import Processes, in_session
-from launcher.state import DataDir, Running, created_at, end_leftovers
+from launcher.processes import redis_server
+from launcher.processes.data_dir import DataDir, Running, created_at, end_leftovers
+from launcher.processes.network import answers, refuse_busy_port
+from launcher.processes.process_group import Processes, in_session
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
@@ -30,7 +30,7 @@ from shared.redis_connection.client import check, connect
 from shared.settings.schema import Settings
 from simulator.accounts import Accounts
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 #: Accounts of the simulator in a farm without configuration.
 SIMULATED = 20
 SIMULATOR_LABEL = "simulator"

@@ -1,6 +1,6 @@
 """The pools and credentials that a command names, and the audit log of what is done with them."""
 
-from launcher.context import noted, open_store
+from launcher.store import noted, open_store
 from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials

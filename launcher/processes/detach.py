@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from launcher.state import DataDir
+from launcher.processes.data_dir import DataDir
 
 #: Bytes above which an old log is set aside at the start.
 LARGEST_LOG = 10 * 1024 * 1024

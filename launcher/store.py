@@ -8,8 +8,8 @@ from typing import Any, ParamSpec, TypeVar
 from redis import Redis
 from redis.exceptions import RedisError
 
-from launcher import redis_server
-from launcher.state import DataDir
+from launcher.processes import redis_server
+from launcher.processes.data_dir import DataDir
 from shared.credentials.unsealing import load_opener
 from shared.errors import FarmError
 from shared.observability.audit_log import Audit

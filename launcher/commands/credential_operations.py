@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from launcher.context import one_line_errors, open_store
-from launcher.named_credentials import named
 from launcher.output import as_json, say, show_json
+from launcher.selection import named
+from launcher.store import one_line_errors, open_store
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.errors import FarmError

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from launcher.context import noted, one_line_errors, open_store
-from launcher.credential_errands import refresh, revoke, test
-from launcher.files import from_caller
-from launcher.named_credentials import chosen, named
+from launcher.caller_paths import from_caller
+from launcher.commands.credential_operations import refresh, revoke, test
 from launcher.output import as_json, moment, say, show_json, table
-from launcher.secrets_out import TokenReader
+from launcher.selection import chosen, named
+from launcher.store import noted, one_line_errors, open_store
+from launcher.token_export import TokenReader
 from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials

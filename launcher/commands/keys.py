@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
-from launcher.context import noted, one_line_errors, open_store
-from launcher.moments import WHEN
 from launcher.output import as_json, moment, say, show_json, table
+from launcher.store import noted, one_line_errors, open_store
+from launcher.time_option import WHEN
 from shared.api_keys.api_key import ApiKey, KeyFields
 from shared.api_keys.store import ApiKeys
 from shared.errors import BadField

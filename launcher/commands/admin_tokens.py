@@ -2,8 +2,8 @@
 
 import click
 
-from launcher.context import noted, one_line_errors, open_store
 from launcher.output import as_json, moment, say, show_json, table
+from launcher.store import noted, one_line_errors, open_store
 from shared.api_keys.admin_tokens import AdminTokens, Role
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from launcher.context import one_line_errors
 from launcher.output import as_json, say, show_json, table
+from launcher.store import one_line_errors
 from shared.errors import FarmError
 from shared.settings.loading import load
 from shared.settings.schema import PoolSettings, Settings, default_of, described, setting_fields

@@ -11,10 +11,10 @@ import click
 from redis import Redis
 
 from launcher.backup_encryption import decrypt, encrypt
-from launcher.context import noted, one_line_errors, open_store
-from launcher.files import from_caller
+from launcher.caller_paths import from_caller
 from launcher.output import say
-from launcher.secrets_out import TokenReader
+from launcher.store import noted, one_line_errors, open_store
+from launcher.token_export import TokenReader
 from shared import keys
 from shared.credentials.records import STATES
 from shared.credentials.store import Credentials

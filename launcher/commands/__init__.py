@@ -1,0 +1,1 @@
+"""The commands of `./farm`, one module for each group."""
