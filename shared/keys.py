@@ -15,14 +15,14 @@
 | farm:limit:running:<key id> | sorted set | a key's requests that have not ended -> when they do | until they end |
 | farm:limit:reserved:<key id> | hash | such a request -> <tokens reserved>:<second> | until it ends |
 | farm:quota:<key id> | hash | what a key's quota was used for: `period`, `tokens`, `reserved`, `requests` | for ever |
-| farm:fair:<pool> | hash | the fair queue of a pool: virtual times, weights, average cost (lua/fair.lua) | for ever |
+| farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | for ever |
 | farm:fair:<pool>:<band> | sorted set | API keys with requests waiting -> their tags | while they wait |
 | farm:fair:<pool>:<band>:<key id> | list | the key's requests that wait, in their order | while they wait |
 | farm:idle:<pool> | sorted set | workers that wait for a job -> since when | until they work |
 | farm:log | stream | the request log: an entry for each request that has ended | by age and number |
 | farm:log:<batch> | string | that a batch of entries was written | minutes |
 | farm:usage:folded | string | id of the last entry of the log that was added up | for ever |
-| farm:usage:hour:<time>, :day:<time> | hash | what was used in that hour or day (usage.py) | as configured, 400 days |
+| farm:usage:hour:<time>, :day:<time> | hash | usage (shared/observability/usage.py) | as configured, 400 days |
 | farm:last-used | hash | API key id -> when it was last used | for ever |
 | farm:credentials:<pool> | hash | credential id -> state | for ever |
 | farm:credential:<id> | hash | the credential | until removed |
@@ -50,6 +50,8 @@
 | rq:… | RQ's own keys | queues `chat:<pool>`, workers `<pool>.<credential id>`, jobs | RQ's |
 """
 
+from shared import names
+
 VAULT = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_MADE = "farm:admin-tokens:made"
@@ -66,8 +68,6 @@ USAGE_FOLDED = "farm:usage:folded"
 LAST_USED = "farm:last-used"
 PRIVATE = "farm:private"
 
-#: Between a pool's name and the id of a private credential in it; no configured pool's name has it.
-OF_PRIVATE = "~"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -135,27 +135,7 @@ def history(credential_id: str) -> str:
 
 def fingerprints(pool: str) -> str:
     """Hash: SHA-256 of a refresh token -> credential id; one for a pool and the private credentials in it."""
-    return f"farm:fingerprints:{family(pool)}"
-
-
-def private_pool(pool: str, credential_id: str) -> str:
-    """Name of the pool that consists of one private credential, for the caller who presents its token."""
-    return f"{pool}{OF_PRIVATE}{credential_id}"
-
-
-def family(pool: str) -> str:
-    """The configured pool whose settings a private credential's pool has; any other is its own."""
-    return pool.partition(OF_PRIVATE)[0]
-
-
-def private_id(pool: str) -> str:
-    """The credential that a private pool consists of."""
-    return pool.rpartition(OF_PRIVATE)[2]
-
-
-def is_private(pool: str) -> bool:
-    """Whether it is the pool of a private credential."""
-    return OF_PRIVATE in pool
+    return f"farm:fingerprints:{names.family(pool)}"
 
 
 def refused_token(fingerprint: str) -> str:
@@ -226,26 +206,6 @@ def models(pool: str) -> str:
 def logins(address: str) -> str:
     """String: how many wrong admin tokens came from there lately."""
     return f"farm:logins:{address}"
-
-
-def chat_queue(pool: str) -> str:
-    """Name of the pool's RQ queue for the interactive band."""
-    return f"chat:{pool}"
-
-
-def batch_queue(pool: str) -> str:
-    """Name of the pool's RQ queue for the batch band."""
-    return f"batch:{pool}"
-
-
-def worker_name(pool: str, credential_id: str, slot: int = 1) -> str:
-    """Name of the RQ worker that is bound to the credential; of those beyond its first, with the slot."""
-    return f"{pool}.{credential_id}" if slot == 1 else f"{pool}.{credential_id}~{slot}"
-
-
-def credential_of(worker_name: str) -> str:
-    """The credential that a worker is bound to, by its name."""
-    return worker_name.rpartition(".")[2].partition("~")[0]
 
 
 def reply(web_process: str, request_id: str) -> str:

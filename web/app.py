@@ -9,18 +9,18 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
-from shared.redis_connection.retry import surely
+from shared.redis_connection.retry import retry_forever
 from shared.settings.loading import load
 from shared.settings.schema import Settings
 from web import errors
-from web.admin import api, api_keys, credentials, login, overview
+from web.admin import admin_tokens, api, api_keys, audit_log, credentials, login, pools, request_log, usage
 from web.request_context import present
-from web.routes import billing, dashboard, health, models, relay
+from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors
 from web.services import EXTENSION, Parts, build
 
 #: What the admin API consists of: each has put its routes into `api.contract`.
-ADMIN_API = (credentials, api_keys, overview)
+ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, audit_log)
 #: Where the console lives: it has a login session, so no other site's page may reach it.
 ADMIN = "/admin"
 #: Seconds that a login session lasts.
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SECRET_KEY=surely(farm.admin_tokens.session_secret, "the front waits for its start"),
+        SECRET_KEY=retry_forever(farm.admin_tokens.session_secret, "the front waits for its start"),
         SESSION_COOKIE_NAME="farm_admin",
         SESSION_COOKIE_PATH="/admin",
         SESSION_COOKIE_SAMESITE="Strict",
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(begin)
     app.after_request(lambda response: finish(farm, response))
     errors.install(app)
-    for part in (relay, models, billing, health, login, api):
+    for part in (relay, models, billing, health, metrics, login, api):
         app.register_blueprint(part.blueprint)
     dashboard.mount(app, settings.redis_url)
     app.wsgi_app = single_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]

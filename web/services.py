@@ -11,18 +11,20 @@ from redis.exceptions import RedisError
 
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
+from shared.background import keep_running
 from shared.observability.audit_log import Audit
 from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.client import connect, lone_connections
-from shared.redis_connection.retry import keep_running
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 from web.reply.hub import Hub
+from web.request.availability import Usable
+from web.request.drain_rate import DrainRate
 from web.request.log_buffer import Journal
-from web.request.pool_selection import DrainRate, Pools, Usable
+from web.request.pool_selection import Pools
 from web.server.client_address import Proxies
 
 log = logging.getLogger("farm.web")

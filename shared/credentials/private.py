@@ -19,7 +19,7 @@ from rq.job import Job
 from rq.registry import BaseRegistry, FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 
-from shared import keys
+from shared import keys, names
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.store import Credentials, new_fields
 from shared.protocol.relay_queue import BANDS, queue_keys
@@ -42,7 +42,7 @@ class Known:
     @property
     def credential_id(self) -> str:
         """The id of a private credential."""
-        return keys.private_id(self.pool)
+        return names.private_id(self.pool)
 
 
 class PrivateCredentials:
@@ -59,7 +59,7 @@ class PrivateCredentials:
 
     def counts(self) -> Counter[str]:
         """How many there are in each configured pool."""
-        return Counter(keys.family(name) for name in self.names())
+        return Counter(names.family(name) for name in self.names())
 
     def find(self, pool: str, token: str) -> Known | None:
         """What is known of a token of that pool; None for nothing."""
@@ -75,7 +75,7 @@ class PrivateCredentials:
     def add(self, pool: str, token: str, most: int) -> str:
         """Seals and keeps a token; returns the pool that has it now, '' when there are so many already."""
         credential_id = secrets.token_hex(5)
-        name = keys.private_pool(pool, credential_id)
+        name = names.private_pool(pool, credential_id)
         fields = new_fields(Sealer.load(self._redis), token, credential_id, name, label="private")
         found = self._add(
             keys=[keys.fingerprints(pool), keys.credentials(name), keys.credential(credential_id), keys.PRIVATE],
@@ -84,7 +84,7 @@ class PrivateCredentials:
                 fingerprint(token),
                 time.time(),
                 name,
-                keys.private_pool(pool, ""),
+                names.private_pool(pool, ""),
                 most,
                 keys.credential(""),
                 *(part for pair in fields.items() for part in pair),
@@ -98,7 +98,7 @@ class PrivateCredentials:
 
     def forget(self, name: str, unused_since: float = float("inf")) -> bool:
         """Forgets one that was not used since then and has no work; False when it has."""
-        credential_id = keys.private_id(name)
+        credential_id = names.private_id(name)
         queues = queue_keys(name)
         started, failed = (registries(name, one) for one in (StartedJobRegistry, FailedJobRegistry))
         lines = [f"{keys.fair(name)}{end}" for end in ("", *(f":{band}" for band in BANDS))]
@@ -131,12 +131,12 @@ def caller_id(credential_id: str) -> str:
 
 def remove(redis: Redis, pool: str, credential_id: str) -> bool:
     """Forgets a credential of whatever pool, with all that belongs to it; False when there is none."""
-    if keys.is_private(pool) and PrivateCredentials(redis).forget(pool):
+    if names.is_private(pool) and PrivateCredentials(redis).forget(pool):
         return True
     return Credentials(redis).remove(pool, credential_id)
 
 
 def all_pools(redis: Redis, configured: Iterable[str]) -> list[str]:
     """The configured pools, and those of private credentials, for who looks after all credentials."""
-    names = list(configured)
-    return [*names, *(one for one in PrivateCredentials(redis).names() if keys.family(one) in names)]
+    pools = list(configured)
+    return [*pools, *(one for one in PrivateCredentials(redis).names() if names.family(one) in pools)]

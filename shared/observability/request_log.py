@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 
-from shared import keys
+from shared import keys, names
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.client import script
 
@@ -87,7 +87,7 @@ def entry_of(request: RelayRequest, **facts: Any) -> Entry:
     return Entry(
         request=request.id,
         key=request.key,
-        pool=keys.family(request.pool),
+        pool=names.family(request.pool),
         model=request.model,
         endpoint=request.path.partition("?")[0],
         band=request.band,

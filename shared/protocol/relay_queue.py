@@ -16,7 +16,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from shared import keys
+from shared import keys, names
 from shared.api_keys.limits import LimitReached, Standing
 from shared.protocol.job_template import GRACE, JobForm
 from shared.protocol.messages import RelayRequest
@@ -25,7 +25,7 @@ from shared.redis_connection.auto_pipeline import Pipeline
 #: Lua functions for the scripts that admit, begin and end jobs, in the order in which they build on each other.
 SCHEDULE = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
 #: Bands and RQ's queue of each.
-BANDS = {"interactive": keys.chat_queue, "batch": keys.batch_queue}
+BANDS = {"interactive": names.chat_queue, "batch": names.batch_queue}
 #: Fields of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died,
 FRONT_FIELD = "farm_front"
 #: the API key it counts for, whether that has limits, the job's band, when it was admitted,

@@ -3,6 +3,10 @@
 Source: the HTML standard, "Server-sent events". Events end with an empty line.
 """
 
+from shared.errors import ApiError
+
+#: Sent while a stream is silent; clients ignore comments.
+COMMENT = b": keep-alive\n\n"
 #: An empty line ends an event, whatever ends the lines.
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 #: Bytes of the last piece in which an end can have begun.
@@ -46,3 +50,8 @@ def data_of(event: bytes) -> bytes:
     """What an event carries: its data lines; b'' for a comment."""
     lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def error_event(error: ApiError) -> bytes:
+    """The event that ends a stream which can't be completed; OpenAI's SDKs raise on it."""
+    return b"data: " + error.body() + b"\n\n"

@@ -1,24 +1,24 @@
-"""Readers of single setting values: text in, a checked value out; they know no setting by name."""
+"""Parsers of single setting values: text in, a checked value out; they know no setting by name."""
 
 import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Reader = Callable[[Any], Any]
+Parser = Callable[[Any], Any]
 
 
-def text(value: Any) -> str:
+def parse_text(value: Any) -> str:
     """Any text, trimmed."""
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value.strip()
 
 
-def whole(at_least: int, at_most: int | None = None) -> Reader:
+def int_parser(at_least: int, at_most: int | None = None) -> Parser:
     """A reader of whole numbers within bounds."""
 
-    def read(value: Any) -> int:
+    def parse(value: Any) -> int:
         try:
             number = int(value)
         except (TypeError, ValueError):
@@ -28,10 +28,10 @@ def whole(at_least: int, at_most: int | None = None) -> Reader:
             raise ValueError(f"must be a whole number of at least {at_least}{bound}, not {value!r}")
         return number
 
-    return read
+    return parse
 
 
-def seconds(value: Any) -> float:
+def parse_seconds(value: Any) -> float:
     """A time in seconds, more than zero."""
     try:
         number = float(value)
@@ -42,31 +42,31 @@ def seconds(value: Any) -> float:
     return number
 
 
-def seconds_or_never(value: Any) -> float:
+def parse_optional_seconds(value: Any) -> float:
     """A time in seconds; 0 for none."""
-    return 0.0 if value in (0, "0") and not isinstance(value, bool) else seconds(value)
+    return 0.0 if value in (0, "0") and not isinstance(value, bool) else parse_seconds(value)
 
 
-def days(value: Any) -> float:
+def parse_days(value: Any) -> float:
     """A number of days, more than zero."""
     try:
-        return seconds(value)
+        return parse_seconds(value)
     except ValueError:
         raise ValueError(f"must be a number of days, more than 0, not {value!r}") from None
 
 
-def one_of(*choices: str) -> Reader:
+def choice_parser(*choices: str) -> Parser:
     """A reader of one word out of several."""
 
-    def read(value: Any) -> str:
+    def parse(value: Any) -> str:
         if value not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
         return str(value)
 
-    return read
+    return parse
 
 
-def truth(value: Any) -> bool:
+def parse_bool(value: Any) -> bool:
     """Yes or no."""
     if isinstance(value, bool):
         return value
@@ -77,15 +77,15 @@ def truth(value: Any) -> bool:
     return found
 
 
-def url(value: Any) -> str:
+def parse_url(value: Any) -> str:
     """An http(s) base URL, without the slash at its end."""
-    found = text(value)
+    found = parse_text(value)
     if found and not found.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return found.rstrip("/")
 
 
-def names(value: Any) -> tuple[str, ...]:
+def parse_names(value: Any) -> tuple[str, ...]:
     """Names, separated by commas or as a list."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
@@ -93,12 +93,12 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def networks(value: Any) -> tuple[str, ...]:
+def parse_networks(value: Any) -> tuple[str, ...]:
     """Networks in CIDR notation (RFC 4632, RFC 4291) or single addresses, separated by commas or as a list."""
-    return tuple(str(ipaddress.ip_network(one, strict=False)) for one in names(value))
+    return tuple(str(ipaddress.ip_network(one, strict=False)) for one in parse_names(value))
 
 
-def mapping(value: Any) -> Mapping[str, str]:
+def parse_mapping(value: Any) -> Mapping[str, str]:
     """A table of text to text, or such a table as JSON."""
     try:
         table = json.loads(value) if isinstance(value, str) else value

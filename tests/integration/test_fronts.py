@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from rq import Queue
 
-from shared import keys
+from shared import keys, names
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue, rq_queue
 from shared.redis_connection.client import lone_connections
@@ -19,7 +19,7 @@ from workers.process.front_monitor import Fronts
 
 @pytest.fixture
 def queue(redis: Redis) -> Queue:
-    return rq_queue(redis, keys.chat_queue("default"))
+    return rq_queue(redis, names.chat_queue("default"))
 
 
 @pytest.fixture

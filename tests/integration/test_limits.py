@@ -8,7 +8,7 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from shared import keys
+from shared import keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, Standing, demand, period
 from shared.protocol.relay_queue import QueueFull, RelayQueue, rq_queue
@@ -216,7 +216,7 @@ def fail(redis: Redis, job_id: str) -> None:
 
 def begin(redis: Redis, job_id: str) -> tuple[Bookkeeping, Any, BegunJob]:
     """Takes the job out of the queue and begins it, as a worker does."""
-    queue = rq_queue(redis, keys.chat_queue("default"))
+    queue = rq_queue(redis, names.chat_queue("default"))
     books = Bookkeeping(redis, "default")
     lease = Lease("default", "c1", "here:1")
     redis.set(lease.key, lease.value)

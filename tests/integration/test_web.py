@@ -139,7 +139,7 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
     def gone(*_):
         raise RedisConnectionError("gone")
 
-    monkeypatch.setattr("web.patience.PATIENCE", 0.5)
+    monkeypatch.setattr("shared.redis_connection.retry.REDIS_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(front.parts.queue, "enqueue", gone)
     away = front.ask().get(timeout=5)
     assert (away.status_code, away.json["error"]["code"]) == (503, "store_unavailable")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from gevent.lock import BoundedSemaphore
 from redis import Redis
 
-from shared import keys
+from shared import keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.credentials.private import Known, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
@@ -79,7 +79,7 @@ class PrivateCallers:
     def _look(self, pool: str, token: str, address: str) -> Known:
         """What is known of a token, after it was tried if it is new. Raises ApiError."""
         known = self._store.find(pool, token)
-        if known and not keys.is_private(known.pool):
+        if known and not names.is_private(known.pool):
             raise ApiError(403, "private_token_taken", "this account serves the farm's own pool")
         if known and (known.is_proven or known.state == "disabled"):
             self._store.used(known.pool)
@@ -119,7 +119,7 @@ class PrivateCallers:
         if not self._trying.acquire(timeout=LONGEST):
             raise not_tried("the farm tries too many refresh tokens now")
         try:
-            self._errands.ask(Errand(name, keys.private_id(name), "refresh"), LONGEST)
+            self._errands.ask(Errand(name, names.private_id(name), "refresh"), LONGEST)
         except NobodyThere as error:
             log.warning("a refresh token could not be tried: %s", error, extra={"action": "private_untried"})
         finally:

@@ -7,8 +7,10 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
 from web.admin.api import contract
+from web.admin.audit_log import note
+from web.admin.etags import check_version, tagged
 from web.admin.openapi import answered, bad_field
-from web.admin.pagination import check_version, note, page, tagged
+from web.admin.pagination import page
 from web.admin.schemas import Empty, Key, KeyChange, KeyPage, MadeKey, NewKey, Page
 from web.services import parts
 

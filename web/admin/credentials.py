@@ -8,8 +8,10 @@ from shared.credentials.store import Credentials
 from shared.errors import ApiError, FarmError, NotFound
 from shared.protocol.credential_operations import Errand, Errands, NobodyThere
 from web.admin.api import contract
+from web.admin.audit_log import note
+from web.admin.etags import check_version, tagged
 from web.admin.openapi import answered
-from web.admin.pagination import check_version, note, page, tagged
+from web.admin.pagination import page
 from web.admin.schemas import (
     Credential,
     CredentialChange,

@@ -18,9 +18,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared import keys
+from shared.background import keep_running
 from shared.errors import ApiError
 from shared.protocol.messages import Failure, decode_frames
-from shared.redis_connection.retry import keep_running
 from web.reply.ack_publisher import Speaker
 from web.reply.mailbox import Held, Mailbox
 

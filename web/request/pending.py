@@ -17,12 +17,12 @@ from shared.api_keys.limits import LimitReached, demand
 from shared.errors import ApiError
 from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.protocol.relay_queue import Admitted, QueueFull, RelayQueue
-from web.patience import patiently
+from shared.redis_connection.retry import retry_for
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request import limit_headers
+from web.request.drain_rate import DrainRate
 from web.request.log_buffer import Journal
-from web.request.pool_selection import DrainRate, overloaded
 from web.server import disconnect
 from web.server.disconnect import Disconnect
 
@@ -69,7 +69,7 @@ class Pending:
         self.mailbox.on_overdue = partial(disconnect.abort, self.client)
         self._disconnect = Disconnect(self.client, self.mailbox.leave)
         try:
-            patiently(lambda: self._enqueue(body), lambda: self.mailbox.ended)
+            retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended)
         except QueueFull as full:
             self._forget()
             wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
@@ -177,3 +177,8 @@ class Pending:
         self._closed = True
         self._disconnect.stop()
         self.hub.close(self.mailbox)
+
+
+def overloaded(code: str, message: str, retry_after: int) -> ApiError:
+    """429 with the time to wait: PDF translators retry that a hundred times, and a 503 not at all."""
+    return ApiError(429, code, message, "rate_limit_error", headers={"retry-after": str(retry_after)})

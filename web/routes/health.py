@@ -3,16 +3,14 @@
 import time
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint
 from redis.exceptions import RedisError
 
 from shared.observability.pool_status import read_pools
-from web.routes.metrics import render
 from web.services import parts
 from web.version import VERSION
 
 blueprint = Blueprint("health", __name__)
-PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @blueprint.get("/healthz")
@@ -55,11 +53,3 @@ def status() -> dict[str, Any]:
         "pools": [pool.as_dict() for pool in pools],
     }
     return {"success": True, "message": "", "data": data}
-
-
-@blueprint.get("/metrics")
-def metrics() -> Response:
-    """The metrics of the whole farm, in Prometheus's text format."""
-    farm = parts()
-    farm.stop()
-    return Response(render(farm.redis, [pool.name for pool in farm.pools]), content_type=PROMETHEUS_TEXT)

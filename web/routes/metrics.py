@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -11,9 +12,20 @@ from redis import Redis
 
 from shared.observability import counters
 from shared.observability.pool_status import PoolState, read_pools
+from web.services import parts
 
+blueprint = Blueprint("metrics", __name__)
+PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "farm_"
 LE = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """The metrics of the whole farm, in Prometheus's text format."""
+    farm = parts()
+    farm.stop()
+    return Response(render(farm.redis, [pool.name for pool in farm.pools]), content_type=PROMETHEUS_TEXT)
 
 
 def render(redis: Redis, pools: Sequence[str]) -> bytes:

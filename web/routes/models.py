@@ -10,7 +10,8 @@ from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings
 from web.request.pool_selection import no_model
-from web.routes.relay import LONG, caller, new_request, submit
+from web.request.rendering import LONG
+from web.routes.relay import caller, new_request, submit
 from web.services import Parts, parts
 
 blueprint = Blueprint("models", __name__)

@@ -1,9 +1,9 @@
 """What an upstream's error means for the attempt and for the caller, in OpenAI's shape; pure."""
 
 from shared.errors import error_body
+from shared.parsing import parse_json_object, parse_retry_after
 from shared.protocol.messages import Failure
 from workers.attempt.outcomes import Failed, UpstreamError
-from workers.credentials.token_endpoint import read_object, wait_seconds
 
 
 def failure(number: int, status: int, code: str, message: str) -> Failure:
@@ -18,7 +18,7 @@ def error_answer(number: int, status: int, headers: dict[str, str], body: bytes)
         return Failed(outcome, failure(number, 502, "upstream_auth_failed", "the upstream refused a fresh token"))
     ours = failure(number, status, "upstream_error", f"the upstream answered {status}")
     answer = UpstreamError(status, {**headers, "content-type": "application/json"}, openai_error(status, body))
-    return Failed(outcome, ours, wait_seconds(headers.get("retry-after")), answer)
+    return Failed(outcome, ours, parse_retry_after(headers.get("retry-after")), answer)
 
 
 def no_answer(number: int, reason: str) -> Failed:
@@ -28,14 +28,14 @@ def no_answer(number: int, reason: str) -> Failed:
 
 def error_status(body: bytes) -> int:
     """The status that an error object names as its code, else 502."""
-    error = read_object(body).get("error")
+    error = parse_json_object(body).get("error")
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 502
 
 
 def openai_error(status: int, body: bytes) -> bytes:
     """The upstream's error body if it has OpenAI's shape, else that shape around a plain sentence."""
-    error = read_object(body).get("error")
+    error = parse_json_object(body).get("error")
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return body
     return error_body(f"the upstream answered {status}", "upstream_error", "upstream_error")

@@ -10,7 +10,7 @@ from gevent.lock import BoundedSemaphore
 
 from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
 from shared.observability.counters import Counters
-from shared.redis_connection.retry import surely
+from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
 from workers.credentials.token_endpoint import Grant, refresh
@@ -112,7 +112,7 @@ class AccessToken:
             self._use(access, left)
             return
         grant, had = self._exchange(refresh_token)
-        surely(lambda: self._store.store(self._lease, had, grant), "a rotated token waits to be stored")
+        retry_forever(lambda: self._store.store(self._lease, had, grant), "a rotated token waits to be stored")
         self._use(grant.access_token, grant.expires_in)
 
     def _exchange(self, refresh_token: str) -> tuple[Grant, str]:

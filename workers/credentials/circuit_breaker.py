@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 
 from redis import Redis
 
-from shared import keys
+from shared import keys, names
 from shared.observability.counters import Counters
 
 log = logging.getLogger("farm.breaker")
@@ -76,7 +76,7 @@ class Breaker:
         if self._faults >= FAULTS and several:
             self._failed_probes = 0
             self._opened_at = time.time()
-            self._counters.add("breaker_opened", keys.family(self._pool), reason)
+            self._counters.add("breaker_opened", names.family(self._pool), reason)
             log.error("the upstream is down: no job is taken", extra=self._fields("breaker_opened", reason))
             self._stay_open(reason)
 

@@ -1,14 +1,12 @@
 """The token endpoint: how it is asked and what its answer means (RFC 6749 sections 5 and 6); it stores nothing."""
 
-import json
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from time import time
 from typing import Any
 
 import requests
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
+from shared.parsing import parse_json_object, parse_retry_after
 from shared.settings.schema import PoolSettings
 
 #: Seconds that an access token is taken to live when the answer does not say (`expires_in` is only RECOMMENDED).
@@ -54,9 +52,9 @@ def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Gr
     when it refuses the request for another reason (a wrong client id, say). Decided by status and the `error` code,
     never by a text.
     """
-    table = read_object(body)
+    table = parse_json_object(body)
     if status == 429 or status >= 500:
-        raise TokenEndpointDown(f"the token endpoint answered {status}", wait_seconds(retry_after))
+        raise TokenEndpointDown(f"the token endpoint answered {status}", parse_retry_after(retry_after))
     if status >= 400:
         code = table.get("error")
         if code in FATAL:
@@ -71,15 +69,6 @@ def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Gr
     )
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON object; empty when the body is none."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def lifetime(expires_in: Any) -> float:
     """Seconds that the access token lives; some endpoints send them as text."""
     try:
@@ -87,20 +76,6 @@ def lifetime(expires_in: Any) -> float:
     except (TypeError, ValueError):
         return DEFAULT_LIFETIME
     return seconds if seconds > 0 else DEFAULT_LIFETIME
-
-
-def wait_seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110 section 10.2.3), given as seconds or as a date; None without one."""
-    if not retry_after:
-        return None
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
-    except ValueError:
-        return None
 
 
 def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> Grant:

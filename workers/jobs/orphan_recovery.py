@@ -14,7 +14,7 @@ from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.worker import BaseWorker, Worker
 
-from shared import keys
+from shared import keys, names
 from shared.observability.counters import Counters
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.protocol.relay_queue import BAND_FIELD
@@ -78,7 +78,7 @@ class Orphans:
         """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
         composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
         owners = self._owners = self._owned(composites)
-        leases = [keys.lease(keys.credential_of(owner)) for owner in owners.values()]
+        leases = [keys.lease(names.credential_of(owner)) for owner in owners.values()]
         held = self._redis.mget(leases) if leases else []
         left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
         lost = left & self._suspects

@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from shared import keys
+from shared import keys, names
 from shared.credentials.records import USABLE
 from shared.redis_connection.client import decoded
 from shared.settings.schema import Settings
@@ -184,4 +184,4 @@ class Census:
 
 def group_of(pool: str) -> str:
     """The group that a pool is in."""
-    return PRIVATE if keys.is_private(pool) else pool
+    return PRIVATE if names.is_private(pool) else pool

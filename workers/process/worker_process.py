@@ -12,7 +12,8 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
-from shared import keys
+from shared import names
+from shared.background import keep_running
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import State
 from shared.credentials.store import Credentials
@@ -20,7 +21,6 @@ from shared.credentials.unsealing import Opener
 from shared.observability.counters import Counters
 from shared.redis_connection.auto_pipeline import Pipeline
 from shared.redis_connection.client import connect, lone_connections
-from shared.redis_connection.retry import keep_running
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Watch
 from workers.credentials.circuit_breaker import Breaker
@@ -188,8 +188,8 @@ class WorkerProcess:
     def _forget_idle(self) -> None:
         """Forgets private credentials that were not used for a while."""
         idle = {pool.name: pool.private_idle for pool in self._settings.pools}
-        for name in self._private.forget_idle(lambda one: idle.get(keys.family(one), PoolSettings.private_idle)):
-            extra = {"action": "private_forgotten", "pool": keys.family(name), "reason": "idle"}
+        for name in self._private.forget_idle(lambda one: idle.get(names.family(one), PoolSettings.private_idle)):
+            extra = {"action": "private_forgotten", "pool": names.family(name), "reason": "idle"}
             log.info("a private credential was not used and is forgotten", extra=extra)
 
     def _bury(self) -> None:
@@ -207,7 +207,7 @@ class WorkerProcess:
         if not moved:
             log.info("a person's word stands", extra={**fields, "action": "state_kept"})
             return
-        self._counters.add("credential_changes", keys.family(pool), state, reason)
+        self._counters.add("credential_changes", names.family(pool), state, reason)
         level = logging.WARNING if state == "dead" else logging.INFO
         log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})
 

@@ -4,10 +4,9 @@ Some upstreams say 200 and then send an error object, a stream without an event,
 may reach the caller, because before the first byte another account may do better (I6).
 """
 
-import json
 from typing import Any
 
-from workers.credentials.token_endpoint import read_object
+from shared.parsing import parse_json, parse_json_object
 
 #: Bytes after which an opening is no error, because errors are short.
 LONGEST = 65_536
@@ -67,14 +66,14 @@ class Opening:
 
     def _judge(self) -> None:
         if self._is_json:
-            if read_json(self._held) is None:
+            if parse_json(self._held) is None:
                 raise NoAnswer("no JSON")
             data = self._held
         else:
             data = first_event(self._held + b"\n\n") or b""
             if data == b"[DONE]":
                 raise NoAnswer("a stream without an event")
-        if is_error(read_object(data)):
+        if is_error(parse_json_object(data)):
             raise NoAnswer("an error object", data)
 
 
@@ -87,14 +86,6 @@ def first_event(held: bytes) -> bytes | None:
         if lines:
             return b"\n".join(lines)
     return None
-
-
-def read_json(body: bytes) -> Any:
-    """A JSON value; None when it is none."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def is_error(found: dict[str, Any]) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 from rq.worker import BaseWorker
 
-from shared import keys
+from shared import names
 from shared.protocol.messages import Failure
-from shared.redis_connection.retry import surely
+from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
 from workers.attempt.outcomes import Failed, Outcome, Stopped, refused_for_good
 from workers.jobs.job_records import BegunJob, Spent, lost_entry
@@ -59,11 +59,13 @@ class Ending:
 
     def hand_on(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         """The job of an attempt that failed goes to another worker, or its caller gets the error."""
-        surely(lambda: self._retry_or_give_up(begun, attempt, failed, probe=probe), "a job waits to be handed on")
+        retry_forever(
+            lambda: self._retry_or_give_up(begun, attempt, failed, probe=probe), "a job waits to be handed on"
+        )
 
     def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         delivery = attempt.delivery
-        if failed.fatal and keys.is_private(self._seat.pool.name):
+        if failed.fatal and names.is_private(self._seat.pool.name):
             failed = refused_for_good(failed, delivery.number)
             probe, again = False, False
         else:
@@ -80,7 +82,7 @@ class Ending:
 
     def _fail(self, begun: BegunJob, reason: str, spent: Spent) -> None:
         books = self._seat.bookkeeping
-        surely(lambda: books.fail(self._worker, begun, reason, spent), "a job waits to be ended")
+        retry_forever(lambda: books.fail(self._worker, begun, reason, spent), "a job waits to be ended")
 
     def _spent(self, attempt: Attempt, end: str) -> Spent:
         """What the request costs its API key, nothing unless the upstream has answered it, and its entry in the log."""

@@ -10,7 +10,7 @@ from rq.worker import BaseWorker
 
 from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
 from shared.protocol.messages import RelayRequest
-from shared.redis_connection.retry import surely
+from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
 from workers.attempt.attempt import Attempt
 from workers.attempt.cancel_scope import Interrupted, Section, Watch
@@ -135,7 +135,7 @@ class Serving:
         books, lease = self._seat.bookkeeping, self._seat.lease
         execution = books.new_execution(self._worker, job_id)
         probe = self._breaker.probing == lease.credential_id
-        begun = surely(
+        begun = retry_forever(
             lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
         )
         self.found_nothing = begun is None
@@ -145,11 +145,11 @@ class Serving:
         """Ends the job; returns the next one if this worker may go on at once and one waits."""
         books, worker = self._seat.bookkeeping, self._worker
         if not self._may_go_on() or not self.token.is_fresh():
-            surely(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
+            retry_forever(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
             return None
         execution = books.new_execution(worker)
         try:
-            begins = surely(
+            begins = retry_forever(
                 lambda: books.turn(worker, begun, execution, self._ttl, self._seat.lease, ok=ok, spent=spent),
                 "a job waits to be ended",
             )

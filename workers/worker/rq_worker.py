@@ -20,7 +20,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import WorkerStatus
 
-from shared import keys
+from shared import keys, names
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.worker.blocking_pop import WaitingLine
 from workers.worker.job_runner import Serving
@@ -46,7 +46,7 @@ class FarmWorker(SimpleWorker):
         queues = bookkeeping.queues
         super().__init__(
             list(queues.values()),
-            name=keys.worker_name(lease.pool, lease.credential_id, slot),
+            name=names.worker_name(lease.pool, lease.credential_id, slot),
             connection=around.redis,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL,
@@ -88,7 +88,7 @@ class FarmWorker(SimpleWorker):
                     self._rest()
                 else:
                     self._serve_next()
-            if self.serving.condition.is_refused and keys.is_private(self.lease.pool):
+            if self.serving.condition.is_refused and names.is_private(self.lease.pool):
                 self.serving.refuse_waiting()
         finally:
             self._leave()

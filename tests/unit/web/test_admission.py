@@ -5,7 +5,8 @@ import pytest
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings, Settings
-from web.request.pool_selection import DrainRate, Pools
+from web.request.drain_rate import DrainRate
+from web.request.pool_selection import Pools
 
 ANY = ApiKey(id="k", hint="sk-…", created_at=0)
 

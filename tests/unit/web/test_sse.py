@@ -1,6 +1,5 @@
 from shared.errors import ApiError
-from shared.protocol.sse import WholeEvents
-from web.sse import error_event
+from shared.protocol.sse import WholeEvents, error_event
 
 
 def test_whole_events_pass_at_once():

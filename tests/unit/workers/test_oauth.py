@@ -5,8 +5,9 @@ from time import time
 import pytest
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
+from shared.parsing import parse_retry_after
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_endpoint import DEFAULT_LIFETIME, parse_answer, token_request, wait_seconds
+from workers.credentials.token_endpoint import DEFAULT_LIFETIME, parse_answer, token_request
 
 
 def body(**fields: object) -> bytes:
@@ -78,7 +79,7 @@ def test_nonsense_is_the_endpoints_fault(answer: bytes):
 
 
 def test_retry_after_is_seconds_or_a_date():
-    assert wait_seconds("3.5") == 3.5
-    assert wait_seconds(formatdate(time() + 100, usegmt=True)) == pytest.approx(100, abs=3)
-    assert wait_seconds("soon") is None
-    assert wait_seconds(None) is None
+    assert parse_retry_after("3.5") == 3.5
+    assert parse_retry_after(formatdate(time() + 100, usegmt=True)) == pytest.approx(100, abs=3)
+    assert parse_retry_after("soon") is None
+    assert parse_retry_after(None) is None

@@ -1,0 +1,34 @@
+"""Parsers of untrusted values: JSON bodies and Retry-After headers."""
+
+import json
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value; None for anything that is not JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object; empty for anything else."""
+    value = parse_json(body)
+    return value if isinstance(value, dict) else {}
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for (RFC 9110 section 10.2.3), as a number or a date; None if invalid."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time())
+    except ValueError:
+        return None

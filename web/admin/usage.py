@@ -1,0 +1,33 @@
+"""Usage sums in the admin API."""
+
+import time
+
+from flask import Response
+
+from shared.errors import ApiError
+from shared.observability.usage import METRICS, Question, UsageSums
+from web.admin.api import contract
+from web.admin.export import CSV, JSONL, exported
+from web.admin.openapi import answered
+from web.admin.schemas import (
+    UsageAnswer,
+    UsageQuery,
+)
+from web.services import parts
+
+DAY = 86_400
+
+
+@contract.route("GET", "/usage", query=UsageQuery, answer=UsageAnswer, errors=(409,), media=(CSV, JSONL))
+def usage(query: UsageQuery) -> Response:
+    """What was used, added up by what is asked."""
+    by = tuple(name for name in query.by.split(",") if name)
+    only = {name: value for name in ("key", "pool", "model", "credential") if (value := getattr(query, name))}
+    if "credential" in (*by, *only) and {"key", "model"} & {*by, *only}:
+        raise ApiError(409, "conflict", "sums are kept by credential, or by key and model", param="by")
+    until = time.time() if query.until is None else query.until
+    since = until - DAY if query.since is None else query.since
+    rows = UsageSums(parts().redis).rows(Question(since, until, query.step, tuple(dict.fromkeys(by)), only))
+    if query.format != "json":
+        return exported(rows, (*dict.fromkeys(by), *METRICS, "total_tokens"), query.format)
+    return answered(UsageAnswer(data=rows), 200)

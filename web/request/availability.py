@@ -1,0 +1,35 @@
+"""Whether a pool can serve requests now."""
+
+from redis import Redis
+
+from shared import keys
+from shared.credentials.records import USABLE
+from shared.errors import ApiError
+from web.single_flight_cache import Believed
+
+
+class Usable:
+    """Whether a pool can serve; asked of Redis once a second at most."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._usable: Believed[str, bool] = Believed(self._look)
+        self._down: Believed[str, bool] = Believed(lambda pool: bool(redis.exists(keys.breaker(pool))))
+
+    def _look(self, pool: str) -> bool:
+        states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
+        return bool(states & set(USABLE))
+
+    def is_usable(self, pool: str) -> bool:
+        """Whether the pool has a credential that is in service."""
+        return self._usable.get(pool)
+
+    def check(self, pool: str) -> None:
+        """Raises ApiError 503 when every credential of the pool is dead or disabled, or there is none."""
+        if not self.is_usable(pool):
+            message = "no account of the farm can serve this request now"
+            raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
+
+    def is_down(self, pool: str) -> bool:
+        """Whether the pool's upstream is down."""
+        return self._down.get(pool)

@@ -1,0 +1,68 @@
+"""How fast each pool's queue drains, for `retry-after` and the expected wait."""
+
+import time
+from collections.abc import Sequence
+
+import gevent
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.protocol.relay_queue import queue_keys
+from web.single_flight_cache import Believed
+
+#: Seconds between two readings of how many jobs were served.
+SAMPLE_EVERY = 2.0
+SHORTEST_WAIT, LONGEST_WAIT = 1, 60
+
+
+class DrainRate:
+    """How fast each pool's queue empties, measured, so that `retry-after` tells the truth."""
+
+    def __init__(self, redis: Redis, pools: Sequence[str]) -> None:
+        self._redis = redis
+        self._pools = pools
+        self._served: dict[str, tuple[float, int]] = {}
+        self._rates: dict[str, float] = {}
+        self._waiting: Believed[str, int] = Believed(self._count)
+
+    def _count(self, pool: str) -> int:
+        return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
+
+    def expected_wait(self, pool: str) -> float:
+        """Seconds that the last of those who wait in the pool will have waited; 0 where it is not known."""
+        rate = self._rates.get(pool, 0.0)
+        return self._waiting.get(pool) / rate if rate else 0.0
+
+    def run(self) -> None:
+        """Runs for ever."""
+        while True:
+            try:
+                self._sample()
+            except (RedisError, OSError):
+                self._served.clear()
+            gevent.sleep(SAMPLE_EVERY)
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        counts = self._redis.mget([keys.served(pool) for pool in self._pools])
+        for pool, count in zip(self._pools, counts, strict=True):
+            before = self._served.get(pool)
+            self._served[pool] = (now, int(count or 0))
+            if before:
+                self._rates[pool] = max(0.0, (int(count or 0) - before[1]) / (now - before[0]))
+
+    def rate(self, pool: str) -> float:
+        """Requests of the pool that are served per second, 0 where it is not known yet."""
+        return round(self._rates.get(pool, 0.0), 3)
+
+    def eta_ms(self, pool: str, before: int) -> int:
+        """Milliseconds until about so many requests have been served, 0 where it is not known."""
+        rate = self._rates.get(pool, 0.0)
+        return round(1000 * before / rate) if rate else 0
+
+    def retry_after(self, pool: str, waiting: int) -> int:
+        """Whole seconds until about so many requests have been served, within 1 to 60."""
+        rate = self._rates.get(pool, 0.0)
+        seconds = waiting / rate if rate else LONGEST_WAIT if waiting else SHORTEST_WAIT
+        return max(SHORTEST_WAIT, min(LONGEST_WAIT, round(seconds)))
