@@ -24,8 +24,8 @@ from launcher.processes.up import Already, up
 from launcher.store import one_line_errors, open_store
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
-from shared.observability.pool_status import read_pools
-from shared.settings.loading import data_dir, load
+from shared.observability.pool_status import read_pool_statuses
+from shared.settings.loading import load_settings, read_data_dir
 
 #: Seconds that `stop` waits: running requests get 30, the processes some more to end.
 PATIENCE = 180.0
@@ -44,7 +44,7 @@ def up_(detach: bool, report_to: int | None) -> None:
     """Start the farm and everything it needs; Ctrl-C lets running requests end and stops it."""
     report = Report(report_to) if report_to is not None else None
     try:
-        settings = load()
+        settings = load_settings()
         if detach:
             sys.exit(start_detached(DataDir(settings.data_dir), say))
         sys.exit(up(settings, report.say if report else say, report.ready if report else lambda: None))
@@ -64,7 +64,7 @@ def up_(detach: bool, report_to: int | None) -> None:
 @one_line_errors
 def stop() -> None:
     """Stop the farm; running requests get up to 30 seconds."""
-    data = DataDir(data_dir())
+    data = DataDir(read_data_dir())
     running = data.read()
     if data.is_locked() and running:
         os.kill(running.pid, 15)
@@ -84,7 +84,7 @@ def stop() -> None:
 @one_line_errors
 def restart(context: click.Context) -> None:
     """Stop the farm and start it in the background; a bad setting is told first, and nothing is stopped."""
-    settings = load()
+    settings = load_settings()
     context.invoke(stop)
     sys.exit(start_detached(DataDir(settings.data_dir), say))
 
@@ -93,7 +93,7 @@ def restart(context: click.Context) -> None:
 @one_line_errors
 def reload() -> None:
     """Have the running farm read farm.toml again; a bad one changes nothing. Running requests go on."""
-    data = DataDir(load().data_dir)
+    data = DataDir(load_settings().data_dir)
     running = data.read() if data.is_locked() else None
     if running is None:
         raise FarmError("the farm is not running")
@@ -106,17 +106,17 @@ def reload() -> None:
 @one_line_errors
 def status(as_json: bool) -> None:
     """Whether the farm runs, and what its pools do; exit code 1 when it does not."""
-    settings = load()
+    settings = load_settings()
     data = DataDir(settings.data_dir)
     running = data.read() if data.is_locked() else None
     if running is None:
         show_json({"running": False}) if as_json else say("the farm is not running")
         sys.exit(1)
     redis = open_store()[1]
-    states = read_pools(redis, settings.pool_names)
+    states = read_pool_statuses(redis, settings.pool_names)
     if as_json:
         facts = {"running": True, "pid": running.pid, "url": running.url, "redis_url": running.redis_url}
-        show_json({**facts, "started_at": running.started_at, "pools": [state.as_dict() for state in states]})
+        show_json({**facts, "started_at": running.started_at, "pools": [state.to_dict() for state in states]})
         return
     say(f"running since {moment(running.started_at)}: {running.url} (process {running.pid})")
     say(f"redis: {running.redis_url}")
@@ -138,7 +138,7 @@ def status(as_json: bool) -> None:
 @one_line_errors
 def logs(follow: bool, lines: int) -> None:
     """Print the log of the detached farm."""
-    log = DataDir(data_dir()).log
+    log = DataDir(read_data_dir()).log
     if not log.exists():
         raise FarmError("there is no log yet: `./farm up --detach` writes one")
     with log.open(errors="replace") as file:

@@ -5,7 +5,7 @@ from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
-from shared.protocol.credential_operations import Errands
+from shared.protocol.credential_operations import CredentialOperations
 from shared.settings.schema import Settings
 
 
@@ -23,17 +23,17 @@ class Noted(Credentials):
         """A line in the audit log."""
         noted(self._redis, action, credential_id)
 
-    def errands(self) -> Errands:
+    def errands(self) -> CredentialOperations:
         """Asks workers to do something with them."""
-        return Errands(self._redis)
+        return CredentialOperations(self._redis)
 
     def forget(self, one: CredentialRecord) -> None:
         """Removes it, be it private or not."""
-        private.remove(self._redis, one.pool, one.id)
+        private.remove_credential(self._redis, one.pool, one.id)
 
 
 def named(credential_ids: tuple[str, ...]) -> tuple[Noted, tuple[CredentialRecord, ...]]:
     """The store, and the credentials of these ids. Raises NotFound before anything is changed."""
     settings, redis = open_store()
-    store, pools = Noted(redis), private.all_pools(redis, settings.pool_names)
-    return store, store.find_all(credential_ids, pools)
+    store, pools = Noted(redis), private.list_all_pools(redis, settings.pool_names)
+    return store, store.get_all(credential_ids, pools)

@@ -10,11 +10,11 @@ from redis.exceptions import RedisError
 
 from launcher.processes import redis_server
 from launcher.processes.data_dir import DataDir
-from shared.credentials.unsealing import load_opener
+from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
-from shared.observability.audit_log import Audit
-from shared.redis_connection.client import check, connect
-from shared.settings.loading import load
+from shared.observability.audit_log import AuditLog
+from shared.redis_connection.client import check_server, connect
+from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 
 P = ParamSpec("P")
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 def open_store() -> tuple[Settings, Redis]:
     """Settings and Redis. Raises FarmError when the farm does not run and REDIS_URL is unset."""
-    settings = load()
+    settings = load_settings()
     url = settings.redis_url
     if not url:
         data = DataDir(settings.data_dir)
@@ -31,14 +31,14 @@ def open_store() -> tuple[Settings, Redis]:
             raise FarmError("the farm does not run here: start it with `./farm up`, or set REDIS_URL")
         url = redis_server.url(data.path)
     redis = connect(url)
-    check(redis)
-    load_opener(settings).claim(redis)
+    check_server(redis)
+    load_unsealer(settings).claim(redis)
     return settings, redis
 
 
 def noted(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
     """A line in the audit log."""
-    Audit(redis).note("command line", action, target, details)
+    AuditLog(redis).record("command line", action, target, details)
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:

@@ -7,13 +7,13 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 
 
 class TokenReader:
     """Opens what the vault sealed."""
 
-    def __init__(self, redis: Redis, opener: Opener) -> None:
+    def __init__(self, redis: Redis, opener: Unsealer) -> None:
         self._redis = redis
         self._opener = opener
 
@@ -23,7 +23,7 @@ class TokenReader:
         for one in Credentials(self._redis).list(pools):
             sealed = self._redis.hget(keys.credential(one.id), "sealed")
             if sealed:
-                token = self._opener.open(sealed, one.id)
+                token = self._opener.unseal(sealed, one.id)
                 facts = {"id": one.id, "pool": one.pool, "label": one.label}
                 found.append({**facts, "state": one.state, "reason": one.reason, "refresh_token": token})
         return found

@@ -9,7 +9,7 @@ import gc
 THRESHOLDS = (50_000, 20, 20)
 
 
-def spare() -> None:
+def tune_gc() -> None:
     """Leaves out of every look what is here now; called when a process is ready to serve."""
     gc.collect()
     gc.freeze()

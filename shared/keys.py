@@ -52,7 +52,7 @@
 
 from shared import names
 
-VAULT = "farm:vault"
+SEALING_KEY = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_MADE = "farm:admin-tokens:made"
 SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
@@ -62,9 +62,9 @@ API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
-FLOW = "farm:flow"
+REPLY_ACKS = "farm:flow"
 LOG = "farm:log"
-USAGE_FOLDED = "farm:usage:folded"
+USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
 PRIVATE = "farm:private"
 
@@ -103,7 +103,7 @@ def idle(pool: str) -> str:
     return f"farm:idle:{pool}"
 
 
-def written(batch: str) -> str:
+def log_batch(batch: str) -> str:
     """String: a batch of entries of the request log was written."""
     return f"farm:log:{batch}"
 
@@ -158,12 +158,12 @@ def process(process_id: str) -> str:
     return f"farm:process:{process_id}"
 
 
-def errands(process_id: str) -> str:
+def operations(process_id: str) -> str:
     """List: what an operator asks of the worker process."""
     return f"farm:errands:{process_id}"
 
 
-def errand(errand_id: str) -> str:
+def operation_result(errand_id: str) -> str:
     """List: the answer to an errand."""
     return f"farm:errand:{errand_id}"
 
@@ -173,7 +173,7 @@ def front(web_process: str) -> str:
     return f"farm:front:{web_process}"
 
 
-def gone(web_process: str) -> str:
+def front_gone(web_process: str) -> str:
     """String: the web process has died."""
     return f"farm:gone:{web_process}"
 

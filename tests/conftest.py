@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from launcher.processes import redis_server
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.redis_connection.client import connect
 from tests.upstream import Upstream
 
@@ -53,9 +53,9 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def opener(redis: Redis) -> Opener:
+def opener(redis: Redis) -> Unsealer:
     """The vault of a farm, claimed."""
-    found = Opener("a secret key for tests")
+    found = Unsealer("a secret key for tests")
     found.claim(redis)
     return found
 

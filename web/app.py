@@ -10,24 +10,24 @@ from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from shared.redis_connection.retry import retry_forever
-from shared.settings.loading import load
+from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, login, pools, request_log, usage
-from web.request_context import present
+from web.request_context import current_request
 from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors
-from web.services import EXTENSION, Parts, build
+from web.services import EXTENSION, WebServices, build_services
 
 #: What the admin API consists of: each has put its routes into `api.contract`.
 ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, audit_log)
 #: Where the console lives: it has a login session, so no other site's page may reach it.
-ADMIN = "/admin"
+ADMIN_PREFIX = "/admin"
 #: Seconds that a login session lasts.
-SESSION = 12 * 3600
+SESSION_SECONDS = 12 * 3600
 
 
-class Front(Flask):
+class FarmFlask(Flask):
     """Flask without the question, asked for each request of each function, whether it is a coroutine: none is."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,15 +40,15 @@ class AdminSessions(SecureCookieSessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Flask: the session of a request, None for none."""
-        return super().open_session(app, request) if request.path.startswith(ADMIN) else None
+        return super().open_session(app, request) if request.path.startswith(ADMIN_PREFIX) else None
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The front as a WSGI app. Raises SettingsError, StoreUnavailable."""
-    settings = settings or load()
-    app = Front("web", static_url_path="/admin/static")
+    settings = settings or load_settings()
+    app = FarmFlask("web", static_url_path="/admin/static")
     app.session_interface = AdminSessions()
-    farm = build(settings)
+    farm = build_services(settings)
     app.extensions[EXTENSION] = farm
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
@@ -57,21 +57,21 @@ def create_app(settings: Settings | None = None) -> Flask:
         SESSION_COOKIE_NAME="farm_admin",
         SESSION_COOKIE_PATH="/admin",
         SESSION_COOKIE_SAMESITE="Strict",
-        PERMANENT_SESSION_LIFETIME=SESSION,
+        PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
     )
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.before_request(begin)
-    app.after_request(lambda response: finish(farm, response))
-    errors.install(app)
+    app.before_request(begin_request)
+    app.after_request(lambda response: finish_response(farm, response))
+    errors.register_handlers(app)
     for part in (relay, models, billing, health, metrics, login, api):
         app.register_blueprint(part.blueprint)
     dashboard.mount(app, settings.redis_url)
-    app.wsgi_app = single_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
+    app.wsgi_app = merge_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
     return app
 
 
-def single_slashes(serve: WSGIApplication) -> WSGIApplication:
+def merge_slashes(serve: WSGIApplication) -> WSGIApplication:
     """A base URL that ends in a slash gives `/v1//chat/completions`: the same, and no redirect of a POST."""
 
     def serve_cleaned(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -82,25 +82,25 @@ def single_slashes(serve: WSGIApplication) -> WSGIApplication:
     return serve_cleaned
 
 
-def begin() -> Any:
+def begin_request() -> Any:
     """Every request has an id, which is its job's id too; some are answered at the door."""
-    request, kept = present()
+    request, kept = current_request()
     kept.request_id = f"req_{uuid.uuid4().hex}"
-    if request.path.startswith(ADMIN):
-        return login.guard()
+    if request.path.startswith(ADMIN_PREFIX):
+        return login.require_login()
     return cors.preflight(request) if request.method == "OPTIONS" else None
 
 
-def finish(farm: Parts, response: Response) -> Response:
+def finish_response(farm: WebServices, response: Response) -> Response:
     """Every answer carries the request's id; relayed ones are counted."""
-    request, kept = present()
+    request, kept = current_request()
     headers = response.headers
-    if request.path.startswith(ADMIN):
-        login.no_store(response)
+    if request.path.startswith(ADMIN_PREFIX):
+        login.harden_headers(response)
     else:
         headers.update(cors.HEADERS)
     headers["x-request-id"] = kept.get("request_id", "")
     headers.update(kept.get("answer_headers", {}))
     if "endpoint" in kept and request.method != "OPTIONS":
-        farm.counters.add("requests", kept.get("pool", ""), kept.endpoint, str(response.status_code))
+        farm.counters.increment("requests", kept.get("pool", ""), kept.endpoint, str(response.status_code))
     return response

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import ApiError
-from web.services import parts
+from web.services import services
 
 log = logging.getLogger("farm.web")
 CODES = {
@@ -20,23 +20,23 @@ CODES = {
 }
 
 
-def install(app: Flask) -> None:
+def register_handlers(app: Flask) -> None:
     """Registers the handlers."""
-    app.register_error_handler(ApiError, answer)
-    app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(RedisError, store_error)
-    app.register_error_handler(Exception, unforeseen)
+    app.register_error_handler(ApiError, handle_api_error)
+    app.register_error_handler(HTTPException, handle_http_error)
+    app.register_error_handler(RedisError, handle_redis_error)
+    app.register_error_handler(Exception, handle_unexpected_error)
 
 
-def answer(error: ApiError) -> Response:
+def handle_api_error(error: ApiError) -> Response:
     """An error of ours; one that ended a caller's request before it was on its way is kept in the request log."""
     if "caller" in g:
-        parts().journal.refused(g.caller, error)
+        services().log_buffer.record_refused(g.caller, error)
     headers = {**error.headers, "content-type": "application/json"}
     return Response(error.body(), error.status, headers)
 
 
-def http_error(error: HTTPException) -> Response:
+def handle_http_error(error: HTTPException) -> Response:
     """An error of the web framework: unknown path, wrong method, a body that is too large."""
     if error.response is not None and isinstance(error.response, Response):
         return error.response
@@ -45,23 +45,23 @@ def http_error(error: HTTPException) -> Response:
         404: f"Unknown request URL: {request.method} {request.path[:200]}. Please check the URL for typos.",
         413: "the body of the request is larger than the farm takes",
     }.get(status, error.description or "the request can't be served")
-    response = answer(ApiError(status, CODES.get(status, "http_error"), message))
+    response = handle_api_error(ApiError(status, CODES.get(status, "http_error"), message))
     for name, value in error.get_headers():
         if name.lower() == "allow":
             response.headers[name] = value
     return response
 
 
-def store_error(error: RedisError) -> Response:
+def handle_redis_error(error: RedisError) -> Response:
     """Redis does not answer, or refuses: it is out of memory, read only, …: an alarm for the operator."""
     refuses = isinstance(error, ResponseError)
     action = "redis_refused" if refuses else "redis_lost"
     log.error("Redis: %s", error, extra={"action": action, "request_id": g.get("request_id")})
     message = "the farm's Redis takes nothing now" if refuses else "the farm's Redis does not answer"
-    return answer(ApiError(503, "store_unavailable", message, "server_error"))
+    return handle_api_error(ApiError(503, "store_unavailable", message, "server_error"))
 
 
-def unforeseen(error: Exception) -> Response:
+def handle_unexpected_error(error: Exception) -> Response:
     """A mistake of ours."""
     log.exception("a request failed", extra={"action": "request_failed", "request_id": g.get("request_id")})
-    return answer(ApiError(500, "internal_error", "the farm made a mistake", "server_error"))
+    return handle_api_error(ApiError(500, "internal_error", "the farm made a mistake", "server_error"))

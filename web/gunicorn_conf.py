@@ -19,13 +19,13 @@ from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.errors import FarmError, SettingsError
 from shared.observability import logs
-from shared.redis_connection.client import check, connect
-from shared.settings.loading import load
+from shared.redis_connection.client import check_server, connect
+from shared.settings.loading import load_settings
 from web.app import create_app
 from web.services import EXTENSION
 
 try:
-    settings = load()
+    settings = load_settings()
     if not settings.redis_url:
         raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
 except FarmError as error:
@@ -34,7 +34,7 @@ except FarmError as error:
 
 wsgi_app = "web.gunicorn_conf:make_app()"
 worker_class = "web.server.gunicorn_worker.FrontWorker"
-workers = settings.web_processes
+workers = settings.web_process_count
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 #: Requests that one process holds open at once, waiting ones included.
 worker_connections = 20_000
@@ -60,7 +60,7 @@ def on_reload(server: Any) -> None:
     """At SIGHUP, in the master, before the processes are replaced: a bad farm.toml changes nothing and is told."""
     global settings  # noqa: PLW0603 (gunicorn's hooks share nothing but this module)
     try:
-        settings = load()
+        settings = load_settings()
         print("farm: reloaded", file=sys.stderr, flush=True)
     except FarmError as error:
         print(f"farm: not reloaded, nothing is changed: {error}", file=sys.stderr, flush=True)
@@ -68,12 +68,12 @@ def on_reload(server: Any) -> None:
 
 def on_starting(server: Any) -> None:
     """Once, in the master: Redis answers, and the configured key and admin token are in force."""
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure_logging(settings.log_level, settings.log_format)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         redis = connect(settings.redis_url)
-        check(redis)
+        check_server(redis)
         if settings.api_key:
             ApiKeys(redis).ensure(settings.api_key, "FARM_API_KEY")
         made = AdminTokens(redis).ensure_first(settings.admin_token)
@@ -88,7 +88,7 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """In each worker, when its app is made."""
     worker.wsgi.extensions[EXTENSION].start()
-    gc_tuning.spare()
+    gc_tuning.tune_gc()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

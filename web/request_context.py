@@ -6,6 +6,6 @@ from flask import Request
 from flask.globals import app_ctx, request_ctx
 
 
-def present() -> tuple[Request, Any]:
+def current_request() -> tuple[Request, Any]:
     """The request that is being served, and what is kept for as long as it is."""
     return request_ctx.request, app_ctx.g

@@ -9,44 +9,44 @@ from gevent.event import AsyncResult
 K = TypeVar("K")
 V = TypeVar("V")
 #: Seconds that an answer is believed.
-SECONDS = 1.0
+TTL_SECONDS = 1.0
 #: Answers remembered at most.
-REMEMBERED = 10_000
+MAX_ENTRIES = 10_000
 
 
-class Believed(Generic[K, V]):
+class SingleFlightCache(Generic[K, V]):
     """Answers that are believed for a second; however many requests want one, it is asked for once.
 
     Ten thousand callers that come together would otherwise wait for each other at a few connections until time is up.
     """
 
     def __init__(self, look: Callable[[K], V]) -> None:
-        self._look = look
-        self._seen: dict[K, tuple[float, V]] = {}
-        self._asked: dict[K, AsyncResult[V]] = {}
+        self._load = look
+        self._cached: dict[K, tuple[float, V]] = {}
+        self._in_flight: dict[K, AsyncResult[V]] = {}
 
     def get(self, key: K) -> V:
         """The answer. Raises what the look raises, to all who wait for it."""
-        found = self._seen.get(key)
-        if found and time.monotonic() - found[0] < SECONDS:
+        found = self._cached.get(key)
+        if found and time.monotonic() - found[0] < TTL_SECONDS:
             return found[1]
-        if waiting := self._asked.get(key):
+        if waiting := self._in_flight.get(key):
             value: V = waiting.get()
             return value
-        return self._ask(key)
+        return self._load_once(key)
 
-    def _ask(self, key: K) -> V:
+    def _load_once(self, key: K) -> V:
         answer: AsyncResult[V] = AsyncResult()
-        self._asked[key] = answer
+        self._in_flight[key] = answer
         try:
-            value = self._look(key)
+            value = self._load(key)
         except BaseException as error:
             answer.set_exception(error if isinstance(error, Exception) else ConnectionError("nobody asks any more"))
             raise
         finally:
-            del self._asked[key]
-        if len(self._seen) >= REMEMBERED:
-            self._seen.clear()
-        self._seen[key] = (time.monotonic(), value)
+            del self._in_flight[key]
+        if len(self._cached) >= MAX_ENTRIES:
+            self._cached.clear()
+        self._cached[key] = (time.monotonic(), value)
         answer.set(value)
         return value

@@ -10,29 +10,29 @@ import gc
 import sys
 
 from shared.errors import FarmError, SettingsError
-from shared.settings.loading import load
-from workers.process.main import need_upstreams, serve
+from shared.settings.loading import load_settings
+from workers.process.main import require_upstreams, serve
 from workers.supervisor import Serve, Supervisor
 
 
 def main() -> int:
     """Runs until SIGTERM or SIGINT."""
     try:
-        settings = load()
+        settings = load_settings()
         if not settings.redis_url:
             raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
     except SettingsError as error:
         print(f"farm: {error}", file=sys.stderr)
         return 1
     gc.freeze()
-    return Supervisor(functools.partial(serve, settings), settings.worker_process_count, renewed).run()
+    return Supervisor(functools.partial(serve, settings), settings.worker_process_count, reload_settings).run()
 
 
-def renewed() -> Serve | None:
+def reload_settings() -> Serve | None:
     """How to serve by what farm.toml says now; None, and why, when that is no good."""
     try:
-        settings = load()
-        need_upstreams(settings)
+        settings = load_settings()
+        require_upstreams(settings)
     except FarmError as error:
         print(f"farm: not reloaded, nothing is changed: {error}", file=sys.stderr, flush=True)
         return None

@@ -6,7 +6,7 @@ from typing import TypeVar
 V = TypeVar("V")
 
 
-class Made(dict[str, V]):
+class PerPool(dict[str, V]):
     """What a process has for each pool, made when it is first asked for."""
 
     def __init__(self, make: Callable[[str], V], names: Collection[str] = ()) -> None:

@@ -16,19 +16,19 @@ from types import FrameType
 from gevent import monkey
 
 #: Seconds before a process that died young is started again; doubled each time, up to the longest.
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 15.0
+RESTART_BACKOFF_SECONDS = 0.5
+MAX_RESTART_BACKOFF_SECONDS = 15.0
 #: A process that lived so many seconds is started again at once.
-STABLE = 2.0
+STABLE_AFTER_SECONDS = 2.0
 #: Seconds that processes get to drain before they are killed.
-PATIENCE = 75.0
+DRAIN_TIMEOUT_SECONDS = 75.0
 #: Exit code for a mistake of configuration, which no restart mends.
-MISCONFIGURED = 2
-TICK = 0.05
+EXIT_MISCONFIGURED = 2
+POLL_SECONDS = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Seconds that new processes get to come up before those with the old settings are asked to end.
-OVERLAP = 1.0
-Serve = Callable[["Birth"], int]
+OVERLAP_SECONDS = 1.0
+Serve = Callable[["SpawnInfo"], int]
 
 # gevent's own versions would make a hub here, which a fork must not inherit.
 sleep = monkey.get_original("time", "sleep")
@@ -38,7 +38,7 @@ waitpid = monkey.get_original("os", "waitpid")
 
 
 @dataclass(frozen=True)
-class Birth:
+class SpawnInfo:
     """What a new process is told."""
 
     #: The id under which it is known in Redis.
@@ -51,32 +51,32 @@ class Birth:
     parent: int
 
 
-class Place:
+class ProcessSlot:
     """The place of one process and when to fill it again."""
 
     def __init__(self, serve: Serve) -> None:
         self._serve = serve
-        self._pause = FIRST_PAUSE
+        self._pause = RESTART_BACKOFF_SECONDS
         self._start_at = 0.0
         self._started_at = 0.0
         self._key = ""
         self._last = ""
         self.pid = 0
 
-    def tend(self) -> int | None:
+    def poll(self) -> int | None:
         """Fills it when it is time; returns the exit code of a process that has just died, negative for a signal."""
         if not self.pid:
             if monotonic() >= self._start_at:
-                self._fill()
+                self._spawn()
             return None
-        code = self.ended()
+        code = self.reap()
         if code is not None:
-            young = monotonic() - self._started_at < STABLE
+            young = monotonic() - self._started_at < STABLE_AFTER_SECONDS
             self._start_at = monotonic() + (self._pause if young else 0.0)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE) if young else FIRST_PAUSE
+            self._pause = min(2 * self._pause, MAX_RESTART_BACKOFF_SECONDS) if young else RESTART_BACKOFF_SECONDS
         return code
 
-    def _fill(self) -> None:
+    def _spawn(self) -> None:
         self._started_at = monotonic()
         self._key = secrets.token_hex(2)
         sys.stdout.flush()
@@ -88,14 +88,14 @@ class Place:
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            sys.exit(self._serve(Birth(self._name(os.getpid()), self._last, not self._last, parent)))
+            sys.exit(self._serve(SpawnInfo(self._name(os.getpid()), self._last, not self._last, parent)))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._last = self._name(self.pid)
 
     def _name(self, pid: int) -> str:
         return f"{socket.gethostname()}-{pid}-{self._key}"
 
-    def ended(self) -> int | None:
+    def reap(self) -> int | None:
         """The exit code, once, when the process is over."""
         pid, status = waitpid(self.pid, os.WNOHANG)
         if not pid:
@@ -103,30 +103,30 @@ class Place:
         self.pid = 0
         return os.waitstatus_to_exitcode(status)
 
-    def send(self, signum: int) -> None:
+    def send_signal(self, signum: int) -> None:
         """Signals the process, which is not reaped yet, so its number is its own."""
         if self.pid:
             os.kill(self.pid, signum)
 
 
-class Leaver:
+class RetiringProcess:
     """A process with settings of before, on its way out."""
 
-    def __init__(self, place: Place, since: float) -> None:
-        self.place = place
+    def __init__(self, slot: ProcessSlot, since: float) -> None:
+        self.place = slot
         self._since = since
         self._is_told = False
 
-    def is_off(self) -> bool:
+    def poll(self) -> bool:
         """Asks it to end when the new ones have come, insists when its patience is over; whether it has ended."""
-        if not self.place.pid or self.place.ended() is not None:
+        if not self.place.pid or self.place.reap() is not None:
             return True
         waited = monotonic() - self._since
-        if not self._is_told and waited > OVERLAP:
+        if not self._is_told and waited > OVERLAP_SECONDS:
             self._is_told = True
-            self.place.send(signal.SIGTERM)
-        elif waited > PATIENCE:
-            self.place.send(signal.SIGKILL)
+            self.place.send_signal(signal.SIGTERM)
+        elif waited > DRAIN_TIMEOUT_SECONDS:
+            self.place.send_signal(signal.SIGKILL)
         return False
 
 
@@ -138,54 +138,54 @@ class Supervisor:
     """
 
     def __init__(self, serve: Serve, count: int, renew: Callable[[], Serve | None] = lambda: None) -> None:
-        self._places = [Place(serve) for _ in range(count)]
-        self._renew = renew
-        self._is_stale = False
+        self._slots = [ProcessSlot(serve) for _ in range(count)]
+        self._reload = renew
+        self._reload_requested = False
         #: Those that are to end, since when by the monotonic clock, and whether they know.
-        self._leaving: list[Leaver] = []
+        self._retiring: list[RetiringProcess] = []
         self._stopping = False
 
     def run(self) -> int:
         """Returns the exit code: 0 after SIGTERM or SIGINT, 1 when a process was misconfigured."""
         for signum in SIGNALS:
-            signal.signal(signum, self._hear)
+            signal.signal(signum, self._handle_signal)
         code = 0
         while not self._stopping:
-            self._turn_over()
-            for place in self._places:
-                died = place.tend()
-                if died == MISCONFIGURED:
+            self._replace_processes()
+            for place in self._slots:
+                died = place.poll()
+                if died == EXIT_MISCONFIGURED:
                     self._stopping, code = True, 1
                 elif died is not None and not self._stopping:
                     print(f"farm: a worker process ended with {died}; starting it again", file=sys.stderr, flush=True)
-            sleep(TICK)
-        self._end()
+            sleep(POLL_SECONDS)
+        self._terminate_all()
         return code
 
-    def _hear(self, signum: int, frame: FrameType | None) -> None:
+    def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGHUP:
-            self._is_stale = True
+            self._reload_requested = True
         else:
             self._stopping = True
 
-    def _turn_over(self) -> None:
+    def _replace_processes(self) -> None:
         """Puts new processes beside the old ones, and sees the old ones off."""
-        if self._is_stale:
-            self._is_stale = False
-            serve = self._renew()
+        if self._reload_requested:
+            self._reload_requested = False
+            serve = self._reload()
             if serve is not None:
-                self._leaving += [Leaver(place, monotonic()) for place in self._places]
-                self._places = [Place(serve) for _ in self._places]
-        self._leaving = [one for one in self._leaving if not one.is_off()]
+                self._retiring += [RetiringProcess(place, monotonic()) for place in self._slots]
+                self._slots = [ProcessSlot(serve) for _ in self._slots]
+        self._retiring = [one for one in self._retiring if not one.poll()]
 
-    def _end(self) -> None:
+    def _terminate_all(self) -> None:
         """SIGTERM to all, then patience, then SIGKILL."""
-        places = [*self._places, *(one.place for one in self._leaving)]
+        places = [*self._slots, *(one.place for one in self._retiring)]
         for place in places:
-            place.send(signal.SIGTERM)
-        until = monotonic() + PATIENCE
+            place.send_signal(signal.SIGTERM)
+        until = monotonic() + DRAIN_TIMEOUT_SECONDS
         for place in places:
-            while place.pid and place.ended() is None:
+            while place.pid and place.reap() is None:
                 if monotonic() > until:
-                    place.send(signal.SIGKILL)
-                sleep(TICK)
+                    place.send_signal(signal.SIGKILL)
+                sleep(POLL_SECONDS)

@@ -18,9 +18,9 @@ from launcher.token_export import TokenReader
 from shared import keys
 from shared.credentials.records import STATES
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import load_opener
+from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
-from shared.redis_connection.client import decoded
+from shared.redis_connection.client import decode_hash
 from shared.settings.loading import settings_file
 
 #: Hashes that are taken over field by field, those that are there already left alone: what they hold of each.
@@ -48,12 +48,12 @@ def export(file: str, move: bool, passphrase_file: Any) -> None:
     before = {one.id: {"state": one.state, "reason": one.reason} for one in store.list(pools)}
     if move:
         take_out_of_service(store, pools)
-    found = [{**one, **before.get(one["id"], {})} for one in TokenReader(redis, load_opener(settings)).all(pools)]
+    found = [{**one, **before.get(one["id"], {})} for one in TokenReader(redis, load_unsealer(settings)).all(pools)]
     content = {"credentials": found, "records": records(redis), "quotas": quotas(redis), "farm_toml": farm_toml()}
     sealed = encrypt(json.dumps({**content, "exported_at": time.time()}).encode(), phrase)
     with opened(file) as out:
         out.write(sealed)
-    store.note_export(one["id"] for one in found)
+    store.record_export(one["id"] for one in found)
     noted(redis, "farm.export", file, {"credentials": len(found), "move": move})
     print(f"farm: {len(found)} credentials exported" + ("; they are disabled here" if move else ""), file=sys.stderr)
 
@@ -79,7 +79,7 @@ def import_(file: str, passphrase_file: Any) -> None:
 def take_out_of_service(store: Credentials, pools: list[str]) -> None:
     """Disables every credential, and waits until no worker has one, so that no token rotates any more."""
     for one in store.list(pools):
-        store.move(one.pool, one.id, "disabled", "moved to another farm")
+        store.set_state(one.pool, one.id, "disabled", "moved to another farm")
     until = time.monotonic() + PATIENCE
     while any(one.owner for one in store.list(pools)):
         if time.monotonic() > until:
@@ -105,7 +105,7 @@ def opened(file: str) -> BinaryIO:
 
 def records(redis: Redis) -> dict[str, dict[str, str]]:
     """Keys and admin tokens: digests and records, no secret in them."""
-    return {name: decoded(redis.hgetall(name)) for name in RECORDS}
+    return {name: decode_hash(redis.hgetall(name)) for name in RECORDS}
 
 
 def quotas(redis: Redis) -> dict[str, dict[str, str]]:
@@ -147,7 +147,7 @@ def add_credentials(store: Credentials, found: list[dict[str, Any]], pools: set[
         credential_id, is_new = store.add(one["pool"], one["refresh_token"], one["label"], one["id"])
         counts["credentials added" if is_new else "credentials known already"] += 1
         if is_new and one["state"] in STATES and one["state"] not in ("active", "cooling"):
-            store.put_into(one["pool"], credential_id, one["state"], one["reason"])
+            store.force_state(one["pool"], credential_id, one["state"], one["reason"])
     return counts
 
 

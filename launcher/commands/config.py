@@ -8,8 +8,8 @@ import click
 from launcher.output import as_json, say, show_json, table
 from launcher.store import one_line_errors
 from shared.errors import FarmError
-from shared.settings.loading import load
-from shared.settings.schema import PoolSettings, Settings, default_of, described, setting_fields
+from shared.settings.loading import load_settings
+from shared.settings.schema import PoolSettings, Settings, default_value, describe, setting_fields
 
 
 @click.group()
@@ -22,15 +22,15 @@ def config() -> None:
 @one_line_errors
 def check(as_json: bool) -> None:
     """Read the environment and farm.toml; say what is in force, or what is wrong."""
-    settings = load()
-    found = described(settings)
+    settings = load_settings()
+    found = describe(settings)
     if as_json:
-        show_json({**found, "pools": {pool.name: described(pool) for pool in settings.pools}})
+        show_json({**found, "pools": {pool.name: describe(pool) for pool in settings.pools}})
         return
     for name, value in found.items():
         say(f"{name} = {value}")
     for pool in settings.pools:
-        for name, value in described(pool).items():
+        for name, value in describe(pool).items():
             say(f"pools.{pool.name}.{name} = {value}")
 
 
@@ -53,7 +53,7 @@ def template_text() -> str:
 
 def as_text(one: Field[Any]) -> str:
     """A default as the environment would hold it."""
-    value = default_of(one)
+    value = default_value(one)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (dict, tuple)):
@@ -71,9 +71,9 @@ def pools() -> None:
 @one_line_errors
 def list_(as_json: bool) -> None:
     """Every pool and its upstream."""
-    found = load().pools
+    found = load_settings().pools
     if as_json:
-        show_json([{"name": pool.name, **described(pool)} for pool in found])
+        show_json([{"name": pool.name, **describe(pool)} for pool in found])
         return
     rows = [(p.name, p.upstream_url or "(the bundled simulator)", ", ".join(p.models) or "any") for p in found]
     table(("NAME", "UPSTREAM", "MODELS"), rows)
@@ -85,10 +85,10 @@ def list_(as_json: bool) -> None:
 @one_line_errors
 def show(name: str, as_json: bool) -> None:
     """One pool's settings."""
-    found = {pool.name: pool for pool in load().pools}.get(name)
+    found = {pool.name: pool for pool in load_settings().pools}.get(name)
     if found is None:
         raise FarmError(f"no pool {name!r}")
-    values = {"name": name, **described(found)}
+    values = {"name": name, **describe(found)}
     if as_json:
         show_json(values)
         return

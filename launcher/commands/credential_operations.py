@@ -12,7 +12,7 @@ from launcher.store import one_line_errors, open_store
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
-from shared.protocol.credential_operations import Errand
+from shared.protocol.credential_operations import CredentialOperation
 
 #: Errands on their way at once.
 AT_ONCE = 8
@@ -60,7 +60,7 @@ def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: st
     def ask(one: CredentialRecord) -> dict[str, Any]:
         store.note(f"credential.{kind}", one.id)
         try:
-            return {"id": one.id, "pool": one.pool, **desk.ask(Errand(one.pool, one.id, kind, model))}
+            return {"id": one.id, "pool": one.pool, **desk.request(CredentialOperation(one.pool, one.id, kind, model))}
         except FarmError as error:
             return {"id": one.id, "pool": one.pool, "ok": False, "error": str(error)}
 

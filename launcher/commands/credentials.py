@@ -15,7 +15,7 @@ from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.token_import import ImportReport
-from shared.credentials.unsealing import load_opener
+from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 
 
@@ -44,7 +44,7 @@ def add(pool: str, label: str, as_json: bool) -> None:
     report = Credentials(redis).import_lines(chosen(settings, pool), tokens, label)
     if report.count("invalid"):
         raise FarmError("that is not a refresh token")
-    noted(redis, "credentials.add", pool, report.as_counts())
+    noted(redis, "credentials.add", pool, report.to_counts())
     show_report(report, as_json)
 
 
@@ -64,13 +64,13 @@ def import_(file: str, pool: str, as_json: bool) -> None:
     # The bar is for people who wait: standard error, and only on a terminal.
     with click.progressbar(lines, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as watched:
         report = Credentials(redis).import_lines(chosen(settings, pool), watched)
-    noted(redis, "credentials.add", pool, report.as_counts())
+    noted(redis, "credentials.add", pool, report.to_counts())
     show_report(report, as_json)
 
 
 def show_report(report: ImportReport, as_json: bool) -> None:
     """What became of an import."""
-    counts = report.as_counts()
+    counts = report.to_counts()
     if as_json:
         show_json({**counts, "ids": list(report.ids)})
     else:
@@ -83,9 +83,9 @@ def show_report(report: ImportReport, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """Every credential and its state."""
     settings, redis = open_store()
-    found = Credentials(redis).list(private.all_pools(redis, settings.pool_names))
+    found = Credentials(redis).list(private.list_all_pools(redis, settings.pool_names))
     if as_json:
-        show_json([one.as_dict() for one in found])
+        show_json([one.to_dict() for one in found])
         return
     headings = ("ID", "POOL", "STATE", "LABEL", "REFRESHED", "ROTATIONS", "REASON", "OWNER")
     table(headings, [row(one) for one in found])
@@ -112,11 +112,11 @@ def row(one: CredentialRecord) -> tuple[Any, ...]:
 def show(credential_id: str, as_json: bool) -> None:
     """One credential; never its token."""
     settings, redis = open_store()
-    found = Credentials(redis).find(credential_id, private.all_pools(redis, settings.pool_names))
+    found = Credentials(redis).get(credential_id, private.list_all_pools(redis, settings.pool_names))
     if as_json:
-        show_json(found.as_dict())
+        show_json(found.to_dict())
         return
-    for name, value in found.as_dict().items():
+    for name, value in found.to_dict().items():
         is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
         say(f"{name}: {moment(value) if is_time else value if value != '' else '-'}")
 
@@ -128,7 +128,7 @@ def disable(credential_ids: tuple[str, ...]) -> None:
     """Take credentials out of service until they are enabled again."""
     store, found = named(credential_ids)
     for one in found:
-        store.move(one.pool, one.id, "disabled", "by a person")
+        store.set_state(one.pool, one.id, "disabled", "by a person")
         store.note("credential.disable", one.id)
         say(f"{one.id} disabled")
 
@@ -167,8 +167,8 @@ def export(pool: str, as_json: bool) -> None:
     if sys.stdout.isatty():
         raise FarmError("these are secrets: send them into a file or a pipe, e.g. `| age -e > tokens.age`")
     wanted = [chosen(settings, pool)] if pool else settings.pool_names
-    found = TokenReader(redis, load_opener(settings)).all(wanted)
-    Credentials(redis).note_export(one["id"] for one in found)
+    found = TokenReader(redis, load_unsealer(settings)).all(wanted)
+    Credentials(redis).record_export(one["id"] for one in found)
     noted(redis, "credentials.export", pool or "every pool", {"count": len(found)})
     if as_json:
         show_json(found)

@@ -52,7 +52,7 @@ def create(as_json: bool, **fields: Any) -> None:
     secret, key = ApiKeys(redis).create(**wanted)
     noted(redis, "key.create", key.id, wanted)
     if as_json:
-        show_json({**key.as_dict(), "key": secret})
+        show_json({**key.to_dict(), "key": secret})
     else:
         say(secret)
 
@@ -64,7 +64,7 @@ def list_(as_json: bool) -> None:
     """Every key; only its first and last characters."""
     found = ApiKeys(open_store()[1]).list()
     if as_json:
-        show_json([key.as_dict() for key in found])
+        show_json([key.to_dict() for key in found])
         return
     headings = ("ID", "NAME", "KEY", "CREATED", "STATE", "BAND", "WEIGHT", "LIMITS")
     table(headings, [row(key) for key in found])
@@ -107,9 +107,9 @@ def show(key_id: str, as_json: bool) -> None:
 def show_key(key: ApiKey, as_json: bool) -> None:
     """A record, a line a fact."""
     if as_json:
-        show_json(key.as_dict())
+        show_json(key.to_dict())
         return
-    for name, value in key.as_dict().items():
+    for name, value in key.to_dict().items():
         words = ", ".join(value) if isinstance(value, list) else value
         say(f"{name}: {moment(value) if name.endswith('_at') else '-' if words == '' else words}")
 

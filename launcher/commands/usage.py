@@ -10,9 +10,9 @@ from launcher.output import as_json, moment, show_json, table
 from launcher.store import one_line_errors, open_store
 from launcher.time_option import WHEN
 from shared.errors import BadField
-from shared.observability.audit_log import Audit
-from shared.observability.request_log import Filter, Logged, RequestLog
-from shared.observability.usage import METRICS, Question, UsageSums
+from shared.observability.audit_log import AuditLog
+from shared.observability.request_log import LogFilter, RequestLog, StoredEntry
+from shared.observability.usage import METRICS, SumsQuery, UsageSums
 
 F = TypeVar("F", bound=Callable[..., Any])
 DAY = 86_400
@@ -49,7 +49,7 @@ def usage(by: str, step: str, since: float | None, until: float | None, as_json:
     if "credential" in {*groups, *wanted} and {"key", "model"} & {*groups, *wanted}:
         raise BadField("by", "credential goes with time and pool only")
     end = until or time.time()
-    rows = UsageSums(open_store()[1]).rows(Question(since or end - DAY, end, step, groups, wanted))
+    rows = UsageSums(open_store()[1]).query(SumsQuery(since or end - DAY, end, step, groups, wanted))
     if as_json:
         show_json(rows)
         return
@@ -68,16 +68,16 @@ def usage(by: str, step: str, since: float | None, until: float | None, as_json:
 @one_line_errors
 def requests(limit: int, failed: bool, since: float | None, until: float | None, as_json: bool, **names: str) -> None:
     """The request log, newest first; no prompt and no answer is in it."""
-    wanted = Filter(since or 0.0, until or float("inf"), outcome="failed" if failed else "", **names)
-    found = [one for one, _ in zip(RequestLog(open_store()[1]).newest_first(wanted), range(limit), strict=False)]
+    wanted = LogFilter(since or 0.0, until or float("inf"), outcome="failed" if failed else "", **names)
+    found = [one for one, _ in zip(RequestLog(open_store()[1]).read_newest_first(wanted), range(limit), strict=False)]
     if as_json:
-        show_json([one.as_dict() for one in found])
+        show_json([one.to_dict() for one in found])
         return
     headings = ("TIME", "REQUEST", "KEY", "MODEL", "STATUS", "TRIES", "QUEUED", "FIRST", "TOTAL MS", "TOKENS", "END")
     table(headings, [row(one) for one in found])
 
 
-def row(one: Logged) -> tuple[Any, ...]:
+def row(one: StoredEntry) -> tuple[Any, ...]:
     """An entry in a line; tokens that were counted here are marked."""
     entry = one.entry
     tokens = f"{'~' if entry.estimated else ''}{entry.prompt_tokens}+{entry.completion_tokens}"
@@ -93,7 +93,7 @@ def row(one: Logged) -> tuple[Any, ...]:
 @one_line_errors
 def audit(limit: int, as_json: bool) -> None:
     """What operators have changed, newest first."""
-    found = [one for one, _ in zip(Audit(open_store()[1]).newest_first(), range(limit), strict=False)]
+    found = [one for one, _ in zip(AuditLog(open_store()[1]).read_newest_first(), range(limit), strict=False)]
     if as_json:
         show_json([one.model_dump() for one in found])
         return

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from shared.errors import StoreLoading, StoreUnavailable
-from shared.redis_connection.client import check, connect
+from shared.redis_connection.client import check_server, connect
 
 NAMES = ("redis-server", "valkey-server")
 #: Longest path of a unix socket, with room for the terminating zero (sun_path in unix(7)).
@@ -98,7 +98,7 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", data_dir: Path, lo
     while True:
         try:
             redis = connect(url(data_dir), size=1)
-            check(redis)
+            check_server(redis)
             redis.connection_pool.disconnect()
             return
         except StoreLoading:

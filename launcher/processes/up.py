@@ -23,10 +23,10 @@ from launcher.processes.process_group import Processes, in_session
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import load_opener
+from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
-from shared.observability.pool_status import read_pools
-from shared.redis_connection.client import check, connect
+from shared.observability.pool_status import read_pool_statuses
+from shared.redis_connection.client import check_server, connect
 from shared.settings.schema import Settings
 from simulator.accounts import Accounts
 
@@ -77,7 +77,7 @@ class Farm:
         """Starts everything. Raises FarmError; whatever was started is stopped again by `stop`."""
         refuse_busy_port(self.settings.host, self.settings.port)
         redis = self._redis()
-        load_opener(self.settings).claim(redis)
+        load_unsealer(self.settings).claim(redis)
         secrets = self._secrets(redis)
         self._upstream(redis)
         self.processes.start_procfile(ROOT / "Procfile", self.environment)
@@ -123,7 +123,7 @@ class Farm:
             self.processes.add("redis", lambda: redis_server.start(self.data.path))
             self._record()
         redis = connect(self.redis_url, size=4, timeout=5.0)
-        check(redis)
+        check_server(redis)
         self.environment["REDIS_URL"] = self.redis_url
         return redis
 
@@ -193,7 +193,9 @@ class Farm:
                 raise FarmError(f"{died[0]} ended with {died[1]} before the farm was ready")
             if answers(f"{self.url}/readyz"):
                 return
-            usable = any(pool.credentials["active"] + pool.credentials["cooling"] for pool in read_pools(redis, names))
+            usable = any(
+                pool.credentials["active"] + pool.credentials["cooling"] for pool in read_pool_statuses(redis, names)
+            )
             if not usable and answers(f"{self.url}/healthz") and time.monotonic() > until - PATIENCE + 3:
                 self.say("there is no usable credential yet: ./farm credentials import FILE")
                 return

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from shared import keys
-from shared.api_keys.store import digest
+from shared.api_keys.store import hash_secret
 from shared.errors import Conflict, NotFound
 
 Role = Literal["admin", "viewer"]
 PREFIX = "admin-"
 #: The token that FARM_ADMIN_TOKEN sets, or that the first start has made.
-FIRST = "first"
+FIRST_TOKEN_ID = "first"  # noqa: S105 (an id)
 
 
 class AdminToken(BaseModel):
@@ -47,13 +47,13 @@ class AdminTokens:
         """
         if given:
             if self.find(given) is None:
-                self._forget(FIRST)
-                self._store(given, FIRST, "FARM_ADMIN_TOKEN", "admin")
+                self._forget(FIRST_TOKEN_ID)
+                self._store(given, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
             return None
         if not self._redis.set(keys.ADMIN_TOKENS_MADE, 1, nx=True) or self.list():
             return None
         token = PREFIX + secrets.token_urlsafe(24)
-        self._store(token, FIRST, "made on the first start", "admin")
+        self._store(token, FIRST_TOKEN_ID, "made on the first start", "admin")
         return token
 
     def create(self, name: str, role: Role) -> tuple[str, AdminToken]:
@@ -64,12 +64,12 @@ class AdminTokens:
     def _store(self, token: str, token_id: str, name: str, role: Role) -> AdminToken:
         hint = f"{token[:3]}…{token[-3:]}" if len(token) > 2 * len(PREFIX) else "…"
         made = AdminToken(id=token_id, name=name, role=role, hint=hint, created_at=time.time())
-        self._redis.hset(keys.ADMIN_TOKENS, digest(token), made.model_dump_json())
+        self._redis.hset(keys.ADMIN_TOKENS, hash_secret(token), made.model_dump_json())
         return made
 
     def find(self, presented: str) -> AdminToken | None:
         """The record of a token; None when it is wrong."""
-        stored = self._redis.hget(keys.ADMIN_TOKENS, digest(presented)) if presented else None
+        stored = self._redis.hget(keys.ADMIN_TOKENS, hash_secret(presented)) if presented else None
         return AdminToken.model_validate_json(stored) if stored else None
 
     def get(self, token_id: str) -> AdminToken:

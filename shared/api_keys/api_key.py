@@ -10,23 +10,23 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.errors import BadField
-from shared.ip_addresses import parsed
+from shared.ip_addresses import parse_address
 
 #: Largest limit; beyond it a limit is none.
-MOST = 10**15
+MAX_LIMIT = 10**15
 
 
-def whole(value: Any) -> Any:
+def coerce_integer(value: Any) -> Any:
     """JSON knows no difference between 1 and 1.0 (RFC 8259 section 6)."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def network(value: str) -> str:
+def normalize_network(value: str) -> str:
     """A network in CIDR notation, or one address (RFC 4632, RFC 4291)."""
     return str(ipaddress.ip_network(value.strip(), strict=False))
 
 
-def zone(value: str) -> str:
+def validate_zone(value: str) -> str:
     """A time zone of the IANA database."""
     try:
         zoneinfo.ZoneInfo(value)
@@ -36,8 +36,8 @@ def zone(value: str) -> str:
 
 
 Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
-Network = Annotated[str, Field(max_length=64), AfterValidator(network)]
-Limit = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(whole)]
+Network = Annotated[str, Field(max_length=64), AfterValidator(normalize_network)]
+Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(coerce_integer)]
 
 
 class KeyFields(BaseModel):
@@ -50,7 +50,9 @@ class KeyFields(BaseModel):
     enabled: Annotated[bool, Field(description="whether requests may use it")] = True
     expires_at: Annotated[
         float,
-        Field(ge=0, le=MOST, allow_inf_nan=False, description="when it ends: seconds since the epoch, 0 for never"),
+        Field(
+            ge=0, le=MAX_LIMIT, allow_inf_nan=False, description="when it ends: seconds since the epoch, 0 for never"
+        ),
     ] = 0
     pools: Annotated[Patterns, Field(description="pools it may use, with * and ?")] = ()
     models: Annotated[Patterns, Field(description="models it may use, with * and ?")] = ()
@@ -65,7 +67,9 @@ class KeyFields(BaseModel):
     quota_reset: Annotated[
         Literal["never", "daily", "weekly", "monthly"], Field(description="when what was used is forgotten")
     ] = "never"
-    quota_zone: Annotated[str, Field(max_length=64, description="time zone of the reset"), AfterValidator(zone)] = "UTC"
+    quota_zone: Annotated[
+        str, Field(max_length=64, description="time zone of the reset"), AfterValidator(validate_zone)
+    ] = "UTC"
     weight: Annotated[
         float, Field(ge=0.01, le=1000, allow_inf_nan=False, description="share of the workers beside other keys")
     ] = 1.0
@@ -96,32 +100,32 @@ class ApiKey(KeyFields):
         """What an operator may set."""
         return self.model_dump(include=set(KeyFields.model_fields))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return self.model_dump(mode="json")
 
     def allows_pool(self, name: str) -> bool:
         """Whether requests may go to that pool."""
-        return matches(name, self.pools)
+        return matches_any(name, self.pools)
 
     def allows_model(self, name: str) -> bool:
         """Whether requests may ask for that model, by the name that callers use."""
-        return matches(name, self.models)
+        return matches_any(name, self.models)
 
     def allows_address(self, address: str) -> bool:
         """Whether a caller may come from that address."""
         if not self.networks:
             return True
-        found = parsed(address)
+        found = parse_address(address)
         return found is not None and any(found in ipaddress.ip_network(one) for one in self.networks)
 
 
-def matches(name: str, patterns: tuple[str, ...]) -> bool:
+def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether one of the patterns fits; no pattern fits everything."""
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def checked(fields: Mapping[str, Any]) -> KeyFields:
+def validate_fields(fields: Mapping[str, Any]) -> KeyFields:
     """The fields, checked. Raises BadField, which names the first that is wrong."""
     try:
         return KeyFields.model_validate(dict(fields))

@@ -14,29 +14,29 @@ from zoneinfo import ZoneInfo
 from shared.api_keys.api_key import ApiKey
 
 #: Tokens that an answer is expected to have at least, when the request says nothing.
-LEAST_ANSWER = 64
+MIN_COMPLETION_TOKENS = 64
 #: Bytes of a body for each token that is reserved: fewer than any text needs, because too much is given back.
 BYTES_PER_TOKEN = 2
 
 
 #: Tokens that one request can have at most, whatever a caller or an upstream says: sums of them stay exact in Redis.
-MOST_TOKENS = 10**9
+MAX_TOKENS_PER_REQUEST = 10**9
 
 
 class LimitReached(Exception):
     """Raised when a limit of the API key stands against a request."""
 
-    def __init__(self, limit: str, wait: float, standing: "Standing") -> None:
+    def __init__(self, limit: str, wait_seconds: float, usage: "LimitUsage") -> None:
         super().__init__(limit)
         #: `concurrency`, `requests`, `tokens`, `quota_tokens` or `quota_requests`.
         self.limit = limit
         #: Seconds until it may be tried again, 0 when that is not known.
-        self.wait = wait
-        self.standing = standing
+        self.wait = wait_seconds
+        self.standing = usage
 
 
 @dataclass(frozen=True)
-class Standing:
+class LimitUsage:
     """How much of the minute's limits is used, the present request included."""
 
     requests: int = 0
@@ -46,23 +46,23 @@ class Standing:
     tokens_reset: float = 0.0
 
     @classmethod
-    def decode(cls, words: list[bytes]) -> "Standing":
+    def decode(cls, words: list[bytes]) -> "LimitUsage":
         """From the script's answer, which has nothing for a key without limits."""
         numbers = [float(word) for word in words]
         return cls(int(numbers[0]), numbers[1], int(numbers[2]), numbers[3]) if numbers else cls()
 
 
-def demand(key: ApiKey, tokens: int, now: float) -> bytes:
+def encode_demand(key: ApiKey, tokens: int, now: float) -> bytes:
     """What the scripts are told of a request of the key that may use so many tokens; b'' when nothing is limited."""
     limits = (key.concurrency, key.rpm, key.tpm, key.quota_tokens, key.quota_requests)
     if not any(limits):
         return b""
     names = ("concurrency", "rpm", "tpm", "quota_tokens", "quota_requests")
     want: dict[str, Any] = dict(zip(names, limits, strict=True))
-    return json.dumps({**want, "key": key.id, "tokens": tokens, "period": period(key, now)}).encode()
+    return json.dumps({**want, "key": key.id, "tokens": tokens, "period": quota_period(key, now)}).encode()
 
 
-def period(key: ApiKey, now: float) -> str:
+def quota_period(key: ApiKey, now: float) -> str:
     """The period that the quota is counted in, as a date in the key's time zone; weeks begin on Monday (ISO 8601)."""
     if key.quota_reset == "never":
         return "-"
@@ -71,8 +71,8 @@ def period(key: ApiKey, now: float) -> str:
     return day.strftime(formats[key.quota_reset])
 
 
-def reservation(body_bytes: int, most: int | None, answers: int) -> int:
+def estimate_tokens(body_bytes: int, most: int | None, answers: int) -> int:
     """Tokens to reserve: for the body, and as many for each answer unless the request bounds it."""
     prompt = math.ceil(body_bytes / BYTES_PER_TOKEN)
-    wanted = prompt + max(1, answers) * (most if most is not None else max(LEAST_ANSWER, prompt))
-    return min(wanted, MOST_TOKENS)
+    wanted = prompt + max(1, answers) * (most if most is not None else max(MIN_COMPLETION_TOKENS, prompt))
+    return min(wanted, MAX_TOKENS_PER_REQUEST)

@@ -11,15 +11,15 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
-from shared.api_keys.api_key import ApiKey, checked
+from shared.api_keys.api_key import ApiKey, validate_fields
 from shared.errors import Conflict, FarmError, NotFound
-from shared.redis_connection.client import script
+from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.keys")
 #: How every key of the farm begins, as callers expect of an OpenAI-compatible endpoint.
 PREFIX = "sk-"
 #: Characters below which a key that an operator brings along can be guessed.
-GUESSABLE = 16
+MIN_SECRET_LENGTH = 16
 
 
 class ApiKeys:
@@ -27,7 +27,7 @@ class ApiKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._put = script(redis, Path(__file__).with_name("put_record.lua"))
+        self._put = register_script(redis, Path(__file__).with_name("put_record.lua"))
 
     def create(self, name: str = "", **fields: Any) -> tuple[str, ApiKey]:
         """Makes a key; returns it, for the only time, with its record. Raises BadField."""
@@ -38,16 +38,16 @@ class ApiKeys:
         """Makes the given key valid, if it is not known yet. Raises FarmError when no client could send it."""
         if not secret.isascii() or not secret.isprintable() or " " in secret:
             raise FarmError("an API key takes printable ASCII characters without spaces")
-        if len(secret) < GUESSABLE:
+        if len(secret) < MIN_SECRET_LENGTH:
             log.warning("%s is short enough to be guessed", name, extra={"action": "weak_key"})
-        return self.find(digest(secret)) or self._store(secret, {"name": name})
+        return self.find(hash_secret(secret)) or self._store(secret, {"name": name})
 
     def _store(self, secret: str, fields: Mapping[str, Any]) -> ApiKey:
         hint = f"{secret[:6]}…{secret[-4:]}"
-        key = ApiKey(**checked(fields).model_dump(), id=secrets.token_hex(5), hint=hint, created_at=time.time())
+        key = ApiKey(**validate_fields(fields).model_dump(), id=secrets.token_hex(5), hint=hint, created_at=time.time())
         with self._redis.pipeline() as pipe:
-            pipe.hset(keys.API_KEYS, digest(secret), key.model_dump_json())
-            pipe.hset(keys.API_KEY_IDS, key.id, digest(secret))
+            pipe.hset(keys.API_KEYS, hash_secret(secret), key.model_dump_json())
+            pipe.hset(keys.API_KEY_IDS, key.id, hash_secret(secret))
             pipe.execute()
         return key
 
@@ -58,9 +58,9 @@ class ApiKeys:
 
     def get(self, key_id: str) -> ApiKey:
         """A key by its id. Raises NotFound."""
-        return self._located(key_id)[1]
+        return self._locate(key_id)[1]
 
-    def _located(self, key_id: str) -> tuple[str, ApiKey]:
+    def _locate(self, key_id: str) -> tuple[str, ApiKey]:
         place = self._redis.hget(keys.API_KEY_IDS, key_id)
         found = self.find(place.decode()) if place else None
         if place is None or found is None:
@@ -78,12 +78,12 @@ class ApiKeys:
         Raises NotFound, BadField, and Conflict when the key is not of that version, or has been revoked.
         """
         while True:
-            place, key = self._located(key_id)
+            place, key = self._locate(key_id)
             if version is not None and version != key.version:
                 raise Conflict(f"API key {key_id} is of version {key.version} by now")
             if key.revoked_at:
                 raise Conflict(f"API key {key_id} was revoked, for good")
-            fields = checked({**key.fields(), **changes}).model_dump()
+            fields = validate_fields({**key.fields(), **changes}).model_dump()
             changed = key.model_copy(update={**fields, "version": key.version + 1})
             if self._replace(place, changed):
                 return changed
@@ -91,7 +91,7 @@ class ApiKeys:
     def revoke(self, key_id: str) -> ApiKey:
         """Ends a key for good. Raises NotFound."""
         while True:
-            place, key = self._located(key_id)
+            place, key = self._locate(key_id)
             if key.revoked_at:
                 return key
             ended = {"enabled": False, "revoked_at": time.time(), "version": key.version + 1}
@@ -104,6 +104,6 @@ class ApiKeys:
         return bool(self._put(keys=[keys.API_KEYS], args=[place, key.version - 1, key.model_dump_json()]))
 
 
-def digest(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """SHA-256, enough for a secret of 256 random bits."""
     return hashlib.sha256(secret.encode()).hexdigest()

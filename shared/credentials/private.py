@@ -21,16 +21,16 @@ from rq.results import Result
 
 from shared import keys, names
 from shared.credentials.sealing import Sealer, fingerprint
-from shared.credentials.store import Credentials, new_fields
+from shared.credentials.store import Credentials, build_fields
 from shared.protocol.relay_queue import BANDS, queue_keys
-from shared.redis_connection.client import script
+from shared.redis_connection.client import register_script
 
 #: Least seconds without a request: a front believes for a second that it knows one.
-LEAST_IDLE = 5.0
+MIN_IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownToken:
     """A refresh token that the farm has."""
 
     #: The pool that it is in: a private credential's own, or the operator's.
@@ -50,18 +50,18 @@ class PrivateCredentials:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add = script(redis, Path(__file__).with_name("add_private.lua"))
-        self._forget = script(redis, Path(__file__).with_name("forget_private.lua"))
+        self._add = register_script(redis, Path(__file__).with_name("add_private.lua"))
+        self._forget = register_script(redis, Path(__file__).with_name("forget_private.lua"))
 
-    def names(self) -> list[str]:
+    def pool_names(self) -> list[str]:
         """Their pools, the one that was used last at the end."""
         return [name.decode() for name in self._redis.zrange(keys.PRIVATE, 0, -1)]
 
-    def counts(self) -> Counter[str]:
+    def count_by_pool(self) -> Counter[str]:
         """How many there are in each configured pool."""
-        return Counter(names.family(name) for name in self.names())
+        return Counter(names.family(name) for name in self.pool_names())
 
-    def find(self, pool: str, token: str) -> Known | None:
+    def find(self, pool: str, token: str) -> KnownToken | None:
         """What is known of a token of that pool; None for nothing."""
         found = self._redis.hget(keys.fingerprints(pool), fingerprint(token))
         if found is None:
@@ -70,13 +70,13 @@ class PrivateCredentials:
         if name is None:
             return None
         state = self._redis.hget(keys.credentials(name.decode()), found)
-        return Known(name.decode(), state.decode() if state else "", bool(refreshed))
+        return KnownToken(name.decode(), state.decode() if state else "", bool(refreshed))
 
     def add(self, pool: str, token: str, most: int) -> str:
         """Seals and keeps a token; returns the pool that has it now, '' when there are so many already."""
         credential_id = secrets.token_hex(5)
         name = names.private_pool(pool, credential_id)
-        fields = new_fields(Sealer.load(self._redis), token, credential_id, name, label="private")
+        fields = build_fields(Sealer.load(self._redis), token, credential_id, name, label="private")
         found = self._add(
             keys=[keys.fingerprints(pool), keys.credentials(name), keys.credential(credential_id), keys.PRIVATE],
             args=[
@@ -92,7 +92,7 @@ class PrivateCredentials:
         )
         return cast("bytes", found).decode()
 
-    def used(self, name: str, at: float = 0) -> None:
+    def touch(self, name: str, at: float = 0) -> None:
         """Notes that it was used then, or now; one that was forgotten meanwhile stays so."""
         self._redis.zadd(keys.PRIVATE, {name: at or time.time()}, xx=True)
 
@@ -100,7 +100,7 @@ class PrivateCredentials:
         """Forgets one that was not used since then and has no work; False when it has."""
         credential_id = names.private_id(name)
         queues = queue_keys(name)
-        started, failed = (registries(name, one) for one in (StartedJobRegistry, FailedJobRegistry))
+        started, failed = (registry_keys(name, one) for one in (StartedJobRegistry, FailedJobRegistry))
         lines = [f"{keys.fair(name)}{end}" for end in ("", *(f":{band}" for band in BANDS))]
         forgotten = self._forget(
             keys=[
@@ -116,10 +116,10 @@ class PrivateCredentials:
     def forget_idle(self, idle: Callable[[str], float]) -> list[str]:
         """Forgets those that have not been used for the seconds that `idle` gives; returns them."""
         now = time.time()
-        return [name for name in self.names() if self.forget(name, now - max(LEAST_IDLE, idle(name)))]
+        return [name for name in self.pool_names() if self.forget(name, now - max(MIN_IDLE_SECONDS, idle(name)))]
 
 
-def registries(name: str, kind: type[BaseRegistry]) -> list[str]:
+def registry_keys(name: str, kind: type[BaseRegistry]) -> list[str]:
     """RQ's registries of that kind, one for each queue of the pool."""
     return [str(kind.key_template.format(queue(name))) for queue in BANDS.values()]
 
@@ -129,14 +129,14 @@ def caller_id(credential_id: str) -> str:
     return f"private-{credential_id}"
 
 
-def remove(redis: Redis, pool: str, credential_id: str) -> bool:
+def remove_credential(redis: Redis, pool: str, credential_id: str) -> bool:
     """Forgets a credential of whatever pool, with all that belongs to it; False when there is none."""
     if names.is_private(pool) and PrivateCredentials(redis).forget(pool):
         return True
     return Credentials(redis).remove(pool, credential_id)
 
 
-def all_pools(redis: Redis, configured: Iterable[str]) -> list[str]:
+def list_all_pools(redis: Redis, configured: Iterable[str]) -> list[str]:
     """The configured pools, and those of private credentials, for who looks after all credentials."""
     pools = list(configured)
-    return [*pools, *(one for one in PrivateCredentials(redis).names() if names.family(one) in pools)]
+    return [*pools, *(one for one in PrivateCredentials(redis).pool_names() if names.family(one) in pools)]

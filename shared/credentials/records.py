@@ -8,7 +8,7 @@ STATES: tuple[State, ...] = ("active", "cooling", "disabled", "dead")
 #: States whose credentials have a worker. A cooling one keeps its worker, which takes no job meanwhile.
 USABLE: tuple[State, ...] = ("active", "cooling")
 #: What Redis keeps of one that may be seen.
-VISIBLE = (
+VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
     *("exported_at", "export_outdated"),
 )
@@ -35,7 +35,7 @@ class CredentialRecord:
     #: The worker process that holds it now, '' when none does.
     owner: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
 
@@ -49,13 +49,15 @@ class StateChange:
     reason: str
 
 
-def record(
+def build_record(
     pool: str, credential_id: str, state: str, values: list[bytes | None], lease: bytes | None
 ) -> CredentialRecord:
     """A record from what Redis holds."""
-    found = {name: value.decode() for name, value in zip(VISIBLE, values, strict=True) if value}
+    found = {name: value.decode() for name, value in zip(VISIBLE_FIELDS, values, strict=True) if value}
     times = {
-        name: float(found.get(name) or 0) for name in VISIBLE if name.endswith(("_at", "until", "since", "expires"))
+        name: float(found.get(name) or 0)
+        for name in VISIBLE_FIELDS
+        if name.endswith(("_at", "until", "since", "expires"))
     }
     return CredentialRecord(
         id=credential_id,

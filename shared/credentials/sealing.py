@@ -30,7 +30,7 @@ class Sealer:
     @classmethod
     def load(cls, redis: Redis) -> "Sealer":
         """The sealer of this farm. Raises FarmError before any process with the secret key has started once."""
-        stored = redis.get(keys.VAULT)
+        stored = redis.get(keys.SEALING_KEY)
         if stored is None:
             raise FarmError("this farm has no vault yet: start it, or a worker process, once")
         return cls(X25519PublicKey.from_public_bytes(base64.b64decode(stored)))

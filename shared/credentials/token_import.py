@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 #: The longest refresh token taken; longer lines are not tokens.
-LONGEST_TOKEN = 16_384
+MAX_TOKEN_LENGTH = 16_384
 
 
 @dataclass(frozen=True)
-class Line:
+class ImportedLine:
     """What became of one line of an import."""
 
     #: Its number, from 1.
@@ -23,7 +23,7 @@ class Line:
 class ImportReport:
     """What became of the lines of an import."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ImportedLine, ...]
 
     def count(self, outcome: str) -> int:
         """How many lines ended so."""
@@ -34,7 +34,7 @@ class ImportReport:
         """The new credentials."""
         return tuple(line.id for line in self.lines if line.outcome == "added")
 
-    def as_counts(self) -> dict[str, int]:
+    def to_counts(self) -> dict[str, int]:
         """Of each outcome, how many."""
         return {name: self.count(outcome) for outcome, name in OUTCOMES.items()}
 
@@ -43,13 +43,13 @@ class ImportReport:
 OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "invalid": "invalid"}
 
 
-def sorted_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+def classify_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Each line as ('token' | 'blank' | 'invalid', trimmed text). A token is printable and has no space in it."""
     for line in lines:
         token = line.strip().lstrip("\ufeff")
         if not token:
             yield "blank", token
-        elif len(token) > LONGEST_TOKEN or not token.isprintable() or any(c.isspace() for c in token):
+        elif len(token) > MAX_TOKEN_LENGTH or not token.isprintable() or any(c.isspace() for c in token):
             yield "invalid", token
         else:
             yield "token", token

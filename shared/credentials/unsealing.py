@@ -19,7 +19,7 @@ from shared.settings.schema import Settings
 KEY_FILE = "secret.key"
 
 
-class Opener:
+class Unsealer:
     """Opens with the private key that the secret key stands for."""
 
     def __init__(self, secret_key: str) -> None:
@@ -27,7 +27,7 @@ class Opener:
         self._private_key = X25519PrivateKey.from_private_bytes(seed)
         self.sealer = Sealer(self._private_key.public_key())
 
-    def open(self, sealed: bytes, context: str) -> str:
+    def unseal(self, sealed: bytes, context: str) -> str:
         """The secret. Raises WrongSecretKey when it was sealed for another key or context."""
         try:
             return SUITE.decrypt(sealed, self._private_key, context.encode()).decode()
@@ -37,20 +37,20 @@ class Opener:
     def claim(self, redis: Redis) -> None:
         """Makes this key the farm's, if it has none. Raises WrongSecretKey when it has another."""
         mine = base64.b64encode(self._private_key.public_key().public_bytes_raw())
-        redis.set(keys.VAULT, mine, nx=True)
-        if redis.get(keys.VAULT) != mine:
+        redis.set(keys.SEALING_KEY, mine, nx=True)
+        if redis.get(keys.SEALING_KEY) != mine:
             raise WrongSecretKey(
                 "FARM_SECRET_KEY (or secret.key in the data dir) is not the key that this farm's credentials "
                 "were encrypted with; give the right one, nothing was changed"
             )
 
 
-def load_opener(settings: Settings) -> Opener:
+def load_unsealer(settings: Settings) -> Unsealer:
     """The opener by FARM_SECRET_KEY, else by the key in the data dir, which is made when missing."""
-    return Opener(settings.secret_key or kept_key(Path(settings.data_dir)))
+    return Unsealer(settings.secret_key or read_or_create_key(Path(settings.data_dir)))
 
 
-def kept_key(data_dir: Path) -> str:
+def read_or_create_key(data_dir: Path) -> str:
     """The data dir's secret key; written whole, once, readable by its owner only."""
     data_dir.mkdir(parents=True, exist_ok=True)
     file = data_dir / KEY_FILE

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 from redis import Redis
 
 from shared import keys
-from shared.redis_connection.client import decoded
+from shared.redis_connection.client import decode_hash
 
 #: Entries kept.
-MOST = 10_000
-PAGE = 500
+MAX_ENTRIES = 10_000
+PAGE_SIZE = 500
 
 
 class AuditEntry(BaseModel):
@@ -31,23 +31,23 @@ class AuditEntry(BaseModel):
     details: dict[str, Any]
 
 
-class Audit:
+class AuditLog:
     """Writes and reads the audit log."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def note(self, who: str, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
+    def record(self, who: str, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
         """Notes a change that was made."""
         entry = {"who": who, "action": action, "target": target, "details": json.dumps(details or {}, default=str)}
-        self._redis.xadd(keys.AUDIT, entry, maxlen=MOST, approximate=True)
+        self._redis.xadd(keys.AUDIT, entry, maxlen=MAX_ENTRIES, approximate=True)
 
-    def newest_first(self, before: str = "") -> Iterator[AuditEntry]:
+    def read_newest_first(self, before: str = "") -> Iterator[AuditEntry]:
         """The entries, those before an id if one is given."""
         top = f"({before}" if before else "+"
-        while page := self._redis.xrevrange(keys.AUDIT, top, "-", count=PAGE):
+        while page := self._redis.xrevrange(keys.AUDIT, top, "-", count=PAGE_SIZE):
             for id_, values in page:
-                found = decoded(values)
+                found = decode_hash(values)
                 at = int(id_.partition(b"-")[0]) / 1000
                 yield AuditEntry(**{**found, "id": id_.decode(), "time": at, "details": json.loads(found["details"])})
             top = f"({page[-1][0].decode()}"

@@ -49,16 +49,16 @@ METRICS: Mapping[str, Metric] = {
     "stream_ends": Metric("counter", ("reason",), "Answers that ended, by reason."),
 }
 
-Field = tuple[str, tuple[str, ...], str]
+CounterKey = tuple[str, tuple[str, ...], str]
 
 
 class Counters:
     """What this process has counted and not handed over yet."""
 
     def __init__(self) -> None:
-        self._values: defaultdict[Field, float] = defaultdict(float)
+        self._values: defaultdict[CounterKey, float] = defaultdict(float)
 
-    def add(self, name: str, *labels: str, amount: float = 1) -> None:
+    def increment(self, name: str, *labels: str, amount: float = 1) -> None:
         """Counts up a counter; the labels in the order that METRICS gives."""
         self._values[(name, labels, "")] += amount
 
@@ -68,7 +68,7 @@ class Counters:
         self._values[(name, (), f"le{bucket}")] += 1
         self._values[(name, (), "sum")] += max(0.0, value)
 
-    def hand_over(self, redis: Redis) -> None:
+    def flush(self, redis: Redis) -> None:
         """Adds everything to the counts in Redis. What can't be handed over now is kept for the next time."""
         values, self._values = self._values, defaultdict(float)
         if not values:
@@ -76,7 +76,7 @@ class Counters:
         try:
             with redis.pipeline(transaction=False) as pipe:
                 for field, amount in values.items():
-                    pipe.hincrbyfloat(keys.COUNTERS, encode(field), amount)
+                    pipe.hincrbyfloat(keys.COUNTERS, encode_key(field), amount)
                 pipe.execute()
         except Exception:
             for field, amount in values.items():
@@ -84,14 +84,14 @@ class Counters:
             raise
 
 
-def encode(field: Field) -> str:
+def encode_key(field: CounterKey) -> str:
     """A counted value's name in Redis."""
     return json.dumps(field, separators=(",", ":"))
 
 
-def read(redis: Redis) -> dict[Field, float]:
+def read_counters(redis: Redis) -> dict[CounterKey, float]:
     """The counts of all processes."""
-    found: dict[Field, float] = {}
+    found: dict[CounterKey, float] = {}
     for stored, value in redis.hgetall(keys.COUNTERS).items():
         name, labels, part = json.loads(stored)
         found[(name, tuple(labels), part)] = float(value)

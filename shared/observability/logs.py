@@ -17,10 +17,10 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """logging: one record as text."""
-        fields = " ".join(f"{name}={value}" for name, value in given(record).items())
+        fields = " ".join(f"{name}={value}" for name, value in extra_fields(record).items())
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = f"{at}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.name} {record.getMessage()} {fields}"
-        return with_traceback(self, record, line.rstrip())
+        return append_traceback(self, record, line.rstrip())
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,24 +33,24 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **given(record),
+            **extra_fields(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 
-def given(record: logging.LogRecord) -> dict[str, Any]:
+def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
     """The fields that this record has."""
     return {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
 
 
-def with_traceback(formatter: logging.Formatter, record: logging.LogRecord, line: str) -> str:
+def append_traceback(formatter: logging.Formatter, record: logging.LogRecord, line: str) -> str:
     """The line and, when there is one, the traceback below it."""
     return f"{line}\n{formatter.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(level: str, shape: str) -> None:
+def configure_logging(level: str, shape: str) -> None:
     """Sends every log record to standard error in the chosen shape."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if shape == "json" else TextFormatter())

@@ -10,13 +10,13 @@ from shared import keys
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import STATES
 from shared.protocol.relay_queue import BANDS, queue_keys
-from shared.redis_connection.client import decoded
+from shared.redis_connection.client import decode_hash
 
 WORKER_STATES = ("busy", "idle", "suspended")
 
 
 @dataclass
-class PoolState:
+class PoolStatus:
     """One pool, now."""
 
     name: str
@@ -35,7 +35,7 @@ class PoolState:
         """Workers in whatever state."""
         return sum(self.workers.values())
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "name": self.name,
@@ -48,7 +48,7 @@ class PoolState:
         }
 
 
-def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
+def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
     """The state of each pool."""
     processes = [one.decode() for one in redis.zrange(keys.PROCESSES, 0, -1)]
     with redis.pipeline(transaction=False) as pipe:
@@ -60,20 +60,22 @@ def read_pools(redis: Redis, names: Sequence[str]) -> list[PoolState]:
             for queue in queue_keys(name):
                 pipe.llen(queue)
         answers = pipe.execute()
-    private = PrivateCredentials(redis).counts()
-    reports = [decoded(answer) for answer in answers[: len(processes)]]
+    private = PrivateCredentials(redis).count_by_pool()
+    reports = [decode_hash(answer) for answer in answers[: len(processes)]]
     rest = iter(answers[len(processes) :])
-    states = [pool_state(name, reports, next(rest), bool(next(rest)), [next(rest) for _ in BANDS]) for name in names]
+    states = [
+        build_pool_status(name, reports, next(rest), bool(next(rest)), [next(rest) for _ in BANDS]) for name in names
+    ]
     for state in states:
         state.private_credentials = private[state.name]
     return states
 
 
-def pool_state(
+def build_pool_status(
     name: str, reports: list[dict[str, str]], states: list[bytes], down: bool, depths: list[int]
-) -> PoolState:
+) -> PoolStatus:
     """One pool out of the reports of all processes."""
-    pool = PoolState(name, upstream_down=down)
+    pool = PoolStatus(name, upstream_down=down)
     for held in states:
         pool.credentials[held.decode()] += 1
     pool.queue_depth = dict(zip(BANDS, depths, strict=True))

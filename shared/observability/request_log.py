@@ -14,20 +14,20 @@ from redis import Redis
 
 from shared import keys, names
 from shared.protocol.messages import RelayRequest
-from shared.redis_connection.client import script
+from shared.redis_connection.client import register_script
 
 #: Milliseconds that it is known that a batch was written.
-MARKED = 600_000
+BATCH_MARK_TTL_MS = 600_000
 #: The one field of an entry in the stream.
-FIELD = "e"
+ENTRY_FIELD = "e"
 #: Entries read from Redis at a time.
-PAGE = 1000
+PAGE_SIZE = 1000
 #: Characters of a model's name that are kept.
-LONGEST_NAME = 200
+MAX_MODEL_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One request that has ended. Times are milliseconds."""
 
     #: Request id, as the caller has it.
@@ -61,30 +61,30 @@ class Entry:
 
     def encode(self) -> str:
         """A JSON array of the fields in their order: roll_up.lua reads them by their places, so new ones go last."""
-        return json.dumps(list({**vars(self), "model": label(self.model)}.values()))
+        return json.dumps(list({**vars(self), "model": make_printable(self.model)}.values()))
 
     @classmethod
-    def decode(cls, encoded: bytes) -> "Entry":
+    def decode(cls, encoded: bytes) -> "LogEntry":
         """From JSON; of a field that an older farm did not write the default."""
         return cls(*json.loads(encoded))
 
 
 @dataclass(frozen=True)
-class Logged:
+class StoredEntry:
     """An entry with its id, which orders all of them, and when it was written, in seconds since the epoch."""
 
     id: str
     time: float
-    entry: Entry
+    entry: LogEntry
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {"id": self.id, "time": self.time, **vars(self.entry)}
 
 
-def entry_of(request: RelayRequest, **facts: Any) -> Entry:
+def build_entry(request: RelayRequest, **facts: Any) -> LogEntry:
     """The entry of a relay request, with what became of it."""
-    return Entry(
+    return LogEntry(
         request=request.id,
         key=request.key,
         pool=names.family(request.pool),
@@ -97,11 +97,11 @@ def entry_of(request: RelayRequest, **facts: Any) -> Entry:
 
 
 #: The columns of an exported log.
-COLUMNS = ("id", "time", *(one.name for one in fields(Entry)))
+COLUMNS = ("id", "time", *(one.name for one in fields(LogEntry)))
 
 
 @dataclass(frozen=True)
-class Filter:
+class LogFilter:
     """Which entries are wanted; '' for any. Times are seconds since the epoch."""
 
     since: float = 0.0
@@ -116,7 +116,7 @@ class Filter:
     #: `ok` for statuses below 400 of answers that are whole, `failed` for the others.
     outcome: str = ""
 
-    def takes(self, entry: Entry) -> bool:
+    def matches(self, entry: LogEntry) -> bool:
         """Whether the entry is wanted, its time apart."""
         asked = ("request", "key", "pool", "model", "credential", "endpoint", "code")
         if any(getattr(self, name) not in ("", getattr(entry, name)) for name in asked):
@@ -130,34 +130,34 @@ class RequestLog:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._write = script(redis, Path(__file__).with_name("write_log.lua"))
+        self._write = register_script(redis, Path(__file__).with_name("write_log.lua"))
 
-    def write(self, entries: Sequence[Entry], batch: str = "") -> None:
+    def write(self, entries: Sequence[LogEntry], batch: str = "") -> None:
         """Appends entries; a batch of the same name is written once, however often it is sent."""
-        names = [keys.LOG, keys.written(batch or secrets.token_hex(8))]
-        self._write(keys=names, args=[MARKED, *(entry.encode() for entry in entries)])
+        names = [keys.LOG, keys.log_batch(batch or secrets.token_hex(8))]
+        self._write(keys=names, args=[BATCH_MARK_TTL_MS, *(entry.encode() for entry in entries)])
 
-    def newest_first(self, wanted: Filter, before: str = "") -> Iterator[Logged]:
+    def read_newest_first(self, wanted: LogFilter, before: str = "") -> Iterator[StoredEntry]:
         """The entries that are wanted, those before an id if one is given, read as they are needed."""
-        top = f"({before}" if before else moment(wanted.until, "+")
-        bottom = moment(wanted.since, "-")
+        top = f"({before}" if before else stream_bound(wanted.until, "+")
+        bottom = stream_bound(wanted.since, "-")
         while True:
-            page = self._redis.xrevrange(keys.LOG, top, bottom, count=PAGE)
+            page = self._redis.xrevrange(keys.LOG, top, bottom, count=PAGE_SIZE)
             for id_, values in page:
-                entry = Entry.decode(values[FIELD.encode()])
-                if wanted.takes(entry):
-                    yield Logged(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry)
-            if len(page) < PAGE:
+                entry = LogEntry.decode(values[ENTRY_FIELD.encode()])
+                if wanted.matches(entry):
+                    yield StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry)
+            if len(page) < PAGE_SIZE:
                 return
             top = f"({page[-1][0].decode()}"
 
 
-def label(name: str) -> str:
+def make_printable(name: str) -> str:
     """A name that a caller made up, short and printable."""
-    return "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_NAME])
+    return "".join(sign if sign.isprintable() else "?" for sign in name[:MAX_MODEL_NAME_LENGTH])
 
 
-def moment(seconds: float, beyond: str) -> str:
+def stream_bound(seconds: float, beyond: str) -> str:
     """A time as a bound of stream ids."""
     if seconds in (0.0, float("inf")):
         return beyond

@@ -14,15 +14,15 @@ from shared import keys
 from shared.errors import FarmError
 
 #: Seconds that an errand may take; one that has not been begun by then is forgotten.
-PATIENCE = 60
+OPERATION_TIMEOUT_SECONDS = 60
 
 
-class NobodyThere(FarmError):
+class NoWorkerProcess(FarmError):
     """Raised when no worker process does an errand."""
 
 
 @dataclass(frozen=True)
-class Errand:
+class CredentialOperation:
     """One errand."""
 
     pool: str
@@ -38,44 +38,44 @@ class Errand:
         return json.dumps(asdict(self))
 
     @classmethod
-    def decode(cls, encoded: bytes) -> "Errand":
+    def decode(cls, encoded: bytes) -> "CredentialOperation":
         """From JSON."""
         return cls(**json.loads(encoded))
 
 
-class Errands:
+class CredentialOperations:
     """Asks for errands, and answers them."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def ask(self, errand: Errand, within: float = PATIENCE) -> dict[str, Any]:
+    def request(self, errand: CredentialOperation, within: float = OPERATION_TIMEOUT_SECONDS) -> dict[str, Any]:
         """What came of it. Raises NobodyThere."""
-        process = self._whose(errand.credential_id)
+        process = self._find_process(errand.credential_id)
         with self._redis.pipeline() as pipe:
-            pipe.rpush(keys.errands(process), errand.encode())
-            pipe.expire(keys.errands(process), PATIENCE)
+            pipe.rpush(keys.operations(process), errand.encode())
+            pipe.expire(keys.operations(process), OPERATION_TIMEOUT_SECONDS)
             pipe.execute()
         # The pool's connections are given up after ten silent seconds.
         for _ in range(max(1, round(within / 5))):
-            if found := self._redis.blpop([keys.errand(errand.id)], timeout=5):
+            if found := self._redis.blpop([keys.operation_result(errand.id)], timeout=5):
                 answer: dict[str, Any] = json.loads(found[1])
                 return answer
-        raise NobodyThere("the worker process did not answer in time; its account may be busy")
+        raise NoWorkerProcess("the worker process did not answer in time; its account may be busy")
 
-    def _whose(self, credential_id: str) -> str:
+    def _find_process(self, credential_id: str) -> str:
         """The process that holds the credential, else any."""
         lease = self._redis.get(keys.lease(credential_id))
         if lease:
             return str(lease.decode().rpartition(":")[0])
         processes = self._redis.zrange(keys.PROCESSES, -1, -1)
         if not processes:
-            raise NobodyThere("no worker process lives")
+            raise NoWorkerProcess("no worker process lives")
         return str(processes[0].decode())
 
-    def answer(self, errand: Errand, found: dict[str, Any]) -> None:
+    def respond(self, errand: CredentialOperation, found: dict[str, Any]) -> None:
         """Says what came of an errand."""
         with self._redis.pipeline() as pipe:
-            pipe.rpush(keys.errand(errand.id), json.dumps(found))
-            pipe.expire(keys.errand(errand.id), PATIENCE)
+            pipe.rpush(keys.operation_result(errand.id), json.dumps(found))
+            pipe.expire(keys.operation_result(errand.id), OPERATION_TIMEOUT_SECONDS)
             pipe.execute()

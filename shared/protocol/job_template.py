@@ -16,22 +16,24 @@ from shared.protocol.messages import RelayRequest
 #: What a worker runs; a name, because the front must not import the workers.
 RELAY_FUNCTION = "workers.worker.relay"
 #: Seconds that a failed job stays in RQ's failed registry, without its body.
-FAILURE_TTL = 600
+FAILURE_TTL_SECONDS = 600
 #: Seconds that RQ waits beyond a job's own deadline before it calls the job abandoned.
-GRACE = 60
+GRACE_SECONDS = 60
 #: zlib's level for job data: none, because they are short.
-STORED = 0
+NO_COMPRESSION = 0
 
 
-class JobForm:
+class JobTemplate:
     """Makes the jobs of one queue."""
 
     def __init__(self, queue: Queue) -> None:
-        job = queue.create_job(RELAY_FUNCTION, result_ttl=0, failure_ttl=FAILURE_TTL, timeout=GRACE, description="")
+        job = queue.create_job(
+            RELAY_FUNCTION, result_ttl=0, failure_ttl=FAILURE_TTL_SECONDS, timeout=GRACE_SECONDS, description=""
+        )
         queue._prepare_for_queue(job)
         self._fields: dict[str, Any] = job.to_dict()
 
-    def fill(self, request: RelayRequest) -> dict[str, Any]:
+    def render(self, request: RelayRequest) -> dict[str, Any]:
         """The hash of the request's job."""
         at = utcformat(now())
         call: tuple[Any, ...] = (RELAY_FUNCTION, None, (request.encode(),), {})
@@ -39,7 +41,7 @@ class JobForm:
             **self._fields,
             "created_at": at,
             "enqueued_at": at,
-            "data": zlib.compress(json.dumps(call).encode(), STORED),
+            "data": zlib.compress(json.dumps(call).encode(), NO_COMPRESSION),
             "description": f"{request.method} {request.path.partition('?')[0]}",
-            "timeout": int(request.deadline - request.enqueued_at) + GRACE,
+            "timeout": int(request.deadline - request.enqueued_at) + GRACE_SECONDS,
         }

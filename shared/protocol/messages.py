@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from shared.errors import ApiError
 
-FRAME_HEAD = struct.Struct("!BIII")
+FRAME_HEADER = struct.Struct("!BIII")
 #: The number of a frame that is sent by whoever finds a job, in place of the worker that is gone.
 OUT_OF_BAND = 0xFFFFFFFF
 
@@ -90,17 +90,17 @@ class Frame(NamedTuple):
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return FRAME_HEAD.pack(self.kind, self.tag, self.number, len(self.payload)) + self.payload
+        return FRAME_HEADER.pack(self.kind, self.tag, self.number, len(self.payload)) + self.payload
 
 
 def decode_frames(message: bytes) -> Iterator[Frame]:
     """The frames of one pub/sub message. Raises ValueError when it is cut or of an unknown kind."""
     at = 0
     while at < len(message):
-        if len(message) - at < FRAME_HEAD.size:
+        if len(message) - at < FRAME_HEADER.size:
             raise ValueError("a frame's head is cut")
-        kind, tag, number, length = FRAME_HEAD.unpack_from(message, at)
-        at += FRAME_HEAD.size
+        kind, tag, number, length = FRAME_HEADER.unpack_from(message, at)
+        at += FRAME_HEADER.size
         if len(message) - at < length:
             raise ValueError("a frame's payload is cut")
         if kind not in KINDS:
@@ -152,7 +152,7 @@ class Failure:
         """From JSON."""
         return cls(**json.loads(payload))
 
-    def as_error(self) -> ApiError:
+    def to_error(self) -> ApiError:
         """The error a caller gets."""
         headers = {**self.headers, "x-farm-attempts": str(self.attempts)}
         return ApiError(self.status, self.code, self.message, self.type, headers=headers)

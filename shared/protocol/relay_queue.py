@@ -17,10 +17,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys, names
-from shared.api_keys.limits import LimitReached, Standing
-from shared.protocol.job_template import GRACE, JobForm
+from shared.api_keys.limits import LimitReached, LimitUsage
+from shared.protocol.job_template import GRACE_SECONDS, JobTemplate
 from shared.protocol.messages import RelayRequest
-from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.auto_pipeline import AutoPipeline
 
 #: Lua functions for the scripts that admit, begin and end jobs, in the order in which they build on each other.
 SCHEDULE = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
@@ -31,7 +31,7 @@ FRONT_FIELD = "farm_front"
 #: the API key it counts for, whether that has limits, the job's band, when it was admitted,
 KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited", "farm_band", "farm_at"
 #: and whether it stands in its key's line.
-LINED_FIELD = "farm_lined"
+QUEUED_FIELD = "farm_lined"
 
 
 class QueueFull(Exception):
@@ -43,14 +43,14 @@ class QueueFull(Exception):
 
 
 @dataclass(frozen=True)
-class Admitted:
+class Admission:
     """A request that waits for a worker."""
 
     #: Requests that wait in the pool, this one included.
-    waiting: int
+    queue_length: int
     #: How many of them go before it, as far as can be told now.
-    before: int
-    standing: Standing
+    ahead: int
+    limit_usage: LimitUsage
 
 
 class RelayQueue:
@@ -59,18 +59,18 @@ class RelayQueue:
     def __init__(self, redis: Redis, max_queue: int) -> None:
         self._redis = redis
         self._max_queue = max_queue
-        self._forms: dict[str, JobForm] = {}
-        self._pipeline = Pipeline(redis)
-        self._enqueue = self._pipeline.script(*SCHEDULE, Path(__file__).with_name("enqueue.lua"))
-        self._cancel = self._pipeline.script(*SCHEDULE, Path(__file__).with_name("cancel.lua"))
+        self._templates: dict[str, JobTemplate] = {}
+        self._pipeline = AutoPipeline(redis)
+        self._enqueue = self._pipeline.register_script(*SCHEDULE, Path(__file__).with_name("enqueue.lua"))
+        self._cancel = self._pipeline.register_script(*SCHEDULE, Path(__file__).with_name("cancel.lua"))
 
-    def enqueue(self, request: RelayRequest, body: bytes, want: bytes = b"", weight: float = 1.0) -> Admitted:
+    def enqueue(self, request: RelayRequest, body: bytes, want: bytes = b"", weight: float = 1.0) -> Admission:
         """Admits a request in one round trip. `want` is what limits.demand made of its key, b'' for no limits.
 
         Raises QueueFull, LimitReached.
         """
-        keep = request.deadline - request.enqueued_at + GRACE
-        over_at = request.deadline + GRACE
+        keep = request.deadline - request.enqueued_at + GRACE_SECONDS
+        over_at = request.deadline + GRACE_SECONDS
         chat, batch = queue_keys(request.pool)
         reason, waiting, before, wait, *standing = self._enqueue(
             keys=[
@@ -94,33 +94,33 @@ class RelayQueue:
                 request.band,
                 request.key,
                 weight,
-                *chain.from_iterable(self._fields(request, limited=bool(want)).items()),
+                *chain.from_iterable(self._build_fields(request, limited=bool(want)).items()),
             ],
         )
         if reason == b"queue":
             raise QueueFull(int(waiting))
-        found = Standing.decode(standing)
+        found = LimitUsage.decode(standing)
         if reason:
             raise LimitReached(reason.decode(), float(wait), found)
-        return Admitted(int(waiting), int(before), found)
+        return Admission(int(waiting), int(before), found)
 
-    def _fields(self, request: RelayRequest, *, limited: bool) -> dict[str, Any]:
+    def _build_fields(self, request: RelayRequest, *, limited: bool) -> dict[str, Any]:
         """The job's hash."""
         return {
-            **self._form(BANDS[request.band](request.pool)).fill(request),
-            FRONT_FIELD: keys.gone(request.front),
+            **self._template(BANDS[request.band](request.pool)).render(request),
+            FRONT_FIELD: keys.front_gone(request.front),
             KEY_FIELD: request.key,
             BAND_FIELD: request.band,
             ADMITTED_FIELD: request.enqueued_at,
-            LINED_FIELD: 1,
+            QUEUED_FIELD: 1,
             **({LIMITED_FIELD: 1} if limited else {}),
         }
 
-    def _form(self, name: str) -> JobForm:
+    def _template(self, name: str) -> JobTemplate:
         """The form of an RQ queue's jobs, made once, because RQ asks Redis for its version then."""
-        if name not in self._forms:
-            self._forms[name] = JobForm(rq_queue(self._redis, name))
-        return self._forms[name]
+        if name not in self._templates:
+            self._templates[name] = JobTemplate(open_rq_queue(self._redis, name))
+        return self._templates[name]
 
     def withdraw(self, pool: str, request_id: str) -> bool:
         """Takes out a request that still waits; False when a worker has it already, or it is gone."""
@@ -138,11 +138,11 @@ class RelayQueue:
         )
         return cast("bytes", outcome).decode()
 
-    def waiting(self, pool: str) -> int:
+    def count_waiting(self, pool: str) -> int:
         """Requests that wait in the pool's queues."""
-        return sum(int(self._pipeline.ask("LLEN", key)) for key in queue_keys(pool))
+        return sum(int(self._pipeline.execute("LLEN", key)) for key in queue_keys(pool))
 
-    def vanished(self, request_ids: Iterable[str]) -> set[str]:
+    def find_vanished(self, request_ids: Iterable[str]) -> set[str]:
         """Those of the requests whose job is in Redis no more (ended, emptied or deleted by a person)."""
         asked = list(request_ids)
         with self._redis.pipeline(transaction=False) as pipe:
@@ -159,6 +159,6 @@ def queue_keys(pool: str) -> tuple[str, str]:
     return interactive, batch
 
 
-def rq_queue(redis: Redis, name: str) -> Queue:
+def open_rq_queue(redis: Redis, name: str) -> Queue:
     """RQ's queue of that name, with JSON and never pickle."""
     return Queue(name, connection=redis, serializer=JSONSerializer)

@@ -11,41 +11,41 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Bytes of an answer that may be on their way, or wait in the front, before the front has said that more may come.
-WINDOW = 256 * 1024
+WINDOW_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
-class Position:
+class Ack:
     """How far a front is with one answer."""
 
     #: Tag of the attempt whose frames it takes; None before the first.
     tag: int | None
     #: The frame that it waits for; all before it are here.
-    number: int
+    expected: int
     #: Bytes of the body that may have been sent in all.
-    limit: int
+    window_end: int
     #: Whether frames from `number` on are missing and should be sent again.
-    again: bool
+    retransmit: bool
 
 
 @dataclass(frozen=True)
-class Flow:
+class AckBatch:
     """One message of a front."""
 
     front: str
     #: Request id -> how far its answer is.
-    positions: Mapping[str, Position] = field(default_factory=dict)
+    acks: Mapping[str, Ack] = field(default_factory=dict)
     #: Ids of requests whose answer is not waited for any more: whole, or the caller has left.
-    over: Sequence[str] = ()
+    finished: Sequence[str] = ()
 
     def encode(self) -> bytes:
         """As JSON."""
-        positions = {one: (p.tag, p.number, p.limit, p.again) for one, p in self.positions.items()}
-        return json.dumps({"front": self.front, "at": positions, "over": list(self.over)}).encode()
+        positions = {one: (p.tag, p.expected, p.window_end, p.retransmit) for one, p in self.acks.items()}
+        return json.dumps({"front": self.front, "at": positions, "over": list(self.finished)}).encode()
 
     @classmethod
-    def decode(cls, message: bytes) -> "Flow":
+    def decode(cls, message: bytes) -> "AckBatch":
         """From JSON. Raises ValueError, KeyError or TypeError when it is none of ours."""
         found: dict[str, Any] = json.loads(message)
-        positions = {one: Position(*values) for one, values in found["at"].items()}
+        positions = {one: Ack(*values) for one, values in found["at"].items()}
         return cls(found["front"], positions, found["over"])

@@ -12,55 +12,55 @@ from gevent.event import Event
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from shared.redis_connection.multiplexer import MANY, Command, Line, Question
+from shared.redis_connection.multiplexer import UNLIMITED, Batch, Command, Multiplexer
 
 
-class Pipeline:
+class AutoPipeline:
     """Asks for many greenlets over one line."""
 
-    def __init__(self, redis: Redis, *, eager: bool = False, at_once: int = MANY) -> None:
+    def __init__(self, redis: Redis, *, eager: bool = False, at_once: int = UNLIMITED) -> None:
         """An eager one sends each command at once; else what is asked in one go of the event loop leaves together.
 
         Together costs less, but who was answered together goes on together, and is late by the work for all.
         """
-        self.line = Line(redis.connection_pool)
+        self.multiplexer = Multiplexer(redis.connection_pool)
         self._eager = eager
-        self.line.at_once = at_once
+        self.multiplexer.max_in_flight = at_once
         self._wake = Event()
         #: Lives on between batches: a new one for each would cost a piece of memory from the system.
         self._sender: gevent.Greenlet | None = None
 
-    def script(self, *files: Path) -> "PipelinedScript":
+    def register_script(self, *files: Path) -> "PipelinedScript":
         """The Lua script in these files, one after the other: functions first."""
-        return PipelinedScript(self, self.line.teach(*files))
+        return PipelinedScript(self, self.multiplexer.load_script(*files))
 
-    def ask(self, *command: Any) -> Any:
+    def execute(self, *command: Any) -> Any:
         """The answer. Raises RedisError or OSError."""
-        (answer,) = self.ask_all([command])
+        (answer,) = self.execute_all([command])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def ask_all(self, commands: list[Command]) -> list[Any]:
+    def execute_all(self, commands: list[Command]) -> list[Any]:
         """The answers, the errors of single commands among them. Raises RedisError or OSError."""
-        return self.answers(self._asked(commands))
+        return self.wait_for(self._submit(commands))
 
-    def answers(self, question: Question) -> list[Any]:
+    def wait_for(self, question: Batch) -> list[Any]:
         """What was asked, when it is answered; scripts that Redis has forgotten are called again."""
-        answers: list[Any] = question.answers.get()
+        answers: list[Any] = question.replies.get()
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
-            self.line.again()
-            again = self._asked([question.commands[i] for i in unknown]).answers.get()
+            self.multiplexer.reload_scripts()
+            again = self._submit([question.commands[i] for i in unknown]).replies.get()
             for i, answer in zip(unknown, again, strict=True):
                 answers[i] = answer
         return answers
 
-    def _asked(self, commands: list[Command]) -> Question:
-        question = Question(commands)
-        self.line.put(question)
+    def _submit(self, commands: list[Command]) -> Batch:
+        question = Batch(commands)
+        self.multiplexer.enqueue(question)
         if self._eager:
-            self.line.send()
+            self.multiplexer.flush()
         else:
             self._wake.set()
             if self._sender is None or self._sender.dead:
@@ -72,16 +72,16 @@ class Pipeline:
         while True:
             self._wake.wait()
             self._wake.clear()
-            self.line.send()
+            self.multiplexer.flush()
 
 
 class PipelinedScript:
     """A Lua script that is called by its hash."""
 
-    def __init__(self, pipeline: Pipeline, sha: str) -> None:
+    def __init__(self, pipeline: AutoPipeline, sha: str) -> None:
         self._pipeline = pipeline
         self._sha = sha
 
     def __call__(self, keys: list[str], args: list[Any]) -> Any:
         """Its result. Raises RedisError or OSError."""
-        return self._pipeline.ask("EVALSHA", self._sha, len(keys), *keys, *args)
+        return self._pipeline.execute("EVALSHA", self._sha, len(keys), *keys, *args)

@@ -16,31 +16,31 @@ from redis.exceptions import RedisError, ResponseError
 
 log = logging.getLogger("farm.redis_line")
 #: Seconds that Redis may take for an answer before the connection counts as broken.
-PATIENCE = 10.0
+REPLY_TIMEOUT_SECONDS = 10.0
 #: Bytes that may take PATIENCE to be sent.
-PIECE = 256 * 1024
+SEND_CHUNK_BYTES = 256 * 1024
 #: More than ever are.
-MANY = 1_000_000
+UNLIMITED = 1_000_000
 Command = tuple[Any, ...]
 
 
-class Question:
+class Batch:
     """Commands, and where their answers come, the errors of single ones among them; or why there are none."""
 
-    def __init__(self, commands: list[Command], *, is_company: bool = False) -> None:
+    def __init__(self, commands: list[Command], *, is_piggyback: bool = False) -> None:
         """Company travels along with others, and is not counted."""
         self.commands = commands
-        self.is_company = is_company
+        self.is_company = is_piggyback
         self.packed = b"".join([hiredis.pack_command(command) for command in commands])
-        self.answers: AsyncResult[list[Any]] = AsyncResult()
+        self.replies: AsyncResult[list[Any]] = AsyncResult()
 
     @property
     def has_failed(self) -> bool:
         """Whether it is known that no answers come."""
-        return bool(self.answers.ready()) and not self.answers.successful()
+        return bool(self.replies.ready()) and not self.replies.successful()
 
 
-class Line:
+class Multiplexer:
     """One connection, opened when it is first needed, for the commands of many greenlets.
 
     Nobody waits until the answers to others have come: commands leave in the order in which they were asked, and their
@@ -50,22 +50,22 @@ class Line:
     def __init__(self, connections: ConnectionPool) -> None:
         self._connection: Any = connections.make_connection()
         # For good: redis-py would set a timeout before each read, and the old one after it.
-        self._connection.socket_timeout = PATIENCE
+        self._connection.socket_timeout = REPLY_TIMEOUT_SECONDS
         self._scripts: list[str] = []
-        self._outgoing: list[Question] = []
-        self._expected: deque[Question] = deque()
+        self._outgoing: list[Batch] = []
+        self._awaiting_reply: deque[Batch] = deque()
         self._is_sending = False
         #: Grows when the connection breaks.
         self._generation = 0
         self._sent = Event()
         self._reader: gevent.Greenlet | None = None
         #: Questions on their way, company not counted, and the most of them at once.
-        self._counted = 0
-        self.at_once = MANY
+        self._in_flight = 0
+        self.max_in_flight = UNLIMITED
         #: What would like to travel along with what is about to be sent, ahead of it.
-        self.company: Callable[[], Question | None] = nobody
+        self.piggyback: Callable[[], Batch | None] = nobody
 
-    def teach(self, *files: Path) -> str:
+    def load_script(self, *files: Path) -> str:
         """Loads a Lua script, its parts in their order, with each new connection; returns its hash, for EVALSHA.
 
         One that is known already disturbs nobody whose commands are on their way.
@@ -76,40 +76,42 @@ class Line:
             self.close()
         return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def put(self, question: Question) -> None:
+    def enqueue(self, question: Batch) -> None:
         """It leaves with the next `send`."""
         self._outgoing.append(question)
 
-    def send(self) -> None:
+    def flush(self) -> None:
         """Sends what was put in; what is put in while that takes its time is sent by whoever sends already."""
         if self._is_sending:
             return
         self._is_sending = True
-        taken: list[Question] = []
+        taken: list[Batch] = []
         try:
-            while taken := self._next():
+            while taken := self._take_sendable():
                 if not self._connection.is_connected:
                     self._connect()
-                self._expected += taken
+                self._awaiting_reply += taken
                 self._sent.set()
                 packed = memoryview(b"".join([question.packed for question in taken]))
-                self._connection.send_packed_command([packed[i : i + PIECE] for i in range(0, len(packed), PIECE)])
+                self._connection.send_packed_command(
+                    [packed[i : i + SEND_CHUNK_BYTES] for i in range(0, len(packed), SEND_CHUNK_BYTES)]
+                )
         except Exception as error:
-            self._break(error, taken)
+            self._fail_pending(error, taken)
         except BaseException:
-            self._break(RedisConnectionError("nobody sends any more"), taken)
+            self._fail_pending(RedisConnectionError("nobody sends any more"), taken)
             raise
         finally:
             self._is_sending = False
 
-    def _next(self) -> list[Question]:
+    def _take_sendable(self) -> list[Batch]:
         """What may leave now."""
-        room = self.at_once - self._counted
+        room = self.max_in_flight - self._in_flight
         if room < 1:
             return []
-        company = self.company()
+        company = self.piggyback()
         taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
-        self._counted += len(taken)
+        self._in_flight += len(taken)
         return [company, *taken] if company else taken
 
     def _connect(self) -> None:
@@ -127,20 +129,20 @@ class Line:
             self._sent.wait()
             generation = self._generation
             try:
-                while self._expected:
-                    question = self._expected[0]
+                while self._awaiting_reply:
+                    question = self._awaiting_reply[0]
                     found = [self._read_one() for _ in question.commands]
-                    self._expected.popleft()
-                    self._counted -= not question.is_company
-                    question.answers.set(found)
-                    self.send()
+                    self._awaiting_reply.popleft()
+                    self._in_flight -= not question.is_company
+                    question.replies.set(found)
+                    self.flush()
             except Exception as error:
                 if generation == self._generation:
-                    self._break(error)
+                    self._fail_pending(error)
             except BaseException:
-                self._break(RedisConnectionError("nobody reads any more"))
+                self._fail_pending(RedisConnectionError("nobody reads any more"))
                 raise
-            if not self._expected:
+            if not self._awaiting_reply:
                 self._sent.clear()
 
     def _read_one(self) -> Any:
@@ -149,12 +151,12 @@ class Line:
         except ResponseError as error:
             return error
 
-    def _break(self, error: Exception, taken: Iterable[Question] = ()) -> None:
+    def _fail_pending(self, error: Exception, taken: Iterable[Batch] = ()) -> None:
         """The connection is of no use any more; whoever waits hears it, and those whose questions were taken."""
         self._generation += 1
-        waiting = dict.fromkeys((*self._expected, *taken, *self._outgoing))
-        self._expected.clear()
-        self._outgoing, self._counted = [], 0
+        waiting = dict.fromkeys((*self._awaiting_reply, *taken, *self._outgoing))
+        self._awaiting_reply.clear()
+        self._outgoing, self._in_flight = [], 0
         if not isinstance(error, (RedisError, OSError)):
             log.exception("a mistake has broken the connection to Redis", extra={"action": "redis_lost"})
             error = RedisConnectionError(f"broken by a mistake: {type(error).__name__}")
@@ -162,15 +164,15 @@ class Line:
             self._connection.disconnect()
         finally:
             for question in waiting:
-                question.answers.set_exception(error)
+                question.replies.set_exception(error)
 
     def close(self) -> None:
         """Gives up the connection."""
-        self._break(RedisConnectionError("the connection was given up"))
+        self._fail_pending(RedisConnectionError("the connection was given up"))
 
-    def again(self) -> None:
+    def reload_scripts(self) -> None:
         """Loads the scripts once more: Redis has forgotten them, by SCRIPT FLUSH or a failover."""
-        self.put(Question([("SCRIPT", "LOAD", text) for text in self._scripts]))
+        self.enqueue(Batch([("SCRIPT", "LOAD", text) for text in self._scripts]))
 
 
 def nobody() -> None:

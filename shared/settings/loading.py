@@ -16,10 +16,10 @@ from shared.errors import SettingsError
 from shared.settings.schema import PoolSettings, Settings, setting_fields
 
 #: Names the file of settings, when it is not `farm.toml` in the working directory.
-FILE_NAME = "FARM_CONFIG"
+CONFIG_VARIABLE = "FARM_CONFIG"
 
 
-def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+def load_settings(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
     """Settings from the environment and `farm.toml` (in the working directory unless `file` or FARM_CONFIG names one).
 
     Raises SettingsError, which names the setting at fault.
@@ -28,17 +28,17 @@ def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> S
     path = file or settings_file(environ)
     table = read_file(path)
     try:
-        return read_all(environ, table)
+        return build_settings(environ, table)
     except SettingsError as error:
-        raise SettingsError(with_line(str(error), path)) from None
+        raise SettingsError(add_line_number(str(error), path)) from None
 
 
 def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the file of settings is, if there is one."""
-    return Path(environ.get(FILE_NAME) or "farm.toml")
+    return Path(environ.get(CONFIG_VARIABLE) or "farm.toml")
 
 
-def data_dir(environ: Mapping[str, str] = os.environ) -> str:
+def read_data_dir(environ: Mapping[str, str] = os.environ) -> str:
     """The data dir, whatever else is wrong with the settings: who has broken farm.toml can still stop the farm."""
     try:
         table = read_file(settings_file(environ))
@@ -49,7 +49,7 @@ def data_dir(environ: Mapping[str, str] = os.environ) -> str:
     return str(read_fields(Settings, given, known, "farm.toml").get("data_dir", Settings.data_dir))
 
 
-def read_all(environ: Mapping[str, str], table: dict[str, Any]) -> Settings:
+def build_settings(environ: Mapping[str, str], table: dict[str, Any]) -> Settings:
     """Settings from the environment and a table."""
     pool_tables = table.pop("pools", {})
     if not isinstance(pool_tables, dict) or not all(isinstance(t, dict) for t in pool_tables.values()):
@@ -58,7 +58,7 @@ def read_all(environ: Mapping[str, str], table: dict[str, Any]) -> Settings:
     return Settings(**values, pools=read_pools(environ, pool_tables))
 
 
-def with_line(message: str, path: Path) -> str:
+def add_line_number(message: str, path: Path) -> str:
     """The message with the line of the file that it speaks of, if it speaks of one."""
     found = re.match(r"farm\.toml: (?:pools\.([\w-]+): )?(?:unknown setting ')?(\w+)", message)
     if not found or not path.exists():
@@ -76,7 +76,7 @@ def read_pools(environ: Mapping[str, str], tables: dict[str, dict[str, Any]]) ->
     """Every pool; the environment speaks of `default` only."""
     by_environment = read_fields(PoolSettings, environ, tables.pop("default", {}), "farm.toml: pools.default")
     others = [
-        PoolSettings(name=pool_name(name), **read_fields(PoolSettings, {}, table, f"farm.toml: pools.{name}"))
+        PoolSettings(name=validate_pool_name(name), **read_fields(PoolSettings, {}, table, f"farm.toml: pools.{name}"))
         for name, table in tables.items()
     ]
     if others and not by_environment:
@@ -84,7 +84,7 @@ def read_pools(environ: Mapping[str, str], tables: dict[str, dict[str, Any]]) ->
     return (PoolSettings(**by_environment), *others)
 
 
-def pool_name(name: str) -> str:
+def validate_pool_name(name: str) -> str:
     """A pool's name goes into Redis keys and worker names, so it is kept to letters, digits, `-` and `_`."""
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise SettingsError(f"farm.toml: pools.{name}: a pool's name takes letters, digits, - and _")
@@ -108,7 +108,7 @@ def read_fields(cls: type, environ: Mapping[str, str], table: dict[str, Any], wh
     for key, value in table.items():
         name = key.lower().removeprefix("farm_")
         if name not in known:
-            raise SettingsError(f"{where}: unknown setting {key!r}{suggestion(name, list(known))}")
+            raise SettingsError(f"{where}: unknown setting {key!r}{suggest(name, list(known))}")
         found[name] = read_value(known[name], value, f"{where}: {key}")
     for name, one in known.items():
         given = environ.get(one.metadata["env"], "") if one.metadata["env"] else ""
@@ -128,7 +128,7 @@ def read_value(one: Field[Any], value: Any, where: str) -> Any:
 def env_names() -> list[str]:
     """Every environment name the farm reads."""
     both = [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]
-    return [FILE_NAME, *(one.metadata["env"] for one in both if one.metadata["env"])]
+    return [CONFIG_VARIABLE, *(one.metadata["env"] for one in both if one.metadata["env"])]
 
 
 def refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -136,10 +136,10 @@ def refuse_unknown(environ: Mapping[str, str]) -> None:
     known = env_names()
     for name in environ:
         if name.startswith("FARM_") and name not in known:
-            raise SettingsError(f"unknown setting {name}{suggestion(name, known)}")
+            raise SettingsError(f"unknown setting {name}{suggest(name, known)}")
 
 
-def suggestion(name: str, known: list[str]) -> str:
+def suggest(name: str, known: list[str]) -> str:
     """' (did you mean X?)' where one is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""

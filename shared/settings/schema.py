@@ -244,14 +244,14 @@ class Settings:
         family, private = names.family(name), names.is_private(name)
         return any(pool.name == family and (pool.private_credentials or not private) for pool in self.pools)
 
-    def of(self, pool: PoolSettings) -> "Settings":
+    def with_pool_timeouts(self, pool: PoolSettings) -> "Settings":
         """The settings with those times that the pool has of its own."""
         names = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
         own = {name: value for name in names if (value := getattr(pool, name))}
         return replace(self, **own) if own else self
 
     @property
-    def web_processes(self) -> int:
+    def web_process_count(self) -> int:
         """gunicorn processes, with 0 resolved to half the cores."""
         return self.web_concurrency or half_the_cores()
 
@@ -271,7 +271,7 @@ def setting_fields(cls: type) -> dict[str, Field[Any]]:
     return {f.name: f for f in fields(cls) if f.metadata}
 
 
-def described(values: Any) -> dict[str, Any]:
+def describe(values: Any) -> dict[str, Any]:
     """Every setting of a Settings or PoolSettings with its value; a secret only as set or unset."""
     found: dict[str, Any] = {}
     for name, one in setting_fields(type(values)).items():
@@ -280,7 +280,7 @@ def described(values: Any) -> dict[str, Any]:
     return found
 
 
-def default_of(one: Field[Any]) -> Any:
+def default_value(one: Field[Any]) -> Any:
     """A field's default value."""
     if one.default_factory is not MISSING:
         return one.default_factory()

@@ -11,11 +11,11 @@ from werkzeug.test import TestResponse
 
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
-from shared.credentials.unsealing import Opener
-from shared.observability.request_log import Entry, RequestLog
+from shared.credentials.unsealing import Unsealer
+from shared.observability.request_log import LogEntry, RequestLog
 from shared.settings.schema import PoolSettings, Settings
 from web.app import create_app
-from workers.process.usage_rollup import Ledger
+from workers.process.usage_rollup import UsageRollup
 
 PREFIX = "/admin/api/v1"
 
@@ -37,7 +37,7 @@ class Api:
 
 
 @pytest.fixture
-def api(redis: Redis, redis_url: str, opener: Opener) -> Iterator[Api]:
+def api(redis: Redis, redis_url: str, opener: Unsealer) -> Iterator[Api]:
     return Api(redis, redis_url)  # type: ignore[return-value]
 
 
@@ -52,7 +52,7 @@ def error(answer: TestResponse) -> tuple[int, str, str | None]:
 
 
 def test_without_a_token_nothing_is_told(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.login.STEP", 0)
+    monkeypatch.setattr("web.admin.login.DELAY_STEP_SECONDS", 0)
     for path in ("/keys", "/openapi.json", "/live", "/logs", "/nothing"):
         assert api.client.get(PREFIX + path).status_code == 401
         assert api("GET", path, token="admin-wrong").status_code == 401
@@ -71,7 +71,7 @@ def test_a_viewer_looks_and_changes_nothing(api: Api):
 
 
 def test_an_api_key_opens_no_door(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.login.STEP", 0)
+    monkeypatch.setattr("web.admin.login.DELAY_STEP_SECONDS", 0)
     secret, _ = ApiKeys(api.redis).create("caller")
     assert api("GET", "/keys", token=secret).status_code == 401
 
@@ -205,13 +205,13 @@ def test_an_errand_that_nobody_can_do_is_a_503(api: Api):
 @pytest.fixture
 def used(api: Api) -> Api:
     entries = [
-        Entry(
+        LogEntry(
             f"req_{i}", f"k{i % 2}", "default", "=m", "/chat/completions", status=200, credential="c", prompt_tokens=3
         )
         for i in range(5)
     ]
-    RequestLog(api.redis).write([*entries, Entry("req_bad", "k1", status=429, code="queue_full")])
-    Ledger(api.redis, 1000, 7, 31).add_up()
+    RequestLog(api.redis).write([*entries, LogEntry("req_bad", "k1", status=429, code="queue_full")])
+    UsageRollup(api.redis, 1000, 7, 31).roll_up()
     return api
 
 

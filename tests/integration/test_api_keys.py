@@ -2,7 +2,7 @@ import pytest
 from redis import Redis
 
 from shared.api_keys.admin_tokens import AdminTokens
-from shared.api_keys.store import ApiKeys, digest
+from shared.api_keys.store import ApiKeys, hash_secret
 from shared.errors import ApiError, Conflict, FarmError, NotFound
 from tests.integration.test_credentials import everything
 from web.access.authenticator import Authenticator
@@ -20,7 +20,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(redis: Redis):
     secret, key = ApiKeys(redis).create("mine")
     assert secret.startswith("sk-")
     assert secret not in everything(redis)
-    assert ApiKeys(redis).find(digest(secret)) == key
+    assert ApiKeys(redis).find(hash_secret(secret)) == key
     assert [one.name for one in ApiKeys(redis).list()] == ["mine"]
 
 
@@ -35,10 +35,10 @@ def test_a_given_key_is_made_once(redis: Redis):
 def test_a_revoked_key_is_refused(redis: Redis):
     store = ApiKeys(redis)
     secret, key = store.create("mine")
-    assert authenticator(store).caller(f"Bearer {secret}", HERE).id == key.id
+    assert authenticator(store).authenticate(f"Bearer {secret}", HERE).id == key.id
     assert not store.revoke(key.id).enabled
     with pytest.raises(ApiError) as caught:
-        authenticator(store).caller(f"Bearer {secret}", HERE)
+        authenticator(store).authenticate(f"Bearer {secret}", HERE)
     assert caught.value.status == 401
     with pytest.raises(NotFound):
         store.revoke("nope")
@@ -49,7 +49,7 @@ def test_a_key_is_changed_by_field_and_by_version(redis: Redis):
     secret, key = store.create("mine", rpm=60, models=["a*"])
     changed = store.update(key.id, {"rpm": "90", "networks": ["10.0.0.7/8"]})
     assert (changed.rpm, changed.models, changed.networks, changed.version) == (90, ("a*",), ("10.0.0.0/8",), 2)
-    assert store.find(digest(secret)) == store.get(key.id) == changed
+    assert store.find(hash_secret(secret)) == store.get(key.id) == changed
     with pytest.raises(Conflict, match="version 2"):
         store.update(key.id, {"rpm": 1}, version=1)
     assert store.update(key.id, {"rpm": 1}, version=2).rpm == 1
@@ -60,7 +60,7 @@ def test_a_key_is_changed_by_field_and_by_version(redis: Redis):
 def test_two_changes_at_once_are_both_kept(redis: Redis):
     store = ApiKeys(redis)
     _, key = store.create("mine")
-    read = store._located
+    read = store._locate
     raced: list[str] = []
 
     def raced_once(key_id: str):
@@ -70,7 +70,7 @@ def test_two_changes_at_once_are_both_kept(redis: Redis):
             ApiKeys(redis).update(key_id, {"rpm": 7})
         return found
 
-    store._located = raced_once  # type: ignore[method-assign]
+    store._locate = raced_once  # type: ignore[method-assign]
     store.update(key.id, {"note": "changed"})
     found = store.get(key.id)
     assert (found.rpm, found.note, found.version) == (7, "changed", 3)
@@ -97,14 +97,14 @@ def test_a_key_that_may_not_be_used_is_refused(redis: Redis, fields: dict, statu
     store = ApiKeys(redis)
     secret, _ = store.create("mine", **fields)
     with pytest.raises(ApiError) as caught:
-        authenticator(store).caller(f"Bearer {secret}", HERE)
+        authenticator(store).authenticate(f"Bearer {secret}", HERE)
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer sk-unknown"])
 def test_without_a_right_key_nobody_is_let_in(redis: Redis, header: str):
     with pytest.raises(ApiError) as caught:
-        authenticator(ApiKeys(redis)).caller(header, HERE)
+        authenticator(ApiKeys(redis)).authenticate(header, HERE)
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
 
 
@@ -112,10 +112,10 @@ def test_a_key_is_looked_up_once_for_many_requests(redis: Redis):
     store = ApiKeys(redis)
     secret, _ = store.create("mine")
     door = authenticator(store)
-    door.caller(f"Bearer {secret}", HERE)
+    door.authenticate(f"Bearer {secret}", HERE)
     before = redis.info("commandstats")["cmdstat_hget"]["calls"]
     for _ in range(50):
-        door.caller(f"Bearer {secret}", HERE)
+        door.authenticate(f"Bearer {secret}", HERE)
     assert redis.info("commandstats")["cmdstat_hget"]["calls"] == before
 
 

@@ -8,12 +8,12 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from shared import keys
-from shared.api_keys.limits import period
+from shared.api_keys.limits import quota_period
 from shared.api_keys.store import ApiKeys
-from shared.observability.request_log import Entry, RequestLog
+from shared.observability.request_log import LogEntry, RequestLog
 from shared.settings.schema import Settings
 from web.app import create_app
-from workers.process.usage_rollup import Ledger
+from workers.process.usage_rollup import UsageRollup
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def ask(client: FlaskClient, secret: str, path: str) -> TestResponse:
 
 def test_a_key_sees_its_own_quota_and_what_it_has_used(client: FlaskClient, redis: Redis):
     secret, key = ApiKeys(redis).create("k", quota_tokens=50_000, quota_reset="daily", expires_at=2e9)
-    redis.hset(keys.quota(key.id), mapping={"period": period(key, time.time()), "tokens": 1234})
+    redis.hset(keys.quota(key.id), mapping={"period": quota_period(key, time.time()), "tokens": 1234})
     found = ask(client, secret, "subscription").json
     assert (found["hard_limit_usd"], found["access_until"], found["object"]) == (
         50,
@@ -51,8 +51,10 @@ def test_a_key_without_a_quota_has_much(client: FlaskClient, redis: Redis):
 
 def test_use_between_two_dates_is_the_keys_own(client: FlaskClient, redis: Redis):
     secret, key = ApiKeys(redis).create("k")
-    RequestLog(redis).write([Entry("a", key.id, status=200, prompt_tokens=500), Entry("b", "other", prompt_tokens=7)])
-    Ledger(redis, 100, 7, 31).add_up()
+    RequestLog(redis).write(
+        [LogEntry("a", key.id, status=200, prompt_tokens=500), LogEntry("b", "other", prompt_tokens=7)]
+    )
+    UsageRollup(redis, 100, 7, 31).roll_up()
     today = time.strftime("%Y-%m-%d", time.gmtime())
     assert ask(client, secret, f"usage?start_date={today}").json["total_usage"] == 50
     assert ask(client, secret, f"usage?start_date=2001-01-01&end_date={today}").json["total_usage"] == 0

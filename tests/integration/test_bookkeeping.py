@@ -13,11 +13,11 @@ from rq.utils import now
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.protocol.relay_queue import RelayQueue, rq_queue
+from shared.protocol.relay_queue import RelayQueue, open_rq_queue
 from tests.integration.test_queue import request
 from workers.credentials.leases import Lease
-from workers.jobs.job_records import BegunJob
-from workers.jobs.rq_bookkeeping import MOST_FAILED, Bookkeeping
+from workers.jobs.job_records import StartedJob
+from workers.jobs.rq_bookkeeping import MAX_FAILED_JOBS, Bookkeeping
 
 TIMES = {"last_heartbeat", "started_at", "ended_at", "created_at", "enqueued_at", "birth", "total_working_time"}
 TTL = 960
@@ -71,7 +71,7 @@ class Bench:
     def __init__(self, redis: Redis) -> None:
         redis.flushall()
         self.redis = redis
-        self.queue: Queue = rq_queue(redis, "chat:default")
+        self.queue: Queue = open_rq_queue(redis, "chat:default")
         RelayQueue(redis, 10).enqueue(REQUEST, b"the body")
         self.worker = Stock([self.queue], name="default.c1", connection=redis, serializer=JSONSerializer, worker_ttl=60)
         self.worker.register_birth()
@@ -81,12 +81,12 @@ class Bench:
         self.books = Bookkeeping(redis, "default")
         self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
 
-    def begin(self) -> BegunJob:
+    def begin(self) -> StartedJob:
         begun = self.try_to_begin("req_1")
         assert begun is not None
         return begun
 
-    def try_to_begin(self, job_id: str) -> BegunJob | None:
+    def try_to_begin(self, job_id: str) -> StartedJob | None:
         execution = self.books.new_execution(self.worker, job_id)
         return self.books.begin(self.worker, execution, TTL, self.lease)
 
@@ -166,9 +166,9 @@ def test_a_failed_job_is_kept_for_the_dashboard_without_its_body(redis: Redis):
 def test_failed_jobs_are_bounded(redis: Redis):
     bench = Bench(redis)
     registry = bench.queue.failed_job_registry
-    redis.zadd(registry.key, {f"old_{i}": 2e9 + i for i in range(MOST_FAILED + 5)})
+    redis.zadd(registry.key, {f"old_{i}": 2e9 + i for i in range(MAX_FAILED_JOBS + 5)})
     bench.books.fail(bench.worker, bench.begin(), "x")
-    assert redis.zcard(registry.key) == MOST_FAILED
+    assert redis.zcard(registry.key) == MAX_FAILED_JOBS
 
 
 def test_a_requeued_job_waits_in_front_with_its_body(redis: Redis):
@@ -277,7 +277,7 @@ def test_every_step_may_be_asked_for_again(redis: Redis):
 
 def test_a_job_whose_web_process_has_died_is_dropped(redis: Redis):
     bench = Bench(redis)
-    redis.set(keys.gone("p"), 1)
+    redis.set(keys.front_gone("p"), 1)
     assert bench.try_to_begin("req_1") is None
     assert redis.keys("*req_1*") == []
 
@@ -330,9 +330,9 @@ class TwoJobs(Bench):
         super().__init__(redis)
         RelayQueue(redis, 10).enqueue(SECOND, b"the second body")
 
-    def turn(self, ended: BegunJob, *, ok: bool = True) -> BegunJob | None:
+    def turn(self, ended: StartedJob, *, ok: bool = True) -> StartedJob | None:
         execution = self.books.new_execution(self.worker)
-        return self.books.turn(self.worker, ended, execution, TTL, self.lease, ok=ok)
+        return self.books.finish_and_begin(self.worker, ended, execution, TTL, self.lease, ok=ok)
 
 
 def test_an_end_that_begins_the_next_job_leaves_what_stock_rq_leaves(redis: Redis):
@@ -387,7 +387,7 @@ def test_an_end_that_is_asked_again_begins_the_same_job(redis: Redis):
     RelayQueue(redis, 10).enqueue(request("req_3"), b"x")
     begun = bench.begin()
     execution = bench.books.new_execution(bench.worker)
-    found = [bench.books.turn(bench.worker, begun, execution, TTL, bench.lease, ok=True) for _ in range(2)]
+    found = [bench.books.finish_and_begin(bench.worker, begun, execution, TTL, bench.lease, ok=True) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0] is not None
     assert (found[0].job_id, found[0].running) == ("req_2", 0)
@@ -420,7 +420,7 @@ def test_jobs_that_nobody_waits_for_are_passed_over(redis: Redis):
     queue = RelayQueue(redis, 10)
     queue.enqueue(request("req_dead", front="gone"), b"x")
     queue.enqueue(request("req_last"), b"x")
-    redis.set(keys.gone("gone"), 1)
+    redis.set(keys.front_gone("gone"), 1)
     redis.delete("rq:job:req_2")
     second = bench.turn(bench.begin())
     assert second is not None

@@ -8,23 +8,23 @@ from redis import Redis
 from rq.command import send_command
 
 from tests.waiting import eventually
-from workers.process.command_listener import Control
+from workers.process.command_listener import CommandListener
 
 
 class FakeWorker:
-    """What Control knows of a worker."""
+    """What the listener knows of a worker."""
 
     def __init__(self, name: str, job_id: str = "") -> None:
         self.name = name
         self.pubsub_channel_name = f"rq:pubsub:{name}"
         self.job_id = job_id
-        self.serving = self
+        self.runner = self
         self.seen: list[str] = []
         self.log = SimpleNamespace(debug=print, info=print, warning=print)
         self._stopped_job_id = ""
         self.horse_pid = 0
 
-    def works_on(self, job_id: str) -> bool:
+    def is_running(self, job_id: str) -> bool:
         return job_id == self.job_id
 
     def get_current_job_id(self) -> str:
@@ -33,7 +33,7 @@ class FakeWorker:
     def stop(self) -> None:
         self.seen.append("stop")
 
-    def stop_early(self, job_id: str) -> None:
+    def cancel_before_start(self, job_id: str) -> None:
         self.seen.append(f"early {job_id}")
 
     def kill_horse(self) -> None:
@@ -41,8 +41,8 @@ class FakeWorker:
 
 
 @pytest.fixture
-def control(redis: Redis) -> Control:
-    made = Control(redis, print)
+def control(redis: Redis) -> CommandListener:
+    made = CommandListener(redis, print)
     greenlet = gevent.spawn(made.run)
     yield made
     greenlet.kill()
@@ -57,7 +57,7 @@ def subscribers(redis: Redis) -> set[str]:
     return {client["id"] for client in redis.client_list(_type="pubsub")}
 
 
-def test_a_stop_command_ends_the_job_that_runs(redis: Redis, control: Control):
+def test_a_stop_command_ends_the_job_that_runs(redis: Redis, control: CommandListener):
     one, other = FakeWorker("p.1", "req_1"), FakeWorker("p.2", "req_2")
     for worker in (one, other):
         control.add(worker)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_a_stop_command_ends_the_job_that_runs(redis: Redis, control: Control):
     assert other.seen == []
 
 
-def test_a_stop_that_comes_before_the_job_has_begun_is_kept_for_it(redis: Redis, control: Control):
+def test_a_stop_that_comes_before_the_job_has_begun_is_kept_for_it(redis: Redis, control: CommandListener):
     worker = FakeWorker("p.1")
     control.add(worker)  # type: ignore[arg-type]
     eventually(lambda: listening(redis, worker))
@@ -75,7 +75,7 @@ def test_a_stop_that_comes_before_the_job_has_begun_is_kept_for_it(redis: Redis,
     eventually(lambda: worker.seen == ["early req_9"])
 
 
-def test_shutdown_stops_that_worker_and_nonsense_stops_nothing(redis: Redis, control: Control):
+def test_shutdown_stops_that_worker_and_nonsense_stops_nothing(redis: Redis, control: CommandListener):
     worker = FakeWorker("p.1")
     control.add(worker)  # type: ignore[arg-type]
     eventually(lambda: listening(redis, worker))
@@ -85,7 +85,7 @@ def test_shutdown_stops_that_worker_and_nonsense_stops_nothing(redis: Redis, con
     eventually(lambda: worker.seen == ["stop"])
 
 
-def test_a_worker_that_has_gone_is_listened_for_no_more(redis: Redis, control: Control):
+def test_a_worker_that_has_gone_is_listened_for_no_more(redis: Redis, control: CommandListener):
     worker, other = FakeWorker("p.1"), FakeWorker("p.2")
     for one in (worker, other):
         control.add(one)  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_a_worker_that_has_gone_is_listened_for_no_more(redis: Redis, control: C
     eventually(lambda: not listening(redis, worker))
 
 
-def test_a_lost_connection_is_made_again(redis: Redis, control: Control):
+def test_a_lost_connection_is_made_again(redis: Redis, control: CommandListener):
     worker = FakeWorker("p.1", "req_1")
     control.add(worker)  # type: ignore[arg-type]
     eventually(lambda: listening(redis, worker))

@@ -7,31 +7,31 @@ from typing import Any
 
 from redis import Redis
 
-from workers.process.worker_set import BEAT_ROUNDS, Crew
+from workers.process.worker_set import HEARTBEAT_ROUNDS, WorkerSet
 
 
 class Beating:
     """A worker as far as its signs of life go."""
 
     def __init__(self) -> None:
-        self.beat_at = time.monotonic()
+        self.heartbeat_at = time.monotonic()
         self.beats = 0
 
-    def beat(self, pipe: Any) -> None:
-        self.beat_at = time.monotonic()
+    def heartbeat_into(self, pipe: Any) -> None:
+        self.heartbeat_at = time.monotonic()
         self.beats += 1
 
 
 def test_signs_of_life_are_spread_and_nobody_is_left_out(redis: Redis):
-    crew = Crew(SimpleNamespace(redis=redis), None, None, None, {})  # type: ignore[arg-type]
+    crew = WorkerSet(SimpleNamespace(redis=redis), None, None, None, {})  # type: ignore[arg-type]
     workers = {str(i): Beating() for i in range(45)}
     crew._workers.update(workers)  # type: ignore[arg-type]
-    for turn in range(1, BEAT_ROUNDS + 1):
-        crew.beat_oldest()
-        assert sum(one.beats for one in workers.values()) <= turn * math.ceil(45 / BEAT_ROUNDS)
+    for turn in range(1, HEARTBEAT_ROUNDS + 1):
+        crew.heartbeat_oldest()
+        assert sum(one.beats for one in workers.values()) <= turn * math.ceil(45 / HEARTBEAT_ROUNDS)
     assert min(one.beats for one in workers.values()) >= 1
     assert max(one.beats for one in workers.values()) <= 2
-    crew.beat()
+    crew.heartbeat()
     assert min(one.beats for one in workers.values()) >= 2
 
 
@@ -41,11 +41,11 @@ class Idle:
     def __init__(self, name: str) -> None:
         self.name = name
         self.lease = SimpleNamespace(pool="default", credential_id=name, lost=False)
-        self.serving = SimpleNamespace(busy_since=0.0)
-        self.stopping = False
+        self.runner = SimpleNamespace(busy_since=0.0)
+        self.is_stopping = False
 
     def stop(self) -> None:
-        self.stopping = True
+        self.is_stopping = True
 
     def __eq__(self, other: object) -> bool:
         raise AssertionError("workers are compared")
@@ -54,11 +54,11 @@ class Idle:
 
 
 def test_who_is_above_the_share_or_not_usable_stops_and_no_worker_is_compared_with_another():
-    census: Any = SimpleNamespace(usable_in=lambda _: ["a", "b", "c", "d"], share=lambda _: 2)
-    crew = Crew(SimpleNamespace(), None, census, None, {})  # type: ignore[arg-type]
+    census: Any = SimpleNamespace(usable_in_group=lambda _: ["a", "b", "c", "d"], fair_share=lambda _: 2)
+    crew = WorkerSet(SimpleNamespace(), None, census, None, {})  # type: ignore[arg-type]
     workers = {name: Idle(name) for name in "abcdx"}
-    workers["a"].serving.busy_since = 1.0
+    workers["a"].runner.busy_since = 1.0
     workers["d"].lease.lost = True
     crew._workers.update(workers)  # type: ignore[arg-type]
     crew._stop_surplus("default")
-    assert [name for name, one in workers.items() if one.stopping] == ["b", "d", "x"]
+    assert [name for name, one in workers.items() if one.is_stopping] == ["b", "d", "x"]

@@ -8,13 +8,13 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.credentials.unsealing import Opener
-from shared.protocol.credential_operations import Errand, Errands, NobodyThere
+from shared.credentials.unsealing import Unsealer
+from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from shared.redis_connection.client import connect
 from tests.integration.workshop import Workshop, answer
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from workers.process.operation_inbox import ErrandDesk
+from workers.process.operation_inbox import OperationInbox
 
 
 class OneWorker:
@@ -23,12 +23,12 @@ class OneWorker:
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
 
-    def for_errand(self, pool: str, credential_id: str) -> Any:
+    def worker_for_operation(self, pool: str, credential_id: str) -> Any:
         return self._workshop.worker if credential_id == self._workshop.id else None
 
-    def send_home(self) -> None:
-        line = self._workshop.worker.line
-        if line.client_id and not self._workshop.worker.serving.busy_since:
+    def wake_idle(self) -> None:
+        line = self._workshop.worker.blocking_pop
+        if line.client_id and not self._workshop.worker.runner.busy_since:
             self._workshop.redis.client_unblock(line.client_id)
 
 
@@ -38,21 +38,21 @@ class Office:
     def __init__(self, workshop: Workshop, redis_url: str) -> None:
         self.workshop = workshop
         self.redis = connect(redis_url)
-        self.desk = gevent.spawn(ErrandDesk(self.redis, "here", OneWorker(workshop)).run)  # type: ignore[arg-type]
+        self.desk = gevent.spawn(OperationInbox(self.redis, "here", OneWorker(workshop)).run)  # type: ignore[arg-type]
 
     def close(self) -> None:
         self.desk.kill()
         self.redis.connection_pool.disconnect()
 
     def ask(self, kind: str, model: str = "", credential_id: str = "") -> dict[str, Any]:
-        errand = Errand("default", credential_id or self.workshop.id, kind, model)
-        return Errands(self.workshop.redis).ask(errand, within=10)
+        errand = CredentialOperation("default", credential_id or self.workshop.id, kind, model)
+        return CredentialOperations(self.workshop.redis).request(errand, within=10)
 
 
 @pytest.fixture
 def office(workshop: Workshop, redis_url: str) -> Iterator[Office]:
     made = Office(workshop, redis_url)
-    eventually(lambda: workshop.worker.line.client_id)
+    eventually(lambda: workshop.worker.blocking_pop.client_id)
     yield made
     made.close()
 
@@ -132,12 +132,12 @@ def test_another_processs_credential_is_left_alone(office: Office):
 
 
 def test_nobody_there_is_told_soon(redis: Redis):
-    with pytest.raises(NobodyThere):
-        Errands(redis).ask(Errand("default", "c1", "test"))
+    with pytest.raises(NoWorkerProcess):
+        CredentialOperations(redis).request(CredentialOperation("default", "c1", "test"))
 
 
 @pytest.fixture
-def revocable(redis: Redis, redis_url: str, opener: Opener, upstream: Upstream) -> Iterator[Office]:
+def revocable(redis: Redis, redis_url: str, opener: Unsealer, upstream: Upstream) -> Iterator[Office]:
     made = Workshop(redis, redis_url, opener, upstream, pool={"revocation_url": f"{upstream.base}/oauth/revoke"})
     office = Office(made, redis_url)
     yield office

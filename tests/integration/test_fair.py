@@ -17,8 +17,8 @@ from shared.protocol.relay_queue import QueueFull, RelayQueue, queue_keys
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
 from workers.credentials.leases import Lease
-from workers.jobs.job_records import BegunJob
-from workers.jobs.rq_bookkeeping import Bookkeeping, Due
+from workers.jobs.job_records import StartedJob
+from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping
 
 CHAT, BATCH = queue_keys("default")
 
@@ -28,7 +28,7 @@ class Pool:
     """A pool's queue and as many workers as a test wants; what a job takes is told and not waited for."""
 
     redis: Redis
-    due: Due = field(default_factory=Due)
+    due: BatchPolicy = field(default_factory=BatchPolicy)
     max_queue: int = 100_000
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Worker:
         queues = list(pool.books.queues.values())
         name = f"default.c{number}"
         self.rq = Stock(queues, name=name, connection=pool.redis, serializer=JSONSerializer)
-        self.begun: BegunJob | None = None
+        self.begun: StartedJob | None = None
 
     def begin(self, job_id: str = "") -> str:
         books = self.pool.books
@@ -71,7 +71,7 @@ class Worker:
         assert self.begun is not None
         books = self.pool.books
         self.begun.execution.created_at = now() - timedelta(seconds=seconds)
-        self.begun = books.turn(self.rq, self.begun, books.new_execution(self.rq), 60, self.lease, ok=True)
+        self.begun = books.finish_and_begin(self.rq, self.begun, books.new_execution(self.rq), 60, self.lease, ok=True)
         return self.begun.job_id if self.begun else ""
 
 
@@ -188,7 +188,7 @@ def test_rqs_queues_show_what_waits_in_each_band(pool: Pool):
 
 
 def test_a_batch_request_that_has_waited_gets_one_of_so_many_turns(pool: Pool):
-    pool = Pool(pool.redis, Due(age=10, turns=5))
+    pool = Pool(pool.redis, BatchPolicy(age=10, turns=5))
     pool.ask("b", 20, band="batch", enqueued_at=1000.0)
     pool.ask("i", 200)
     order = serve(pool.worker(), 50)
@@ -196,7 +196,7 @@ def test_a_batch_request_that_has_waited_gets_one_of_so_many_turns(pool: Pool):
 
 
 def test_a_batch_request_that_has_not_waited_long_gets_none(pool: Pool):
-    pool = Pool(pool.redis, Due(age=10, turns=5))
+    pool = Pool(pool.redis, BatchPolicy(age=10, turns=5))
     pool.ask("b", 20, band="batch")
     pool.ask("i", 200)
     assert set(serve(pool.worker(), 50)) == {"i"}
@@ -300,7 +300,7 @@ def test_what_is_withdrawn_is_not_waited_for(pool: Pool):
     assert pool.queue.cancel("default", "req_b_4") == "withdrawn"
     assert serve(pool.worker(), 5) == ["a", "a"]
     assert pool.redis.zcard(keys.fair("default") + ":batch") == 0
-    assert pool.queue.waiting("default") == 0
+    assert pool.queue.count_waiting("default") == 0
 
 
 # What is told at the door
@@ -311,7 +311,7 @@ def test_the_place_in_the_queue_counts_those_that_go_before(pool: Pool):
 
     def place(key: str, **changes) -> int:
         pool.count += 1
-        return pool.queue.enqueue(request(f"req_{key}_{pool.count}", key=key, **changes), b"x").before
+        return pool.queue.enqueue(request(f"req_{key}_{pool.count}", key=key, **changes), b"x").ahead
 
     assert place("new") <= 1
     assert place("bulk") == pytest.approx(101, abs=1)

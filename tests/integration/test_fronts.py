@@ -9,25 +9,25 @@ from rq import Queue
 
 from shared import keys, names
 from shared.observability.counters import Counters
-from shared.protocol.relay_queue import RelayQueue, rq_queue
-from shared.redis_connection.client import lone_connections
+from shared.protocol.relay_queue import RelayQueue, open_rq_queue
+from shared.redis_connection.client import single_connections
 from tests.integration.test_queue import request
 from web.reply.hub import Hub
 from workers.process import front_monitor
-from workers.process.front_monitor import Fronts
+from workers.process.front_monitor import FrontMonitor
 
 
 @pytest.fixture
 def queue(redis: Redis) -> Queue:
-    return rq_queue(redis, names.chat_queue("default"))
+    return open_rq_queue(redis, names.chat_queue("default"))
 
 
 @pytest.fixture
 def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
     """The front that the test's requests wait in."""
-    made = Hub(redis, lone_connections(redis_url), lambda _: set())
+    made = Hub(redis, single_connections(redis_url), lambda _: set())
     made.process_id = "p"
-    made.sign()
+    made.send_heartbeat()
     greenlet = gevent.spawn(made._listen)
     made._subscribed.wait(5)
     made.listener = greenlet  # type: ignore[attr-defined]
@@ -36,20 +36,20 @@ def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def looking(redis: Redis, queue: Queue, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[Fronts, list[str]]:
-    monkeypatch.setattr(front_monitor, "SILENT", 0.3)
+def looking(redis: Redis, queue: Queue, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> tuple[FrontMonitor, list[str]]:
+    monkeypatch.setattr(front_monitor, "FRONT_TIMEOUT_SECONDS", 0.3)
     gone: list[str] = []
-    return Fronts(redis, lambda: ["default"], Counters(), gone.append), gone
+    return FrontMonitor(redis, lambda: ["default"], Counters(), gone.append), gone
 
 
-def look(seen: Fronts, seconds: float) -> None:
+def look(seen: FrontMonitor, seconds: float) -> None:
     for _ in range(round(seconds / 0.05)):
-        seen.look()
+        seen.check()
         gevent.sleep(0.05)
 
 
 def test_the_jobs_of_a_web_process_that_died_are_taken_out_and_no_others(
-    redis: Redis, queue: Queue, hub: Hub, looking: tuple[Fronts, list[str]]
+    redis: Redis, queue: Queue, hub: Hub, looking: tuple[FrontMonitor, list[str]]
 ):
     relay_queue = RelayQueue(redis, 100)
     for number in range(3):
@@ -63,11 +63,11 @@ def test_the_jobs_of_a_web_process_that_died_are_taken_out_and_no_others(
     assert set(gone) == {"p"}
     assert redis.lrange(queue.key, 0, -1) == [b"req_other"]
     assert redis.keys("*req_0*") == []
-    assert redis.exists(keys.gone("p"))
+    assert redis.exists(keys.front_gone("p"))
 
 
 def test_one_that_only_lost_its_connection_for_a_moment_is_not_taken_for_dead(
-    redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]]
+    redis: Redis, hub: Hub, looking: tuple[FrontMonitor, list[str]]
 ):
     for _ in range(5):
         redis.client_kill_filter(_type="pubsub", skipme=True)
@@ -76,37 +76,37 @@ def test_one_that_only_lost_its_connection_for_a_moment_is_not_taken_for_dead(
 
 
 def test_a_redis_that_was_away_says_nothing_about_anybody(
-    redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]], monkeypatch: pytest.MonkeyPatch
+    redis: Redis, hub: Hub, looking: tuple[FrontMonitor, list[str]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(front_monitor, "LOOKED", 0.2)
+    monkeypatch.setattr(front_monitor, "MAX_CHECK_GAP_SECONDS", 0.2)
     hub.listener.kill()  # type: ignore[attr-defined]
     for _ in range(3):
-        looking[0].look()
+        looking[0].check()
         gevent.sleep(0.25)
     assert looking[1] == []
 
 
 def test_one_that_was_taken_for_dead_comes_back_with_its_next_sign(
-    redis: Redis, hub: Hub, looking: tuple[Fronts, list[str]]
+    redis: Redis, hub: Hub, looking: tuple[FrontMonitor, list[str]]
 ):
     hub.listener.kill()  # type: ignore[attr-defined]
     look(looking[0], 0.5)
-    assert redis.exists(keys.gone("p"))
-    hub.sign()
-    assert not redis.exists(keys.gone("p"))
+    assert redis.exists(keys.front_gone("p"))
+    hub.send_heartbeat()
+    assert not redis.exists(keys.front_gone("p"))
 
 
 def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(redis: Redis, redis_url: str):
-    again = Hub(redis, lone_connections(redis_url), lambda _: set())
-    redis.set(keys.gone(again.process_id), 1)
+    again = Hub(redis, single_connections(redis_url), lambda _: set())
+    redis.set(keys.front_gone(again.process_id), 1)
     greenlet = gevent.spawn(again._listen)
     again.open("req_1")
-    assert not redis.exists(keys.gone(again.process_id))
+    assert not redis.exists(keys.front_gone(again.process_id))
     greenlet.kill()
 
 
 def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(redis: Redis, redis_url: str):
-    hub = Hub(redis, lone_connections(redis_url), lambda _: set())
+    hub = Hub(redis, single_connections(redis_url), lambda _: set())
     relay_queue = RelayQueue(redis, 100)
     relay_queue.enqueue(request("req_1"), b"body")
     tries = []
@@ -120,6 +120,6 @@ def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(red
     hub.cancel = cancel
     hub.abandoned["req_1"] = "default"
     hub._cancel_abandoned()
-    assert relay_queue.waiting("default") == 1
+    assert relay_queue.count_waiting("default") == 1
     hub._cancel_abandoned()
-    assert (relay_queue.waiting("default"), hub.abandoned) == (0, {})
+    assert (relay_queue.count_waiting("default"), hub.abandoned) == (0, {})

@@ -4,15 +4,15 @@ import pytest
 from redis import Redis
 
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.settings.schema import Settings
 from workers.credentials import leases as leases_module
 from workers.credentials.leases import Leases
-from workers.process.membership import Census
+from workers.process.membership import Membership
 
 
 @pytest.fixture
-def ids(redis: Redis, opener: Opener) -> list[str]:
+def ids(redis: Redis, opener: Unsealer) -> list[str]:
     return list(Credentials(redis).import_lines("default", ["t1", "t2", "t3"]).ids)
 
 
@@ -21,7 +21,7 @@ def test_a_credential_has_one_owner(redis: Redis, ids: list[str]):
     theirs = Leases(redis, "b").claim("default", ids, 9)
     assert [lease.credential_id for lease in mine] == ids[:2]
     assert [lease.credential_id for lease in theirs] == ids[2:]
-    assert all(lease.holds() for lease in mine + theirs)
+    assert all(lease.is_held() for lease in mine + theirs)
 
 
 def test_each_owner_has_a_higher_number_than_the_one_before(redis: Redis, ids: list[str]):
@@ -31,7 +31,7 @@ def test_each_owner_has_a_higher_number_than_the_one_before(redis: Redis, ids: l
         (lease,) = leases.claim("default", ids[:1], 1)
         numbers.append(int(lease.value.rpartition(":")[2]))
         leases.release(lease)
-        assert not lease.holds()
+        assert not lease.is_held()
     assert numbers == [1, 2, 3]
 
 
@@ -48,7 +48,7 @@ def test_renewing_keeps_a_lease_and_tells_of_lost_ones(redis: Redis, ids: list[s
     redis.pexpire(kept.key, 500)
     assert leases.renew([kept, taken, expired]) == [taken, expired]
     assert redis.pttl(kept.key) > 5000
-    assert (kept.holds(), taken.holds(), expired.holds()) == (True, False, False)
+    assert (kept.is_held(), taken.is_held(), expired.is_held()) == (True, False, False)
     assert leases.renew([]) == []
 
 
@@ -64,24 +64,24 @@ def test_an_owner_that_was_frozen_knows_by_its_own_clock(redis: Redis, ids: list
     (lease,) = Leases(redis, "a").claim("default", ids[:1], 1)
     later = time.monotonic() + leases_module.LEASE_SECONDS + 1
     monkeypatch.setattr(leases_module.time, "monotonic", lambda: later)
-    assert not lease.holds()
+    assert not lease.is_held()
 
 
 def test_what_a_dead_process_held_is_given_back_and_nothing_else(redis: Redis, ids: list[str]):
     dead, other = Leases(redis, "host-1-ab"), Leases(redis, "host-1-abc")
     held = dead.claim("default", ids[:2], 2)
     kept = other.claim("default", ids[2:], 1)
-    assert other.bury("host-1-ab", ids) == 2
+    assert other.reclaim("host-1-ab", ids) == 2
     assert [redis.exists(lease.key) for lease in held] == [0, 0]
     assert redis.exists(kept[0].key)
-    assert other.bury("host-1-ab", []) == 0
+    assert other.reclaim("host-1-ab", []) == 0
 
 
 def test_a_claim_brings_until_when_the_credential_cools_as_redis_has_it_now(redis: Redis, ids: list[str]):
     credentials, leases = Credentials(redis), Leases(redis, "a")
     until = time.time() + 100
-    credentials.move("default", ids[0], "cooling", "rate_limited", until)
-    credentials.move("default", ids[1], "disabled")
+    credentials.set_state("default", ids[0], "cooling", "rate_limited", until)
+    credentials.set_state("default", ids[1], "disabled")
     found = leases.claim("default", ids, 9)
     assert [lease.credential_id for lease in found] == [ids[0], ids[2]]
     assert [lease.cooling_until for lease in found] == [pytest.approx(until), 0.0]
@@ -90,8 +90,8 @@ def test_a_claim_brings_until_when_the_credential_cools_as_redis_has_it_now(redi
 def test_a_credential_that_cools_never_cools_shorter(redis: Redis, ids: list[str]):
     credentials = Credentials(redis)
     for seconds in (100, 10):
-        credentials.move("default", ids[0], "cooling", "rate_limited", time.time() + seconds)
-    assert credentials.find(ids[0], ["default"]).until > time.time() + 90
+        credentials.set_state("default", ids[0], "cooling", "rate_limited", time.time() + seconds)
+    assert credentials.get(ids[0], ["default"]).until > time.time() + 90
 
 
 def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_before_have_run_out(
@@ -100,7 +100,7 @@ def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_befo
     leases = Leases(redis, "a")
     (kept,) = leases.claim("default", ids[:1], 1)
     gone = time.monotonic()
-    leases.redis_was_replaced(gone)
+    leases.suspend_claims_after(gone)
     assert leases.claim("default", ids, 9) == []
     assert leases.renew([kept]) == []
     monkeypatch.setattr(leases_module.time, "monotonic", lambda: gone + leases_module.LEASE_SECONDS + 3)
@@ -108,13 +108,13 @@ def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_befo
 
 
 def test_the_census_notes_when_another_redis_has_come(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    census = Census(redis, "here", Settings())
-    census.take([])
-    assert census.replaced_at == float("-inf")
-    before = census.asked_at
+    census = Membership(redis, "here", Settings())
+    census.refresh([])
+    assert census.redis_replaced_at == float("-inf")
+    before = census.refreshed_at
     information = dict(redis.info("server"))
     monkeypatch.setitem(redis.response_callbacks, "INFO", lambda *_, **__: information | {"run_id": "another"})
-    census.take([])
-    assert census.replaced_at == before
-    census.take([])
-    assert census.replaced_at == before
+    census.refresh([])
+    assert census.redis_replaced_at == before
+    census.refresh([])
+    assert census.redis_replaced_at == before

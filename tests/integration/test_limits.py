@@ -10,12 +10,12 @@ from rq.serializers import JSONSerializer
 
 from shared import keys, names
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, Standing, demand, period
-from shared.protocol.relay_queue import QueueFull, RelayQueue, rq_queue
+from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand, quota_period
+from shared.protocol.relay_queue import QueueFull, RelayQueue, open_rq_queue
 from tests.integration.test_bookkeeping import Stock
 from tests.integration.test_queue import request
 from workers.credentials.leases import Lease
-from workers.jobs.job_records import BegunJob, Spent
+from workers.jobs.job_records import JobCost, StartedJob
 from workers.jobs.rq_bookkeeping import Bookkeeping
 
 START = 1_800_000_000.0
@@ -38,12 +38,12 @@ class Desk:
         self.ask(at, tokens, lasts)
         return f"req_{self.count}"
 
-    def ask(self, at: float = 0.0, tokens: int = 10, lasts: float = 60.0) -> Standing:
+    def ask(self, at: float = 0.0, tokens: int = 10, lasts: float = 60.0) -> LimitUsage:
         now = START + at
         asked = request(f"req_{self.count + 1}", enqueued_at=now, deadline=now + lasts, key=self.key.id)
-        admitted = self.queue.enqueue(asked, b"body", demand(self.key, tokens, now))
+        admitted = self.queue.enqueue(asked, b"body", encode_demand(self.key, tokens, now))
         self.count += 1
-        return admitted.standing
+        return admitted.limit_usage
 
     def refused(self, at: float = 0.0, tokens: int = 10) -> LimitReached:
         with pytest.raises(LimitReached) as caught:
@@ -57,7 +57,7 @@ class Desk:
 
 def test_a_key_without_limits_leaves_nothing_behind(redis: Redis):
     desk = Desk(redis, a_key())
-    assert desk.ask() == Standing()
+    assert desk.ask() == LimitUsage()
     assert not redis.keys("farm:limit:*")
     assert not redis.keys("farm:quota:*")
     assert redis.hget(Job.key_for("req_1"), "farm_limited") is None
@@ -101,7 +101,7 @@ def test_tokens_of_a_minute_are_reserved_and_corrected(redis: Redis):
     full = desk.refused(1.5, tokens=60)
     assert (full.limit, full.standing.tokens) == ("tokens", 60)
     assert full.wait == pytest.approx(59.5)
-    finish(redis, first, Spent(30, served=True))
+    finish(redis, first, JobCost(30, served=True))
     assert desk.ask(2, tokens=60).tokens == 90
     assert desk.refused(3, tokens=20).limit == "tokens"
 
@@ -118,7 +118,7 @@ def test_as_many_at_once_as_may_be_and_one_that_ends_makes_room(redis: Redis):
     first = desk.admit()
     desk.admit()
     assert desk.refused().limit == "concurrency"
-    finish(redis, first, Spent(5, served=True))
+    finish(redis, first, JobCost(5, served=True))
     third = desk.admit()
     assert desk.refused().limit == "concurrency"
     assert desk.queue.withdraw("default", third)
@@ -143,20 +143,20 @@ def test_a_quota_ends_when_it_is_used_up_and_overshoots_by_one_reservation_at_mo
     assert desk.quota() == {"tokens": 0, "reserved": 120, "requests": 3}
     assert desk.refused().limit == "quota_tokens"
     for one in ids:
-        finish(redis, one, Spent(30, served=True))
+        finish(redis, one, JobCost(30, served=True))
     assert desk.quota() == {"tokens": 90, "reserved": 0, "requests": 3}
-    finish(redis, desk.admit(tokens=40), Spent(40, served=True))
+    finish(redis, desk.admit(tokens=40), JobCost(40, served=True))
     assert desk.refused().limit == "quota_tokens"
 
 
 def test_a_request_that_failed_has_cost_nothing(redis: Redis):
     desk = Desk(redis, a_key(quota_tokens=100, quota_requests=2))
-    finish(redis, desk.admit(), Spent())
+    finish(redis, desk.admit(), JobCost())
     desk.queue.cancel("default", desk.admit())
     fail(redis, desk.admit())
     assert desk.quota() == {"tokens": 0, "reserved": 0, "requests": 0}
-    finish(redis, desk.admit(), Spent(7, served=True))
-    finish(redis, desk.admit(), Spent(7, served=True))
+    finish(redis, desk.admit(), JobCost(7, served=True))
+    finish(redis, desk.admit(), JobCost(7, served=True))
     assert desk.refused().limit == "quota_requests"
 
 
@@ -182,7 +182,7 @@ def test_a_quota_begins_anew_with_its_period(redis: Redis):
 def test_periods_follow_the_calendar_of_the_zone(reset: str, zone: str, expected: str):
     sunday_evening = 1_798_999_200.0
     assert time.strftime("%a %F %R", time.gmtime(sunday_evening)) == "Sun 2027-01-03 18:00"
-    assert period(a_key(quota_reset=reset, quota_zone=zone), sunday_evening) == expected
+    assert quota_period(a_key(quota_reset=reset, quota_zone=zone), sunday_evening) == expected
 
 
 def test_what_is_refused_counts_for_nothing(redis: Redis):
@@ -204,7 +204,7 @@ def test_asked_again_it_is_counted_once(redis: Redis):
     assert desk.quota()["requests"] == 1
 
 
-def finish(redis: Redis, job_id: str, spent: Spent) -> None:
+def finish(redis: Redis, job_id: str, spent: JobCost) -> None:
     books, worker, begun = begin(redis, job_id)
     assert books.finish(worker, begun, ok=True, spent=spent)
 
@@ -214,9 +214,9 @@ def fail(redis: Redis, job_id: str) -> None:
     books.fail(worker, begun, "why")
 
 
-def begin(redis: Redis, job_id: str) -> tuple[Bookkeeping, Any, BegunJob]:
+def begin(redis: Redis, job_id: str) -> tuple[Bookkeeping, Any, StartedJob]:
     """Takes the job out of the queue and begins it, as a worker does."""
-    queue = rq_queue(redis, names.chat_queue("default"))
+    queue = open_rq_queue(redis, names.chat_queue("default"))
     books = Bookkeeping(redis, "default")
     lease = Lease("default", "c1", "here:1")
     redis.set(lease.key, lease.value)

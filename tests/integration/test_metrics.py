@@ -4,7 +4,7 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.observability import counters
 from web.routes.metrics import render
 
@@ -21,11 +21,11 @@ def rendered(redis: Redis) -> dict[str, float]:
 def test_counts_of_all_processes_add_up(redis: Redis):
     for _ in range(2):
         mine = counters.Counters()
-        mine.add("attempts", "default", "ok")
-        mine.add("attempts", "default", "ok")
+        mine.increment("attempts", "default", "ok")
+        mine.increment("attempts", "default", "ok")
         mine.observe("request_seconds", 0.3)
-        mine.hand_over(redis)
-        mine.hand_over(redis)
+        mine.flush(redis)
+        mine.flush(redis)
     found = rendered(redis)
     assert found["farm_attempts_total{outcome=ok,pool=default}"] == 4
     assert found["farm_request_seconds_count{}"] == 2
@@ -37,10 +37,10 @@ def test_counts_of_all_processes_add_up(redis: Redis):
 
 def test_a_count_that_can_not_be_handed_over_is_kept(redis: Redis):
     mine = counters.Counters()
-    mine.add("collisions")
+    mine.increment("collisions")
     with pytest.raises(AttributeError):
-        mine.hand_over(None)
-    mine.hand_over(redis)
+        mine.flush(None)
+    mine.flush(redis)
     assert rendered(redis)["farm_collisions_total{}"] == 1
 
 
@@ -50,10 +50,10 @@ def test_every_counted_metric_is_rendered_even_at_zero(redis: Redis):
     assert {"farm_queue_depth", "farm_workers", "farm_credentials", "farm_utilisation"} <= families
 
 
-def test_gauges_show_what_is_so_now(redis: Redis, opener: Opener):
+def test_gauges_show_what_is_so_now(redis: Redis, opener: Unsealer):
     store = Credentials(redis)
     ids = store.import_lines("default", ["a", "b", "c"]).ids
-    store.move("default", ids[0], "dead")
+    store.set_state("default", ids[0], "dead")
     redis.rpush("rq:queue:chat:default", "x")
     for name, busy, idle, utilisation in (("p1", 3, 1, 0.5), ("p2", 0, 4, 0.0)):
         redis.zadd(keys.PROCESSES, {name: 1})

@@ -8,9 +8,9 @@ from rq.serializers import JSONSerializer
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import MOST_TOKENS, demand, reservation
+from shared.api_keys.limits import MAX_TOKENS_PER_REQUEST, encode_demand, estimate_tokens
 from shared.errors import ApiError
-from shared.observability.request_log import Entry, Filter, RequestLog
+from shared.observability.request_log import LogEntry, LogFilter, RequestLog
 from shared.observability.usage import UsageSums
 from shared.protocol.messages import FrameKind
 from tests.integration.test_fair import Pool, owner, pool, serve
@@ -19,19 +19,19 @@ from tests.integration.test_queue import request
 from tests.integration.test_usage import an_adder, entry, today
 from tests.integration.workshop import Workshop, answer
 from tests.waiting import eventually
-from web.request.log_buffer import Journal
-from workers.jobs.job_records import Spent
+from web.request.log_buffer import RequestLogBuffer
+from workers.jobs.job_records import JobCost
 
 __all__ = ["pool"]
 
 
 def codes(redis: Redis) -> list[str]:
     """Of what the log holds, oldest first."""
-    return [one.entry.code for one in RequestLog(redis).newest_first(Filter())][::-1]
+    return [one.entry.code for one in RequestLog(redis).read_newest_first(LogFilter())][::-1]
 
 
-def logged(code: str) -> Spent:
-    return Spent(entry=Entry("req", "k", code=code).encode())
+def logged(code: str) -> JobCost:
+    return JobCost(entry=LogEntry("req", "k", code=code).encode())
 
 
 # Numbers
@@ -43,17 +43,17 @@ def logged(code: str) -> Spent:
 def test_what_is_no_entry_holds_up_no_other(redis: Redis, odd: bytes):
     redis.xadd(keys.LOG, {"e": odd})
     RequestLog(redis).write([entry(1)])
-    assert an_adder(redis).add_up() == 2
-    assert UsageSums(redis).rows(today())[0]["requests"] == 1
+    assert an_adder(redis).roll_up() == 2
+    assert UsageSums(redis).query(today())[0]["requests"] == 1
 
 
 def test_a_reservation_is_bounded_and_given_back_to_the_token(redis: Redis):
-    assert reservation(100, 2**63 - 1, 128) == MOST_TOKENS
+    assert estimate_tokens(100, 2**63 - 1, 128) == MAX_TOKENS_PER_REQUEST
     desk = Desk(redis, a_key(quota_tokens=10**15))
-    (first, _) = (desk.admit(tokens=MOST_TOKENS), desk.admit(tokens=MOST_TOKENS))
-    assert desk.quota()["reserved"] == 2 * MOST_TOKENS
+    (first, _) = (desk.admit(tokens=MAX_TOKENS_PER_REQUEST), desk.admit(tokens=MAX_TOKENS_PER_REQUEST))
+    assert desk.quota()["reserved"] == 2 * MAX_TOKENS_PER_REQUEST
     desk.queue.withdraw("default", first)
-    assert desk.quota()["reserved"] == MOST_TOKENS
+    assert desk.quota()["reserved"] == MAX_TOKENS_PER_REQUEST
 
 
 def test_a_request_of_yesterday_takes_nothing_from_todays_count(redis: Redis):
@@ -70,13 +70,13 @@ def test_no_usage_that_an_upstream_makes_up_ends_a_worker(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, usage: str
 ):
     body = b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": ' + usage.encode() + b"}}"
-    monkeypatch.setattr("workers.attempt.attempt.chunks", lambda _: iter([body]))
+    monkeypatch.setattr("workers.attempt.attempt.iter_body", lambda _: iter([body]))
     key = ApiKey(id="k1", hint="", created_at=0, quota_tokens=1000)
     for number in range(2):
         name = f"req_{number}"
         mailbox = workshop.hub.open(name)
         asked = request(name, channel=workshop.hub.channel(name), key="k1", path="/chat/completions")
-        workshop.queue.enqueue(asked, b"{}", demand(key, 5, asked.enqueued_at))
+        workshop.queue.enqueue(asked, b"{}", encode_demand(key, 5, asked.enqueued_at))
         assert answer(mailbox)[-1].kind is FrameKind.END
     eventually(lambda: workshop.redis.keys("rq:job:*") == [])
     assert not workshop.ended
@@ -130,15 +130,15 @@ def test_the_front_writes_a_batch_once_though_its_answer_was_lost(redis: Redis):
                 raise RedisConnectionError("lost")
 
     log = Deaf(redis)
-    journal = Journal(log)
-    journal.ended(request(), ApiError(429, "queue_timeout", "x"))
+    journal = RequestLogBuffer(log)
+    journal.record_ended(request(), ApiError(429, "queue_timeout", "x"))
     for _ in range(2):
         with pytest.raises(RedisConnectionError):
-            journal.write()
+            journal.flush()
     log.is_deaf = False
-    journal.ended(request("req_2"), ApiError(429, "queue_full", "x"))
-    journal.write()
-    journal.write()
+    journal.record_ended(request("req_2"), ApiError(429, "queue_full", "x"))
+    journal.flush()
+    journal.flush()
     assert codes(redis) == ["queue_timeout", "queue_full"]
 
 
@@ -195,7 +195,7 @@ def test_who_leaves_while_an_attempt_fails_is_logged(pool: Pool):
     worker = pool.worker()
     worker.begin()
     pool.queue.cancel("default", job_id)
-    assert not pool.books.requeue(worker.rq, worker.begun, left=Entry("req", "k", code="client_gone").encode())
+    assert not pool.books.requeue(worker.rq, worker.begun, left=LogEntry("req", "k", code="client_gone").encode())
     assert codes(pool.redis) == ["client_gone"]
 
 

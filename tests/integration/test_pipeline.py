@@ -11,8 +11,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from shared.redis_connection.auto_pipeline import Pipeline
-from shared.redis_connection.multiplexer import Question
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from shared.redis_connection.multiplexer import Batch
 from tests.waiting import eventually
 
 ECHO = "return {KEYS[1], ARGV[1]}"
@@ -33,8 +33,8 @@ def reads_at_rest(redis: Redis) -> int:
     return eventually(lambda: (before := reads(redis)) + 1 == reads(redis) and before + 1)
 
 
-def cut(redis: Redis, pipeline: Pipeline) -> None:
-    redis.client_kill_filter(_id=pipeline.ask("CLIENT", "ID"))
+def cut(redis: Redis, pipeline: AutoPipeline) -> None:
+    redis.client_kill_filter(_id=pipeline.execute("CLIENT", "ID"))
 
 
 @pytest.fixture
@@ -44,50 +44,50 @@ def echo(tmp_path: Path) -> Path:
 
 
 def test_everybody_gets_the_answer_to_his_own_question(redis: Redis):
-    pipeline = Pipeline(redis)
-    works = [lambda i=i: pipeline.ask("ECHO", str(i)) for i in range(200)]
+    pipeline = AutoPipeline(redis)
+    works = [lambda i=i: pipeline.execute("ECHO", str(i)) for i in range(200)]
     assert all_at_once(works) == [str(i).encode() for i in range(200)]
 
 
 def test_what_is_asked_together_travels_together(redis: Redis):
-    pipeline = Pipeline(redis)
-    pipeline.ask("PING")
+    pipeline = AutoPipeline(redis)
+    pipeline.execute("PING")
     before = reads_at_rest(redis)
-    all_at_once([lambda: pipeline.ask("PING")] * 50)
+    all_at_once([lambda: pipeline.execute("PING")] * 50)
     assert reads(redis) - before == 2
 
 
 def test_of_one_that_is_paced_one_question_at_a_time_is_on_its_way(redis: Redis):
-    pipeline = Pipeline(redis, eager=True, at_once=1)
-    pipeline.ask("PING")
+    pipeline = AutoPipeline(redis, eager=True, at_once=1)
+    pipeline.execute("PING")
     before = reads_at_rest(redis)
-    assert all_at_once([lambda: pipeline.ask("PING")] * 50) == [b"PONG"] * 50
+    assert all_at_once([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
     assert reads(redis) - before == 51
 
 
 def test_nobody_waits_for_the_answers_to_others(redis: Redis):
-    pipeline = Pipeline(redis, eager=True)
-    pipeline.ask("PING")
-    slow = gevent.spawn(pipeline.ask, "BLPOP", "empty", "0.5")
+    pipeline = AutoPipeline(redis, eager=True)
+    pipeline.execute("PING")
+    slow = gevent.spawn(pipeline.execute, "BLPOP", "empty", "0.5")
     gevent.sleep(0)
     redis.client_pause(300)
-    asked = [gevent.spawn(pipeline.ask, "ECHO", str(i)) for i in range(5)]
+    asked = [gevent.spawn(pipeline.execute, "ECHO", str(i)) for i in range(5)]
     gevent.sleep(0.05)
-    assert len(pipeline.line._expected) == 6
+    assert len(pipeline.multiplexer._awaiting_reply) == 6
     assert [one.get(timeout=5) for one in asked] == [b"0", b"1", b"2", b"3", b"4"]
     assert slow.get() is None
 
 
 def test_a_refusal_reaches_only_who_asked_for_it(redis: Redis):
-    pipeline = Pipeline(redis)
+    pipeline = AutoPipeline(redis)
     redis.set("text", "no list")
 
     def push() -> str:
         with pytest.raises(ResponseError):
-            pipeline.ask("LPUSH", "text", "1")
+            pipeline.execute("LPUSH", "text", "1")
         return "refused"
 
-    assert all_at_once([lambda: pipeline.ask("PING"), push, lambda: pipeline.ask("GET", "text")]) == [
+    assert all_at_once([lambda: pipeline.execute("PING"), push, lambda: pipeline.execute("GET", "text")]) == [
         b"PONG",
         "refused",
         b"no list",
@@ -95,11 +95,11 @@ def test_a_refusal_reaches_only_who_asked_for_it(redis: Redis):
 
 
 def test_a_script_is_known_to_each_new_connection_and_after_a_flush(redis: Redis, echo: Path):
-    pipeline = Pipeline(redis)
-    script = pipeline.script(echo)
+    pipeline = AutoPipeline(redis)
+    script = pipeline.register_script(echo)
     assert script(["k"], ["v"]) == [b"k", b"v"]
     redis.script_flush()
-    assert all_at_once([lambda: script(["k"], ["1"]), lambda: pipeline.ask("ECHO", "x")]) == [[b"k", b"1"], b"x"]
+    assert all_at_once([lambda: script(["k"], ["1"]), lambda: pipeline.execute("ECHO", "x")]) == [[b"k", b"1"], b"x"]
     redis.script_flush()
     cut(redis, pipeline)
     with pytest.raises((RedisError, OSError)):
@@ -109,51 +109,51 @@ def test_a_script_is_known_to_each_new_connection_and_after_a_flush(redis: Redis
 
 @pytest.mark.parametrize("how", [{}, {"eager": True}, {"eager": True, "at_once": 1}])
 def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis, how: dict[str, Any]):
-    pipeline = Pipeline(redis, **how)
+    pipeline = AutoPipeline(redis, **how)
 
     def ask() -> str:
         try:
-            return str(pipeline.ask("BLPOP", "empty", "0"))
+            return str(pipeline.execute("BLPOP", "empty", "0"))
         except RedisConnectionError:
             return "broken"
 
-    pipeline.ask("PING")
+    pipeline.execute("PING")
     waiting = [gevent.spawn(ask) for _ in range(3)]
     gevent.sleep(0.1)
     redis.client_kill_filter(_type="normal", skipme=True)
     assert [one.get(timeout=5) for one in waiting] == ["broken"] * 3
-    assert pipeline.ask("PING") == b"PONG"
+    assert pipeline.execute("PING") == b"PONG"
 
 
 def test_company_goes_ahead_of_what_is_asked_next_and_does_not_count(redis: Redis):
-    pipeline = Pipeline(redis, eager=True, at_once=1)
-    pipeline.ask("PING")
+    pipeline = AutoPipeline(redis, eager=True, at_once=1)
+    pipeline.execute("PING")
     before = reads_at_rest(redis)
-    riders = [Question([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")])]
-    pipeline.line.company = lambda: riders.pop() if riders else None
+    riders = [Batch([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")])]
+    pipeline.multiplexer.piggyback = lambda: riders.pop() if riders else None
     question = riders[0]
-    assert pipeline.ask("RPUSH", "order", "asked") == 3
+    assert pipeline.execute("RPUSH", "order", "asked") == 3
     assert reads(redis) - before == 2
     assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"asked"]
-    *lengths, refused = question.answers.get(timeout=1)
+    *lengths, refused = question.replies.get(timeout=1)
     assert lengths == [1, 2]
     assert isinstance(refused, ResponseError)
 
 
 def test_a_command_that_can_not_be_sent_is_the_fault_of_who_asked_for_it_alone(redis: Redis):
-    pipeline = Pipeline(redis)
+    pipeline = AutoPipeline(redis)
 
     def wrong() -> str:
         with pytest.raises(TypeError):
-            pipeline.ask("SET", "name", object())
+            pipeline.execute("SET", "name", object())
         return "wrong"
 
-    assert all_at_once([lambda: pipeline.ask("PING"), wrong]) == [b"PONG", "wrong"]
+    assert all_at_once([lambda: pipeline.execute("PING"), wrong]) == [b"PONG", "wrong"]
 
 
 def test_a_script_that_is_known_disturbs_nobody(redis: Redis, echo: Path):
-    pipeline = Pipeline(redis)
-    first = pipeline.script(echo)
-    connection = pipeline.ask("CLIENT", "ID")
-    assert pipeline.script(echo)(["key"], ["value"]) == first(["key"], ["value"]) == [b"key", b"value"]
-    assert pipeline.ask("CLIENT", "ID") == connection
+    pipeline = AutoPipeline(redis)
+    first = pipeline.register_script(echo)
+    connection = pipeline.execute("CLIENT", "ID")
+    assert pipeline.register_script(echo)(["key"], ["value"]) == first(["key"], ["value"]) == [b"key", b"value"]
+    assert pipeline.execute("CLIENT", "ID") == connection

@@ -11,7 +11,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys
-from shared.protocol.job_template import FAILURE_TTL, RELAY_FUNCTION
+from shared.protocol.job_template import FAILURE_TTL_SECONDS, RELAY_FUNCTION
 from shared.protocol.messages import RelayRequest
 from shared.protocol.relay_queue import FRONT_FIELD, QueueFull, RelayQueue
 
@@ -50,7 +50,7 @@ def test_a_job_is_what_stock_rq_would_have_enqueued(redis: Redis, queue: RelayQu
         args=(asked.encode(),),
         timeout=120,
         result_ttl=0,
-        failure_ttl=FAILURE_TTL,
+        failure_ttl=FAILURE_TTL_SECONDS,
         description="POST /chat/completions",
         job_id="req_1",
     )
@@ -92,7 +92,7 @@ def test_the_body_is_kept_apart_and_not_for_ever(redis: Redis, queue: RelayQueue
 
 def test_a_full_queue_takes_no_more(redis: Redis, queue: RelayQueue):
     for i in range(3):
-        assert queue.enqueue(request(f"req_{i}"), b"x").waiting == i + 1
+        assert queue.enqueue(request(f"req_{i}"), b"x").queue_length == i + 1
     with pytest.raises(QueueFull) as caught:
         queue.enqueue(request("req_9"), b"x")
     assert caught.value.waiting == 3
@@ -103,7 +103,7 @@ def test_a_waiting_request_is_withdrawn_with_its_body(redis: Redis, queue: Relay
     queue.enqueue(request(), b"x")
     assert queue.withdraw("default", "req_1")
     assert redis.keys("*req_1*") == []
-    assert queue.waiting("default") == 0
+    assert queue.count_waiting("default") == 0
     assert not queue.withdraw("default", "req_1")
     assert queue.cancel("default", "req_1") == "gone"
 
@@ -132,11 +132,11 @@ def test_a_request_that_was_popped_but_not_begun_is_deleted(redis: Redis, queue:
 
 def test_vanished_requests_are_told_from_those_that_are_there(redis: Redis, queue: RelayQueue):
     queue.enqueue(request(), b"x")
-    assert queue.vanished(["req_1", "req_2"]) == {"req_2"}
-    assert queue.vanished([]) == set()
+    assert queue.find_vanished(["req_1", "req_2"]) == {"req_2"}
+    assert queue.find_vanished([]) == set()
 
 
 def test_the_first_requests_may_come_together(redis: Redis):
     queue = RelayQueue(redis, max_queue=100)
     works = [gevent.spawn(queue.enqueue, request(f"req_{i}"), b"") for i in range(20)]
-    assert sorted(work.get(timeout=5).waiting for work in works) == list(range(1, 21))
+    assert sorted(work.get(timeout=5).queue_length for work in works) == list(range(1, 21))

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
@@ -21,17 +21,17 @@ from tests.upstream import Upstream, tokens
 from workers.credentials import access_token as tokens_module
 from workers.credentials.access_token import AccessToken
 from workers.credentials.leases import Lease, Leases
-from workers.credentials.token_endpoint import Grant, refresh
-from workers.credentials.token_store import FSYNC_MS, TokenStore
+from workers.credentials.token_endpoint import TokenGrant, refresh
+from workers.credentials.token_store import FSYNC_TIMEOUT_MS, TokenStore
 from workers.upstream.client import shared_session
 
-Asked = Callable[[requests.Session, PoolSettings, str], Grant]
+Asked = Callable[[requests.Session, PoolSettings, str], TokenGrant]
 
 
 class Farm:
     """One leased credential and what is needed to refresh it."""
 
-    def __init__(self, redis: Redis, opener: Opener, upstream: Upstream, **pool: str) -> None:
+    def __init__(self, redis: Redis, opener: Unsealer, upstream: Upstream, **pool: str) -> None:
         self.redis = redis
         self.store = TokenStore(redis, opener)
         self.first = tokens(3)[0]
@@ -49,14 +49,14 @@ class Farm:
         return self.store.load(self.id)[0]
 
 
-def slow_refresh(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+def slow_refresh(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
     """A token endpoint that takes its time."""
     gevent.sleep(0.05)
-    return Grant("at", 60, "rt-next")
+    return TokenGrant("at", 60, "rt-next")
 
 
 @pytest.fixture
-def farm(redis: Redis, opener: Opener, upstream: Upstream) -> Farm:
+def farm(redis: Redis, opener: Unsealer, upstream: Upstream) -> Farm:
     return Farm(redis, opener, upstream)
 
 
@@ -80,7 +80,7 @@ def test_a_rotated_token_is_stored_before_its_access_token_is_used(farm: Farm):
     renewed = farm.stored()
     assert renewed != farm.first
     assert farm.redis.hget(keys.fingerprints("default"), fingerprint(renewed)).decode() == farm.id
-    assert Credentials(farm.redis).find(farm.id, ["default"]).rotations == 1
+    assert Credentials(farm.redis).get(farm.id, ["default"]).rotations == 1
 
 
 def test_a_grant_is_kept_until_redis_takes_it_and_only_then_used(farm: Farm, upstream: Upstream, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_refresh_on_its_way_is_waited_for_before_the_lease_goes(farm: Farm, re
     token = farm.token()
     gevent.spawn(token.get)
     gevent.sleep(0.01)
-    token.settle()
+    token.wait_for_refresh()
     assert farm.stored() == "rt-next"
 
 
@@ -148,7 +148,7 @@ def test_a_refresh_is_not_ended_by_whoever_waits_for_it(farm: Farm, refreshes):
 
 
 def test_a_token_is_renewed_before_it_expires(farm: Farm, refreshes):
-    grants = iter([Grant("short", 0.4, None), Grant("next", 60, None)])
+    grants = iter([TokenGrant("short", 0.4, None), TokenGrant("next", 60, None)])
     refreshes(lambda *_: next(grants))
     token = farm.token()
     assert token.get() == "short"
@@ -159,7 +159,7 @@ def test_a_token_is_renewed_before_it_expires(farm: Farm, refreshes):
 def test_invalid_grant_is_final_when_the_store_has_no_other_token(farm: Farm, refreshes):
     asked = []
 
-    def refuse(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+    def refuse(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         asked.append(token)
         raise InvalidGrant("no")
 
@@ -170,18 +170,18 @@ def test_invalid_grant_is_final_when_the_store_has_no_other_token(farm: Farm, re
 
 
 def test_invalid_grant_is_tried_again_once_with_the_token_that_somebody_else_stored(
-    farm: Farm, opener: Opener, refreshes
+    farm: Farm, opener: Unsealer, refreshes
 ):
     asked = []
 
-    def refuse_the_first(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+    def refuse_the_first(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         asked.append(token)
         if token == farm.first:
             sealed = opener.sealer.seal("rotated elsewhere", farm.id)
             fields = {"sealed": sealed, "fingerprint": fingerprint("rotated elsewhere")}
             farm.redis.hset(keys.credential(farm.id), mapping=fields)
             raise InvalidGrant("no")
-        return Grant("at", 60, None)
+        return TokenGrant("at", 60, None)
 
     refreshes(refuse_the_first)
     assert farm.token().get() == "at"
@@ -210,9 +210,9 @@ def test_nobody_refreshes_without_the_lease(farm: Farm, upstream: Upstream):
 
 
 def test_a_token_that_was_rotated_while_the_lease_went_is_kept_but_not_used(farm: Farm, refreshes):
-    def lose(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+    def lose(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         farm.redis.set(farm.lease.key, "b:99")
-        return Grant("at", 60, "rt-next")
+        return TokenGrant("at", 60, "rt-next")
 
     refreshes(lose)
     with pytest.raises(LeaseLost):
@@ -220,10 +220,10 @@ def test_a_token_that_was_rotated_while_the_lease_went_is_kept_but_not_used(farm
     assert farm.stored() == "rt-next"
 
 
-def test_a_late_answer_does_not_overwrite_a_newer_token(farm: Farm, opener: Opener):
+def test_a_late_answer_does_not_overwrite_a_newer_token(farm: Farm, opener: Unsealer):
     farm.redis.hset(keys.credential(farm.id), mapping={"fingerprint": fingerprint("newer")})
     with pytest.raises(LeaseLost):
-        farm.store.store(farm.lease, farm.first, Grant("at", 60, "older"))
+        farm.store.store(farm.lease, farm.first, TokenGrant("at", 60, "older"))
     assert farm.stored() == farm.first
 
 
@@ -242,9 +242,9 @@ def test_refreshes_are_counted_by_outcome(farm: Farm, upstream: Upstream):
 
 
 def test_the_token_that_was_replaced_is_tried_when_the_new_one_never_became_good(farm: Farm, refreshes):
-    good = {farm.first: Grant("at-1", 0.1, "rt-bad")}
+    good = {farm.first: TokenGrant("at-1", 0.1, "rt-bad")}
 
-    def ask(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
+    def ask(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         if token not in good:
             raise InvalidGrant("refused")
         return good[token]
@@ -253,7 +253,7 @@ def test_the_token_that_was_replaced_is_tried_when_the_new_one_never_became_good
     token = farm.token()
     assert token.get() == "at-1"
     assert farm.stored() == "rt-bad"
-    good[farm.first] = Grant("at-2", 60, "rt-good")
+    good[farm.first] = TokenGrant("at-2", 60, "rt-good")
     assert token.get(stale="at-1") == "at-2"
     assert farm.stored() == "rt-good"
     good.clear()
@@ -264,21 +264,21 @@ def test_the_token_that_was_replaced_is_tried_when_the_new_one_never_became_good
 def test_a_credential_called_dead_while_its_grant_was_on_its_way_lives(farm: Farm, refreshes):
     credentials = Credentials(farm.redis)
 
-    def ask(session: requests.Session, pool: PoolSettings, token: str) -> Grant:
-        credentials.move("default", farm.id, "dead", "invalid_grant")
-        return Grant("at", 60, "rt-next")
+    def ask(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+        credentials.set_state("default", farm.id, "dead", "invalid_grant")
+        return TokenGrant("at", 60, "rt-next")
 
     refreshes(ask)
     farm.token().get()
-    found = credentials.find(farm.id, ["default"])
+    found = credentials.get(farm.id, ["default"])
     assert (found.state, found.reason) == ("active", "")
 
 
 def test_a_disabled_credential_is_not_revived_by_a_grant(farm: Farm):
     credentials = Credentials(farm.redis)
-    credentials.move("default", farm.id, "disabled", "a person")
+    credentials.set_state("default", farm.id, "disabled", "a person")
     farm.token().get()
-    assert credentials.find(farm.id, ["default"]).state == "disabled"
+    assert credentials.get(farm.id, ["default"]).state == "disabled"
 
 
 def test_a_token_that_is_still_good_is_used_while_its_early_renewal_fails(farm: Farm, upstream: Upstream):
@@ -328,7 +328,7 @@ class Waiting:
 def test_a_rotated_token_is_on_disk_before_it_is_used(farm: Farm, caplog, answer: object, said: str):
     farm.store._redis = Waiting(farm.redis, answer)  # type: ignore[assignment]
     farm.token().get()
-    assert farm.store._redis.asked == [("WAITAOF", 1, 0, FSYNC_MS)]
+    assert farm.store._redis.asked == [("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)]
     assert [record.action for record in caplog.records if record.levelname == "WARNING"] == ([said] if said else [])
 
 

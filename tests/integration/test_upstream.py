@@ -21,9 +21,9 @@ from gevent.server import StreamServer
 
 from tests.conftest import free_port
 from tests.integration.test_queue import request
-from workers.attempt.cancel_scope import Interrupted
-from workers.upstream.client import AnswerCut, UpstreamConnection, UpstreamUnreachable, Way, chunks
-from workers.upstream.http_response import LARGEST_HEAD
+from workers.attempt.cancel_scope import Cancelled
+from workers.upstream.client import ResponseTruncated, UpstreamConnection, UpstreamRoute, UpstreamUnreachable, iter_body
+from workers.upstream.http_response import MAX_HEAD_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 MOVED = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"
@@ -77,13 +77,13 @@ def server() -> Iterator[Server]:
 
 def ask(connection: UpstreamConnection) -> int:
     response = connection.call(request(), b"body", "a-token")
-    assert b"".join(chunks(response)) in (b"{}", b"")
+    assert b"".join(iter_body(response)) in (b"{}", b"")
     response.close()
     return response.status
 
 
 def test_a_request_has_the_upstreams_path_the_token_and_nothing_of_a_library(server: Server):
-    assert ask(UpstreamConnection(Way(f"{server.url}/base/v1"), 5)) == 200
+    assert ask(UpstreamConnection(UpstreamRoute(f"{server.url}/base/v1"), 5)) == 200
     ((head,),) = server.seen
     first, *lines = head.split("\r\n")
     assert first == "POST /base/v1/chat/completions?k=v HTTP/1.1"
@@ -100,7 +100,7 @@ def test_a_request_has_the_upstreams_path_the_token_and_nothing_of_a_library(ser
 
 def test_a_kept_connection_that_was_closed_while_idle_is_no_failure(server: Server):
     server.answers = lambda _, number: OK if number == 1 else None
-    connection = UpstreamConnection(Way(server.url), 5)
+    connection = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert [ask(connection), ask(connection)] == [200, 200]
     assert [len(heads) for heads in server.seen] == [2, 1] or [len(heads) for heads in server.seen] == [1, 1]
 
@@ -108,26 +108,26 @@ def test_a_kept_connection_that_was_closed_while_idle_is_no_failure(server: Serv
 def test_an_upstream_that_always_closes_is_asked_twice_and_not_for_ever(server: Server):
     server.answers = lambda *_: None
     with pytest.raises(UpstreamUnreachable):
-        ask(UpstreamConnection(Way(server.url), 5))
+        ask(UpstreamConnection(UpstreamRoute(server.url), 5))
     assert sum(map(len, server.seen)) == 2
 
 
 def test_a_redirect_is_an_answer(server: Server):
     server.answers = lambda *_: MOVED
-    assert ask(UpstreamConnection(Way(server.url), 5)) == 307
+    assert ask(UpstreamConnection(UpstreamRoute(server.url), 5)) == 307
     assert sum(map(len, server.seen)) == 1
 
 
 def test_nobody_there_is_unreachable_at_once():
     with pytest.raises(UpstreamUnreachable) as found:
-        ask(UpstreamConnection(Way(f"http://127.0.0.1:{free_port()}"), 5))
+        ask(UpstreamConnection(UpstreamRoute(f"http://127.0.0.1:{free_port()}"), 5))
     assert found.value.code == "upstream_unreachable"
 
 
 def test_a_proxy_of_the_environment_is_asked_by_the_whole_address(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "")
-    assert ask(UpstreamConnection(Way("http://upstream.invalid/v1"), 5)) == 200
+    assert ask(UpstreamConnection(UpstreamRoute("http://upstream.invalid/v1"), 5)) == 200
     ((head,),) = server.seen
     assert head.startswith("POST http://upstream.invalid/v1/chat/completions?k=v HTTP/1.1\r\n")
     assert "\r\nHost: upstream.invalid\r\n" in head
@@ -142,29 +142,29 @@ def test_head_and_body_travel_together(server: Server, monkeypatch: pytest.Monke
         return send(self, data, *more)
 
     monkeypatch.setattr(gevent.socket.socket, "send", see)
-    upstream = UpstreamConnection(Way(server.url), 1.0)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
     for _ in range(3):
-        assert b"".join(chunks(upstream.call(request("r"), b"body", "token"))) == b"{}"
+        assert b"".join(iter_body(upstream.call(request("r"), b"body", "token"))) == b"{}"
     asked = [data for data in sent if data != OK]
     assert [(data[:5], data[-4:]) for data in asked] == [(b"POST ", b"body")] * 3
     assert len(server.seen) == 1
 
 
 def test_a_large_body_arrives_whole(server: Server):
-    upstream = UpstreamConnection(Way(server.url), 1.0)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
     response = upstream.call(request("r"), bytes(300_000) + b"body", "token")
-    assert b"".join(chunks(response)) == b"{}"
+    assert b"".join(iter_body(response)) == b"{}"
     assert "content-length: 300004" in server.seen[0][0].lower()
 
 
 def test_bytes_that_nobody_asked_for_end_the_kept_connection(server: Server):
-    upstream = UpstreamConnection(Way(server.url), 1.0)
-    assert b"".join(chunks(upstream.call(request("r"), b"body", "token"))) == b"{}"
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
+    assert b"".join(iter_body(upstream.call(request("r"), b"body", "token"))) == b"{}"
     server.clients[0].sendall(MOVED)
     gevent.sleep(0.05)
     answered = upstream.call(request("r"), b"body", "token")
     assert answered.status == 200
-    assert b"".join(chunks(answered)) == b"{}"
+    assert b"".join(iter_body(answered)) == b"{}"
     assert len(server.seen) == 2
 
 
@@ -175,11 +175,11 @@ def test_a_request_is_called_off_when_nothing_but_the_sending_is_left(server: Se
         gevent.sleep(0.05)
         looked.append(len(server.seen))
         if len(looked) == 2:
-            raise Interrupted("lease_lost")
+            raise Cancelled("lease_lost")
 
-    upstream = UpstreamConnection(Way(server.url), 1.0, before_send=look)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0, before_send=look)
     assert ask(upstream) == 200
-    with pytest.raises(Interrupted):
+    with pytest.raises(Cancelled):
         ask(upstream)
     assert looked == [1, 1]
     assert sum(map(len, server.seen)) == 1
@@ -194,7 +194,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/
 def body(connection: UpstreamConnection) -> bytes:
     response = connection.call(request(), b"body", "a-token")
     try:
-        return b"".join(chunks(response))
+        return b"".join(iter_body(response))
     finally:
         response.close()
 
@@ -212,7 +212,7 @@ def body(connection: UpstreamConnection) -> bytes:
 )
 def test_an_answer_is_read_however_it_is_cut_into_packets(server: Server, answer: bytes, expected: bytes):
     server.answers = lambda *_: answer
-    upstream = UpstreamConnection(Way(server.url), 5)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert body(upstream) == expected
 
     def drip(connection: int, number: int) -> bytes:
@@ -240,8 +240,8 @@ def test_an_answer_is_read_however_it_is_cut_into_packets(server: Server, answer
 )
 def test_an_answer_that_breaks_off_is_no_whole_one(server: Server, answer: bytes):
     server.answers = lambda *_: close_after(server, answer)
-    with pytest.raises(AnswerCut):
-        body(UpstreamConnection(Way(server.url), 5))
+    with pytest.raises(ResponseTruncated):
+        body(UpstreamConnection(UpstreamRoute(server.url), 5))
 
 
 def close_after(server: Server, answer: bytes) -> None:
@@ -254,19 +254,19 @@ def close_after(server: Server, answer: bytes) -> None:
         b"HTTP/1.1 200 OK\r\ncontent-le",
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nx: " + bytes([120]) * 2 * LARGEST_HEAD + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + bytes([120]) * 2 * MAX_HEAD_BYTES + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
     ],
 )
 def test_what_is_no_head_is_no_answer(server: Server, answer: bytes):
     server.answers = lambda *_: close_after(server, answer)
     with pytest.raises(UpstreamUnreachable):
-        body(UpstreamConnection(Way(server.url), 5))
+        body(UpstreamConnection(UpstreamRoute(server.url), 5))
 
 
 def test_a_body_without_a_length_ends_with_the_connection(server: Server):
     server.answers = lambda *_: close_after(server, b"HTTP/1.0 200 OK\r\n\r\nall of it")
-    upstream = UpstreamConnection(Way(server.url), 5)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert [body(upstream), body(upstream)] == [b"all of it"] * 2
     assert len(server.seen) == 2
 
@@ -274,7 +274,7 @@ def test_a_body_without_a_length_ends_with_the_connection(server: Server):
 def test_a_connection_that_the_upstream_closes_is_not_used_again(server: Server):
     closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
     server.answers = lambda *_: closing
-    upstream = UpstreamConnection(Way(server.url), 5)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert [body(upstream), body(upstream)] == [b"{}"] * 2
     assert [len(heads) for heads in server.seen] == [1, 1]
 
@@ -283,23 +283,23 @@ def test_an_answer_that_nobody_asked_for_reaches_nobody(server: Server):
     """It comes in one packet with the one that was asked for, and is not taken for the answer to the next request."""
     other = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nother"
     server.answers = lambda *_: OK + other
-    upstream = UpstreamConnection(Way(server.url), 5)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert [body(upstream), body(upstream)] == [b"{}"] * 2
     assert [len(heads) for heads in server.seen] == [1, 1]
 
 
 def test_an_answer_that_is_left_takes_its_connection_along(server: Server):
     server.answers = lambda connection, _: CHUNKED + b"3\r\nabc\r\n" if connection == 0 else OK
-    upstream = UpstreamConnection(Way(server.url), 5)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     response = upstream.call(request(), b"body", "a-token")
-    assert next(chunks(response)) == b"abc"
+    assert next(iter_body(response)) == b"abc"
     response.close()
     assert body(upstream) == b"{}"
     assert len(server.seen) == 2
 
 
 def test_an_answer_that_is_over_leaves_nothing_that_only_a_search_for_cycles_finds(server: Server):
-    upstream = UpstreamConnection(Way(server.url), 5)
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert body(upstream) == b"{}"
     gc.collect()
     before = kept()
@@ -322,7 +322,7 @@ def test_a_packed_answer_is_unpacked_though_nobody_asked_for_it(server: Server):
     packed = gzip.compress(b"much " * 10_000)
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
     server.answers = lambda *_: head + packed
-    assert body(UpstreamConnection(Way(server.url), 5)) == b"much " * 10_000
+    assert body(UpstreamConnection(UpstreamRoute(server.url), 5)) == b"much " * 10_000
 
 
 @pytest.fixture
@@ -352,7 +352,7 @@ def test_an_answer_over_tls_is_read_to_its_end(server: Server, secure: tuple[str
     url, bundle = secure
     whole = bytes(range(256)) * 1000
     server.answers = lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(whole) + whole
-    upstream = UpstreamConnection(Way(url, ca_bundle=bundle), 5)
+    upstream = UpstreamConnection(UpstreamRoute(url, ca_bundle=bundle), 5)
     assert [body(upstream) == whole, body(upstream) == whole] == [True, True]
     assert len(server.seen) == 1
 
@@ -372,7 +372,7 @@ def test_tls_goes_through_a_tunnel_that_a_proxy_opens(server: Server, secure: tu
     proxy = StreamServer(("127.0.0.1", 0), tunnel)
     proxy.start()
     try:
-        way = Way(url, ca_bundle=bundle, proxy=f"http://127.0.0.1:{proxy.server_port}")
+        way = UpstreamRoute(url, ca_bundle=bundle, proxy=f"http://127.0.0.1:{proxy.server_port}")
         upstream = UpstreamConnection(way, 5)
         assert [body(upstream), body(upstream)] == [b"{}"] * 2
         upstream.close()

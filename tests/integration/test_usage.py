@@ -8,23 +8,23 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import demand
+from shared.api_keys.limits import encode_demand
 from shared.observability import usage
-from shared.observability.request_log import Entry, Filter, RequestLog
-from shared.observability.usage import Question, UsageSums
+from shared.observability.request_log import LogEntry, LogFilter, RequestLog
+from shared.observability.usage import SumsQuery, UsageSums
 from shared.protocol.messages import FrameKind
 from tests.integration.test_queue import request
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.waiting import eventually
 from workers.process import usage_rollup
-from workers.process.usage_rollup import Ledger
+from workers.process.usage_rollup import UsageRollup
 
 KEY = ApiKey(id="k1", hint="", created_at=0, quota_tokens=10_000)
 
 
-def logged(redis: Redis) -> list[Entry]:
+def logged(redis: Redis) -> list[LogEntry]:
     eventually(lambda: redis.xlen(keys.LOG))
-    return [one.entry for one in RequestLog(redis).newest_first(Filter())]
+    return [one.entry for one in RequestLog(redis).read_newest_first(LogFilter())]
 
 
 def ask(workshop: Workshop, body: bytes = BODY, **changes) -> bytes:
@@ -32,7 +32,7 @@ def ask(workshop: Workshop, body: bytes = BODY, **changes) -> bytes:
     changes = {"key": "k1", "model": "m", "path": "/chat/completions", **changes}
     mailbox = workshop.hub.open("req_1")
     asked = request("req_1", channel=workshop.hub.channel("req_1"), **changes)
-    workshop.queue.enqueue(asked, body, demand(KEY, 500, asked.enqueued_at))
+    workshop.queue.enqueue(asked, body, encode_demand(KEY, 500, asked.enqueued_at))
     frames = answer(mailbox)
     eventually(lambda: workshop.redis.xlen(keys.LOG))
     return b"".join(frame.payload for frame in frames if frame.kind is FrameKind.DATA)
@@ -118,7 +118,7 @@ def test_who_leaves_in_mid_stream_has_used_what_came(workshop: Workshop):
     asked = request("req_1", channel=workshop.hub.channel("req_1"), stream=True, key="k1", path="/chat/completions")
     workshop.queue.enqueue(asked, streaming(messages=saying("word " * 300)))
     eventually(lambda: mailbox.get(0.1))
-    workshop.worker.serving.interrupt("client_gone")
+    workshop.worker.runner.cancel("client_gone")
     (entry,) = logged(workshop.redis)
     assert (entry.status, entry.end, entry.code, entry.estimated) == (200, "client_gone", "client_gone", 1)
     assert 0 < entry.completion_tokens < 300
@@ -127,18 +127,18 @@ def test_who_leaves_in_mid_stream_has_used_what_came(workshop: Workshop):
 # Sums
 
 
-def entry(number: int, **changes) -> Entry:
+def entry(number: int, **changes) -> LogEntry:
     values = {"request": f"req_{number}", "key": "k1", "pool": "p", "model": "m", "status": 200, "credential": "c1"}
-    return Entry(**{**values, "prompt_tokens": 10, "completion_tokens": 5, **changes})
+    return LogEntry(**{**values, "prompt_tokens": 10, "completion_tokens": 5, **changes})
 
 
-def an_adder(redis: Redis, entries: int = 1000, log_days: float = 7) -> Ledger:
-    return Ledger(redis, entries, log_days, 31)
+def an_adder(redis: Redis, entries: int = 1000, log_days: float = 7) -> UsageRollup:
+    return UsageRollup(redis, entries, log_days, 31)
 
 
-def today(**changes) -> Question:
+def today(**changes) -> SumsQuery:
     now = time.time()
-    return Question(**{"since": now - 3600, "until": now, **changes})
+    return SumsQuery(**{"since": now - 3600, "until": now, **changes})
 
 
 def test_sums_are_by_key_pool_model_and_credential(redis: Redis):
@@ -150,27 +150,27 @@ def test_sums_are_by_key_pool_model_and_credential(redis: Redis):
             entry(4, estimated=1),
         ]
     )
-    assert an_adder(redis).add_up() == 4
+    assert an_adder(redis).roll_up() == 4
     sums = UsageSums(redis)
-    (total,) = sums.rows(today())
+    (total,) = sums.query(today())
     assert (total["requests"], total["failed"], total["total_tokens"], total["estimated_tokens"]) == (4, 1, 45, 15)
-    by_key = {row["key"]: row["requests"] for row in sums.rows(today(by=("key",)))}
+    by_key = {row["key"]: row["requests"] for row in sums.query(today(group_by=("key",)))}
     assert by_key == {"k1": 3, "k2": 1}
-    assert [row["model"] for row in sums.rows(today(by=("model",), only={"key": "k2"}))] == ["n"]
-    by_credential = {row["credential"]: row["total_tokens"] for row in sums.rows(today(by=("credential",)))}
+    assert [row["model"] for row in sums.query(today(group_by=("model",), filters={"key": "k2"}))] == ["n"]
+    by_credential = {row["credential"]: row["total_tokens"] for row in sums.query(today(group_by=("credential",)))}
     assert by_credential == {"c1": 30, "c2": 15}
-    (day,) = sums.rows(today(by=("time",), step="day", since=time.time()))
+    (day,) = sums.query(today(group_by=("time",), step="day", since=time.time()))
     assert day["time"] % 86_400 == 0
     assert redis.hget(keys.LAST_USED, "k2")
 
 
 def test_an_entry_is_added_up_once_whoever_asks(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(usage_rollup, "MOST", 7)
+    monkeypatch.setattr(usage_rollup, "BATCH_ENTRIES", 7)
     RequestLog(redis).write([entry(i) for i in range(50)])
-    assert sum(an_adder(redis).add_up() for _ in range(3)) == 50
+    assert sum(an_adder(redis).roll_up() for _ in range(3)) == 50
     RequestLog(redis).write([entry(99)])
-    assert an_adder(redis).add_up() == 1
-    (total,) = UsageSums(redis).rows(today())
+    assert an_adder(redis).roll_up() == 1
+    (total,) = UsageSums(redis).query(today())
     assert (total["requests"], total["total_tokens"]) == (51, 51 * 15)
 
 
@@ -181,32 +181,32 @@ def test_the_log_is_bounded_by_number_and_age_and_the_sums_stay(redis: Redis):
     time.sleep(0.01)
     an_adder(redis, log_days=1e-9).trim()
     assert redis.xlen(keys.LOG) < 200
-    assert UsageSums(redis).rows(today())[0]["requests"] == 3000
+    assert UsageSums(redis).query(today())[0]["requests"] == 3000
 
 
 def test_names_that_callers_make_up_do_not_fill_the_store(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(usage_rollup, "MOST_FIELDS", 60)
+    monkeypatch.setattr(usage_rollup, "MAX_FIELDS", 60)
     for number in range(100):
         RequestLog(redis).write([entry(number, model=f"made-up-{number}", credential="")])
-        an_adder(redis).add_up()
-    sums = UsageSums(redis).rows(today(by=("model",)))
+        an_adder(redis).roll_up()
+    sums = UsageSums(redis).query(today(group_by=("model",)))
     assert 18 < len(sums) < 30
     assert sum(row["requests"] for row in sums) == 100
     others = sum(row["requests"] for row in sums if row["model"] == "(others)")
     RequestLog(redis).write([entry(number, model=f"more-{number}", credential="") for number in range(5)])
-    an_adder(redis).add_up()
-    after = UsageSums(redis).rows(today(by=("model",)))
+    an_adder(redis).roll_up()
+    after = UsageSums(redis).query(today(group_by=("model",)))
     assert sum(row["requests"] for row in after if row["model"] == "(others)") == others + 5
     assert next(row for row in sums if row["model"] == "(others)")["requests"] > 70
 
 
 def test_sums_do_not_stay_for_ever(redis: Redis):
     RequestLog(redis).write([entry(1)])
-    an_adder(redis).add_up()
+    an_adder(redis).roll_up()
     now = int(time.time())
     hour, day = keys.usage_hour(now - now % 3600), keys.usage_day(now - now % 86_400)
     assert redis.ttl(hour) == pytest.approx(31 * 86_400, abs=5)
-    assert redis.ttl(day) == pytest.approx(usage.DAYS_KEPT * 86_400, abs=5)
+    assert redis.ttl(day) == pytest.approx(usage.DAY_SUMS_TTL_DAYS * 86_400, abs=5)
 
 
 # Questions to the log
@@ -215,26 +215,26 @@ def test_sums_do_not_stay_for_ever(redis: Redis):
 def test_the_log_is_read_newest_first_by_what_is_asked(redis: Redis):
     log = RequestLog(redis)
     log.write([entry(i, key=f"k{i % 2}", code="x" if i == 3 else "") for i in range(2500)])
-    everything = list(log.newest_first(Filter()))
+    everything = list(log.read_newest_first(LogFilter()))
     assert [one.entry.request for one in everything] == [f"req_{i}" for i in reversed(range(2500))]
-    assert len(list(log.newest_first(Filter(key="k1")))) == 1250
-    assert [one.entry.request for one in log.newest_first(Filter(outcome="failed"))] == ["req_3"]
-    assert len(list(log.newest_first(Filter(outcome="ok")))) == 2499
-    older = list(log.newest_first(Filter(), before=everything[100].id))
+    assert len(list(log.read_newest_first(LogFilter(key="k1")))) == 1250
+    assert [one.entry.request for one in log.read_newest_first(LogFilter(outcome="failed"))] == ["req_3"]
+    assert len(list(log.read_newest_first(LogFilter(outcome="ok")))) == 2499
+    older = list(log.read_newest_first(LogFilter(), before=everything[100].id))
     assert older[0].entry.request == everything[101].entry.request
-    assert list(log.newest_first(Filter(since=time.time() + 1))) == []
-    assert list(log.newest_first(Filter(until=time.time() - 60))) == []
+    assert list(log.read_newest_first(LogFilter(since=time.time() + 1))) == []
+    assert list(log.read_newest_first(LogFilter(until=time.time() - 60))) == []
 
 
 def test_a_made_up_name_is_kept_short_and_printable(redis: Redis):
     RequestLog(redis).write([entry(1, model="a\x1f\ud800" + "x" * 1000)])
-    (found,) = RequestLog(redis).newest_first(Filter())
+    (found,) = RequestLog(redis).read_newest_first(LogFilter())
     assert found.entry.model == "a??" + "x" * 197
 
 
 def test_an_entry_survives_its_way(redis: Redis):
     first = entry(1, model="mo delé", code="c", end="e", stream=1, band="batch")
     RequestLog(redis).write([first])
-    (found,) = RequestLog(redis).newest_first(Filter())
+    (found,) = RequestLog(redis).read_newest_first(LogFilter())
     assert found.entry == first
-    assert found.as_dict()["time"] == pytest.approx(time.time(), abs=5)
+    assert found.to_dict()["time"] == pytest.approx(time.time(), abs=5)

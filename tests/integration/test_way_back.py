@@ -12,13 +12,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from shared import keys
 from shared.observability.counters import Counters
 from shared.protocol.messages import Failure, FrameKind, Head
-from shared.protocol.reply_acks import WINDOW, Flow
-from shared.redis_connection.auto_pipeline import Pipeline
-from shared.redis_connection.client import connect, lone_connections
+from shared.protocol.reply_acks import WINDOW_BYTES, AckBatch
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from shared.redis_connection.client import connect, single_connections
 from tests.waiting import eventually
 from web.reply.hub import Hub
-from web.reply.mailbox import MOST_HELD, Mailbox
-from workers.process.command_listener import Control
+from web.reply.mailbox import MAX_BUFFERED_BYTES, Mailbox
+from workers.process.command_listener import CommandListener
 from workers.reply.publisher import Publisher
 
 HEAD = Head(200, {}, 1, 0, 0)
@@ -26,8 +26,8 @@ HEAD = Head(200, {}, 1, 0, 0)
 
 @pytest.fixture
 def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
-    made = Hub(redis, lone_connections(redis_url), lambda _: set())
-    greenlets = [gevent.spawn(work) for work in (made._listen, made.speaker.run, made._doubt)]
+    made = Hub(redis, single_connections(redis_url), lambda _: set())
+    greenlets = [gevent.spawn(work) for work in (made._listen, made.acks.run, made._run_gap_checks)]
     assert made._subscribed.wait(5)
     yield made
     gevent.killall(greenlets)
@@ -36,11 +36,11 @@ def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
 @pytest.fixture
 def publisher(redis: Redis, redis_url: str) -> Iterator[Publisher]:
     """A publisher that hears, and that publishes from `start` on."""
-    made = Publisher(Pipeline(connect(redis_url), eager=True), Counters())
+    made = Publisher(AutoPipeline(connect(redis_url), eager=True), Counters())
     runner = gevent.Greenlet(made.run)
     made.start = runner.start  # type: ignore[attr-defined]
-    control = gevent.spawn(Control(redis, made.hear).run)
-    eventually(lambda: redis.pubsub_numsub(keys.FLOW)[0][1])
+    control = gevent.spawn(CommandListener(redis, made.handle_acks).run)
+    eventually(lambda: redis.pubsub_numsub(keys.REPLY_ACKS)[0][1])
     yield made
     gevent.killall([runner, control])
 
@@ -56,10 +56,10 @@ def collect(mailbox: Mailbox) -> list[tuple[FrameKind, bytes]]:
 
 def test_frames_that_come_together_travel_together_and_in_order(redis: Redis, hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
-    stream = publisher.stream(hub.channel("req_1"))
-    stream.head(HEAD)
+    stream = publisher.open_stream(hub.channel("req_1"))
+    stream.send_head(HEAD)
     for part in (b"one", b"two", b"three"):
-        stream.data(part)
+        stream.send_data(part)
     stream.end()
     redis.config_resetstat()
     publisher.start()
@@ -71,10 +71,10 @@ def test_frames_that_come_together_travel_together_and_in_order(redis: Redis, hu
 def test_answers_are_never_mixed(hub: Hub, publisher: Publisher):
     publisher.start()
     mailboxes = {f"req_{i}": hub.open(f"req_{i}") for i in range(20)}
-    streams = {name: publisher.stream(hub.channel(name)) for name in mailboxes}
+    streams = {name: publisher.open_stream(hub.channel(name)) for name in mailboxes}
     for _ in range(5):
         for name, stream in streams.items():
-            stream.data(name.encode() + b" ")
+            stream.send_data(name.encode() + b" ")
         gevent.sleep(0)
     for stream in streams.values():
         stream.end()
@@ -92,10 +92,10 @@ def body(mailbox: Mailbox) -> bytes:
 def test_what_was_published_while_the_front_did_not_listen_is_sent_again(redis: Redis, hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
     publisher.start()
-    stream = publisher.stream(hub.channel("req_1"))
-    stream.head(HEAD)
+    stream = publisher.open_stream(hub.channel("req_1"))
+    stream.send_head(HEAD)
     for number in range(40):
-        stream.data(b"%d " % number)
+        stream.send_data(b"%d " % number)
         if number % 4 == 0:
             redis.client_kill_filter(_type="pubsub", skipme=True)
         if number % 7 == 0:
@@ -109,11 +109,11 @@ def test_what_was_published_while_the_front_did_not_listen_is_sent_again(redis: 
 def test_an_end_that_was_lost_is_asked_for(hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
     publisher.start()
-    stream = publisher.stream(hub.channel("req_1"))
-    stream.head(HEAD)
+    stream = publisher.open_stream(hub.channel("req_1"))
+    stream.send_head(HEAD)
     assert mailbox.get(5)
     stream.channel = "farm:reply:nobody:req_1"
-    stream.data(b"lost")
+    stream.send_data(b"lost")
     stream.end()
     assert publisher.drain(2)
     stream.channel = hub.channel("req_1")
@@ -123,27 +123,27 @@ def test_an_end_that_was_lost_is_asked_for(hub: Hub, publisher: Publisher):
 def test_an_answer_is_kept_until_the_front_has_confirmed_it_and_no_longer(hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
     publisher.start()
-    stream = publisher.stream(hub.channel("req_1"))
-    stream.head(HEAD)
-    stream.data(b"x")
+    stream = publisher.open_stream(hub.channel("req_1"))
+    stream.send_head(HEAD)
+    stream.send_data(b"x")
     stream.end()
     assert body(mailbox) == b"x"
-    assert stream.size() > 0
+    assert stream.retained_bytes() > 0
     hub.close(mailbox)
-    eventually(lambda: not publisher._streams and not publisher._ended and not stream.size())
+    eventually(lambda: not publisher._streams and not publisher._ended and not stream.retained_bytes())
 
 
 def test_a_slow_reader_makes_its_upstream_wait_and_what_waits_is_bounded(hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
     publisher.start()
-    stream = publisher.stream(hub.channel("req_1"))
+    stream = publisher.open_stream(hub.channel("req_1"))
     sent = []
 
     def produce() -> None:
-        stream.head(HEAD)
+        stream.send_head(HEAD)
         for _ in range(100):
             sent.append(bytes([len(sent)]) * 100_000)
-            stream.data(sent[-1])
+            stream.send_data(sent[-1])
             stream.wait_for_room()
         stream.end()
 
@@ -151,8 +151,8 @@ def test_a_slow_reader_makes_its_upstream_wait_and_what_waits_is_bounded(hub: Hu
     eventually(stream.is_full)
     gevent.sleep(0.3)
     assert stream.is_full()
-    assert mailbox._held <= MOST_HELD + WINDOW + 100_000
-    assert stream.size() <= WINDOW + 100_000, "the worker keeps more than is on its way"
+    assert mailbox._buffered <= MAX_BUFFERED_BYTES + WINDOW_BYTES + 100_000
+    assert stream.retained_bytes() <= WINDOW_BYTES + 100_000, "the worker keeps more than is on its way"
     assert not producer.ready()
     assert body(mailbox) == b"".join(sent)
     assert len(sent) == 100
@@ -160,36 +160,36 @@ def test_a_slow_reader_makes_its_upstream_wait_and_what_waits_is_bounded(hub: Hu
 
 def test_a_front_that_does_not_know_an_answer_says_so_and_its_attempt_ends(hub: Hub, publisher: Publisher):
     publisher.start()
-    stream = publisher.stream(hub.channel("req_1"))
+    stream = publisher.open_stream(hub.channel("req_1"))
     left = []
-    stream.on_left = lambda: left.append(True)
-    stream.head(HEAD)
-    stream.data(b"x")
+    stream.on_caller_gone = lambda: left.append(True)
+    stream.send_head(HEAD)
+    stream.send_data(b"x")
     eventually(lambda: left)
-    stream.data(b"y")
+    stream.send_data(b"y")
     stream.end()
-    assert stream.size() == 0
+    assert stream.retained_bytes() == 0
 
 
 def test_answers_that_nobody_confirms_are_kept_within_bounds(publisher: Publisher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("workers.reply.publisher.KEPT_BYTES", 250_000)
+    monkeypatch.setattr("workers.reply.publisher.MAX_RETAINED_BYTES", 250_000)
     publisher.start()
     for number in range(5):
-        stream = publisher.stream(f"farm:reply:nobody:req_{number}")
-        stream.head(HEAD)
-        stream.data(b"x" * 100_000)
+        stream = publisher.open_stream(f"farm:reply:nobody:req_{number}")
+        stream.send_head(HEAD)
+        stream.send_data(b"x" * 100_000)
         stream.end()
     assert list(publisher._ended) == ["farm:reply:nobody:req_3", "farm:reply:nobody:req_4"]
-    monkeypatch.setattr("workers.reply.publisher.KEPT_SECONDS", 0.0)
-    publisher.expire()
+    monkeypatch.setattr("workers.reply.publisher.RETAIN_SECONDS", 0.0)
+    publisher.forget_expired()
     assert (publisher._ended_bytes, publisher._streams) == (0, {})
 
 
 def test_requests_whose_job_has_vanished_are_ended(redis_url: str, redis: Redis):
-    hub = Hub(redis, lone_connections(redis_url), set)
+    hub = Hub(redis, single_connections(redis_url), set)
     hub._subscribed.set()
     mailbox = hub.open("req_1")
-    mailbox.last_sign -= 60
+    mailbox.last_frame_at -= 60
     sweeper = gevent.spawn(hub._sweep)
     frames = mailbox.get(15)
     sweeper.kill()
@@ -206,40 +206,40 @@ def test_that_an_answer_is_over_is_said_again_if_it_was_not_heard(
         if len(said) == 1:
             raise ConnectionError("away")
 
-    monkeypatch.setattr(hub.speaker, "_redis", SimpleNamespace(publish=publish))
-    hub.speaker.over("req_1")
+    monkeypatch.setattr(hub.acks, "_redis", SimpleNamespace(publish=publish))
+    hub.acks.finish("req_1")
     eventually(lambda: len(said) == 2)
-    assert [Flow.decode(one).over for one in said] == [["req_1"], ["req_1"]]
+    assert [AckBatch.decode(one).finished for one in said] == [["req_1"], ["req_1"]]
 
 
 def test_a_closed_window_of_which_no_front_says_a_word_is_given_up(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("workers.reply.reply_stream.SILENT", 0.2)
-    stream = publisher.stream("farm:reply:nobody:req_1")
+    monkeypatch.setattr("workers.reply.reply_stream.FRONT_TIMEOUT_SECONDS", 0.2)
+    stream = publisher.open_stream("farm:reply:nobody:req_1")
     left = []
-    stream.on_left = lambda: left.append(True)
-    stream.head(HEAD)
-    stream.data(bytes(WINDOW))
+    stream.on_caller_gone = lambda: left.append(True)
+    stream.send_head(HEAD)
+    stream.send_data(bytes(WINDOW_BYTES))
     stream.wait_for_room()
     assert left == [True]
-    stream.give_up()
+    stream.abandon()
     assert list(publisher._ended) == ["farm:reply:nobody:req_1"]
 
 
 def test_the_middle_of_an_answer_waits_for_company_and_a_beginning_or_an_end_does_not(
     hub: Hub, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("workers.reply.publisher.GATHER", 20.0)
+    monkeypatch.setattr("workers.reply.publisher.COALESCE_SECONDS", 20.0)
     publisher.start()
     long, short = hub.open("req_long"), hub.open("req_short")
-    streams = [publisher.stream(hub.channel(name)) for name in ("req_long", "req_short")]
-    streams[0].head(HEAD)
+    streams = [publisher.open_stream(hub.channel(name)) for name in ("req_long", "req_short")]
+    streams[0].send_head(HEAD)
     assert [frame.kind for frame in long.get(2)] == [FrameKind.HEAD]
-    streams[0].data(b"middle")
+    streams[0].send_data(b"middle")
     assert long.get(0.3) == []
-    streams[1].head(HEAD)
-    streams[1].data(b"all")
+    streams[1].send_head(HEAD)
+    streams[1].send_data(b"all")
     streams[1].end()
     assert collect(short)[-1] == (FrameKind.END, b"")
     assert [frame.payload for frame in long.get(2)] == [b"middle"]
@@ -248,7 +248,7 @@ def test_the_middle_of_an_answer_waits_for_company_and_a_beginning_or_an_end_doe
 def test_a_redis_that_does_not_even_answer_a_ping_is_connected_to_anew(
     redis: Redis, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("web.reply.hub.SILENCE", 0.1)
+    monkeypatch.setattr("web.reply.hub.PING_AFTER_SECONDS", 0.1)
     server = psutil.Process(redis.info("server")["process_id"])
     redis.publish(hub.channel("nobody"), b"")
     server.suspend()
@@ -261,17 +261,17 @@ def test_a_redis_that_does_not_even_answer_a_ping_is_connected_to_anew(
 
 def test_what_has_to_be_sent_again_goes_before_what_came_after_it(hub: Hub, publisher: Publisher):
     mailbox = hub.open("req_1")
-    stream = publisher.stream(hub.channel("req_1"))
-    stream.head(HEAD)
-    stream.data(b"one")
-    lost = publisher._take()
+    stream = publisher.open_stream(hub.channel("req_1"))
+    stream.send_head(HEAD)
+    stream.send_data(b"one")
+    lost = publisher._take_batch()
     assert lost is not None
-    stream.data(b"two")
-    lost.answers.set_exception(RedisConnectionError("broken"))
-    assert publisher._take() is None
+    stream.send_data(b"two")
+    lost.replies.set_exception(RedisConnectionError("broken"))
+    assert publisher._take_batch() is None
     publisher.start()  # type: ignore[attr-defined]
     stream.end()
     assert b"".join(payload for kind, payload in collect(mailbox) if kind is FrameKind.DATA) == b"onetwo"
     assert publisher.drain(5)
-    assert publisher._bytes == 0
+    assert publisher._backlog_bytes == 0
     assert ("frames_replayed", (), "") not in publisher._counters._values

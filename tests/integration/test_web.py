@@ -12,12 +12,12 @@ from shared import keys
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.protocol.messages import Frame, FrameKind, Head
 from shared.settings.schema import PoolSettings, Settings
 from tests.waiting import eventually
 from web.app import create_app
-from web.services import EXTENSION, Parts
+from web.services import EXTENSION, WebServices
 
 BODY = {"model": "m", "messages": []}
 
@@ -28,7 +28,7 @@ class Front:
     def __init__(self, redis: Redis, redis_url: str, **settings) -> None:
         self.redis = redis
         app = create_app(Settings(redis_url=redis_url, **settings))
-        self.parts: Parts = app.extensions[EXTENSION]
+        self.parts: WebServices = app.extensions[EXTENSION]
         self.listener = gevent.spawn(self.parts.hub._listen)
         assert self.parts.hub._subscribed.wait(5)
         self.client: FlaskClient = app.test_client()
@@ -43,7 +43,7 @@ class Front:
     def answer(self, status: int, content_type: str, *parts: bytes, end: FrameKind | None = FrameKind.END) -> str:
         """Plays the worker for the request that waits; returns its id."""
         queue = self.parts.queue
-        eventually(lambda: queue.waiting("default") == 1)
+        eventually(lambda: queue.count_waiting("default") == 1)
         request_id = self.redis.lpop("rq:queue:chat:default").decode()
         head = Head(status, {"content-type": content_type}, 1, 0, 0).encode()
         frames = [Frame(FrameKind.HEAD, 0, head), *(Frame(FrameKind.DATA, i, p) for i, p in enumerate(parts, 1))]
@@ -58,7 +58,7 @@ class Front:
 
 
 @pytest.fixture
-def front(redis: Redis, redis_url: str, opener: Opener) -> Iterator[Front]:
+def front(redis: Redis, redis_url: str, opener: Unsealer) -> Iterator[Front]:
     Credentials(redis).add("default", "token")
     made = Front(redis, redis_url, keepalive=0.1)
     yield made
@@ -92,7 +92,7 @@ def test_a_binary_answer_that_is_cut_breaks_the_connection(front: Front):
     mailbox = next(iter(front.parts.hub._mailboxes.values()))
     assert mailbox.request_id == request_id
     eventually(lambda: mailbox._expected)
-    mailbox.leave()
+    mailbox.abandon()
     with pytest.raises(ConnectionResetError):
         asked.get(timeout=5).get_data()
 
@@ -113,7 +113,7 @@ def test_a_model_list_that_can_not_be_had_is_a_502(front: Front, status: int, bo
     assert not front.redis.exists(keys.models("default"))
 
 
-def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, opener: Opener):
+def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, opener: Unsealer):
     pools = (PoolSettings(models=("a",), model_map={"b": "a"}), PoolSettings(name="empty"))
     front = Front(redis, redis_url, pools=pools[:1])
     listed = front.ask("/v1/models", method="GET").get(timeout=5)
@@ -123,11 +123,11 @@ def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url
     front.close()
 
 
-def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, redis_url: str, opener: Opener):
+def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, redis_url: str, opener: Unsealer):
     Credentials(redis).add("default", "token")
     front = Front(redis, redis_url, pools=(PoolSettings(model_map={"gpt": "theirs"}),))
     asked = front.ask(model="gpt")
-    eventually(lambda: front.parts.queue.waiting("default") == 1)
+    eventually(lambda: front.parts.queue.count_waiting("default") == 1)
     (body,) = [redis.get(key) for key in redis.scan_iter("farm:body:*")]
     assert b'"theirs"' in body
     front.answer(200, "application/json", b"{}")
@@ -165,7 +165,7 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for_and_nothing_is_enqueued
     monkeypatch.setattr(front.parts.queue, "enqueue", flaky)
     asked = front.ask()
     eventually(lambda: len(tries) == 4)
-    assert front.parts.queue.waiting("default") == 1
+    assert front.parts.queue.count_waiting("default") == 1
     front.answer(200, "application/json", b"{}")
     assert asked.get(timeout=5).status_code == 200
 
@@ -213,7 +213,7 @@ def test_doubled_slashes_and_one_at_the_end_mean_the_same(front: Front):
 
 
 def test_after_ten_wrong_tokens_the_right_one_still_opens(front: Front, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.login.STEP", 0.0)
+    monkeypatch.setattr("web.admin.login.DELAY_STEP_SECONDS", 0.0)
     secret, _ = AdminTokens(front.redis).create("console", "admin")
     statuses = [front.client.post("/admin/login", data={"token": "wrong"}).status_code for _ in range(12)]
     assert statuses == [401] * 10 + [429] * 2
@@ -250,7 +250,7 @@ def test_a_caller_who_leaves_the_queue_gives_his_place_back(front: Front):
     assert front.redis.zcard(keys.running(key.id)) == 0
 
 
-def test_a_key_sees_its_own_models_only(redis: Redis, redis_url: str, opener: Opener):
+def test_a_key_sees_its_own_models_only(redis: Redis, redis_url: str, opener: Unsealer):
     pools = (PoolSettings(name="a", models=("small", "large")), PoolSettings(name="b", models=("other",)))
     made = Front(redis, redis_url, pools=pools)
     Credentials(redis).add("a", "token")

@@ -10,7 +10,7 @@ from gevent.server import StreamServer
 from redis import Redis
 
 from shared import keys
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.protocol.messages import Failure, FrameKind, Head
 from tests.integration.workshop import BODY, Workshop, answer
 from tests.upstream import Upstream
@@ -36,7 +36,7 @@ def test_a_job_is_answered_and_nothing_of_it_is_left(workshop: Workshop):
 def test_a_busy_worker_goes_from_job_to_job_without_waiting_in_line(workshop: Workshop):
     workshop.suspended = True
     mailboxes = [workshop.ask(f"req_{i}") for i in range(4)]
-    eventually(lambda: workshop.queue.waiting("default") == 4)
+    eventually(lambda: workshop.queue.count_waiting("default") == 4)
     workshop.redis.config_resetstat()
     workshop.suspended = False
     for mailbox in mailboxes:
@@ -57,7 +57,7 @@ def test_a_worker_that_may_not_go_on_takes_no_next_job(workshop: Workshop, end: 
     assert answer(first)[-1].kind is FrameKind.END
     eventually(lambda: workshop.redis.keys("*req_1*") == [])
     gevent.sleep(0.3)
-    assert workshop.queue.waiting("default") == 1
+    assert workshop.queue.count_waiting("default") == 1
     assert workshop.upstream.counters()["in_flight"] == 0
 
 
@@ -66,7 +66,7 @@ def test_a_refused_account_is_dead_and_its_worker_takes_no_job(workshop: Worksho
     workshop.ask()
     eventually(lambda: workshop.ended)
     assert workshop.state() == ("dead", "invalid_grant")
-    assert workshop.queue.waiting("default") == 1
+    assert workshop.queue.count_waiting("default") == 1
     assert workshop.redis.hget("rq:job:req_1", "number_of_retries") is None
 
 
@@ -87,9 +87,9 @@ def test_a_person_ends_the_pause_of_a_credential_at_once(workshop: Workshop):
     workshop.upstream.faults()
     before = time.monotonic()
     workshop.credentials.enable("default", workshop.id)
-    workshop.worker.serving.condition.heard("active", before - 1)
-    assert workshop.worker.serving.condition.pauses.left() > 90, "an older look says nothing"
-    workshop.worker.serving.condition.heard("active", time.monotonic())
+    workshop.worker.runner.health.observe_state("active", before - 1)
+    assert workshop.worker.runner.health.cooldown.remaining() > 90, "an older look says nothing"
+    workshop.worker.runner.health.observe_state("active", time.monotonic())
     assert answer(mailbox)[-1].kind is FrameKind.END
 
 
@@ -115,32 +115,32 @@ def test_an_account_that_was_lost_ends_its_attempt_and_the_job_goes_on(workshop:
     eventually(lambda: workshop.upstream.counters()["in_flight"] == 1)
     workshop.lease.lost = True
     eventually(lambda: workshop.upstream.counters()["in_flight"] == 0, within=2)
-    eventually(lambda: workshop.queue.waiting("default") == 1)
+    eventually(lambda: workshop.queue.count_waiting("default") == 1)
     assert workshop.state() == ("active", "")
 
 
 def test_whoever_was_frozen_before_it_asked_the_upstream_asks_it_no_more(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ):
-    get = workshop.worker.serving.token.get
+    get = workshop.worker.runner.token.get
 
     def frozen(stale: str = "") -> str:
         token = get(stale)
         workshop.lease.valid_until = time.monotonic() - 1
         return token
 
-    monkeypatch.setattr(workshop.worker.serving.token, "get", frozen)
+    monkeypatch.setattr(workshop.worker.runner.token, "get", frozen)
     workshop.ask()
     eventually(lambda: workshop.redis.hget("rq:job:req_1", "number_of_retries") == b"1")
-    eventually(lambda: workshop.queue.waiting("default") == 1)
+    eventually(lambda: workshop.queue.count_waiting("default") == 1)
     assert workshop.upstream.counters().get("requests", 0) == 0
     assert workshop.state() == ("active", "")
 
 
 def test_a_suspended_worker_takes_no_job(workshop: Workshop):
-    eventually(lambda: workshop.worker.line.client_id)
+    eventually(lambda: workshop.worker.blocking_pop.client_id)
     workshop.suspended = True
-    workshop.redis.client_unblock(workshop.worker.line.client_id)
+    workshop.redis.client_unblock(workshop.worker.blocking_pop.client_id)
     eventually(lambda: workshop.redis.hget(workshop.worker.key, "state") == b"suspended")
     mailbox = workshop.ask()
     assert mailbox.get(0.3) == []
@@ -149,16 +149,16 @@ def test_a_suspended_worker_takes_no_job(workshop: Workshop):
 
 
 def test_a_stop_that_came_early_ends_the_job_before_the_upstream_sees_it(workshop: Workshop):
-    workshop.worker.serving.stop_early("req_1")
+    workshop.worker.runner.cancel_before_start("req_1")
     workshop.ask()
     eventually(lambda: workshop.redis.keys("rq:job:*") == [])
     assert workshop.upstream.counters()["served"] == 0
 
 
 def test_a_job_without_its_body_is_ended_and_its_caller_told(workshop: Workshop):
-    eventually(lambda: workshop.worker.line.client_id)
+    eventually(lambda: workshop.worker.blocking_pop.client_id)
     workshop.suspended = True
-    workshop.redis.client_unblock(workshop.worker.line.client_id)
+    workshop.redis.client_unblock(workshop.worker.blocking_pop.client_id)
     eventually(lambda: workshop.redis.hget(workshop.worker.key, "state") == b"suspended")
     mailbox = workshop.ask()
     workshop.redis.delete(keys.body("req_1"))
@@ -187,7 +187,7 @@ def test_an_upstream_that_redirects_is_not_followed(workshop: Workshop, monkeypa
 def test_a_connection_is_kept_from_one_request_to_the_next(workshop: Workshop):
     for number in range(3):
         answer(workshop.ask(f"req_{number}"))
-    pool = workshop.worker.serving.upstream()._pool
+    pool = workshop.worker.runner.open_upstream()._pool
     assert (pool.num_requests, pool.num_connections) == (3, 1)
 
 
@@ -201,7 +201,7 @@ def test_a_connection_is_kept_from_one_request_to_the_next(workshop: Workshop):
     ],
 )
 def test_a_body_that_ends_with_its_connection_is_whole_only_if_it_says_so(
-    redis: Redis, redis_url: str, opener: Opener, upstream: Upstream, content_type: bytes, body: bytes, end: str
+    redis: Redis, redis_url: str, opener: Unsealer, upstream: Upstream, content_type: bytes, body: bytes, end: str
 ):
     def serve(client: socket.socket, address: object) -> None:
         client.recv(65536)
@@ -219,7 +219,7 @@ def test_a_body_that_ends_with_its_connection_is_whole_only_if_it_says_so(
 
 
 def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed_before_the_worker_is_free(
-    redis: Redis, redis_url: str, opener: Opener, upstream: Upstream
+    redis: Redis, redis_url: str, opener: Unsealer, upstream: Upstream
 ):
     """I1: an upstream that still sends must not count the account as busy while the next request comes."""
     closed = gevent.event.Event()
@@ -245,16 +245,16 @@ def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed_before_the_
 
 
 def test_a_lost_redis_is_waited_for(workshop: Workshop):
-    eventually(lambda: workshop.worker.line.client_id)
-    workshop.redis.client_kill_filter(_id=str(workshop.worker.line.client_id))
+    eventually(lambda: workshop.worker.blocking_pop.client_id)
+    workshop.redis.client_kill_filter(_id=str(workshop.worker.blocking_pop.client_id))
     assert answer(workshop.ask())[-1].kind is FrameKind.END
 
 
 def test_a_worker_that_has_lost_its_lease_leaves_the_name_to_the_next(workshop: Workshop):
-    eventually(lambda: workshop.worker.line.client_id)
+    eventually(lambda: workshop.worker.blocking_pop.client_id)
     workshop.lease.lost = True
     workshop.worker.stop()
-    workshop.redis.client_unblock(workshop.worker.line.client_id)
+    workshop.redis.client_unblock(workshop.worker.blocking_pop.client_id)
     eventually(lambda: workshop.ended)
     assert workshop.redis.sismember("rq:workers", workshop.worker.key)
 
@@ -291,7 +291,7 @@ def test_a_pause_is_as_long_as_the_date_that_the_upstream_gives(workshop: Worksh
     workshop.upstream.faults(rate_limit=1, retry_after=50, retry_date=True)
     workshop.ask()
     eventually(lambda: workshop.state() == ("cooling", "rate_limited"))
-    assert 40 < workshop.worker.serving.condition.pauses.left() <= 50
+    assert 40 < workshop.worker.runner.health.cooldown.remaining() <= 50
 
 
 def test_an_upstream_that_lets_nobody_connect_has_a_code_of_its_own(redis, redis_url, opener, upstream):

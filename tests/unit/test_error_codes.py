@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 #: OpenAI's classes of errors, which stand beside the codes.
 TYPES = {"server_error", "rate_limit_error", "invalid_request_error"}
-MAKERS = {"ApiError", "Failure", "failure", "_failed", "overloaded", "refused"}
+MAKERS = {"ApiError", "Failure", "build_failure", "_fail", "overloaded", "unauthorized"}
 
 
 def codes() -> set[str]:

@@ -1,20 +1,20 @@
 """Who is calling: checks the API key of a request and what it allows; Redis is asked once a second at most."""
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.store import ApiKeys, digest
+from shared.api_keys.store import ApiKeys, hash_secret
 from shared.errors import ApiError
 from web.access.private_callers import PrivateCallers
-from web.single_flight_cache import Believed
+from web.single_flight_cache import SingleFlightCache
 
 
 class Authenticator:
     """Checks presented keys."""
 
     def __init__(self, api_keys: ApiKeys, private: PrivateCallers) -> None:
-        self._keys: Believed[str, ApiKey | None] = Believed(api_keys.find)
+        self._keys: SingleFlightCache[str, ApiKey | None] = SingleFlightCache(api_keys.find)
         self._private = private
 
-    def caller(self, authorization: str, address: str, pool: str = "") -> ApiKey:
+    def authenticate(self, authorization: str, address: str, pool: str = "") -> ApiKey:
         """The key behind an Authorization header (RFC 6750), presented from that address. Raises ApiError.
 
         `pool` is the one that the caller names as that of a refresh token.
@@ -22,20 +22,20 @@ class Authenticator:
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not secret:
-            raise refused("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
-        key = self._keys.get(digest(secret))
-        if key is None and self._private.takes(secret):
-            return self._private.caller(secret, address, pool)
+            raise unauthorized("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
+        key = self._keys.get(hash_secret(secret))
+        if key is None and self._private.may_be_token(secret):
+            return self._private.authenticate(secret, address, pool)
         if key is None or not key.enabled:
-            raise refused("Incorrect API key provided.")
+            raise unauthorized("Incorrect API key provided.")
         if key.is_expired:
-            raise refused("This API key has expired.", "api_key_expired")
+            raise unauthorized("This API key has expired.", "api_key_expired")
         if not key.allows_address(address):
             message = f"This API key may not be used from {address}."
             raise ApiError(403, "ip_not_authorized", message)
         return key
 
 
-def refused(message: str, code: str = "invalid_api_key") -> ApiError:
+def unauthorized(message: str, code: str = "invalid_api_key") -> ApiError:
     """The answer to a wrong or missing key."""
     return ApiError(401, code, message, headers={"www-authenticate": "Bearer"})

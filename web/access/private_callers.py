@@ -14,28 +14,28 @@ from redis import Redis
 
 from shared import keys, names
 from shared.api_keys.api_key import ApiKey
-from shared.credentials.private import Known, PrivateCredentials, caller_id
+from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
-from shared.credentials.token_import import sorted_lines
+from shared.credentials.token_import import classify_lines
 from shared.errors import ApiError
-from shared.ip_addresses import parsed
-from shared.protocol.credential_operations import Errand, Errands, NobodyThere
+from shared.ip_addresses import parse_address
+from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from shared.settings.schema import PoolSettings
-from web.single_flight_cache import Believed
+from web.single_flight_cache import SingleFlightCache
 
 log = logging.getLogger("farm.web")
 #: Names the pool of the token, where several pools take one.
 POOL_HEADER = "x-farm-pool"
 #: What the farm's own API keys and admin tokens begin with: a misplaced one must not be sent to a token endpoint.
-OWN_SECRETS = ("sk-", "admin-")
+OWN_SECRET_PREFIXES = ("sk-", "admin-")
 #: Tokens from one network that were tried and not good, after which it has to wait, for so many seconds.
-PATIENCE, BAN = 5, 300
+MAX_WRONG_TOKENS, BAN_SECONDS = 5, 300
 #: Seconds that a token which was refused is refused without being tried again, and one that was not tried is kept.
-REFUSED = 60
+REFUSED_TTL_SECONDS = 60
 #: Tokens of one front that are tried at once, and seconds that it takes at most to wait for that and for the answer.
-AT_ONCE, LONGEST = 4, 20.0
+MAX_CONCURRENT_TRIALS, TRIAL_TIMEOUT_SECONDS = 4, 20.0
 #: Prefix lengths of what counts as one network: who has an IPv6 address has a whole /64 of them (RFC 6177).
-ONE_NETWORK = {4: 32, 6: 64}
+NETWORK_PREFIX_LENGTHS = {4: 32, 6: 64}
 
 
 class PrivateCaller(ApiKey):
@@ -51,106 +51,114 @@ class PrivateCallers:
         self._redis = redis
         self._pools = {pool.name: pool for pool in pools if pool.private_credentials}
         self._store = PrivateCredentials(redis)
-        self._errands = Errands(redis)
-        self._trying = BoundedSemaphore(AT_ONCE)
-        self._known: Believed[tuple[str, str, str], Known] = Believed(lambda asked: self._look(*asked))
+        self._operations = CredentialOperations(redis)
+        self._trying = BoundedSemaphore(MAX_CONCURRENT_TRIALS)
+        self._known: SingleFlightCache[tuple[str, str, str], KnownToken] = SingleFlightCache(
+            lambda asked: self._look_up(*asked)
+        )
 
-    def takes(self, token: str) -> bool:
+    def may_be_token(self, token: str) -> bool:
         """Whether that may be a refresh token, as far as its looks go."""
-        kinds = [kind for kind, _ in sorted_lines([token])]
-        return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_SECRETS)
+        kinds = [kind for kind, _ in classify_lines([token])]
+        return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_SECRET_PREFIXES)
 
-    def caller(self, token: str, address: str, wanted: str) -> PrivateCaller:
+    def authenticate(self, token: str, address: str, wanted: str) -> PrivateCaller:
         """Who presents a token, from that address, for that pool, '' for the only one. Raises ApiError."""
-        known = self._known.get((self._pool(wanted).name, token, address))
+        known = self._known.get((self._select_pool(wanted).name, token, address))
         if known.state == "dead":
-            raise refused_token()
+            raise token_refused()
         if known.state == "disabled":
             raise ApiError(403, "private_credential_disabled", "the farm's operator has disabled this account")
         return PrivateCaller(id=caller_id(known.credential_id), hint="", created_at=0, pool=known.pool)
 
-    def _pool(self, wanted: str) -> PoolSettings:
+    def _select_pool(self, wanted: str) -> PoolSettings:
         found = [pool for pool in self._pools.values() if wanted in ("", pool.name)]
         if len(found) != 1:
             names = ", ".join(self._pools)
             raise ApiError(401, "private_pool_needed", f"say whose refresh token that is: `{POOL_HEADER}: {names}`")
         return found[0]
 
-    def _look(self, pool: str, token: str, address: str) -> Known:
+    def _look_up(self, pool: str, token: str, address: str) -> KnownToken:
         """What is known of a token, after it was tried if it is new. Raises ApiError."""
         known = self._store.find(pool, token)
         if known and not names.is_private(known.pool):
             raise ApiError(403, "private_token_taken", "this account serves the farm's own pool")
         if known and (known.is_proven or known.state == "disabled"):
-            self._store.used(known.pool)
+            self._store.touch(known.pool)
             return known
-        self._reserve(token, address)
+        self._count_try(token, address)
         name = known.pool if known else self._store.add(pool, token, self._pools[pool].private_most)
         if not name:
             message = "the farm takes no more accounts of callers now; try again later"
             raise ApiError(429, "private_credentials_full", message, "rate_limit_error", headers={"retry-after": "60"})
-        return self._proven(pool, name, token, address)
+        return self._prove(pool, name, token, address)
 
-    def _reserve(self, token: str, address: str) -> None:
+    def _count_try(self, token: str, address: str) -> None:
         """Counts the token until it has turned out good, so that many at once are not tried either.
 
         Raises ApiError when it was refused a moment ago, or too many others from there were.
         """
-        place, print_ = keys.token_tries(network(address)), fingerprint(token)
+        place, print_ = keys.token_tries(client_network(address)), fingerprint(token)
         with self._redis.pipeline() as pipe:
             pipe.exists(keys.refused_token(print_))
             pipe.sadd(place, print_)
             pipe.scard(place)
-            pipe.expire(place, BAN)
+            pipe.expire(place, BAN_SECONDS)
             again, new, tries, _ = pipe.execute()
         if again:
-            raise refused_token()
-        if tries > PATIENCE:
+            raise token_refused()
+        if tries > MAX_WRONG_TOKENS:
             if new:
                 self._redis.srem(place, print_)
             message = "too many wrong refresh tokens from here; try again later"
-            raise ApiError(429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN)})
+            raise ApiError(
+                429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN_SECONDS)}
+            )
 
-    def _proven(self, pool: str, name: str, token: str, address: str) -> Known:
+    def _prove(self, pool: str, name: str, token: str, address: str) -> KnownToken:
         """The token, tried: a real refresh by a worker. One that is refused is forgotten. Raises ApiError.
 
         Of one that could not be tried nobody knows whether it has rotated: it stays for a minute, to be tried again.
         """
-        if not self._trying.acquire(timeout=LONGEST):
+        if not self._trying.acquire(timeout=TRIAL_TIMEOUT_SECONDS):
             raise not_tried("the farm tries too many refresh tokens now")
         try:
-            self._errands.ask(Errand(name, names.private_id(name), "refresh"), LONGEST)
-        except NobodyThere as error:
+            self._operations.request(
+                CredentialOperation(name, names.private_id(name), "refresh"), TRIAL_TIMEOUT_SECONDS
+            )
+        except NoWorkerProcess as error:
             log.warning("a refresh token could not be tried: %s", error, extra={"action": "private_untried"})
         finally:
             self._trying.release()
         found = self._store.find(pool, token)
         if found and found.state == "dead":
-            self._note_refused(token, address)
+            self._record_refused(token, address)
             self._store.forget(found.pool)
-            raise refused_token()
+            raise token_refused()
         if found and found.is_proven:
-            self._redis.srem(keys.token_tries(network(address)), fingerprint(token))
+            self._redis.srem(keys.token_tries(client_network(address)), fingerprint(token))
             log.info("a private credential is new", extra={"action": "private_added", "pool": pool})
             return found
         if found:
-            self._store.used(found.pool, time.time() - self._pools[pool].private_idle + REFUSED)
+            self._store.touch(found.pool, time.time() - self._pools[pool].private_idle + REFUSED_TTL_SECONDS)
         raise not_tried("the token endpoint could not be asked")
 
-    def _note_refused(self, token: str, address: str) -> None:
-        log.warning("a refresh token was refused", extra={"action": "private_refused", "reason": network(address)})
-        self._redis.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED)
+    def _record_refused(self, token: str, address: str) -> None:
+        log.warning(
+            "a refresh token was refused", extra={"action": "private_refused", "reason": client_network(address)}
+        )
+        self._redis.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED_TTL_SECONDS)
 
 
-def network(address: str) -> str:
+def client_network(address: str) -> str:
     """What counts as one place that tokens are presented from."""
-    found = parsed(address)
+    found = parse_address(address)
     if found is None:
         return "?"
-    return str(ipaddress.ip_network((found, ONE_NETWORK[found.version]), strict=False))
+    return str(ipaddress.ip_network((found, NETWORK_PREFIX_LENGTHS[found.version]), strict=False))
 
 
-def refused_token() -> ApiError:
+def token_refused() -> ApiError:
     """The answer to a refresh token that the token endpoint refuses."""
     return ApiError(401, "invalid_refresh_token", "the upstream refuses this refresh token")
 

@@ -2,15 +2,15 @@
 
 from flask import Blueprint, Response
 
-from web.admin.openapi import Contract, as_json
+from web.admin.openapi import OpenApiRouter, document_response
 from web.version import VERSION
 
 PREFIX = "/admin/api/v1"
 blueprint = Blueprint("admin_api", __name__, url_prefix=PREFIX)
-contract = Contract(blueprint)
+router = OpenApiRouter(blueprint)
 
 
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     """The OpenAPI 3.1 document of this API."""
-    return as_json(contract.document("Token farm, admin API", VERSION, PREFIX))
+    return document_response(router.build_document("Token farm, admin API", VERSION, PREFIX))

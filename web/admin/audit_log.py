@@ -5,22 +5,22 @@ from typing import Any
 
 from flask import g
 
-from web.admin.api import contract
-from web.admin.pagination import entry_id, stream_page
+from web.admin.api import router
+from web.admin.pagination import parse_stream_cursor, take_page
 from web.admin.schemas import (
     AuditPage,
     Page,
 )
-from web.services import parts
+from web.services import services
 
 
-def note(action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
+def record_change(action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
     """A line in the audit log."""
-    parts().audit.note(f"token {g.admin.id}", action, target, details)
+    services().audit_log.record(f"token {g.admin.id}", action, target, details)
 
 
-@contract.route("GET", "/audit", query=Page, answer=AuditPage, errors=(404,))
+@router.route("GET", "/audit", query=Page, answer=AuditPage, errors=(404,))
 def audit(query: Page) -> AuditPage:
     """What operators have changed, newest first."""
-    taken, more = stream_page(parts().audit.newest_first(entry_id(query.cursor)), query.limit)
+    taken, more = take_page(services().audit_log.read_newest_first(parse_stream_cursor(query.cursor)), query.limit)
     return AuditPage(data=taken, next=taken[-1].id if more else None)

@@ -7,13 +7,13 @@ from flask import Response, request
 from shared.errors import ApiError
 
 
-def tagged(answer: Response, version: object) -> Response:
+def set_etag(answer: Response, version: object) -> Response:
     """An answer with the version of its record (RFC 9110, ETag)."""
     answer.set_etag(hashlib.sha256(str(version).encode()).hexdigest()[:20])
     return answer
 
 
-def check_version(version: object) -> None:
+def check_if_match(version: object) -> None:
     """Raises ApiError 412 when the caller has another version of the record in mind (RFC 9110, If-Match)."""
     expected = hashlib.sha256(str(version).encode()).hexdigest()[:20]
     if request.if_match and not request.if_match.contains(expected) and not request.if_match.star_tag:

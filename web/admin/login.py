@@ -7,19 +7,19 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared import keys
 from shared.api_keys.admin_tokens import AdminToken
 from shared.errors import ApiError, NotFound
-from web.services import parts
+from web.services import services
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="templates")
 
 #: Wrong tokens at the login page from one address after which it has to wait; for how many seconds; and no end of them.
-PATIENCE, BAN, NO_END = 10, 300, 2**31
+MAX_WRONG_TOKENS, BAN_SECONDS, UNLIMITED_TRIES = 10, 300, 2**31
 #: Seconds that each wrong token costs more than the one before, up to the longest.
-STEP, LONGEST = 0.5, 4.0
+DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 OPEN_PATHS = ("/admin/login",)
 #: Methods that change nothing.
-SAFE = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 #: What a viewer may do all the same.
-OWN_PATHS = ("/admin/logout",)
+VIEWER_PATHS = ("/admin/logout",)
 
 
 @blueprint.get("/")
@@ -37,7 +37,7 @@ def login_page() -> str:
 @blueprint.post("/login")
 def login() -> BaseResponse | tuple[str, int]:
     """Opens a session for an admin token."""
-    token = known(request.form.get("token", ""), patience=PATIENCE)
+    token = check_token(request.form.get("token", ""), patience=MAX_WRONG_TOKENS)
     if token is None:
         return render_template("login.html", wrong=True), 401
     session.clear()
@@ -53,13 +53,13 @@ def logout() -> BaseResponse:
     return redirect(url_for("admin.login_page"))
 
 
-def guard() -> BaseResponse | None:
+def require_login() -> BaseResponse | None:
     """Before a request to /admin: a session or a token whose role may do that, else the login page, 401 or 403."""
     if request.path in OPEN_PATHS:
         return None
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     bearer = presented.strip() if scheme.lower() == "bearer" else ""
-    token = known(bearer) if bearer else of_session()
+    token = check_token(bearer) if bearer else read_session()
     if token is not None:
         g.admin = token
         check_role(token)
@@ -73,35 +73,35 @@ def guard() -> BaseResponse | None:
 
 def check_role(token: AdminToken) -> None:
     """Raises ApiError 403 when a viewer would change something."""
-    if token.role != "admin" and request.method not in SAFE and request.path not in OWN_PATHS:
+    if token.role != "admin" and request.method not in SAFE_METHODS and request.path not in VIEWER_PATHS:
         raise ApiError(403, "forbidden", "this admin token may look at everything and change nothing")
 
 
-def of_session() -> AdminToken | None:
+def read_session() -> AdminToken | None:
     """The token that has opened the session, if it is still good."""
     try:
-        return parts().admin_tokens.get(session["token"]) if "token" in session else None
+        return services().admin_tokens.get(session["token"]) if "token" in session else None
     except NotFound:
         return None
 
 
-def known(presented: str, patience: int = NO_END) -> AdminToken | None:
+def check_token(presented: str, patience: int = UNLIMITED_TRIES) -> AdminToken | None:
     """The token of that text, None for a wrong one: each costs more time, and 429 when patience is over."""
-    farm = parts()
+    farm = services()
     redis = farm.redis
     if found := farm.admin_tokens.find(presented):
         return found
-    counter = keys.logins(farm.proxies.client(request) or "?")
+    counter = keys.logins(farm.proxies.find_client(request) or "?")
     if int(redis.get(counter) or 0) >= patience:
-        headers = {"retry-after": str(BAN)}
+        headers = {"retry-after": str(BAN_SECONDS)}
         raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
     failures = int(redis.incr(counter))
-    redis.expire(counter, BAN)
-    gevent.sleep(min(LONGEST, STEP * failures))
+    redis.expire(counter, BAN_SECONDS)
+    gevent.sleep(min(MAX_DELAY_SECONDS, DELAY_STEP_SECONDS * failures))
     return None
 
 
-def no_store(response: Response) -> None:
+def harden_headers(response: Response) -> None:
     """Pages behind the login are not kept, framed or sniffed."""
     response.headers.setdefault("cache-control", "no-store")
     response.headers["x-frame-options"] = "DENY"

@@ -23,7 +23,7 @@ PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 REFERENCE = "#/components/schemas/{model}"
 JSON = "application/json"
 #: Status -> what it says of a request.
-MEANINGS = {
+STATUS_DESCRIPTIONS = {
     200: "Done.",
     201: "Made.",
     204: "Done; there is nothing to say.",
@@ -38,7 +38,7 @@ MEANINGS = {
     503: "Redis, or the worker process that is needed, does not answer.",
 }
 #: Answers that every operation may give.
-ALWAYS = (400, 401, 403, 503)
+COMMON_ERRORS = (400, 401, 403, 503)
 
 
 class ErrorBody(BaseModel):
@@ -78,7 +78,7 @@ class Operation:
 
 
 @dataclass
-class Contract:
+class OpenApiRouter:
     """The operations of a blueprint."""
 
     blueprint: Blueprint
@@ -101,18 +101,18 @@ class Contract:
         def register(view: V) -> V:
             operation = Operation(method, rule, view, query, body, answer, status, errors, media)
             self.operations.append(operation)
-            self.blueprint.add_url_rule(rule, view.__name__, serving(operation), methods=[method])
+            self.blueprint.add_url_rule(rule, view.__name__, build_view(operation), methods=[method])
             return view
 
         return register
 
-    def document(self, title: str, version: str, prefix: str) -> dict[str, Any]:
+    def build_document(self, title: str, version: str, prefix: str) -> dict[str, Any]:
         """The OpenAPI 3.1 document."""
         paths: dict[str, dict[str, Any]] = {}
         models: dict[type[BaseModel], None] = {ErrorAnswer: None}
         for one in self.operations:
             models |= dict.fromkeys(model for model in (one.query, one.body, one.answer) if model)
-            paths.setdefault(prefix + one.path, {})[one.method.lower()] = described(one)
+            paths.setdefault(prefix + one.path, {})[one.method.lower()] = describe_operation(one)
         # A model that is asked for must not want what an answer always has.
         _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
         return {
@@ -127,24 +127,24 @@ class Contract:
         }
 
 
-def serving(operation: Operation) -> Callable[..., Response]:
+def build_view(operation: Operation) -> Callable[..., Response]:
     """The view that Flask calls."""
 
     @wraps(operation.view)
     def serve(**path: Any) -> Response:
         given = dict(path)
         if operation.query:
-            given["query"] = parsed(operation.query, query_values(operation.query))
+            given["query"] = parse_model(operation.query, read_query(operation.query))
         elif request.args:
             raise ApiError(400, "unknown_parameter", "this takes no parameters", param=next(iter(request.args)))
         if operation.body:
-            given["body"] = parsed(operation.body, request.get_data(), strict=True)
-        return answered(operation.view(**given), operation.status)
+            given["body"] = parse_model(operation.body, request.get_data(), strict=True)
+        return to_response(operation.view(**given), operation.status)
 
     return serve
 
 
-def answered(found: Any, status: int) -> Response:
+def to_response(found: Any, status: int) -> Response:
     """A model, or nothing, as an answer; one that is ready passes."""
     if isinstance(found, Response):
         return found
@@ -153,7 +153,7 @@ def answered(found: Any, status: int) -> Response:
     return Response(found.model_dump_json(), status, content_type=JSON)
 
 
-def query_values(model: type[BaseModel]) -> dict[str, Any]:
+def read_query(model: type[BaseModel]) -> dict[str, Any]:
     """The parameters; one that is given twice is a mistake."""
     for name, values in request.args.lists():
         if len(values) > 1:
@@ -161,7 +161,7 @@ def query_values(model: type[BaseModel]) -> dict[str, Any]:
     return dict(request.args.items())
 
 
-def parsed(model: type[BaseModel], values: Any, *, strict: bool = False) -> BaseModel:
+def parse_model(model: type[BaseModel], values: Any, *, strict: bool = False) -> BaseModel:
     """A model out of parameters or of JSON. Raises ApiError 400 that names the field, 422 for a value that can't be."""
     try:
         return model.model_validate_json(values, strict=True) if strict else model.model_validate(values)
@@ -178,7 +178,7 @@ def parsed(model: type[BaseModel], values: Any, *, strict: bool = False) -> Base
         raise ApiError(400, "invalid_json", "the body of the request is not valid JSON") from None
 
 
-def bad_field(error: BadField) -> ApiError:
+def to_api_error(error: BadField) -> ApiError:
     """A field that a store has found to be wrong."""
     return ApiError(422, "invalid_parameter", str(error), param=error.name or None)
 
@@ -186,7 +186,7 @@ def bad_field(error: BadField) -> ApiError:
 # The document
 
 
-def described(one: Operation) -> dict[str, Any]:
+def describe_operation(one: Operation) -> dict[str, Any]:
     """One operation of the document."""
     summary, _, rest = (one.view.__doc__ or "").partition("\n")
     path = [
@@ -197,15 +197,15 @@ def described(one: Operation) -> dict[str, Any]:
         "summary": summary.strip(),
         "description": " ".join(rest.split()),
         "tags": [one.rule.split("/")[1]],
-        "parameters": [*path, *(query_parameters(one.query) if one.query else ())],
-        "responses": responses(one),
+        "parameters": [*path, *(describe_parameters(one.query) if one.query else ())],
+        "responses": describe_responses(one),
     }
     if one.body:
-        found["requestBody"] = {"required": True, "content": {JSON: {"schema": reference(one.body)}}}
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": schema_reference(one.body)}}}
     return found
 
 
-def query_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
+def describe_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
     """Each field of a query as a parameter."""
     schema = model.model_json_schema(ref_template=REFERENCE)
     for name, one in schema.get("properties", {}).items():
@@ -214,24 +214,29 @@ def query_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
         yield {"name": name, "in": "query", "required": required, "schema": one, **described_as}
 
 
-def responses(one: Operation) -> dict[str, Any]:
+def describe_responses(one: Operation) -> dict[str, Any]:
     """Every answer of an operation."""
-    good: dict[str, Any] = {"description": MEANINGS[one.status]}
+    good: dict[str, Any] = {"description": STATUS_DESCRIPTIONS[one.status]}
     if one.answer:
-        good["content"] = {JSON: {"schema": reference(one.answer)}}
+        good["content"] = {JSON: {"schema": schema_reference(one.answer)}}
     for media in one.media:
         good.setdefault("content", {})[media] = {"schema": {"type": "string"}}
-    statuses = {*ALWAYS, *one.errors, *({404} if PARAMETER.search(one.rule) else ()), *({413, 422} if one.body else ())}
-    error = {"content": {JSON: {"schema": reference(ErrorAnswer)}}}
-    bad = {str(status): {"description": MEANINGS[status], **error} for status in sorted(statuses)}
+    statuses = {
+        *COMMON_ERRORS,
+        *one.errors,
+        *({404} if PARAMETER.search(one.rule) else ()),
+        *({413, 422} if one.body else ()),
+    }
+    error = {"content": {JSON: {"schema": schema_reference(ErrorAnswer)}}}
+    bad = {str(status): {"description": STATUS_DESCRIPTIONS[status], **error} for status in sorted(statuses)}
     return {str(one.status): good, **bad}
 
 
-def reference(model: type[BaseModel]) -> dict[str, str]:
+def schema_reference(model: type[BaseModel]) -> dict[str, str]:
     """Where a model is described."""
     return {"$ref": REFERENCE.format(model=model.__name__)}
 
 
-def as_json(document: dict[str, Any]) -> Response:
+def document_response(document: dict[str, Any]) -> Response:
     """The document as an answer."""
     return Response(json.dumps(document), content_type=JSON)

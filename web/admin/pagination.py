@@ -9,7 +9,7 @@ from shared.errors import ApiError
 T = TypeVar("T")
 
 
-def page(found: Sequence[T], ids: Sequence[str], limit: int, cursor: str) -> tuple[list[T], str | None]:
+def paginate(found: Sequence[T], ids: Sequence[str], limit: int, cursor: str) -> tuple[list[T], str | None]:
     """The entries after the one whose id the cursor is, and the next cursor. Raises ApiError 404."""
     begin = 0
     if cursor:
@@ -20,13 +20,13 @@ def page(found: Sequence[T], ids: Sequence[str], limit: int, cursor: str) -> tup
     return list(found[begin:end]), ids[end - 1] if end < len(found) else None
 
 
-def stream_page(found: Iterator[T], limit: int) -> tuple[list[T], bool]:
+def take_page(found: Iterator[T], limit: int) -> tuple[list[T], bool]:
     """As many entries as are wanted, and whether there are more."""
     taken = list(islice(found, limit + 1))
     return taken[:limit], len(taken) > limit
 
 
-def entry_id(cursor: str) -> str:
+def parse_stream_cursor(cursor: str) -> str:
     """A cursor that is the id of an entry of a stream. Raises ApiError 404."""
     head, _, tail = cursor.partition("-")
     if cursor and not (cursor.isascii() and head.isdigit() and tail.isdigit() and max(len(head), len(tail)) < 19):

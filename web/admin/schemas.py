@@ -7,29 +7,29 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.api_keys.admin_tokens import AdminToken
 from shared.api_keys.api_key import ApiKey, KeyFields
-from shared.credentials.token_import import LONGEST_TOKEN
+from shared.credentials.token_import import MAX_TOKEN_LENGTH
 from shared.observability.audit_log import AuditEntry
 
 #: A name that a caller of the API gives; no sign in it that a terminal or a log would trip over.
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Identifier = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Moment = Annotated[float, Field(ge=0, le=2**40, allow_inf_nan=False)]
+Timestamp = Annotated[float, Field(ge=0, le=2**40, allow_inf_nan=False)]
 
 
-class Asked(BaseModel):
+class StrictModel(BaseModel):
     """What is sent: a field that nobody knows is a mistake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Page(Asked):
+class Page(StrictModel):
     """Which part of a list."""
 
     limit: Annotated[int, Field(ge=1, le=1000, description="most entries")] = 100
     cursor: Annotated[str, Field(max_length=100, description="`next` of the page before")] = ""
 
 
-class Empty(Asked):
+class Empty(StrictModel):
     """Nothing."""
 
 
@@ -43,13 +43,13 @@ class CredentialQuery(Page):
     state: Annotated[Literal["", "active", "cooling", "disabled", "dead"], Field(description="only in this state")] = ""
 
 
-class NewCredentials(Asked):
+class NewCredentials(StrictModel):
     """Refresh tokens to add."""
 
     pool: Identifier = "default"
     label: Text = ""
     tokens: Annotated[
-        list[Annotated[str, Field(max_length=LONGEST_TOKEN)]],
+        list[Annotated[str, Field(max_length=MAX_TOKEN_LENGTH)]],
         Field(min_length=1, max_length=1000, description="a refresh token each; blanks and duplicates are skipped"),
     ]
 
@@ -98,7 +98,7 @@ class CredentialPage(BaseModel):
     next: str | None
 
 
-class CredentialChange(Asked):
+class CredentialChange(StrictModel):
     """What may be changed of a credential."""
 
     label: Text | None = None
@@ -121,13 +121,13 @@ class History(BaseModel):
     data: list[StateEntry]
 
 
-class ErrandQuestion(Asked):
+class TestParameters(StrictModel):
     """A test: with which model; the first that the pool serves when none is named."""
 
     model: Text = ""
 
 
-class ErrandAnswer(BaseModel):
+class OperationResult(BaseModel):
     """What a worker has found when it tried a credential. Times are milliseconds."""
 
     ok: bool
@@ -213,11 +213,11 @@ class Live(BaseModel):
 # Usage and log
 
 
-class UsageQuery(Asked):
+class UsageQuery(StrictModel):
     """What was used; of the last day when no time is given."""
 
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     step: Annotated[Literal["hour", "day"], Field(description="which sums are read")] = "hour"
     by: Annotated[
         str,
@@ -243,8 +243,8 @@ class UsageAnswer(BaseModel):
 class LogQuery(Page):
     """Which entries of the request log, newest first."""
 
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     request: Identifier = ""
     key: Identifier = ""
     pool: Identifier = ""
@@ -268,7 +268,7 @@ class LogPage(BaseModel):
 # Admin tokens, audit
 
 
-class NewAdminToken(Asked):
+class NewAdminToken(StrictModel):
     """An admin token to make."""
 
     name: Annotated[Text, Field(min_length=1)]

@@ -5,20 +5,20 @@ import time
 from flask import Response
 
 from shared.errors import ApiError
-from shared.observability.usage import METRICS, Question, UsageSums
-from web.admin.api import contract
-from web.admin.export import CSV, JSONL, exported
-from web.admin.openapi import answered
+from shared.observability.usage import METRICS, SumsQuery, UsageSums
+from web.admin.api import router
+from web.admin.export import CSV, JSONL, export_rows
+from web.admin.openapi import to_response
 from web.admin.schemas import (
     UsageAnswer,
     UsageQuery,
 )
-from web.services import parts
+from web.services import services
 
-DAY = 86_400
+DAY_SECONDS = 86_400
 
 
-@contract.route("GET", "/usage", query=UsageQuery, answer=UsageAnswer, errors=(409,), media=(CSV, JSONL))
+@router.route("GET", "/usage", query=UsageQuery, answer=UsageAnswer, errors=(409,), media=(CSV, JSONL))
 def usage(query: UsageQuery) -> Response:
     """What was used, added up by what is asked."""
     by = tuple(name for name in query.by.split(",") if name)
@@ -26,8 +26,8 @@ def usage(query: UsageQuery) -> Response:
     if "credential" in (*by, *only) and {"key", "model"} & {*by, *only}:
         raise ApiError(409, "conflict", "sums are kept by credential, or by key and model", param="by")
     until = time.time() if query.until is None else query.until
-    since = until - DAY if query.since is None else query.since
-    rows = UsageSums(parts().redis).rows(Question(since, until, query.step, tuple(dict.fromkeys(by)), only))
+    since = until - DAY_SECONDS if query.since is None else query.since
+    rows = UsageSums(services().redis).query(SumsQuery(since, until, query.step, tuple(dict.fromkeys(by)), only))
     if query.format != "json":
-        return exported(rows, (*dict.fromkeys(by), *METRICS, "total_tokens"), query.format)
-    return answered(UsageAnswer(data=rows), 200)
+        return export_rows(rows, (*dict.fromkeys(by), *METRICS, "total_tokens"), query.format)
+    return to_response(UsageAnswer(data=rows), 200)

@@ -13,11 +13,11 @@ from gevent.hub import Waiter
 T = TypeVar("T")
 
 
-class Arrivals(Generic[T]):
+class BatchQueue(Generic[T]):
     """Things that have come and were not taken yet, in order."""
 
     def __init__(self) -> None:
-        self._here: list[T] = []
+        self._items: list[T] = []
         self._waiter: Any = None
         #: Until when is waited, by the monotonic clock.
         self._until = 0.0
@@ -27,14 +27,14 @@ class Arrivals(Generic[T]):
 
     def put(self, thing: T) -> None:
         """One more, for whoever waits."""
-        self._here.append(thing)
+        self._items.append(thing)
         self._wake()
 
     def take(self, timeout: float) -> list[T]:
         """All that are there, after at most so many seconds; empty when none came in time."""
-        if not self._here and timeout > 0:
+        if not self._items and timeout > 0:
             self._wait(timeout)
-        here, self._here = self._here, []
+        here, self._items = self._items, []
         return here
 
     def close(self) -> None:
@@ -62,9 +62,9 @@ class Arrivals(Generic[T]):
         self.close()
         self._timer_at = time.monotonic() + seconds
         self._timer = gevent.get_hub().loop.timer(seconds)
-        self._timer.start(self._timer_went_off)
+        self._timer.start(self._on_timer)
 
-    def _timer_went_off(self) -> None:
+    def _on_timer(self) -> None:
         self.close()
         if not self._waiter:
             return

@@ -8,20 +8,20 @@ import time
 from collections.abc import Callable
 
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
-from shared.protocol.reply_acks import WINDOW, Position
-from web.reply.batch_queue import Arrivals
+from shared.protocol.reply_acks import WINDOW_BYTES, Ack
+from web.reply.batch_queue import BatchQueue
 
 #: Bytes that may wait for one slow reader before its upstream is made to wait.
-MOST_HELD = 1024 * 1024
+MAX_BUFFERED_BYTES = 1024 * 1024
 #: Bytes that may wait in all mailboxes of a process before each is held to a quarter of WINDOW.
-MOST_HELD_BY_ALL = 128 * 1024 * 1024
+MAX_TOTAL_BUFFERED_BYTES = 128 * 1024 * 1024
 #: Seconds of silence after which a worker is asked whether something was lost; doubled up to the longest.
-FIRST_DOUBT, LONGEST_DOUBT = 1.0, 10.0
+PROBE_SECONDS, MAX_PROBE_SECONDS = 1.0, 10.0
 #: Least seconds between two questions about the same gap.
-ASK_EVERY = 0.3
+RETRANSMIT_INTERVAL_SECONDS = 0.3
 
 
-class Held:
+class BufferedBytes:
     """Bytes that wait in all mailboxes of a process."""
 
     def __init__(self) -> None:
@@ -31,21 +31,21 @@ class Held:
 class Mailbox:
     """The frames of one request."""
 
-    def __init__(self, request_id: str, held: Held, speak: Callable[["Mailbox", bool], None]) -> None:
+    def __init__(self, request_id: str, held: BufferedBytes, speak: Callable[["Mailbox", bool], None]) -> None:
         self.request_id = request_id
         #: Tells the worker where this mailbox is, and whether it should send again from there.
-        self._speak = speak
-        self._frames: Arrivals[Frame] = Arrivals()
+        self._acknowledge = speak
+        self._frames: BatchQueue[Frame] = BatchQueue()
         self._expected = 0
         self._tag: int | None = None
-        self._all_held = held
-        self._held = 0
+        self._total = held
+        self._buffered = 0
         self._received = 0
-        self._limit = WINDOW
+        self._window_end = WINDOW_BYTES
         self._asked_at = 0.0
-        self._doubt = FIRST_DOUBT
+        self._probe_after = PROBE_SECONDS
         #: When the last frame came, or the request began; seconds of the monotonic clock.
-        self.last_sign = time.monotonic()
+        self.last_frame_at = time.monotonic()
         #: Since when a frame is known to be missing, 0 for never.
         self.gap_since = 0.0
         #: When the request should long be over, seconds since the epoch, and what is done about one that is not.
@@ -59,18 +59,18 @@ class Mailbox:
         self.lost = False
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether a frame has come."""
         return self._tag is not None
 
     @property
     def position(self) -> tuple[int | None, int, int]:
         """Tag, number of the next frame, bytes that may have been sent in all."""
-        return self._tag, self._expected, self._limit
+        return self._tag, self._expected, self._window_end
 
-    def at(self, *, again: bool) -> Position:
+    def build_ack(self, *, again: bool) -> Ack:
         """Where this mailbox is, for the worker."""
-        return Position(*self.position, again)
+        return Ack(*self.position, again)
 
     def put(self, frame: Frame) -> None:
         """Takes the next frame; drops one that was here before or is another attempt's, asks for a missing one."""
@@ -80,52 +80,52 @@ class Mailbox:
             if self._tag not in (None, frame.tag) or frame.number < self._expected:
                 return
             if frame.number > self._expected:
-                self._miss()
+                self._request_missing()
                 return
             self._tag = frame.tag
-        self._take(frame)
+        self._accept(frame)
 
-    def _take(self, frame: Frame) -> None:
-        self.last_sign = time.monotonic()
+    def _accept(self, frame: Frame) -> None:
+        self.last_frame_at = time.monotonic()
         self.gap_since = 0.0
-        self._doubt = FIRST_DOUBT
+        self._probe_after = PROBE_SECONDS
         self._expected += 1
         self.ended = frame.kind in (FrameKind.END, FrameKind.FAILURE)
-        self._hold(len(frame.payload))
+        self._count_buffered(len(frame.payload))
         self._received += len(frame.payload)
         self._frames.put(frame)
-        self._let_more_come()
+        self._extend_window()
 
-    def _miss(self) -> None:
+    def _request_missing(self) -> None:
         now = time.monotonic()
         self.gap_since = self.gap_since or now
-        if now - self._asked_at > ASK_EVERY:
+        if now - self._asked_at > RETRANSMIT_INTERVAL_SECONDS:
             self._asked_at = now
-            self._speak(self, True)
+            self._acknowledge(self, True)
 
-    def doubt(self) -> None:
+    def probe_if_silent(self) -> None:
         """It has been silent; asks now and then whether something was lost."""
         now = time.monotonic()
-        if now - max(self.last_sign, self._asked_at) > self._doubt:
-            self._doubt = min(max(2 * self._doubt, FIRST_DOUBT), LONGEST_DOUBT)
+        if now - max(self.last_frame_at, self._asked_at) > self._probe_after:
+            self._probe_after = min(max(2 * self._probe_after, PROBE_SECONDS), MAX_PROBE_SECONDS)
             self._asked_at = now
-            self._speak(self, True)
+            self._acknowledge(self, True)
 
-    def doubt_at_once(self) -> None:
+    def probe_soon(self) -> None:
         """The connection was lost: whatever came meanwhile is missing."""
-        self._doubt = self._asked_at = 0.0
-        self.last_sign = min(self.last_sign, time.monotonic() - ASK_EVERY)
+        self._probe_after = self._asked_at = 0.0
+        self.last_frame_at = min(self.last_frame_at, time.monotonic() - RETRANSMIT_INTERVAL_SECONDS)
 
-    def _hold(self, size: int) -> None:
-        self._held += size
-        self._all_held.bytes += size
+    def _count_buffered(self, size: int) -> None:
+        self._buffered += size
+        self._total.bytes += size
 
-    def _let_more_come(self) -> None:
+    def _extend_window(self) -> None:
         """Lets more come in good time, unless too much waits here already."""
-        most = MOST_HELD if self._all_held.bytes < MOST_HELD_BY_ALL else WINDOW // 4
-        if self._limit - self._received <= WINDOW // 2 and self._held <= most and not self.ended:
-            self._limit = self._received + WINDOW
-            self._speak(self, False)
+        most = MAX_BUFFERED_BYTES if self._total.bytes < MAX_TOTAL_BUFFERED_BYTES else WINDOW_BYTES // 4
+        if self._window_end - self._received <= WINDOW_BYTES // 2 and self._buffered <= most and not self.ended:
+            self._window_end = self._received + WINDOW_BYTES
+            self._acknowledge(self, False)
 
     def fail(self, failure: Failure) -> None:
         """Ends the answer from this side."""
@@ -133,7 +133,7 @@ class Mailbox:
             self.ended_here = True
             self.put(Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()))
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """The caller has gone: whoever waits for a frame wakes up."""
         self.fail(Failure(499, "client_gone", "the caller has gone", "server_error", 0))
 
@@ -141,12 +141,12 @@ class Mailbox:
         """The frames that are there, at least one; empty when none came in time."""
         frames = self._frames.take(timeout)
         if frames:
-            self._hold(-self._held)
-            self._let_more_come()
+            self._count_buffered(-self._buffered)
+            self._extend_window()
         return frames
 
     def close(self) -> None:
         """Nobody reads any more."""
         self.ended = True
         self._frames.close()
-        self._hold(-self._held)
+        self._count_buffered(-self._buffered)

@@ -5,18 +5,20 @@ from redis import Redis
 from shared import keys
 from shared.credentials.records import USABLE
 from shared.errors import ApiError
-from web.single_flight_cache import Believed
+from web.single_flight_cache import SingleFlightCache
 
 
-class Usable:
+class Availability:
     """Whether a pool can serve; asked of Redis once a second at most."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._usable: Believed[str, bool] = Believed(self._look)
-        self._down: Believed[str, bool] = Believed(lambda pool: bool(redis.exists(keys.breaker(pool))))
+        self._usable: SingleFlightCache[str, bool] = SingleFlightCache(self._load_usable)
+        self._down: SingleFlightCache[str, bool] = SingleFlightCache(
+            lambda pool: bool(redis.exists(keys.breaker(pool)))
+        )
 
-    def _look(self, pool: str) -> bool:
+    def _load_usable(self, pool: str) -> bool:
         states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
         return bool(states & set(USABLE))
 

@@ -13,16 +13,16 @@ from shared.errors import ApiError
 
 MULTIPART = "multipart/form-data"
 #: Answers to one request that are reckoned with at most.
-MOST_ANSWERS = 128
-CLOSE = {"connection": "close"}
+MAX_CHOICES = 128
+CLOSE_HEADERS = {"connection": "close"}
 #: What stands between the parts of a JSON object (RFC 8259 section 2).
-WHITE = re.compile(r"[ \t\n\r]*")
+WHITESPACE = re.compile(r"[ \t\n\r]*")
 COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 COMMA = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestBody:
     """A body and what it asks for."""
 
     body: bytes
@@ -30,8 +30,8 @@ class Asked:
     model: str
     stream: bool
     #: Most tokens that each answer may have, None when the caller does not say; and how many answers are asked for.
-    most_tokens: int | None = None
-    answers: int = 1
+    max_tokens: int | None = None
+    choices: int = 1
     #: Whether it may wait, `"service_tier": "flex"` (OpenAI API reference, "Flex processing").
     is_flexible: bool = False
     #: The options of a stream as they came, None for none.
@@ -48,7 +48,7 @@ class Asked:
             and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
         )
 
-    def with_model(self, name: str) -> "Asked":
+    def with_model(self, name: str) -> "RequestBody":
         """The same with another model name in the body and nothing else changed."""
         if name == self.model:
             return self
@@ -56,7 +56,7 @@ class Asked:
             return replace(self, body=replace_field(self.body, "model", name))
         return replace(self, body=replace_member(self.body, "model", name))
 
-    def with_usage(self) -> "Asked":
+    def with_usage(self) -> "RequestBody":
         """The same with the stream's usage asked for in the body (OpenAI API reference, `stream_options`)."""
         options = {**(self.stream_options or {}), "include_usage": True}
         if self.stream_options is None:
@@ -64,18 +64,18 @@ class Asked:
         return replace(self, body=replace_member(self.body, "stream_options", options))
 
 
-def read_body(request: Request) -> Asked:
+def read_body(request: Request) -> RequestBody:
     """Reads the body whole. Raises ApiError 400 when it is no request, 413 (from Flask) when it is too large."""
     body = read_whole(request)
     content_type = request.content_type or "application/json"
-    fields = form_fields(request) if content_type.startswith(MULTIPART) else json_fields(body)
-    return Asked(
+    fields = parse_form_fields(request) if content_type.startswith(MULTIPART) else parse_json_fields(body)
+    return RequestBody(
         body,
         content_type,
         read_model(fields),
         read_stream(fields),
-        most_tokens(fields),
-        answers(fields),
+        read_max_tokens(fields),
+        read_choices(fields),
         fields.get("service_tier") == "flex",
         fields.get("stream_options"),
     )
@@ -88,7 +88,7 @@ def read_whole(request: Request) -> bytes:
     except ClientDisconnected:
         body = b""
     except ParseException:
-        raise ApiError(400, "invalid_body", "the chunks of the body can't be read", headers=CLOSE) from None
+        raise ApiError(400, "invalid_body", "the chunks of the body can't be read", headers=CLOSE_HEADERS) from None
     if request.content_length is None:
         if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
@@ -97,7 +97,7 @@ def read_whole(request: Request) -> bytes:
     return body
 
 
-def json_fields(body: bytes) -> dict[str, Any]:
+def parse_json_fields(body: bytes) -> dict[str, Any]:
     """The fields of a JSON body."""
     try:
         fields = json.loads(body)
@@ -108,7 +108,7 @@ def json_fields(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def form_fields(request: Request) -> dict[str, Any]:
+def parse_form_fields(request: Request) -> dict[str, Any]:
     """The text fields of a multipart body; `stream` is true when it says so."""
     try:
         fields: dict[str, Any] = dict(request.form.items())
@@ -137,17 +137,17 @@ def read_stream(fields: dict[str, Any]) -> bool:
     return bool(stream)
 
 
-def most_tokens(fields: dict[str, Any]) -> int | None:
+def read_max_tokens(fields: dict[str, Any]) -> int | None:
     """The least of what bounds an answer, for whatever the upstream makes of the others."""
     names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
     found = [fields[name] for name in names if type(fields.get(name)) is int and fields[name] >= 0]
     return min(found, default=None)
 
 
-def answers(fields: dict[str, Any]) -> int:
+def read_choices(fields: dict[str, Any]) -> int:
     """How many answers are asked for."""
     found = fields.get("n")
-    return min(found, MOST_ANSWERS) if type(found) is int and found > 0 else 1
+    return min(found, MAX_CHOICES) if type(found) is int and found > 0 else 1
 
 
 def add_member(body: bytes, name: str, value: Any) -> bytes:
@@ -164,7 +164,7 @@ def replace_member(body: bytes, name: str, value: Any) -> bytes:
     """A JSON object with the value of one top-level member replaced and every other byte as it was."""
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     decoder = json.JSONDecoder()
-    at = WHITE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
+    at = WHITESPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
     parts, copied = [], 0
     while text[at] != "}":
         key, at = decoder.raw_decode(text, at)

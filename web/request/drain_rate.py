@@ -9,11 +9,11 @@ from redis.exceptions import RedisError
 
 from shared import keys
 from shared.protocol.relay_queue import queue_keys
-from web.single_flight_cache import Believed
+from web.single_flight_cache import SingleFlightCache
 
 #: Seconds between two readings of how many jobs were served.
-SAMPLE_EVERY = 2.0
-SHORTEST_WAIT, LONGEST_WAIT = 1, 60
+SAMPLE_INTERVAL_SECONDS = 2.0
+MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1, 60
 
 
 class DrainRate:
@@ -24,9 +24,9 @@ class DrainRate:
         self._pools = pools
         self._served: dict[str, tuple[float, int]] = {}
         self._rates: dict[str, float] = {}
-        self._waiting: Believed[str, int] = Believed(self._count)
+        self._waiting: SingleFlightCache[str, int] = SingleFlightCache(self._count_waiting)
 
-    def _count(self, pool: str) -> int:
+    def _count_waiting(self, pool: str) -> int:
         return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
 
     def expected_wait(self, pool: str) -> float:
@@ -41,7 +41,7 @@ class DrainRate:
                 self._sample()
             except (RedisError, OSError):
                 self._served.clear()
-            gevent.sleep(SAMPLE_EVERY)
+            gevent.sleep(SAMPLE_INTERVAL_SECONDS)
 
     def _sample(self) -> None:
         now = time.monotonic()
@@ -64,5 +64,5 @@ class DrainRate:
     def retry_after(self, pool: str, waiting: int) -> int:
         """Whole seconds until about so many requests have been served, within 1 to 60."""
         rate = self._rates.get(pool, 0.0)
-        seconds = waiting / rate if rate else LONGEST_WAIT if waiting else SHORTEST_WAIT
-        return max(SHORTEST_WAIT, min(LONGEST_WAIT, round(seconds)))
+        seconds = waiting / rate if rate else MAX_RETRY_AFTER_SECONDS if waiting else MIN_RETRY_AFTER_SECONDS
+        return max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, round(seconds)))

@@ -6,11 +6,11 @@ Source: the OpenAI API reference, "Rate limits" (headers) and "Error codes".
 import math
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, Standing
+from shared.api_keys.limits import LimitReached, LimitUsage
 from shared.errors import ApiError
 
 #: Milliseconds to wait where nobody can tell: some request of the key has to end first.
-UNKNOWN_WAIT = 1000
+UNKNOWN_WAIT_MS = 1000
 WORDS = {
     "concurrency": "requests at once",
     "requests": "requests per minute",
@@ -18,7 +18,7 @@ WORDS = {
 }
 
 
-def headers(key: ApiKey, standing: Standing) -> dict[str, str]:
+def build_headers(key: ApiKey, standing: LimitUsage) -> dict[str, str]:
     """`x-ratelimit-*` for the limits that the key has."""
     found: dict[str, str] = {}
     limits = (
@@ -29,11 +29,11 @@ def headers(key: ApiKey, standing: Standing) -> dict[str, str]:
         if limit:
             found[f"x-ratelimit-limit-{name}"] = str(limit)
             found[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
-            found[f"x-ratelimit-reset-{name}"] = duration(reset)
+            found[f"x-ratelimit-reset-{name}"] = format_duration(reset)
     return found
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """As OpenAI's headers write it: `6m0s`, `1.25s`, `20ms`."""
     milliseconds = max(0, math.ceil(1000 * seconds))
     if milliseconds < 1000:
@@ -42,19 +42,18 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest / 1000:g}s" if minutes else f"{rest / 1000:g}s"
 
 
-def refused(key: ApiKey, reached: LimitReached) -> ApiError:
+def limit_reached(key: ApiKey, reached: LimitReached) -> ApiError:
     """The answer to a request beyond a limit of its key."""
-    shown = headers(key, reached.standing)
+    shown = build_headers(key, reached.standing)
     if reached.limit.startswith("quota"):
         message = "You exceeded the quota of this API key."
         return ApiError(
             429, "insufficient_quota", message, "insufficient_quota", headers={**shown, "x-should-retry": "false"}
         )
     limit = {"concurrency": key.concurrency, "requests": key.rpm, "tokens": key.tpm}[reached.limit]
-    wait = math.ceil(1000 * reached.wait) or UNKNOWN_WAIT
-    message = (
-        f"Rate limit reached for this API key: {limit} {WORDS[reached.limit]}. Try again in {duration(wait / 1000)}."
-    )
+    wait = math.ceil(1000 * reached.wait) or UNKNOWN_WAIT_MS
+    rule = f"{limit} {WORDS[reached.limit]}"
+    message = f"Rate limit reached for this API key: {rule}. Try again in {format_duration(wait / 1000)}."
     again = {"retry-after": str(math.ceil(wait / 1000)), "retry-after-ms": str(wait)}
     kind = "tokens" if reached.limit == "tokens" else "requests"
     return ApiError(429, "rate_limit_exceeded", message, kind, headers={**shown, **again})

@@ -6,28 +6,28 @@ import time
 from flask import g
 
 from shared.errors import ApiError
-from shared.observability.request_log import Entry, RequestLog, entry_of
+from shared.observability.request_log import LogEntry, RequestLog, build_entry
 from shared.protocol.messages import RelayRequest
 
 #: Entries written at a time.
-BATCH = 1000
+BATCH_ENTRIES = 1000
 #: Entries that wait at most, should Redis be away or callers be refused by the thousand; more are only counted.
-MOST = 10_000
+MAX_ENTRIES = 10_000
 
 
-class Journal:
+class RequestLogBuffer:
     """Entries that wait to be written."""
 
     def __init__(self, log: RequestLog) -> None:
         self._log = log
-        self._entries: list[Entry] = []
+        self._entries: list[LogEntry] = []
         #: What is being written, perhaps not for the first time, under one name.
-        self._batch: tuple[str, list[Entry]] | None = None
+        self._batch: tuple[str, list[LogEntry]] | None = None
 
-    def refused(self, key_id: str, error: ApiError) -> None:
+    def record_refused(self, key_id: str, error: ApiError) -> None:
         """The present request of that key ended with an error before it was on its way."""
         self._add(
-            Entry(
+            LogEntry(
                 request=g.request_id,
                 key=key_id,
                 pool=g.get("pool", ""),
@@ -38,19 +38,19 @@ class Journal:
             )
         )
 
-    def ended(self, request: RelayRequest, error: ApiError) -> None:
+    def record_ended(self, request: RelayRequest, error: ApiError) -> None:
         """A request that waited in the queue ended there."""
         waited = max(0, round(1000 * (time.time() - request.enqueued_at)))
-        self._add(entry_of(request, queue_ms=waited, total_ms=waited, status=error.status, code=error.code))
+        self._add(build_entry(request, queue_ms=waited, total_ms=waited, status=error.status, code=error.code))
 
-    def _add(self, entry: Entry) -> None:
-        if len(self._entries) < MOST:
+    def _add(self, entry: LogEntry) -> None:
+        if len(self._entries) < MAX_ENTRIES:
             self._entries.append(entry)
 
-    def write(self) -> None:
+    def flush(self) -> None:
         """Writes what waits. Raises RedisError, OSError, and keeps it then."""
         if not self._batch:
-            entries, self._entries = self._entries[:BATCH], self._entries[BATCH:]
+            entries, self._entries = self._entries[:BATCH_ENTRIES], self._entries[BATCH_ENTRIES:]
             self._batch = (secrets.token_hex(8), entries) if entries else None
         if self._batch:
             name, entries = self._batch

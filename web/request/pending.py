@@ -13,32 +13,32 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, demand
+from shared.api_keys.limits import LimitReached, encode_demand
 from shared.errors import ApiError
 from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
-from shared.protocol.relay_queue import Admitted, QueueFull, RelayQueue
+from shared.protocol.relay_queue import Admission, QueueFull, RelayQueue
 from shared.redis_connection.retry import retry_for
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request import limit_headers
 from web.request.drain_rate import DrainRate
-from web.request.log_buffer import Journal
+from web.request.log_buffer import RequestLogBuffer
 from web.server import disconnect
-from web.server.disconnect import Disconnect
+from web.server.disconnect import DisconnectWatcher
 
 #: Seconds that the front leaves the worker to say itself that time is up.
-MARGIN = 5.0
+WORKER_MARGIN_SECONDS = 5.0
 #: Why a request ends that nobody waits for any more.
-LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
-GONE = ApiError(499, "client_gone", "the caller has gone", "server_error")
+REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
+CLIENT_GONE = ApiError(499, "client_gone", "the caller has gone", "server_error")
 
 
-class StillWaiting(Exception):
+class FrameTimeout(Exception):
     """Raised when no frame came in the time that was given."""
 
 
 @dataclass
-class Pending:
+class PendingRequest:
     """One request that waits for its frames."""
 
     request: RelayRequest
@@ -47,15 +47,15 @@ class Pending:
     drain_rate: DrainRate
     queue_timeout: float
     #: Whether an answer that runs is stopped when its caller leaves.
-    cancels: bool
+    cancels_on_disconnect: bool
     #: Whether the request's upstream is down.
-    is_down: Callable[[], bool]
+    upstream_is_down: Callable[[], bool]
     client: Any
     key: ApiKey
-    journal: Journal
+    log_buffer: RequestLogBuffer
     #: Tokens to reserve, should the key have limits.
-    tokens: int = 0
-    admitted: Admitted = field(init=False)
+    reserved_tokens: int = 0
+    admission: Admission = field(init=False)
     mailbox: Mailbox = field(init=False)
     #: Whether the queue's patience is over because a worker has the job.
     _running: bool = False
@@ -64,62 +64,62 @@ class Pending:
     def submit(self, body: bytes) -> None:
         """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full or a limit is reached."""
         self.mailbox = self.hub.open(self.request.id)
-        self.mailbox.overdue_at = self.request.deadline + 2 * MARGIN
+        self.mailbox.overdue_at = self.request.deadline + 2 * WORKER_MARGIN_SECONDS
         # Not a method of this: whatever outlives a request in a cycle waits for the collector.
         self.mailbox.on_overdue = partial(disconnect.abort, self.client)
-        self._disconnect = Disconnect(self.client, self.mailbox.leave)
+        self._disconnect = DisconnectWatcher(self.client, self.mailbox.abandon)
         try:
             retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended)
         except QueueFull as full:
-            self._forget()
+            self._detach()
             wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
             raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
         except LimitReached as reached:
-            self._forget()
-            raise limit_headers.refused(self.key, reached) from None
+            self._detach()
+            raise limit_headers.limit_reached(self.key, reached) from None
         except BaseException as error:
             if isinstance(error, (RedisError, OSError)):
                 self.hub.abandoned[self.request.id] = self.request.pool
-            self._forget()
+            self._detach()
             raise
 
     def _enqueue(self, body: bytes) -> None:
         """Asked again, because Redis's answer was lost, it enqueues nothing twice."""
-        if not self.mailbox.begun:
-            want = demand(self.key, self.tokens, self.request.enqueued_at)
-            self.admitted = self.queue.enqueue(self.request, body, want, self.key.weight)
+        if not self.mailbox.has_begun:
+            want = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
+            self.admission = self.queue.enqueue(self.request, body, want, self.key.weight)
 
-    def frames(self, patience: float) -> list[Frame]:
+    def wait_for_frames(self, patience: float) -> list[Frame]:
         """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
         until = time.monotonic() + patience
         while True:
-            limit = self._limit()
+            limit = self._seconds_left()
             frames = self.mailbox.get(min(until - time.monotonic(), limit))
             if frames:
                 self._running = True
                 return frames
-            if limit <= 0 or self._limit() <= 0:
-                self._time_is_up()
+            if limit <= 0 or self._seconds_left() <= 0:
+                self._expire()
             elif time.monotonic() >= until:
-                raise StillWaiting
+                raise FrameTimeout
 
-    def _limit(self) -> float:
+    def _seconds_left(self) -> float:
         """Seconds until the queue's patience, or the request's own time, is over."""
-        total = self.request.deadline + MARGIN - time.time()
+        total = self.request.deadline + WORKER_MARGIN_SECONDS - time.time()
         if self._running:
             return total
         return min(total, self.request.enqueued_at + self.queue_timeout - time.time())
 
-    def _time_is_up(self) -> None:
+    def _expire(self) -> None:
         """Out of the queue with 429; a job that a worker has goes on until its own deadline, then 504."""
-        if time.time() > self.request.deadline + MARGIN:
+        if time.time() > self.request.deadline + WORKER_MARGIN_SECONDS:
             late = ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
             self.close(late)
             raise late
         try:
             withdrawn = self.queue.withdraw(self.request.pool, self.request.id)
-            waiting = self.queue.waiting(self.request.pool) if withdrawn else 0
-            down = withdrawn and self.is_down()
+            waiting = self.queue.count_waiting(self.request.pool) if withdrawn else 0
+            down = withdrawn and self.upstream_is_down()
         except (RedisError, OSError):
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
@@ -130,20 +130,20 @@ class Pending:
                 error = ApiError(
                     502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error"
                 )
-            self.journal.ended(self.request, error)
+            self.log_buffer.record_ended(self.request, error)
             self.close()
             raise error
         self._running = True
 
-    def first(self, patience: float) -> tuple[Head, list[Frame]]:
+    def wait_for_head(self, patience: float) -> tuple[Head, list[Frame]]:
         """The head and what came with it. Raises ApiError when there is no answer, StillWaiting as `frames` does."""
-        frames = self.frames(patience)
+        frames = self.wait_for_frames(patience)
         if frames[0].kind is FrameKind.FAILURE:
             self.close()
-            raise Failure.decode(frames[0].payload).as_error()
+            raise Failure.decode(frames[0].payload).to_error()
         return Head.decode(frames[0].payload), frames[1:]
 
-    def body(self, frames: list[Frame], patience: float) -> Iterator[bytes]:
+    def iter_body(self, frames: list[Frame], patience: float) -> Iterator[bytes]:
         """The bytes of the body; b'' after `patience` seconds of silence. Raises ApiError when it is not whole."""
         while True:
             if data := b"".join([frame.payload for frame in frames if frame.kind is FrameKind.DATA]):
@@ -151,29 +151,29 @@ class Pending:
             if frames and frames[-1].kind is FrameKind.END:
                 return
             if frames and frames[-1].kind is FrameKind.FAILURE:
-                raise Failure.decode(frames[-1].payload).as_error()
+                raise Failure.decode(frames[-1].payload).to_error()
             try:
-                frames = self.frames(patience)
-            except StillWaiting:
+                frames = self.wait_for_frames(patience)
+            except FrameTimeout:
                 frames = []
                 yield b""
 
-    def close(self, why: ApiError = GONE) -> None:
+    def close(self, why: ApiError = CLIENT_GONE) -> None:
         """The request is over for the front; a job that has not ended is withdrawn or stopped."""
         if self._closed:
             return
         ended_by_worker = self.mailbox.ended and not self.mailbox.ended_here
-        self._forget()
+        self._detach()
         if not ended_by_worker:
             try:
-                ended = self.queue.end(self.request.pool, self.request.id, only_waiting=not self.cancels)
+                ended = self.queue.end(self.request.pool, self.request.id, only_waiting=not self.cancels_on_disconnect)
                 # One that was removed from the queue by a person has no worker that would say so.
                 if ended == "withdrawn" or (ended == "gone" and self.mailbox.lost):
-                    self.journal.ended(self.request, LOST if self.mailbox.lost else why)
+                    self.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.lost else why)
             except (RedisError, OSError):
                 self.hub.abandoned[self.request.id] = self.request.pool
 
-    def _forget(self) -> None:
+    def _detach(self) -> None:
         self._closed = True
         self._disconnect.stop()
         self.hub.close(self.mailbox)

@@ -8,32 +8,32 @@ from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings, Settings
 from web.access.private_callers import PrivateCaller
-from web.request.availability import Usable
+from web.request.availability import Availability
 from web.request.drain_rate import DrainRate
 
 
-class Pools:
+class PoolSelector:
     """The pools by the models they serve, and which of them takes a request."""
 
-    def __init__(self, settings: Settings, usable: Usable, drain_rate: DrainRate) -> None:
+    def __init__(self, settings: Settings, usable: Availability, drain_rate: DrainRate) -> None:
         self._settings = settings
         self._pools = sorted(settings.pools, key=lambda pool: pool.priority)
-        self._patience = {pool.name: settings.of(pool).total_timeout for pool in settings.pools}
-        self._usable = usable
+        self._total_timeouts = {pool.name: settings.with_pool_timeouts(pool).total_timeout for pool in settings.pools}
+        self._availability = usable
         self._drain_rate = drain_rate
 
-    def for_model(self, model: str, key: ApiKey) -> PoolSettings:
+    def select(self, model: str, key: ApiKey) -> PoolSettings:
         """The pool that takes a request for the model. Raises ApiError 404 when none serves it.
 
         1. Of the pools that serve it and are open to the key, 2. those with an account that can serve now, 3. whose
         expected wait is not too long, 4. of the least priority, 5. one by its weight. Where a step leaves none, it is
         left out: a request waits rather than being refused.
         """
-        found = [pool for pool in (self.of(key) if key.allows_model(model) else ()) if serves(pool, model)]
+        found = [pool for pool in (self.list_open_to(key) if key.allows_model(model) else ()) if serves(pool, model)]
         if not found:
-            raise no_model(model)
+            raise model_not_found(model)
         if len(found) > 1:
-            found = [pool for pool in found if self._usable.is_usable(pool.name)] or found
+            found = [pool for pool in found if self._availability.is_usable(pool.name)] or found
             found = [pool for pool in found if not self._is_too_busy(pool)] or found
             found = [pool for pool in found if pool.priority == found[0].priority]
         return random.choices(found, [pool.weight for pool in found])[0] if len(found) > 1 else found[0]
@@ -41,7 +41,7 @@ class Pools:
     def _is_too_busy(self, pool: PoolSettings) -> bool:
         return 0 < pool.overflow_wait < self._drain_rate.expected_wait(pool.name)
 
-    def of(self, key: ApiKey) -> list[PoolSettings]:
+    def list_open_to(self, key: ApiKey) -> list[PoolSettings]:
         """The pools that are open to the key, the least priority first; to a private caller its own account alone."""
         if isinstance(key, PrivateCaller):
             return [self._settings.pool(key.pool)]
@@ -49,7 +49,7 @@ class Pools:
 
     def total_timeout(self, name: str) -> float:
         """Seconds for a request of the pool in all."""
-        return self._patience[names.family(name)]
+        return self._total_timeouts[names.family(name)]
 
     def __iter__(self) -> Iterator[PoolSettings]:
         return iter(self._pools)
@@ -60,7 +60,7 @@ def serves(pool: PoolSettings, model: str) -> bool:
     return not pool.models or model in pool.models or model in pool.model_map
 
 
-def no_model(model: str) -> ApiError:
+def model_not_found(model: str) -> ApiError:
     """The answer to a model that is not there, or not for this caller."""
     message = f"The model `{model[:100]}` does not exist or you do not have access to it."
     return ApiError(404, "model_not_found", message, param="model")

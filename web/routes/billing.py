@@ -12,26 +12,26 @@ from flask import Blueprint, request
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import period
+from shared.api_keys.limits import quota_period
 from shared.errors import ApiError
-from shared.observability.usage import Question, UsageSums
-from web.routes.relay import caller
-from web.services import parts
+from shared.observability.usage import SumsQuery, UsageSums
+from web.routes.relay import authenticate
+from web.services import services
 
 blueprint = Blueprint("billing", __name__)
 #: Tokens that are shown as one unit, and what is shown as the limit of a key that has none.
-UNIT, UNLIMITED = 1000, 100_000_000
-DAY = 86_400
+TOKENS_PER_UNIT, UNLIMITED_UNITS = 1000, 100_000_000
+DAY_SECONDS = 86_400
 #: Longest time in days that a client may ask for.
-MOST_DAYS = 400
+MAX_DAYS = 400
 
 
 @blueprint.get("/v1/dashboard/billing/subscription")
 @blueprint.get("/dashboard/billing/subscription")
 def subscription() -> dict[str, Any]:
     """The quota of the calling key."""
-    key = caller(parts())
-    limit = key.quota_tokens / UNIT if key.quota_tokens else UNLIMITED
+    key = authenticate(services())
+    limit = key.quota_tokens / TOKENS_PER_UNIT if key.quota_tokens else UNLIMITED_UNITS
     return {
         "object": "billing_subscription",
         "has_payment_method": True,
@@ -46,13 +46,13 @@ def subscription() -> dict[str, Any]:
 @blueprint.get("/dashboard/billing/usage")
 def usage() -> dict[str, Any]:
     """What the calling key has used, in hundredths: between two dates if they are given, else of its quota so far."""
-    key = caller(parts())
-    begin, end = day("start_date"), day("end_date")
-    tokens = used_of_quota(key) if begin is None and end is None else used_between(key, begin, end)
-    return {"object": "list", "total_usage": 100 * tokens / UNIT}
+    key = authenticate(services())
+    begin, end = parse_day("start_date"), parse_day("end_date")
+    tokens = read_quota_usage(key) if begin is None and end is None else sum_usage_between(key, begin, end)
+    return {"object": "list", "total_usage": 100 * tokens / TOKENS_PER_UNIT}
 
 
-def day(name: str) -> float | None:
+def parse_day(name: str) -> float | None:
     """A date of the query (YYYY-MM-DD, UTC), seconds since the epoch. Raises ApiError 400."""
     given = request.args.get(name)
     if not given:
@@ -63,16 +63,16 @@ def day(name: str) -> float | None:
         raise ApiError(400, "invalid_parameter", f"{name} must be a date, YYYY-MM-DD", param=name) from None
 
 
-def used_of_quota(key: ApiKey) -> int:
+def read_quota_usage(key: ApiKey) -> int:
     """Tokens of the quota's present period."""
-    found = parts().redis.hmget(keys.quota(key.id), "period", "tokens")
-    is_present = found[0] is not None and found[0].decode() == period(key, time.time())
+    found = services().redis.hmget(keys.quota(key.id), "period", "tokens")
+    is_present = found[0] is not None and found[0].decode() == quota_period(key, time.time())
     return int(found[1] or 0) if is_present else 0
 
 
-def used_between(key: ApiKey, begin: float | None, end: float | None) -> int:
+def sum_usage_between(key: ApiKey, begin: float | None, end: float | None) -> int:
     """Tokens of the days from one date to before the other; a day is summed up as UTC has it."""
-    until = min(end or time.time() + DAY, time.time() + DAY)
-    since = max(begin or 0.0, until - MOST_DAYS * DAY)
-    rows = UsageSums(parts().redis).rows(Question(since, until - 1, "day", (), {"key": key.id}))
+    until = min(end or time.time() + DAY_SECONDS, time.time() + DAY_SECONDS)
+    since = max(begin or 0.0, until - MAX_DAYS * DAY_SECONDS)
+    rows = UsageSums(services().redis).query(SumsQuery(since, until - 1, "day", (), {"key": key.id}))
     return sum(row["total_tokens"] for row in rows)

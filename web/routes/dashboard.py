@@ -10,13 +10,13 @@ PREFIX = "/admin/rq"
 
 def mount(app: Flask, redis_url: str) -> None:
     """Adds the dashboard's pages to the app."""
-    never_pickle()
+    disable_pickle()
     app.config["RQ_DASHBOARD_REDIS_URL"] = redis_url
     rq_dashboard.web.setup_rq_connection(app)
     app.register_blueprint(rq_dashboard.web.blueprint, url_prefix=PREFIX)
 
 
-def never_pickle() -> None:
+def disable_pickle() -> None:
     """The dashboard reads workers and jobs with RQ's default serializer, which is pickle: JSON, for this process."""
     rq.serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
     rq_dashboard.web.config.serializer = JSONSerializer

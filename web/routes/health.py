@@ -6,8 +6,8 @@ from typing import Any
 from flask import Blueprint
 from redis.exceptions import RedisError
 
-from shared.observability.pool_status import read_pools
-from web.services import parts
+from shared.observability.pool_status import read_pool_statuses
+from web.services import services
 from web.version import VERSION
 
 blueprint = Blueprint("health", __name__)
@@ -22,15 +22,15 @@ def healthz() -> dict[str, str]:
 @blueprint.get("/readyz")
 def readyz() -> tuple[dict[str, Any], int]:
     """Redis answers and a worker lives; 503 with the reasons otherwise."""
-    reasons = why_not_ready()
+    reasons = find_reasons_not_ready()
     return {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
 
 
-def why_not_ready() -> list[str]:
+def find_reasons_not_ready() -> list[str]:
     """What keeps the farm from serving; empty when nothing does."""
-    farm = parts()
+    farm = services()
     try:
-        pools = read_pools(farm.redis, [pool.name for pool in farm.pools])
+        pools = read_pool_statuses(farm.redis, [pool.name for pool in farm.pool_selector])
     except (RedisError, OSError):
         return ["Redis does not answer"]
     if any(pool.worker_count for pool in pools):
@@ -43,13 +43,13 @@ def why_not_ready() -> list[str]:
 @blueprint.get("/api/status")
 def status() -> dict[str, Any]:
     """The farm in one object, in the shape that tools around OpenAI gateways read."""
-    farm = parts()
-    pools = read_pools(farm.redis, [pool.name for pool in farm.pools])
+    farm = services()
+    pools = read_pool_statuses(farm.redis, [pool.name for pool in farm.pool_selector])
     data = {
         "version": VERSION,
         "system_name": "token farm",
         "start_time": int(farm.started_at),
         "uptime_seconds": int(time.time() - farm.started_at),
-        "pools": [pool.as_dict() for pool in pools],
+        "pools": [pool.to_dict() for pool in pools],
     }
     return {"success": True, "message": "", "data": data}

@@ -11,34 +11,34 @@ from prometheus_client.registry import Collector
 from redis import Redis
 
 from shared.observability import counters
-from shared.observability.pool_status import PoolState, read_pools
-from web.services import parts
+from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from web.services import services
 
 blueprint = Blueprint("metrics", __name__)
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "farm_"
-LE = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
+BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
 
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """The metrics of the whole farm, in Prometheus's text format."""
-    farm = parts()
-    farm.stop()
-    return Response(render(farm.redis, [pool.name for pool in farm.pools]), content_type=PROMETHEUS_TEXT)
+    farm = services()
+    farm.flush()
+    return Response(render(farm.redis, [pool.name for pool in farm.pool_selector]), content_type=PROMETHEUS_TEXT)
 
 
 def render(redis: Redis, pools: Sequence[str]) -> bytes:
     """All metrics, as /metrics gives them."""
     registry = CollectorRegistry()
-    registry.register(FarmCollector(counters.read(redis), read_pools(redis, pools)))
+    registry.register(FarmCollector(counters.read_counters(redis), read_pool_statuses(redis, pools)))
     return generate_latest(registry)
 
 
 class FarmCollector(Collector):
     """The metrics of one scrape."""
 
-    def __init__(self, counts: dict[counters.Field, float], pools: list[PoolState]) -> None:
+    def __init__(self, counts: dict[counters.CounterKey, float], pools: list[PoolStatus]) -> None:
         self._pools = pools
         self._by_name: defaultdict[str, dict[tuple[tuple[str, ...], str], float]] = defaultdict(dict)
         for (name, labels, part), value in counts.items():
@@ -48,11 +48,15 @@ class FarmCollector(Collector):
         """prometheus_client: every metric family."""
         for name, metric in counters.METRICS.items():
             values = self._by_name[name]
-            yield counter(name, metric, values) if metric.kind == "counter" else histogram(name, metric, values)
-        yield from gauges(self._pools)
+            yield (
+                build_counter(name, metric, values)
+                if metric.kind == "counter"
+                else build_histogram(name, metric, values)
+            )
+        yield from build_gauges(self._pools)
 
 
-def counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
+def build_counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
     """A counter, 0 when it has no labels and was never counted."""
     family = CounterMetricFamily(PREFIX + name, metric.help, labels=metric.labels)
     for (labels, _), value in sorted(values.items()):
@@ -62,11 +66,11 @@ def counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ..
     return family
 
 
-def histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
+def build_histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
     """A histogram, its buckets added up as Prometheus wants them."""
     total = 0.0
     buckets = []
-    for i, bound in enumerate(LE):
+    for i, bound in enumerate(BUCKET_LABELS):
         total += values.get(((), f"le{i}"), 0.0)
         buckets.append((bound, total))
     family = HistogramMetricFamily(PREFIX + name, metric.help)
@@ -74,7 +78,7 @@ def histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, 
     return family
 
 
-def gauges(pools: list[PoolState]) -> Iterator[Family]:
+def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
     """What is so now."""
     depth = GaugeMetricFamily(PREFIX + "queue_depth", "Requests that wait.", labels=("pool", "band"))
     workers = GaugeMetricFamily(PREFIX + "workers", "Workers by what they do.", labels=("pool", "state"))

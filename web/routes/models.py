@@ -9,16 +9,16 @@ from shared import keys
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings
-from web.request.pool_selection import no_model
-from web.request.rendering import LONG
-from web.routes.relay import caller, new_request, submit
-from web.services import Parts, parts
+from web.request.pool_selection import model_not_found
+from web.request.rendering import NO_TIMEOUT
+from web.routes.relay import authenticate, build_relay_request, submit
+from web.services import WebServices, services
 
 blueprint = Blueprint("models", __name__)
 #: Seconds that the upstream's list is kept.
-KEPT = 300
+LIST_TTL_SECONDS = 300
 #: Who asks for the list: no caller, so that it counts for nobody's limits.
-NOBODY = ApiKey(id="-", hint="", created_at=0)
+FARM_KEY = ApiKey(id="-", hint="", created_at=0)
 
 
 @blueprint.get("/v1/models")
@@ -30,25 +30,25 @@ def list_models() -> dict[str, Any]:
 
 @blueprint.get("/v1/models/<path:name>")
 @blueprint.get("/models/<path:name>")
-def one_model(name: str) -> dict[str, Any]:
+def get_model(name: str) -> dict[str, Any]:
     """One model. Raises ApiError 404."""
     for model in known_models():
         if model.get("id") == name:
             return model
-    raise no_model(name)
+    raise model_not_found(name)
 
 
 def known_models() -> list[dict[str, Any]]:
     """The models of all pools that the caller may use, each name once."""
-    farm = parts()
+    farm = services()
     g.endpoint = "/models"
-    key = caller(farm)
+    key = authenticate(farm)
     found: dict[str, dict[str, Any]] = {}
     failure: ApiError | None = None
-    for pool in farm.pools.of(key):
+    for pool in farm.pool_selector.list_open_to(key):
         g.pool = pool.family
         try:
-            models = configured(pool) or asked(farm, pool)
+            models = list_configured(pool) or list_upstream(farm, pool)
         except ApiError as error:
             failure = error
             continue
@@ -60,29 +60,29 @@ def known_models() -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def configured(pool: PoolSettings) -> list[dict[str, Any]]:
+def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
     """The configured names of a pool, those that are mapped included."""
     names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
     return [{"id": name, "object": "model", "created": 0, "owned_by": pool.family} for name in names]
 
 
-def asked(farm: Parts, pool: PoolSettings) -> list[dict[str, Any]]:
+def list_upstream(farm: WebServices, pool: PoolSettings) -> list[dict[str, Any]]:
     """The upstream's own list. Raises ApiError when it can't be had."""
     stored = farm.redis.get(keys.models(pool.name))
     if stored is None:
-        stored = ask(farm, pool)
-        farm.redis.set(keys.models(pool.name), stored, ex=KEPT)
+        stored = fetch_list(farm, pool)
+        farm.redis.set(keys.models(pool.name), stored, ex=LIST_TTL_SECONDS)
     data = json.loads(stored).get("data")
     return [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
 
 
-def ask(farm: Parts, pool: PoolSettings) -> bytes:
+def fetch_list(farm: WebServices, pool: PoolSettings) -> bytes:
     """Asks the upstream by a worker, because only workers have access tokens."""
-    farm.usable.check(pool.name)
-    pending = submit(farm, new_request(farm, pool.name, NOBODY, "/models"), b"", NOBODY)
+    farm.availability.check(pool.name)
+    pending = submit(farm, build_relay_request(farm, pool.name, FARM_KEY, "/models"), b"", FARM_KEY)
     try:
-        head, frames = pending.first(LONG)
-        body = b"".join(pending.body(frames, LONG))
+        head, frames = pending.wait_for_head(NO_TIMEOUT)
+        body = b"".join(pending.iter_body(frames, NO_TIMEOUT))
     finally:
         pending.close()
     if head.status != 200 or not is_object(body):

@@ -6,16 +6,16 @@ from typing import Any
 from flask import Blueprint, Response
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import reservation
+from shared.api_keys.limits import estimate_tokens
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from web.access.private_callers import POOL_HEADER
 from web.request import limit_headers
 from web.request.body import read_body
-from web.request.pending import Pending
-from web.request.rendering import answer
-from web.request_context import present
-from web.services import Parts, parts
+from web.request.pending import PendingRequest
+from web.request.rendering import render_reply
+from web.request_context import current_request
+from web.services import WebServices, services
 
 blueprint = Blueprint("relay", __name__)
 
@@ -34,7 +34,7 @@ ENDPOINTS = (
     "audio/translations",
 )
 #: Those whose streams tell their usage when they are asked to.
-WITH_USAGE = ("chat/completions", "completions")
+ENDPOINTS_WITH_USAGE = ("chat/completions", "completions")
 #: Headers of the caller that reach the upstream, besides content-type, and what WSGI calls them (PEP 3333).
 PASSED_HEADERS = {
     name: f"HTTP_{name.upper().replace('-', '_')}"
@@ -44,19 +44,19 @@ PASSED_HEADERS = {
 
 def relay(endpoint: str) -> Response:
     """Relays one request to that path below the upstream's base URL."""
-    farm = parts()
-    request, kept = present()
+    farm = services()
+    request, kept = current_request()
     kept.endpoint = f"/{endpoint}"
-    key = caller(farm)
+    key = authenticate(farm)
     kept.caller = key.id
     asked = read_body(request)
     kept.model = asked.model
-    pool = farm.pools.for_model(asked.model, key)
+    pool = farm.pool_selector.select(asked.model, key)
     kept.pool = pool.family
-    retry_for(lambda: farm.usable.check(pool.name))
+    retry_for(lambda: farm.availability.check(pool.name))
     sent = asked.with_model(pool.model_map.get(asked.model, asked.model))
-    hides_usage = pool.count_usage and endpoint in WITH_USAGE and asked.lacks_usage
-    message = new_request(
+    hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and asked.lacks_usage
+    message = build_relay_request(
         farm,
         pool.name,
         key,
@@ -65,17 +65,17 @@ def relay(endpoint: str) -> Response:
         band="batch" if asked.is_flexible else key.band,
         hides_usage=hides_usage,
     )
-    tokens = reservation(len(asked.body), asked.most_tokens, asked.answers)
+    tokens = estimate_tokens(len(asked.body), asked.max_tokens, asked.choices)
     body = (sent.with_usage() if hides_usage else sent).body
-    return answer(submit(farm, message, body, key, tokens), farm.settings.keepalive)
+    return render_reply(submit(farm, message, body, key, tokens), farm.settings.keepalive)
 
 
-def caller(farm: Parts) -> ApiKey:
+def authenticate(farm: WebServices) -> ApiKey:
     """The key of the present request. Raises ApiError."""
-    request, _ = present()
-    presented, address = request.headers.get("authorization", ""), farm.proxies.client(request)
+    request, _ = current_request()
+    presented, address = request.headers.get("authorization", ""), farm.proxies.find_client(request)
     pool = request.headers.get(POOL_HEADER, "")
-    return retry_for(lambda: farm.authenticator.caller(presented, address, pool))
+    return retry_for(lambda: farm.authenticator.authenticate(presented, address, pool))
 
 
 for endpoint in ENDPOINTS:
@@ -83,10 +83,10 @@ for endpoint in ENDPOINTS:
         blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"], defaults={"endpoint": endpoint})
 
 
-def new_request(farm: Parts, pool: str, key: ApiKey, path: str = "", **more: Any) -> RelayRequest:
+def build_relay_request(farm: WebServices, pool: str, key: ApiKey, path: str = "", **more: Any) -> RelayRequest:
     """The present request, on its way to an upstream; `path` when that is another one there."""
     now = time.time()
-    request, kept = present()
+    request, kept = current_request()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     environ = request.environ
     headers = {name: environ[key] for name, key in PASSED_HEADERS.items() if key in environ}
@@ -101,36 +101,36 @@ def new_request(farm: Parts, pool: str, key: ApiKey, path: str = "", **more: Any
         front=farm.hub.process_id,
         channel=farm.hub.channel(kept.request_id),
         enqueued_at=now,
-        deadline=now + farm.pools.total_timeout(pool),
+        deadline=now + farm.pool_selector.total_timeout(pool),
         method=request.method,
         key=key.id,
         **more,
     )
 
 
-def submit(farm: Parts, message: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0) -> Pending:
+def submit(farm: WebServices, message: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0) -> PendingRequest:
     """Enqueues a request, with so many tokens reserved for it. Raises ApiError."""
-    request, kept = present()
+    request, kept = current_request()
     client = getattr(request.environ.get("gunicorn.socket"), "raw", None)
-    pending = Pending(
+    pending = PendingRequest(
         request=message,
         queue=farm.queue,
         hub=farm.hub,
         drain_rate=farm.drain_rate,
         queue_timeout=farm.settings.queue_timeout,
-        cancels=farm.settings.on_disconnect == "cancel",
-        is_down=lambda: farm.usable.is_down(message.pool),
+        cancels_on_disconnect=farm.settings.on_disconnect == "cancel",
+        upstream_is_down=lambda: farm.availability.is_down(message.pool),
         client=client,
         key=key,
-        journal=farm.journal,
-        tokens=tokens,
+        log_buffer=farm.log_buffer,
+        reserved_tokens=tokens,
     )
     pending.submit(body)
     kept.pop("caller", None)
-    admitted = pending.admitted
+    admitted = pending.admission
     kept.answer_headers = {
-        **limit_headers.headers(key, admitted.standing),
-        "x-queue-position": str(admitted.before + 1),
-        "x-queue-eta-ms": str(farm.drain_rate.eta_ms(message.pool, admitted.before)),
+        **limit_headers.build_headers(key, admitted.limit_usage),
+        "x-queue-position": str(admitted.ahead + 1),
+        "x-queue-eta-ms": str(farm.drain_rate.eta_ms(message.pool, admitted.ahead)),
     }
     return pending

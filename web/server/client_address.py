@@ -5,18 +5,18 @@ from collections.abc import Sequence
 
 from flask import Request
 
-from shared.ip_addresses import parsed
+from shared.ip_addresses import parse_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Proxies:
+class TrustedProxies:
     """The networks of the trusted proxies (FARM_TRUSTED_PROXIES)."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks: list[Network] = [ipaddress.ip_network(one) for one in networks]
 
-    def client(self, request: Request) -> str:
+    def find_client(self, request: Request) -> str:
         """The caller's address: the last of `X-Forwarded-For` that no trusted proxy has, read from the right.
 
         Whoever is not trusted could write anything to the left of his own address.
@@ -26,17 +26,17 @@ class Proxies:
             return address
         forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
         for hop in reversed([part.strip() for part in forwarded if part.strip()]):
-            address = without_port(hop)
+            address = strip_port(hop)
             if not self._trusts(address):
                 break
         return address
 
     def _trusts(self, address: str) -> bool:
-        found = parsed(address)
+        found = parse_address(address)
         return found is not None and any(found in network for network in self._networks)
 
 
-def without_port(hop: str) -> str:
+def strip_port(hop: str) -> str:
     """`192.0.2.1:4711` and `[2001:db8::1]:4711` carry a port, as some proxies write them."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]

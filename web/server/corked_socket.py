@@ -8,10 +8,10 @@ from typing import Any
 from shared.sockets import send_all
 
 #: Bytes above which copying them costs more than a call.
-LARGE = 65_536
+MAX_JOINED_BYTES = 65_536
 
 
-class Joined:
+class CorkedSocket:
     """Stands in for the socket while one request is handled."""
 
     def __init__(self, raw: Any) -> None:
@@ -25,7 +25,7 @@ class Joined:
         if not self._begun:
             self._begun, self._head = True, data
             return
-        if len(data) > LARGE:
+        if len(data) > MAX_JOINED_BYTES:
             self.flush()
         head, self._head = self._head, b""
         send_all(self.raw, head + data)

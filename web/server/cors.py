@@ -3,16 +3,16 @@
 from flask import Request, Response
 
 #: Headers of an answer that a page's script may read.
-EXPOSED = (
+EXPOSED_HEADERS = (
     "x-request-id, x-queue-position, x-queue-eta-ms, x-queue-wait-ms, x-farm-attempts, openai-processing-ms, "
     "retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 METHODS = "GET, POST, OPTIONS"
 #: Seconds that a browser may remember a preflight's answer.
-REMEMBERED = "86400"
+PREFLIGHT_MAX_AGE_SECONDS = "86400"
 #: What lets the calling page read an answer.
-HEADERS = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
+HEADERS = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED_HEADERS}
 
 
 def preflight(request: Request) -> Response:
@@ -21,7 +21,7 @@ def preflight(request: Request) -> Response:
     headers = {
         "access-control-allow-methods": METHODS,
         "access-control-allow-headers": asked,
-        "access-control-max-age": REMEMBERED,
+        "access-control-max-age": PREFLIGHT_MAX_AGE_SECONDS,
     }
     if request.headers.get("access-control-request-private-network") == "true":
         headers["access-control-allow-private-network"] = "true"

@@ -7,21 +7,21 @@ from typing import Any
 
 import gevent
 
-READ = 1
+READ_EVENT = 1
 
 
-class Disconnect:
+class DisconnectWatcher:
     """Calls back once when the other end of a socket has closed it."""
 
     def __init__(self, client: Any, gone: Callable[[], None]) -> None:
         self._client = client
-        self._gone = gone
+        self._on_gone = gone
         self._watcher: Any = None
         if isinstance(client, socket.socket) and not hasattr(client, "getpeercert"):
-            self._watcher = gevent.get_hub().loop.io(client.fileno(), READ)
-            self._watcher.start(self._readable)
+            self._watcher = gevent.get_hub().loop.io(client.fileno(), READ_EVENT)
+            self._watcher.start(self._on_readable)
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         """Readable means closed, or a next request that came early; the latter says nothing, so watching ends."""
         try:
             data = self._client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -31,7 +31,7 @@ class Disconnect:
             data = b""
         self.stop()
         if not data:
-            self._gone()
+            self._on_gone()
 
     def stop(self) -> None:
         """Watches no more."""
@@ -43,14 +43,14 @@ class Disconnect:
 
 def abort(client: Any) -> None:
     """Ends the connection now, so that whoever waits for its other end to read goes on."""
-    reset(client)
+    reset_on_close(client)
     try:
         client.shutdown(socket.SHUT_RDWR)
     except (OSError, AttributeError):
         return
 
 
-def reset(client: Any) -> None:
+def reset_on_close(client: Any) -> None:
     """Makes the connection's close a reset, so that a body that is not whole is not taken for one, even by HTTP/1.0."""
     try:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

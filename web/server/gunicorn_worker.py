@@ -19,12 +19,12 @@ from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import ApiError
-from web.server.corked_socket import Joined
+from web.server.corked_socket import CorkedSocket
 
 #: Seconds that a client gets to read an answer while it still sends; a close at once would be a reset.
-LINGER = 1.0
+LINGER_SECONDS = 1.0
 #: What gunicorn raises of a request that it can't read, and the answer; 400 for every other kind.
-UNREADABLE: dict[type[Exception], tuple[int, str]] = {
+UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.LimitRequestLine: (414, "the URL is too long"),
     errors.LimitRequestHeaders: (431, "the headers are too large"),
     errors.ExpectationFailed: (417, "that expectation can't be met"),
@@ -32,10 +32,10 @@ UNREADABLE: dict[type[Exception], tuple[int, str]] = {
 }
 
 
-class Idle:
+class IdleConnection:
     """A connection that waits for its next request, for as long as gunicorn keeps it alive; silent when time is up."""
 
-    def __init__(self, worker: "FrontWorker", seconds: float) -> None:
+    def __init__(self, worker: "FarmGunicornWorker", seconds: float) -> None:
         self._worker = worker
         self._timeout = gevent.Timeout(seconds, exception=False)
         self._greenlet: Any = None
@@ -55,25 +55,25 @@ class Idle:
             self._thrown.stop()
         return value is self._timeout
 
-    def end(self) -> None:
+    def expire(self) -> None:
         """As if its time were up; taken back, should a request arrive first."""
         self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, self._timeout)
 
 
-class FrontWorker(GeventWorker):  # type: ignore[misc]
+class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
     """The worker class of the front."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.idle: set[Idle] = set()
+        self.idle: set[IdleConnection] = set()
 
-    def timeout_ctx(self) -> Idle:
+    def timeout_ctx(self) -> IdleConnection:
         """gunicorn: the time that a connection may wait for a request."""
-        return Idle(self, self.cfg.keepalive if self.alive else 0.1)
+        return IdleConnection(self, self.cfg.keepalive if self.alive else 0.1)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """gunicorn: one request from its head to the last byte of its answer."""
-        joined = Joined(sock)
+        joined = CorkedSocket(sock)
         try:
             return super().handle_request(listener_name, req, joined, addr)
         finally:
@@ -82,7 +82,7 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]
     def handle_exit(self, sig: int, frame: Any) -> None:
         """gunicorn: SIGTERM, a graceful stop."""
         super().handle_exit(sig, frame)
-        gevent.spawn(self._end_idle)
+        gevent.spawn(self._expire_idle)
 
     def notify(self) -> None:
         """gunicorn: a sign of life, once a second; without its master it stops gracefully, not at once."""
@@ -91,24 +91,24 @@ class FrontWorker(GeventWorker):  # type: ignore[misc]
         elif self.alive:
             self.handle_exit(signal.SIGTERM, None)
 
-    def _end_idle(self) -> None:
+    def _expire_idle(self) -> None:
         for connection in list(self.idle):
-            connection.end()
+            connection.expire()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn: something went wrong outside the app."""
         if not isinstance(exc, errors.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        status, message = UNREADABLE.get(type(exc), (400, "the request can't be read"))
-        with contextlib.suppress(OSError), gevent.Timeout(LINGER, exception=False):
-            client.sendall(unreadable(ApiError(status, "unreadable_request", message)))
+        status, message = UNREADABLE_ERRORS.get(type(exc), (400, "the request can't be read"))
+        with contextlib.suppress(OSError), gevent.Timeout(LINGER_SECONDS, exception=False):
+            client.sendall(encode_error(ApiError(status, "unreadable_request", message)))
             client.shutdown(socket.SHUT_WR)
             while client.recv(65_536):
                 pass
 
 
-def unreadable(error: ApiError) -> bytes:
+def encode_error(error: ApiError) -> bytes:
     """A whole answer; the connection ends with it, because where the next request begins is not known."""
     headers = {
         "content-type": "application/json",

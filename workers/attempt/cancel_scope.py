@@ -12,10 +12,10 @@ from typing import Any
 import gevent
 
 #: Seconds between two looks at the deadlines.
-TICK = 0.25
+CHECK_SECONDS = 0.25
 
 
-class Interrupted(BaseException):
+class Cancelled(BaseException):
     """Raised inside a section that was ended from outside; not an Exception, so no library takes it for its own."""
 
     def __init__(self, reason: str) -> None:
@@ -24,69 +24,69 @@ class Interrupted(BaseException):
         self.reason = reason
 
 
-class Section:
+class CancelScope:
     """One interruptible stretch, with at most one deadline that runs."""
 
-    def __init__(self, watch: "Watch", may_go_on: Callable[[], bool] = lambda: True) -> None:
-        self._watch = watch
-        self._may_go_on = may_go_on
+    def __init__(self, watch: "DeadlineMonitor", may_go_on: Callable[[], bool] = lambda: True) -> None:
+        self._monitor = watch
+        self._holds_lease = may_go_on
         self._greenlet: gevent.Greenlet | None = None
         self._thrown: Any = None
         self._deadline = float("inf")
         self._deadline_reason = ""
         #: A deadline above the one that runs (the request's total).
-        self.total = float("inf")
+        self.total_deadline = float("inf")
 
-    def __enter__(self) -> "Section":
+    def __enter__(self) -> "CancelScope":
         self._greenlet = gevent.getcurrent()
-        self._watch.sections.add(self)
+        self._monitor.scopes.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._greenlet = None
-        self._watch.sections.discard(self)
+        self._monitor.scopes.discard(self)
         if self._thrown is not None:
             self._thrown.stop()
 
-    def expect(self, reason: str, seconds: float) -> None:
+    def set_deadline(self, reason: str, seconds: float) -> None:
         """From now on the section ends with `reason` after so many seconds, unless this is called again."""
         self._deadline = time.monotonic() + seconds
         self._deadline_reason = reason
 
-    def interrupt(self, reason: str) -> bool:
+    def cancel(self, reason: str) -> bool:
         """Ends the section; False when it is over or was ended before."""
         if self._greenlet is None or self._thrown is not None:
             return False
-        self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, Interrupted(reason))
+        self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, Cancelled(reason))
         return True
 
-    def look_at_lease(self) -> None:
+    def check_lease(self) -> None:
         """Raises Interrupted when the lease is lost: for one who has waited, perhaps frozen, and is about to go on."""
-        if not self._may_go_on():
-            raise Interrupted("lease_lost")
+        if not self._holds_lease():
+            raise Cancelled("lease_lost")
 
-    def look(self, now: float) -> None:
+    def check_deadlines(self, now: float) -> None:
         """Ends the section if a deadline has passed, or the lease it works on."""
-        if not self._may_go_on():
-            self.interrupt("lease_lost")
-        elif now > self.total:
-            self.interrupt("total_timeout")
+        if not self._holds_lease():
+            self.cancel("lease_lost")
+        elif now > self.total_deadline:
+            self.cancel("total_timeout")
         elif now > self._deadline:
-            self.interrupt(self._deadline_reason)
+            self.cancel(self._deadline_reason)
 
 
-class Watch:
+class DeadlineMonitor:
     """Looks at the deadlines of all sections of a process."""
 
     def __init__(self) -> None:
-        self.sections: set[Section] = set()
+        self.scopes: set[CancelScope] = set()
 
     def run(self) -> None:
         """Runs for ever."""
         while True:
-            gevent.sleep(TICK)
+            gevent.sleep(CHECK_SECONDS)
             now = time.monotonic()
-            for section in list(self.sections):
-                section.look(now)
+            for section in list(self.scopes):
+                section.check_deadlines(now)

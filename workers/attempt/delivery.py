@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.observability.counters import Counters
-from shared.observability.request_log import Entry, entry_of
+from shared.observability.request_log import LogEntry, build_entry
 from shared.protocol.messages import Failure, Head, RelayRequest
 from workers.attempt.outcomes import Failed
 from workers.reply.reply_stream import ReplyStream
@@ -21,11 +21,11 @@ class Delivery:
 
     request: RelayRequest
     #: Attempts so far, this one included.
-    number: int
+    attempt: int
     stream: ReplyStream
     counters: Counters
     #: Told, with the time when it was asked, when the upstream's first byte is here.
-    on_answer: Callable[[float], None]
+    on_first_byte: Callable[[float], None]
     #: Whether the head has been published: from then on nothing is retried.
     begun: bool = False
     #: The status that the caller got, 0 before; why it got no answer, or not all of it.
@@ -33,21 +33,21 @@ class Delivery:
     failure: Failure | None = None
     #: When the attempt began, and when its first byte came (0 before), seconds since the epoch.
     started_at: float = field(default_factory=time.time)
-    first_at: float = 0.0
+    first_byte_at: float = 0.0
 
     @property
-    def has_answer(self) -> bool:
+    def is_served(self) -> bool:
         """Whether the upstream has answered, and with no error."""
         return self.begun and 0 < self.status < 400
 
     def begin(self, status: int, headers: dict[str, str]) -> None:
         """The head, which travels with the first byte."""
         self.begun = True
-        self.first_at = time.time()
+        self.first_byte_at = time.time()
         self.status = status
-        self.on_answer(self.started_at)
-        self.stream.head(self._head(status, headers))
-        self.counters.observe("time_to_first_token_seconds", self.first_at - self.request.enqueued_at)
+        self.on_first_byte(self.started_at)
+        self.stream.send_head(self._head(status, headers))
+        self.counters.observe("time_to_first_token_seconds", self.first_byte_at - self.request.enqueued_at)
 
     def fail(self, why: Failure) -> None:
         """There is no answer, or no more of it: the stream says that it is not whole, and ends."""
@@ -55,40 +55,40 @@ class Delivery:
         self.failure = why
         self.stream.fail(why)
 
-    def give_up(self, failed: Failed) -> bool:
+    def reply_with_error(self, failed: Failed) -> bool:
         """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
 
         False when it was answered before.
         """
         if self.begun:
             return False
-        if failed.answer is None:
+        if failed.response is None:
             self.fail(failed.failure)
             return True
         self.begun = True
         self.failure = failed.failure
-        self.status = failed.answer.status
-        self.stream.head(self._head(failed.answer.status, failed.answer.headers))
-        self.stream.data(failed.answer.body)
+        self.status = failed.response.status
+        self.stream.send_head(self._head(failed.response.status, failed.response.headers))
+        self.stream.send_data(failed.response.body)
         self.stream.end()
         return True
 
     def _head(self, status: int, headers: dict[str, str]) -> Head:
         waited = self.started_at - self.request.enqueued_at
         taken = time.time() - self.started_at
-        return Head(status, headers, self.number, milliseconds(waited), milliseconds(taken))
+        return Head(status, headers, self.attempt, to_milliseconds(waited), to_milliseconds(taken))
 
-    def entry(self, end: str, credential_id: str, usage: Usage | None) -> Entry:
+    def log_entry(self, end: str, credential_id: str, usage: Usage | None) -> LogEntry:
         """The request's entry in the request log, when it has ended now."""
         asked, failure, usage = self.request, self.failure, usage or Usage()
-        return entry_of(
+        return build_entry(
             asked,
             status=self.status or (failure.status if failure else CLIENT_GONE),
-            attempts=self.number,
+            attempts=self.attempt,
             credential=credential_id,
-            queue_ms=milliseconds(self.started_at - asked.enqueued_at),
-            first_ms=milliseconds(self.first_at - asked.enqueued_at) if self.first_at else 0,
-            total_ms=milliseconds(time.time() - asked.enqueued_at),
+            queue_ms=to_milliseconds(self.started_at - asked.enqueued_at),
+            first_ms=to_milliseconds(self.first_byte_at - asked.enqueued_at) if self.first_byte_at else 0,
+            total_ms=to_milliseconds(time.time() - asked.enqueued_at),
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
             estimated=int(usage.estimated),
@@ -97,6 +97,6 @@ class Delivery:
         )
 
 
-def milliseconds(seconds: float) -> int:
+def to_milliseconds(seconds: float) -> int:
     """Whole ones; the clocks of two hosts may differ."""
     return max(0, round(1000 * seconds))

@@ -6,7 +6,7 @@ from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown
 from shared.protocol.messages import Failure
 
 #: Statuses of an upstream that another credential may answer better (I6). Every other 4xx is the caller's.
-RETRIED_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
+RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Failed:
     #: Seconds the upstream asked to wait, if it did.
     retry_after: float | None = None
     #: The upstream's own answer, passed on when this was the last attempt.
-    answer: "UpstreamError | None" = None
+    response: "UpstreamErrorResponse | None" = None
     #: The credential's refresh token is dead.
     fatal: bool = False
     #: The fault says nothing about the credential (its lease was lost), which is left alone.
@@ -43,7 +43,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class UpstreamError:
+class UpstreamErrorResponse:
     """An error answer of the upstream, kept in case it is the last."""
 
     status: int
@@ -54,7 +54,7 @@ class UpstreamError:
 Outcome = Done | Stopped | Failed
 
 
-def no_token(error: Exception, number: int = 1) -> Failed:
+def token_failure(error: Exception, number: int = 1) -> Failed:
     """No access token could be had in that attempt, because of a TokenError, a lost lease or a wrong secret key."""
     failure = Failure(
         502, "upstream_login_failed", "no access token could be had for an account", "upstream_error", number
@@ -68,7 +68,7 @@ def no_token(error: Exception, number: int = 1) -> Failed:
     )
 
 
-def refused_for_good(failed: Failed, number: int) -> Failed:
+def reject_login(failed: Failed, number: int) -> Failed:
     """The same, when the account is the caller's own: there is no other, and the caller has to log in again."""
     failure = Failure(
         401, "invalid_refresh_token", "the upstream refuses this refresh token", "invalid_request_error", number
@@ -76,6 +76,6 @@ def refused_for_good(failed: Failed, number: int) -> Failed:
     return replace(failed, failure=failure)
 
 
-def is_retried(status: int) -> bool:
+def is_retryable(status: int) -> bool:
     """Whether an answer of that status is tried again on another credential."""
-    return status >= 500 or status in RETRIED_STATUSES
+    return status >= 500 or status in RETRYABLE_STATUSES

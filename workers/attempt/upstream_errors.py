@@ -3,27 +3,29 @@
 from shared.errors import error_body
 from shared.parsing import parse_json_object, parse_retry_after
 from shared.protocol.messages import Failure
-from workers.attempt.outcomes import Failed, UpstreamError
+from workers.attempt.outcomes import Failed, UpstreamErrorResponse
 
 
-def failure(number: int, status: int, code: str, message: str) -> Failure:
+def build_failure(number: int, status: int, code: str, message: str) -> Failure:
     """Why attempt `number` brought no answer."""
     return Failure(status, code, message, "upstream_error", number)
 
 
-def error_answer(number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
+def error_response(number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
     """An error of the upstream that another credential may better; kept, in case it is the last."""
     outcome = "rate_limited" if status == 429 else "refused" if status in (401, 403) else "upstream_error"
     if status == 401:
-        return Failed(outcome, failure(number, 502, "upstream_auth_failed", "the upstream refused a fresh token"))
-    ours = failure(number, status, "upstream_error", f"the upstream answered {status}")
-    answer = UpstreamError(status, {**headers, "content-type": "application/json"}, openai_error(status, body))
+        return Failed(outcome, build_failure(number, 502, "upstream_auth_failed", "the upstream refused a fresh token"))
+    ours = build_failure(number, status, "upstream_error", f"the upstream answered {status}")
+    answer = UpstreamErrorResponse(
+        status, {**headers, "content-type": "application/json"}, to_openai_error(status, body)
+    )
     return Failed(outcome, ours, parse_retry_after(headers.get("retry-after")), answer)
 
 
-def no_answer(number: int, reason: str) -> Failed:
+def empty_response(number: int, reason: str) -> Failed:
     """A 2xx that is none and says no more."""
-    return Failed("no_answer", failure(number, 502, "upstream_no_answer", f"the upstream answered with {reason}"))
+    return Failed("no_answer", build_failure(number, 502, "upstream_no_answer", f"the upstream answered with {reason}"))
 
 
 def error_status(body: bytes) -> int:
@@ -33,7 +35,7 @@ def error_status(body: bytes) -> int:
     return code if isinstance(code, int) and 400 <= code < 600 else 502
 
 
-def openai_error(status: int, body: bytes) -> bytes:
+def to_openai_error(status: int, body: bytes) -> bytes:
     """The upstream's error body if it has OpenAI's shape, else that shape around a plain sentence."""
     error = parse_json_object(body).get("error")
     if isinstance(error, dict) and isinstance(error.get("message"), str):

@@ -13,17 +13,17 @@ from shared.observability.counters import Counters
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
-from workers.credentials.token_endpoint import Grant, refresh
+from workers.credentials.token_endpoint import TokenGrant, refresh
 from workers.credentials.token_store import TokenStore
 
 log = logging.getLogger("farm.tokens")
 #: A token is renewed when this share of its life is left, but not more than EARLIEST seconds before its end.
-EARLY_SHARE = 0.15
-EARLIEST = 60.0
+RENEW_AT_REMAINING_SHARE = 0.15
+MAX_RENEW_AHEAD_SECONDS = 60.0
 #: That time is spread, so that tokens which came together are not renewed together.
-SPREAD = (0.8, 1.2)
+JITTER = (0.8, 1.2)
 #: Seconds after which an early renewal that failed is tried again, while the token is still good.
-AGAIN = 5.0
+RETRY_SECONDS = 5.0
 
 
 class AccessToken:
@@ -39,7 +39,7 @@ class AccessToken:
         gate: BoundedSemaphore,
     ) -> None:
         #: How many of a process may ask the token endpoint at once.
-        self._gate = gate
+        self._refresh_limit = gate
         self._lease = lease
         self._pool = pool
         self._store = store
@@ -71,89 +71,91 @@ class AccessToken:
         if self._token != stale and self.is_fresh():
             return self._token
         if not self.is_refreshing():
-            self._refreshing = gevent.spawn(self._attempt, stale)
+            self._refreshing = gevent.spawn(self._refresh_or_error, stale)
         assert self._refreshing is not None
         failure = self._refreshing.get()
         mendable = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if mendable and self._token != stale and self.is_valid():
-            self.renew_at = min(self._expires, time.time() + AGAIN * random.uniform(*SPREAD))
+            self.renew_at = min(self._expires, time.time() + RETRY_SECONDS * random.uniform(*JITTER))
         elif failure is not None:
             raise failure
         return self._token
 
-    def renew(self) -> None:
+    def force_refresh(self) -> None:
         """Asks the endpoint now, whatever token there is. Raises as `get` does."""
         stored = self._store.load(self._lease.credential_id)[1]
         self._token = self._token or stored
         self.get(stale=self._token)
 
-    def refresh_token(self) -> str:
+    def load_refresh_token(self) -> str:
         """The refresh token as stored. Raises TokenError when it is gone."""
         return self._store.load(self._lease.credential_id)[0]
 
-    def settle(self) -> None:
+    def wait_for_refresh(self) -> None:
         """Waits for a refresh that is on its way, so that the lease is not given away under it."""
         if self._refreshing is not None:
             self._refreshing.join()
 
-    def _attempt(self, stale: str) -> BaseException | None:
+    def _refresh_or_error(self, stale: str) -> BaseException | None:
         """One refresh; returns what went wrong instead of raising, because a greenlet would print it."""
         try:
-            self._renew(stale)
+            self._refresh(stale)
         except Exception as error:
             return error
         return None
 
-    def _renew(self, stale: str) -> None:
+    def _refresh(self, stale: str) -> None:
         """1. Another process may have left a good token. 2. Ask the endpoint. 3. Store. 4. Only then use it."""
         refresh_token, access, expires = self._store.load(self._lease.credential_id)
         left = expires - time.time()
-        if access and access != stale and left > EARLIEST:
+        if access and access != stale and left > MAX_RENEW_AHEAD_SECONDS:
             self._use(access, left)
             return
         grant, had = self._exchange(refresh_token)
         retry_forever(lambda: self._store.store(self._lease, had, grant), "a rotated token waits to be stored")
         self._use(grant.access_token, grant.expires_in)
 
-    def _exchange(self, refresh_token: str) -> tuple[Grant, str]:
+    def _exchange(self, refresh_token: str) -> tuple[TokenGrant, str]:
         """Asks the endpoint; returns the grant and the refresh token that the store has.
 
         A refused token is tried once more if the store has another one by now, else if there is one that it replaced:
         perhaps the new one never became good.
         """
         try:
-            return self._ask(refresh_token), refresh_token
+            return self._call_endpoint(refresh_token), refresh_token
         except InvalidGrant:
             stored = self._store.load(self._lease.credential_id)[0]
-            other = stored if stored != refresh_token else self._store.previous(self._lease.credential_id)
+            other = stored if stored != refresh_token else self._store.load_previous(self._lease.credential_id)
             if not other:
                 raise
-            return self._ask(other), stored
+            return self._call_endpoint(other), stored
 
-    def _ask(self, refresh_token: str) -> Grant:
+    def _call_endpoint(self, refresh_token: str) -> TokenGrant:
         try:
-            with self._gate:
-                if not self._lease.holds():
+            with self._refresh_limit:
+                if not self._lease.is_held():
                     raise LeaseLost("the lease ran out before the refresh")
                 grant = refresh(self._session, self._pool, refresh_token)
         except TokenError as error:
-            self._counters.add("token_refreshes", outcome_of(error))
+            self._counters.increment("token_refreshes", outcome_label(error))
             log.warning("no access token: %s", error, extra=self._fields("token_refused"))
             raise
-        self._counters.add("token_refreshes", "ok")
+        self._counters.increment("token_refreshes", "ok")
         log.debug("access token refreshed", extra=self._fields("token_refreshed"))
         return grant
 
     def _use(self, token: str, lifetime: float) -> None:
         self._token = token
         self._expires = time.time() + lifetime
-        self.renew_at = self._expires - min(EARLIEST, EARLY_SHARE * lifetime) * random.uniform(*SPREAD)
+        self.renew_at = self._expires - min(
+            MAX_RENEW_AHEAD_SECONDS, RENEW_AT_REMAINING_SHARE * lifetime
+        ) * random.uniform(*JITTER)
 
     def _fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}
 
 
-def outcome_of(error: Exception) -> str:
+def outcome_label(error: Exception) -> str:
     """The outcome label of a refresh that failed."""
     if isinstance(error, InvalidGrant):
         return "invalid_grant"

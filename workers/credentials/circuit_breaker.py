@@ -21,18 +21,18 @@ from shared.observability.counters import Counters
 
 log = logging.getLogger("farm.breaker")
 #: Faults in a row that open it, of so many different credentials (or as many as there are).
-FAULTS = 5
-CREDENTIALS = 3
-REQUESTS = 2
+FAULTS_TO_OPEN = 5
+MIN_CREDENTIALS = 3
+MIN_REQUESTS = 2
 #: Seconds until the first probe; doubled with each that fails, up to the longest.
-FIRST, LONGEST = 1.0, 10.0
+PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS = 1.0, 10.0
 #: Seconds that a probe's token lives without being renewed.
-PROBE_SECONDS = 10.0
+PROBE_TTL_SECONDS = 10.0
 #: Seconds that an open breaker is remembered when no process tends it.
-REMEMBERED = 3600
+OPEN_TTL_SECONDS = 3600
 
 
-class Breaker:
+class CircuitBreaker:
     """The breaker of one pool, as one process sees it."""
 
     def __init__(self, redis: Redis, pool: str, process_id: str, counters: Counters) -> None:
@@ -45,24 +45,24 @@ class Breaker:
         self._faults = 0
         self._failed_probes = 0
         self._probe_at = 0.0
-        self._said_at = 0.0
+        self._written_at = 0.0
         self._opened_at = 0.0
         self.is_open = False
         #: The credential whose worker may take one job; '' for none.
         self.probing = ""
 
     @property
-    def is_troubled(self) -> bool:
+    def has_faults(self) -> bool:
         """Whether an answer would be news."""
         return self.is_open or self._faults > 0
 
-    def lets(self, credential_id: str) -> bool:
+    def allows(self, credential_id: str) -> bool:
         """Whether that credential's worker may take a job."""
         return not self.is_open or self.probing == credential_id
 
     # What the workers tell
 
-    def fault(self, credential_id: str, request_id: str, reason: str, workers: int) -> None:
+    def record_fault(self, credential_id: str, request_id: str, reason: str, workers: int) -> None:
         """The upstream failed for one of so many workers."""
         self._faults += 1
         self._credentials.add(credential_id)
@@ -70,22 +70,22 @@ class Breaker:
         if self.is_open:
             if self.probing == credential_id:
                 self._failed_probes += 1
-                self._stay_open(reason)
+                self._keep_open(reason)
             return
-        several = len(self._credentials) >= min(CREDENTIALS, workers) and len(self._requests) >= REQUESTS
-        if self._faults >= FAULTS and several:
+        several = len(self._credentials) >= min(MIN_CREDENTIALS, workers) and len(self._requests) >= MIN_REQUESTS
+        if self._faults >= FAULTS_TO_OPEN and several:
             self._failed_probes = 0
             self._opened_at = time.time()
-            self._counters.add("breaker_opened", names.family(self._pool), reason)
+            self._counters.increment("breaker_opened", names.family(self._pool), reason)
             log.error("the upstream is down: no job is taken", extra=self._fields("breaker_opened", reason))
-            self._stay_open(reason)
+            self._keep_open(reason)
 
-    def found_open(self) -> None:
+    def mark_open(self) -> None:
         """A job could not be begun: another process has opened it, and the next look tells more."""
         if not self.is_open:
-            self.is_open, self._opened_at, self._probe_at = True, time.time(), time.time() + FIRST
+            self.is_open, self._opened_at, self._probe_at = True, time.time(), time.time() + PROBE_BACKOFF_SECONDS
 
-    def answer(self, asked_at: float) -> None:
+    def record_success(self, asked_at: float) -> None:
         """The upstream answered, whatever it said, what it was asked at that time (seconds since the epoch).
 
         What was asked before it went down, and ends well, says nothing of how it is now.
@@ -100,31 +100,33 @@ class Breaker:
             log.warning("the upstream is back", extra=self._fields("breaker_closed"))
         # Only now, because a job that is begun while Redis still has it would find it open.
         self.is_open, self.probing = False, ""
-        self._said_at = time.monotonic()
+        self._written_at = time.monotonic()
 
     def _reset(self) -> None:
         self._faults = 0
         self._credentials.clear()
         self._requests.clear()
 
-    def _stay_open(self, reason: str) -> None:
+    def _keep_open(self, reason: str) -> None:
         self.is_open, self.probing = True, ""
-        pause = min(LONGEST, FIRST * 2**self._failed_probes) * random.uniform(0.75, 1.25)
+        pause = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2**self._failed_probes) * random.uniform(
+            0.75, 1.25
+        )
         self._probe_at = time.time() + pause
-        self._said_at = time.monotonic()
+        self._written_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.breaker(self._pool), mapping=record)
             pipe.hsetnx(keys.breaker(self._pool), "since", time.time())
-            pipe.expire(keys.breaker(self._pool), REMEMBERED)
+            pipe.expire(keys.breaker(self._pool), OPEN_TTL_SECONDS)
             pipe.delete(keys.probe(self._pool))
             pipe.execute()
 
     # What the process tells
 
-    def learn(self, record: dict[str, str], asked_at: float) -> None:
+    def sync(self, record: dict[str, str], asked_at: float) -> None:
         """What Redis had, asked for at that time; older than our own last word it counts for nothing."""
-        if asked_at < self._said_at:
+        if asked_at < self._written_at:
             return
         if self.is_open and not record:
             self._reset()
@@ -137,11 +139,11 @@ class Breaker:
         self._probe_at = float(record.get("probe_at", 0))
         self._failed_probes = int(record.get("failed_probes", 0))
 
-    def tend(self, able: Collection[str], idle: Sequence[str]) -> str:
+    def assign_probe(self, able: Collection[str], idle: Sequence[str]) -> str:
         """Keeps the probe of one that is able, or begins one with the first that is idle; returns whose is new."""
         if not self.is_open or time.time() < self._probe_at:
             return ""
-        token, life = f"{self._process_id}:{self.probing}", int(PROBE_SECONDS * 1000)
+        token, life = f"{self._process_id}:{self.probing}", int(PROBE_TTL_SECONDS * 1000)
         if self.probing in able:
             if not self._redis.set(keys.probe(self._pool), token, px=life, xx=True):
                 self.probing = ""

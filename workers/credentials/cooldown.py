@@ -4,10 +4,10 @@ import random
 import time
 
 #: Seconds after the first failure without a Retry-After; doubled with each further one.
-FIRST = 0.5
+BACKOFF_SECONDS = 0.5
 
 
-class Pauses:
+class Cooldown:
     """The pauses of one credential."""
 
     def __init__(self, limit: float) -> None:
@@ -22,22 +22,24 @@ class Pauses:
         A pause that runs is never shortened.
         """
         self._failures += 1
-        backoff = min(most, self._limit, FIRST * 2 ** min(self._failures - 1, 16)) * random.uniform(0.75, 1.25)
-        seconds = max(FIRST, asked) if asked is not None else backoff
+        backoff = min(most, self._limit, BACKOFF_SECONDS * 2 ** min(self._failures - 1, 16)) * random.uniform(
+            0.75, 1.25
+        )
+        seconds = max(BACKOFF_SECONDS, asked) if asked is not None else backoff
         self._until = max(self._until, time.monotonic() + min(self._limit, seconds))
-        return self.left()
+        return self.remaining()
 
     def resume(self, seconds: float) -> None:
         """Goes on with a pause that another process began."""
         self._until = time.monotonic() + min(self._limit, seconds)
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the credential may work again; 0 when it may."""
         return max(0.0, self._until - time.monotonic())
 
-    def over(self) -> bool:
+    def take_ended(self) -> bool:
         """Whether a pause has ended that nobody has taken note of; takes note of it."""
-        ended = bool(self._until) and not self.left()
+        ended = bool(self._until) and not self.remaining()
         if ended:
             self._until = 0.0
         return ended
@@ -47,6 +49,6 @@ class Pauses:
         self._until = time.monotonic()
         self._failures = 0
 
-    def forget(self) -> None:
+    def reset_failures(self) -> None:
         """The credential answered: its failures don't count any more."""
         self._failures = 0

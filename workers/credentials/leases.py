@@ -10,16 +10,16 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.records import USABLE, State
-from shared.redis_connection.client import script
+from shared.redis_connection.client import register_script
 
 #: Seconds a lease lives without being renewed.
 LEASE_SECONDS = 10.0
 #: Seconds between two renewals.
-RENEW_EVERY = 3.0
+RENEW_INTERVAL_SECONDS = 3.0
 #: Seconds within which a Redis answers one process and not another, and then no one: between two reports, and a bit.
-LOST_SECONDS = 2.0
+MAX_LOST_WRITES_SECONDS = 2.0
 #: Seconds before its end from which a lease is not relied on.
-MARGIN = 1.0
+SAFETY_MARGIN_SECONDS = 1.0
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Lease:
         """Its key in Redis."""
         return keys.lease(self.credential_id)
 
-    def holds(self) -> bool:
+    def is_held(self) -> bool:
         """Whether the credential may be used now; a process that was frozen for too long sees that it may not."""
         return not self.lost and time.monotonic() < self.valid_until
 
@@ -51,18 +51,18 @@ class Leases:
     def __init__(self, redis: Redis, process_id: str) -> None:
         self._redis = redis
         self._process_id = process_id
-        self._claim = script(redis, Path(__file__).with_name("claim.lua"))
-        self._renew = script(redis, Path(__file__).with_name("renew.lua"))
-        self._release = script(redis, Path(__file__).with_name("release.lua"))
+        self._claim = register_script(redis, Path(__file__).with_name("claim.lua"))
+        self._renew = register_script(redis, Path(__file__).with_name("renew.lua"))
+        self._release = register_script(redis, Path(__file__).with_name("release.lua"))
         self._claims_from = float("-inf")
 
-    def redis_was_replaced(self, at: float) -> None:
+    def suspend_claims_after(self, at: float) -> None:
         """Claims nothing until all leases have run out that the Redis before this one gave: it may have lost some.
 
         `at` is when it last answered, by the monotonic clock. A Redis that is killed can lose what it has acknowledged
         in the last two seconds, and a replica what had not reached it; renewals bring the leases back that are held.
         """
-        self._claims_from = at + LEASE_SECONDS + LOST_SECONDS
+        self._claims_from = at + LEASE_SECONDS + MAX_LOST_WRITES_SECONDS
 
     def claim(
         self, pool: str, credential_ids: Sequence[str], most: int, states: Sequence[State] = USABLE
@@ -76,7 +76,7 @@ class Leases:
             keys=[keys.credentials(pool), *names],
             args=[self._process_id, int(LEASE_SECONDS * 1000), most, f",{','.join(states)},", *credential_ids],
         )
-        found, until = cast("list[Any]", answer), asked_at + LEASE_SECONDS - MARGIN
+        found, until = cast("list[Any]", answer), asked_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
         return [
             Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", float(cooling or 0), until)
             for place, fence, cooling in zip(found[::3], found[1::3], found[2::3], strict=True)
@@ -92,10 +92,10 @@ class Leases:
         places = set(answer)
         for place, lease in enumerate(leases, 1):
             lease.lost = lease.lost or place in places
-            lease.valid_until = asked_at + LEASE_SECONDS - MARGIN
+            lease.valid_until = asked_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
         return [leases[place - 1] for place in sorted(places)]
 
-    def bury(self, process_id: str, credential_ids: Sequence[str]) -> int:
+    def reclaim(self, process_id: str, credential_ids: Sequence[str]) -> int:
         """Gives back what a process held that is known to be dead; returns how many."""
         if not credential_ids:
             return 0

@@ -10,15 +10,15 @@ from shared.parsing import parse_json_object, parse_retry_after
 from shared.settings.schema import PoolSettings
 
 #: Seconds that an access token is taken to live when the answer does not say (`expires_in` is only RECOMMENDED).
-DEFAULT_LIFETIME = 3600.0
+DEFAULT_LIFETIME_SECONDS = 3600.0
 #: Seconds to wait for the token endpoint.
-TIMEOUT = (10.0, 30.0)
+TIMEOUT_SECONDS = (10.0, 30.0)
 #: Errors that say the refresh token itself is no good (RFC 6749 section 5.2).
-FATAL = ("invalid_grant",)
+FATAL_ERRORS = ("invalid_grant",)
 
 
 @dataclass(frozen=True, repr=False)
-class Grant:
+class TokenGrant:
     """What a refresh brought. Not shown in a repr, because it is made of secrets."""
 
     access_token: str
@@ -28,7 +28,7 @@ class Grant:
     refresh_token: str | None
 
 
-def token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
+def build_token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
     """Arguments for requests.post by the pool's FARM_TOKEN_REQUEST: `form`, `json` or `bearer`."""
     if pool.token_request == "bearer":  # noqa: S105
         return {"data": b"", "headers": {"authorization": f"Bearer {refresh_token}"}}
@@ -38,14 +38,14 @@ def token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
     return {"json": fields} if pool.token_request == "json" else {"data": fields}  # noqa: S105
 
 
-def revocation(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
+def build_revocation_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
     """Arguments for requests.post that revoke a refresh token (RFC 7009 section 2.1)."""
     fields = {"token": refresh_token, "token_type_hint": "refresh_token"}
     fields |= {n: v for n, v in {"client_id": pool.client_id, "client_secret": pool.client_secret}.items() if v}
     return {"data": fields}
 
 
-def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Grant:
+def parse_token_response(status: int, body: bytes, retry_after: str | None = None) -> TokenGrant:
     """A grant out of a token answer.
 
     Raises InvalidGrant when the refresh token was refused, TokenEndpointDown when the endpoint failed, TokenError
@@ -57,33 +57,33 @@ def parse_answer(status: int, body: bytes, retry_after: str | None = None) -> Gr
         raise TokenEndpointDown(f"the token endpoint answered {status}", parse_retry_after(retry_after))
     if status >= 400:
         code = table.get("error")
-        if code in FATAL:
+        if code in FATAL_ERRORS:
             raise InvalidGrant(f"the token endpoint answered {status} {code}")
         raise TokenError(f"the token endpoint answered {status} {code if isinstance(code, str) else ''}".strip())
     access_token = table.get("access_token")
     if status >= 300 or not isinstance(access_token, str) or not access_token:
         raise TokenEndpointDown(f"the token endpoint answered {status} without an access token")
     renewed = table.get("refresh_token")
-    return Grant(
-        access_token, lifetime(table.get("expires_in")), renewed if isinstance(renewed, str) and renewed else None
+    return TokenGrant(
+        access_token, parse_lifetime(table.get("expires_in")), renewed if isinstance(renewed, str) and renewed else None
     )
 
 
-def lifetime(expires_in: Any) -> float:
+def parse_lifetime(expires_in: Any) -> float:
     """Seconds that the access token lives; some endpoints send them as text."""
     try:
         seconds = float(expires_in)
     except (TypeError, ValueError):
-        return DEFAULT_LIFETIME
-    return seconds if seconds > 0 else DEFAULT_LIFETIME
+        return DEFAULT_LIFETIME_SECONDS
+    return seconds if seconds > 0 else DEFAULT_LIFETIME_SECONDS
 
 
-def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> Grant:
+def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> TokenGrant:
     """Exchanges a refresh token for an access token. Raises as `parse_answer` does."""
     try:
         answer = session.post(
-            pool.token_url, timeout=TIMEOUT, allow_redirects=False, **token_request(pool, refresh_token)
+            pool.token_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **build_token_request(pool, refresh_token)
         )
     except requests.RequestException as error:
         raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
-    return parse_answer(answer.status_code, answer.content, answer.headers.get("retry-after"))
+    return parse_token_response(answer.status_code, answer.content, answer.headers.get("retry-after"))

@@ -9,15 +9,15 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.sealing import fingerprint
-from shared.credentials.unsealing import Opener
+from shared.credentials.unsealing import Unsealer
 from shared.errors import LeaseLost, TokenError
-from shared.redis_connection.client import script
+from shared.redis_connection.client import register_script
 from workers.credentials.leases import Lease
-from workers.credentials.token_endpoint import Grant
+from workers.credentials.token_endpoint import TokenGrant
 
 log = logging.getLogger("farm.tokens")
 #: Milliseconds to wait until Redis has written a rotated token to disk.
-FSYNC_MS = 3000
+FSYNC_TIMEOUT_MS = 3000
 #: Answer of store_grant.lua: all is well, but for an export of the credential.
 EXPORT_OUTDATED = 2
 
@@ -25,11 +25,11 @@ EXPORT_OUTDATED = 2
 class TokenStore:
     """Reads and writes the tokens of credentials; only workers have one."""
 
-    def __init__(self, redis: Redis, opener: Opener) -> None:
+    def __init__(self, redis: Redis, opener: Unsealer) -> None:
         self._redis = redis
-        self._opener = opener
-        self._store_grant = script(redis, Path(__file__).with_name("store_grant.lua"))
-        self._waits: bool | None = None
+        self._unsealer = opener
+        self._store_grant = register_script(redis, Path(__file__).with_name("store_grant.lua"))
+        self._supports_waitaof: bool | None = None
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token, the access token ('' for none) and its expiry. Raises TokenError when there is none."""
@@ -38,20 +38,20 @@ class TokenStore:
         )
         if not sealed:
             raise TokenError("the credential is gone")
-        opened = self._opener.open(access, credential_id) if access else ""
-        return self._opener.open(sealed, credential_id), opened, float(expires or 0)
+        opened = self._unsealer.unseal(access, credential_id) if access else ""
+        return self._unsealer.unseal(sealed, credential_id), opened, float(expires or 0)
 
-    def previous(self, credential_id: str) -> str:
+    def load_previous(self, credential_id: str) -> str:
         """The refresh token that the present one replaced, '' when there was none."""
         sealed = self._redis.hget(keys.credential(credential_id), "previous")
-        return self._opener.open(sealed, credential_id) if sealed else ""
+        return self._unsealer.unseal(sealed, credential_id) if sealed else ""
 
-    def store(self, lease: Lease, had: str, grant: Grant) -> None:
+    def store(self, lease: Lease, had: str, grant: TokenGrant) -> None:
         """Stores a grant in place of the refresh token that the store had, and returns when it is on disk.
 
         Raises LeaseLost when the credential is another's now.
         """
-        seal = self._opener.sealer.seal
+        seal = self._unsealer.sealer.seal
         renewed = grant.refresh_token or ""
         names = (keys.credential(lease.credential_id), lease.key)
         args = [
@@ -68,30 +68,30 @@ class TokenStore:
             self._store_grant(
                 keys=[*names, keys.fingerprints(lease.pool), keys.credentials(lease.pool)], args=args, client=pipe
             )
-            if renewed and self._can_wait():
-                pipe.execute_command("WAITAOF", 1, 0, FSYNC_MS)
+            if renewed and self._check_waitaof():
+                pipe.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
             stored, *waited = pipe.execute(raise_on_error=False)
         if isinstance(stored, Exception):
             raise stored
-        self._look_at_wait(waited)
+        self._check_fsync(waited)
         if cast("int", stored) == EXPORT_OUTDATED:
             extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
             log.warning("the refresh token has rotated: the one that was exported is good no more", extra=extra)
         elif cast("int", stored) != 1:
             raise LeaseLost("the lease was lost while the token was refreshed")
 
-    def _can_wait(self) -> bool:
+    def _check_waitaof(self) -> bool:
         """Whether Redis can tell when a write is on disk (WAITAOF, 7.2); older ones write it within a second."""
-        if self._waits is None:
+        if self._supports_waitaof is None:
             version = str(self._redis.info("server")["redis_version"])
-            self._waits = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
-        return self._waits
+            self._supports_waitaof = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
+        return self._supports_waitaof
 
-    def _look_at_wait(self, waited: list[Any]) -> None:
+    def _check_fsync(self, waited: list[Any]) -> None:
         """A Redis without an append-only file can't wait; that is the operator's choice, and said once."""
         for answer in waited:
             if isinstance(answer, Exception):
-                self._waits = False
+                self._supports_waitaof = False
                 log.warning("tokens are not waited for: %s", answer, extra={"action": "no_fsync"})
             elif not answer[0]:
                 log.warning("Redis did not write a token to disk in time", extra={"action": "slow_fsync"})

@@ -8,7 +8,7 @@ from typing import Any
 
 from rq.executions import Execution
 
-from shared.observability.request_log import entry_of
+from shared.observability.request_log import build_entry
 from shared.protocol.messages import Failure, RelayRequest
 
 #: Arguments of a script.
@@ -16,7 +16,7 @@ Args = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Spent:
+class JobCost:
     """What a job has used of its API key's limits; a job that failed has cost nothing."""
 
     tokens: int = 0
@@ -32,7 +32,7 @@ class Spent:
 
 
 @dataclass
-class BegunJob:
+class StartedJob:
     """A job that a worker has begun."""
 
     job_id: str
@@ -46,15 +46,15 @@ class BegunJob:
     band: str = "interactive"
 
 
-def worked(begun: BegunJob, at: datetime) -> float:
+def seconds_worked(begun: StartedJob, at: datetime) -> float:
     """Seconds between the job's beginning and then."""
     return float((at - begun.execution.created_at).total_seconds())
 
 
-def lost_entry(request: RelayRequest, failure: Failure) -> Spent:
+def lost_request_cost(request: RelayRequest, failure: Failure) -> JobCost:
     """Of a request that no attempt has ended: it costs nothing, and the log tells why it failed."""
-    entry = entry_of(request, status=failure.status, attempts=failure.attempts, code=failure.code)
-    return Spent(entry=entry.encode())
+    entry = build_entry(request, status=failure.status, attempts=failure.attempts, code=failure.code)
+    return JobCost(entry=entry.encode())
 
 
 def decode_request(data: bytes) -> RelayRequest | None:

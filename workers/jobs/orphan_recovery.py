@@ -18,14 +18,14 @@ from shared import keys, names
 from shared.observability.counters import Counters
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.protocol.relay_queue import BAND_FIELD
-from shared.redis_connection.client import script
-from workers.jobs.job_records import BegunJob, Spent, decode_request, lost_entry
+from shared.redis_connection.client import register_script
+from workers.jobs.job_records import JobCost, StartedJob, decode_request, lost_request_cost
 from workers.jobs.rq_bookkeeping import Bookkeeping
 
 log = logging.getLogger("farm.recovery")
 
 
-class Intermediate:
+class IntermediateQueueMonitor:
     """Watches one queue's intermediate queue: what lies there at two looks in a row was popped by one who died."""
 
     def __init__(self, redis: Redis, queue: Queue, counters: Counters) -> None:
@@ -33,9 +33,9 @@ class Intermediate:
         self._queue = queue
         self._counters = counters
         self._seen: set[str] = set()
-        self._unstick = script(redis, Path(__file__).with_name("unstick.lua"))
+        self._unstick = register_script(redis, Path(__file__).with_name("unstick.lua"))
 
-    def look(self) -> int:
+    def put_back_stuck(self) -> int:
         """Puts the stuck jobs back; returns how many."""
         found = {one.decode() for one in self._redis.lrange(self._queue.intermediate_queue_key, 0, -1)}
         stuck = found & self._seen
@@ -43,12 +43,12 @@ class Intermediate:
         names = (self._queue.intermediate_queue_key, self._queue.key)
         back = [self._unstick(keys=[*names, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
         for job_id in stuck:
-            self._counters.add("orphans", "put_back")
+            self._counters.increment("orphans", "put_back")
             log.warning("job put back", extra={"action": "orphan_found", "request_id": job_id, "reason": "popped"})
         return sum(cast("list[int]", back))
 
 
-class Orphans:
+class OrphanRecovery:
     """Ends or hands on the executions of one band whose worker has died."""
 
     def __init__(
@@ -64,20 +64,20 @@ class Orphans:
         #: Execution -> the name of the worker that began it, of those that were there at the last look.
         self._owners: dict[str, str] = {}
 
-    def of(self, worker: BaseWorker) -> int:
+    def recover_from_predecessor(self, worker: BaseWorker) -> int:
         """What the last worker of this name left, of whatever band; called by who holds its credential now, before it
         begins anything.
         """
         found = worker.get_current_executions(refresh=True)
         worker._executions = []
         for execution in found:
-            self._end(worker, execution)
+            self._requeue_or_end(worker, execution)
         return len(found)
 
-    def look(self) -> int:
+    def recover(self) -> int:
         """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
         composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
-        owners = self._owners = self._owned(composites)
+        owners = self._owners = self._find_owners(composites)
         leases = [keys.lease(names.credential_of(owner)) for owner in owners.values()]
         held = self._redis.mget(leases) if leases else []
         left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
@@ -86,10 +86,10 @@ class Orphans:
         for composite in lost:
             execution = Execution.from_composite_key(composite, self._redis)
             worker = Worker([self._queue], name=owners[composite], connection=self._redis, prepare_for_work=False)
-            self._end(worker, execution)
+            self._requeue_or_end(worker, execution)
         return len(lost)
 
-    def _owned(self, composites: list[str]) -> dict[str, str]:
+    def _find_owners(self, composites: list[str]) -> dict[str, str]:
         """Each with its owner; an execution never changes it, so each is asked for once."""
         new = [one for one in composites if one not in self._owners]
         with self._redis.pipeline(transaction=False) as pipe:
@@ -99,24 +99,24 @@ class Orphans:
         known = self._owners | found
         return {one: known[one] for one in composites}
 
-    def _end(self, worker: BaseWorker, execution: Execution) -> None:
+    def _requeue_or_end(self, worker: BaseWorker, execution: Execution) -> None:
         fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)
         data, retries, begun, band = self._redis.hmget(Job.key_for(execution.job_id), fields)
         request = decode_request(data) if data else None
         band = band.decode() if band else "interactive"
         retries = int(retries or 0)
-        orphan = BegunJob(execution.job_id, execution, retries, 0, request, None, band)
+        orphan = StartedJob(execution.job_id, execution, retries, 0, request, None, band)
         again = request is not None and not begun and retries + 1 < self._max_attempts
         if again:
             gone = Failure(499, "client_gone", "the caller has gone", "server_error", retries + 1)
-            self._bookkeeping.requeue(worker, orphan, left=lost_entry(request, gone).entry if request else "")
+            self._bookkeeping.requeue(worker, orphan, left=lost_request_cost(request, gone).entry if request else "")
         else:
             lost = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", retries + 1)
-            spent = lost_entry(request, lost) if request else Spent()
+            spent = lost_request_cost(request, lost) if request else JobCost()
             if self._bookkeeping.finish(worker, orphan, ok=False, spent=spent) and request:
                 frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode())
                 self._redis.publish(request.channel, frame.encode())
         reason = "requeued" if again else "ended"
-        self._counters.add("orphans", reason)
+        self._counters.increment("orphans", reason)
         extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}
         log.warning("orphan %s", reason, extra=extra)

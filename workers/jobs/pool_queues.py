@@ -6,36 +6,36 @@ from rq.registry import clean_registries
 from rq.worker import BaseWorker
 
 from shared.observability.counters import Counters
-from shared.redis_connection.auto_pipeline import Pipeline
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.settings.schema import Settings
-from workers.jobs.orphan_recovery import Intermediate, Orphans
-from workers.jobs.rq_bookkeeping import Bookkeeping, Due
+from workers.jobs.orphan_recovery import IntermediateQueueMonitor, OrphanRecovery
+from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping
 
 
-class PoolQueue:
+class PoolQueues:
     """The queues of one pool, one for each band."""
 
-    def __init__(self, redis: Redis, pipeline: Pipeline, pool: str, settings: Settings, counters: Counters) -> None:
+    def __init__(self, redis: Redis, pipeline: AutoPipeline, pool: str, settings: Settings, counters: Counters) -> None:
         self._redis = redis
-        self.bookkeeping = Bookkeeping(redis, pool, pipeline, Due(settings.batch_age, settings.batch_turns))
+        self.bookkeeping = Bookkeeping(redis, pool, pipeline, BatchPolicy(settings.batch_age, settings.batch_turns))
         self._queues = self.bookkeeping.queues
         most = settings.max_attempts
-        self._orphans = [Orphans(redis, self.bookkeeping, band, most, counters) for band in self._queues]
-        self._intermediate = Intermediate(redis, self._queues["interactive"], counters)
+        self._orphans = [OrphanRecovery(redis, self.bookkeeping, band, most, counters) for band in self._queues]
+        self._intermediate = IntermediateQueueMonitor(redis, self._queues["interactive"], counters)
 
-    def show(self) -> None:
+    def register(self) -> None:
         """RQ knows a queue from its first job on; people want to see an empty one too."""
         self._redis.sadd(Queue.redis_queues_keys, *(queue.key for queue in self._queues.values()))
 
-    def take_over(self, worker: BaseWorker) -> None:
+    def recover_from_predecessor(self, worker: BaseWorker) -> None:
         """Ends what the last worker of that name left; called before it begins anything."""
-        self._orphans[0].of(worker)
+        self._orphans[0].recover_from_predecessor(worker)
 
     def recover(self) -> None:
         """Finds the jobs of workers that died."""
-        self._intermediate.look()
+        self._intermediate.put_back_stuck()
         for orphans in self._orphans:
-            orphans.look()
+            orphans.recover()
 
     def clean(self) -> None:
         """RQ's own cleaning of registries, in one process of all at a time."""

@@ -23,23 +23,23 @@ from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.protocol.relay_queue import BANDS, SCHEDULE, queue_keys, rq_queue
-from shared.redis_connection.auto_pipeline import Pipeline
+from shared.protocol.relay_queue import BANDS, SCHEDULE, open_rq_queue, queue_keys
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from workers.credentials.leases import Lease
-from workers.jobs.job_records import Args, BegunJob, Spent, decode_request, worked
+from workers.jobs.job_records import Args, JobCost, StartedJob, decode_request, seconds_worked
 
 #: Failed jobs kept per queue; older ones go first.
-MOST_FAILED = 1000
+MAX_FAILED_JOBS = 1000
 #: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
-NOT_YOURS, NOT_NOW = b"not yours", b"not now"
-NEXT = "*"
-NOTHING_ENDS: Args = ("", "", "", "", 0, "")
-NOTHING_BEGINS: Args = ("", "", "", "", "", "", "")
-NOTHING = Spent()
+LEASE_LOST, BREAKER_OPEN = b"not yours", b"not now"
+NEXT_JOB = "*"
+NO_END: Args = ("", "", "", "", 0, "")
+NO_BEGIN: Args = ("", "", "", "", "", "", "")
+NO_COST = JobCost()
 
 
 @dataclass(frozen=True)
-class Due:
+class BatchPolicy:
     """When a batch request goes before the interactive ones that wait."""
 
     #: After so many seconds of waiting,
@@ -51,20 +51,26 @@ class Due:
 class Bookkeeping:
     """Begins, ends and requeues the jobs of one pool, in the order that fair.lua gives."""
 
-    def __init__(self, redis: Redis, pool: str, pipeline: Pipeline | None = None, due: Due = Due()) -> None:
+    def __init__(
+        self, redis: Redis, pool: str, pipeline: AutoPipeline | None = None, due: BatchPolicy = BatchPolicy()
+    ) -> None:
         self._redis = redis
         self._pool = pool
-        self._due = due
+        self._batch_policy = due
         #: RQ's queues by their band.
-        self.queues = {band: rq_queue(redis, name(pool)) for band, name in BANDS.items()}
+        self.queues = {band: open_rq_queue(redis, name(pool)) for band, name in BANDS.items()}
         self._started = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
         #: What turn.lua is told of the pool, before and after the worker's own keys.
-        self._before = (*queue_keys(pool), self.queues["interactive"].intermediate_queue_key, *self._started.values())
-        self._after = (keys.breaker(pool), keys.served(pool), keys.fair(pool), keys.idle(pool), keys.LOG)
-        pipeline = pipeline or Pipeline(redis)
-        self._turn = pipeline.script(*SCHEDULE, Path(__file__).with_name("turn.lua"))
-        self._requeue = pipeline.script(*SCHEDULE, Path(__file__).with_name("requeue.lua"))
-        self._settle = pipeline.script(*SCHEDULE, Path(__file__).with_name("settle.lua"))
+        self._leading_keys = (
+            *queue_keys(pool),
+            self.queues["interactive"].intermediate_queue_key,
+            *self._started.values(),
+        )
+        self._trailing_keys = (keys.breaker(pool), keys.served(pool), keys.fair(pool), keys.idle(pool), keys.LOG)
+        pipeline = pipeline or AutoPipeline(redis)
+        self._turn_script = pipeline.register_script(*SCHEDULE, Path(__file__).with_name("turn.lua"))
+        self._requeue_script = pipeline.register_script(*SCHEDULE, Path(__file__).with_name("requeue.lua"))
+        self._settle_script = pipeline.register_script(*SCHEDULE, Path(__file__).with_name("settle.lua"))
 
     def new_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
         """An execution that `begin` or `turn` can be asked for, again if need be."""
@@ -72,47 +78,47 @@ class Bookkeeping:
 
     def begin(
         self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
-    ) -> BegunJob | None:
+    ) -> StartedJob | None:
         """Begins the job whose turn it is, if any waits: not of need the one that the execution names.
 
         None when there is none; the worker is noted as waiting then. Raises LeaseLost when the worker's lease is
         another's by now, UpstreamDown when the pool's breaker is open and this is no probe; a job named waits again.
         """
-        begin = self._begin_args(worker, execution, execution.job_id or NEXT, ttl, lease, probe=probe)
-        _, found = self._ask(worker, lease.key, execution.created_at, NOTHING_ENDS, begin)
-        return self._begun(worker, execution, found)
+        begin = self._begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, probe=probe)
+        _, found = self._call_turn(worker, lease.key, execution.created_at, NO_END, begin)
+        return self._started_job(worker, execution, found)
 
-    def turn(
+    def finish_and_begin(
         self,
         worker: BaseWorker,
-        ended: BegunJob,
+        ended: StartedJob,
         execution: Execution,
         ttl: int,
         lease: Lease,
         *,
         ok: bool,
-        spent: Spent = NOTHING,
-    ) -> BegunJob | None:
+        spent: JobCost = NO_COST,
+    ) -> StartedJob | None:
         """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, UpstreamDown."""
         end = self._end_args(ended, execution.created_at, spent, ok=ok)
-        begin = self._begin_args(worker, execution, NEXT, ttl, lease)
-        _, found = self._ask(worker, lease.key, execution.created_at, end, begin, (spent.entry, ended.band))
+        begin = self._begin_args(worker, execution, NEXT_JOB, ttl, lease)
+        _, found = self._call_turn(worker, lease.key, execution.created_at, end, begin, (spent.entry, ended.band))
         worker.executions.pop(ended.execution.id, None)
-        return self._begun(worker, execution, found)
+        return self._started_job(worker, execution, found)
 
-    def finish(self, worker: BaseWorker, begun: BegunJob, *, ok: bool, spent: Spent = NOTHING) -> bool:
+    def finish(self, worker: BaseWorker, begun: StartedJob, *, ok: bool, spent: JobCost = NO_COST) -> bool:
         """Ends the job and forgets it; False when this execution had been ended before."""
         worker.executions.pop(begun.execution.id, None)
         at = now()
         end = self._end_args(begun, at, spent, ok=ok)
-        ended, _ = self._ask(worker, "", at, end, NOTHING_BEGINS, (spent.entry, begun.band))
+        ended, _ = self._call_turn(worker, "", at, end, NO_BEGIN, (spent.entry, begun.band))
         return bool(ended)
 
-    def _ask(
+    def _call_turn(
         self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, logged: Args = ("", "")
     ) -> Any:
-        return self._turn(
-            keys=[*self._before, worker.key, worker.executions_key, lease_key, *self._after],
+        return self._turn_script(
+            keys=[*self._leading_keys, worker.key, worker.executions_key, lease_key, *self._trailing_keys],
             args=[
                 utcformat(at),
                 at.timestamp(),
@@ -120,8 +126,8 @@ class Bookkeeping:
                 *begin,
                 RQ_KEY_PREFIX,
                 keys.body(""),
-                self._due.age,
-                self._due.turns,
+                self._batch_policy.age,
+                self._batch_policy.turns,
                 *logged,
             ],
         )
@@ -131,14 +137,14 @@ class Bookkeeping:
     ) -> Args:
         return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, int(probe))
 
-    def _end_args(self, begun: BegunJob, at: datetime, spent: Spent, *, ok: bool) -> Args:
+    def _end_args(self, begun: StartedJob, at: datetime, spent: JobCost, *, ok: bool) -> Args:
         counter = "successful_job_count" if ok else "failed_job_count"
-        return (begun.job_id, begun.execution.id, counter, worked(begun, at), *spent.args)
+        return (begun.job_id, begun.execution.id, counter, seconds_worked(begun, at), *spent.args)
 
-    def _begun(self, worker: BaseWorker, execution: Execution, found: Any) -> BegunJob | None:
-        if found == NOT_NOW:
+    def _started_job(self, worker: BaseWorker, execution: Execution, found: Any) -> StartedJob | None:
+        if found == BREAKER_OPEN:
             raise UpstreamDown("the upstream is down")
-        if found == NOT_YOURS:
+        if found == LEASE_LOST:
             raise LeaseLost("the lease went to another before the job was begun")
         if found is None:
             return None
@@ -146,16 +152,16 @@ class Bookkeeping:
         execution.job_id = job_id.decode()
         worker.executions[execution.id] = execution
         request = decode_request(data)
-        return BegunJob(execution.job_id, execution, int(retries), int(running), request, body, band.decode())
+        return StartedJob(execution.job_id, execution, int(retries), int(running), request, body, band.decode())
 
-    def requeue(self, worker: BaseWorker, begun: BegunJob, *, counts: bool = True, left: str = "") -> bool:
+    def requeue(self, worker: BaseWorker, begun: StartedJob, *, counts: bool = True, left: str = "") -> bool:
         """Puts the job to the front of the queue, its attempt counted or not; False when it is gone.
 
         `left` is its entry in the request log, should its caller have left.
         """
         worker.executions.pop(begun.execution.id, None)
         at = now()
-        done = self._requeue(
+        done = self._requeue_script(
             keys=[
                 Job.key_for(begun.job_id),
                 keys.body(begun.job_id),
@@ -172,7 +178,7 @@ class Bookkeeping:
             args=[
                 begun.job_id,
                 begun.execution.id,
-                worked(begun, at),
+                seconds_worked(begun, at),
                 utcformat(at),
                 at.timestamp(),
                 int(counts),
@@ -182,13 +188,13 @@ class Bookkeeping:
         )
         return bool(done)
 
-    def fail(self, worker: BaseWorker, begun: BegunJob, reason: str, spent: Spent = NOTHING) -> None:
+    def fail(self, worker: BaseWorker, begun: StartedJob, reason: str, spent: JobCost = NO_COST) -> None:
         """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
         queue, started = self.queues[begun.band], self._started[begun.band]
         composite = begun.execution.composite_key
-        self._settle(
+        self._settle_script(
             keys=[Job.key_for(begun.job_id), keys.body(begun.job_id), keys.fair(self._pool), keys.LOG, started],
-            args=[begun.job_id, *spent.args, worked(begun, now()), spent.entry, composite],
+            args=[begun.job_id, *spent.args, seconds_worked(begun, now()), spent.entry, composite],
         )
         job = queue.fetch_job(begun.job_id)
         if job is None:
@@ -202,12 +208,12 @@ class Bookkeeping:
         if self._redis.zscore(started, begun.execution.composite_key) is not None:
             raise RedisError("RQ could not end the job")
         worker.set_state("idle")
-        self._trim(queue)
+        self._trim_failed(queue)
 
-    def _trim(self, queue: Queue) -> None:
+    def _trim_failed(self, queue: Queue) -> None:
         """Forgets the oldest failed jobs above MOST_FAILED."""
         registry = queue.failed_job_registry
-        surplus = registry.get_job_ids(0, -MOST_FAILED - 1, cleanup=False)
+        surplus = registry.get_job_ids(0, -MAX_FAILED_JOBS - 1, cleanup=False)
         if surplus:
             names = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
             self._redis.delete(*names)

@@ -15,16 +15,16 @@ from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.control")
 #: Seconds after which the subscription is looked at again.
-TURN = 0.25
+POLL_SECONDS = 0.25
 
 
-class Control:
+class CommandListener:
     """Listens on `rq:pubsub:<worker>` of every worker and hands each command to RQ's own handler."""
 
     def __init__(self, redis: Redis, hear: Callable[[bytes], None]) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         #: Takes a front's message.
-        self._hear = hear
+        self._on_acks = hear
         self._workers: dict[str, FarmWorker] = {}
         self._subscribed: set[str] = set()
 
@@ -49,15 +49,15 @@ class Control:
         """One turn."""
         try:
             self._subscribe()
-            if message := self._pubsub.get_message(timeout=TURN):
+            if message := self._pubsub.get_message(timeout=POLL_SECONDS):
                 self._handle(message["channel"].decode(), message["data"])
         except (RedisError, OSError) as error:
             log.warning("no commands: %s", error, extra={"action": "redis_lost"})
-            gevent.sleep(TURN)
+            gevent.sleep(POLL_SECONDS)
 
     def _subscribe(self) -> None:
         """Brings the subscription up to date with who works here."""
-        wanted = {keys.FLOW, *self._workers}
+        wanted = {keys.REPLY_ACKS, *self._workers}
         if new := wanted - self._subscribed:
             self._pubsub.subscribe(*new)
         if old := self._subscribed - wanted:
@@ -66,17 +66,17 @@ class Control:
 
     def _handle(self, channel: str, data: bytes) -> None:
         try:
-            if channel == keys.FLOW:
-                self._hear(data)
+            if channel == keys.REPLY_ACKS:
+                self._on_acks(data)
             elif worker := self._workers.get(channel):
-                self._command(worker, json.loads(data))
+                self._run_command(worker, json.loads(data))
         except (ValueError, KeyError, TypeError) as error:
             log.warning("message not understood: %s", error, extra={"action": "bad_command", "reason": channel})
 
-    def _command(self, worker: FarmWorker, payload: dict[str, Any]) -> None:
+    def _run_command(self, worker: FarmWorker, payload: dict[str, Any]) -> None:
         if payload["command"] == "shutdown":
             worker.stop()
-        elif payload["command"] == "stop-job" and not worker.serving.works_on(str(payload["job_id"])):
-            worker.serving.stop_early(str(payload["job_id"]))
+        elif payload["command"] == "stop-job" and not worker.runner.is_running(str(payload["job_id"])):
+            worker.runner.cancel_before_start(str(payload["job_id"]))
         else:
             handle_command(worker, payload)

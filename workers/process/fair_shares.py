@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 #: Capacity of a process that takes all it can get.
-UNBOUNDED = 1_000_000
+UNLIMITED_CAPACITY = 1_000_000
 
 
-def fair_shares(total: int, capacities: Mapping[str, int]) -> dict[str, int]:
+def split_evenly(total: int, capacities: Mapping[str, int]) -> dict[str, int]:
     """Splits `total` among processes: as even as their capacities allow, all of it if they can hold it.
 
     Every process computes the same answer from the same list, because ties go by name.

@@ -11,13 +11,13 @@ from redis import Redis
 from shared import gc_tuning
 from shared.credentials.store import Credentials
 from shared.credentials.token_import import ImportReport
-from shared.credentials.unsealing import load_opener
+from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError, StoreUnavailable
 from shared.observability import logs
-from shared.redis_connection.client import check, connect
+from shared.redis_connection.client import check_server, connect
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
-from workers.supervisor import MISCONFIGURED, Birth
+from workers.supervisor import EXIT_MISCONFIGURED, SpawnInfo
 
 log = logging.getLogger("farm.process")
 
@@ -28,7 +28,7 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def need_upstreams(settings: Settings) -> None:
+def require_upstreams(settings: Settings) -> None:
     """Without an upstream there is nothing to work for. Raises FarmError."""
     for pool in settings.pools:
         if not pool.upstream_url or not pool.token_url:
@@ -44,42 +44,42 @@ def import_files(settings: Settings, credentials: Credentials) -> None:
             except (OSError, UnicodeDecodeError) as error:
                 raise FarmError(f"FARM_REFRESH_TOKENS_FILE: {error}") from None
             report = credentials.import_lines(pool.name, lines)
-            log.info("%s", report_line(report), extra={"action": "tokens_imported", "pool": pool.name})
+            log.info("%s", format_report(report), extra={"action": "tokens_imported", "pool": pool.name})
 
 
-def report_line(report: ImportReport) -> str:
+def format_report(report: ImportReport) -> str:
     """An import in words."""
-    return ", ".join(f"{count} {name}" for name, count in report.as_counts().items())
+    return ", ".join(f"{count} {name}" for name, count in report.to_counts().items())
 
 
-def wait_for(redis: Redis) -> None:
+def wait_for_redis(redis: Redis) -> None:
     """Returns when Redis answers; one who comes in the place of another is not misconfigured."""
     while True:
         try:
-            check(redis)
+            check_server(redis)
             return
         except StoreUnavailable as error:
             log.warning("waiting: %s", error, extra={"action": "redis_lost"})
             gevent.sleep(0.5)
 
 
-def serve(settings: Settings, birth: Birth) -> int:
+def serve(settings: Settings, birth: SpawnInfo) -> int:
     """Runs one worker process; returns its exit code."""
     gevent.reinit()
     try:
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure_logging(settings.log_level, settings.log_format)
         raise_file_limit()
-        need_upstreams(settings)
+        require_upstreams(settings)
         redis = connect(settings.redis_url)
-        wait_for(redis) if birth.predecessor else check(redis)
-        opener = load_opener(settings)
+        wait_for_redis(redis) if birth.predecessor else check_server(redis)
+        opener = load_unsealer(settings)
         opener.claim(redis)
         if birth.first:
             import_files(settings, Credentials(redis))
         process = WorkerProcess(settings, opener, birth)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
-        return MISCONFIGURED
-    gc_tuning.spare()
+        return EXIT_MISCONFIGURED
+    gc_tuning.tune_gc()
     process.run()
     return 0

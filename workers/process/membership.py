@@ -9,20 +9,20 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys, names
 from shared.credentials.records import USABLE
-from shared.redis_connection.client import decoded
+from shared.redis_connection.client import decode_hash
 from shared.settings.schema import Settings
-from workers.process.fair_shares import UNBOUNDED, fair_shares
+from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
 from workers.worker.rq_worker import FarmWorker
 
 #: Seconds without a report after which a process no longer counts.
-SILENT = 6.0
+MEMBER_TIMEOUT_SECONDS = 6.0
 #: Seconds over which the utilisation is averaged, about.
-WINDOW = 10.0
+UTILISATION_WINDOW_SECONDS = 10.0
 #: All private credentials, which are shared out as if they were one pool.
-PRIVATE = "private credentials"
+PRIVATE_GROUP = "private credentials"
 
 
-class Census:
+class Membership:
     """The last report and what it brought."""
 
     def __init__(self, redis: Redis, process_id: str, settings: Settings) -> None:
@@ -31,36 +31,36 @@ class Census:
         self._settings = settings
         self._pools = settings.pool_names
         #: The pools of private credentials.
-        self.private: list[str] = []
-        self._capacity = settings.max_workers or UNBOUNDED
+        self.private_pools: list[str] = []
+        self._capacity = settings.max_workers or UNLIMITED_CAPACITY
         self._states: dict[str, dict[str, str]] = {}
         self._capacities: dict[str, int] = {}
         self._worked: dict[str, float] = {}
         self._before: tuple[float, dict[str, float]] = (time.monotonic(), {})
         self._utilisation: dict[str, float] = {}
         #: Whether `rq suspend` is in force.
-        self.suspended = False
+        self.is_suspended = False
         #: Whether RQ knows fewer workers than are here, because Redis has lost them.
-        self.is_forgotten = False
+        self.has_lost_workers = False
         #: Pool -> what Redis has of its breaker, empty when it is closed.
         self.breakers: dict[str, dict[str, str]] = {}
         #: When all that was asked for, by the monotonic clock.
-        self.asked_at = 0.0
+        self.refreshed_at = 0.0
         #: When the Redis last answered in whose place another has come, by the monotonic clock; -inf for never.
-        self.replaced_at = float("-inf")
+        self.redis_replaced_at = float("-inf")
         self._servers: list[str] = []
 
-    def take(self, workers: Iterable[FarmWorker]) -> None:
+    def refresh(self, workers: Iterable[FarmWorker]) -> None:
         """Reports this process, and reads who else is there, what is usable and whether work is suspended."""
         here = list(workers)
-        report = self._report(here)
+        report = self._build_report(here)
         known = sum(worker.is_registered for worker in here)
         now = time.time()
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.process(self._process_id), mapping=report)
-            pipe.expire(keys.process(self._process_id), int(SILENT * 5))
+            pipe.expire(keys.process(self._process_id), int(MEMBER_TIMEOUT_SECONDS * 5))
             pipe.zadd(keys.PROCESSES, {self._process_id: now})
-            pipe.zremrangebyscore(keys.PROCESSES, "-inf", now - SILENT)
+            pipe.zremrangebyscore(keys.PROCESSES, "-inf", now - MEMBER_TIMEOUT_SECONDS)
             pipe.zrange(keys.PROCESSES, 0, -1)
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
@@ -71,22 +71,22 @@ class Census:
                 pipe.hgetall(keys.breaker(pool))
             asked_at = time.monotonic()
             *_, others, suspended, registered, server, private = (answers := pipe.execute())[:9]
-        self.suspended = bool(suspended)
-        self.is_forgotten = int(registered) < known
-        self._states = {pool: decoded(found) for pool, found in zip(self._pools, answers[9::2], strict=True)}
-        self.breakers = {pool: decoded(found) for pool, found in zip(self._pools, answers[10::2], strict=True)}
-        self._look_at_server(str(server.get("run_id", "")))
-        self.asked_at = asked_at
-        self._learn([one.decode() for one in others], [one.decode() for one in private])
+        self.is_suspended = bool(suspended)
+        self.has_lost_workers = int(registered) < known
+        self._states = {pool: decode_hash(found) for pool, found in zip(self._pools, answers[9::2], strict=True)}
+        self.breakers = {pool: decode_hash(found) for pool, found in zip(self._pools, answers[10::2], strict=True)}
+        self._detect_replaced_redis(str(server.get("run_id", "")))
+        self.refreshed_at = asked_at
+        self._read_details([one.decode() for one in others], [one.decode() for one in private])
 
-    def _look_at_server(self, run_id: str) -> None:
+    def _detect_replaced_redis(self, run_id: str) -> None:
         """Notes when Redis was started anew, or another took its place: what was written last may be lost with it."""
         if run_id not in self._servers:
             if self._servers:
-                self.replaced_at = self.asked_at
+                self.redis_replaced_at = self.refreshed_at
             self._servers.append(run_id)
 
-    def _learn(self, others: list[str], private: list[str]) -> None:
+    def _read_details(self, others: list[str], private: list[str]) -> None:
         """The other processes' capacities, and the states of private credentials."""
         served = [name for name in private if self._settings.serves(name)]
         with self._redis.pipeline(transaction=False) as pipe:
@@ -98,15 +98,15 @@ class Census:
             answers = pipe.execute()
         self._capacities = {o: int(c) for o, c in zip(others, answers, strict=False) if c}
         rest = answers[len(others) :]
-        self._states |= {name: decoded(found) for name, found in zip(served, rest[::2], strict=True)}
-        self.breakers |= {name: decoded(found) for name, found in zip(served, rest[1::2], strict=True)}
-        self.private = served
+        self._states |= {name: decode_hash(found) for name, found in zip(served, rest[::2], strict=True)}
+        self.breakers |= {name: decode_hash(found) for name, found in zip(served, rest[1::2], strict=True)}
+        self.private_pools = served
 
     def leave(self) -> None:
         """This process takes no part any more; the others share out what it had."""
-        self.bury(self._process_id)
+        self.remove(self._process_id)
 
-    def bury(self, process_id: str) -> None:
+    def remove(self, process_id: str) -> None:
         """A process takes no part any more."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.PROCESSES, process_id)
@@ -116,30 +116,30 @@ class Census:
     @property
     def groups(self) -> list[str]:
         """What is shared out among the processes, one after the other: each pool, then all private credentials."""
-        return [*self._pools, PRIVATE]
+        return [*self._pools, PRIVATE_GROUP]
 
     def pools_of(self, group: str) -> list[str]:
         """The pools of a group."""
-        return self.private if group == PRIVATE else [group]
+        return self.private_pools if group == PRIVATE_GROUP else [group]
 
-    def usable(self, pool: str) -> list[str]:
+    def usable_credentials(self, pool: str) -> list[str]:
         """Credentials of the pool that should have a worker."""
         return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
 
-    def usable_in(self, group: str) -> list[str]:
+    def usable_in_group(self, group: str) -> list[str]:
         """Credentials of the group that should have a worker."""
-        return [one for pool in self.pools_of(group) for one in self.usable(pool)]
+        return [one for pool in self.pools_of(group) for one in self.usable_credentials(pool)]
 
     def state(self, pool: str, credential_id: str) -> str:
         """A credential's state, '' when it is not known."""
         return self._states.get(pool, {}).get(credential_id, "")
 
-    def share(self, group: str) -> int:
+    def fair_share(self, group: str) -> int:
         """How many credentials of the group this process should hold; its capacity serves the groups in their order."""
         taken: dict[str, int] = {}
         for name in self.groups:
             free = {process: c - taken.get(process, 0) for process, c in self._capacities.items()}
-            shares = fair_shares(len(self.usable_in(name)), free)
+            shares = split_evenly(len(self.usable_in_group(name)), free)
             if name == group:
                 return shares.get(self._process_id, 0)
             taken = {process: taken.get(process, 0) + share for process, share in shares.items()}
@@ -147,34 +147,34 @@ class Census:
 
     # What is reported
 
-    def ended(self, worker: FarmWorker) -> None:
+    def record_ended(self, worker: FarmWorker) -> None:
         """Keeps the working time of a worker that has ended."""
-        group = group_of(worker.lease.pool)
-        self._worked[group] = self._worked.get(group, 0.0) + worker.serving.worked()
+        group = pool_group(worker.lease.pool)
+        self._worked[group] = self._worked.get(group, 0.0) + worker.runner.seconds_worked()
 
-    def _report(self, workers: list[FarmWorker]) -> dict[str, Any]:
+    def _build_report(self, workers: list[FarmWorker]) -> dict[str, Any]:
         report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
-        self._average(workers)
+        self._update_utilisation(workers)
         for pool in self._pools:
             here = [w for w in workers if w.lease.pool == pool]
-            busy = sum(1 for w in here if w.serving.busy_since)
-            resting = sum(1 for w in here if not w.serving.busy_since and (self.suspended or not w.may_work()))
+            busy = sum(1 for w in here if w.runner.busy_since)
+            resting = sum(1 for w in here if not w.runner.busy_since and (self.is_suspended or not w.may_work()))
             report[f"busy:{pool}"] = busy
             report[f"suspended:{pool}"] = resting
             report[f"idle:{pool}"] = len(here) - busy - resting
             report[f"utilisation:{pool}"] = round(self._utilisation.get(pool, 0.0), 4)
         return report
 
-    def _average(self, workers: list[FarmWorker]) -> None:
+    def _update_utilisation(self, workers: list[FarmWorker]) -> None:
         """Share of the workers' time that was spent working, over the last WINDOW."""
         before, at_that_time = self._before
         passed = time.monotonic() - before
-        if passed < WINDOW and self._utilisation:
+        if passed < UTILISATION_WINDOW_SECONDS and self._utilisation:
             return
         worked = dict(self._worked)
         for worker in workers:
-            group = group_of(worker.lease.pool)
-            worked[group] = worked.get(group, 0.0) + worker.serving.worked()
+            group = pool_group(worker.lease.pool)
+            worked[group] = worked.get(group, 0.0) + worker.runner.seconds_worked()
         for pool in self._pools:
             here = sum(1 for w in workers if w.lease.pool == pool)
             gained = worked.get(pool, 0.0) - at_that_time.get(pool, 0.0)
@@ -182,6 +182,6 @@ class Census:
         self._before = (time.monotonic(), worked)
 
 
-def group_of(pool: str) -> str:
+def pool_group(pool: str) -> str:
     """The group that a pool is in."""
-    return PRIVATE if names.is_private(pool) else pool
+    return PRIVATE_GROUP if names.is_private(pool) else pool

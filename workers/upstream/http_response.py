@@ -14,14 +14,14 @@ from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
 #: Most bytes taken at once.
-READ_SIZE = 65_536
+READ_BYTES = 65_536
 #: gevent: what a socket is watched for.
-READ = 1
+READ_EVENT = 1
 #: Most bytes of an answer's head.
-LARGEST_HEAD = 262_144
+MAX_HEAD_BYTES = 262_144
 
 
-class Events:
+class ParserEvents:
     """What the parser tells, until the answer is over; what comes after it, nobody has asked for."""
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class Events:
         self.body: list[bytes] = []
         self.status = 0
         #: Whether the head is whole, and whether the answer is.
-        self.has_head = self.is_over = False
+        self.has_head = self.is_complete = False
         #: Whether another request may be sent over the connection.
-        self.keeps = False
+        self.keeps_alive = False
         #: None when nothing more is read: the parser knows its listener, and a cycle stays until one is looked for.
         self.parser: Any = HttpResponseParser(self)
 
     def on_message_begin(self) -> None:
         """httptools: an answer begins, perhaps after the end of this one."""
-        self.keeps = False
+        self.keeps_alive = False
 
     def on_status(self, reason: bytes) -> None:
         """httptools: a piece of the reason phrase."""
@@ -60,28 +60,28 @@ class Events:
             self.reason = ""
             return
         self.has_head = True
-        self.keeps = self.parser.should_keep_alive()
+        self.keeps_alive = self.parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         """httptools: a piece of the body."""
-        if not self.is_over:
+        if not self.is_complete:
             self.body.append(data)
 
     def on_message_complete(self) -> None:
         """httptools: the end of an answer."""
-        self.is_over = self.has_head
+        self.is_complete = self.has_head
 
     def feed(self, data: bytes) -> None:
         """What has come. Raises HttpParserError for what is no HTTP; behind the answer it ends the connection."""
         try:
             self.parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self.keeps = False
-            if not self.is_over:
+            self.keeps_alive = False
+            if not self.is_complete:
                 raise
 
 
-class LeanResponse(BaseHTTPResponse):
+class LlhttpResponse(BaseHTTPResponse):
     """One answer; http.client makes it and lets it `begin`, urllib3 gives it the pool that it came from."""
 
     #: http.client: whether the connection ends with this answer; `close` sees to that here.
@@ -92,12 +92,14 @@ class LeanResponse(BaseHTTPResponse):
 
     def __init__(self, sock: Any, method: str | None = None) -> None:
         self._sock = sock
-        self._events = Events()
+        self._events = ParserEvents()
         self._is_closed = False
         #: What is wrong with the rest of the answer; what has come before it is good.
         self._broken = ""
         #: Waited for before a socket is asked that has nothing, which saves the call that would find that out.
-        self._readable = gevent.get_hub().loop.io(sock.fileno(), READ) if isinstance(sock, socket.socket) else None
+        self._readable = (
+            gevent.get_hub().loop.io(sock.fileno(), READ_EVENT) if isinstance(sock, socket.socket) else None
+        )
         #: TLS: how many bytes lie decrypted where the system does not know of them.
         self._pending = getattr(sock, "pending", int)
         self._is_empty = not self._pending()
@@ -113,7 +115,7 @@ class LeanResponse(BaseHTTPResponse):
             self._feed(data)
             if self._broken and not events.has_head:
                 raise BadStatusLine(self._broken)
-            if size > LARGEST_HEAD and not events.has_head:
+            if size > MAX_HEAD_BYTES and not events.has_head:
                 raise LineTooLong("head")
         version = events.parser.get_http_version()
         super().__init__(
@@ -132,7 +134,7 @@ class LeanResponse(BaseHTTPResponse):
         """urllib3: what has come, at least a byte; b'' at the end. Raises HTTPError, OSError when it breaks off."""
         events = self._events
         while True:
-            while not events.body and not events.is_over:
+            while not events.body and not events.is_complete:
                 if self._broken:
                     raise ProtocolError(self._broken)
                 self._read()
@@ -142,7 +144,7 @@ class LeanResponse(BaseHTTPResponse):
             data = events.body[0] if len(events.body) == 1 else b"".join(events.body)
             events.body.clear()
             if self._decoder:
-                data = self._decode(data, True, events.is_over)
+                data = self._decode(data, True, events.is_complete)
             if data:
                 return data
 
@@ -154,7 +156,7 @@ class LeanResponse(BaseHTTPResponse):
         elif is_delimited(self):
             raise ProtocolError("the body is cut")
         else:
-            self._events.is_over = True
+            self._events.is_complete = True
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -165,17 +167,17 @@ class LeanResponse(BaseHTTPResponse):
     def _receive(self) -> bytes:
         if self._is_empty and self._readable:
             gevent.get_hub().wait(self._readable)
-        data: bytes = self._sock.recv(READ_SIZE)
-        self._is_empty = len(data) < READ_SIZE and not self._pending()
+        data: bytes = self._sock.recv(READ_BYTES)
+        self._is_empty = len(data) < READ_BYTES and not self._pending()
         return data
 
     def isclosed(self) -> bool:
         """http.client: whether the next request may be sent."""
-        return self._events.is_over or self._is_closed
+        return self._events.is_complete or self._is_closed
 
     def close(self) -> None:
         """urllib3: nothing more is read; an answer that is not over takes its connection along."""
-        self._events.keeps &= self._events.is_over
+        self._events.keeps_alive &= self._events.is_complete
         self._release()
 
     def _release(self) -> None:
@@ -188,7 +190,7 @@ class LeanResponse(BaseHTTPResponse):
             self._readable.close()
         connection, self._connection = self._connection, None
         if connection is not None:
-            if not self._events.keeps:
+            if not self._events.keeps_alive:
                 connection.close()
             self._pool._put_conn(connection)  # noqa: SLF001 (urllib3's own responses do it so)
 

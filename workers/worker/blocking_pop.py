@@ -6,10 +6,10 @@ from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
 
 #: Seconds that the connection may stay silent beyond the BLMOVE's own time.
-SLACK = 10.0
+SLACK_SECONDS = 10.0
 
 
-class WaitingLine:
+class BlockingPop:
     """One worker's place in the queue of idle workers that Redis keeps."""
 
     def __init__(self, connections: ConnectionPool, source: str, destination: str) -> None:
@@ -20,7 +20,7 @@ class WaitingLine:
         #: Redis's id of the connection while the worker waits on it; 0 otherwise.
         self.client_id = 0
 
-    def next_job(self, timeout: float) -> str | None:
+    def pop(self, timeout: float) -> str | None:
         """The id of the next job, moved to the intermediate queue; None when time is up or `unblock` came.
 
         Raises RedisError or OSError when the connection breaks; the next call opens a new one.
@@ -28,7 +28,7 @@ class WaitingLine:
         try:
             connection = self._connect()
             connection.send_command("BLMOVE", self._source, self._destination, "LEFT", "RIGHT", timeout)
-            job_id = connection.read_response(timeout=timeout + SLACK)
+            job_id = connection.read_response(timeout=timeout + SLACK_SECONDS)
         except (RedisError, OSError):
             self.close()
             raise

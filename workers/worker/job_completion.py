@@ -10,107 +10,109 @@ from shared import names
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
-from workers.attempt.outcomes import Failed, Outcome, Stopped, refused_for_good
-from workers.jobs.job_records import BegunJob, Spent, lost_entry
+from workers.attempt.outcomes import Failed, Outcome, Stopped, reject_login
+from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost
 from workers.response.token_meter import Usage
 from workers.worker.seat import Seat
 
 log = logging.getLogger("farm.worker")
 
 
-class Ending:
+class JobCompletion:
     """Ends the jobs of one worker, but for those that went well: their end begins the next."""
 
     def __init__(self, worker: BaseWorker, seat: Seat) -> None:
         self._worker = worker
         self._seat = seat
-        self._condition = seat.account.condition
+        self._health = seat.account.condition
 
-    def settle(self, begun: BegunJob, attempt: Attempt, outcome: Outcome) -> Spent | None:
+    def settle(self, begun: StartedJob, attempt: Attempt, outcome: Outcome) -> JobCost | None:
         """What a job whose answer is whole, or was stopped, has spent: it is still to be ended. None for all others."""
         counters, pool = self._seat.around.counters, self._seat.pool
         if isinstance(outcome, Failed):
-            counters.add("attempts", pool.family, outcome.outcome)
-            log.info("attempt failed", extra=fields(self._worker, self._seat, "attempt_failed", begun, outcome.outcome))
-            probe = self._condition.judge(outcome, begun.job_id, attempt.delivery.started_at)
-            self._condition.begin_pause(outcome)
-            self.hand_on(begun, attempt, outcome, probe=probe)
-            self._condition.show(outcome)
+            counters.increment("attempts", pool.family, outcome.outcome)
+            log.info(
+                "attempt failed", extra=log_fields(self._worker, self._seat, "attempt_failed", begun, outcome.outcome)
+            )
+            probe = self._health.record_failure(outcome, begun.job_id, attempt.delivery.started_at)
+            self._health.begin_cooldown(outcome)
+            self.retry_or_reply(begun, attempt, outcome, probe=probe)
+            self._health.publish_state(outcome)
             return None
         reason = outcome.reason
-        counters.add("attempts", pool.family, "ok" if reason == "done" else reason)
-        self._count(attempt, reason)
+        counters.increment("attempts", pool.family, "ok" if reason == "done" else reason)
+        self._count_end(attempt, reason)
         if reason == "done":
-            self._condition.answered()
-        spent = self._spent(attempt, reason)
+            self._health.record_success()
+        spent = self._cost(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             return spent
         self._fail(begun, f"the answer ended early: {reason}", spent)
         return None
 
-    def refuse(self, begun: BegunJob) -> None:
+    def reject(self, begun: StartedJob) -> None:
         """A job that is not the farm's, or whose body has gone with its caller."""
-        reason, spent = "no caller waits for this request any more", Spent()
+        reason, spent = "no caller waits for this request any more", JobCost()
         if begun.request is not None:
             gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
-            self._seat.around.publisher.stream(begun.request.channel).fail(gone)
-            spent = lost_entry(begun.request, gone)
+            self._seat.around.publisher.open_stream(begun.request.channel).fail(gone)
+            spent = lost_request_cost(begun.request, gone)
         self._fail(begun, reason, spent)
 
-    def hand_on(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
+    def retry_or_reply(self, begun: StartedJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         """The job of an attempt that failed goes to another worker, or its caller gets the error."""
         retry_forever(
-            lambda: self._retry_or_give_up(begun, attempt, failed, probe=probe), "a job waits to be handed on"
+            lambda: self._retry_or_reply_once(begun, attempt, failed, probe=probe), "a job waits to be handed on"
         )
 
-    def _retry_or_give_up(self, begun: BegunJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
+    def _retry_or_reply_once(self, begun: StartedJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         delivery = attempt.delivery
         if failed.fatal and names.is_private(self._seat.pool.name):
-            failed = refused_for_good(failed, delivery.number)
+            failed = reject_login(failed, delivery.attempt)
             probe, again = False, False
         else:
-            again = probe or delivery.number < self._seat.around.settings.max_attempts
+            again = probe or delivery.attempt < self._seat.around.settings.max_attempts
         if again and time.time() < delivery.request.deadline and failed.failure.code != "total_timeout":
-            left = self._entry(attempt, "client_gone", None)
+            left = self._log_entry(attempt, "client_gone", None)
             self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
             return
         end = "timeout" if failed.outcome == "timeout" else "upstream_error"
-        if delivery.give_up(failed):
-            self._count(attempt, end)
-        reason = f"{failed.failure.code} after {delivery.number} attempts"
-        self._seat.bookkeeping.fail(self._worker, begun, reason, self._spent(attempt, end))
+        if delivery.reply_with_error(failed):
+            self._count_end(attempt, end)
+        reason = f"{failed.failure.code} after {delivery.attempt} attempts"
+        self._seat.bookkeeping.fail(self._worker, begun, reason, self._cost(attempt, end))
 
-    def _fail(self, begun: BegunJob, reason: str, spent: Spent) -> None:
+    def _fail(self, begun: StartedJob, reason: str, spent: JobCost) -> None:
         books = self._seat.bookkeeping
         retry_forever(lambda: books.fail(self._worker, begun, reason, spent), "a job waits to be ended")
 
-    def _spent(self, attempt: Attempt, end: str) -> Spent:
+    def _cost(self, attempt: Attempt, end: str) -> JobCost:
         """What the request costs its API key, nothing unless the upstream has answered it, and its entry in the log."""
         try:
             usage = attempt.usage()
         except Exception:
-            log.exception("tokens not counted", extra=fields(self._worker, self._seat, "usage_crashed"))
+            log.exception("tokens not counted", extra=log_fields(self._worker, self._seat, "usage_crashed"))
             usage = Usage(estimated=True)
-        entry = self._entry(attempt, end, usage)
+        entry = self._log_entry(attempt, end, usage)
         if usage is None:
-            return Spent(entry=entry)
+            return JobCost(entry=entry)
         counters = self._seat.around.counters
-        counters.add("tokens", "prompt", amount=usage.prompt)
-        counters.add("tokens", "completion", amount=usage.completion)
-        return Spent(usage.total, served=True, entry=entry)
+        counters.increment("tokens", "prompt", amount=usage.prompt)
+        counters.increment("tokens", "completion", amount=usage.completion)
+        return JobCost(usage.total, served=True, entry=entry)
 
-    def _entry(self, attempt: Attempt, end: str, usage: Usage | None) -> str:
+    def _log_entry(self, attempt: Attempt, end: str, usage: Usage | None) -> str:
         """As the request log has it."""
-        return attempt.delivery.entry(end, self._seat.lease.credential_id, usage).encode()
+        return attempt.delivery.log_entry(end, self._seat.lease.credential_id, usage).encode()
 
-    def _count(self, attempt: Attempt, reason: str) -> None:
+    def _count_end(self, attempt: Attempt, reason: str) -> None:
         counters = self._seat.around.counters
-        counters.add("stream_ends", reason)
+        counters.increment("stream_ends", reason)
         counters.observe("request_seconds", time.time() - attempt.delivery.request.enqueued_at)
 
 
-def fields(
-    worker: BaseWorker, seat: Seat, action: str, begun: BegunJob | None = None, reason: str | None = None
+def log_fields(
+    worker: BaseWorker, seat: Seat, action: str, begun: StartedJob | None = None, reason: str | None = None
 ) -> dict[str, Any]:
     """The fields of a log record."""
     return {

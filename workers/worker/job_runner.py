@@ -13,62 +13,62 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
 from workers.attempt.attempt import Attempt
-from workers.attempt.cancel_scope import Interrupted, Section, Watch
+from workers.attempt.cancel_scope import Cancelled, CancelScope, DeadlineMonitor
 from workers.attempt.delivery import Delivery
-from workers.attempt.outcomes import Done, Stopped, no_token
-from workers.credentials.circuit_breaker import Breaker
-from workers.jobs.job_records import BegunJob, Spent
+from workers.attempt.outcomes import Done, Stopped, token_failure
+from workers.credentials.circuit_breaker import CircuitBreaker
+from workers.jobs.job_records import JobCost, StartedJob
 from workers.upstream.client import UpstreamConnection
-from workers.worker.job_completion import Ending, fields
+from workers.worker.job_completion import JobCompletion, log_fields
 from workers.worker.seat import Seat
 
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
-GRACE = 60
+EXECUTION_GRACE_SECONDS = 60
 #: Seconds after which every front knows what became of a credential.
-BELIEVED = 2.0
+STATE_PROPAGATION_SECONDS = 2.0
 
 
-class Serving:
+class JobRunner:
     """Serves one job after the other for one worker."""
 
     def __init__(self, worker: BaseWorker, seat: Seat, stop: Callable[[], None], may_go_on: Callable[[], bool]) -> None:
         self._worker = worker
         self._seat = seat
         self._stop = stop
-        self._may_go_on = may_go_on
-        self._settings = seat.around.settings.of(seat.pool)
-        self._ttl = GRACE + int(self._settings.total_timeout)
+        self._may_continue = may_go_on
+        self._settings = seat.around.settings.with_pool_timeouts(seat.pool)
+        self._ttl = EXECUTION_GRACE_SECONDS + int(self._settings.total_timeout)
         self._upstream: UpstreamConnection | None = None
-        self._section: Section | None = None
-        self._stopped_early = ""
+        self._scope: CancelScope | None = None
+        self._cancelled_job_id = ""
         #: Whether Redis has just said that no job waits, and has noted that the worker does.
-        self.found_nothing = False
+        self.queue_was_empty = False
         #: The web process that waits for the job that runs.
         self.front = ""
         self._busy_seconds = 0.0
         #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
         self.busy_since = 0.0
         self.token = seat.account.token
-        self.condition = seat.account.condition
-        self._ending = Ending(worker, seat)
+        self.health = seat.account.condition
+        self._completion = JobCompletion(worker, seat)
 
-    def upstream(self) -> UpstreamConnection:
+    def open_upstream(self) -> UpstreamConnection:
         """The worker's own connection to the upstream, made when it is first needed."""
         if self._upstream is None:
             pool = self._seat.pool
             self._upstream = UpstreamConnection(
-                self._seat.around.ways[pool.family],
+                self._seat.around.routes[pool.family],
                 self._settings.connect_timeout,
                 headers=pool.headers,
-                before_send=self._look_at_lease,
+                before_send=self._check_lease,
             )
         return self._upstream
 
-    def _look_at_lease(self) -> None:
+    def _check_lease(self) -> None:
         """Raises Interrupted when the lease is lost: the process may have been frozen since the job was begun (I1)."""
-        if not self.holds():
-            raise Interrupted("lease_lost")
+        if not self.holds_lease():
+            raise Cancelled("lease_lost")
 
     @property
     def pool(self) -> PoolSettings:
@@ -76,40 +76,40 @@ class Serving:
         return self._seat.pool
 
     @property
-    def watch(self) -> Watch:
+    def deadlines(self) -> DeadlineMonitor:
         """What ends a section whose time is up."""
-        return self._seat.around.watch
+        return self._seat.around.deadlines
 
-    def holds(self) -> bool:
+    def holds_lease(self) -> bool:
         """Whether the credential may be used now."""
-        return self._seat.lease.holds()
+        return self._seat.lease.is_held()
 
-    def a_model(self) -> str:
+    def first_model(self) -> str:
         """A model that the pool serves, by the upstream's name; '' when it serves whatever is asked for."""
         pool = self._seat.pool
         return pool.model_map.get(pool.models[0], pool.models[0]) if pool.models else ""
 
     def close(self) -> None:
         """Ends; a refresh that is on its way ends first."""
-        self.token.settle()
+        self.token.wait_for_refresh()
         if self._upstream is not None:
             self._upstream.close()
 
-    def worked(self) -> float:
+    def seconds_worked(self) -> float:
         """Seconds with a job in all, the one that runs included."""
         return self._busy_seconds + (time.monotonic() - self.busy_since if self.busy_since else 0.0)
 
-    def works_on(self, job_id: str) -> bool:
+    def is_running(self, job_id: str) -> bool:
         """Whether that job's attempt runs here, and can be interrupted."""
-        return self._section is not None and any(one.job_id == job_id for one in self._worker.executions.values())
+        return self._scope is not None and any(one.job_id == job_id for one in self._worker.executions.values())
 
-    def stop_early(self, job_id: str) -> None:
+    def cancel_before_start(self, job_id: str) -> None:
         """A stop command that came before Redis's answer that the job has begun: the job ends before its attempt."""
-        self._stopped_early = job_id
+        self._cancelled_job_id = job_id
 
-    def interrupt(self, reason: str) -> bool:
+    def cancel(self, reason: str) -> bool:
         """Ends the attempt that runs; False when none does."""
-        return bool(self._section and self._section.interrupt(reason))
+        return bool(self._scope and self._scope.cancel(reason))
 
     def run(self, job_id: str = "") -> None:
         """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed.
@@ -121,73 +121,76 @@ class Serving:
         try:
             begun = self._begin(job_id)
             while begun is not None:
-                begun = self._serve(begun)
+                begun = self._run_job(begun)
         except LeaseLost:
             self._seat.lease.lost = True
             self._stop()
         except UpstreamDown:
-            self._breaker.found_open()
+            self._breaker.mark_open()
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
 
-    def _begin(self, job_id: str) -> BegunJob | None:
+    def _begin(self, job_id: str) -> StartedJob | None:
         books, lease = self._seat.bookkeeping, self._seat.lease
         execution = books.new_execution(self._worker, job_id)
         probe = self._breaker.probing == lease.credential_id
         begun = retry_forever(
             lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
         )
-        self.found_nothing = begun is None
+        self.queue_was_empty = begun is None
         return begun
 
-    def _end(self, begun: BegunJob, spent: Spent, *, ok: bool) -> BegunJob | None:
+    def _end(self, begun: StartedJob, spent: JobCost, *, ok: bool) -> StartedJob | None:
         """Ends the job; returns the next one if this worker may go on at once and one waits."""
         books, worker = self._seat.bookkeeping, self._worker
-        if not self._may_go_on() or not self.token.is_fresh():
+        if not self._may_continue() or not self.token.is_fresh():
             retry_forever(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
             return None
         execution = books.new_execution(worker)
         try:
             begins = retry_forever(
-                lambda: books.turn(worker, begun, execution, self._ttl, self._seat.lease, ok=ok, spent=spent),
+                lambda: books.finish_and_begin(
+                    worker, begun, execution, self._ttl, self._seat.lease, ok=ok, spent=spent
+                ),
                 "a job waits to be ended",
             )
         except UpstreamDown:
             # Of a probe that went well the breaker is about to hear; any other worker hears of it when it asks again.
             return None
-        self.found_nothing = begins is None
+        self.queue_was_empty = begins is None
         return begins
 
     @property
-    def _breaker(self) -> Breaker:
+    def _breaker(self) -> CircuitBreaker:
         return self._seat.around.breakers[self._seat.pool.name]
 
-    def _serve(self, begun: BegunJob) -> BegunJob | None:
+    def _run_job(self, begun: StartedJob) -> StartedJob | None:
         """Serves the job, and returns the next one if its end has begun it."""
         if begun.running:
-            self._seat.around.counters.add("collisions")
-            log.error("a second request on one credential", extra=fields(self._worker, self._seat, "collision"))
+            self._seat.around.counters.increment("collisions")
+            log.error("a second request on one credential", extra=log_fields(self._worker, self._seat, "collision"))
         if begun.request is None or begun.body is None:
-            self._ending.refuse(begun)
+            self._completion.reject(begun)
             return None
         self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
-        attempt = self._attempt(begun, begun.request, begun.body)
+        attempt = self._build_attempt(begun, begun.request, begun.body)
         self.front = begun.request.front
         try:
-            outcome = Stopped() if self._stopped_early == begun.job_id else attempt.run()
+            outcome = Stopped() if self._cancelled_job_id == begun.job_id else attempt.run()
         except Exception:
             log.exception(
-                "an attempt failed in a way nobody foresaw", extra=fields(self._worker, self._seat, "attempt_crashed")
+                "an attempt failed in a way nobody foresaw",
+                extra=log_fields(self._worker, self._seat, "attempt_crashed"),
             )
-            outcome = attempt.crashed()
+            outcome = attempt.fail_crashed()
         finally:
-            self._section = None
+            self._scope = None
             self.front = ""
-        spent = self._ending.settle(begun, attempt, outcome)
+        spent = self._completion.settle(begun, attempt, outcome)
         return None if spent is None else self._end(begun, spent, ok=isinstance(outcome, Done))
 
-    def refuse_waiting(self) -> None:
+    def reject_waiting(self) -> None:
         """Ends what waits for a private credential whose token was refused: nobody else can serve it.
 
         Again when every front has heard that it is dead, because until then it takes requests in.
@@ -195,29 +198,29 @@ class Serving:
         for _ in range(2):
             try:
                 while (begun := self._begin("")) is not None:
-                    self._refuse_login(begun)
+                    self._reject_login(begun)
             except (LeaseLost, UpstreamDown):
                 return
-            gevent.sleep(BELIEVED)
+            gevent.sleep(STATE_PROPAGATION_SECONDS)
 
-    def _refuse_login(self, begun: BegunJob) -> None:
+    def _reject_login(self, begun: StartedJob) -> None:
         if begun.request is None or begun.body is None:
-            self._ending.refuse(begun)
+            self._completion.reject(begun)
             return
-        attempt = self._attempt(begun, begun.request, begun.body)
-        self._ending.hand_on(begun, attempt, no_token(InvalidGrant("refused")), probe=False)
+        attempt = self._build_attempt(begun, begun.request, begun.body)
+        self._completion.retry_or_reply(begun, attempt, token_failure(InvalidGrant("refused")), probe=False)
 
-    def _attempt(self, begun: BegunJob, request: RelayRequest, body: bytes) -> Attempt:
-        self._section = Section(self._seat.around.watch, self._seat.lease.holds)
+    def _build_attempt(self, begun: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
+        self._scope = CancelScope(self._seat.around.deadlines, self._seat.lease.is_held)
         counters, publisher = self._seat.around.counters, self._seat.around.publisher
-        stream = publisher.stream(request.channel, Job.key_for(begun.job_id))
+        stream = publisher.open_stream(request.channel, Job.key_for(begun.job_id))
         return Attempt(
-            delivery=Delivery(request, begun.retries + 1, stream, counters, self.condition.upstream_answers),
+            delivery=Delivery(request, begun.retries + 1, stream, counters, self.health.record_first_byte),
             body=body,
             settings=self._settings,
             pool=self._seat.pool,
-            upstream=self.upstream(),
+            upstream=self.open_upstream(),
             token=self.token,
-            section=self._section,
+            scope=self._scope,
             counters=counters,
         )

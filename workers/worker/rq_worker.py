@@ -22,26 +22,26 @@ from rq.worker import WorkerStatus
 
 from shared import keys, names
 from workers.jobs.rq_bookkeeping import Bookkeeping
-from workers.worker.blocking_pop import WaitingLine
-from workers.worker.job_runner import Serving
-from workers.worker.leased_credential import Account
+from workers.worker.blocking_pop import BlockingPop
+from workers.worker.job_runner import JobRunner
+from workers.worker.leased_credential import LeasedCredential
 from workers.worker.seat import Seat
 
 log = logging.getLogger("farm.worker")
 #: Seconds that an idle worker waits before it asks Redis again; long, because nothing is lost by waiting.
-WAIT = 60.0
+POP_TIMEOUT_SECONDS = 60.0
 #: Seconds that RQ shows a worker which no longer gives a sign of life, less the 60 that RQ adds.
-WORKER_TTL = 60
+WORKER_TTL_SECONDS = 60
 #: Longest pause before a lost Redis is tried again, in seconds.
-LONGEST_PAUSE = 1.0
+MAX_RECONNECT_SECONDS = 1.0
 #: Longest time in seconds until a worker that rests looks whether it may work again.
-LONGEST_REST = 0.5
+MAX_PAUSE_SECONDS = 0.5
 
 
 class FarmWorker(SimpleWorker):
     """One RQ worker with its credential."""
 
-    def __init__(self, account: Account, bookkeeping: Bookkeeping, slot: int = 1) -> None:
+    def __init__(self, account: LeasedCredential, bookkeeping: Bookkeeping, slot: int = 1) -> None:
         lease, around = account.lease, account.around
         queues = bookkeeping.queues
         super().__init__(
@@ -49,7 +49,7 @@ class FarmWorker(SimpleWorker):
             name=names.worker_name(lease.pool, lease.credential_id, slot),
             connection=around.redis,
             serializer=JSONSerializer,
-            worker_ttl=WORKER_TTL,
+            worker_ttl=WORKER_TTL_SECONDS,
             prepare_for_work=False,
             log_job_description=False,
         )
@@ -59,17 +59,17 @@ class FarmWorker(SimpleWorker):
         self.lease = lease
         self.around = around
         waits_at = queues["interactive"]
-        self.line = WaitingLine(around.connections, waits_at.key, waits_at.intermediate_queue_key)
-        self.serving = Serving(self, Seat(account, bookkeeping, slot), account.stop, self._may_go_on)
+        self.blocking_pop = BlockingPop(around.connections, waits_at.key, waits_at.intermediate_queue_key)
+        self.runner = JobRunner(self, Seat(account, bookkeeping, slot), account.stop, self._may_continue)
         account.join(self.stop)
         self._stopping = Event()
         #: What operators ask of it, done between two requests.
-        self._errands: list[Callable[[], None]] = []
+        self._operations: list[Callable[[], None]] = []
         #: Whether it is over, and does nothing more.
-        self.has_left = False
+        self.has_ended = False
         #: Whether RQ was told of it, and when it last was, by the monotonic clock.
         self.is_registered = False
-        self.beat_at = 0.0
+        self.heartbeat_at = 0.0
 
     def _set_connection(self, connection: Redis) -> Redis:
         """RQ would set its own timeout on the connections that all workers of the process share."""
@@ -81,23 +81,23 @@ class FarmWorker(SimpleWorker):
         """Until asked to stop: 1. do errands, 2. wait until it may work, 3. wait for a job, 4. run it."""
         try:
             self.register_birth()
-            while self._errands or not self._stopping.is_set():
-                if self._errands:
-                    self._errands.pop(0)()
+            while self._operations or not self._stopping.is_set():
+                if self._operations:
+                    self._operations.pop(0)()
                 elif not self.may_work():
-                    self._rest()
+                    self._pause()
                 else:
-                    self._serve_next()
-            if self.serving.condition.is_refused and names.is_private(self.lease.pool):
-                self.serving.refuse_waiting()
+                    self._run_next()
+            if self.runner.health.token_is_refused and names.is_private(self.lease.pool):
+                self.runner.reject_waiting()
         finally:
-            self._leave()
+            self._shut_down()
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         """A refresh on its way ends first; a name that belongs to another's worker by now is left alone."""
-        self.has_left = True
-        self.line.close()
-        self.serving.close()
+        self.has_ended = True
+        self.blocking_pop.close()
+        self.runner.close()
         if not self.lease.lost:
             self.connection.zrem(keys.idle(self.lease.pool), self.name)
             self.register_death()  # type: ignore[no-untyped-call]
@@ -112,11 +112,11 @@ class FarmWorker(SimpleWorker):
             pipe.expire(self.key, self.worker_ttl + 60)
             pipe.execute()
         self.is_registered = True
-        self.beat_at = time.monotonic()
+        self.heartbeat_at = time.monotonic()
 
-    def beat(self, pipe: Any) -> None:
+    def heartbeat_into(self, pipe: Any) -> None:
         """A sign of life into a pipeline; registers again, should Redis have lost its data."""
-        self.last_heartbeat, self.beat_at = now(), time.monotonic()
+        self.last_heartbeat, self.heartbeat_at = now(), time.monotonic()
         pipe.hset(self.key, mapping={**self.serialize(), "last_heartbeat": utcformat(self.last_heartbeat)})
         pipe.hdel(self.key, "death")
         worker_registration.register(self, pipe)
@@ -127,40 +127,40 @@ class FarmWorker(SimpleWorker):
         """Asks the worker to end after the job it runs."""
         self._stopping.set()
 
-    def do(self, errand: Callable[[], None]) -> None:
+    def run_between_jobs(self, errand: Callable[[], None]) -> None:
         """Has something done between two requests, even by a worker that is about to end."""
-        self._errands.append(errand)
+        self._operations.append(errand)
 
     @property
-    def is_wanted(self) -> bool:
+    def should_wake(self) -> bool:
         """Whether it should come back from waiting for a job."""
-        return bool(self._errands) or self.stopping or not self.may_work()
+        return bool(self._operations) or self.is_stopping or not self.may_work()
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether it was asked to end."""
         return bool(self._stopping.is_set())
 
     def kill_horse(self, sig: Any = None) -> None:
         """RQ's stop command: ends the attempt that runs, because nobody waits for it."""
-        self.serving.interrupt("client_gone")
+        self.runner.cancel("client_gone")
 
     # Waiting
 
     def may_work(self) -> bool:
         """Whether it may take a job now."""
-        return self.lease.holds() and not self.around.suspended() and self.serving.condition.may_work()
+        return self.lease.is_held() and not self.around.is_suspended() and self.runner.health.may_work()
 
-    def _may_go_on(self) -> bool:
+    def _may_continue(self) -> bool:
         """Whether it may take its next job at once."""
-        return not self.is_wanted
+        return not self.should_wake
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         """Takes no job: suspended by a person, cooling, or without its lease."""
         self._show_state(WorkerStatus.SUSPENDED)
-        self.serving.found_nothing = False
-        while not self._errands and not self._stopping.is_set() and not self.may_work():
-            self._stopping.wait(min(LONGEST_REST, self.serving.condition.pauses.left() or LONGEST_REST))
+        self.runner.queue_was_empty = False
+        while not self._operations and not self._stopping.is_set() and not self.may_work():
+            self._stopping.wait(min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS))
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
 
@@ -170,28 +170,28 @@ class FarmWorker(SimpleWorker):
         except RedisError as error:
             log.warning("state not shown: %s", error, extra=self._fields("redis_lost"))
 
-    def _serve_next(self) -> None:
+    def _run_next(self) -> None:
         """Has a token ready and runs what waits, else waits for a job; a Redis that is gone is tried again soon."""
         try:
-            if not self.serving.condition.prepare():
+            if not self.runner.health.prepare():
                 return
-            if not self.serving.found_nothing:
-                self.serving.run()
+            if not self.runner.queue_was_empty:
+                self.runner.run()
                 return
-            self.serving.found_nothing = False
-            job_id = self.line.next_job(WAIT * random.uniform(0.75, 1.25))
+            self.runner.queue_was_empty = False
+            job_id = self.blocking_pop.pop(POP_TIMEOUT_SECONDS * random.uniform(0.75, 1.25))
             if job_id is not None:
-                self.serving.run(job_id)
+                self.runner.run(job_id)
         except (RedisError, OSError) as error:
             log.warning("Redis is lost: %s", error, extra=self._fields("redis_lost"))
-            self._stopping.wait(random.uniform(0.1, LONGEST_PAUSE))
+            self._stopping.wait(random.uniform(0.1, MAX_RECONNECT_SECONDS))
 
     def _fields(self, action: str) -> dict[str, Any]:
         """The fields of a log record."""
         return {"action": action, "worker": self.name, "credential_id": self.lease.credential_id}
 
 
-def spawn(worker: FarmWorker, ended: Callable[[FarmWorker], None]) -> gevent.Greenlet:
+def spawn_worker(worker: FarmWorker, ended: Callable[[FarmWorker], None]) -> gevent.Greenlet:
     """Runs the worker in a greenlet; calls `ended` when it is over, whatever ended it."""
 
     def live() -> None:

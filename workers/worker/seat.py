@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
 from workers.jobs.rq_bookkeeping import Bookkeeping
-from workers.worker.leased_credential import Account
-from workers.worker.services import Surroundings
+from workers.worker.leased_credential import LeasedCredential
+from workers.worker.services import WorkerServices
 
 
 @dataclass(frozen=True)
 class Seat:
     """One slot of an account."""
 
-    account: Account
+    account: LeasedCredential
     bookkeeping: Bookkeeping
     #: Which of the account's slots, from 1.
     slot: int = 1
@@ -29,6 +29,6 @@ class Seat:
         return self.account.pool
 
     @property
-    def around(self) -> Surroundings:
+    def around(self) -> WorkerServices:
         """What all workers of the process share."""
         return self.account.around

@@ -10,35 +10,35 @@ from redis.connection import ConnectionPool
 
 from shared.observability.counters import Counters
 from shared.settings.schema import Settings
-from workers.attempt.cancel_scope import Watch
-from workers.credentials.circuit_breaker import Breaker
+from workers.attempt.cancel_scope import DeadlineMonitor
+from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_store import TokenStore
-from workers.per_pool import Made
+from workers.per_pool import PerPool
 from workers.reply.publisher import Publisher
-from workers.upstream.client import Way
+from workers.upstream.client import UpstreamRoute
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerServices:
     """What all workers of a process share."""
 
     settings: Settings
     redis: Redis
     connections: ConnectionPool
     publisher: Publisher
-    watch: Watch
+    deadlines: DeadlineMonitor
     counters: Counters
-    tokens: TokenStore
+    token_store: TokenStore
     #: Pool -> its circuit breaker.
-    breakers: Made[Breaker]
+    breakers: PerPool[CircuitBreaker]
     #: How many workers a pool has in this process.
-    workers: Callable[[str], int]
+    count_workers: Callable[[str], int]
     #: How many may ask a token endpoint at once, and the session of each configured pool that they ask over.
-    refreshing: BoundedSemaphore
+    refresh_limit: BoundedSemaphore
     token_sessions: Mapping[str, requests.Session]
     #: Configured pool -> how its upstream is reached.
-    ways: Made[Way]
+    routes: PerPool[UpstreamRoute]
     #: Moves a credential to another state: pool, id, state, reason, until.
-    move: Callable[[str, str, str, str, float], None]
+    set_state: Callable[[str, str, str, str, float], None]
     #: Whether `rq suspend` is in force.
-    suspended: Callable[[], bool]
+    is_suspended: Callable[[], bool]

@@ -17,7 +17,7 @@ def as_before() -> Iterator[None]:
 
 
 def test_what_waits_is_not_looked_at_again_and_again():
-    gc_tuning.spare()
+    gc_tuning.tune_gc()
     assert gc.get_freeze_count() > 1000
     before = gc.get_stats()[0]["collections"]
     waiting = [{"number": number} for number in range(40_000)]
@@ -26,7 +26,7 @@ def test_what_waits_is_not_looked_at_again_and_again():
 
 
 def test_cycles_are_found_all_the_same():
-    gc_tuning.spare()
+    gc_tuning.tune_gc()
     before = gc.get_stats()[0]["collected"]
     for _ in range(60_000):
         one: list[object] = []

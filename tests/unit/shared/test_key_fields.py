@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from shared.api_keys.api_key import ApiKey, KeyFields, checked
+from shared.api_keys.api_key import ApiKey, KeyFields, validate_fields
 from shared.errors import BadField
 
 
 def key(**fields: Any) -> ApiKey:
-    return ApiKey(id="k", hint="sk-…", created_at=0, **checked(fields).model_dump())
+    return ApiKey(id="k", hint="sk-…", created_at=0, **validate_fields(fields).model_dump())
 
 
 def test_everything_is_allowed_where_nothing_is_said():
@@ -69,13 +69,13 @@ def test_a_key_ends():
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], name: str):
     with pytest.raises(BadField) as caught:
-        checked(fields)
+        validate_fields(fields)
     assert caught.value.name == name
     assert str(caught.value).startswith(f"{name}: ")
 
 
 def test_text_is_read_as_the_command_line_gives_it():
-    found = checked({"rpm": "600", "weight": "2.5", "enabled": "false"})
+    found = validate_fields({"rpm": "600", "weight": "2.5", "enabled": "false"})
     assert (found.rpm, found.weight, found.enabled) == (600, 2.5, False)
 
 

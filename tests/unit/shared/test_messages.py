@@ -50,7 +50,7 @@ def test_head_and_failure_survive_their_encoding():
 
 
 def test_a_failure_tells_the_caller_how_many_attempts_were_made():
-    error = Failure(502, "upstream_eof", "broke off", "upstream_error", 3).as_error()
+    error = Failure(502, "upstream_eof", "broke off", "upstream_error", 3).to_error()
     assert error.headers["x-farm-attempts"] == "3"
     assert json.loads(error.body())["error"] == {
         "message": "broke off",

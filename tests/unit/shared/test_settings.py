@@ -5,7 +5,7 @@ import pytest
 
 from launcher.commands.config import template_text
 from shared.errors import SettingsError
-from shared.settings.loading import data_dir, env_names, load
+from shared.settings.loading import env_names, load_settings, read_data_dir
 from shared.settings.schema import PoolSettings, Settings, setting_fields
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def read(tmp_path: Path, environ: dict[str, str] | None = None, toml: str = "") -> Settings:
     file = tmp_path / "farm.toml"
     file.write_text(toml)
-    return load(environ or {}, file)
+    return load_settings(environ or {}, file)
 
 
 def test_defaults_need_no_configuration(tmp_path: Path):
@@ -40,8 +40,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path):
 def test_the_data_dir_is_found_whatever_else_is_wrong(tmp_path: Path, text: str, found: str):
     file = tmp_path / "farm.toml"
     file.write_text(text)
-    assert data_dir({"FARM_CONFIG": str(file), "FARM_BAD": "1"}) == found
-    assert data_dir({"FARM_CONFIG": str(file), "FARM_DATA_DIR": "/here"}) == "/here"
+    assert read_data_dir({"FARM_CONFIG": str(file), "FARM_BAD": "1"}) == found
+    assert read_data_dir({"FARM_CONFIG": str(file), "FARM_DATA_DIR": "/here"}) == "/here"
 
 
 def test_an_empty_variable_counts_as_not_given(tmp_path: Path):
@@ -114,7 +114,7 @@ def test_an_error_in_the_file_tells_its_line(tmp_path: Path, toml: str, line: in
 
 def test_a_pool_may_have_times_of_its_own(tmp_path: Path):
     found = read(tmp_path, toml="idle_timeout = 7\n[pools.a]\nidle_timeout = 3\n[pools.b]\n")
-    assert [found.of(pool).idle_timeout for pool in found.pools] == [3, 7]
+    assert [found.with_pool_timeouts(pool).idle_timeout for pool in found.pools] == [3, 7]
 
 
 def test_a_bad_secret_is_named_and_not_repeated(tmp_path: Path):

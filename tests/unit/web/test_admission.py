@@ -6,7 +6,7 @@ from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings, Settings
 from web.request.drain_rate import DrainRate
-from web.request.pool_selection import Pools
+from web.request.pool_selection import PoolSelector
 
 ANY = ApiKey(id="k", hint="sk-…", created_at=0)
 
@@ -31,42 +31,42 @@ class Waits:
         return self.seconds.get(pool, 0.0)
 
 
-def pools_of(*pools: PoolSettings, without: tuple[str, ...] = (), **waits: float) -> Pools:
-    return Pools(Settings(pools=pools), Usables(*without), Waits(**waits))  # type: ignore[arg-type]
+def pools_of(*pools: PoolSettings, without: tuple[str, ...] = (), **waits: float) -> PoolSelector:
+    return PoolSelector(Settings(pools=pools), Usables(*without), Waits(**waits))  # type: ignore[arg-type]
 
 
-def chosen(pools: Pools, model: str = "m") -> set[str]:
-    return {pools.for_model(model, ANY).name for _ in range(200)}
+def chosen(pools: PoolSelector, model: str = "m") -> set[str]:
+    return {pools.select(model, ANY).name for _ in range(200)}
 
 
 def test_a_pool_without_models_takes_every_name():
-    assert pools_of(PoolSettings(name="any")).for_model("whatever", ANY).name == "any"
+    assert pools_of(PoolSettings(name="any")).select("whatever", ANY).name == "any"
 
 
 def test_the_first_pool_that_serves_the_model_takes_it():
     first = PoolSettings(name="a", models=("x",))
     pools = pools_of(first, PoolSettings(name="b", models=("x", "y"), model_map={"z": "y"}, priority=1))
-    assert [pools.for_model(model, ANY).name for model in ("x", "y", "z")] == ["a", "b", "b"]
+    assert [pools.select(model, ANY).name for model in ("x", "y", "z")] == ["a", "b", "b"]
 
 
 def test_an_unknown_model_is_a_404():
     with pytest.raises(ApiError) as caught:
-        pools_of(PoolSettings(models=("x",))).for_model("nope", ANY)
+        pools_of(PoolSettings(models=("x",))).select("nope", ANY)
     assert (caught.value.status, caught.value.code) == (404, "model_not_found")
 
 
 def test_a_key_sees_only_its_pools_and_models():
     pools = pools_of(PoolSettings(name="a"), PoolSettings(name="b"))
     key = ANY.model_copy(update={"pools": ("b",), "models": ("gpt-*",)})
-    assert pools.for_model("gpt-4", key).name == "b"
-    assert [pool.name for pool in pools.of(key)] == ["b"]
+    assert pools.select("gpt-4", key).name == "b"
+    assert [pool.name for pool in pools.list_open_to(key)] == ["b"]
     with pytest.raises(ApiError):
-        pools.for_model("other", key)
+        pools.select("other", key)
 
 
 def test_pools_of_the_same_priority_share_by_weight():
     pools = pools_of(PoolSettings(name="a", weight=3), PoolSettings(name="b"), PoolSettings(name="c", priority=1))
-    taken = Counter(pools.for_model("m", ANY).name for _ in range(2000))
+    taken = Counter(pools.select("m", ANY).name for _ in range(2000))
     assert taken["c"] == 0
     assert taken["a"] / taken["b"] == pytest.approx(3, rel=0.25)
 

@@ -4,10 +4,10 @@ import time
 
 import gevent
 
-from web.reply.batch_queue import Arrivals
+from web.reply.batch_queue import BatchQueue
 
 
-def woken_early(arrivals: Arrivals[int], timeout: float) -> None:
+def woken_early(arrivals: BatchQueue[int], timeout: float) -> None:
     """A wait that would have lasted longer: its timer runs on."""
     taker = gevent.spawn(arrivals.take, timeout)
     gevent.idle()
@@ -16,7 +16,7 @@ def woken_early(arrivals: Arrivals[int], timeout: float) -> None:
 
 
 def test_what_is_there_is_taken_at_once_and_in_order():
-    arrivals: Arrivals[int] = Arrivals()
+    arrivals: BatchQueue[int] = BatchQueue()
     arrivals.put(1)
     arrivals.put(2)
     assert arrivals.take(10) == [1, 2]
@@ -24,7 +24,7 @@ def test_what_is_there_is_taken_at_once_and_in_order():
 
 
 def test_who_waits_is_woken_with_all_that_has_come_until_it_runs():
-    arrivals: Arrivals[int] = Arrivals()
+    arrivals: BatchQueue[int] = BatchQueue()
     taker = gevent.spawn(arrivals.take, 10)
     gevent.idle()
     arrivals.put(1)
@@ -34,7 +34,7 @@ def test_who_waits_is_woken_with_all_that_has_come_until_it_runs():
 
 
 def test_each_wait_ends_at_its_own_time_over_one_timer():
-    arrivals: Arrivals[int] = Arrivals()
+    arrivals: BatchQueue[int] = BatchQueue()
     waits: list[tuple[float, list[int]]] = []
 
     def take(timeout: float) -> None:
@@ -50,7 +50,7 @@ def test_each_wait_ends_at_its_own_time_over_one_timer():
 
 
 def test_a_timer_of_an_earlier_wait_ends_no_later_one():
-    arrivals: Arrivals[int] = Arrivals()
+    arrivals: BatchQueue[int] = BatchQueue()
     woken_early(arrivals, 0.05)
     second = gevent.spawn(arrivals.take, 10)
     gevent.sleep(0.2)
@@ -61,7 +61,7 @@ def test_a_timer_of_an_earlier_wait_ends_no_later_one():
 
 
 def test_a_shorter_wait_is_not_held_up_by_the_timer_of_a_longer_one():
-    arrivals: Arrivals[int] = Arrivals()
+    arrivals: BatchQueue[int] = BatchQueue()
     woken_early(arrivals, 60)
     with gevent.Timeout(5):
         assert arrivals.take(0.01) == []
@@ -69,7 +69,7 @@ def test_a_shorter_wait_is_not_held_up_by_the_timer_of_a_longer_one():
 
 
 def test_one_that_was_killed_while_it_waited_leaves_nothing_behind():
-    arrivals: Arrivals[int] = Arrivals()
+    arrivals: BatchQueue[int] = BatchQueue()
     taker = gevent.spawn(arrivals.take, 10)
     gevent.idle()
     taker.kill()

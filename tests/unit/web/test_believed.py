@@ -4,7 +4,7 @@ import gevent
 import pytest
 
 from web import single_flight_cache
-from web.single_flight_cache import Believed
+from web.single_flight_cache import SingleFlightCache
 
 
 class Store:
@@ -24,7 +24,7 @@ class Store:
 
 def test_a_thousand_who_come_together_ask_once():
     store = Store()
-    answers: Believed[str, str] = Believed(store.look)
+    answers: SingleFlightCache[str, str] = SingleFlightCache(store.look)
     greenlets = [gevent.spawn(answers.get, "ab"[i % 2]) for i in range(1000)]
     assert [one.get(timeout=5) for one in greenlets] == ["A", "B"] * 500
     assert store.asked == ["a", "b"]
@@ -33,9 +33,9 @@ def test_a_thousand_who_come_together_ask_once():
 
 
 def test_an_answer_is_not_believed_for_long(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(single_flight_cache, "SECONDS", 0.0)
+    monkeypatch.setattr(single_flight_cache, "TTL_SECONDS", 0.0)
     store = Store()
-    answers: Believed[str, str] = Believed(store.look)
+    answers: SingleFlightCache[str, str] = SingleFlightCache(store.look)
     assert [answers.get("a"), answers.get("a")] == ["A", "A"]
     assert store.asked == ["a", "a"]
 
@@ -43,7 +43,7 @@ def test_an_answer_is_not_believed_for_long(monkeypatch: pytest.MonkeyPatch):
 def test_a_failure_reaches_all_and_is_not_kept():
     store = Store()
     store.failure = ConnectionError("away")
-    answers: Believed[str, str] = Believed(store.look)
+    answers: SingleFlightCache[str, str] = SingleFlightCache(store.look)
     greenlets = [gevent.spawn(answers.get, "a") for _ in range(3)]
     for one in greenlets:
         with pytest.raises(ConnectionError, match="away"):
@@ -54,7 +54,7 @@ def test_a_failure_reaches_all_and_is_not_kept():
 
 
 def test_who_waits_for_one_who_is_killed_hears_of_it():
-    answers: Believed[str, str] = Believed(Store().look)
+    answers: SingleFlightCache[str, str] = SingleFlightCache(Store().look)
     first, second = gevent.spawn(answers.get, "a"), gevent.spawn(answers.get, "a")
     gevent.sleep(0)
     first.kill()
@@ -63,8 +63,8 @@ def test_who_waits_for_one_who_is_killed_hears_of_it():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(single_flight_cache, "REMEMBERED", 3)
-    answers: Believed[str, str] = Believed(str.upper)
+    monkeypatch.setattr(single_flight_cache, "MAX_ENTRIES", 3)
+    answers: SingleFlightCache[str, str] = SingleFlightCache(str.upper)
     for key in "abcdefgh":
         answers.get(key)
-    assert len(answers._seen) <= 3
+    assert len(answers._cached) <= 3

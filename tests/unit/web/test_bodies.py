@@ -4,12 +4,12 @@ import pytest
 from flask import Flask, Request, request
 
 from shared.errors import ApiError
-from web.request.body import Asked, read_body
+from web.request.body import RequestBody, read_body
 
 app = Flask(__name__)
 
 
-def asked(data: bytes, content_type: str = "application/json") -> Asked:
+def asked(data: bytes, content_type: str = "application/json") -> RequestBody:
     with app.test_request_context("/", method="POST", data=data, content_type=content_type):
         found: Request = request
         return read_body(found)

@@ -4,13 +4,13 @@ import pytest
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
-from web.server.client_address import Proxies
+from web.server.client_address import TrustedProxies
 
 
 def client(peer: str, forwarded: str, *trusted: str) -> str:
     headers = {"x-forwarded-for": forwarded} if forwarded else {}
     environ = EnvironBuilder("/", headers=headers).get_environ()
-    return Proxies(trusted).client(Request({**environ, "REMOTE_ADDR": peer}))
+    return TrustedProxies(trusted).find_client(Request({**environ, "REMOTE_ADDR": peer}))
 
 
 @pytest.mark.parametrize(

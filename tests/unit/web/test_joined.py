@@ -1,6 +1,6 @@
 """An answer's head travels with the first of its body."""
 
-from web.server.corked_socket import LARGE, Joined
+from web.server.corked_socket import MAX_JOINED_BYTES, CorkedSocket
 
 
 class Socket:
@@ -24,7 +24,7 @@ class Socket:
 
 def test_head_and_body_are_one_send():
     raw = Socket()
-    joined = Joined(raw)
+    joined = CorkedSocket(raw)
     for part in (b"head ", b"body ", b"more ", b"end"):
         joined.sendall(part)
     assert raw.sent == [b"head body ", b"more ", b"end"]
@@ -32,7 +32,7 @@ def test_head_and_body_are_one_send():
 
 def test_a_head_without_a_body_is_sent_once():
     raw = Socket()
-    joined = Joined(raw)
+    joined = CorkedSocket(raw)
     joined.sendall(b"head")
     assert raw.sent == []
     joined.flush()
@@ -42,7 +42,7 @@ def test_a_head_without_a_body_is_sent_once():
 
 def test_what_else_is_done_with_the_socket_comes_after_the_head():
     raw = Socket()
-    joined = Joined(raw)
+    joined = CorkedSocket(raw)
     joined.sendall(b"head")
     assert joined.shutdown() == "done"
     assert raw.sent == [b"head", b"shut"]
@@ -50,7 +50,7 @@ def test_what_else_is_done_with_the_socket_comes_after_the_head():
 
 def test_a_socket_that_takes_a_part_gets_the_rest():
     raw = Socket(most=7)
-    joined = Joined(raw)
+    joined = CorkedSocket(raw)
     joined.sendall(b"head ")
     joined.sendall(b"body")
     assert raw.sent == [b"head bo", b"dy"]
@@ -58,7 +58,7 @@ def test_a_socket_that_takes_a_part_gets_the_rest():
 
 def test_a_large_body_is_not_copied():
     raw = Socket()
-    joined = Joined(raw)
+    joined = CorkedSocket(raw)
     joined.sendall(b"head")
-    joined.sendall(bytes(LARGE + 1))
-    assert [len(one) for one in raw.sent] == [4, LARGE + 1]
+    joined.sendall(bytes(MAX_JOINED_BYTES + 1))
+    assert [len(one) for one in raw.sent] == [4, MAX_JOINED_BYTES + 1]

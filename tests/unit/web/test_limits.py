@@ -3,10 +3,10 @@
 import pytest
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, Standing, reservation
+from shared.api_keys.limits import LimitReached, LimitUsage, estimate_tokens
 from web.request import limit_headers
 
-STANDING = Standing(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)
+STANDING = LimitUsage(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)
 
 
 def key(**fields: int) -> ApiKey:
@@ -14,13 +14,13 @@ def key(**fields: int) -> ApiKey:
 
 
 def test_headers_speak_of_the_limits_that_there_are():
-    assert limit_headers.headers(key(), STANDING) == {}
-    assert limit_headers.headers(key(rpm=10), STANDING) == {
+    assert limit_headers.build_headers(key(), STANDING) == {}
+    assert limit_headers.build_headers(key(rpm=10), STANDING) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "3",
         "x-ratelimit-reset-requests": "59.2s",
     }
-    assert limit_headers.headers(key(tpm=20), STANDING) == {
+    assert limit_headers.build_headers(key(tpm=20), STANDING) == {
         "x-ratelimit-limit-tokens": "20",
         "x-ratelimit-remaining-tokens": "0",
         "x-ratelimit-reset-tokens": "20ms",
@@ -32,25 +32,25 @@ def test_headers_speak_of_the_limits_that_there_are():
     [(0, "0ms"), (0.0201, "21ms"), (1, "1s"), (1.25, "1.25s"), (60, "1m0s"), (61.5, "1m1.5s"), (-1, "0ms")],
 )
 def test_times_are_written_as_openai_does(seconds: float, words: str):
-    assert limit_headers.duration(seconds) == words
+    assert limit_headers.format_duration(seconds) == words
 
 
 def test_a_rate_limit_tells_exactly_when_there_is_room():
-    error = limit_headers.refused(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
+    error = limit_headers.limit_reached(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
     assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "requests")
     assert (error.headers["retry-after"], error.headers["retry-after-ms"]) == ("2", "1235")
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
-    assert limit_headers.refused(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
+    assert limit_headers.limit_reached(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
 
 
 def test_requests_at_once_give_a_time_too():
-    error = limit_headers.refused(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
+    error = limit_headers.limit_reached(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
     assert error.headers["retry-after"] == "1"
     assert "7 requests at once" in error.message
 
 
 def test_a_quota_is_not_to_be_tried_again():
-    error = limit_headers.refused(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
+    error = limit_headers.limit_reached(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
     assert (error.status, error.code) == (429, "insufficient_quota")
     assert error.headers["x-should-retry"] == "false"
     assert "retry-after" not in error.headers
@@ -60,4 +60,4 @@ def test_a_quota_is_not_to_be_tried_again():
     ("size", "most", "answers", "tokens"), [(1000, None, 1, 1000), (10, None, 1, 69), (1000, 50, 3, 650), (0, 0, 1, 0)]
 )
 def test_what_is_reserved_is_more_than_is_used(size: int, most: int | None, answers: int, tokens: int):
-    assert reservation(size, most, answers) == tokens
+    assert estimate_tokens(size, most, answers) == tokens

@@ -1,15 +1,15 @@
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
-from shared.protocol.reply_acks import WINDOW, Position
-from web.reply.mailbox import MOST_HELD, MOST_HELD_BY_ALL, Held, Mailbox
+from shared.protocol.reply_acks import WINDOW_BYTES, Ack
+from web.reply.mailbox import MAX_BUFFERED_BYTES, MAX_TOTAL_BUFFERED_BYTES, BufferedBytes, Mailbox
 
 
 class Asked(Mailbox):
     """A mailbox that notes what it says to the worker."""
 
     def __init__(self) -> None:
-        self.said: list[Position] = []
-        self.all = Held()
-        super().__init__("req_1", self.all, lambda mailbox, again: self.said.append(mailbox.at(again=again)))
+        self.said: list[Ack] = []
+        self.all = BufferedBytes()
+        super().__init__("req_1", self.all, lambda mailbox, again: self.said.append(mailbox.build_ack(again=again)))
 
 
 def frame(number: int, kind: FrameKind = FrameKind.DATA, payload: bytes = b"x") -> Frame:
@@ -38,7 +38,7 @@ def test_a_missing_frame_is_asked_for_and_what_came_too_early_is_dropped():
     mailbox = Asked()
     for number in (0, 2, 3):
         mailbox.put(frame(number))
-    assert mailbox.said == [Position(0, 1, WINDOW, True)], "one question about one gap"
+    assert mailbox.said == [Ack(0, 1, WINDOW_BYTES, True)], "one question about one gap"
     for number in (1, 2, 3):
         mailbox.put(frame(number))
     assert [one.number for one in mailbox.get(1)] == [0, 1, 2, 3]
@@ -48,37 +48,37 @@ def test_a_missing_frame_is_asked_for_and_what_came_too_early_is_dropped():
 def test_silence_is_asked_about_now_and_then():
     mailbox = Asked()
     mailbox.put(frame(0))
-    mailbox.doubt()
+    mailbox.probe_if_silent()
     assert mailbox.said == []
-    mailbox.last_sign -= 1.1
-    mailbox.doubt()
-    mailbox.doubt()
-    assert mailbox.said == [Position(0, 1, WINDOW, True)]
-    mailbox.doubt_at_once()
-    mailbox.doubt()
+    mailbox.last_frame_at -= 1.1
+    mailbox.probe_if_silent()
+    mailbox.probe_if_silent()
+    assert mailbox.said == [Ack(0, 1, WINDOW_BYTES, True)]
+    mailbox.probe_soon()
+    mailbox.probe_if_silent()
     assert len(mailbox.said) == 2
 
 
 def test_more_may_come_as_long_as_the_reader_keeps_up():
     mailbox = Asked()
-    size = WINDOW // 4
+    size = WINDOW_BYTES // 4
     for number in range(20):
         mailbox.put(frame(number, payload=bytes(size)))
         mailbox.get(1)
-    assert [one.limit for one in mailbox.said] == [WINDOW // 4 * n + WINDOW for n in range(2, 21, 2)], (
-        "it says so once for each half of the window"
-    )
+    assert [one.window_end for one in mailbox.said] == [
+        WINDOW_BYTES // 4 * n + WINDOW_BYTES for n in range(2, 21, 2)
+    ], "it says so once for each half of the window"
     assert mailbox.all.bytes == 0
 
 
 def test_a_reader_that_does_not_keep_up_stops_the_flow_until_it_has_read():
     mailbox = Asked()
     number = 0
-    while mailbox.position[2] - number * WINDOW // 4 > 0:
-        mailbox.put(frame(number, payload=bytes(WINDOW // 4)))
+    while mailbox.position[2] - number * WINDOW_BYTES // 4 > 0:
+        mailbox.put(frame(number, payload=bytes(WINDOW_BYTES // 4)))
         number += 1
     held = mailbox.all.bytes
-    assert MOST_HELD <= held <= MOST_HELD + WINDOW
+    assert MAX_BUFFERED_BYTES <= held <= MAX_BUFFERED_BYTES + WINDOW_BYTES
     said = len(mailbox.said)
     mailbox.get(1)
     assert len(mailbox.said) == said + 1
@@ -89,12 +89,12 @@ def test_a_reader_that_does_not_keep_up_stops_the_flow_until_it_has_read():
 
 def test_when_much_waits_in_all_each_may_hold_less():
     mailbox = Asked()
-    mailbox.all.bytes = MOST_HELD_BY_ALL
+    mailbox.all.bytes = MAX_TOTAL_BUFFERED_BYTES
     number = 0
-    while mailbox.position[2] - number * WINDOW // 8 > 0:
-        mailbox.put(frame(number, payload=bytes(WINDOW // 8)))
+    while mailbox.position[2] - number * WINDOW_BYTES // 8 > 0:
+        mailbox.put(frame(number, payload=bytes(WINDOW_BYTES // 8)))
         number += 1
-    assert mailbox.all.bytes - MOST_HELD_BY_ALL == WINDOW
+    assert mailbox.all.bytes - MAX_TOTAL_BUFFERED_BYTES == WINDOW_BYTES
 
 
 def test_a_failure_out_of_band_ends_the_answer():
@@ -114,7 +114,7 @@ def test_nothing_comes_after_the_end():
 
 def test_a_caller_that_leaves_wakes_whoever_waits():
     mailbox = Asked()
-    mailbox.leave()
+    mailbox.abandon()
     assert Failure.decode(mailbox.get(1)[0].payload).code == "client_gone"
     assert mailbox.ended_here
 

@@ -1,9 +1,9 @@
-from workers.per_pool import Made
+from workers.per_pool import PerPool
 
 
 def test_what_is_not_there_is_made_once_and_what_nobody_wants_goes():
     made: list[str] = []
-    table = Made(lambda name: made.append(name) or name.upper(), ("a",))
+    table = PerPool(lambda name: made.append(name) or name.upper(), ("a",))
     assert (table["a"], table["b"], table["b"]) == ("A", "B", "B")
     assert made == ["a", "b"]
     table.keep({"b"})

@@ -7,7 +7,7 @@ import pytest
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.parsing import parse_retry_after
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_endpoint import DEFAULT_LIFETIME, parse_answer, token_request
+from workers.credentials.token_endpoint import DEFAULT_LIFETIME_SECONDS, build_token_request, parse_token_response
 
 
 def body(**fields: object) -> bytes:
@@ -16,45 +16,45 @@ def body(**fields: object) -> bytes:
 
 def test_the_form_is_rfc_6749s():
     pool = PoolSettings(client_id="app", scope="chat")
-    assert token_request(pool, "rt") == {
+    assert build_token_request(pool, "rt") == {
         "data": {"grant_type": "refresh_token", "refresh_token": "rt", "client_id": "app", "scope": "chat"}
     }
 
 
 def test_json_and_bearer_are_the_other_ways():
-    assert token_request(PoolSettings(token_request="json"), "rt")["json"]["refresh_token"] == "rt"
-    assert token_request(PoolSettings(token_request="bearer"), "rt") == {
+    assert build_token_request(PoolSettings(token_request="json"), "rt")["json"]["refresh_token"] == "rt"
+    assert build_token_request(PoolSettings(token_request="bearer"), "rt") == {
         "data": b"",
         "headers": {"authorization": "Bearer rt"},
     }
 
 
 def test_a_grant_is_read():
-    grant = parse_answer(200, body(access_token="at", expires_in="30", refresh_token="rt2"))
+    grant = parse_token_response(200, body(access_token="at", expires_in="30", refresh_token="rt2"))
     assert (grant.access_token, grant.expires_in, grant.refresh_token) == ("at", 30.0, "rt2")
 
 
 @pytest.mark.parametrize("given", [{}, {"refresh_token": ""}, {"refresh_token": None}])
 def test_an_answer_without_a_refresh_token_keeps_the_old_one(given: dict[str, object]):
-    grant = parse_answer(200, body(access_token="at", **given))
+    grant = parse_token_response(200, body(access_token="at", **given))
     assert grant.refresh_token is None
-    assert grant.expires_in == DEFAULT_LIFETIME
+    assert grant.expires_in == DEFAULT_LIFETIME_SECONDS
 
 
 def test_a_grants_tokens_are_not_in_its_repr():
-    assert "secret" not in repr(parse_answer(200, body(access_token="secret", refresh_token="secret")))
+    assert "secret" not in repr(parse_token_response(200, body(access_token="secret", refresh_token="secret")))
 
 
 @pytest.mark.parametrize("status", [400, 401])
 def test_invalid_grant_is_fatal(status: int):
     with pytest.raises(InvalidGrant):
-        parse_answer(status, body(error="invalid_grant"))
+        parse_token_response(status, body(error="invalid_grant"))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_failing_endpoint_never_kills_a_credential_even_if_it_says_invalid_grant(status: int):
     with pytest.raises(TokenEndpointDown) as caught:
-        parse_answer(status, body(error="invalid_grant"), "7")
+        parse_token_response(status, body(error="invalid_grant"), "7")
     assert caught.value.retry_after == 7
 
 
@@ -68,14 +68,14 @@ def test_a_failing_endpoint_never_kills_a_credential_even_if_it_says_invalid_gra
 )
 def test_other_refusals_are_not_fatal(status: int, answer: bytes):
     with pytest.raises(TokenError) as caught:
-        parse_answer(status, answer)
+        parse_token_response(status, answer)
     assert type(caught.value) is TokenError
 
 
 @pytest.mark.parametrize("answer", [b"", b"[]", b"<html>", body(token_type="Bearer"), body(access_token="")])
 def test_nonsense_is_the_endpoints_fault(answer: bytes):
     with pytest.raises(TokenEndpointDown):
-        parse_answer(200, answer)
+        parse_token_response(200, answer)
 
 
 def test_retry_after_is_seconds_or_a_date():

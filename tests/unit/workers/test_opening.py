@@ -1,13 +1,13 @@
 import pytest
 
-from workers.response.error_sniffer import LONGEST, NoAnswer, Opening
+from workers.response.error_sniffer import MAX_SNIFFED_BYTES, ErrorSniffer, NotAnAnswer
 
 STREAM, JSON = "text/event-stream; charset=utf-8", "application/json"
 
 
 def passed(kind: str, *parts: bytes) -> list[bytes]:
-    opening = Opening(kind)
-    found = [opening.add(part) if not opening.is_over else part for part in parts]
+    opening = ErrorSniffer(kind)
+    found = [opening.feed(part) if not opening.is_done else part for part in parts]
     return [*found, opening.end()]
 
 
@@ -32,9 +32,9 @@ def test_other_bodies_pass_as_they_come():
 
 
 def test_what_is_too_long_for_an_error_passes():
-    long = b'{"data": "' + b"x" * LONGEST
+    long = b'{"data": "' + b"x" * MAX_SNIFFED_BYTES
     assert passed(JSON, long, b'"}') == [long, b'"}', b""]
-    assert passed(STREAM, b": " + b"x" * LONGEST)[0]
+    assert passed(STREAM, b": " + b"x" * MAX_SNIFFED_BYTES)[0]
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_what_is_too_long_for_an_error_passes():
     ],
 )
 def test_an_error_in_disguise_does_not_pass(kind: str, body: bytes, error: bytes):
-    with pytest.raises(NoAnswer) as found:
+    with pytest.raises(NotAnAnswer) as found:
         passed(kind, body)
     assert found.value.body == error
 
 
 def test_a_page_for_people_is_no_answer():
-    with pytest.raises(NoAnswer):
-        Opening("text/html; charset=utf-8")
+    with pytest.raises(NotAnAnswer):
+        ErrorSniffer("text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_answer_that_speaks_of_an_error_is_one(body: bytes):
 
 def test_only_a_body_that_is_no_stream_counts_as_begun():
     for kind, begun in ((JSON, True), (STREAM, False)):
-        opening = Opening(kind)
+        opening = ErrorSniffer(kind)
         assert not opening.has_body
-        opening.add(b": ")
+        opening.feed(b": ")
         assert opening.has_body is begun

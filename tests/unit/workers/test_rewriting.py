@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.response.rewriter import Rewriting
+from workers.response.rewriter import ResponseRewriter
 
 CHUNK = (
     b'data: {"id":"1","model":"up","choices":[{"delta":{"content":"say \\"usage\\" and \\"model\\":\\"up\\""}}]}\n\n'
@@ -11,21 +11,21 @@ USAGE = b'data: {"id":"1","model":"up","choices": [ ],"usage":{"prompt_tokens":1
 DONE = b"data: [DONE]\n\n"
 
 
-def through(rewriting: Rewriting, data: bytes, size: int) -> bytes:
-    parts = [rewriting.add(data[at : at + size]) for at in range(0, len(data), size)]
-    return b"".join(parts) + rewriting.end()
+def through(rewriting: ResponseRewriter, data: bytes, size: int) -> bytes:
+    parts = [rewriting.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    return b"".join(parts) + rewriting.flush()
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 10_000])
 def test_the_usage_that_nobody_asked_for_is_hidden_whatever_the_pieces(size: int):
-    hides = Rewriting(is_stream=True, hides_usage=True)
+    hides = ResponseRewriter(is_stream=True, hides_usage=True)
     assert through(hides, CHUNK + USAGE + DONE, size) == CHUNK + DONE
 
 
 def test_other_line_ends_and_comments_are_left_alone():
     stream = CHUNK.replace(b"\n", b"\r\n") + USAGE.replace(b"\n", b"\r\n") + b": ping\r\n\r\n" + DONE
     expected = CHUNK.replace(b"\n", b"\r\n") + b": ping\r\n\r\n" + DONE
-    assert through(Rewriting(is_stream=True, hides_usage=True), stream, 10_000) == expected
+    assert through(ResponseRewriter(is_stream=True, hides_usage=True), stream, 10_000) == expected
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def test_other_line_ends_and_comments_are_left_alone():
     ],
 )
 def test_what_is_not_a_usage_alone_passes(event: bytes):
-    assert through(Rewriting(is_stream=True, hides_usage=True), event, 9) == event
+    assert through(ResponseRewriter(is_stream=True, hides_usage=True), event, 9) == event
 
 
 @pytest.mark.parametrize("size", [1, 13, 10_000])
 @pytest.mark.parametrize("is_stream", [True, False])
 def test_a_mapped_model_is_named_as_the_caller_did(size: int, is_stream: bool):
-    changed = Rewriting(is_stream=is_stream, hides_usage=False, model=("up", "mine \u00e9"))
+    changed = ResponseRewriter(is_stream=is_stream, hides_usage=False, model=("up", "mine \u00e9"))
     expected = CHUNK.replace(b'"model":"up"', '"model":"mine \u00e9"'.encode())
     assert through(changed, CHUNK, size) == expected
 
 
 def test_an_answer_that_needs_no_change_is_told():
-    assert not Rewriting(is_stream=False, hides_usage=True).is_needed
-    assert Rewriting(is_stream=True, hides_usage=True).is_needed
+    assert not ResponseRewriter(is_stream=False, hides_usage=True).is_needed
+    assert ResponseRewriter(is_stream=True, hides_usage=True).is_needed

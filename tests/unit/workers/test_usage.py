@@ -5,13 +5,13 @@ import json
 import pytest
 
 from workers.response import tokenizer
-from workers.response.token_meter import Meter, Usage
+from workers.response.token_meter import TokenMeter, Usage
 
 
-def meter(*parts: bytes, is_stream: bool = False) -> Meter:
-    made = Meter(is_stream=is_stream)
+def meter(*parts: bytes, is_stream: bool = False) -> TokenMeter:
+    made = TokenMeter(is_stream=is_stream)
     for part in parts:
-        made.add(part)
+        made.feed(part)
     return made
 
 
@@ -63,9 +63,9 @@ def test_a_cut_stream_is_counted_as_far_as_it_came():
 
 def test_a_long_stream_is_counted_as_it_goes_by():
     chunk = b'data: {"choices": [{"delta": {"content": " word"}}]}\n\n'
-    made = Meter(is_stream=True)
+    made = TokenMeter(is_stream=True)
     for _ in range(5000):
-        made.add(chunk)
+        made.feed(chunk)
         assert sum(map(len, made._waiting)) <= 65_536 + len(chunk)
     assert made.usage(b"") == Usage(0, 5000, estimated=True)
 
@@ -95,4 +95,4 @@ def test_a_usage_that_is_nested_without_end_is_none():
 
 
 def test_a_text_without_a_space_is_counted_in_good_time():
-    assert tokenizer.count("a" * 1_000_000) > 10_000
+    assert tokenizer.count_tokens("a" * 1_000_000) > 10_000
