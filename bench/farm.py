@@ -135,7 +135,7 @@ class OwnRedis:
     def __init__(self, data: Path) -> None:
         self._data = data
         self.process = redis_server.start(data)
-        self.url = redis_server.url(data)
+        self.url = redis_server.build_url(data)
         self.client = Redis.from_url(self.url)
 
     def kill(self) -> None:

@@ -15,40 +15,40 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "farm-lock"
-RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
-NEEDS_DEVELOPMENT = ("test", "bench")
+STAMP_FILE = VENV / "farm-lock"
+RUNTIME_LOCK, DEVELOPMENT_LOCK = "requirements.lock", "requirements-dev.lock"
+DEVELOPMENT_COMMANDS = ("test", "bench")
 
 
-def digest(lock: str) -> str:
+def compute_stamp(lock: str) -> str:
     """What a .venv made from that lock file is stamped with."""
     content = (ROOT / lock).read_bytes()
     return f"{lock} {hashlib.sha256(content).hexdigest()} {sys.version_info[:2]}"
 
 
-def is_good(lock: str) -> bool:
+def is_current(lock: str) -> bool:
     """Whether .venv was made from that lock file, or from the development one as it is now."""
     try:
-        stamp = STAMP.read_text()
+        stamp = STAMP_FILE.read_text()
     except OSError:
         return False
-    return PYTHON.exists() and stamp in (digest(lock), digest(DEVELOPMENT))
+    return PYTHON.exists() and stamp in (compute_stamp(lock), compute_stamp(DEVELOPMENT_LOCK))
 
 
-def make(lock: str) -> None:
+def build_venv(lock: str) -> None:
     """Makes .venv anew, or brings it up to date. Raises CalledProcessError."""
     print(f"farm: setting up .venv from {lock} (this happens once)", file=sys.stderr, flush=True)
-    STAMP.unlink(missing_ok=True)
+    STAMP_FILE.unlink(missing_ok=True)
     uv = shutil.which("uv")
     if uv:
-        run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)])
-        run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON), str(ROOT / lock)])
+        run_command([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV)])
+        run_command([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON), str(ROOT / lock)])
     else:
-        make_with_pip(lock)
-    STAMP.write_text(digest(lock))
+        build_venv_with_pip(lock)
+    STAMP_FILE.write_text(compute_stamp(lock))
 
 
-def make_with_pip(lock: str) -> None:
+def build_venv_with_pip(lock: str) -> None:
     """As `make`, with the standard library's venv and pip; a python without ensurepip lends its own pip.
 
     The lock file is complete, so pip has nothing to find out: it can stumble over releases that came after the lock.
@@ -56,35 +56,35 @@ def make_with_pip(lock: str) -> None:
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     install = ["install", *options, "-r", str(ROOT / lock)]
     if subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0:
-        run([sys.executable, "-m", "venv", "--clear", str(VENV)])
-        run([str(PYTHON), "-m", "pip", *install])
+        run_command([sys.executable, "-m", "venv", "--clear", str(VENV)])
+        run_command([str(PYTHON), "-m", "pip", *install])
     else:
-        run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)])
-        run([sys.executable, "-m", "pip", "--python", str(PYTHON), *install])
+        run_command([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)])
+        run_command([sys.executable, "-m", "pip", "--python", str(PYTHON), *install])
 
 
-def run(command: list[str]) -> None:
+def run_command(command: list[str]) -> None:
     """Runs a command; its output is shown only when it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        print(done.stdout, file=sys.stderr)
-        raise subprocess.CalledProcessError(done.returncode, command)
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode:
+        print(result.stdout, file=sys.stderr)
+        raise subprocess.CalledProcessError(result.returncode, command)
 
 
-def ensure(lock: str) -> None:
+def ensure_venv(lock: str) -> None:
     """Makes .venv good for that lock file; two launchers at once take turns."""
-    if is_good(lock):
+    if is_current(lock):
         return
     with (ROOT / ".venv.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        if not is_good(lock):
-            make(lock)
+        if not is_current(lock):
+            build_venv(lock)
 
 
 def main() -> None:
     """Sets up and becomes `python -m launcher`."""
     try:
-        ensure(DEVELOPMENT if sys.argv[1:2] and sys.argv[1] in NEEDS_DEVELOPMENT else RUNTIME)
+        ensure_venv(DEVELOPMENT_LOCK if sys.argv[1:2] and sys.argv[1] in DEVELOPMENT_COMMANDS else RUNTIME_LOCK)
     except (subprocess.CalledProcessError, OSError) as error:
         what = " ".join(error.cmd[:4]) if isinstance(error, subprocess.CalledProcessError) else str(error)
         print(f"farm: the set-up failed ({what}); install python3-venv and python3-pip, or uv", file=sys.stderr)

@@ -4,6 +4,6 @@ import os
 from pathlib import Path
 
 
-def from_caller(name: str) -> Path:
+def resolve_path(name: str) -> Path:
     """The file as the caller meant it."""
     return Path(os.environ.get("CALLED_FROM", ".")) / Path(name).expanduser()

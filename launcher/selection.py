@@ -1,6 +1,6 @@
 """The pools and credentials that a command names, and the audit log of what is done with them."""
 
-from launcher.store import noted, open_store
+from launcher.store import open_store, record_change
 from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
@@ -9,7 +9,7 @@ from shared.protocol.credential_operations import CredentialOperations
 from shared.settings.schema import Settings
 
 
-def chosen(settings: Settings, pool: str) -> str:
+def select_pool(settings: Settings, pool: str) -> str:
     """A pool by its name. Raises FarmError."""
     if pool not in settings.pool_names:
         raise FarmError(f"no pool {pool!r}; there is {', '.join(settings.pool_names)}")
@@ -21,7 +21,7 @@ class Noted(Credentials):
 
     def note(self, action: str, credential_id: str) -> None:
         """A line in the audit log."""
-        noted(self._redis, action, credential_id)
+        record_change(self._redis, action, credential_id)
 
     def errands(self) -> CredentialOperations:
         """Asks workers to do something with them."""

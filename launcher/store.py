@@ -29,23 +29,23 @@ def open_store() -> tuple[Settings, Redis]:
         data = DataDir(settings.data_dir)
         if not data.is_locked():
             raise FarmError("the farm does not run here: start it with `./farm up`, or set REDIS_URL")
-        url = redis_server.url(data.path)
+        url = redis_server.build_url(data.path)
     redis = connect(url)
     check_server(redis)
     load_unsealer(settings).claim(redis)
     return settings, redis
 
 
-def noted(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
+def record_change(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
     """A line in the audit log."""
     AuditLog(redis).record("command line", action, target, details)
 
 
-def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
     """A command whose known errors are one line on standard error and exit code 1."""
 
     @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except BrokenPipeError:
@@ -54,4 +54,4 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             print(f"farm: {error}", file=sys.stderr)
             sys.exit(1)
 
-    return guarded
+    return wrapper

@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-AGO = re.compile(r"(\d+)([smhdw])")
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+AGE_PATTERN = re.compile(r"(\d+)([smhdw])")
 
 
-def moment_of(text: str) -> float:
+def parse_time(text: str) -> float:
     """Seconds since the epoch. Raises ValueError.
 
     A date is written as ISO 8601 does, in UTC without a zone; `2h` is two hours ago.
     """
-    if found := AGO.fullmatch(text):
-        return time.time() - int(found[1]) * UNITS[found[2]]
+    if match := AGE_PATTERN.fullmatch(text):
+        return time.time() - int(match[1]) * UNIT_SECONDS[match[2]]
     try:
         return float(text)
     except ValueError:
@@ -25,7 +25,7 @@ def moment_of(text: str) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-class When(click.ParamType[float]):
+class TimeParameter(click.ParamType[float]):
     """A moment as an option's value."""
 
     name = "when"
@@ -33,11 +33,11 @@ class When(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
         """click: the value. Fails with exit code 2."""
         try:
-            return value if isinstance(value, float) else moment_of(value)
+            return value if isinstance(value, float) else parse_time(value)
         except ValueError:
             self.fail(
                 "must be a date such as 2027-01-31 or 2027-01-31T18:00+01:00, seconds, or e.g. 2h", param, context
             )
 
 
-WHEN = When()
+TIME = TimeParameter()

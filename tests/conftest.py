@@ -39,7 +39,7 @@ def clean_environment(**settings: str) -> dict[str, str]:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data = tmp_path_factory.mktemp("redis")
     server = redis_server.start(data)
-    yield redis_server.url(data)
+    yield redis_server.build_url(data)
     server.terminate()
     server.wait()
 

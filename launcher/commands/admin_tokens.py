@@ -2,8 +2,8 @@
 
 import click
 
-from launcher.output import as_json, moment, say, show_json, table
-from launcher.store import noted, one_line_errors, open_store
+from launcher.output import format_time, json_option, print_json, print_line, print_table
+from launcher.store import exit_on_error, open_store, record_change
 from shared.api_keys.admin_tokens import AdminTokens, Role
 
 
@@ -15,41 +15,41 @@ def admin_tokens() -> None:
 @admin_tokens.command()
 @click.argument("name")
 @click.option("--role", type=click.Choice(["admin", "viewer"]), default="viewer", show_default=True)
-@as_json
-@one_line_errors
+@json_option
+@exit_on_error
 def create(name: str, role: Role, as_json: bool) -> None:
     """Make an admin token and print it, for the only time. A viewer looks at everything and changes nothing."""
     redis = open_store()[1]
-    secret, made = AdminTokens(redis).create(name, role)
-    noted(redis, "token.create", made.id, {"name": name, "role": role})
+    secret, token = AdminTokens(redis).create(name, role)
+    record_change(redis, "token.create", token.id, {"name": name, "role": role})
     if as_json:
-        show_json({**made.model_dump(), "token": secret})
+        print_json({**token.model_dump(), "token": secret})
     else:
-        say(secret)
+        print_line(secret)
 
 
 @admin_tokens.command(name="list")
-@as_json
-@one_line_errors
+@json_option
+@exit_on_error
 def list_(as_json: bool) -> None:
     """Every admin token; never the token itself."""
-    found = AdminTokens(open_store()[1]).list()
+    tokens = AdminTokens(open_store()[1]).list()
     if as_json:
-        show_json([one.model_dump() for one in found])
+        print_json([one.model_dump() for one in tokens])
         return
-    table(
+    print_table(
         ("ID", "NAME", "ROLE", "TOKEN", "CREATED"),
-        [(o.id, o.name, o.role, o.hint, moment(o.created_at)) for o in found],
+        [(o.id, o.name, o.role, o.hint, format_time(o.created_at)) for o in tokens],
     )
 
 
 @admin_tokens.command()
 @click.argument("token_ids", nargs=-1, required=True)
-@one_line_errors
+@exit_on_error
 def revoke(token_ids: tuple[str, ...]) -> None:
     """End admin tokens, and the sessions that they have opened."""
     redis = open_store()[1]
     for token_id in token_ids:
         AdminTokens(redis).revoke(token_id)
-        noted(redis, "token.revoke", token_id)
-        say(f"{token_id} revoked")
+        record_change(redis, "token.revoke", token_id)
+        print_line(f"{token_id} revoked")

@@ -6,24 +6,24 @@ from typing import Any
 
 import click
 
-from launcher.output import as_json, say, show_json
+from launcher.output import json_option, print_json, print_line
 from launcher.selection import named
-from launcher.store import one_line_errors, open_store
+from launcher.store import exit_on_error, open_store
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
 from shared.protocol.credential_operations import CredentialOperation
 
 #: Errands on their way at once.
-AT_ONCE = 8
+MAX_CONCURRENT_OPERATIONS = 8
 
 
 @click.command()
 @click.argument("credential_ids", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="Every credential of every pool.")
 @click.option("--model", default="", help="What the chat asks for; the first model that there is when not given.")
-@as_json
-@one_line_errors
+@json_option
+@exit_on_error
 def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool) -> None:
     """One real refresh and one tiny chat with each, by its worker between two requests; exit code 1 when one fails."""
     settings, redis = open_store()
@@ -31,28 +31,28 @@ def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool)
         credential_ids = tuple(one.id for one in Credentials(redis).list(settings.pool_names))
     elif not credential_ids:
         raise FarmError("name credentials, or --all")
-    errands(credential_ids, "test", as_json, model)
+    run_operations(credential_ids, "test", as_json, model)
 
 
 @click.command()
 @click.argument("credential_ids", nargs=-1, required=True)
-@as_json
-@one_line_errors
+@json_option
+@exit_on_error
 def refresh(credential_ids: tuple[str, ...], as_json: bool) -> None:
     """Exchange refresh tokens now."""
-    errands(credential_ids, "refresh", as_json)
+    run_operations(credential_ids, "refresh", as_json)
 
 
 @click.command()
 @click.argument("credential_ids", nargs=-1, required=True)
-@as_json
-@one_line_errors
+@json_option
+@exit_on_error
 def revoke(credential_ids: tuple[str, ...], as_json: bool) -> None:
     """Revoke tokens at the upstream (RFC 7009), where the pool has FARM_REVOCATION_URL, and disable them."""
-    errands(credential_ids, "revoke", as_json)
+    run_operations(credential_ids, "revoke", as_json)
 
 
-def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
+def run_operations(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
     """Has something done with each credential, some at a time; ends with exit code 1 when one failed."""
     store, found = named(credential_ids)
     desk = store.errands()
@@ -67,7 +67,7 @@ def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: st
     answers = []
     hidden = as_json or not sys.stderr.isatty() or len(found) == 1
     with (
-        ThreadPoolExecutor(AT_ONCE) as pool,
+        ThreadPoolExecutor(MAX_CONCURRENT_OPERATIONS) as pool,
         click.progressbar(
             pool.map(ask, found), length=len(found), label=kind, file=sys.stderr, hidden=hidden
         ) as coming,
@@ -75,14 +75,14 @@ def errands(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: st
         for answer in coming:
             answers.append(answer)
             if not as_json:
-                say(f"{answer['id']} {in_words(answer)}")
+                print_line(f"{answer['id']} {describe_result(answer)}")
     if as_json:
-        show_json(answers)
+        print_json(answers)
     if not all(answer["ok"] for answer in answers):
         sys.exit(1)
 
 
-def in_words(answer: dict[str, Any]) -> str:
+def describe_result(answer: dict[str, Any]) -> str:
     """What came of an errand in a line."""
     if not answer["ok"]:
         return f"failed: {answer.get('error') or 'no reason given'}"

@@ -10,11 +10,11 @@ from typing import IO, Any
 
 import psutil
 
-LOCK, RECORD, LOG = "farm.lock", "farm.json", "farm.log"
+LOCK_FILE, RECORD_FILE, LOG_FILE = "farm.lock", "farm.json", "farm.log"
 
 
 @dataclass
-class Running:
+class FarmRecord:
     """The record of a running farm."""
 
     pid: int
@@ -30,33 +30,33 @@ class DataDir:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        self._lock: IO[str] | None = None
+        self._lock_file: IO[str] | None = None
 
     @property
-    def log(self) -> Path:
+    def log_file(self) -> Path:
         """The log of a detached farm."""
-        return self.path / LOG
+        return self.path / LOG_FILE
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Makes the directory, for its owner only. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def lock(self) -> bool:
         """Takes the lock for as long as this process lives; False when another farm has it."""
-        self.make()
-        lock = (self.path / LOCK).open("a")
+        self.create()
+        lock = (self.path / LOCK_FILE).open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
             return False
-        self._lock = lock
+        self._lock_file = lock
         return True
 
     def is_locked(self) -> bool:
         """Whether a farm runs here."""
         try:
-            with (self.path / LOCK).open() as lock:
+            with (self.path / LOCK_FILE).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -66,29 +66,29 @@ class DataDir:
 
     def unlock(self) -> None:
         """Leaves nothing of a running farm behind."""
-        for name in (RECORD, LOCK):
+        for name in (RECORD_FILE, LOCK_FILE):
             (self.path / name).unlink(missing_ok=True)
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        if self._lock_file:
+            self._lock_file.close()
+            self._lock_file = None
 
-    def write(self, running: Running) -> None:
+    def write_record(self, running: FarmRecord) -> None:
         """Keeps the record, whole or not at all."""
-        draft = self.path / f"{RECORD}.new"
+        draft = self.path / f"{RECORD_FILE}.new"
         draft.write_text(json.dumps(asdict(running)))
         draft.chmod(0o600)
-        draft.replace(self.path / RECORD)
+        draft.replace(self.path / RECORD_FILE)
 
-    def read(self) -> Running | None:
+    def read_record(self) -> FarmRecord | None:
         """The record, of a farm that runs or of one that was killed; None without one, or when it can't be read."""
         try:
-            found: dict[str, Any] = json.loads((self.path / RECORD).read_text())
-            return Running(**found)
+            found: dict[str, Any] = json.loads((self.path / RECORD_FILE).read_text())
+            return FarmRecord(**found)
         except (OSError, ValueError, TypeError):
             return None
 
 
-def created_at(pid: int) -> float:
+def get_create_time(pid: int) -> float:
     """When a process was created; 0 when it is gone."""
     try:
         return float(psutil.Process(pid).create_time())
@@ -104,30 +104,30 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def end_leftovers(running: Running) -> int:
+def stop_leftovers(running: FarmRecord) -> int:
     """Ends processes that a killed farm left; returns how many. A process id that was used again is left alone.
 
     The first that was started is the private Redis, if there is one; it ends last, when the others have drained.
     """
     known = [(int(pid), created) for pid, created in running.processes.items()]
-    left = [pid for pid, created in known if pid != os.getpid() and abs(created_at(pid) - created) < 1]
-    return end_with_children(left[1:]) + end_with_children(left[:1])
+    left = [pid for pid, created in known if pid != os.getpid() and abs(get_create_time(pid) - created) < 1]
+    return stop_trees(left[1:]) + stop_trees(left[:1])
 
 
-def end_with_children(pids: list[int], patience: float = 40.0) -> int:
+def stop_trees(pids: list[int], timeout: float = 40.0) -> int:
     """Ends processes and what they have started, with patience; returns how many."""
     found = [psutil.Process(pid) for pid in pids]
     found += [child for process in found for child in process.children(recursive=True)]
     for process in found:
-        send(process, "terminate")
-    _, alive = psutil.wait_procs(found, timeout=patience)
+        send_signal(process, "terminate")
+    _, alive = psutil.wait_procs(found, timeout=timeout)
     for process in alive:
-        send(process, "kill")
+        send_signal(process, "kill")
     psutil.wait_procs(alive, timeout=5.0)
     return len(found)
 
 
-def send(process: psutil.Process, what: str) -> None:
+def send_signal(process: psutil.Process, what: str) -> None:
     """Signals a process that may be gone by now."""
     try:
         getattr(process, what)()
@@ -135,9 +135,9 @@ def send(process: psutil.Process, what: str) -> None:
         return
 
 
-def wait_until(condition: Any, patience: float) -> bool:
+def wait_until(condition: Any, timeout: float) -> bool:
     """Waits for a condition; False when it does not come."""
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > until:
             return False

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from launcher.processes.data_dir import DataDir
 
 #: Bytes above which an old log is set aside at the start.
-LARGEST_LOG = 10 * 1024 * 1024
+MAX_LOG_BYTES = 10 * 1024 * 1024
 
 
-def start_detached(data: DataDir, say: Callable[[str], None]) -> int:
+def start_detached(data: DataDir, print_line: Callable[[str], None]) -> int:
     """Starts the farm in a session of its own; repeats what it says until it is ready or has failed."""
-    data.make()
-    if data.log.exists() and data.log.stat().st_size > LARGEST_LOG:
-        data.log.replace(data.log.with_suffix(".log.1"))
+    data.create()
+    if data.log_file.exists() and data.log_file.stat().st_size > MAX_LOG_BYTES:
+        data.log_file.replace(data.log_file.with_suffix(".log.1"))
     reading, writing = os.pipe()
-    with data.log.open("ab") as log:
-        data.log.chmod(0o600)
+    with data.log_file.open("ab") as log:
+        data.log_file.chmod(0o600)
         farm = subprocess.Popen(
             [sys.executable, "-m", "launcher", "up", "--report-to", str(writing)],
             stdin=subprocess.DEVNULL,
@@ -34,33 +34,33 @@ def start_detached(data: DataDir, say: Callable[[str], None]) -> int:
         for line in report:
             message = json.loads(line)
             if "say" in message:
-                say(message["say"])
+                print_line(message["say"])
             if "error" in message:
                 print(f"farm: {message['error']}", file=sys.stderr)
             code = message.get("code", code)
     if code is None:
-        print(f"farm: it ended before it was ready; see {data.log}", file=sys.stderr)
+        print(f"farm: it ended before it was ready; see {data.log_file}", file=sys.stderr)
     if code != 0:
         farm.wait()
     return 1 if code is None else code
 
 
-class Report:
+class StartReport:
     """The other end: what the farm in the background says to the terminal that started it."""
 
     def __init__(self, fd: int) -> None:
         self._pipe = os.fdopen(fd, "w")
         os.set_inheritable(fd, False)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line for people."""
         self._write({"say": text})
 
-    def fail(self, text: str, code: int) -> None:
+    def report_failure(self, text: str, code: int) -> None:
         """Why it does not start."""
         self._write({"error": text, "code": code})
 
-    def ready(self) -> None:
+    def report_ready(self) -> None:
         """It runs; the terminal is free."""
         self._write({"code": 0})
         self._pipe.close()

@@ -7,7 +7,7 @@ import urllib.request
 from shared.errors import FarmError
 
 
-def refuse_busy_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
     """Raises FarmError when the front could not listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -19,7 +19,7 @@ def refuse_busy_port(host: str, port: int) -> None:
             raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free one") from None
 
 
-def answers(url: str) -> bool:
+def is_up(url: str) -> bool:
     """Whether that URL answers 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (always http://, ours)

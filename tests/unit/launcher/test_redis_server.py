@@ -10,11 +10,11 @@ def test_the_socket_lies_in_the_data_dir_unless_its_path_is_too_long(tmp_path: P
     monkeypatch.setattr(redis_server.tempfile, "gettempdir", lambda: str(tmp_path / "t"))
     (tmp_path / "t").mkdir()
     assert redis_server.socket_path(Path("/d")) == Path("/d/redis.sock")
-    assert len(str(redis_server.socket_path(tmp_path / ("x" * 120)))) < redis_server.LONGEST_SOCKET
+    assert len(str(redis_server.socket_path(tmp_path / ("x" * 120)))) < redis_server.MAX_SOCKET_PATH_LENGTH
 
 
 def test_a_server_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(redis_server, "arguments", lambda *_: ["--port", "not a port"])
+    monkeypatch.setattr(redis_server, "build_arguments", lambda *_: ["--port", "not a port"])
     with pytest.raises(StoreUnavailable, match="does not start"):
         redis_server.start(tmp_path)
 

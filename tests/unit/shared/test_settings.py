@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.config import template_text
+from launcher.commands.config import build_template
 from shared.errors import SettingsError
 from shared.settings.loading import env_names, load_settings, read_data_dir
 from shared.settings.schema import PoolSettings, Settings, setting_fields
@@ -135,7 +135,7 @@ def test_every_field_is_a_setting_with_a_meaning():
 
 
 def test_the_settings_template_in_the_repository_is_the_true_one():
-    assert (ROOT / ".env.example").read_text() == template_text()
+    assert (ROOT / ".env.example").read_text() == build_template()
 
 
 def test_every_setting_is_documented():
