@@ -1,19 +1,28 @@
-"""The tree of the farm's errors; it knows what each means to a caller and a retry, not how it is sent.
+"""The tree of the farm's errors. What is raised and caught in one package is defined there.
 
 FarmError
 ├── SettingsError            a setting is unknown or bad
-├── WrongSecretKey           the secret key does not open this farm's store
-├── StoreUnavailable         Redis does not answer
-│   └── StoreLoading         it will, when it has read its data
-├── NotFound                 a record named by the operator does not exist
-├── BadField                 a field that the operator gave is unknown or bad
-├── Conflict                 a record is not what the operator took it for
+├── WrongSecretKey           the secret key does not unseal this farm's credentials
+├── StoreUnavailable         Redis does not reply
+│   └── StoreLoading         Redis is still loading its data
+├── NotFound                 an operator named a record that does not exist
+├── BadField                 a field of a record is unknown or bad
+├── Conflict                 a record has changed meanwhile, or can't be changed
+├── QueueFull                the pool's queue is full (shared/protocol/relay_queue.py)
+├── LimitReached             a limit of the API key is reached (shared/api_keys/limits.py)
+├── NoWorkerProcess          no worker process runs an operation (shared/protocol/credential_operations.py)
 ├── LeaseLost                the credential belongs to another worker process now
-├── UpstreamDown             the pool's breaker is open: no job is begun
+├── UpstreamDown             the pool's circuit breaker is open
+├── UpstreamUnreachable      no response could be had (workers/upstream/client.py)
+│   └── ConnectTimeout       connecting took too long
+├── ResponseTruncated        a response broke off (workers/upstream/client.py)
+├── NotAnAnswer              a 2xx is an error in disguise (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be had
-│   ├── InvalidGrant         the token endpoint refused the refresh token for good
+│   ├── InvalidGrant         the token endpoint refused the refresh token
 │   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint
-└── ApiError                 ends a request with an answer in OpenAI's error shape
+├── FrameTimeout             no frame arrived in time (web/request/pending.py)
+├── AlreadyRunning           a farm runs in this data dir (launcher/processes/up.py)
+└── ApiError                 ends a request with an error in OpenAI's shape
 """
 
 import json
