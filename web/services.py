@@ -24,6 +24,7 @@ from web.reply.hub import Hub
 from web.request.availability import Availability
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
+from web.request.pending import RequestServices
 from web.request.pool_selection import PoolSelector
 from web.server.client_address import TrustedProxies
 
@@ -41,8 +42,8 @@ class WebServices:
     redis: Redis
     pool_selector: PoolSelector
     availability: Availability
-    queue: RelayQueue
     hub: Hub
+    requests: RequestServices
     drain_rate: DrainRate
     authenticator: Authenticator
     admin_tokens: AdminTokens
@@ -99,23 +100,31 @@ def build_services(settings: Settings) -> WebServices:
     redis = connect(settings.redis_url)
     names = settings.pool_names
     queue = RelayQueue(redis, settings.max_queue)
-    hub = Hub(redis, single_connections(settings.redis_url), queue.find_vanished)
-    hub.cancel = queue.cancel
-    usable, drain_rate = Availability(redis), DrainRate(redis, names)
+    hub = Hub(redis, single_connections(settings.redis_url), queue.find_vanished, queue.cancel)
+    availability, drain_rate = Availability(redis), DrainRate(redis, names)
+    log_buffer = RequestLogBuffer(RequestLog(redis))
     return WebServices(
         settings=settings,
         redis=redis,
-        pool_selector=PoolSelector(settings, usable, drain_rate),
-        availability=usable,
-        queue=queue,
+        pool_selector=PoolSelector(settings, availability, drain_rate),
+        availability=availability,
         hub=hub,
+        requests=RequestServices(
+            queue=queue,
+            hub=hub,
+            drain_rate=drain_rate,
+            availability=availability,
+            log_buffer=log_buffer,
+            queue_timeout=settings.queue_timeout,
+            cancels_on_disconnect=settings.on_disconnect == "cancel",
+        ),
         drain_rate=drain_rate,
         authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),
         audit_log=AuditLog(redis),
         proxies=TrustedProxies(settings.trusted_proxies),
         counters=Counters(),
-        log_buffer=RequestLogBuffer(RequestLog(redis)),
+        log_buffer=log_buffer,
         started_at=time.time(),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from shared.api_keys.api_key import ApiKey
+from shared.errors import FarmError
 
 #: Tokens that an answer is expected to have at least, when the request says nothing.
 MIN_COMPLETION_TOKENS = 64
@@ -23,7 +24,7 @@ BYTES_PER_TOKEN = 2
 MAX_TOKENS_PER_REQUEST = 10**9
 
 
-class LimitReached(Exception):
+class LimitReached(FarmError):
     """Raised when a limit of the API key stands against a request."""
 
     def __init__(self, limit: str, wait_seconds: float, usage: "LimitUsage") -> None:

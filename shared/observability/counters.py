@@ -68,6 +68,10 @@ class Counters:
         self._values[(name, (), f"le{bucket}")] += 1
         self._values[(name, (), "sum")] += max(0.0, value)
 
+    def value(self, name: str, *labels: str) -> float:
+        """What was counted under these labels since the last flush."""
+        return self._values.get((name, labels, ""), 0.0)
+
     def flush(self, redis: Redis) -> None:
         """Adds everything to the counts in Redis. What can't be handed over now is kept for the next time."""
         values, self._values = self._values, defaultdict(float)

@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 
 from shared import keys, names
 from shared.api_keys.limits import LimitReached, LimitUsage
+from shared.errors import FarmError
 from shared.protocol.job_template import GRACE_SECONDS, JobTemplate
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
@@ -34,7 +35,7 @@ KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited
 QUEUED_FIELD = "farm_lined"
 
 
-class QueueFull(Exception):
+class QueueFull(FarmError):
     """Raised when as many requests wait as may."""
 
     def __init__(self, waiting: int) -> None:
@@ -124,14 +125,13 @@ class RelayQueue:
 
     def withdraw(self, pool: str, request_id: str) -> bool:
         """Takes out a request that still waits; False when a worker has it already, or it is gone."""
-        return self.end(pool, request_id, only_waiting=True) == "withdrawn"
+        return self.cancel(pool, request_id, only_waiting=True) == "withdrawn"
 
-    def cancel(self, pool: str, request_id: str) -> str:
-        """Takes out a request that waits, stops one that runs. `withdrawn`, `stopping` or `gone`."""
-        return self.end(pool, request_id, only_waiting=False)
+    def cancel(self, pool: str, request_id: str, *, only_waiting: bool = False) -> str:
+        """Removes a request that waits, stops one that runs; returns `withdrawn`, `stopping` or `gone`.
 
-    def end(self, pool: str, request_id: str, *, only_waiting: bool) -> str:
-        """The same, or only a request that waits: `running` then for one that runs."""
+        With `only_waiting` a request that runs goes on: `running`.
+        """
         outcome = self._cancel(
             keys=[*queue_keys(pool), Job.key_for(request_id), keys.body(request_id), keys.fair(pool), keys.idle(pool)],
             args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for("")],

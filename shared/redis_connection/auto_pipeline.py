@@ -4,6 +4,7 @@ redis-py's pool gives every command a connection, a look whether it lives, a sen
 more than the command. Commands that are sent again after a broken connection must bear being done twice.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from shared.redis_connection.multiplexer import UNLIMITED, Batch, Command, Multi
 class AutoPipeline:
     """Asks for many greenlets over one line."""
 
-    def __init__(self, redis: Redis, *, eager: bool = False, at_once: int = UNLIMITED) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        eager: bool = False,
+        max_in_flight: int = UNLIMITED,
+        piggyback: Callable[[], Batch | None] | None = None,
+    ) -> None:
         """An eager one sends each command at once; else what is asked in one go of the event loop leaves together.
 
         Together costs less, but who was answered together goes on together, and is late by the work for all.
         """
-        self.multiplexer = Multiplexer(redis.connection_pool)
+        self.multiplexer = Multiplexer(redis.connection_pool, max_in_flight=max_in_flight, piggyback=piggyback)
         self._eager = eager
-        self.multiplexer.max_in_flight = at_once
         self._wake = Event()
         #: Lives on between batches: a new one for each would cost a piece of memory from the system.
         self._sender: gevent.Greenlet | None = None

@@ -30,7 +30,7 @@ class Batch:
     def __init__(self, commands: list[Command], *, is_piggyback: bool = False) -> None:
         """Company travels along with others, and is not counted."""
         self.commands = commands
-        self.is_company = is_piggyback
+        self.is_piggyback = is_piggyback
         self.packed = b"".join([hiredis.pack_command(command) for command in commands])
         self.replies: AsyncResult[list[Any]] = AsyncResult()
 
@@ -47,7 +47,17 @@ class Multiplexer:
     answers come in that order.
     """
 
-    def __init__(self, connections: ConnectionPool) -> None:
+    def __init__(
+        self,
+        connections: ConnectionPool,
+        *,
+        max_in_flight: int = UNLIMITED,
+        piggyback: Callable[[], Batch | None] | None = None,
+    ) -> None:
+        """At most `max_in_flight` batches await their replies at a time.
+
+        `piggyback` is called before each send: the batch that it returns is sent ahead, and does not count.
+        """
         self._connection: Any = connections.make_connection()
         # For good: redis-py would set a timeout before each read, and the old one after it.
         self._connection.socket_timeout = REPLY_TIMEOUT_SECONDS
@@ -59,22 +69,21 @@ class Multiplexer:
         self._generation = 0
         self._sent = Event()
         self._reader: gevent.Greenlet | None = None
-        #: Questions on their way, company not counted, and the most of them at once.
+        #: Batches that await their replies, piggybacked ones not counted.
         self._in_flight = 0
-        self.max_in_flight = UNLIMITED
-        #: What would like to travel along with what is about to be sent, ahead of it.
-        self.piggyback: Callable[[], Batch | None] = nobody
+        self._max_in_flight = max_in_flight
+        self._piggyback = piggyback
 
     def load_script(self, *files: Path) -> str:
         """Loads a Lua script, its parts in their order, with each new connection; returns its hash, for EVALSHA.
 
         One that is known already disturbs nobody whose commands are on their way.
         """
-        text = "\n".join(file.read_text() for file in files)
+        text = read_script(*files)
         if text not in self._scripts:
             self._scripts.append(text)
             self.close()
-        return sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return hash_script(*files)
 
     def enqueue(self, question: Batch) -> None:
         """It leaves with the next `send`."""
@@ -106,13 +115,13 @@ class Multiplexer:
 
     def _take_sendable(self) -> list[Batch]:
         """What may leave now."""
-        room = self.max_in_flight - self._in_flight
+        room = self._max_in_flight - self._in_flight
         if room < 1:
             return []
-        company = self.piggyback()
+        piggyback = self._piggyback() if self._piggyback else None
         taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
         self._in_flight += len(taken)
-        return [company, *taken] if company else taken
+        return [piggyback, *taken] if piggyback else taken
 
     def _connect(self) -> None:
         """Opens the connection, whose first answers are read here."""
@@ -133,7 +142,7 @@ class Multiplexer:
                     question = self._awaiting_reply[0]
                     found = [self._read_one() for _ in question.commands]
                     self._awaiting_reply.popleft()
-                    self._in_flight -= not question.is_company
+                    self._in_flight -= not question.is_piggyback
                     question.replies.set(found)
                     self.flush()
             except Exception as error:
@@ -175,5 +184,11 @@ class Multiplexer:
         self.enqueue(Batch([("SCRIPT", "LOAD", text) for text in self._scripts]))
 
 
-def nobody() -> None:
-    """Who travels along where nobody does."""
+def read_script(*files: Path) -> str:
+    """The Lua script in these files, concatenated in their order: functions first."""
+    return "\n".join(file.read_text() for file in files)
+
+
+def hash_script(*files: Path) -> str:
+    """The hash by which EVALSHA calls the script in these files."""
+    return sha1(read_script(*files).encode(), usedforsecurity=False).hexdigest()

@@ -121,7 +121,7 @@ def test_what_was_read_before_our_own_word_counts_for_nothing(redis: Redis):
 
 
 def test_requests_wait_for_an_upstream_that_is_down_and_pay_for_no_probe(workshop: Workshop):
-    gate = workshop.around.breakers["default"]
+    gate = workshop.services.breakers["default"]
     workshop.upstream.faults(server_error=1)
     fail(gate)
     mailbox = workshop.ask()
@@ -142,15 +142,15 @@ def test_requests_wait_for_an_upstream_that_is_down_and_pay_for_no_probe(worksho
 def test_a_worker_that_does_not_know_yet_begins_no_job(workshop: Workshop):
     workshop.redis.hset(keys.breaker("default"), mapping={"probe_at": "0", "failed_probes": "0", "reason": "x"})
     mailbox = workshop.ask()
-    eventually(lambda: workshop.around.breakers["default"].is_open)
+    eventually(lambda: workshop.services.breakers["default"].is_open)
     assert workshop.queue.count_waiting("default") == 1
     assert workshop.upstream.counters()["served"] == 0
-    workshop.around.breakers["default"].record_success(time.time())
+    workshop.services.breakers["default"].record_success(time.time())
     assert answer(mailbox)
 
 
 def test_a_request_that_fails_everywhere_does_not_hold_up_the_others(workshop: Workshop):
-    gate = workshop.around.breakers["default"]
+    gate = workshop.services.breakers["default"]
     workshop.upstream.faults(server_error=1)
     fail(gate)
     poison, good = workshop.ask("req_poison"), workshop.ask("req_good")
@@ -168,7 +168,7 @@ def test_a_request_that_fails_everywhere_does_not_hold_up_the_others(workshop: W
 
 
 def test_the_first_byte_of_a_probe_closes_it(workshop: Workshop):
-    gate = workshop.around.breakers["default"]
+    gate = workshop.services.breakers["default"]
     fail(gate)
     workshop.upstream.pace(chunks=20, chunk_delay=0.2)
     body = BODY.replace(b'{"model"', b'{"stream": true, "model"')

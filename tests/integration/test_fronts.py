@@ -25,7 +25,7 @@ def queue(redis: Redis) -> Queue:
 @pytest.fixture
 def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
     """The front that the test's requests wait in."""
-    made = Hub(redis, single_connections(redis_url), lambda _: set())
+    made = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
     made.process_id = "p"
     made.send_heartbeat()
     greenlet = gevent.spawn(made._listen)
@@ -97,7 +97,7 @@ def test_one_that_was_taken_for_dead_comes_back_with_its_next_sign(
 
 
 def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(redis: Redis, redis_url: str):
-    again = Hub(redis, single_connections(redis_url), lambda _: set())
+    again = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
     redis.set(keys.front_gone(again.process_id), 1)
     greenlet = gevent.spawn(again._listen)
     again.open("req_1")
@@ -106,7 +106,6 @@ def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(re
 
 
 def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(redis: Redis, redis_url: str):
-    hub = Hub(redis, single_connections(redis_url), lambda _: set())
     relay_queue = RelayQueue(redis, 100)
     relay_queue.enqueue(request("req_1"), b"body")
     tries = []
@@ -117,7 +116,7 @@ def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(red
             raise ConnectionError("away")
         relay_queue.cancel(pool, request_id)
 
-    hub.cancel = cancel
+    hub = Hub(redis, single_connections(redis_url), lambda _: set(), cancel)
     hub.abandoned["req_1"] = "default"
     hub._cancel_abandoned()
     assert relay_queue.count_waiting("default") == 1

@@ -58,7 +58,7 @@ def test_what_is_asked_together_travels_together(redis: Redis):
 
 
 def test_of_one_that_is_paced_one_question_at_a_time_is_on_its_way(redis: Redis):
-    pipeline = AutoPipeline(redis, eager=True, at_once=1)
+    pipeline = AutoPipeline(redis, eager=True, max_in_flight=1)
     pipeline.execute("PING")
     before = reads_at_rest(redis)
     assert all_at_once([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
@@ -107,7 +107,7 @@ def test_a_script_is_known_to_each_new_connection_and_after_a_flush(redis: Redis
     assert script(["k"], ["2"]) == [b"k", b"2"]
 
 
-@pytest.mark.parametrize("how", [{}, {"eager": True}, {"eager": True, "at_once": 1}])
+@pytest.mark.parametrize("how", [{}, {"eager": True}, {"eager": True, "max_in_flight": 1}])
 def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis, how: dict[str, Any]):
     pipeline = AutoPipeline(redis, **how)
 
@@ -126,16 +126,16 @@ def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_nex
 
 
 def test_company_goes_ahead_of_what_is_asked_next_and_does_not_count(redis: Redis):
-    pipeline = AutoPipeline(redis, eager=True, at_once=1)
+    piggyback = Batch([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")], is_piggyback=True)
+    waiting: list[Batch] = []
+    pipeline = AutoPipeline(redis, eager=True, max_in_flight=1, piggyback=lambda: waiting.pop() if waiting else None)
     pipeline.execute("PING")
     before = reads_at_rest(redis)
-    riders = [Batch([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")])]
-    pipeline.multiplexer.piggyback = lambda: riders.pop() if riders else None
-    question = riders[0]
+    waiting.append(piggyback)
     assert pipeline.execute("RPUSH", "order", "asked") == 3
     assert reads(redis) - before == 2
     assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"asked"]
-    *lengths, refused = question.replies.get(timeout=1)
+    *lengths, refused = piggyback.replies.get(timeout=1)
     assert lengths == [1, 2]
     assert isinstance(refused, ResponseError)
 

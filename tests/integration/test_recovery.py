@@ -8,7 +8,7 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import Failure, FrameKind, decode_frames
 from tests.integration.test_bookkeeping import Bench
 from workers.jobs.orphan_recovery import OrphanRecovery
-from workers.reply.publisher import MARK_BEGUN_SCRIPT
+from workers.reply.outbox import MARK_BEGUN_SCRIPT
 
 
 @pytest.fixture

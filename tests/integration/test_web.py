@@ -42,7 +42,7 @@ class Front:
 
     def answer(self, status: int, content_type: str, *parts: bytes, end: FrameKind | None = FrameKind.END) -> str:
         """Plays the worker for the request that waits; returns its id."""
-        queue = self.parts.queue
+        queue = self.parts.requests.queue
         eventually(lambda: queue.count_waiting("default") == 1)
         request_id = self.redis.lpop("rq:queue:chat:default").decode()
         head = Head(status, {"content-type": content_type}, 1, 0, 0).encode()
@@ -127,7 +127,7 @@ def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, red
     Credentials(redis).add("default", "token")
     front = Front(redis, redis_url, pools=(PoolSettings(model_map={"gpt": "theirs"}),))
     asked = front.ask(model="gpt")
-    eventually(lambda: front.parts.queue.count_waiting("default") == 1)
+    eventually(lambda: front.parts.requests.queue.count_waiting("default") == 1)
     (body,) = [redis.get(key) for key in redis.scan_iter("farm:body:*")]
     assert b'"theirs"' in body
     front.answer(200, "application/json", b"{}")
@@ -140,10 +140,10 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr("shared.redis_connection.retry.REDIS_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(front.parts.queue, "enqueue", gone)
+    monkeypatch.setattr(front.parts.requests.queue, "enqueue", gone)
     away = front.ask().get(timeout=5)
     assert (away.status_code, away.json["error"]["code"]) == (503, "store_unavailable")
-    monkeypatch.setattr(front.parts.queue, "enqueue", lambda *_: 1 / 0)
+    monkeypatch.setattr(front.parts.requests.queue, "enqueue", lambda *_: 1 / 0)
     ours = front.ask().get(timeout=5)
     assert (ours.status_code, ours.json["error"]["code"]) == (500, "internal_error")
     assert len(front.parts.hub) == 0
@@ -152,7 +152,7 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
 def test_a_redis_that_is_away_for_a_moment_is_waited_for_and_nothing_is_enqueued_twice(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    enqueue, tries = front.parts.queue.enqueue, []
+    enqueue, tries = front.parts.requests.queue.enqueue, []
 
     def flaky(*given):
         tries.append(given)
@@ -162,10 +162,10 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for_and_nothing_is_enqueued
             raise RedisConnectionError("the answer was lost")
         return enqueue(*given)
 
-    monkeypatch.setattr(front.parts.queue, "enqueue", flaky)
+    monkeypatch.setattr(front.parts.requests.queue, "enqueue", flaky)
     asked = front.ask()
     eventually(lambda: len(tries) == 4)
-    assert front.parts.queue.count_waiting("default") == 1
+    assert front.parts.requests.queue.count_waiting("default") == 1
     front.answer(200, "application/json", b"{}")
     assert asked.get(timeout=5).status_code == 200
 

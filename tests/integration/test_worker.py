@@ -73,7 +73,7 @@ def test_a_refused_account_is_dead_and_its_worker_takes_no_job(workshop: Worksho
 def test_requests_wait_for_a_token_endpoint_that_fails_and_no_credential_is_blamed(workshop: Workshop):
     workshop.upstream.faults(token_error=1)
     mailbox = workshop.ask()
-    eventually(lambda: workshop.around.counters._values[("token_refreshes", ("unavailable",), "")] >= 3)
+    eventually(lambda: workshop.services.counters.value("token_refreshes", "unavailable") >= 3)
     assert workshop.state() == ("active", "")
     workshop.upstream.faults()
     frames = answer(mailbox)

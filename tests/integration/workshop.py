@@ -1,6 +1,7 @@
 """A worker with its queue, its lease and a simulator, in this process, and the front's side of the queue."""
 
 import time
+from collections import Counter
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -25,7 +26,9 @@ from workers.credentials.leases import Leases
 from workers.credentials.token_store import TokenStore
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.per_pool import PerPool
+from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
+from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute, shared_session
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.rq_worker import FarmWorker, spawn_worker
@@ -46,30 +49,32 @@ class Workshop:
         self.credentials = Credentials(redis)
         self.id, _ = self.credentials.add("default", tokens(1)[0])
         (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
-        connections, counters, pipeline = single_connections(redis_url), Counters(), AutoPipeline(redis, eager=True)
+        connections, counters, outbox = single_connections(redis_url), Counters(), Outbox()
+        pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)
+        publisher = Publisher(outbox, pipeline)
         self.suspended = False
-        self.around = WorkerServices(
+        self.services = WorkerServices(
             settings=self.settings,
             redis=redis,
             connections=connections,
-            publisher=Publisher(pipeline, counters),
+            streams=StreamRegistry(outbox, counters),
             deadlines=DeadlineMonitor(),
             counters=counters,
             token_store=TokenStore(redis, opener),
             breakers=PerPool(lambda pool: CircuitBreaker(redis, pool, "here", counters)),
-            count_workers=lambda _: 1,
+            worker_counts=Counter({self.pool.name: 1}),
             refresh_limit=BoundedSemaphore(4),
             token_sessions={"default": shared_session(upstream.token_url, 4)},
             routes=PerPool(lambda _: UpstreamRoute(self.pool.upstream_url)),
             set_state=self.credentials.set_state,  # type: ignore[arg-type]
             is_suspended=lambda: self.suspended,
         )
-        self.hub = Hub(redis, connections, lambda _: set())
+        self.hub = Hub(redis, connections, lambda _: set(), lambda *_: None)
         self.queue = RelayQueue(redis, 100)
         books = Bookkeeping(redis, "default", pipeline)
-        self.worker = FarmWorker(LeasedCredential(self.lease, self.pool, self.around), books)
+        self.worker = FarmWorker(LeasedCredential(self.lease, self.pool, self.services), books)
         self.ended = False
-        endless = (self.around.publisher.run, self.around.deadlines.run, self.hub._listen)
+        endless = (publisher.run, self.services.deadlines.run, self.hub._listen)
         self.greenlets = [gevent.spawn(work) for work in endless]
         self.greenlet = spawn_worker(self.worker, self._end)
 

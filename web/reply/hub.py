@@ -47,25 +47,25 @@ REQUEST_LOST = Failure(
 REPLY_GAP = Failure(502, "reply_gap", "a part of the answer was lost on its way", "server_error", 0)
 
 
-def nobody(pool: str, request_id: str) -> None:
-    """Cancels nothing: a hub that only listens."""
-
-
 class Hub:
     """All mailboxes of a web process."""
 
     def __init__(
-        self, redis: Redis, connections: ConnectionPool, vanished: Callable[[Iterable[str]], set[str]]
+        self,
+        redis: Redis,
+        connections: ConnectionPool,
+        find_vanished: Callable[[Iterable[str]], set[str]],
+        cancel: Callable[[str, str], object],
     ) -> None:
+        """`find_vanished` returns those request ids whose job is gone; `cancel` cancels a job: pool, request id."""
         self.process_id = secrets.token_hex(6)
         self._redis = redis
         self._has_left = False
         #: Requests whose job could not be cancelled, because Redis was away: id -> pool.
         self.abandoned: dict[str, str] = {}
-        #: Cancels a job: pool, request id.
-        self.cancel: Callable[[str, str], Any] = nobody
+        self._cancel = cancel
         self._connections = connections
-        self._find_vanished = vanished
+        self._find_vanished = find_vanished
         self._mailboxes: dict[bytes, Mailbox] = {}
         self._buffered = BufferedBytes()
         self._subscribed = Event()
@@ -101,11 +101,16 @@ class Hub:
         """The reply channel of a request of this process."""
         return keys.reply(self.process_id, request_id)
 
-    def open(self, request_id: str) -> Mailbox:
-        """A mailbox that will miss nothing. Raises ApiError when Redis is away."""
+    def open(
+        self, request_id: str, overdue_at: float = float("inf"), on_overdue: Callable[[], None] = lambda: None
+    ) -> Mailbox:
+        """A mailbox whose channel is subscribed already. Raises ApiError when Redis is away.
+
+        `on_overdue` is called when the mailbox is still open at `overdue_at`, seconds since the epoch.
+        """
         if not self._subscribed.wait(SUBSCRIBE_TIMEOUT_SECONDS):
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error")
-        mailbox = Mailbox(request_id, self._buffered, self.acks.acknowledge)
+        mailbox = Mailbox(request_id, self._buffered, self.acks.acknowledge, overdue_at, on_overdue)
         self._mailboxes[self.channel(request_id).encode()] = mailbox
         return mailbox
 
@@ -204,7 +209,7 @@ class Hub:
         try:
             while self.abandoned:
                 request_id, pool = next(iter(self.abandoned.items()))
-                self.cancel(pool, request_id)
+                self._cancel(pool, request_id)
                 del self.abandoned[request_id]
         except (RedisError, OSError) as error:
             log.warning("jobs can't be cancelled: %s", error, extra={"action": "redis_lost"})

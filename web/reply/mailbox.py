@@ -31,14 +31,21 @@ class BufferedBytes:
 class Mailbox:
     """The frames of one request."""
 
-    def __init__(self, request_id: str, held: BufferedBytes, speak: Callable[["Mailbox", bool], None]) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        total: BufferedBytes,
+        acknowledge: Callable[["Mailbox", bool], None],
+        overdue_at: float = float("inf"),
+        on_overdue: Callable[[], None] = lambda: None,
+    ) -> None:
         self.request_id = request_id
         #: Tells the worker where this mailbox is, and whether it should send again from there.
-        self._acknowledge = speak
+        self._acknowledge = acknowledge
         self._frames: BatchQueue[Frame] = BatchQueue()
         self._expected = 0
         self._tag: int | None = None
-        self._total = held
+        self._total = total
         self._buffered = 0
         self._received = 0
         self._window_end = WINDOW_BYTES
@@ -49,8 +56,8 @@ class Mailbox:
         #: Since when a frame is known to be missing, 0 for never.
         self.gap_since = 0.0
         #: When the request should long be over, seconds since the epoch, and what is done about one that is not.
-        self.overdue_at = float("inf")
-        self.on_overdue: Callable[[], None] = lambda: None
+        self.overdue_at = overdue_at
+        self.on_overdue = on_overdue
         #: Whether the last frame has come.
         self.ended = False
         #: Whether this side has ended it, so that the worker may still be at it.

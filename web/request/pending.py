@@ -5,7 +5,7 @@ request, its mailbox is closed, and a job that nobody waits for is withdrawn or 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,13 +14,14 @@ from redis.exceptions import RedisError
 
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, encode_demand
-from shared.errors import ApiError
+from shared.errors import ApiError, FarmError
 from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.protocol.relay_queue import Admission, QueueFull, RelayQueue
 from shared.redis_connection.retry import retry_for
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request import limit_headers
+from web.request.availability import Availability
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
 from web.server import disconnect
@@ -33,27 +34,35 @@ REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the q
 CLIENT_GONE = ApiError(499, "client_gone", "the caller has gone", "server_error")
 
 
-class FrameTimeout(Exception):
+class FrameTimeout(FarmError):
     """Raised when no frame came in the time that was given."""
+
+
+@dataclass(frozen=True)
+class RequestServices:
+    """What all requests of a front need while they wait."""
+
+    queue: RelayQueue
+    hub: Hub
+    drain_rate: DrainRate
+    availability: Availability
+    log_buffer: RequestLogBuffer
+    #: Seconds that a request may wait for a worker.
+    queue_timeout: float
+    #: Whether a running request is cancelled when its caller leaves.
+    cancels_on_disconnect: bool
 
 
 @dataclass
 class PendingRequest:
     """One request that waits for its frames."""
 
+    services: RequestServices
     request: RelayRequest
-    queue: RelayQueue
-    hub: Hub
-    drain_rate: DrainRate
-    queue_timeout: float
-    #: Whether an answer that runs is stopped when its caller leaves.
-    cancels_on_disconnect: bool
-    #: Whether the request's upstream is down.
-    upstream_is_down: Callable[[], bool]
-    client: Any
     key: ApiKey
-    log_buffer: RequestLogBuffer
-    #: Tokens to reserve, should the key have limits.
+    #: The caller's socket; None where the server does not tell it.
+    client: Any
+    #: Tokens to reserve if the key has limits.
     reserved_tokens: int = 0
     admission: Admission = field(init=False)
     mailbox: Mailbox = field(init=False)
@@ -63,23 +72,24 @@ class PendingRequest:
 
     def submit(self, body: bytes) -> None:
         """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full or a limit is reached."""
-        self.mailbox = self.hub.open(self.request.id)
-        self.mailbox.overdue_at = self.request.deadline + 2 * WORKER_MARGIN_SECONDS
-        # Not a method of this: whatever outlives a request in a cycle waits for the collector.
-        self.mailbox.on_overdue = partial(disconnect.abort, self.client)
+        # The handler is no method of this object: a reference cycle would keep the request until the next collection.
+        on_overdue = partial(disconnect.abort, self.client)
+        self.mailbox = self.services.hub.open(
+            self.request.id, self.request.deadline + 2 * WORKER_MARGIN_SECONDS, on_overdue
+        )
         self._disconnect = DisconnectWatcher(self.client, self.mailbox.abandon)
         try:
             retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended)
         except QueueFull as full:
             self._detach()
-            wait = self.drain_rate.retry_after(self.request.pool, full.waiting)
+            wait = self.services.drain_rate.retry_after(self.request.pool, full.waiting)
             raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
         except LimitReached as reached:
             self._detach()
             raise limit_headers.limit_reached(self.key, reached) from None
         except BaseException as error:
             if isinstance(error, (RedisError, OSError)):
-                self.hub.abandoned[self.request.id] = self.request.pool
+                self.services.hub.abandoned[self.request.id] = self.request.pool
             self._detach()
             raise
 
@@ -87,7 +97,7 @@ class PendingRequest:
         """Asked again, because Redis's answer was lost, it enqueues nothing twice."""
         if not self.mailbox.has_begun:
             want = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
-            self.admission = self.queue.enqueue(self.request, body, want, self.key.weight)
+            self.admission = self.services.queue.enqueue(self.request, body, want, self.key.weight)
 
     def wait_for_frames(self, patience: float) -> list[Frame]:
         """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
@@ -108,7 +118,7 @@ class PendingRequest:
         total = self.request.deadline + WORKER_MARGIN_SECONDS - time.time()
         if self._running:
             return total
-        return min(total, self.request.enqueued_at + self.queue_timeout - time.time())
+        return min(total, self.request.enqueued_at + self.services.queue_timeout - time.time())
 
     def _expire(self) -> None:
         """Out of the queue with 429; a job that a worker has goes on until its own deadline, then 504."""
@@ -117,20 +127,20 @@ class PendingRequest:
             self.close(late)
             raise late
         try:
-            withdrawn = self.queue.withdraw(self.request.pool, self.request.id)
-            waiting = self.queue.count_waiting(self.request.pool) if withdrawn else 0
-            down = withdrawn and self.upstream_is_down()
+            withdrawn = self.services.queue.withdraw(self.request.pool, self.request.id)
+            waiting = self.services.queue.count_waiting(self.request.pool) if withdrawn else 0
+            down = withdrawn and self.services.availability.is_down(self.request.pool)
         except (RedisError, OSError):
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
         if withdrawn:
-            wait = self.drain_rate.retry_after(self.request.pool, waiting)
+            wait = self.services.drain_rate.retry_after(self.request.pool, waiting)
             error = overloaded("queue_timeout", "no worker was free in time; try again later", wait)
             if down:
                 error = ApiError(
                     502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error"
                 )
-            self.log_buffer.record_ended(self.request, error)
+            self.services.log_buffer.record_ended(self.request, error)
             self.close()
             raise error
         self._running = True
@@ -166,17 +176,19 @@ class PendingRequest:
         self._detach()
         if not ended_by_worker:
             try:
-                ended = self.queue.end(self.request.pool, self.request.id, only_waiting=not self.cancels_on_disconnect)
+                ended = self.services.queue.cancel(
+                    self.request.pool, self.request.id, only_waiting=not self.services.cancels_on_disconnect
+                )
                 # One that was removed from the queue by a person has no worker that would say so.
                 if ended == "withdrawn" or (ended == "gone" and self.mailbox.lost):
-                    self.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.lost else why)
+                    self.services.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.lost else why)
             except (RedisError, OSError):
-                self.hub.abandoned[self.request.id] = self.request.pool
+                self.services.hub.abandoned[self.request.id] = self.request.pool
 
     def _detach(self) -> None:
         self._closed = True
         self._disconnect.stop()
-        self.hub.close(self.mailbox)
+        self.services.hub.close(self.mailbox)
 
 
 def overloaded(code: str, message: str, retry_after: int) -> ApiError:

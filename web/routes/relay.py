@@ -112,19 +112,7 @@ def submit(farm: WebServices, message: RelayRequest, body: bytes, key: ApiKey, t
     """Enqueues a request, with so many tokens reserved for it. Raises ApiError."""
     request, kept = current_request()
     client = getattr(request.environ.get("gunicorn.socket"), "raw", None)
-    pending = PendingRequest(
-        request=message,
-        queue=farm.queue,
-        hub=farm.hub,
-        drain_rate=farm.drain_rate,
-        queue_timeout=farm.settings.queue_timeout,
-        cancels_on_disconnect=farm.settings.on_disconnect == "cancel",
-        upstream_is_down=lambda: farm.availability.is_down(message.pool),
-        client=client,
-        key=key,
-        log_buffer=farm.log_buffer,
-        reserved_tokens=tokens,
-    )
+    pending = PendingRequest(farm.requests, message, key, client, tokens)
     pending.submit(body)
     kept.pop("caller", None)
     admitted = pending.admission

@@ -14,7 +14,6 @@ from workers.attempt.delivery import Delivery
 from workers.attempt.outcomes import Done, Failed, Outcome, Stopped, is_retryable, token_failure
 from workers.attempt.upstream_errors import build_failure, empty_response, error_response, error_status
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
-from workers.reply.reply_stream import ignore
 from workers.response.error_sniffer import ErrorSniffer, NotAnAnswer
 from workers.response.rewriter import ResponseRewriter
 from workers.response.stream_completion import StreamCompletion
@@ -66,7 +65,6 @@ class Attempt:
         response: BaseHTTPResponse | None = None
         try:
             with self.scope:
-                self.delivery.stream.on_caller_gone = self._on_caller_gone
                 self.scope.total_deadline = time.monotonic() + self._request.deadline - time.time()
                 response = self._request_upstream()
                 if 300 <= response.status < 400:
@@ -85,14 +83,8 @@ class Attempt:
         except ResponseTruncated:
             return self._fail_truncated()
         finally:
-            self.delivery.stream.on_caller_gone = ignore
             if response is not None:
                 response.close()
-
-    def _on_caller_gone(self) -> None:
-        """The front says that nobody waits for the answer."""
-        if self.settings.on_disconnect == "cancel":
-            self.scope.cancel("client_gone")
 
     def _request_upstream(self) -> BaseHTTPResponse:
         """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""

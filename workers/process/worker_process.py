@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import cast
 
 import gevent
 from gevent.event import Event
@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 from shared import names
 from shared.background import keep_running
 from shared.credentials.private import PrivateCredentials
-from shared.credentials.records import State
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
@@ -34,9 +33,12 @@ from workers.process.membership import Membership
 from workers.process.operation_inbox import OperationInbox
 from workers.process.usage_rollup import UsageRollup
 from workers.process.worker_set import WorkerSet
+from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
+from workers.reply.stream_registry import StreamRegistry
 from workers.supervisor import SpawnInfo
 from workers.upstream.client import UpstreamRoute, shared_session
+from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
 
 log = logging.getLogger("farm.process")
@@ -79,12 +81,16 @@ class WorkerProcess:
         self._names = settings.pool_names
         self._private = PrivateCredentials(self._redis)
         self._membership = Membership(self._redis, self.id, settings)
-        self._pipeline = AutoPipeline(self._redis, eager=True, at_once=MAX_TURNS_IN_FLIGHT)
+        self._outbox = Outbox()
+        self._pipeline = AutoPipeline(
+            self._redis, eager=True, max_in_flight=MAX_TURNS_IN_FLIGHT, piggyback=self._outbox.take_batch
+        )
+        self._publisher = Publisher(self._outbox, self._pipeline)
         self._queues = PerPool(
             lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._names
         )
         self._services = self._build_services(opener)
-        self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.publisher.handle_acks)
+        self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
         self._workers = WorkerSet(self._services, self._leases, self._membership, self._commands, self._queues)
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.drop_front)
         kept = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
@@ -98,19 +104,19 @@ class WorkerProcess:
             settings=self._settings,
             redis=self._redis,
             connections=connections,
-            publisher=Publisher(self._pipeline, self._counters),
+            streams=StreamRegistry(self._outbox, self._counters),
             deadlines=DeadlineMonitor(),
             counters=self._counters,
             token_store=TokenStore(self._redis, opener),
             breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._names),
-            count_workers=lambda pool: len(self._workers.in_pool(pool)),
+            worker_counts=Counter(),
             refresh_limit=BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
             token_sessions={
                 pool.name: shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
                 for pool in self._settings.pools
             },
             routes=PerPool(self._build_route),
-            set_state=self._set_state,
+            set_state=CredentialStates(self._credentials, self._counters).set,
             is_suspended=lambda: self._membership.is_suspended,
         )
 
@@ -122,7 +128,7 @@ class WorkerProcess:
         """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(signum, self._stopping.set)
-        endless = (self._services.publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
+        endless = (self._publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
         background = [gevent.spawn(keep_running, work) for work in endless]
         background.append(gevent.spawn(self._renew_leases))
         for seconds, work in self._periodic_tasks():
@@ -149,7 +155,7 @@ class WorkerProcess:
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
             (FORGET_INTERVAL_SECONDS, self._forget_idle),
-            (5.0, self._services.publisher.forget_expired),
+            (5.0, self._services.streams.forget_expired),
         ]
 
     def _renew_leases(self) -> None:
@@ -200,17 +206,6 @@ class WorkerProcess:
         fields = {"action": "process_buried", "worker_process": self._spawn_info.predecessor}
         log.warning("a worker process died and left %d leases, free now", freed, extra=fields)
 
-    def _set_state(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:
-        """Moves a credential to another state, unless a person's word stands against it."""
-        moved = self._credentials.set_state(pool, credential_id, cast("State", state), reason, until)
-        fields = {"credential_id": credential_id, "pool": pool, "reason": reason}
-        if not moved:
-            log.info("a person's word stands", extra={**fields, "action": "state_kept"})
-            return
-        self._counters.increment("credential_changes", names.family(pool), state, reason)
-        level = logging.WARNING if state == "dead" else logging.INFO
-        log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})
-
     def _drain(self) -> None:
         """1. Say goodbye, so that others take over. 2. Stop idle workers now, busy ones after their request."""
         self._try(self._membership.leave)
@@ -221,6 +216,6 @@ class WorkerProcess:
             self._workers.join(0.2)
         self._workers.cancel_running()
         self._workers.join(LAST_REFRESH_TIMEOUT_SECONDS)
-        self._services.publisher.drain(2.0)
+        self._outbox.wait_until_idle(2.0)
         self._try(lambda: self._counters.flush(self._redis))
         self._try(self._usage_rollup.roll_up)

@@ -32,13 +32,13 @@ class WorkerSet:
 
     def __init__(
         self,
-        around: WorkerServices,
+        services: WorkerServices,
         leases: Leases,
         census: Membership,
         control: CommandListener,
         queues: PerPool[PoolQueues],
     ) -> None:
-        self._services = around
+        self._services = services
         self._leases = leases
         self._membership = census
         self._commands = control
@@ -121,16 +121,17 @@ class WorkerSet:
 
     def _start(self, lease: Lease) -> None:
         """A worker for each slot of the credential."""
-        found = self._queues[lease.pool]
-        account = LeasedCredential(lease, self._services.settings.pool(lease.pool), self._services)
-        workers = [FarmWorker(account, found.bookkeeping, slot + 1) for slot in range(account.pool.slots)]
+        queues = self._queues[lease.pool]
+        credential = LeasedCredential(lease, self._services.settings.pool(lease.pool), self._services)
+        workers = [FarmWorker(credential, queues.bookkeeping, slot + 1) for slot in range(credential.pool.slots)]
         try:
             for worker in workers:
-                found.recover_from_predecessor(worker)
+                queues.recover_from_predecessor(worker)
         except (RedisError, OSError):
             self._leases.release(lease)
             raise
         for worker in workers:
+            self._services.worker_counts[lease.pool] += 1
             self._workers[worker.name] = worker
             self._commands.add(worker)
             self._greenlets[worker.name] = spawn_worker(worker, self._on_worker_ended)
@@ -139,6 +140,7 @@ class WorkerSet:
         """A worker's greenlet is over; after the last of its credential that is free for another process."""
         self._workers.pop(worker.name, None)
         self._greenlets.pop(worker.name, None)
+        self._services.worker_counts[worker.lease.pool] -= 1
         self._membership.record_ended(worker)
         self._commands.remove(worker)
         if any(other.lease is worker.lease for other in self._workers.values()):
@@ -207,7 +209,7 @@ class WorkerSet:
         for worker in self._workers.values():
             if worker.runner.front == front:
                 worker.runner.cancel("client_gone")
-        self._services.publisher.forget_front(front)
+        self._services.streams.forget_front(front)
 
     # The end
 

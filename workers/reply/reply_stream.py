@@ -19,12 +19,6 @@ class Sender(Protocol):
     def notify(self, stream: "ReplyStream", size: int, *, urgent: bool = False) -> None:
         """The stream has more to send, which may wait a little for company unless it is urgent."""
 
-    def stream_begins(self, stream: "ReplyStream") -> None:
-        """The stream has its first frame."""
-
-    def stream_ends(self, stream: "ReplyStream") -> None:
-        """The stream has its last frame."""
-
     def is_full(self) -> bool:
         """Whether too much is on its way."""
 
@@ -32,15 +26,28 @@ class Sender(Protocol):
         """Waits while too much is on its way."""
 
 
+class Registry(Protocol):
+    """Keeps streams so that their fronts can acknowledge them."""
+
+    def stream_begins(self, stream: "ReplyStream") -> None:
+        """The stream has its first frame."""
+
+    def stream_ends(self, stream: "ReplyStream") -> None:
+        """The stream has its last frame."""
+
+
 def ignore() -> None:
-    """Who is told that nobody waits for the answer, while no attempt runs."""
+    """The default handler of a caller that has gone."""
 
 
 class ReplyStream:
     """The frames of one response."""
 
-    def __init__(self, sender: Sender, channel: str, job_key: str = "") -> None:
+    def __init__(
+        self, sender: Sender, registry: Registry, channel: str, job_key: str, on_caller_gone: Callable[[], object]
+    ) -> None:
         self._sender = sender
+        self._registry = registry
         self.channel = channel
         self.job_key = job_key
         self._tag = random.getrandbits(32)
@@ -58,8 +65,7 @@ class ReplyStream:
         self._room = Event()
         self._has_begun = False
         self._dropped = False
-        #: Called when nobody waits for the answer any more.
-        self.on_caller_gone: Callable[[], None] = ignore
+        self._on_caller_gone = on_caller_gone
 
     # What comes
 
@@ -106,11 +112,11 @@ class ReplyStream:
         self._seal_data()
         if not self._has_begun:
             self._has_begun = True
-            self._sender.stream_begins(self)
+            self._registry.stream_begins(self)
         self._retain(kind, payload)
         self._sender.notify(self, len(payload), urgent=True)
         if kind is not FrameKind.HEAD:
-            self._sender.stream_ends(self)
+            self._registry.stream_ends(self)
 
     def _seal_data(self) -> None:
         """Bytes that came together become one frame."""
@@ -160,7 +166,7 @@ class ReplyStream:
         """The attempt was ended, because nobody waits for the answer."""
         self.drop()
         if self._has_begun:
-            self._sender.stream_ends(self)
+            self._registry.stream_ends(self)
 
     def drop(self) -> None:
         """Nobody waits for the answer any more; whatever else comes is not kept."""
@@ -168,7 +174,7 @@ class ReplyStream:
         self._unacknowledged.clear()
         self._data.clear()
         self._room.set()
-        self.on_caller_gone()
+        self._on_caller_gone()
 
     def retained_bytes(self) -> int:
         """Bytes that are kept."""

@@ -6,6 +6,7 @@ may reach the caller, because before the first byte another account may do bette
 
 from typing import Any
 
+from shared.errors import FarmError
 from shared.parsing import parse_json, parse_json_object
 
 #: Bytes after which an opening is no error, because errors are short.
@@ -15,7 +16,7 @@ PAGE_TYPES = ("text/html", "application/xhtml+xml")
 ANSWER_MEMBERS = ("choices", "data", "output", "object")
 
 
-class NotAnAnswer(Exception):
+class NotAnAnswer(FarmError):
     """Raised when a 2xx is no answer; `body` is the upstream's error if it sent one."""
 
     def __init__(self, reason: str, body: bytes = b"") -> None:

@@ -38,17 +38,17 @@ class CredentialHealth:
     """The condition of one credential."""
 
     def __init__(
-        self, lease: Lease, pool: PoolSettings, around: WorkerServices, token: AccessToken, stop: Callable[[], None]
+        self, lease: Lease, pool: PoolSettings, services: WorkerServices, token: AccessToken, stop: Callable[[], None]
     ) -> None:
         self._lease = lease
         self._pool = pool
-        self._around = around
+        self._services = services
         self._token = token
         self._stop = stop
         self._shown_at = float("inf")
         #: Whether the token endpoint has refused the refresh token for good.
         self.token_is_refused = False
-        self.cooldown = Cooldown(around.settings.cooling_limit)
+        self.cooldown = Cooldown(services.settings.cooling_limit)
         if lease.cooling_until:
             self.cooldown.resume(max(0.0, lease.cooling_until - time.time()))
             self._shown_at = time.monotonic()
@@ -63,7 +63,7 @@ class CredentialHealth:
 
     @property
     def _breaker(self) -> CircuitBreaker:
-        return self._around.breakers[self._pool.name]
+        return self._services.breakers[self._pool.name]
 
     def prepare(self) -> bool:
         """Before a job is taken: has an access token ready, so that no request pays for a token endpoint that fails."""
@@ -115,7 +115,9 @@ class CredentialHealth:
         answered = failed.outcome in CREDENTIAL_FAULTS or (failed.response is not None and failed.response.status < 500)
         if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
             try:
-                breaker.record_fault(self._id, request_id, failed.outcome, self._around.count_workers(self._pool.name))
+                breaker.record_fault(
+                    self._id, request_id, failed.outcome, self._services.worker_counts[self._pool.name]
+                )
             except (RedisError, OSError) as error:
                 log.warning("breaker not kept: %s", error, extra=self._fields("redis_lost", ""))
         elif answered:
@@ -158,7 +160,7 @@ class CredentialHealth:
 
     def _set_state(self, state: str, reason: str = "", until: float = 0) -> None:
         try:
-            self._around.set_state(self._pool.name, self._id, state, reason, until)
+            self._services.set_state(self._pool.name, self._id, state, reason, until)
             self._shown_at = time.monotonic() if state == "cooling" else float("inf")
         except (RedisError, OSError) as error:
             log.warning("state not kept: %s", error, extra=self._fields("redis_lost", state))

@@ -12,8 +12,9 @@ from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
 from workers.attempt.outcomes import Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost
+from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.response.token_meter import Usage
-from workers.worker.seat import Seat
+from workers.worker.leased_credential import LeasedCredential
 
 log = logging.getLogger("farm.worker")
 
@@ -21,18 +22,21 @@ log = logging.getLogger("farm.worker")
 class JobCompletion:
     """Ends the jobs of one worker, but for those that went well: their end begins the next."""
 
-    def __init__(self, worker: BaseWorker, seat: Seat) -> None:
+    def __init__(self, worker: BaseWorker, credential: LeasedCredential, bookkeeping: Bookkeeping) -> None:
         self._worker = worker
-        self._seat = seat
-        self._health = seat.account.condition
+        self._credential = credential
+        self._services = credential.services
+        self._bookkeeping = bookkeeping
+        self._health = credential.health
 
     def settle(self, begun: StartedJob, attempt: Attempt, outcome: Outcome) -> JobCost | None:
         """What a job whose answer is whole, or was stopped, has spent: it is still to be ended. None for all others."""
-        counters, pool = self._seat.around.counters, self._seat.pool
+        counters, pool = self._services.counters, self._credential.pool
         if isinstance(outcome, Failed):
             counters.increment("attempts", pool.family, outcome.outcome)
             log.info(
-                "attempt failed", extra=log_fields(self._worker, self._seat, "attempt_failed", begun, outcome.outcome)
+                "attempt failed",
+                extra=log_fields(self._worker, self._credential, "attempt_failed", begun, outcome.outcome),
             )
             probe = self._health.record_failure(outcome, begun.job_id, attempt.delivery.started_at)
             self._health.begin_cooldown(outcome)
@@ -55,7 +59,7 @@ class JobCompletion:
         reason, spent = "no caller waits for this request any more", JobCost()
         if begun.request is not None:
             gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
-            self._seat.around.publisher.open_stream(begun.request.channel).fail(gone)
+            self._services.streams.open_stream(begun.request.channel).fail(gone)
             spent = lost_request_cost(begun.request, gone)
         self._fail(begun, reason, spent)
 
@@ -67,23 +71,23 @@ class JobCompletion:
 
     def _retry_or_reply_once(self, begun: StartedJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         delivery = attempt.delivery
-        if failed.fatal and names.is_private(self._seat.pool.name):
+        if failed.fatal and names.is_private(self._credential.pool.name):
             failed = reject_login(failed, delivery.attempt)
             probe, again = False, False
         else:
-            again = probe or delivery.attempt < self._seat.around.settings.max_attempts
+            again = probe or delivery.attempt < self._services.settings.max_attempts
         if again and time.time() < delivery.request.deadline and failed.failure.code != "total_timeout":
             left = self._log_entry(attempt, "client_gone", None)
-            self._seat.bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
+            self._bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
             return
         end = "timeout" if failed.outcome == "timeout" else "upstream_error"
         if delivery.reply_with_error(failed):
             self._count_end(attempt, end)
         reason = f"{failed.failure.code} after {delivery.attempt} attempts"
-        self._seat.bookkeeping.fail(self._worker, begun, reason, self._cost(attempt, end))
+        self._bookkeeping.fail(self._worker, begun, reason, self._cost(attempt, end))
 
     def _fail(self, begun: StartedJob, reason: str, spent: JobCost) -> None:
-        books = self._seat.bookkeeping
+        books = self._bookkeeping
         retry_forever(lambda: books.fail(self._worker, begun, reason, spent), "a job waits to be ended")
 
     def _cost(self, attempt: Attempt, end: str) -> JobCost:
@@ -91,34 +95,38 @@ class JobCompletion:
         try:
             usage = attempt.usage()
         except Exception:
-            log.exception("tokens not counted", extra=log_fields(self._worker, self._seat, "usage_crashed"))
+            log.exception("tokens not counted", extra=log_fields(self._worker, self._credential, "usage_crashed"))
             usage = Usage(estimated=True)
         entry = self._log_entry(attempt, end, usage)
         if usage is None:
             return JobCost(entry=entry)
-        counters = self._seat.around.counters
+        counters = self._services.counters
         counters.increment("tokens", "prompt", amount=usage.prompt)
         counters.increment("tokens", "completion", amount=usage.completion)
         return JobCost(usage.total, served=True, entry=entry)
 
     def _log_entry(self, attempt: Attempt, end: str, usage: Usage | None) -> str:
         """As the request log has it."""
-        return attempt.delivery.log_entry(end, self._seat.lease.credential_id, usage).encode()
+        return attempt.delivery.log_entry(end, self._credential.lease.credential_id, usage).encode()
 
     def _count_end(self, attempt: Attempt, reason: str) -> None:
-        counters = self._seat.around.counters
+        counters = self._services.counters
         counters.increment("stream_ends", reason)
         counters.observe("request_seconds", time.time() - attempt.delivery.request.enqueued_at)
 
 
 def log_fields(
-    worker: BaseWorker, seat: Seat, action: str, begun: StartedJob | None = None, reason: str | None = None
+    worker: BaseWorker,
+    credential: LeasedCredential,
+    action: str,
+    begun: StartedJob | None = None,
+    reason: str | None = None,
 ) -> dict[str, Any]:
     """The fields of a log record."""
     return {
         "action": action,
         "worker": worker.name,
-        "credential_id": seat.lease.credential_id,
+        "credential_id": credential.lease.credential_id,
         "request_id": begun.job_id if begun else None,
         "attempt": begun.retries + 1 if begun else None,
         "reason": reason,

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 from rq.job import Job
@@ -18,9 +19,11 @@ from workers.attempt.delivery import Delivery
 from workers.attempt.outcomes import Done, Stopped, token_failure
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.jobs.job_records import JobCost, StartedJob
+from workers.jobs.rq_bookkeeping import Bookkeeping
+from workers.reply.reply_stream import ignore
 from workers.upstream.client import UpstreamConnection
 from workers.worker.job_completion import JobCompletion, log_fields
-from workers.worker.seat import Seat
+from workers.worker.leased_credential import LeasedCredential
 
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a begun job's execution beyond the request's own time.
@@ -32,12 +35,19 @@ STATE_PROPAGATION_SECONDS = 2.0
 class JobRunner:
     """Serves one job after the other for one worker."""
 
-    def __init__(self, worker: BaseWorker, seat: Seat, stop: Callable[[], None], may_go_on: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        worker: BaseWorker,
+        credential: LeasedCredential,
+        bookkeeping: Bookkeeping,
+        may_continue: Callable[[], bool],
+    ) -> None:
         self._worker = worker
-        self._seat = seat
-        self._stop = stop
-        self._may_continue = may_go_on
-        self._settings = seat.around.settings.with_pool_timeouts(seat.pool)
+        self._credential = credential
+        self._services = credential.services
+        self._bookkeeping = bookkeeping
+        self._may_continue = may_continue
+        self._settings = credential.services.settings.with_pool_timeouts(credential.pool)
         self._ttl = EXECUTION_GRACE_SECONDS + int(self._settings.total_timeout)
         self._upstream: UpstreamConnection | None = None
         self._scope: CancelScope | None = None
@@ -49,16 +59,16 @@ class JobRunner:
         self._busy_seconds = 0.0
         #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
         self.busy_since = 0.0
-        self.token = seat.account.token
-        self.health = seat.account.condition
-        self._completion = JobCompletion(worker, seat)
+        self.token = credential.token
+        self.health = credential.health
+        self._completion = JobCompletion(worker, credential, bookkeeping)
 
     def open_upstream(self) -> UpstreamConnection:
         """The worker's own connection to the upstream, made when it is first needed."""
         if self._upstream is None:
-            pool = self._seat.pool
+            pool = self._credential.pool
             self._upstream = UpstreamConnection(
-                self._seat.around.routes[pool.family],
+                self._services.routes[pool.family],
                 self._settings.connect_timeout,
                 headers=pool.headers,
                 before_send=self._check_lease,
@@ -73,20 +83,20 @@ class JobRunner:
     @property
     def pool(self) -> PoolSettings:
         """The credential's pool."""
-        return self._seat.pool
+        return self._credential.pool
 
     @property
     def deadlines(self) -> DeadlineMonitor:
         """What ends a section whose time is up."""
-        return self._seat.around.deadlines
+        return self._services.deadlines
 
     def holds_lease(self) -> bool:
         """Whether the credential may be used now."""
-        return self._seat.lease.is_held()
+        return self._credential.lease.is_held()
 
     def first_model(self) -> str:
         """A model that the pool serves, by the upstream's name; '' when it serves whatever is asked for."""
-        pool = self._seat.pool
+        pool = self._credential.pool
         return pool.model_map.get(pool.models[0], pool.models[0]) if pool.models else ""
 
     def close(self) -> None:
@@ -123,8 +133,8 @@ class JobRunner:
             while begun is not None:
                 begun = self._run_job(begun)
         except LeaseLost:
-            self._seat.lease.lost = True
-            self._stop()
+            self._credential.lease.lost = True
+            self._credential.stop_signal.set()
         except UpstreamDown:
             self._breaker.mark_open()
         finally:
@@ -132,7 +142,7 @@ class JobRunner:
             self.busy_since = 0.0
 
     def _begin(self, job_id: str) -> StartedJob | None:
-        books, lease = self._seat.bookkeeping, self._seat.lease
+        books, lease = self._bookkeeping, self._credential.lease
         execution = books.new_execution(self._worker, job_id)
         probe = self._breaker.probing == lease.credential_id
         begun = retry_forever(
@@ -143,7 +153,7 @@ class JobRunner:
 
     def _end(self, begun: StartedJob, spent: JobCost, *, ok: bool) -> StartedJob | None:
         """Ends the job; returns the next one if this worker may go on at once and one waits."""
-        books, worker = self._seat.bookkeeping, self._worker
+        books, worker = self._bookkeeping, self._worker
         if not self._may_continue() or not self.token.is_fresh():
             retry_forever(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
             return None
@@ -151,7 +161,7 @@ class JobRunner:
         try:
             begins = retry_forever(
                 lambda: books.finish_and_begin(
-                    worker, begun, execution, self._ttl, self._seat.lease, ok=ok, spent=spent
+                    worker, begun, execution, self._ttl, self._credential.lease, ok=ok, spent=spent
                 ),
                 "a job waits to be ended",
             )
@@ -163,17 +173,19 @@ class JobRunner:
 
     @property
     def _breaker(self) -> CircuitBreaker:
-        return self._seat.around.breakers[self._seat.pool.name]
+        return self._services.breakers[self._credential.pool.name]
 
     def _run_job(self, begun: StartedJob) -> StartedJob | None:
         """Serves the job, and returns the next one if its end has begun it."""
         if begun.running:
-            self._seat.around.counters.increment("collisions")
-            log.error("a second request on one credential", extra=log_fields(self._worker, self._seat, "collision"))
+            self._services.counters.increment("collisions")
+            log.error(
+                "a second request on one credential", extra=log_fields(self._worker, self._credential, "collision")
+            )
         if begun.request is None or begun.body is None:
             self._completion.reject(begun)
             return None
-        self._seat.around.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
+        self._services.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
         attempt = self._build_attempt(begun, begun.request, begun.body)
         self.front = begun.request.front
         try:
@@ -181,7 +193,7 @@ class JobRunner:
         except Exception:
             log.exception(
                 "an attempt failed in a way nobody foresaw",
-                extra=log_fields(self._worker, self._seat, "attempt_crashed"),
+                extra=log_fields(self._worker, self._credential, "attempt_crashed"),
             )
             outcome = attempt.fail_crashed()
         finally:
@@ -211,14 +223,16 @@ class JobRunner:
         self._completion.retry_or_reply(begun, attempt, token_failure(InvalidGrant("refused")), probe=False)
 
     def _build_attempt(self, begun: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
-        self._scope = CancelScope(self._seat.around.deadlines, self._seat.lease.is_held)
-        counters, publisher = self._seat.around.counters, self._seat.around.publisher
-        stream = publisher.open_stream(request.channel, Job.key_for(begun.job_id))
+        self._scope = CancelScope(self._services.deadlines, self._credential.lease.is_held)
+        counters = self._services.counters
+        cancels = self._settings.on_disconnect == "cancel"
+        on_caller_gone = partial(self._scope.cancel, "client_gone") if cancels else ignore
+        stream = self._services.streams.open_stream(request.channel, Job.key_for(begun.job_id), on_caller_gone)
         return Attempt(
             delivery=Delivery(request, begun.retries + 1, stream, counters, self.health.record_first_byte),
             body=body,
             settings=self._settings,
-            pool=self._seat.pool,
+            pool=self._credential.pool,
             upstream=self.open_upstream(),
             token=self.token,
             scope=self._scope,

@@ -1,6 +1,6 @@
-"""One leased credential in this process: its access token and its condition, shared by the workers of its slots."""
+"""A leased credential: its access token and health, shared by the workers of its slots."""
 
-from collections.abc import Callable
+from gevent.event import Event
 
 from shared.settings.schema import PoolSettings
 from workers.credentials.access_token import AccessToken
@@ -9,23 +9,25 @@ from workers.worker.credential_health import CredentialHealth
 from workers.worker.services import WorkerServices
 
 
+class StopSignal:
+    """Tells the workers of a credential to end, each through an event of its own."""
+
+    def __init__(self, slots: int) -> None:
+        self.events = [Event() for _ in range(slots)]
+
+    def set(self) -> None:
+        for event in self.events:
+            event.set()
+
+
 class LeasedCredential:
     """A credential that this process may use."""
 
-    def __init__(self, lease: Lease, pool: PoolSettings, around: WorkerServices) -> None:
+    def __init__(self, lease: Lease, pool: PoolSettings, services: WorkerServices) -> None:
         self.lease = lease
         self.pool = pool
-        self.around = around
-        session = around.token_sessions[pool.family]
-        self.token = AccessToken(lease, pool, around.token_store, session, around.counters, around.refresh_limit)
-        self.condition = CredentialHealth(lease, pool, around, self.token, self.stop)
-        self._stops: list[Callable[[], None]] = []
-
-    def join(self, stop: Callable[[], None]) -> None:
-        """A worker of the account, and how it is asked to end."""
-        self._stops.append(stop)
-
-    def stop(self) -> None:
-        """Asks all its workers to end."""
-        for stop in self._stops:
-            stop()
+        self.services = services
+        self.stop_signal = StopSignal(pool.slots)
+        session = services.token_sessions[pool.family]
+        self.token = AccessToken(lease, pool, services.token_store, session, services.counters, services.refresh_limit)
+        self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.event import Event
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker, worker_registration
@@ -25,7 +24,6 @@ from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.worker.blocking_pop import BlockingPop
 from workers.worker.job_runner import JobRunner
 from workers.worker.leased_credential import LeasedCredential
-from workers.worker.seat import Seat
 
 log = logging.getLogger("farm.worker")
 #: Seconds that an idle worker waits before it asks Redis again; long, because nothing is lost by waiting.
@@ -41,13 +39,13 @@ MAX_PAUSE_SECONDS = 0.5
 class FarmWorker(SimpleWorker):
     """One RQ worker with its credential."""
 
-    def __init__(self, account: LeasedCredential, bookkeeping: Bookkeeping, slot: int = 1) -> None:
-        lease, around = account.lease, account.around
+    def __init__(self, credential: LeasedCredential, bookkeeping: Bookkeeping, slot: int = 1) -> None:
+        lease, services = credential.lease, credential.services
         queues = bookkeeping.queues
         super().__init__(
             list(queues.values()),
             name=names.worker_name(lease.pool, lease.credential_id, slot),
-            connection=around.redis,
+            connection=services.redis,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL_SECONDS,
             prepare_for_work=False,
@@ -57,12 +55,11 @@ class FarmWorker(SimpleWorker):
         self.pid = os.getpid()
         self.ip_address = "unknown"
         self.lease = lease
-        self.around = around
+        self.services = services
         waits_at = queues["interactive"]
-        self.blocking_pop = BlockingPop(around.connections, waits_at.key, waits_at.intermediate_queue_key)
-        self.runner = JobRunner(self, Seat(account, bookkeeping, slot), account.stop, self._may_continue)
-        account.join(self.stop)
-        self._stopping = Event()
+        self.blocking_pop = BlockingPop(services.connections, waits_at.key, waits_at.intermediate_queue_key)
+        self.runner = JobRunner(self, credential, bookkeeping, self._may_continue)
+        self._stopping = credential.stop_signal.events[slot - 1]
         #: What operators ask of it, done between two requests.
         self._operations: list[Callable[[], None]] = []
         #: Whether it is over, and does nothing more.
@@ -149,7 +146,7 @@ class FarmWorker(SimpleWorker):
 
     def may_work(self) -> bool:
         """Whether it may take a job now."""
-        return self.lease.is_held() and not self.around.is_suspended() and self.runner.health.may_work()
+        return self.lease.is_held() and not self.services.is_suspended() and self.runner.health.may_work()
 
     def _may_continue(self) -> bool:
         """Whether it may take its next job at once."""

@@ -1,5 +1,6 @@
 """What all workers of a process share; plain data, put together in worker_process.py."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_store import TokenStore
 from workers.per_pool import PerPool
-from workers.reply.publisher import Publisher
+from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
 
 
@@ -25,14 +26,14 @@ class WorkerServices:
     settings: Settings
     redis: Redis
     connections: ConnectionPool
-    publisher: Publisher
+    streams: StreamRegistry
     deadlines: DeadlineMonitor
     counters: Counters
     token_store: TokenStore
     #: Pool -> its circuit breaker.
     breakers: PerPool[CircuitBreaker]
-    #: How many workers a pool has in this process.
-    count_workers: Callable[[str], int]
+    #: Pool -> how many of its workers run in this process.
+    worker_counts: Counter[str]
     #: How many may ask a token endpoint at once, and the session of each configured pool that they ask over.
     refresh_limit: BoundedSemaphore
     token_sessions: Mapping[str, requests.Session]

@@ -1,0 +1,30 @@
+"""Changes the state of credentials, and logs and counts the change."""
+
+import logging
+from typing import cast
+
+from shared import names
+from shared.credentials.records import State
+from shared.credentials.store import Credentials
+from shared.observability.counters import Counters
+
+log = logging.getLogger("farm.process")
+
+
+class CredentialStates:
+    """Writes the states that workers find; an operator's decision is never overridden."""
+
+    def __init__(self, credentials: Credentials, counters: Counters) -> None:
+        self._credentials = credentials
+        self._counters = counters
+
+    def set(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:
+        """Sets the state if the present one allows it. `until` is the end of a cooldown, seconds since the epoch."""
+        changed = self._credentials.set_state(pool, credential_id, cast("State", state), reason, until)
+        fields = {"credential_id": credential_id, "pool": pool, "reason": reason}
+        if not changed:
+            log.info("state kept: an operator has set it", extra={**fields, "action": "state_kept"})
+            return
+        self._counters.increment("credential_changes", names.family(pool), state, reason)
+        level = logging.WARNING if state == "dead" else logging.INFO
+        log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})
