@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.outcome import BROKEN, LEFT, MIXED, RIGHT, STUCK, TRUNCATED, Record, Result
-from simulator.answers import translate
+from simulator.responses import translate
 
 #: What is translated; each request adds its own number, so that no two answers are alike.
 TEXT = "The queue holds every page until an account is free, and no two of them are ever mixed up. Request"

@@ -44,7 +44,7 @@ class Upstream:
 
     def refresh_tokens(self) -> list[str]:
         """A refresh token of each account."""
-        return Accounts(self.accounts).first_tokens()
+        return Accounts(self.accounts).first_refresh_tokens()
 
     def access_tokens(self) -> list[str]:
         """An access token of each account, for those who can't refresh one."""

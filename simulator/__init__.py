@@ -1,1 +1,1 @@
-"""The bundled upstream: a token endpoint and an OpenAI API with one request per account, for demo, tests and bench."""
+"""The bundled upstream: a token endpoint and an OpenAI API that serves one request at a time per account."""

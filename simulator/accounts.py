@@ -1,6 +1,6 @@
-"""The simulator's accounts and tokens: who may log in, who is busy, who is dead; it knows no HTTP.
+"""The simulator's accounts and their tokens. No I/O.
 
-Tokens carry their account and generation, signed, so that a simulator that was started anew still honours them.
+A token carries its account and generation and is signed, so a restarted simulator still accepts it.
 """
 
 import contextlib
@@ -12,35 +12,39 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Account:
-    """One account, which answers one request at a time."""
+class SimulatedAccount:
+    """One account; by default it serves one request at a time."""
 
     number: int
-    #: Generation of the refresh token that is valid now; None before the first login.
+    #: Generation of the refresh token that is valid now; None before the first refresh.
     generation: int | None = None
-    #: Whether a reused refresh token (or a test) has killed the account's family.
-    killed: bool = False
+    #: Whether the account's token family was revoked, by a test or by the reuse of a refresh token.
+    is_killed: bool = False
+    #: Requests in flight.
     in_flight: int = 0
-    #: When its last token was granted, seconds since the epoch.
+    #: When tokens were last issued, in seconds since the epoch.
     granted_at: float = 0.0
-    #: Whether its request was told to hang for ever.
+    #: Whether a fault makes the request in flight hang.
     is_hung: bool = False
     #: Access tokens issued before this serial are refused.
     oldest_serial: int = 0
+    #: Number of access tokens issued so far.
     serial: int = 0
 
 
 @dataclass
-class Grant:
-    """An answer of the token endpoint."""
+class TokenGrant:
+    """The tokens that one refresh issued."""
 
     access_token: str
+    #: Seconds.
     expires_in: float
+    #: None unless refresh tokens are rotated.
     refresh_token: str | None
 
 
-class Refused(Exception):
-    """Raised when a login or an access token is refused; the text is OAuth's error code."""
+class TokenRefused(Exception):
+    """Raised when a refresh or access token is refused; the text is the OAuth error code."""
 
 
 @dataclass
@@ -49,110 +53,114 @@ class Accounts:
 
     count: int
     seed: str = "farm"
-    #: Seconds that an access token lives.
+    #: Lifetime of an access token in seconds.
     access_ttl: float = 3600.0
-    #: Whether each refresh gives a new refresh token and kills the family when an old one comes again.
+    #: Whether each refresh issues a new refresh token, and the reuse of an old one kills the account.
     rotate: bool = False
-    #: Requests that an account serves at once.
+    #: Requests that an account serves concurrently.
     slots: int = 1
     counters: Counter[str] = field(default_factory=Counter)
-    #: When the grants were given whose refresh token never came back, but the one before it did.
+    #: Issue times of grants whose refresh token was lost: the previous refresh token was presented instead.
     lost_grants: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._accounts = {n: Account(n) for n in range(self.count)}
-        self._access: dict[str, tuple[Account, float, int]] = {}
+        self._accounts = {number: SimulatedAccount(number) for number in range(self.count)}
+        #: Verified access tokens: account, expiry (seconds since the epoch) and serial.
+        self._access_tokens: dict[str, tuple[SimulatedAccount, float, int]] = {}
 
     @property
     def dead(self) -> int:
-        """Accounts that were killed, by a test or by a refresh token that came twice."""
-        return sum(account.killed for account in self._accounts.values())
+        """Number of killed accounts."""
+        return sum(account.is_killed for account in self._accounts.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight on all accounts."""
+        return sum(account.in_flight for account in self._accounts.values())
 
     def sign(self, text: str) -> str:
-        """A short signature, so that nobody makes up a token."""
         return hmac.new(self.seed.encode(), text.encode(), hashlib.sha256).hexdigest()[:20]
 
     def refresh_token(self, number: int, generation: int = 0) -> str:
-        """The refresh token of an account and generation."""
         return f"sim-rt-{number}-{generation}-{self.sign(f'rt{number}.{generation}')}"
 
-    def first_tokens(self) -> list[str]:
-        """The refresh tokens to seed a farm with."""
-        return [self.refresh_token(n) for n in range(self.count)]
+    def first_refresh_tokens(self) -> list[str]:
+        """Each account's refresh token of generation 0, to seed a farm with."""
+        return [self.refresh_token(number) for number in range(self.count)]
 
-    def refresh(self, token: str) -> Grant:
-        """A login with a refresh token (RFC 6749 section 6). Raises Refused with `invalid_grant`."""
+    def refresh(self, token: str) -> TokenGrant:
+        """Exchanges a refresh token (RFC 6749 section 6). Raises TokenRefused with `invalid_grant`."""
         self.counters["refreshes"] += 1
-        account, generation = self._owner(token)
+        account, generation = self._find_account(token)
         if account.generation is None:
             account.generation = generation
         if generation != account.generation and self.rotate:
-            if not account.killed:
+            if not account.is_killed:
                 self.lost_grants.append(account.granted_at)
-            account.killed = True
+            account.is_killed = True
             self.counters["reused_refresh_tokens"] += 1
-        if account.killed:
+        if account.is_killed:
             self.counters["refused_refreshes"] += 1
-            raise Refused("invalid_grant")
-        return self._grant(account)
+            raise TokenRefused("invalid_grant")
+        return self._issue_tokens(account)
 
-    def _owner(self, token: str) -> tuple[Account, int]:
+    def _find_account(self, token: str) -> tuple[SimulatedAccount, int]:
+        """The account and generation of a refresh token. Raises TokenRefused."""
         parts = token.split("-")
         if len(parts) == 5 and parts[2].isdigit() and parts[3].isdigit() and parts[:2] == ["sim", "rt"]:
             number, generation = int(parts[2]), int(parts[3])
             if number in self._accounts and hmac.compare_digest(token, self.refresh_token(number, generation)):
                 return self._accounts[number], generation
         self.counters["refused_refreshes"] += 1
-        raise Refused("invalid_grant")
+        raise TokenRefused("invalid_grant")
 
-    def _grant(self, account: Account) -> Grant:
+    def _issue_tokens(self, account: SimulatedAccount) -> TokenGrant:
         account.serial += 1
         account.granted_at = time.time()
-        renewed = None
+        refresh_token = None
         if self.rotate:
             account.generation = (account.generation or 0) + 1
-            renewed = self.refresh_token(account.number, account.generation)
-        expires = time.time() + self.access_ttl
-        body = f"{account.number}-{int(expires * 1000)}-{account.serial}"
-        return Grant(f"sim-at-{body}-{self.sign('at' + body)}", self.access_ttl, renewed)
+            refresh_token = self.refresh_token(account.number, account.generation)
+        expires_at = time.time() + self.access_ttl
+        body = f"{account.number}-{int(expires_at * 1000)}-{account.serial}"
+        return TokenGrant(f"sim-at-{body}-{self.sign('at' + body)}", self.access_ttl, refresh_token)
 
-    def authorize(self, token: str) -> Account:
-        """The account of an access token. Raises Refused when it is unknown or has expired."""
-        found = self._access.get(token) or self._read_access(token)
-        account, expires, serial = found
-        if expires < time.time() or serial < account.oldest_serial or account.killed:
-            self._access.pop(token, None)
+    def authorize(self, token: str) -> SimulatedAccount:
+        """The account of an access token. Raises TokenRefused when the token is unknown or expired."""
+        account, expires_at, serial = self._access_tokens.get(token) or self._parse_access_token(token)
+        if expires_at < time.time() or serial < account.oldest_serial or account.is_killed:
+            self._access_tokens.pop(token, None)
             self.counters["expired_tokens"] += 1
-            raise Refused("token_expired")
+            raise TokenRefused("token_expired")
         return account
 
-    def _read_access(self, token: str) -> tuple[Account, float, int]:
+    def _parse_access_token(self, token: str) -> tuple[SimulatedAccount, float, int]:
         parts = token.split("-")
-        if len(parts) == 6 and all(p.isdigit() for p in parts[2:5]):
+        if len(parts) == 6 and all(part.isdigit() for part in parts[2:5]):
             body = "-".join(parts[2:5])
             account = self._accounts.get(int(parts[2]))
             if account and hmac.compare_digest(parts[5], self.sign("at" + body)):
-                self._access[token] = (account, int(parts[3]) / 1000, int(parts[4]))
-                return self._access[token]
+                self._access_tokens[token] = (account, int(parts[3]) / 1000, int(parts[4]))
+                return self._access_tokens[token]
         self.counters["unknown_tokens"] += 1
-        raise Refused("invalid_token")
+        raise TokenRefused("invalid_token")
 
-    def expire_all(self) -> None:
-        """Refuses every access token issued until now."""
+    def expire_access_tokens(self) -> None:
+        """Refuses every access token issued so far."""
         for account in self._accounts.values():
             account.oldest_serial = account.serial + 1
 
     def kill(self, number: int) -> None:
-        """Kills an account, as its owner's logout would."""
-        self._accounts[number].killed = True
+        """Kills an account, as a logout by its owner would."""
+        self._accounts[number].is_killed = True
 
     def revoke(self, token: str) -> None:
-        """Kills the account of a refresh token (RFC 7009); an unknown token is no error."""
-        with contextlib.suppress(Refused):
-            self._owner(token)[0].killed = True
+        """Kills the account of a refresh token (RFC 7009); ignores an unknown token."""
+        with contextlib.suppress(TokenRefused):
+            self._find_account(token)[0].is_killed = True
 
-    def enter(self, account: Account) -> bool:
-        """Begins a request; False, and a collision counted, when the account is busy."""
+    def begin_request(self, account: SimulatedAccount) -> bool:
+        """Starts a request; returns False, and counts a collision, when the account has no free slot."""
         if account.in_flight >= self.slots:
             self.counters["collisions"] += 1
             self.counters["collisions_with_hung"] += account.is_hung
@@ -161,12 +169,6 @@ class Accounts:
         self.counters["served"] += 1
         return True
 
-    def leave(self, account: Account) -> None:
-        """Ends a request."""
+    def end_request(self, account: SimulatedAccount) -> None:
         account.in_flight -= 1
         account.is_hung = False
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in flight on all accounts."""
-        return sum(account.in_flight for account in self._accounts.values())

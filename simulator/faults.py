@@ -1,11 +1,11 @@
-"""Faults on demand, drawn in order from a seed, so that a run can be had again; it breaks nothing itself."""
+"""Faults on demand, drawn from a seeded generator so that a run can be repeated. No I/O."""
 
 import random
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-#: Names of the shares that one draw decides between.
-DRAWN = (
+#: Faults of API requests, in drawing order: one draw per request decides between them.
+DRAWN_FAULTS = (
     "rate_limit",
     "server_error",
     "cut",
@@ -20,32 +20,32 @@ DRAWN = (
 
 @dataclass
 class Faults:
-    """Shares of requests (0 to 1) that go wrong, and how."""
+    """Shares of requests (0 to 1) that fail, by kind of failure."""
 
     seed: int = 1
-    #: 429 with Retry-After.
+    #: Status 429 with Retry-After.
     rate_limit: float = 0
-    #: Seconds of that Retry-After.
+    #: Value of that Retry-After in seconds.
     retry_after: float = 1
-    #: Whether it is given as a date instead.
+    #: Whether that Retry-After is an HTTP date.
     retry_date: bool = False
-    #: 500.
+    #: Status 500.
     server_error: float = 0
-    #: The connection is cut in the middle of the answer.
+    #: The connection is aborted in the middle of the response.
     cut: float = 0
-    #: Nothing comes, not even headers.
+    #: The response never starts.
     hang_headers: float = 0
-    #: Nothing more comes in the middle of the answer.
+    #: The response stops in the middle, and the connection stays open.
     hang_stream: float = 0
-    #: The access token is called expired.
+    #: Status 401: the access token is reported as expired.
     expired: float = 0
-    #: 200 with an error object.
+    #: Status 200 with an error object.
     error_object: float = 0
-    #: 200 with a stream that has no event.
+    #: Status 200 with a stream that has no chunk.
     empty_stream: float = 0
-    #: 200 with a page for people.
+    #: Status 200 with an HTML page.
     page: float = 0
-    #: Of token requests: 503.
+    #: Share of token requests that get status 503.
     token_error: float = 0
     #: Seconds that each token request takes.
     token_delay: float = 0
@@ -55,9 +55,9 @@ class Faults:
         self._random.seed(self.seed)
 
     def draw(self) -> str:
-        """The fault of the next request, '' for none."""
+        """The fault of the next API request, '' for none."""
         point = self._random.random()
-        for name in DRAWN:
+        for name in DRAWN_FAULTS:
             point -= getattr(self, name)
             if point < 0:
                 return name
@@ -68,9 +68,9 @@ class Faults:
         return self._random.random() < self.token_error
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> "Faults":
-        """From JSON values. Raises ValueError on an unknown name."""
-        known = {f.name for f in fields(cls) if not f.name.startswith("_")}
+    def parse(cls, values: dict[str, Any]) -> "Faults":
+        """Builds faults from JSON values. Raises ValueError on an unknown name."""
+        known = {item.name for item in fields(cls) if not item.name.startswith("_")}
         unknown = set(values) - known
         if unknown:
             raise ValueError(f"unknown fault {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")

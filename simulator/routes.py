@@ -1,25 +1,25 @@
-"""Which path is answered by what, and the 200s that are no answers; tables only."""
+"""Tables of the API's paths, their response builders, and the bodies of faults with status 200."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from simulator import answers
+from simulator import responses
 
-JSON_ANSWERS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {
-    "/v1/chat/completions": answers.chat,
-    "/v1/completions": answers.completion,
-    "/v1/embeddings": answers.embeddings,
-    "/v1/moderations": answers.moderation,
-    "/v1/images/generations": answers.image,
-    "/v1/responses": answers.response,
+RESPONSE_BUILDERS: dict[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {
+    "/v1/chat/completions": responses.build_chat_completion,
+    "/v1/completions": responses.build_completion,
+    "/v1/embeddings": responses.build_embeddings,
+    "/v1/moderations": responses.build_moderation,
+    "/v1/images/generations": responses.build_image,
+    "/v1/responses": responses.build_response,
 }
-STREAMED_ANSWERS: dict[str, Callable[[dict[str, Any], int, int], Iterator[bytes]]] = {
-    "/v1/chat/completions": answers.chat_events,
-    "/v1/completions": answers.completion_events,
-    "/v1/responses": answers.response_events,
+STREAM_BUILDERS: dict[str, Callable[[dict[str, Any], int, int], Iterator[bytes]]] = {
+    "/v1/chat/completions": responses.stream_chat_completion,
+    "/v1/completions": responses.stream_completion,
+    "/v1/responses": responses.stream_response,
 }
-#: Fault -> a 200 that is no answer: its body and content type.
-NO_ANSWERS: dict[str, tuple[bytes, str]] = {
+#: Fault -> body and content type of its status 200 response.
+FAULT_BODIES: dict[str, tuple[bytes, str]] = {
     "error_object": (
         b'{"error": {"message": "the simulator was told to fail", "type": "server_error"}}',
         "application/json",
@@ -27,4 +27,4 @@ NO_ANSWERS: dict[str, tuple[bytes, str]] = {
     "empty_stream": (b": nothing\n\ndata: [DONE]\n\n", "text/event-stream"),
     "page": (b"<!doctype html><title>Be right back</title>", "text/html; charset=utf-8"),
 }
-MULTIPART = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")
+MULTIPART_PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits", "/v1/images/variations")

@@ -1,4 +1,4 @@
-"""The tester's handle on a simulator: its counters, pace, faults and accounts."""
+"""A test's handle on a running simulator."""
 
 import json
 import urllib.request
@@ -10,7 +10,7 @@ from simulator.accounts import Accounts
 
 @dataclass(frozen=True)
 class Upstream:
-    """A simulator that runs at `base`."""
+    """A running simulator; `base` is its URL without a path."""
 
     base: str
 
@@ -23,29 +23,29 @@ class Upstream:
         return f"{self.base}/oauth/token"
 
     def counters(self) -> dict[str, int]:
-        return self._ask("counters")
+        return self._control("counters")
 
     def pace(self, **values: Any) -> None:
-        self._ask("pace", values)
+        self._control("pace", values)
 
     def faults(self, **values: Any) -> None:
-        self._ask("faults", values)
+        self._control("faults", values)
 
     def accounts(self, **values: Any) -> None:
-        self._ask("accounts", values)
+        self._control("accounts", values)
 
     def reset(self) -> None:
-        """No faults, no delay, counters at 0."""
+        """Resets faults, pace and counters."""
         self.faults()
         self.pace()
-        self._ask("reset", {})
+        self._control("reset", {})
 
-    def _ask(self, door: str, values: dict[str, Any] | None = None) -> Any:
+    def _control(self, endpoint: str, values: dict[str, Any] | None = None) -> Any:
         data = None if values is None else json.dumps(values).encode()
-        with urllib.request.urlopen(f"{self.base}/simulator/{door}", data=data, timeout=5) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(f"{self.base}/simulator/{endpoint}", data=data, timeout=5) as response:
+            return json.load(response)
 
 
-def tokens(count: int) -> list[str]:
-    """The refresh tokens that a simulator with the usual seed takes first."""
-    return Accounts(count).first_tokens()
+def first_refresh_tokens(count: int) -> list[str]:
+    """The first refresh tokens of a simulator with the default seed."""
+    return Accounts(count).first_refresh_tokens()

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of for a time."""
+"""Polls a condition instead of sleeping."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
-    """Returns the condition's first true value; fails with its last one when none comes in time."""
+    """Returns the condition's first true value; fails with its last value after `within` seconds."""
     until = time.monotonic() + within
     while not (value := condition()):
         assert time.monotonic() < until, f"still {value!r} after {within} s"

@@ -156,7 +156,7 @@ class Farm:
             return
         base = self._start_simulator()
         self.environment |= {"FARM_UPSTREAM_URL": f"{base}/v1", "FARM_TOKEN_URL": f"{base}/oauth/token"}
-        credentials.import_lines(pools[0], Accounts(SIMULATED_ACCOUNTS).first_tokens(), SIMULATOR_LABEL)
+        credentials.import_lines(pools[0], Accounts(SIMULATED_ACCOUNTS).first_refresh_tokens(), SIMULATOR_LABEL)
         self.print_line(
             f"no FARM_UPSTREAM_URL is set, so requests go to the bundled simulator ({SIMULATED_ACCOUNTS} accounts)"
         )

@@ -17,7 +17,7 @@ from shared.credentials.unsealing import Unsealer
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
-from tests.upstream import Upstream, tokens
+from tests.upstream import Upstream, first_refresh_tokens
 from workers.credentials import access_token as tokens_module
 from workers.credentials.access_token import AccessToken
 from workers.credentials.leases import Lease, Leases
@@ -34,7 +34,7 @@ class Farm:
     def __init__(self, redis: Redis, opener: Unsealer, upstream: Upstream, **pool: str) -> None:
         self.redis = redis
         self.store = TokenStore(redis, opener)
-        self.first = tokens(3)[0]
+        self.first = first_refresh_tokens(3)[0]
         self.id, _ = Credentials(redis).add("default", self.first)
         (self.lease,) = Leases(redis, "a").claim("default", [self.id], 1)
         self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url, **pool)

@@ -16,7 +16,7 @@ from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import single_connections
 from shared.settings.schema import PoolSettings, Settings
 from tests.integration.test_queue import request
-from tests.upstream import Upstream, tokens
+from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
@@ -47,7 +47,7 @@ class Workshop:
         self.pool = PoolSettings(**pool)
         self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
         self.credentials = Credentials(redis)
-        self.id, _ = self.credentials.add("default", tokens(1)[0])
+        self.id, _ = self.credentials.add("default", first_refresh_tokens(1)[0])
         (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
         connections, counters, outbox = single_connections(redis_url), Counters(), Outbox()
         pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)

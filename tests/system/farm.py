@@ -11,7 +11,7 @@ import psutil
 import requests
 
 from tests.conftest import ROOT, clean_environment, free_port
-from tests.upstream import Upstream, tokens
+from tests.upstream import Upstream, first_refresh_tokens
 
 KEY = "sk-system-test-0123456789"
 ADMIN = "admin-token-for-system-tests"
@@ -101,7 +101,7 @@ def streamed_text(answer: requests.Response) -> str:
 def start(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Farm:
     """`./farm up --detach` with these settings; everything that it needs is in its own data dir."""
     data.mkdir(parents=True, exist_ok=True)
-    (data / "tokens.txt").write_text("\n".join(tokens(accounts)))
+    (data / "tokens.txt").write_text("\n".join(first_refresh_tokens(accounts)))
     port = free_port()
     environment = clean_environment(
         PORT=str(port),

@@ -5,7 +5,7 @@ import sys
 
 from openai import AsyncOpenAI, BadRequestError, OpenAI
 
-from simulator.answers import translate
+from simulator.responses import translate
 
 URL, KEY = sys.argv[1:3]
 MODEL = "sim-translate"

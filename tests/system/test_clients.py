@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.answers import translate
+from simulator.responses import translate
 from tests.conftest import ROOT
 from tests.system.farm import KEY, Farm
 

@@ -15,7 +15,7 @@ from redis import Redis
 
 from launcher.processes.data_dir import DataDir
 from tests.conftest import ROOT, clean_environment, free_port
-from tests.upstream import Upstream, tokens
+from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 
 FARM = [sys.executable, "-m", "launcher"]
@@ -188,7 +188,7 @@ def test_the_procfile_runs_under_another_runner(tmp_path: Path, redis_url: str, 
         FARM_REFRESH_TOKENS_FILE=str(tmp_path / "tokens.txt"),
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )
-    (tmp_path / "tokens.txt").write_text("\n".join(tokens(3)))
+    (tmp_path / "tokens.txt").write_text("\n".join(first_refresh_tokens(3)))
     runner = subprocess.Popen(["honcho", "start", "--port", str(port)], env=env, cwd=ROOT, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import clean_environment, free_port, start_simulator
 from tests.system.farm import ADMIN, KEY, Farm, chat_body
-from tests.upstream import Upstream, tokens
+from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 
 POOL = """
@@ -27,7 +27,7 @@ class Pools:
     def __init__(self, home: Path, upstreams: list[Upstream]) -> None:
         self.home = home
         self.upstreams = upstreams
-        (home / "tokens.txt").write_text("\n".join(tokens(2)))
+        (home / "tokens.txt").write_text("\n".join(first_refresh_tokens(2)))
         self.write(self.pool("one", 0, "alpha") + 'slots = 2\nmap_back = true\nmodel_map = {"mine" = "alpha"}\n')
         settings = {"FARM_CONFIG": str(home / "farm.toml"), "FARM_DATA_DIR": str(home / "data"), "FARM_API_KEY": KEY}
         port = free_port()

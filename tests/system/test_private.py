@@ -11,11 +11,11 @@ from shared.redis_connection.client import connect
 from tests.integration.test_credentials import everything
 from tests.system.conftest import farm_with
 from tests.system.farm import KEY, Farm, chat_body
-from tests.upstream import tokens
+from tests.upstream import first_refresh_tokens
 from tests.waiting import eventually
 
 #: The farm's own accounts are the first two; callers bring the next ones.
-OURS, THEIRS = tokens(12)[:2], tokens(12)[2:]
+OURS, THEIRS = first_refresh_tokens(12)[:2], first_refresh_tokens(12)[2:]
 
 
 @pytest.fixture(scope="module")
@@ -136,4 +136,4 @@ def test_there_are_so_many_and_no_more_until_one_is_forgotten(private: tuple[Far
 
 
 def test_without_the_setting_a_refresh_token_is_a_wrong_key(farm: Farm):
-    assert ask(farm, tokens(10)[9]) == (401, "invalid_api_key")
+    assert ask(farm, first_refresh_tokens(10)[9]) == (401, "invalid_api_key")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from simulator import answers
+from simulator import responses
 from tests.system.farm import KEY, Farm, chat_body, events, streamed_text
 
 
@@ -35,7 +35,7 @@ def test_a_stream_comes_in_pieces_and_whole(farm: Farm):
     assert len(pieces) > 5
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
-    assert streamed_text(farm.chat(text, stream=True)) == answers.translate(text)
+    assert streamed_text(farm.chat(text, stream=True)) == responses.translate(text)
 
 
 def test_usage_comes_when_it_was_asked_for(farm: Farm):
@@ -66,7 +66,7 @@ def test_a_stream_of_the_responses_api_is_relayed(farm: Farm):
 
 def test_a_binary_answer_is_the_same_byte_for_byte(farm: Farm):
     answer = farm.post("/v1/audio/speech", {"model": "tts-sim", "input": "Hello", "voice": "x"})
-    assert answer.content == answers.speech({"input": "Hello"})
+    assert answer.content == responses.build_speech({"input": "Hello"})
     assert answer.headers["content-type"] == "audio/mpeg"
 
 
@@ -85,7 +85,7 @@ def test_a_multipart_body_arrives_as_it_was_sent(farm: Farm, path: str):
 
 def test_the_upstreams_models_are_listed(farm: Farm):
     listed = farm.get("/v1/models").json()
-    assert [model["id"] for model in listed["data"]] == list(answers.MODELS)
+    assert [model["id"] for model in listed["data"]] == list(responses.MODELS)
     assert farm.get("/models/tts-sim").json()["id"] == "tts-sim"
     missing = farm.get("/v1/models/nope")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
@@ -103,7 +103,7 @@ def test_many_at_once_keep_every_account_busy_and_never_twice(farm: Farm):
     texts = [f"text number {i}" for i in range(200)]
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda text: farm.chat(text).json(), texts))
-    assert [one["choices"][0]["message"]["content"] for one in found] == [answers.translate(text) for text in texts]
+    assert [one["choices"][0]["message"]["content"] for one in found] == [responses.translate(text) for text in texts]
     counters = farm.upstream.counters()
     assert (counters["collisions"], counters["served"]) == (0, 200)
     assert farm.metric("farm_collisions_total") == 0

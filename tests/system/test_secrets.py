@@ -6,7 +6,7 @@ import requests
 from shared.redis_connection.client import connect
 from tests.integration.test_credentials import everything
 from tests.system.farm import ADMIN, KEY, Farm
-from tests.upstream import tokens
+from tests.upstream import first_refresh_tokens
 
 PROMPT = "a prompt that must not be found anywhere"
 
@@ -35,7 +35,7 @@ def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm
         "list": str(farm.json("credentials", "list")) + str(farm.json("keys", "list")),
         "arguments": "",
     }
-    secrets = ["sim-rt-", "sim-at-", KEY, ADMIN, PROMPT, "cebzcg gung zhfg", *tokens(1)]
+    secrets = ["sim-rt-", "sim-at-", KEY, ADMIN, PROMPT, "cebzcg gung zhfg", *first_refresh_tokens(1)]
     assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
 
 

@@ -15,7 +15,7 @@ from redis import Redis
 from shared.redis_connection.client import connect
 from tests.conftest import ROOT, start_simulator
 from tests.system.farm import Farm, start
-from tests.upstream import tokens
+from tests.upstream import first_refresh_tokens
 from tests.waiting import eventually
 
 
@@ -71,7 +71,7 @@ def test_rq_info_lists_every_worker_by_its_credential(farm: Farm):
 
 
 def test_a_credential_that_comes_or_goes_has_or_loses_its_worker_soon(farm: Farm):
-    extra = tokens(9)[8]
+    extra = first_refresh_tokens(9)[8]
     report = farm.json("credentials", "add", "--label", "extra", stdin=extra + "\n")
     (added,) = report["ids"]
     eventually(lambda: f"default.{added} " in rq(farm, "info"), within=5)
@@ -151,7 +151,7 @@ def test_tokens_that_live_shortly_are_refreshed_in_time_and_only_then(farm: Farm
 def test_an_account_that_dies_leaves_the_farm_and_no_request_fails(farm: Farm):
     """By a credential of its own, because an account that is dead stays dead."""
     victim = 9
-    (added,) = farm.json("credentials", "add", stdin=tokens(10)[victim])["ids"]
+    (added,) = farm.json("credentials", "add", stdin=first_refresh_tokens(10)[victim])["ids"]
     eventually(lambda: workers(farm)["idle"] == 9, within=5)
     farm.upstream.accounts(kill=victim, expire=True)
     with Load(farm, 9):

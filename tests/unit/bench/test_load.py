@@ -9,13 +9,13 @@ import pytest
 
 from bench.load import Load, run
 from bench.outcome import RIGHT
-from simulator.answers import chat_events
+from simulator.responses import stream_chat_completion
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def events(question: str) -> list[bytes]:
-    return list(chat_events({"messages": [{"role": "user", "content": question}]}, 1, 5))
+    return list(stream_chat_completion({"messages": [{"role": "user", "content": question}]}, 1, 5))
 
 
 def chunked(parts: list[bytes]) -> bytes:

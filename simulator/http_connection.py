@@ -1,32 +1,15 @@
-"""HTTP/1.1 as lean as the simulator needs it: requests off a connection, answers onto it; it knows no API.
+"""A minimal HTTP/1.1 server connection.
 
-It reads requests with Content-Length, one at a time per connection, and keeps connections alive.
+It reads requests with Content-Length, handles one at a time per connection, and keeps connections alive.
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
-
-
-@dataclass(slots=True)
-class Request:
-    """A request that has arrived whole."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-def answer(status: int, body: bytes, content_type: str = "application/json", extra: str = "") -> bytes:
-    """A whole answer."""
-    reason = REASONS.get(status, "Status")
-    head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
-    return head.encode() + body
-
-
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -34,13 +17,42 @@ STREAM_HEAD = (
 STREAM_END = b"0\r\n\r\n"
 
 
-def chunk(data: bytes) -> bytes:
+@dataclass(slots=True)
+class Request:
+    """A complete HTTP request."""
+
+    method: str
+    path: str
+    #: By lower-case name.
+    headers: dict[str, str]
+    body: bytes
+
+    def bearer_token(self) -> str:
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+    def json(self) -> dict[str, Any] | None:
+        """The body as a JSON object; None when it is not one."""
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+
+def encode_response(status: int, body: bytes, content_type: str = "application/json", extra: str = "") -> bytes:
+    """A complete HTTP response; `extra` holds more header lines, each with its CRLF."""
+    reason = REASONS.get(status, "Status")
+    head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
+    return head.encode() + body
+
+
+def encode_chunk(data: bytes) -> bytes:
     """One chunk of a chunked body (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
-    """Method, path and headers (lower-case names) of a request's head."""
+    """Method, path and headers (by lower-case name) of a request head. Raises ValueError."""
     first, *lines = head.decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -48,33 +60,30 @@ def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: hands each request to the handler and remembers what to undo when the client goes."""
+    """One connection, which passes each complete request to the handler."""
 
     def __init__(self, handle: "Callable[[Connection, Request], None]") -> None:
         self._handle = handle
         self._buffer = b""
-        self._busy = False
+        self._is_busy = False
         self.transport: asyncio.Transport
-        #: Called once when the request that runs ends, or when the client goes.
+        #: Called once, when the request in flight ends or the client disconnects.
         self.on_end: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: a client is here."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the client has gone."""
-        self._undo()
+        self._end_request()
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes are here."""
         self._buffer = self._buffer + data if self._buffer else data
-        if not self._busy:
-            self._next()
+        if not self._is_busy:
+            self._handle_next()
 
-    def _next(self) -> None:
-        """Takes the next request off the buffer, if it is there whole."""
+    def _handle_next(self) -> None:
+        """Takes the next request off the buffer, if it is complete, and passes it to the handler."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return
@@ -88,26 +97,28 @@ class Connection(asyncio.Protocol):
             return
         body = self._buffer[end + 4 : end + 4 + length]
         self._buffer = self._buffer[end + 4 + length :]
-        self._busy = True
+        self._is_busy = True
         self._handle(self, Request(method, path, headers, body))
 
     def send(self, data: bytes) -> None:
-        """A part of an answer."""
+        """Sends a part of the response."""
         self.transport.write(data)
 
     def finish(self, data: bytes) -> None:
-        """The last part of an answer; the next request may come. The account is free before the bytes leave."""
-        self._undo()
-        self.transport.write(data)
-        self._busy = False
-        if self._buffer:
-            self._next()
+        """Sends the last part of the response and continues with the next request.
 
-    def cut(self) -> None:
-        """Breaks the connection off."""
+        `on_end` runs before the bytes leave, so the account is free when the client sees the end of the response.
+        """
+        self._end_request()
+        self.transport.write(data)
+        self._is_busy = False
+        if self._buffer:
+            self._handle_next()
+
+    def abort(self) -> None:
         self.transport.abort()
 
-    def _undo(self) -> None:
+    def _end_request(self) -> None:
         on_end, self.on_end = self.on_end, None
         if on_end:
             on_end()

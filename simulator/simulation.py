@@ -1,0 +1,33 @@
+"""The state of one simulated upstream. No I/O."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from simulator.accounts import Accounts
+from simulator.faults import Faults
+
+
+@dataclass
+class Pace:
+    """How long responses take."""
+
+    #: Seconds before a response, or before a stream's first event.
+    delay: float = 0
+    #: Text events per stream.
+    chunks: int = 8
+    #: Seconds between two text events.
+    chunk_delay: float = 0
+
+
+@dataclass
+class Simulation:
+    """Accounts, pace, faults and counters of the upstream."""
+
+    accounts: Accounts
+    pace: Pace = field(default_factory=Pace)
+    faults: Faults = field(default_factory=Faults)
+    counters: Counter[str] = field(default_factory=Counter)
+    #: Whether the ends of requests are recorded in `ended`.
+    is_traced: bool = False
+    #: Last message and end time (seconds since the epoch) of the latest requests.
+    ended: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20_000))
