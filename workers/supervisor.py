@@ -46,9 +46,9 @@ class SpawnInfo:
     #: The id of the one in whose place it is, '' for none.
     predecessor: str
     #: Whether it is the first in its place.
-    first: bool
+    is_first: bool
     #: The process id of the supervisor; when the parent is another, it has died.
-    parent: int
+    parent_pid: int
 
 
 class ProcessSlot:

@@ -23,15 +23,15 @@ class Beating:
 
 
 def test_signs_of_life_are_spread_and_nobody_is_left_out(redis: Redis):
-    crew = WorkerSet(SimpleNamespace(redis=redis), None, None, None, {})  # type: ignore[arg-type]
+    worker_set = WorkerSet(SimpleNamespace(redis=redis), None, None, None, {})  # type: ignore[arg-type]
     workers = {str(i): Beating() for i in range(45)}
-    crew._workers.update(workers)  # type: ignore[arg-type]
+    worker_set._workers.update(workers)  # type: ignore[arg-type]
     for turn in range(1, HEARTBEAT_ROUNDS + 1):
-        crew.heartbeat_oldest()
+        worker_set.heartbeat_oldest()
         assert sum(one.beats for one in workers.values()) <= turn * math.ceil(45 / HEARTBEAT_ROUNDS)
     assert min(one.beats for one in workers.values()) >= 1
     assert max(one.beats for one in workers.values()) <= 2
-    crew.heartbeat()
+    worker_set.heartbeat()
     assert min(one.beats for one in workers.values()) >= 2
 
 
@@ -54,11 +54,13 @@ class Idle:
 
 
 def test_who_is_above_the_share_or_not_usable_stops_and_no_worker_is_compared_with_another():
-    census: Any = SimpleNamespace(usable_in_group=lambda _: ["a", "b", "c", "d"], fair_share=lambda _: 2)
-    crew = WorkerSet(SimpleNamespace(), None, census, None, {})  # type: ignore[arg-type]
+    membership: Any = SimpleNamespace(
+        usable_credentials_in_group=lambda _: ["a", "b", "c", "d"], fair_share=lambda _: 2
+    )
+    worker_set = WorkerSet(SimpleNamespace(), None, membership, None, {})  # type: ignore[arg-type]
     workers = {name: Idle(name) for name in "abcdx"}
     workers["a"].runner.busy_since = 1.0
     workers["d"].lease.lost = True
-    crew._workers.update(workers)  # type: ignore[arg-type]
-    crew._stop_surplus("default")
+    worker_set._workers.update(workers)  # type: ignore[arg-type]
+    worker_set._stop_surplus("default")
     assert [name for name, one in workers.items() if one.is_stopping] == ["b", "d", "x"]

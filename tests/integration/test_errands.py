@@ -23,7 +23,7 @@ class OneWorker:
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
 
-    def worker_for_operation(self, pool: str, credential_id: str) -> Any:
+    def find_or_start_worker(self, pool: str, credential_id: str) -> Any:
         return self._workshop.worker if credential_id == self._workshop.id else None
 
     def wake_idle(self) -> None:

@@ -110,7 +110,7 @@ def test_the_processes_share_out_all_of_them_as_if_they_were_one_pool(store: Pri
     for _ in range(2):
         for one in both:
             one.refresh([])
-    assert [sorted(one.pools_of(PRIVATE_GROUP)) for one in both] == [sorted(names)] * 2
+    assert [sorted(one.pools_in_group(PRIVATE_GROUP)) for one in both] == [sorted(names)] * 2
     assert sum(one.fair_share("default") for one in both) == 3
     assert [one.fair_share(PRIVATE_GROUP) for one in both] == [3, 3]
 

@@ -35,7 +35,7 @@ def require_upstreams(settings: Settings) -> None:
             raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL must both be set")
 
 
-def import_files(settings: Settings, credentials: Credentials) -> None:
+def import_token_files(settings: Settings, credentials: Credentials) -> None:
     """Imports the refresh tokens files of the pools; those that are known already are skipped."""
     for pool in settings.pools:
         if pool.refresh_tokens_file:
@@ -74,8 +74,8 @@ def serve(settings: Settings, birth: SpawnInfo) -> int:
         wait_for_redis(redis) if birth.predecessor else check_server(redis)
         opener = load_unsealer(settings)
         opener.claim(redis)
-        if birth.first:
-            import_files(settings, Credentials(redis))
+        if birth.is_first:
+            import_token_files(settings, Credentials(redis))
         process = WorkerProcess(settings, opener, birth)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)

@@ -118,7 +118,7 @@ class Membership:
         """What is shared out among the processes, one after the other: each pool, then all private credentials."""
         return [*self._pools, PRIVATE_GROUP]
 
-    def pools_of(self, group: str) -> list[str]:
+    def pools_in_group(self, group: str) -> list[str]:
         """The pools of a group."""
         return self.private_pools if group == PRIVATE_GROUP else [group]
 
@@ -126,11 +126,11 @@ class Membership:
         """Credentials of the pool that should have a worker."""
         return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
 
-    def usable_in_group(self, group: str) -> list[str]:
+    def usable_credentials_in_group(self, group: str) -> list[str]:
         """Credentials of the group that should have a worker."""
-        return [one for pool in self.pools_of(group) for one in self.usable_credentials(pool)]
+        return [one for pool in self.pools_in_group(group) for one in self.usable_credentials(pool)]
 
-    def state(self, pool: str, credential_id: str) -> str:
+    def credential_state(self, pool: str, credential_id: str) -> str:
         """A credential's state, '' when it is not known."""
         return self._states.get(pool, {}).get(credential_id, "")
 
@@ -139,7 +139,7 @@ class Membership:
         taken: dict[str, int] = {}
         for name in self.groups:
             free = {process: c - taken.get(process, 0) for process, c in self._capacities.items()}
-            shares = split_evenly(len(self.usable_in_group(name)), free)
+            shares = split_evenly(len(self.usable_credentials_in_group(name)), free)
             if name == group:
                 return shares.get(self._process_id, 0)
             taken = {process: taken.get(process, 0) + share for process, share in shares.items()}
@@ -158,7 +158,7 @@ class Membership:
         for pool in self._pools:
             here = [w for w in workers if w.lease.pool == pool]
             busy = sum(1 for w in here if w.runner.busy_since)
-            resting = sum(1 for w in here if not w.runner.busy_since and (self.is_suspended or not w.may_work()))
+            resting = sum(1 for w in here if not w.runner.busy_since and (self.is_suspended or not w.can_work()))
             report[f"busy:{pool}"] = busy
             report[f"suspended:{pool}"] = resting
             report[f"idle:{pool}"] = len(here) - busy - resting

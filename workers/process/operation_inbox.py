@@ -47,7 +47,7 @@ class OperationInbox:
         log.info("an operator's errand", extra=fields)
         until = time.monotonic() + CLAIM_TIMEOUT_SECONDS
         while time.monotonic() < until:
-            worker = self._crew.worker_for_operation(errand.pool, errand.credential_id)
+            worker = self._crew.find_or_start_worker(errand.pool, errand.credential_id)
             if worker is not None and self._run_in(worker, errand):
                 return
             gevent.sleep(WAKE_INTERVAL_SECONDS)

@@ -92,7 +92,7 @@ class WorkerProcess:
         self._services = self._build_services(opener)
         self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
         self._workers = WorkerSet(self._services, self._leases, self._membership, self._commands, self._queues)
-        self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.drop_front)
+        self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
         kept = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *kept)
         self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers)
@@ -137,7 +137,7 @@ class WorkerProcess:
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         if self._spawn_info.predecessor:
             self._try(self._reclaim_predecessor)
-        while not self._stopping.is_set() and os.getppid() == self._spawn_info.parent:
+        while not self._stopping.is_set() and os.getppid() == self._spawn_info.parent_pid:
             self._try(self._workers.reconcile)
             self._stopping.wait(RECONCILE_INTERVAL_SECONDS)
         self._drain()

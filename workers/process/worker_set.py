@@ -50,7 +50,7 @@ class WorkerSet:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def in_pool(self, pool: str) -> list[FarmWorker]:
+    def workers_in_pool(self, pool: str) -> list[FarmWorker]:
         """The workers of a pool."""
         return [worker for worker in self._workers.values() if worker.lease.pool == pool]
 
@@ -60,13 +60,14 @@ class WorkerSet:
         self._leases.suspend_claims_after(self._membership.redis_replaced_at)
         self._forget_pools()
         for group in self._membership.groups:
-            for pool in self._membership.pools_of(group):
+            for pool in self._membership.pools_in_group(group):
                 self._sync_breaker(pool)
             self._stop_surplus(group)
             self._claim_missing(group)
         for worker in self._workers.values():
             worker.runner.health.observe_state(
-                self._membership.state(worker.lease.pool, worker.lease.credential_id), self._membership.refreshed_at
+                self._membership.credential_state(worker.lease.pool, worker.lease.credential_id),
+                self._membership.refreshed_at,
             )
         self.wake_idle()
         if self._membership.has_lost_workers:
@@ -75,31 +76,31 @@ class WorkerSet:
 
     def _forget_pools(self) -> None:
         """Drops what was kept for the pools of private credentials that are no more."""
-        wanted = {pool for group in self._membership.groups for pool in self._membership.pools_of(group)}
+        wanted = {pool for group in self._membership.groups for pool in self._membership.pools_in_group(group)}
         wanted |= {worker.lease.pool for worker in self._workers.values()}
         self._queues.keep(wanted)
         self._services.breakers.keep(wanted)
 
     def _claim_missing(self, group: str) -> None:
         """Up to our share."""
-        here = {worker.lease.credential_id for worker in self._in_group(group)}
+        here = {worker.lease.credential_id for worker in self._workers_in_group(group)}
         missing = self._membership.fair_share(group) - len(here)
-        for pool in self._membership.pools_of(group):
+        for pool in self._membership.pools_in_group(group):
             candidates = [one for one in self._membership.usable_credentials(pool) if one not in here]
             leases = self._leases.claim(pool, candidates, missing)
             missing -= len(leases)
             for lease in leases:
                 self._start(lease)
 
-    def _in_group(self, group: str) -> list[FarmWorker]:
+    def _workers_in_group(self, group: str) -> list[FarmWorker]:
         """The workers of a group of pools."""
         return [worker for worker in self._workers.values() if pool_group(worker.lease.pool) == group]
 
     def _stop_surplus(self, group: str) -> None:
         """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
-        usable = set(self._membership.usable_in_group(group))
+        usable = set(self._membership.usable_credentials_in_group(group))
         keep: defaultdict[str, list[FarmWorker]] = defaultdict(list)
-        for worker in self._in_group(group):
+        for worker in self._workers_in_group(group):
             if worker.lease.credential_id in usable and not worker.lease.lost and not worker.is_stopping:
                 keep[worker.lease.credential_id].append(worker)
             else:
@@ -115,7 +116,7 @@ class WorkerSet:
         breaker = self._services.breakers[pool]
         breaker.sync(self._membership.breakers.get(pool, {}), self._membership.refreshed_at)
         if breaker.is_open:
-            able = [w for w in self.in_pool(pool) if not w.is_stopping and w.lease.is_held()]
+            able = [w for w in self.workers_in_pool(pool) if not w.is_stopping and w.lease.is_held()]
             idle = [w for w in able if not w.runner.busy_since and not w.runner.health.cooldown.remaining()]
             breaker.assign_probe({w.lease.credential_id for w in able}, [w.lease.credential_id for w in idle])
 
@@ -169,7 +170,7 @@ class WorkerSet:
         now = time.time()
         for worker in [w for w in self._workers.values() if w.runner.token.renew_at <= now]:
             if worker.blocking_pop.client_id and not worker.runner.busy_since and worker.runner.health.needs_refresh():
-                gevent.spawn(worker.runner.health.prepare)
+                gevent.spawn(worker.runner.health.ensure_fresh_token)
 
     def renew_leases(self) -> None:
         """Renews the leases; the workers of one that was lost end."""
@@ -196,15 +197,15 @@ class WorkerSet:
                 worker.heartbeat_into(pipe)
             pipe.execute()
 
-    def worker_for_operation(self, pool: str, credential_id: str) -> FarmWorker | None:
+    def find_or_start_worker(self, pool: str, credential_id: str) -> FarmWorker | None:
         """A worker of the credential, made for an errand if there is none; None when another process has it."""
         known = self._services.settings.serves(pool)
-        if known and not any(w.lease.credential_id == credential_id for w in self.in_pool(pool)):
+        if known and not any(w.lease.credential_id == credential_id for w in self.workers_in_pool(pool)):
             for lease in self._leases.claim(pool, [credential_id], 1, STATES):
                 self._start(lease)
-        return next((w for w in self.in_pool(pool) if w.lease.credential_id == credential_id), None)
+        return next((w for w in self.workers_in_pool(pool) if w.lease.credential_id == credential_id), None)
 
-    def drop_front(self, front: str) -> None:
+    def cancel_front_requests(self, front: str) -> None:
         """Nobody waits for what runs for that web process."""
         for worker in self._workers.values():
             if worker.runner.front == front:

@@ -31,7 +31,7 @@ CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused"})
 MAX_RATE_LIMIT_COOLDOWN_SECONDS = 60.0
 MAX_TOKEN_COOLDOWN_SECONDS = 15.0
 #: Seconds from which on a pause after a fault of the upstream is shown as cooling.
-MIN_SHOWN_COOLDOWN_SECONDS = 2.0
+MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
 
 class CredentialHealth:
@@ -45,15 +45,15 @@ class CredentialHealth:
         self._services = services
         self._token = token
         self._stop = stop
-        self._shown_at = float("inf")
+        self._cooling_published_at = float("inf")
         #: Whether the token endpoint has refused the refresh token for good.
-        self.token_is_refused = False
+        self.is_token_refused = False
         self.cooldown = Cooldown(services.settings.cooling_limit)
         if lease.cooling_until:
             self.cooldown.resume(max(0.0, lease.cooling_until - time.time()))
-            self._shown_at = time.monotonic()
+            self._cooling_published_at = time.monotonic()
 
-    def may_work(self) -> bool:
+    def can_work(self) -> bool:
         """Whether it may take a job now."""
         return not self.cooldown.remaining() and self._breaker.allows(self._id)
 
@@ -65,9 +65,9 @@ class CredentialHealth:
     def _breaker(self) -> CircuitBreaker:
         return self._services.breakers[self._pool.name]
 
-    def prepare(self) -> bool:
+    def ensure_fresh_token(self) -> bool:
         """Before a job is taken: has an access token ready, so that no request pays for a token endpoint that fails."""
-        if self.cooldown.take_ended() and self._shown_at < float("inf"):
+        if self.cooldown.take_ended() and self._cooling_published_at < float("inf"):
             self._set_state("active")
         if self._token.is_fresh():
             return True
@@ -127,7 +127,7 @@ class CredentialHealth:
     def begin_cooldown(self, failed: Failed) -> None:
         """A failing credential leaves the queue for a while, or for good."""
         if failed.fatal:
-            self.token_is_refused = True
+            self.is_token_refused = True
             self._stop()
         elif not failed.blameless:
             asked, most = failed.retry_after, max_cooldown(failed.outcome)
@@ -139,14 +139,14 @@ class CredentialHealth:
         """Tells everybody, after the job is safe."""
         if failed.fatal:
             self._set_state("dead", "invalid_grant")
-        elif not failed.blameless and self._is_shown(failed):
+        elif not failed.blameless and self._should_publish(failed):
             self._set_state("cooling", failed.outcome, time.time() + self.cooldown.remaining())
 
-    def _is_shown(self, failed: Failed) -> bool:
+    def _should_publish(self, failed: Failed) -> bool:
         if failed.outcome == "token_endpoint_down":
             return False
         if failed.outcome in UPSTREAM_FAULTS:
-            return not self._breaker.is_open and self.cooldown.remaining() >= MIN_SHOWN_COOLDOWN_SECONDS
+            return not self._breaker.is_open and self.cooldown.remaining() >= MIN_PUBLISHED_COOLDOWN_SECONDS
         return True
 
     def disable(self, reason: str) -> None:
@@ -155,13 +155,13 @@ class CredentialHealth:
 
     def observe_state(self, state: str, asked_at: float) -> None:
         """The state that everybody sees; `active` while it cools is a person's word."""
-        if state == "active" and asked_at > self._shown_at and self.cooldown.remaining():
+        if state == "active" and asked_at > self._cooling_published_at and self.cooldown.remaining():
             self.cooldown.end()
 
     def _set_state(self, state: str, reason: str = "", until: float = 0) -> None:
         try:
             self._services.set_state(self._pool.name, self._id, state, reason, until)
-            self._shown_at = time.monotonic() if state == "cooling" else float("inf")
+            self._cooling_published_at = time.monotonic() if state == "cooling" else float("inf")
         except (RedisError, OSError) as error:
             log.warning("state not kept: %s", error, extra=self._fields("redis_lost", state))
 

@@ -202,7 +202,7 @@ class JobRunner:
         spent = self._completion.settle(begun, attempt, outcome)
         return None if spent is None else self._end(begun, spent, ok=isinstance(outcome, Done))
 
-    def reject_waiting(self) -> None:
+    def reject_waiting_jobs(self) -> None:
         """Ends what waits for a private credential whose token was refused: nobody else can serve it.
 
         Again when every front has heard that it is dead, because until then it takes requests in.

@@ -58,7 +58,7 @@ class FarmWorker(SimpleWorker):
         self.services = services
         waits_at = queues["interactive"]
         self.blocking_pop = BlockingPop(services.connections, waits_at.key, waits_at.intermediate_queue_key)
-        self.runner = JobRunner(self, credential, bookkeeping, self._may_continue)
+        self.runner = JobRunner(self, credential, bookkeeping, self._can_continue)
         self._stopping = credential.stop_signal.events[slot - 1]
         #: What operators ask of it, done between two requests.
         self._operations: list[Callable[[], None]] = []
@@ -81,12 +81,12 @@ class FarmWorker(SimpleWorker):
             while self._operations or not self._stopping.is_set():
                 if self._operations:
                     self._operations.pop(0)()
-                elif not self.may_work():
+                elif not self.can_work():
                     self._pause()
                 else:
                     self._run_next()
-            if self.runner.health.token_is_refused and names.is_private(self.lease.pool):
-                self.runner.reject_waiting()
+            if self.runner.health.is_token_refused and names.is_private(self.lease.pool):
+                self.runner.reject_waiting_jobs()
         finally:
             self._shut_down()
 
@@ -131,7 +131,7 @@ class FarmWorker(SimpleWorker):
     @property
     def should_wake(self) -> bool:
         """Whether it should come back from waiting for a job."""
-        return bool(self._operations) or self.is_stopping or not self.may_work()
+        return bool(self._operations) or self.is_stopping or not self.can_work()
 
     @property
     def is_stopping(self) -> bool:
@@ -144,11 +144,11 @@ class FarmWorker(SimpleWorker):
 
     # Waiting
 
-    def may_work(self) -> bool:
+    def can_work(self) -> bool:
         """Whether it may take a job now."""
-        return self.lease.is_held() and not self.services.is_suspended() and self.runner.health.may_work()
+        return self.lease.is_held() and not self.services.is_suspended() and self.runner.health.can_work()
 
-    def _may_continue(self) -> bool:
+    def _can_continue(self) -> bool:
         """Whether it may take its next job at once."""
         return not self.should_wake
 
@@ -156,7 +156,7 @@ class FarmWorker(SimpleWorker):
         """Takes no job: suspended by a person, cooling, or without its lease."""
         self._show_state(WorkerStatus.SUSPENDED)
         self.runner.queue_was_empty = False
-        while not self._operations and not self._stopping.is_set() and not self.may_work():
+        while not self._operations and not self._stopping.is_set() and not self.can_work():
             self._stopping.wait(min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS))
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
@@ -170,7 +170,7 @@ class FarmWorker(SimpleWorker):
     def _run_next(self) -> None:
         """Has a token ready and runs what waits, else waits for a job; a Redis that is gone is tried again soon."""
         try:
-            if not self.runner.health.prepare():
+            if not self.runner.health.ensure_fresh_token():
                 return
             if not self.runner.queue_was_empty:
                 self.runner.run()

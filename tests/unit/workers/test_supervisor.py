@@ -11,7 +11,7 @@ SCRIPT = """
 import os, sys, time
 from workers.supervisor import Supervisor
 
-def serve(birth):
+def serve(spawn_info):
     exec(sys.argv[1])
     return 0
 
@@ -36,27 +36,27 @@ def test_a_child_that_dies_is_started_again_and_all_end_with_their_parent(tmp_pa
     assert [pid for pid in everyone if Path(f"/proc/{pid}").exists()] == []
 
 
-RENEWING = """
+RELOADING_SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from workers.supervisor import Supervisor
 home = Path(sys.argv[1])
 
 def serve(generation):
-    def live(birth):
+    def live(spawn_info):
         (home / f"{generation}-{os.getpid()}").touch()
         time.sleep(60)
     return live
 
-def renew():
+def reload_settings():
     return serve("new") if (home / "good").exists() else None
 
-sys.exit(Supervisor(serve("old"), 2, renew).run())
+sys.exit(Supervisor(serve("old"), 2, reload_settings).run())
 """
 
 
 def test_at_sighup_new_processes_come_before_the_old_ones_end(tmp_path: Path):
-    supervisor = subprocess.Popen([sys.executable, "-c", RENEWING, str(tmp_path)])
+    supervisor = subprocess.Popen([sys.executable, "-c", RELOADING_SCRIPT, str(tmp_path)])
 
     def pids(generation: str) -> list[int]:
         return [int(name.rpartition("-")[2]) for name in os.listdir(tmp_path) if name.startswith(generation)]
@@ -75,17 +75,17 @@ def test_at_sighup_new_processes_come_before_the_old_ones_end(tmp_path: Path):
 
 
 def test_who_follows_a_process_that_died_is_told_its_id(tmp_path: Path):
-    child = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w').write(repr(birth)); time.sleep(60)"
+    child = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w').write(repr(spawn_info)); time.sleep(60)"
     supervisor = supervise(child)
     first = eventually(lambda: len(os.listdir(tmp_path)) == 2 and sorted(os.listdir(tmp_path)))
     eventually(lambda: all((tmp_path / one).read_text() for one in first))
-    assert all("predecessor='', first=True" in (tmp_path / one).read_text() for one in first)
+    assert all("predecessor='', is_first=True" in (tmp_path / one).read_text() for one in first)
     born = (tmp_path / first[0]).read_text().split("'")[1]
     assert first[0] in born
     os.kill(int(first[0]), signal.SIGKILL)
     second = eventually(lambda: set(os.listdir(tmp_path)) - set(first)).pop()
     told = eventually((tmp_path / second).read_text)
-    assert f"predecessor='{born}', first=False" in told
+    assert f"predecessor='{born}', is_first=False" in told
     supervisor.send_signal(signal.SIGTERM)
     supervisor.communicate(timeout=10)
 
