@@ -1,7 +1,8 @@
 """The fields of a relay job's hash as RQ writes them, made from one job that RQ made; only the first asks Redis.
 
 Stands for rq.Queue.create_job, Queue._prepare_for_queue and Job.to_dict (RQ 3.0), which take longer than all else that
-enqueueing does. tests/integration/test_queue.py compares what Redis holds afterwards with what stock RQ leaves.
+enqueueing does. tests/integration/shared/protocol/test_relay_queue.py compares what Redis holds afterwards with what
+stock RQ leaves.
 """
 
 import json

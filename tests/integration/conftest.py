@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from shared.credentials.unsealing import Unsealer
-from tests.integration.workshop import Workshop
+from tests.integration.harness import Workshop
 from tests.upstream import Upstream
 
 

@@ -13,11 +13,11 @@ from shared.errors import ApiError
 from shared.observability.request_log import LogEntry, LogFilter, RequestLog
 from shared.observability.usage import UsageSums
 from shared.protocol.messages import FrameKind
-from tests.integration.test_fair import Pool, owner, pool, serve
-from tests.integration.test_limits import Desk, a_key
-from tests.integration.test_queue import request
-from tests.integration.test_usage import an_adder, entry, today
-from tests.integration.workshop import Workshop, answer
+from tests.integration.harness import Workshop, answer
+from tests.integration.shared.api_keys.test_limits import Desk, a_key
+from tests.integration.shared.protocol.test_relay_queue import request
+from tests.integration.workers.jobs.test_fair_queueing import Pool, owner, pool, serve
+from tests.integration.workers.worker.test_job_completion import an_adder, entry, today
 from tests.waiting import eventually
 from web.request.log_buffer import RequestLogBuffer
 from workers.jobs.job_records import JobCost

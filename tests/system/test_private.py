@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared import keys
 from shared.redis_connection.client import connect
-from tests.integration.test_credentials import everything
+from tests.integration.shared.credentials.test_store import everything
 from tests.system.conftest import farm_with
 from tests.system.farm import KEY, Farm, chat_body
 from tests.upstream import first_refresh_tokens

@@ -4,7 +4,7 @@ import psutil
 import requests
 
 from shared.redis_connection.client import connect
-from tests.integration.test_credentials import everything
+from tests.integration.shared.credentials.test_store import everything
 from tests.system.farm import ADMIN, KEY, Farm
 from tests.upstream import first_refresh_tokens
 

@@ -1,7 +1,7 @@
 """RQ's bookkeeping of a job in one round trip before and one after the upstream call; it decides nothing.
 
 RQ's own methods take about 70 commands a job. Each script here names the methods of RQ 3.0 that it stands for, and
-tests/integration/test_bookkeeping.py compares what Redis holds afterwards with what stock RQ leaves.
+tests/integration/workers/jobs/test_rq_bookkeeping.py compares what Redis holds afterwards with what stock RQ leaves.
 """
 
 import uuid

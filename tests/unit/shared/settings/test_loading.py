@@ -1,0 +1,143 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from launcher.commands.config import build_template
+from shared.errors import SettingsError
+from shared.settings.loading import env_names, load_settings, read_data_dir
+from shared.settings.schema import PoolSettings, Settings, setting_fields
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def read(tmp_path: Path, environ: dict[str, str] | None = None, toml: str = "") -> Settings:
+    file = tmp_path / "farm.toml"
+    file.write_text(toml)
+    return load_settings(environ or {}, file)
+
+
+def test_defaults_need_no_configuration(tmp_path: Path):
+    settings = read(tmp_path)
+    assert (settings.host, settings.port, settings.max_body) == ("127.0.0.1", 8000, 26_214_400)
+    assert [pool.name for pool in settings.pools] == ["default"]
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path):
+    settings = read(tmp_path, {"PORT": "9001"}, "port = 9000\nhost = '0.0.0.0'")
+    assert (settings.port, settings.host) == (9001, "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("data_dir = '/there'\nbad = 1", "/there"),
+        ("port = 'none'", "./data"),
+        ("[broken", "./data"),
+        ("pools = 7\ndata_dir = '/there'", "/there"),
+    ],
+)
+def test_the_data_dir_is_found_whatever_else_is_wrong(tmp_path: Path, text: str, found: str):
+    file = tmp_path / "farm.toml"
+    file.write_text(text)
+    assert read_data_dir({"FARM_CONFIG": str(file), "FARM_BAD": "1"}) == found
+    assert read_data_dir({"FARM_CONFIG": str(file), "FARM_DATA_DIR": "/here"}) == "/here"
+
+
+def test_an_empty_variable_counts_as_not_given(tmp_path: Path):
+    assert read(tmp_path, {"PORT": ""}).port == 8000
+
+
+def test_farm_variables_speak_of_the_default_pool(tmp_path: Path):
+    environ = {
+        "FARM_UPSTREAM_URL": "http://up/v1/",
+        "FARM_MODELS": "a, b,",
+        "FARM_MODEL_MAP": '{"gpt": "a"}',
+        "FARM_TOKEN_REQUEST": "bearer",
+    }
+    pool = read(tmp_path, environ).pool("default")
+    assert pool.upstream_url == "http://up/v1"
+    assert pool.models == ("a", "b")
+    assert pool.model_map == {"gpt": "a"}
+    assert pool.token_request == "bearer"
+
+
+def test_pools_of_the_file_take_the_same_names_in_lower_case(tmp_path: Path):
+    toml = '[pools.first]\nupstream_url = "http://one/v1"\n[pools.second]\nfarm_upstream_url = "http://two/v1"'
+    settings = read(tmp_path, toml=toml)
+    assert [(pool.name, pool.upstream_url) for pool in settings.pools] == [
+        ("first", "http://one/v1"),
+        ("second", "http://two/v1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml", "named"),
+    [
+        ({"FARM_QUEUE_TIMEOT": "3"}, "", "FARM_QUEUE_TIMEOUT"),
+        ({"PORT": "eighty"}, "", "PORT"),
+        ({"PORT": "70000"}, "", "PORT"),
+        ({"FARM_MAX_QUEUE": "0"}, "", "FARM_MAX_QUEUE"),
+        ({"FARM_KEEPALIVE": "-1"}, "", "FARM_KEEPALIVE"),
+        ({"FARM_KEEPALIVE": "soon"}, "", "FARM_KEEPALIVE"),
+        ({"FARM_MODEL_MAP": "[1]"}, "", "FARM_MODEL_MAP"),
+        ({"FARM_MODEL_MAP": "{"}, "", "FARM_MODEL_MAP"),
+        ({"FARM_TOKEN_REQUEST": "xml"}, "", "FARM_TOKEN_REQUEST"),
+        ({"FARM_UPSTREAM_URL": "ftp://x"}, "", "FARM_UPSTREAM_URL"),
+        ({}, "prot = 1", "prot"),
+        ({}, "port = true", "port"),
+        ({}, "models = [", "farm.toml"),
+        ({}, "[pools.default]\nmodels = 3", "models"),
+        ({}, "[pools.'a b']\nmodels = 'x'", "pools.a b"),
+        ({}, "pools = 3", "pools"),
+    ],
+)
+def test_a_bad_setting_is_an_error_that_names_it(tmp_path: Path, environ: dict[str, str], toml: str, named: str):
+    with pytest.raises(SettingsError, match=named):
+        read(tmp_path, environ, toml)
+
+
+@pytest.mark.parametrize(
+    ("toml", "line"),
+    [
+        ("port = 80\n\nmax_queue = 0\n", 3),
+        ("port = 80\nprot = 1\n", 2),
+        ("[pools.a]\nslots = 1\n[pools.b]\n# slots\nslots = 0\n", 5),
+        ("port = 1\n[pools.a]\nweights = 1\n", 3),
+        ("port = 1\nport = 2\n", 2),
+    ],
+)
+def test_an_error_in_the_file_tells_its_line(tmp_path: Path, toml: str, line: int):
+    with pytest.raises(SettingsError, match=rf"line {line}\b"):
+        read(tmp_path, toml=toml)
+
+
+def test_a_pool_may_have_times_of_its_own(tmp_path: Path):
+    found = read(tmp_path, toml="idle_timeout = 7\n[pools.a]\nidle_timeout = 3\n[pools.b]\n")
+    assert [found.with_pool_timeouts(pool).idle_timeout for pool in found.pools] == [3, 7]
+
+
+def test_a_bad_secret_is_named_and_not_repeated(tmp_path: Path):
+    with pytest.raises(SettingsError, match="secret_key is not valid") as caught:
+        read(tmp_path, toml="secret_key = 12345")
+    assert "12345" not in str(caught.value)
+
+
+def test_secrets_are_not_in_a_repr(tmp_path: Path):
+    environ = {"FARM_SECRET_KEY": "hush1", "FARM_CLIENT_SECRET": "hush2", "REDIS_URL": "redis://:hush3@x"}
+    assert "hush" not in repr(read(tmp_path, environ))
+
+
+def test_every_field_is_a_setting_with_a_meaning():
+    for cls, others in ((Settings, {"pools"}), (PoolSettings, {"name"})):
+        assert {f.name for f in fields(cls)} - set(setting_fields(cls)) == others
+        assert all(f.metadata["help"] for f in setting_fields(cls).values())
+
+
+def test_the_settings_template_in_the_repository_is_the_true_one():
+    assert (ROOT / ".env.example").read_text() == build_template()
+
+
+def test_every_setting_is_documented():
+    documented = (ROOT / "docs" / "configuration.md").read_text()
+    assert [name for name in env_names() if f"`{name}`" not in documented] == []
