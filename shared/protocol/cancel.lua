@@ -7,8 +7,8 @@
 -- Result: 'withdrawn', 'stopping', 'running' (it runs and was left alone) or 'gone'
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[4]}
 local found = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'farm_band')
-if pull(pool, found[3] or INTERACTIVE, ARGV[1]) then
-    forget(pool, KEYS[3], ARGV[1])
+if remove_from_rq(pool, found[3] or INTERACTIVE, ARGV[1]) then
+    release_waiting_job(pool, KEYS[3], ARGV[1])
     redis.call('DEL', KEYS[3], KEYS[4])
     return 'withdrawn'
 end
@@ -28,6 +28,6 @@ end
 if found[1] == 'failed' then
     return 'gone'
 end
-forget(pool, KEYS[3], ARGV[1])
+release_waiting_job(pool, KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[3], KEYS[4])
 return 'withdrawn'

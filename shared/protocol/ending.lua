@@ -1,7 +1,7 @@
 -- What is settled when a job is over or leaves the queue. Comes after limits.lua and fair.lua.
 -- Of a job's hash: `farm_key` (the API key it counts for), `farm_limited` (there when the key has limits), `farm_band`,
 -- `farm_cost` (what the key was charged when it was started), `farm_settled` (there when all this is done).
-local function owner(hash)
+local function read_owner(hash)
     local found = redis.call('HMGET', hash, 'farm_key', 'farm_limited', 'farm_band', 'farm_cost', 'farm_settled')
     return {
         key = found[1],
@@ -13,21 +13,21 @@ local function owner(hash)
 end
 
 -- A job that waits is withdrawn: it has cost nothing.
-local function forget(pool, hash, job)
-    local whose = owner(hash)
+local function release_waiting_job(pool, hash, job)
+    local whose = read_owner(hash)
     if whose.key then
-        leave(pool, whose.band, whose.key, job)
+        leave_queue(pool, whose.band, whose.key, job)
     end
     if whose.limited then
-        settle(whose.key, job, 0, false)
+        settle_usage(whose.key, job, 0, false)
     end
     return whose
 end
 
 -- A worker has worked on a job for so many seconds.
-local function worked(pool, whose, seconds)
+local function record_worked_time(pool, whose, seconds)
     if whose.key and whose.cost then
         -- A clock that was set back gives no time.
-        put_right(pool, whose.band, whose.key, whose.cost, math.max(0, tonumber(seconds)))
+        correct_charge(pool, whose.band, whose.key, whose.cost, math.max(0, tonumber(seconds)))
     end
 end

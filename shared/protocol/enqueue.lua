@@ -24,12 +24,12 @@ local function result(reason, before, wait, state)
     return words
 end
 
-local function is_full()
+local function is_queue_full()
     if redis.call('LLEN', pool[band]) < most then
         return false
     end
-    local others = redis.call('ZCARD', tags_of(pool, band))
-    local mine = redis.call('LLEN', line_of(pool, band, key))
+    local others = redis.call('ZCARD', band_tags(pool, band))
+    local mine = redis.call('LLEN', key_queue(pool, band, key))
     return mine >= most / (mine == 0 and others + 1 or others)
 end
 
@@ -38,20 +38,20 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
 end
 local reason, wait, state = '', 0, {}
 if want then
-    reason, wait, state = stands_against(want, now, pool.jobs)
+    reason, wait, state = check_limits(want, now, pool.jobs)
 end
-if reason == '' and is_full() then
+if reason == '' and is_queue_full() then
     reason = 'queue'
 end
 if reason ~= '' then
     return result(reason, 0, wait, state)
 end
 if want then
-    state = count_in(want, ARGV[2], now, tonumber(ARGV[6]), state)
+    state = reserve(want, ARGV[2], now, tonumber(ARGV[6]), state)
 end
 redis.call('SET', KEYS[5], ARGV[4], 'PX', ARGV[3])
 redis.call('HSET', KEYS[4], unpack(ARGV, 12))
 redis.call('SADD', KEYS[3], pool[band])
-local length = join(pool, band, key, ARGV[2], ARGV[11])
-push(pool, band, ARGV[2], now, 'RPUSH')
-return result('', ahead(pool, band, key, length), 0, state)
+local length = join_queue(pool, band, key, ARGV[2], ARGV[11])
+push_to_rq(pool, band, ARGV[2], now, 'RPUSH')
+return result('', estimate_ahead(pool, band, key, length), 0, state)

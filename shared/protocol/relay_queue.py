@@ -24,7 +24,7 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
 
 #: Lua functions for the scripts that admit, begin and end jobs, in the order in which they build on each other.
-SCHEDULE = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
+SCHEDULING_LUA = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
 #: Bands and RQ's queue of each.
 BANDS = {"interactive": names.chat_queue, "batch": names.batch_queue}
 #: Fields of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died,
@@ -62,8 +62,8 @@ class RelayQueue:
         self._max_queue = max_queue
         self._templates: dict[str, JobTemplate] = {}
         self._pipeline = AutoPipeline(redis)
-        self._enqueue = self._pipeline.register_script(*SCHEDULE, Path(__file__).with_name("enqueue.lua"))
-        self._cancel = self._pipeline.register_script(*SCHEDULE, Path(__file__).with_name("cancel.lua"))
+        self._enqueue = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("enqueue.lua"))
+        self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
     def enqueue(self, request: RelayRequest, body: bytes, want: bytes = b"", weight: float = 1.0) -> Admission:
         """Admits a request in one round trip. `want` is what limits.demand made of its key, b'' for no limits.

@@ -22,10 +22,10 @@ end
 if redis.call('EXISTS', hash) == 0 then
     return 0
 end
-local whose = owner(hash)
-worked(pool, whose, ARGV[3])
+local whose = read_owner(hash)
+record_worked_time(pool, whose, ARGV[3])
 if redis.call('HEXISTS', hash, 'farm_cancelled') == 1 then
-    forget(pool, hash, ARGV[1])
+    release_waiting_job(pool, hash, ARGV[1])
     if ARGV[8] ~= '' then
         redis.call('XADD', KEYS[12], '*', 'e', ARGV[8])
     end
@@ -36,8 +36,8 @@ redis.call('HINCRBY', hash, 'number_of_retries', ARGV[6])
 redis.call('HSET', hash, 'status', 'queued', 'worker_name', '', 'enqueued_at', ARGV[4])
 -- A probe that failed goes to the back, so that a request which fails everywhere does not hold all the others up.
 if whose.key then
-    rejoin(pool, whose.band, whose.key, ARGV[1], counts)
+    rejoin_queue(pool, whose.band, whose.key, ARGV[1], counts)
     redis.call('HSET', hash, 'farm_lined', 1)
 end
-push(pool, whose.band, ARGV[1], tonumber(ARGV[5]), counts and 'LPUSH' or 'RPUSH')
+push_to_rq(pool, whose.band, ARGV[1], tonumber(ARGV[5]), counts and 'LPUSH' or 'RPUSH')
 return 1

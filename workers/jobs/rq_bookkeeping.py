@@ -23,7 +23,7 @@ from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import LeaseLost, UpstreamDown
-from shared.protocol.relay_queue import BANDS, SCHEDULE, open_rq_queue, queue_keys
+from shared.protocol.relay_queue import BANDS, SCHEDULING_LUA, open_rq_queue, queue_keys
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from workers.credentials.leases import Lease
 from workers.jobs.job_records import Args, JobCost, StartedJob, decode_request, seconds_worked
@@ -68,9 +68,9 @@ class Bookkeeping:
         )
         self._trailing_keys = (keys.breaker(pool), keys.served(pool), keys.fair(pool), keys.idle(pool), keys.LOG)
         pipeline = pipeline or AutoPipeline(redis)
-        self._turn_script = pipeline.register_script(*SCHEDULE, Path(__file__).with_name("turn.lua"))
-        self._requeue_script = pipeline.register_script(*SCHEDULE, Path(__file__).with_name("requeue.lua"))
-        self._settle_script = pipeline.register_script(*SCHEDULE, Path(__file__).with_name("settle.lua"))
+        self._turn_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("turn.lua"))
+        self._requeue_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("requeue.lua"))
+        self._settle_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("settle.lua"))
 
     def new_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
         """An execution that `begin` or `turn` can be asked for, again if need be."""

@@ -9,10 +9,10 @@ if not redis.call('ZSCORE', KEYS[5], ARGV[6]) then
     return 0
 end
 if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HSETNX', KEYS[1], 'farm_settled', 1) == 1 then
-    local whose = owner(KEYS[1])
-    worked({base = KEYS[3]}, whose, ARGV[4])
+    local whose = read_owner(KEYS[1])
+    record_worked_time({base = KEYS[3]}, whose, ARGV[4])
     if whose.limited then
-        settle(whose.key, ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1')
+        settle_usage(whose.key, ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1')
     end
     if ARGV[5] ~= '' then
         redis.call('XADD', KEYS[4], '*', 'e', ARGV[5])

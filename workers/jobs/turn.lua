@@ -39,11 +39,11 @@ local function finish(job, execution, counter, seconds)
         redis.call('DEL', mine)
         return 0
     end
-    local whose = owner(hash)
+    local whose = read_owner(hash)
     if not whose.settled then
-        worked(pool, whose, seconds)
+        record_worked_time(pool, whose, seconds)
         if whose.limited then
-            settle(whose.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
+            settle_usage(whose.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
         end
         if ARGV[20] ~= '' then
             redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
@@ -71,7 +71,7 @@ end
 -- The next job, out of every queue, and whose turn it is. Those that stand in no line, because RQ itself or a person put
 -- them into the queue, go when they are at its front.
 local function choose(held)
-    local turn = whose_turn(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
+    local turn = select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
     local list = pool[turn and turn.band or INTERACTIVE]
     local front = held or redis.call('LPOP', list)
     if front and turn and turn.job == front then
@@ -84,7 +84,7 @@ local function choose(held)
     if not turn then
         return redis.call('LPOP', pool.batch)
     end
-    if not pull(pool, turn.band, turn.job) then
+    if not remove_from_rq(pool, turn.band, turn.job) then
         redis.call('LREM', intermediate, 1, turn.job)
     end
     return turn.job, turn
@@ -99,15 +99,15 @@ local function start(job, execution, turn, running)
     local ttl, band = ARGV[12], found[5] or INTERACTIVE
     if not found[1] or found[4] or found[6] == 'canceled' or (found[3] and redis.call('EXISTS', found[3]) == 1) then
         if turn then
-            drop(pool, turn)
+            drop_head(pool, turn)
         end
-        forget(pool, hash, job)
+        release_waiting_job(pool, hash, job)
         redis.call('DEL', hash, body, mine, all)
         redis.call('SREM', executions, composite)
         redis.call('ZREM', started[band], composite)
         return nil
     end
-    local cost = turn and charge(pool, turn)
+    local cost = turn and dequeue_and_charge(pool, turn)
     redis.call('HSET', mine, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
         'worker_name', name)
     redis.call('EXPIRE', mine, ttl)
@@ -139,16 +139,16 @@ end
 -- It goes back to the front of its queue, as if it had not been begun.
 local function put_back(job, execution)
     local hash, _, mine, all, composite = job_keys(job, execution)
-    local whose = owner(hash)
+    local whose = read_owner(hash)
     redis.call('DEL', mine, all)
     redis.call('SREM', executions, composite)
     redis.call('ZREM', started[whose.band], composite)
     if whose.key then
-        worked(pool, whose, 0)
-        rejoin(pool, whose.band, whose.key, job, true)
+        record_worked_time(pool, whose, 0)
+        rejoin_queue(pool, whose.band, whose.key, job, true)
         redis.call('HSET', hash, 'farm_lined', 1)
     end
-    push(pool, whose.band, job, now, 'LPUSH')
+    push_to_rq(pool, whose.band, job, now, 'LPUSH')
 end
 
 local function begin(moved, execution)
@@ -175,7 +175,7 @@ local function begin(moved, execution)
         end
         held = false
         if not job then
-            redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_LASTS)
+            redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_TTL_SECONDS)
             redis.call('ZADD', idle, now, name)
             return false
         end

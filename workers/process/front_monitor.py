@@ -15,7 +15,7 @@ from rq.job import Job
 
 from shared import keys
 from shared.observability.counters import Counters
-from shared.protocol.relay_queue import SCHEDULE, queue_keys
+from shared.protocol.relay_queue import SCHEDULING_LUA, queue_keys
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.fronts")
@@ -40,7 +40,7 @@ class FrontMonitor:
         self._counters = counters
         #: Ends what runs here for a web process.
         self._on_gone = on_gone
-        self._purge = register_script(redis, *SCHEDULE, Path(__file__).with_name("purge_front.lua"))
+        self._purge = register_script(redis, *SCHEDULING_LUA, Path(__file__).with_name("purge_front.lua"))
         self._silent_since: dict[str, float] = {}
         self._looked_at = 0.0
         self._purged: set[str] = set()

@@ -9,7 +9,7 @@ for _, queue in ipairs({KEYS[1], KEYS[2]}) do
     for _, id in ipairs(redis.call('LRANGE', queue, 0, -1)) do
         local hash = ARGV[2] .. id
         if redis.call('HGET', hash, 'farm_front') == ARGV[1] then
-            forget(pool, hash, id)
+            release_waiting_job(pool, hash, id)
             redis.call('LREM', queue, 1, id)
             redis.call('DEL', hash, ARGV[3] .. id)
             purged = purged + 1
