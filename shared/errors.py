@@ -117,10 +117,10 @@ class ApiError(FarmError):
 
     def body(self) -> bytes:
         """The JSON body a caller sees."""
-        return error_body(self.message, self.type, self.code, self.param)
+        return build_error_body(self.message, self.type, self.code, self.param)
 
 
-def error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
+def build_error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
     """OpenAI's error shape: `{"error": {"message", "type", "param", "code"}}`."""
     error = {"message": message, "type": type_, "param": param, "code": code}
     return json.dumps({"error": error}, ensure_ascii=False).encode()

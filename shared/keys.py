@@ -56,17 +56,17 @@ SEALING_KEY = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_MADE = "farm:admin-tokens:made"
 SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
-AUDIT = "farm:audit"
+AUDIT_LOG = "farm:audit"
 API_KEYS = "farm:api-keys"
 API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
 REPLY_ACKS = "farm:flow"
-LOG = "farm:log"
+REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
-PRIVATE = "farm:private"
+PRIVATE_POOLS = "farm:private"
 
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
@@ -83,7 +83,7 @@ def recent_tokens(key_id: str) -> str:
     return f"farm:limit:tokens:{key_id}"
 
 
-def running(key_id: str) -> str:
+def running_requests(key_id: str) -> str:
     """Sorted set: the key's requests that have not ended."""
     return f"farm:limit:running:{key_id}"
 
@@ -93,17 +93,17 @@ def quota(key_id: str) -> str:
     return f"farm:quota:{key_id}"
 
 
-def fair(pool: str) -> str:
+def fair_queue(pool: str) -> str:
     """Hash, and the stem of other keys: the pool's fair queue."""
     return f"farm:fair:{pool}"
 
 
-def idle(pool: str) -> str:
+def idle_workers(pool: str) -> str:
     """Sorted set: the pool's workers that wait for a job."""
     return f"farm:idle:{pool}"
 
 
-def log_batch(batch: str) -> str:
+def log_batch_mark(batch: str) -> str:
     """String: a batch of entries of the request log was written."""
     return f"farm:log:{batch}"
 
@@ -135,7 +135,7 @@ def history(credential_id: str) -> str:
 
 def fingerprints(pool: str) -> str:
     """Hash: SHA-256 of a refresh token -> credential id; one for a pool and the private credentials in it."""
-    return f"farm:fingerprints:{names.family(pool)}"
+    return f"farm:fingerprints:{names.configured_pool(pool)}"
 
 
 def refused_token(fingerprint: str) -> str:
@@ -168,7 +168,7 @@ def operation_result(errand_id: str) -> str:
     return f"farm:errand:{errand_id}"
 
 
-def front(web_process: str) -> str:
+def front_channel(web_process: str) -> str:
     """Channel: that the web process listens on it tells that it lives."""
     return f"farm:front:{web_process}"
 
@@ -193,7 +193,7 @@ def probe(pool: str) -> str:
     return f"farm:probe:{pool}"
 
 
-def served(pool: str) -> str:
+def served_jobs(pool: str) -> str:
     """String: count of jobs that ended; its growth is the drain rate."""
     return f"farm:served:{pool}"
 
@@ -203,11 +203,11 @@ def models(pool: str) -> str:
     return f"farm:models:{pool}"
 
 
-def logins(address: str) -> str:
+def failed_logins(address: str) -> str:
     """String: how many wrong admin tokens came from there lately."""
     return f"farm:logins:{address}"
 
 
-def reply(web_process: str, request_id: str) -> str:
+def reply_channel(web_process: str, request_id: str) -> str:
     """Channel: the frames of one response."""
     return f"farm:reply:{web_process}:{request_id}"

@@ -9,12 +9,12 @@ def private_pool(pool: str, credential_id: str) -> str:
     return f"{pool}{PRIVATE_SEPARATOR}{credential_id}"
 
 
-def family(pool: str) -> str:
+def configured_pool(pool: str) -> str:
     """The configured pool that a private credential's pool belongs to; a configured pool is its own family."""
     return pool.partition(PRIVATE_SEPARATOR)[0]
 
 
-def private_id(pool: str) -> str:
+def private_credential_id(pool: str) -> str:
     """The credential of a private credential's pool."""
     return pool.rpartition(PRIVATE_SEPARATOR)[2]
 
@@ -39,6 +39,6 @@ def worker_name(pool: str, credential_id: str, slot: int = 1) -> str:
     return f"{pool}.{credential_id}" if slot == 1 else f"{pool}.{credential_id}~{slot}"
 
 
-def credential_of(worker_name: str) -> str:
+def credential_id_of(worker_name: str) -> str:
     """The credential that the RQ worker is bound to."""
     return worker_name.rpartition(".")[2].partition("~")[0]

@@ -34,7 +34,7 @@ except FarmError as error:
 
 wsgi_app = "web.gunicorn_conf:make_app()"
 worker_class = "web.server.gunicorn_worker.FrontWorker"
-workers = settings.web_process_count
+workers = settings.front_count
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 #: Requests that one process holds open at once, waiting ones included.
 worker_connections = 20_000

@@ -21,7 +21,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.redis_connection.client import decode_hash
-from shared.settings.loading import settings_file
+from shared.settings.loading import find_settings_file
 
 #: Hashes that are taken over field by field, those that are there already left alone: what they hold of each.
 COPIED_HASHES = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}
@@ -124,7 +124,7 @@ def read_quotas(redis: Redis) -> dict[str, dict[str, str]]:
 
 def read_settings_file() -> str:
     """The text of the file of settings, '' for none."""
-    path = settings_file()
+    path = find_settings_file()
     return path.read_text() if path.exists() else ""
 
 
@@ -158,7 +158,7 @@ def add_credentials(store: Credentials, found: list[dict[str, Any]], pools: set[
 
 def write_settings_file(text: str) -> None:
     """The other farm's farm.toml, when there is none here; else it is said where the two differ from each other."""
-    path = settings_file()
+    path = find_settings_file()
     if not text or (path.exists() and path.read_text() == text):
         return
     if path.exists():

@@ -96,7 +96,7 @@ class ApiKey(KeyFields):
         """Whether its time is over."""
         return 0 < self.expires_at <= time.time()
 
-    def fields(self) -> dict[str, Any]:
+    def settable_fields(self) -> dict[str, Any]:
         """What an operator may set."""
         return self.model_dump(include=set(KeyFields.model_fields))
 

@@ -32,8 +32,8 @@ class LimitReached(FarmError):
         #: `concurrency`, `requests`, `tokens`, `quota_tokens` or `quota_requests`.
         self.limit = limit
         #: Seconds until it may be tried again, 0 when that is not known.
-        self.wait = wait_seconds
-        self.standing = usage
+        self.wait_seconds = wait_seconds
+        self.usage = usage
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def quota_period(key: ApiKey, now: float) -> str:
     return day.strftime(formats[key.quota_reset])
 
 
-def estimate_tokens(body_bytes: int, most: int | None, answers: int) -> int:
+def estimate_tokens(body_bytes: int, max_tokens: int | None, choices: int) -> int:
     """Tokens to reserve: for the body, and as many for each answer unless the request bounds it."""
     prompt = math.ceil(body_bytes / BYTES_PER_TOKEN)
-    wanted = prompt + max(1, answers) * (most if most is not None else max(MIN_COMPLETION_TOKENS, prompt))
+    wanted = prompt + max(1, choices) * (max_tokens if max_tokens is not None else max(MIN_COMPLETION_TOKENS, prompt))
     return min(wanted, MAX_TOKENS_PER_REQUEST)

@@ -83,7 +83,7 @@ class ApiKeys:
                 raise Conflict(f"API key {key_id} is of version {key.version} by now")
             if key.revoked_at:
                 raise Conflict(f"API key {key_id} was revoked, for good")
-            fields = validate_fields({**key.fields(), **changes}).model_dump()
+            fields = validate_fields({**key.settable_fields(), **changes}).model_dump()
             changed = key.model_copy(update={**fields, "version": key.version + 1})
             if self._replace(place, changed):
                 return changed

@@ -42,7 +42,7 @@ class KnownToken:
     @property
     def credential_id(self) -> str:
         """The id of a private credential."""
-        return names.private_id(self.pool)
+        return names.private_credential_id(self.pool)
 
 
 class PrivateCredentials:
@@ -53,13 +53,13 @@ class PrivateCredentials:
         self._add = register_script(redis, Path(__file__).with_name("add_private.lua"))
         self._forget = register_script(redis, Path(__file__).with_name("forget_private.lua"))
 
-    def pool_names(self) -> list[str]:
+    def list_pools(self) -> list[str]:
         """Their pools, the one that was used last at the end."""
-        return [name.decode() for name in self._redis.zrange(keys.PRIVATE, 0, -1)]
+        return [name.decode() for name in self._redis.zrange(keys.PRIVATE_POOLS, 0, -1)]
 
     def count_by_pool(self) -> Counter[str]:
         """How many there are in each configured pool."""
-        return Counter(names.family(name) for name in self.pool_names())
+        return Counter(names.configured_pool(name) for name in self.list_pools())
 
     def find(self, pool: str, token: str) -> KnownToken | None:
         """What is known of a token of that pool; None for nothing."""
@@ -72,20 +72,20 @@ class PrivateCredentials:
         state = self._redis.hget(keys.credentials(name.decode()), found)
         return KnownToken(name.decode(), state.decode() if state else "", bool(refreshed))
 
-    def add(self, pool: str, token: str, most: int) -> str:
+    def add(self, pool: str, token: str, max_credentials: int) -> str:
         """Seals and keeps a token; returns the pool that has it now, '' when there are so many already."""
         credential_id = secrets.token_hex(5)
         name = names.private_pool(pool, credential_id)
         fields = build_fields(Sealer.load(self._redis), token, credential_id, name, label="private")
         found = self._add(
-            keys=[keys.fingerprints(pool), keys.credentials(name), keys.credential(credential_id), keys.PRIVATE],
+            keys=[keys.fingerprints(pool), keys.credentials(name), keys.credential(credential_id), keys.PRIVATE_POOLS],
             args=[
                 credential_id,
                 fingerprint(token),
                 time.time(),
                 name,
                 names.private_pool(pool, ""),
-                most,
+                max_credentials,
                 keys.credential(""),
                 *(part for pair in fields.items() for part in pair),
             ],
@@ -94,20 +94,26 @@ class PrivateCredentials:
 
     def touch(self, name: str, at: float = 0) -> None:
         """Notes that it was used then, or now; one that was forgotten meanwhile stays so."""
-        self._redis.zadd(keys.PRIVATE, {name: at or time.time()}, xx=True)
+        self._redis.zadd(keys.PRIVATE_POOLS, {name: at or time.time()}, xx=True)
 
     def forget(self, name: str, unused_since: float = float("inf")) -> bool:
         """Forgets one that was not used since then and has no work; False when it has."""
-        credential_id = names.private_id(name)
+        credential_id = names.private_credential_id(name)
         queues = queue_keys(name)
         started, failed = (registry_keys(name, one) for one in (StartedJobRegistry, FailedJobRegistry))
-        lines = [f"{keys.fair(name)}{end}" for end in ("", *(f":{band}" for band in BANDS))]
+        lines = [f"{keys.fair_queue(name)}{end}" for end in ("", *(f":{band}" for band in BANDS))]
         forgotten = self._forget(
             keys=[
-                *(keys.PRIVATE, keys.credentials(name), keys.credential(credential_id), keys.fingerprints(name)),
+                *(keys.PRIVATE_POOLS, keys.credentials(name), keys.credential(credential_id), keys.fingerprints(name)),
                 *(keys.history(credential_id), keys.LAST_USED, Queue.redis_queues_keys, *queues),
                 *(*started, *failed, *lines),
-                *(keys.idle(name), keys.served(name), keys.breaker(name), keys.probe(name), keys.models(name)),
+                *(
+                    keys.idle_workers(name),
+                    keys.served_jobs(name),
+                    keys.breaker(name),
+                    keys.probe(name),
+                    keys.models(name),
+                ),
             ],
             args=[name, credential_id, unused_since, caller_id(credential_id), Job.key_for(""), Result.get_key("")],
         )
@@ -116,7 +122,7 @@ class PrivateCredentials:
     def forget_idle(self, idle: Callable[[str], float]) -> list[str]:
         """Forgets those that have not been used for the seconds that `idle` gives; returns them."""
         now = time.time()
-        return [name for name in self.pool_names() if self.forget(name, now - max(MIN_IDLE_SECONDS, idle(name)))]
+        return [name for name in self.list_pools() if self.forget(name, now - max(MIN_IDLE_SECONDS, idle(name)))]
 
 
 def registry_keys(name: str, kind: type[BaseRegistry]) -> list[str]:
@@ -139,4 +145,4 @@ def remove_credential(redis: Redis, pool: str, credential_id: str) -> bool:
 def list_all_pools(redis: Redis, configured: Iterable[str]) -> list[str]:
     """The configured pools, and those of private credentials, for who looks after all credentials."""
     pools = list(configured)
-    return [*pools, *(one for one in PrivateCredentials(redis).pool_names() if names.family(one) in pools)]
+    return [*pools, *(one for one in PrivateCredentials(redis).list_pools() if names.configured_pool(one) in pools)]

@@ -37,15 +37,15 @@ class AuditLog:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def record(self, who: str, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
+    def record(self, actor: str, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
         """Notes a change that was made."""
-        entry = {"who": who, "action": action, "target": target, "details": json.dumps(details or {}, default=str)}
-        self._redis.xadd(keys.AUDIT, entry, maxlen=MAX_ENTRIES, approximate=True)
+        entry = {"who": actor, "action": action, "target": target, "details": json.dumps(details or {}, default=str)}
+        self._redis.xadd(keys.AUDIT_LOG, entry, maxlen=MAX_ENTRIES, approximate=True)
 
     def read_newest_first(self, before: str = "") -> Iterator[AuditEntry]:
         """The entries, those before an id if one is given."""
         top = f"({before}" if before else "+"
-        while page := self._redis.xrevrange(keys.AUDIT, top, "-", count=PAGE_SIZE):
+        while page := self._redis.xrevrange(keys.AUDIT_LOG, top, "-", count=PAGE_SIZE):
             for id_, values in page:
                 found = decode_hash(values)
                 at = int(id_.partition(b"-")[0]) / 1000

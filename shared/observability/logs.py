@@ -7,9 +7,19 @@ import time
 from typing import Any
 
 #: Fields of a record that are printed when given by `extra=`.
-FIELDS = ("action", "request_id", "worker", "credential_id", "pool", "reason", "status", "attempt", "worker_process")
+EXTRA_FIELDS = (
+    "action",
+    "request_id",
+    "worker",
+    "credential_id",
+    "pool",
+    "reason",
+    "status",
+    "attempt",
+    "worker_process",
+)
 #: Libraries whose own lines would be noise below a warning.
-QUIET = ("urllib3", "rq", "rq.worker", "rq.job", "gunicorn.access", "redis")
+QUIET_LOGGERS = ("urllib3", "rq", "rq.worker", "rq.job", "gunicorn.access", "redis")
 
 
 class TextFormatter(logging.Formatter):
@@ -42,7 +52,7 @@ class JsonFormatter(logging.Formatter):
 
 def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
     """The fields that this record has."""
-    return {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
+    return {name: value for name in EXTRA_FIELDS if (value := getattr(record, name, None)) is not None}
 
 
 def append_traceback(formatter: logging.Formatter, record: logging.LogRecord, line: str) -> str:
@@ -55,5 +65,5 @@ def configure_logging(level: str, shape: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if shape == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in QUIET:
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -87,7 +87,7 @@ def build_entry(request: RelayRequest, **facts: Any) -> LogEntry:
     return LogEntry(
         request=request.id,
         key=request.key,
-        pool=names.family(request.pool),
+        pool=names.configured_pool(request.pool),
         model=request.model,
         endpoint=request.path.partition("?")[0],
         band=request.band,
@@ -134,7 +134,7 @@ class RequestLog:
 
     def write(self, entries: Sequence[LogEntry], batch: str = "") -> None:
         """Appends entries; a batch of the same name is written once, however often it is sent."""
-        names = [keys.LOG, keys.log_batch(batch or secrets.token_hex(8))]
+        names = [keys.REQUEST_LOG, keys.log_batch_mark(batch or secrets.token_hex(8))]
         self._write(keys=names, args=[BATCH_MARK_TTL_MS, *(entry.encode() for entry in entries)])
 
     def read_newest_first(self, wanted: LogFilter, before: str = "") -> Iterator[StoredEntry]:
@@ -142,7 +142,7 @@ class RequestLog:
         top = f"({before}" if before else stream_bound(wanted.until, "+")
         bottom = stream_bound(wanted.since, "-")
         while True:
-            page = self._redis.xrevrange(keys.LOG, top, bottom, count=PAGE_SIZE)
+            page = self._redis.xrevrange(keys.REQUEST_LOG, top, bottom, count=PAGE_SIZE)
             for id_, values in page:
                 entry = LogEntry.decode(values[ENTRY_FIELD.encode()])
                 if wanted.matches(entry):

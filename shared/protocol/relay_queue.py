@@ -80,8 +80,8 @@ class RelayQueue:
                 Queue.redis_queues_keys,
                 Job.key_for(request.id),
                 keys.body(request.id),
-                keys.fair(request.pool),
-                keys.idle(request.pool),
+                keys.fair_queue(request.pool),
+                keys.idle_workers(request.pool),
             ],
             args=[
                 self._max_queue,
@@ -133,7 +133,13 @@ class RelayQueue:
         With `only_waiting` a request that runs goes on: `running`.
         """
         outcome = self._cancel(
-            keys=[*queue_keys(pool), Job.key_for(request_id), keys.body(request_id), keys.fair(pool), keys.idle(pool)],
+            keys=[
+                *queue_keys(pool),
+                Job.key_for(request_id),
+                keys.body(request_id),
+                keys.fair_queue(pool),
+                keys.idle_workers(pool),
+            ],
             args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for("")],
         )
         return cast("bytes", outcome).decode()

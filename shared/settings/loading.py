@@ -24,8 +24,8 @@ def load_settings(environ: Mapping[str, str] = os.environ, file: Path | None = N
 
     Raises SettingsError, which names the setting at fault.
     """
-    refuse_unknown(environ)
-    path = file or settings_file(environ)
+    reject_unknown_variables(environ)
+    path = file or find_settings_file(environ)
     table = read_file(path)
     try:
         return build_settings(environ, table)
@@ -33,7 +33,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, file: Path | None = N
         raise SettingsError(add_line_number(str(error), path)) from None
 
 
-def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
+def find_settings_file(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the file of settings is, if there is one."""
     return Path(environ.get(CONFIG_VARIABLE) or "farm.toml")
 
@@ -41,7 +41,7 @@ def settings_file(environ: Mapping[str, str] = os.environ) -> Path:
 def read_data_dir(environ: Mapping[str, str] = os.environ) -> str:
     """The data dir, whatever else is wrong with the settings: who has broken farm.toml can still stop the farm."""
     try:
-        table = read_file(settings_file(environ))
+        table = read_file(find_settings_file(environ))
     except SettingsError:
         table = {}
     known = {name: value for name, value in table.items() if name == "data_dir"}
@@ -131,7 +131,7 @@ def env_names() -> list[str]:
     return [CONFIG_VARIABLE, *(one.metadata["env"] for one in both if one.metadata["env"])]
 
 
-def refuse_unknown(environ: Mapping[str, str]) -> None:
+def reject_unknown_variables(environ: Mapping[str, str]) -> None:
     """A FARM_ variable that the farm does not know is a mistake in typing, so it stops the start."""
     known = env_names()
     for name in environ:

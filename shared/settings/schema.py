@@ -123,9 +123,9 @@ class PoolSettings:
     )
 
     @property
-    def family(self) -> str:
+    def configured_name(self) -> str:
         """Its name; of a private credential's pool that of the configured one."""
-        return names.family(self.name)
+        return names.configured_pool(self.name)
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,9 @@ class Settings:
 
     def pool(self, name: str) -> PoolSettings:
         """The pool of that name, be it of a private credential; KeyError when there is none."""
-        if not self.serves(name):
+        if not self.has_pool(name):
             raise KeyError(name)
-        found = {pool.name: pool for pool in self.pools}[names.family(name)]
+        found = {pool.name: pool for pool in self.pools}[names.configured_pool(name)]
         return found if found.name == name else replace(found, name=name)
 
     @property
@@ -239,9 +239,9 @@ class Settings:
         """Every configured pool's name."""
         return [pool.name for pool in self.pools]
 
-    def serves(self, name: str) -> bool:
+    def has_pool(self, name: str) -> bool:
         """Whether there is a pool of that name, be it of a private credential."""
-        family, private = names.family(name), names.is_private(name)
+        family, private = names.configured_pool(name), names.is_private(name)
         return any(pool.name == family and (pool.private_credentials or not private) for pool in self.pools)
 
     def with_pool_timeouts(self, pool: PoolSettings) -> "Settings":
@@ -251,17 +251,17 @@ class Settings:
         return replace(self, **own) if own else self
 
     @property
-    def web_process_count(self) -> int:
+    def front_count(self) -> int:
         """gunicorn processes, with 0 resolved to half the cores."""
-        return self.web_concurrency or half_the_cores()
+        return self.web_concurrency or default_process_count()
 
     @property
     def worker_process_count(self) -> int:
         """Worker processes, with 0 resolved to half the cores."""
-        return self.worker_processes or half_the_cores()
+        return self.worker_processes or default_process_count()
 
 
-def half_the_cores() -> int:
+def default_process_count() -> int:
     """The default number of processes of either side."""
     return max(1, (os.cpu_count() or 1) // 2)
 

@@ -41,7 +41,7 @@ def logged(code: str) -> JobCost:
     "odd", [b"no json", b"[]", b"{}", b'["r","k","p","m","e","b",0,200,1,"c",0,0,0,1e17,0,0,"",""]']
 )
 def test_what_is_no_entry_holds_up_no_other(redis: Redis, odd: bytes):
-    redis.xadd(keys.LOG, {"e": odd})
+    redis.xadd(keys.REQUEST_LOG, {"e": odd})
     RequestLog(redis).write([entry(1)])
     assert an_adder(redis).roll_up() == 2
     assert UsageSums(redis).query(today())[0]["requests"] == 1
@@ -117,7 +117,7 @@ def test_with_nothing_left_it_is_noted_as_waiting(pool: Pool):
     assert pool.books.begin(worker.rq, execution, 60, worker.lease)
     pool.queue.cancel("default", "req_a_1")
     assert pool.books.begin(worker.rq, execution, 60, worker.lease) is None
-    assert pool.redis.zcard(keys.idle("default")) == 1
+    assert pool.redis.zcard(keys.idle_workers("default")) == 1
 
 
 def test_the_front_writes_a_batch_once_though_its_answer_was_lost(redis: Redis):
@@ -225,7 +225,7 @@ def test_places_of_a_key_without_a_limit_of_them_do_not_pile_up(redis: Redis):
     desk = Desk(redis, a_key(rpm=1000))
     for at in range(0, 1000, 100):
         redis.delete(Job.key_for(desk.admit(at, lasts=1.0)))
-    assert redis.zcard(keys.running("k1")) <= 2
+    assert redis.zcard(keys.running_requests("k1")) <= 2
 
 
 def test_a_clock_that_was_set_back_gives_no_advantage(pool: Pool):

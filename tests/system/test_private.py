@@ -37,9 +37,9 @@ def private(started: Farm) -> tuple[Farm, Redis]:
 
 def forget(redis: Redis) -> None:
     """As if nobody had used any private credential for long."""
-    for name in redis.zrange(keys.PRIVATE, 0, -1):
-        redis.zadd(keys.PRIVATE, {name: 1})
-    eventually(lambda: not redis.exists(keys.PRIVATE), within=15)
+    for name in redis.zrange(keys.PRIVATE_POOLS, 0, -1):
+        redis.zadd(keys.PRIVATE_POOLS, {name: 1})
+    eventually(lambda: not redis.exists(keys.PRIVATE_POOLS), within=15)
 
 
 def left(redis: Redis) -> list[bytes]:
@@ -65,7 +65,7 @@ def test_a_caller_has_its_own_account_alone_one_request_at_a_time(private: tuple
     farm, redis = private
     farm.upstream.pace(delay=0.1)
     assert ask(farm, THEIRS[0]) == (200, "Uryyb")
-    (name,) = [one.decode() for one in redis.zrange(keys.PRIVATE, 0, -1)]
+    (name,) = [one.decode() for one in redis.zrange(keys.PRIVATE_POOLS, 0, -1)]
     credential = name.removeprefix("default~")
     assert at_once(farm, [THEIRS[0]] * 8 + [KEY] * 8) == [(200, "Uryyb")] * 16
     assert farm.upstream.counters()["collisions"] == 0
@@ -88,7 +88,7 @@ def test_a_token_that_has_rotated_is_known_by_the_one_its_caller_has_and_found_n
     assert ask(farm, THEIRS[1])[0] == 200
     farm.upstream.accounts(expire=True)
     assert ask(farm, THEIRS[1])[0] == 200
-    assert len(redis.zrange(keys.PRIVATE, 0, -1)) == 1
+    assert len(redis.zrange(keys.PRIVATE_POOLS, 0, -1)) == 1
     places = [everything(redis), farm.log(), str(farm.json("credentials", "list")), farm.json("credentials", "export")]
     assert [place for place in places if "sim-rt-3-" in str(place) or THEIRS[1] in str(place)] == []
 
@@ -114,7 +114,7 @@ def test_what_is_no_good_token_is_refused_and_leaves_nothing(private: tuple[Farm
     assert ask(farm, THEIRS[3]) == (429, "too_many_tokens")
     assert ask(farm, KEY) == (200, "Uryyb")
     eventually(lambda: not left(redis))
-    assert not redis.exists(keys.PRIVATE)
+    assert not redis.exists(keys.PRIVATE_POOLS)
     assert "wrong-" not in everything(redis) + farm.log()
 
 

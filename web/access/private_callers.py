@@ -124,7 +124,7 @@ class PrivateCallers:
             raise not_tried("the farm tries too many refresh tokens now")
         try:
             self._operations.request(
-                CredentialOperation(name, names.private_id(name), "refresh"), TRIAL_TIMEOUT_SECONDS
+                CredentialOperation(name, names.private_credential_id(name), "refresh"), TRIAL_TIMEOUT_SECONDS
             )
         except NoWorkerProcess as error:
             log.warning("a refresh token could not be tried: %s", error, extra={"action": "private_untried"})

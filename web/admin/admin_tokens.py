@@ -5,24 +5,24 @@ from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.schemas import (
     AdminTokenList,
-    MadeAdminToken,
+    CreatedAdminToken,
     NewAdminToken,
 )
 from web.services import services
 
 
-@router.route("GET", "/admin-tokens", answer=AdminTokenList)
+@router.route("GET", "/admin-tokens", response=AdminTokenList)
 def list_admin_tokens() -> AdminTokenList:
     """Every admin token."""
     return AdminTokenList(data=services().admin_tokens.list())
 
 
-@router.route("POST", "/admin-tokens", body=NewAdminToken, answer=MadeAdminToken, status=201)
-def create_admin_token(body: NewAdminToken) -> MadeAdminToken:
+@router.route("POST", "/admin-tokens", body=NewAdminToken, response=CreatedAdminToken, status=201)
+def create_admin_token(body: NewAdminToken) -> CreatedAdminToken:
     """Make an admin token; the secret is told this once."""
     secret, made = services().admin_tokens.create(body.name, body.role)
     record_change("token.create", made.id, body.model_dump())
-    return MadeAdminToken(**made.model_dump(), token=secret)
+    return CreatedAdminToken(**made.model_dump(), token=secret)
 
 
 @router.route("DELETE", "/admin-tokens/<token_id>", status=204, errors=(409,))

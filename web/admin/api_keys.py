@@ -11,7 +11,7 @@ from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_api_error, to_response
 from web.admin.pagination import paginate
-from web.admin.schemas import Empty, Key, KeyChange, KeyPage, MadeKey, NewKey, Page
+from web.admin.schemas import CreatedKey, Empty, Key, KeyChange, KeyPage, NewKey, Page
 from web.services import services
 
 
@@ -34,7 +34,7 @@ def get_or_404(key_id: str) -> ApiKey:
         raise ApiError(404, "not_found", str(error)) from None
 
 
-@router.route("GET", "/keys", query=Page, answer=KeyPage, errors=(404,))
+@router.route("GET", "/keys", query=Page, response=KeyPage, errors=(404,))
 def list_keys(query: Page) -> KeyPage:
     """Every API key, oldest first."""
     all_keys = open_store().list()
@@ -42,25 +42,25 @@ def list_keys(query: Page) -> KeyPage:
     return KeyPage(data=[to_schema(key) for key in data], next=following)
 
 
-@router.route("POST", "/keys", body=NewKey, answer=MadeKey, status=201)
-def create_key(body: NewKey) -> MadeKey:
+@router.route("POST", "/keys", body=NewKey, response=CreatedKey, status=201)
+def create_key(body: NewKey) -> CreatedKey:
     """Make an API key; the secret is told this once."""
     try:
         secret, key = open_store().create(**body.model_dump())
     except BadField as error:
         raise to_api_error(error) from None
     record_change("key.create", key.id, body.model_dump(exclude_unset=True))
-    return MadeKey(**to_schema(key).model_dump(), key=secret)
+    return CreatedKey(**to_schema(key).model_dump(), key=secret)
 
 
-@router.route("GET", "/keys/<key_id>", answer=Key)
+@router.route("GET", "/keys/<key_id>", response=Key)
 def get_key(key_id: str) -> Response:
     """One API key; its ETag can be sent back as If-Match."""
     key = get_or_404(key_id)
     return set_etag(to_response(to_schema(key), 200), key.version)
 
 
-@router.route("PATCH", "/keys/<key_id>", body=KeyChange, answer=Key, errors=(409, 412))
+@router.route("PATCH", "/keys/<key_id>", body=KeyChange, response=Key, errors=(409, 412))
 def update_key(key_id: str, body: KeyChange) -> Response:
     """Change an API key; in force everywhere within two seconds."""
     before = get_or_404(key_id)
@@ -76,7 +76,7 @@ def update_key(key_id: str, body: KeyChange) -> Response:
     return set_etag(to_response(to_schema(key), 200), key.version)
 
 
-@router.route("POST", "/keys/<key_id>/revoke", body=Empty, answer=Key)
+@router.route("POST", "/keys/<key_id>/revoke", body=Empty, response=Key)
 def revoke_key(key_id: str, body: Empty) -> Key:
     """Revoke an API key for good; its record stays."""
     get_or_404(key_id)

@@ -19,7 +19,7 @@ def record_change(action: str, target: str, details: Mapping[str, Any] | None = 
     services().audit_log.record(f"token {g.admin.id}", action, target, details)
 
 
-@router.route("GET", "/audit", query=Page, answer=AuditPage, errors=(404,))
+@router.route("GET", "/audit", query=Page, response=AuditPage, errors=(404,))
 def audit(query: Page) -> AuditPage:
     """What operators have changed, newest first."""
     taken, more = take_page(services().audit_log.read_newest_first(parse_stream_cursor(query.cursor)), query.limit)

@@ -19,7 +19,7 @@ from web.admin.schemas import (
     CredentialQuery,
     Empty,
     History,
-    ImportAnswer,
+    ImportResult,
     LineReport,
     NewCredentials,
     OperationResult,
@@ -62,7 +62,7 @@ def record_version(record: CredentialRecord) -> object:
     return record.label, record.state == "disabled"
 
 
-@router.route("GET", "/credentials", query=CredentialQuery, answer=CredentialPage, errors=(404,))
+@router.route("GET", "/credentials", query=CredentialQuery, response=CredentialPage, errors=(404,))
 def list_credentials(query: CredentialQuery) -> CredentialPage:
     """Credentials by pool and age."""
     pools = [name for name in list_all_pools() if query.pool in ("", name)]
@@ -71,8 +71,8 @@ def list_credentials(query: CredentialQuery) -> CredentialPage:
     return CredentialPage(data=[to_schema(one) for one in data], next=following)
 
 
-@router.route("POST", "/credentials", body=NewCredentials, answer=ImportAnswer, errors=(404,))
-def add_credentials(body: NewCredentials) -> ImportAnswer:
+@router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))
+def add_credentials(body: NewCredentials) -> ImportResult:
     """Add refresh tokens; tells what became of each line."""
     if body.pool not in list_pools():
         raise ApiError(404, "not_found", f"no pool {body.pool!r}")
@@ -82,17 +82,17 @@ def add_credentials(body: NewCredentials) -> ImportAnswer:
         raise ApiError(503, "not_ready", str(error), "server_error") from None
     record_change("credentials.add", body.pool, report.to_counts())
     lines = [LineReport.model_validate(vars(line)) for line in report.lines]
-    return ImportAnswer(**report.to_counts(), lines=lines)
+    return ImportResult(**report.to_counts(), lines=lines)
 
 
-@router.route("GET", "/credentials/<credential_id>", answer=Credential)
+@router.route("GET", "/credentials/<credential_id>", response=Credential)
 def get_credential(credential_id: str) -> Response:
     """One credential; its ETag can be sent back as If-Match."""
     record = get_or_404(credential_id)
     return set_etag(to_response(to_schema(record), 200), record_version(record))
 
 
-@router.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, answer=Credential, errors=(412,))
+@router.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, response=Credential, errors=(412,))
 def update_credential(credential_id: str, body: CredentialChange) -> Response:
     """Change its label, take it out of service or put it back."""
     record = get_or_404(credential_id)
@@ -116,26 +116,26 @@ def remove_credential(credential_id: str) -> None:
     record_change("credential.remove", credential_id)
 
 
-@router.route("GET", "/credentials/<credential_id>/history", answer=History)
+@router.route("GET", "/credentials/<credential_id>/history", response=History)
 def credential_history(credential_id: str) -> History:
     """Its states and why, newest first."""
     get_or_404(credential_id)
     return History(data=[StateEntry(**vars(one)) for one in open_store().history(credential_id)])
 
 
-@router.route("POST", "/credentials/<credential_id>/test", body=TestParameters, answer=OperationResult)
+@router.route("POST", "/credentials/<credential_id>/test", body=TestParameters, response=OperationResult)
 def test_credential(credential_id: str, body: TestParameters) -> OperationResult:
     """One real refresh and one tiny chat, by its worker between two requests, with timings."""
     return run_operation(credential_id, "test", body.model)
 
 
-@router.route("POST", "/credentials/<credential_id>/refresh", body=Empty, answer=OperationResult)
+@router.route("POST", "/credentials/<credential_id>/refresh", body=Empty, response=OperationResult)
 def refresh_credential(credential_id: str, body: Empty) -> OperationResult:
     """Exchange its refresh token now."""
     return run_operation(credential_id, "refresh")
 
 
-@router.route("POST", "/credentials/<credential_id>/revoke", body=Empty, answer=OperationResult)
+@router.route("POST", "/credentials/<credential_id>/revoke", body=Empty, response=OperationResult)
 def revoke_credential(credential_id: str, body: Empty) -> OperationResult:
     """Revoke its token at the upstream (RFC 7009), where the pool has a revocation endpoint, and disable it."""
     return run_operation(credential_id, "revoke")

@@ -50,7 +50,7 @@ class ErrorBody(BaseModel):
     code: str | None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorResponse(BaseModel):
     """An error in OpenAI's shape."""
 
     error: ErrorBody
@@ -65,7 +65,7 @@ class Operation:
     view: Callable[..., Any]
     query: type[BaseModel] | None
     body: type[BaseModel] | None
-    answer: type[BaseModel] | None
+    response: type[BaseModel] | None
     status: int
     errors: tuple[int, ...]
     #: Other media types that the answer may have.
@@ -91,7 +91,7 @@ class OpenApiRouter:
         *,
         query: type[BaseModel] | None = None,
         body: type[BaseModel] | None = None,
-        answer: type[BaseModel] | None = None,
+        response: type[BaseModel] | None = None,
         status: int = 200,
         errors: tuple[int, ...] = (),
         media: tuple[str, ...] = (),
@@ -99,7 +99,7 @@ class OpenApiRouter:
         """Makes a view a route; it is given `query` and `body` as models, and its first lines describe it."""
 
         def register(view: V) -> V:
-            operation = Operation(method, rule, view, query, body, answer, status, errors, media)
+            operation = Operation(method, rule, view, query, body, response, status, errors, media)
             self.operations.append(operation)
             self.blueprint.add_url_rule(rule, view.__name__, build_view(operation), methods=[method])
             return view
@@ -109,9 +109,9 @@ class OpenApiRouter:
     def build_document(self, title: str, version: str, prefix: str) -> dict[str, Any]:
         """The OpenAPI 3.1 document."""
         paths: dict[str, dict[str, Any]] = {}
-        models: dict[type[BaseModel], None] = {ErrorAnswer: None}
+        models: dict[type[BaseModel], None] = {ErrorResponse: None}
         for one in self.operations:
-            models |= dict.fromkeys(model for model in (one.query, one.body, one.answer) if model)
+            models |= dict.fromkeys(model for model in (one.query, one.body, one.response) if model)
             paths.setdefault(prefix + one.path, {})[one.method.lower()] = describe_operation(one)
         # A model that is asked for must not want what an answer always has.
         _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
@@ -217,8 +217,8 @@ def describe_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
 def describe_responses(one: Operation) -> dict[str, Any]:
     """Every answer of an operation."""
     good: dict[str, Any] = {"description": STATUS_DESCRIPTIONS[one.status]}
-    if one.answer:
-        good["content"] = {JSON: {"schema": schema_reference(one.answer)}}
+    if one.response:
+        good["content"] = {JSON: {"schema": schema_reference(one.response)}}
     for media in one.media:
         good.setdefault("content", {})[media] = {"schema": {"type": "string"}}
     statuses = {
@@ -227,7 +227,7 @@ def describe_responses(one: Operation) -> dict[str, Any]:
         *({404} if PARAMETER.search(one.rule) else ()),
         *({413, 422} if one.body else ()),
     }
-    error = {"content": {JSON: {"schema": schema_reference(ErrorAnswer)}}}
+    error = {"content": {JSON: {"schema": schema_reference(ErrorResponse)}}}
     bad = {str(status): {"description": STATUS_DESCRIPTIONS[status], **error} for status in sorted(statuses)}
     return {str(one.status): good, **bad}
 

@@ -16,13 +16,13 @@ from web.admin.schemas import (
 from web.services import services
 
 
-@router.route("GET", "/pools", answer=PoolList)
+@router.route("GET", "/pools", response=PoolList)
 def list_pools() -> PoolList:
     """Every pool as configured."""
     return PoolList(data=[to_schema(pool) for pool in services().pool_selector])
 
 
-@router.route("GET", "/pools/<name>", answer=Pool)
+@router.route("GET", "/pools/<name>", response=Pool)
 def get_pool(name: str) -> Pool:
     """One pool as configured."""
     for pool in services().pool_selector:
@@ -36,7 +36,7 @@ def to_schema(pool: PoolSettings) -> Pool:
     return Pool(name=pool.name, settings=describe(pool))
 
 
-@router.route("GET", "/live", answer=Live)
+@router.route("GET", "/live", response=Live)
 def live() -> Live:
     """What runs now: workers, queues, utilisation, drain rate."""
     farm = services()

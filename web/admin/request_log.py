@@ -17,7 +17,7 @@ from web.services import services
 MAX_EXPORT_ROWS = 1_000_000
 
 
-@router.route("GET", "/logs", query=LogQuery, answer=LogPage, errors=(404,), media=(CSV, JSONL))
+@router.route("GET", "/logs", query=LogQuery, response=LogPage, errors=(404,), media=(CSV, JSONL))
 def logs(query: LogQuery) -> Response:
     """The request log, newest first: no prompt, no answer."""
     names = ("request", "key", "pool", "model", "credential", "endpoint", "code", "outcome")

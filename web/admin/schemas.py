@@ -62,7 +62,7 @@ class LineReport(BaseModel):
     id: str
 
 
-class ImportAnswer(BaseModel):
+class ImportResult(BaseModel):
     """What became of all."""
 
     added: int
@@ -160,7 +160,7 @@ class Key(ApiKey):
     last_used_at: Annotated[float, Field(description="0 for never; a second late")] = 0
 
 
-class MadeKey(Key):
+class CreatedKey(Key):
     """A new key, with the secret for the only time."""
 
     key: str
@@ -234,7 +234,7 @@ class UsageQuery(StrictModel):
     format: Annotated[Literal["json", "csv", "jsonl"], Field(description="of the answer")] = "json"
 
 
-class UsageAnswer(BaseModel):
+class UsageReport(BaseModel):
     """Rows of usage: the names asked for, and `requests`, `failed` and tokens."""
 
     data: list[dict[str, Any]]
@@ -275,7 +275,7 @@ class NewAdminToken(StrictModel):
     role: Literal["admin", "viewer"] = "viewer"
 
 
-class MadeAdminToken(AdminToken):
+class CreatedAdminToken(AdminToken):
     """A new token, with the secret for the only time."""
 
     token: str

@@ -10,15 +10,15 @@ from web.admin.api import router
 from web.admin.export import CSV, JSONL, export_rows
 from web.admin.openapi import to_response
 from web.admin.schemas import (
-    UsageAnswer,
     UsageQuery,
+    UsageReport,
 )
 from web.services import services
 
 DAY_SECONDS = 86_400
 
 
-@router.route("GET", "/usage", query=UsageQuery, answer=UsageAnswer, errors=(409,), media=(CSV, JSONL))
+@router.route("GET", "/usage", query=UsageQuery, response=UsageReport, errors=(409,), media=(CSV, JSONL))
 def usage(query: UsageQuery) -> Response:
     """What was used, added up by what is asked."""
     by = tuple(name for name in query.by.split(",") if name)
@@ -30,4 +30,4 @@ def usage(query: UsageQuery) -> Response:
     rows = UsageSums(services().redis).query(SumsQuery(since, until, query.step, tuple(dict.fromkeys(by)), only))
     if query.format != "json":
         return export_rows(rows, (*dict.fromkeys(by), *METRICS, "total_tokens"), query.format)
-    return to_response(UsageAnswer(data=rows), 200)
+    return to_response(UsageReport(data=rows), 200)

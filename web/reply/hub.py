@@ -99,7 +99,7 @@ class Hub:
 
     def channel(self, request_id: str) -> str:
         """The reply channel of a request of this process."""
-        return keys.reply(self.process_id, request_id)
+        return keys.reply_channel(self.process_id, request_id)
 
     def open(
         self, request_id: str, overdue_at: float = float("inf"), on_overdue: Callable[[], None] = lambda: None
@@ -145,7 +145,7 @@ class Hub:
             pause = min(2 * pause, MAX_BACKOFF_SECONDS)
 
     def _subscribe(self, connection: Any) -> None:
-        for command in (("SUBSCRIBE", keys.front(self.process_id)), ("PSUBSCRIBE", self.channel("*"))):
+        for command in (("SUBSCRIBE", keys.front_channel(self.process_id)), ("PSUBSCRIBE", self.channel("*"))):
             connection.send_command(*command)
             connection.read_response(timeout=SUBSCRIBE_TIMEOUT_SECONDS)
         self.send_heartbeat()

@@ -45,7 +45,7 @@ class DrainRate:
 
     def _sample(self) -> None:
         now = time.monotonic()
-        counts = self._redis.mget([keys.served(pool) for pool in self._pools])
+        counts = self._redis.mget([keys.served_jobs(pool) for pool in self._pools])
         for pool, count in zip(self._pools, counts, strict=True):
             before = self._served.get(pool)
             self._served[pool] = (now, int(count or 0))

@@ -44,14 +44,14 @@ def format_duration(seconds: float) -> str:
 
 def limit_reached(key: ApiKey, reached: LimitReached) -> ApiError:
     """The answer to a request beyond a limit of its key."""
-    shown = build_headers(key, reached.standing)
+    shown = build_headers(key, reached.usage)
     if reached.limit.startswith("quota"):
         message = "You exceeded the quota of this API key."
         return ApiError(
             429, "insufficient_quota", message, "insufficient_quota", headers={**shown, "x-should-retry": "false"}
         )
     limit = {"concurrency": key.concurrency, "requests": key.rpm, "tokens": key.tpm}[reached.limit]
-    wait = math.ceil(1000 * reached.wait) or UNKNOWN_WAIT_MS
+    wait = math.ceil(1000 * reached.wait_seconds) or UNKNOWN_WAIT_MS
     rule = f"{limit} {WORDS[reached.limit]}"
     message = f"Rate limit reached for this API key: {rule}. Try again in {format_duration(wait / 1000)}."
     again = {"retry-after": str(math.ceil(wait / 1000)), "retry-after-ms": str(wait)}

@@ -49,7 +49,7 @@ class PoolSelector:
 
     def total_timeout(self, name: str) -> float:
         """Seconds for a request of the pool in all."""
-        return self._total_timeouts[names.family(name)]
+        return self._total_timeouts[names.configured_pool(name)]
 
     def __iter__(self) -> Iterator[PoolSettings]:
         return iter(self._pools)

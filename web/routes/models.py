@@ -46,7 +46,7 @@ def known_models() -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     failure: ApiError | None = None
     for pool in farm.pool_selector.list_open_to(key):
-        g.pool = pool.family
+        g.pool = pool.configured_name
         try:
             models = list_configured(pool) or list_upstream(farm, pool)
         except ApiError as error:
@@ -63,7 +63,7 @@ def known_models() -> list[dict[str, Any]]:
 def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
     """The configured names of a pool, those that are mapped included."""
     names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
-    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.family} for name in names]
+    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.configured_name} for name in names]
 
 
 def list_upstream(farm: WebServices, pool: PoolSettings) -> list[dict[str, Any]]:

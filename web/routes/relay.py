@@ -52,7 +52,7 @@ def relay(endpoint: str) -> Response:
     asked = read_body(request)
     kept.model = asked.model
     pool = farm.pool_selector.select(asked.model, key)
-    kept.pool = pool.family
+    kept.pool = pool.configured_name
     retry_for(lambda: farm.availability.check(pool.name))
     sent = asked.with_model(pool.model_map.get(asked.model, asked.model))
     hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and asked.lacks_usage

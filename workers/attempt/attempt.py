@@ -93,7 +93,7 @@ class Attempt:
         response = self._send(token)
         if response.status == 401:
             response.close()
-            self.counters.increment("attempts", self.pool.family, "token_expired")
+            self.counters.increment("attempts", self.pool.configured_name, "token_expired")
             response = self._send(self.token.get(stale=token))
         return response
 

@@ -1,6 +1,6 @@
 """What an upstream's error means for the attempt and for the caller, in OpenAI's shape; pure."""
 
-from shared.errors import error_body
+from shared.errors import build_error_body
 from shared.parsing import parse_json_object, parse_retry_after
 from shared.protocol.messages import Failure
 from workers.attempt.outcomes import Failed, UpstreamErrorResponse
@@ -40,4 +40,4 @@ def to_openai_error(status: int, body: bytes) -> bytes:
     error = parse_json_object(body).get("error")
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return body
-    return error_body(f"the upstream answered {status}", "upstream_error", "upstream_error")
+    return build_error_body(f"the upstream answered {status}", "upstream_error", "upstream_error")

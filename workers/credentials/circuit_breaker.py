@@ -76,7 +76,7 @@ class CircuitBreaker:
         if self._faults >= FAULTS_TO_OPEN and several:
             self._failed_probes = 0
             self._opened_at = time.time()
-            self._counters.increment("breaker_opened", names.family(self._pool), reason)
+            self._counters.increment("breaker_opened", names.configured_pool(self._pool), reason)
             log.error("the upstream is down: no job is taken", extra=self._fields("breaker_opened", reason))
             self._keep_open(reason)
 

@@ -78,7 +78,7 @@ class OrphanRecovery:
         """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
         composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
         owners = self._owners = self._find_owners(composites)
-        leases = [keys.lease(names.credential_of(owner)) for owner in owners.values()]
+        leases = [keys.lease(names.credential_id_of(owner)) for owner in owners.values()]
         held = self._redis.mget(leases) if leases else []
         left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
         lost = left & self._suspects

@@ -66,7 +66,13 @@ class Bookkeeping:
             self.queues["interactive"].intermediate_queue_key,
             *self._started.values(),
         )
-        self._trailing_keys = (keys.breaker(pool), keys.served(pool), keys.fair(pool), keys.idle(pool), keys.LOG)
+        self._trailing_keys = (
+            keys.breaker(pool),
+            keys.served_jobs(pool),
+            keys.fair_queue(pool),
+            keys.idle_workers(pool),
+            keys.REQUEST_LOG,
+        )
         pipeline = pipeline or AutoPipeline(redis)
         self._turn_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("turn.lua"))
         self._requeue_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("requeue.lua"))
@@ -171,9 +177,9 @@ class Bookkeeping:
                 begun.execution.key,
                 str(ExecutionRegistry.key_template.format(begun.job_id)),
                 *queue_keys(self._pool),
-                keys.fair(self._pool),
-                keys.idle(self._pool),
-                keys.LOG,
+                keys.fair_queue(self._pool),
+                keys.idle_workers(self._pool),
+                keys.REQUEST_LOG,
             ],
             args=[
                 begun.job_id,
@@ -193,7 +199,13 @@ class Bookkeeping:
         queue, started = self.queues[begun.band], self._started[begun.band]
         composite = begun.execution.composite_key
         self._settle_script(
-            keys=[Job.key_for(begun.job_id), keys.body(begun.job_id), keys.fair(self._pool), keys.LOG, started],
+            keys=[
+                Job.key_for(begun.job_id),
+                keys.body(begun.job_id),
+                keys.fair_queue(self._pool),
+                keys.REQUEST_LOG,
+                started,
+            ],
             args=[begun.job_id, *spent.args, seconds_worked(begun, now()), spent.entry, composite],
         )
         job = queue.fetch_job(begun.job_id)
@@ -202,7 +214,7 @@ class Bookkeeping:
             return
         if self._redis.zscore(started, begun.execution.composite_key) is None:
             return
-        self._redis.incr(keys.served(self._pool))
+        self._redis.incr(keys.served_jobs(self._pool))
         job.ended_at = now()
         worker.handle_job_failure(job, queue, exc_string=reason, execution=begun.execution)
         if self._redis.zscore(started, begun.execution.composite_key) is not None:

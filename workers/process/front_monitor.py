@@ -51,7 +51,7 @@ class FrontMonitor:
         if now - self._looked_at > MAX_CHECK_GAP_SECONDS:
             self._silent_since.clear()
         known = [one.decode() for one in self._redis.zrange(keys.FRONTS, 0, -1)]
-        listening = self._redis.pubsub_numsub(*map(keys.front, known)) if known else []
+        listening = self._redis.pubsub_numsub(*map(keys.front_channel, known)) if known else []
         silent = {front for front, (_, count) in zip(known, listening, strict=True) if not count}
         self._looked_at = time.monotonic()
         self._purged &= silent
@@ -69,7 +69,7 @@ class FrontMonitor:
             return
         for pool in self._pools():
             purged = self._purge(
-                keys=[*queue_keys(pool), keys.fair(pool), keys.idle(pool)],
+                keys=[*queue_keys(pool), keys.fair_queue(pool), keys.idle_workers(pool)],
                 args=[keys.front_gone(front), Job.key_for(""), keys.body("")],
             )
             if cast("int", purged):

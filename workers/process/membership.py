@@ -65,7 +65,7 @@ class Membership:
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
             pipe.info("server")
-            pipe.zrange(keys.PRIVATE, 0, -1)
+            pipe.zrange(keys.PRIVATE_POOLS, 0, -1)
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
@@ -88,7 +88,7 @@ class Membership:
 
     def _read_details(self, others: list[str], private: list[str]) -> None:
         """The other processes' capacities, and the states of private credentials."""
-        served = [name for name in private if self._settings.serves(name)]
+        served = [name for name in private if self._settings.has_pool(name)]
         with self._redis.pipeline(transaction=False) as pipe:
             for other in others:
                 pipe.hget(keys.process(other), "capacity")

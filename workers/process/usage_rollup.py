@@ -32,7 +32,7 @@ class UsageRollup:
         kept = (self._usage_seconds, DAY_SUMS_TTL_DAYS * DAY_SECONDS, MAX_FIELDS)
         added, found = 0, BATCH_ENTRIES
         while found == BATCH_ENTRIES:
-            names = [keys.LOG, keys.USAGE_ROLLED_UP, keys.LAST_USED]
+            names = [keys.REQUEST_LOG, keys.USAGE_ROLLED_UP, keys.LAST_USED]
             found = cast(
                 "int",
                 self._roll_up_script(keys=names, args=[BATCH_ENTRIES, keys.usage_hour(""), keys.usage_day(""), *kept]),
@@ -44,5 +44,5 @@ class UsageRollup:
     def trim(self) -> None:
         """Forgets the oldest entries of the log, above its number and beyond its age; they are added up before."""
         self.roll_up()
-        self._redis.xtrim(keys.LOG, maxlen=self._entries, approximate=True)
-        self._redis.xtrim(keys.LOG, minid=int(1000 * (time.time() - self._log_seconds)), approximate=True)
+        self._redis.xtrim(keys.REQUEST_LOG, maxlen=self._entries, approximate=True)
+        self._redis.xtrim(keys.REQUEST_LOG, minid=int(1000 * (time.time() - self._log_seconds)), approximate=True)

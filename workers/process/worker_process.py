@@ -189,13 +189,15 @@ class WorkerProcess:
 
     def _all_pools(self) -> list[str]:
         """The configured pools, and those of private credentials."""
-        return [*self._names, *self._private.pool_names()]
+        return [*self._names, *self._private.list_pools()]
 
     def _forget_idle(self) -> None:
         """Forgets private credentials that were not used for a while."""
         idle = {pool.name: pool.private_idle for pool in self._settings.pools}
-        for name in self._private.forget_idle(lambda one: idle.get(names.family(one), PoolSettings.private_idle)):
-            extra = {"action": "private_forgotten", "pool": names.family(name), "reason": "idle"}
+        for name in self._private.forget_idle(
+            lambda one: idle.get(names.configured_pool(one), PoolSettings.private_idle)
+        ):
+            extra = {"action": "private_forgotten", "pool": names.configured_pool(name), "reason": "idle"}
             log.info("a private credential was not used and is forgotten", extra=extra)
 
     def _reclaim_predecessor(self) -> None:

@@ -199,7 +199,7 @@ class WorkerSet:
 
     def find_or_start_worker(self, pool: str, credential_id: str) -> FarmWorker | None:
         """A worker of the credential, made for an errand if there is none; None when another process has it."""
-        known = self._services.settings.serves(pool)
+        known = self._services.settings.has_pool(pool)
         if known and not any(w.lease.credential_id == credential_id for w in self.workers_in_pool(pool)):
             for lease in self._leases.claim(pool, [credential_id], 1, STATES):
                 self._start(lease)

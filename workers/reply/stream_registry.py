@@ -51,9 +51,9 @@ class StreamRegistry:
         """Handles one message of a front. Raises ValueError, KeyError or TypeError when it can't be decoded."""
         acks = AckBatch.decode(message)
         for request_id in acks.finished:
-            self._forget(keys.reply(acks.front, request_id))
+            self._forget(keys.reply_channel(acks.front, request_id))
         for request_id, ack in acks.acks.items():
-            stream = self._streams.get(keys.reply(acks.front, request_id))
+            stream = self._streams.get(keys.reply_channel(acks.front, request_id))
             if stream is not None and (retransmitted := stream.acknowledge(ack)):
                 self._counters.increment("frames_replayed", amount=retransmitted)
                 fields = {"action": "frames_replayed", "request_id": request_id}
@@ -61,7 +61,7 @@ class StreamRegistry:
 
     def forget_front(self, front: str) -> None:
         """Drops every stream of a front that has died."""
-        prefix = keys.reply(front, "")
+        prefix = keys.reply_channel(front, "")
         for channel in [channel for channel in self._streams if channel.startswith(prefix)]:
             self._forget(channel)
 

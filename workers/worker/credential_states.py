@@ -25,6 +25,6 @@ class CredentialStates:
         if not changed:
             log.info("state kept: an operator has set it", extra={**fields, "action": "state_kept"})
             return
-        self._counters.increment("credential_changes", names.family(pool), state, reason)
+        self._counters.increment("credential_changes", names.configured_pool(pool), state, reason)
         level = logging.WARNING if state == "dead" else logging.INFO
         log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})

@@ -33,7 +33,7 @@ class JobCompletion:
         """What a job whose answer is whole, or was stopped, has spent: it is still to be ended. None for all others."""
         counters, pool = self._services.counters, self._credential.pool
         if isinstance(outcome, Failed):
-            counters.increment("attempts", pool.family, outcome.outcome)
+            counters.increment("attempts", pool.configured_name, outcome.outcome)
             log.info(
                 "attempt failed",
                 extra=log_fields(self._worker, self._credential, "attempt_failed", begun, outcome.outcome),
@@ -44,7 +44,7 @@ class JobCompletion:
             self._health.publish_state(outcome)
             return None
         reason = outcome.reason
-        counters.increment("attempts", pool.family, "ok" if reason == "done" else reason)
+        counters.increment("attempts", pool.configured_name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
         if reason == "done":
             self._health.record_success()

@@ -68,7 +68,7 @@ class JobRunner:
         if self._upstream is None:
             pool = self._credential.pool
             self._upstream = UpstreamConnection(
-                self._services.routes[pool.family],
+                self._services.routes[pool.configured_name],
                 self._settings.connect_timeout,
                 headers=pool.headers,
                 before_send=self._check_lease,

@@ -28,6 +28,6 @@ class LeasedCredential:
         self.pool = pool
         self.services = services
         self.stop_signal = StopSignal(pool.slots)
-        session = services.token_sessions[pool.family]
+        session = services.token_sessions[pool.configured_name]
         self.token = AccessToken(lease, pool, services.token_store, session, services.counters, services.refresh_limit)
         self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)

@@ -96,7 +96,7 @@ class FarmWorker(SimpleWorker):
         self.blocking_pop.close()
         self.runner.close()
         if not self.lease.lost:
-            self.connection.zrem(keys.idle(self.lease.pool), self.name)
+            self.connection.zrem(keys.idle_workers(self.lease.pool), self.name)
             self.register_death()  # type: ignore[no-untyped-call]
 
     def register_birth(self) -> None:

@@ -247,7 +247,7 @@ def test_a_caller_who_leaves_the_queue_gives_his_place_back(front: Front):
     assert front.ask().get(timeout=5).json["error"]["code"] == "rate_limit_exceeded"
     response.close()
     assert front.redis.hget(keys.quota(key.id), "requests") == b"0"
-    assert front.redis.zcard(keys.running(key.id)) == 0
+    assert front.redis.zcard(keys.running_requests(key.id)) == 0
 
 
 def test_a_key_sees_its_own_models_only(redis: Redis, redis_url: str, opener: Unsealer):

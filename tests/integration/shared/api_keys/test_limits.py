@@ -67,11 +67,11 @@ def test_requests_of_a_minute_are_counted_in_a_window_that_slides(redis: Redis):
     desk = Desk(redis, a_key(rpm=3))
     assert [desk.ask(at).requests for at in (0, 10, 20)] == [1, 2, 3]
     full = desk.refused(30)
-    assert (full.limit, full.wait, full.standing.requests) == ("requests", pytest.approx(30), 3)
-    assert full.standing.requests_reset == pytest.approx(50)
-    assert desk.refused(59.9).wait == pytest.approx(0.1, abs=0.001)
+    assert (full.limit, full.wait_seconds, full.usage.requests) == ("requests", pytest.approx(30), 3)
+    assert full.usage.requests_reset == pytest.approx(50)
+    assert desk.refused(59.9).wait_seconds == pytest.approx(0.1, abs=0.001)
     assert desk.ask(60.001).requests == 3
-    assert desk.refused(60.002).wait == pytest.approx(9.998)
+    assert desk.refused(60.002).wait_seconds == pytest.approx(9.998)
 
 
 def test_no_window_of_a_minute_holds_more_whatever_comes(redis: Redis):
@@ -92,15 +92,15 @@ def test_a_limit_that_was_lowered_holds_at_once(redis: Redis):
     for at in range(5):
         desk.ask(at)
     desk.key = a_key(rpm=2)
-    assert desk.refused(10).wait == pytest.approx(53)
+    assert desk.refused(10).wait_seconds == pytest.approx(53)
 
 
 def test_tokens_of_a_minute_are_reserved_and_corrected(redis: Redis):
     desk = Desk(redis, a_key(tpm=100))
     first = desk.admit(0, tokens=60)
     full = desk.refused(1.5, tokens=60)
-    assert (full.limit, full.standing.tokens) == ("tokens", 60)
-    assert full.wait == pytest.approx(59.5)
+    assert (full.limit, full.usage.tokens) == ("tokens", 60)
+    assert full.wait_seconds == pytest.approx(59.5)
     finish(redis, first, JobCost(30, served=True))
     assert desk.ask(2, tokens=60).tokens == 90
     assert desk.refused(3, tokens=20).limit == "tokens"
@@ -109,7 +109,7 @@ def test_tokens_of_a_minute_are_reserved_and_corrected(redis: Redis):
 def test_a_request_larger_than_the_minute_waits_for_an_empty_one(redis: Redis):
     desk = Desk(redis, a_key(tpm=100))
     assert desk.ask(0, tokens=500).tokens == 500
-    assert desk.refused(10, tokens=1).wait == pytest.approx(51)
+    assert desk.refused(10, tokens=1).wait_seconds == pytest.approx(51)
     desk.ask(61.5, tokens=500)
 
 

@@ -30,7 +30,7 @@ def store(redis: Redis, opener: Unsealer) -> PrivateCredentials:
 def test_a_token_is_one_credential_however_often_it_is_added_and_sealed(store: PrivateCredentials, redis: Redis):
     name = store.add("default", "a-token", 2)
     assert store.add("default", "a-token", 2) == name
-    assert store.pool_names() == [name]
+    assert store.list_pools() == [name]
     known = store.find("default", "a-token")
     assert known is not None
     assert (known.pool, known.state, known.is_proven) == (name, "active", False)
@@ -64,30 +64,30 @@ def test_one_that_is_idle_is_forgotten_with_everything_and_one_that_works_is_not
     name = store.add("default", "a-token", 2)
     queue = RelayQueue(redis, 10)
     queue.enqueue(request("req_1", pool=name, key="private-x"), b"{}")
-    redis.zadd(keys.PRIVATE, {name: time.time() - 100})
-    redis.set(keys.served(name), 1)
+    redis.zadd(keys.PRIVATE_POOLS, {name: time.time() - 100})
+    redis.set(keys.served_jobs(name), 1)
     redis.zadd(f"rq:failed:batch:{name}", {"req_2": 1})
     redis.hset("rq:job:req_2", "status", "failed")
     redis.hset(keys.LAST_USED, f"private-{name.partition('~')[2]}", 1)
     assert store.forget_idle(lambda _: 60) == []
     queue.withdraw(name, "req_1")
-    redis.zadd(keys.PRIVATE, {name: time.time() - 100})
+    redis.zadd(keys.PRIVATE_POOLS, {name: time.time() - 100})
     redis.zadd("rq:wip:chat:" + name, {"req_1:execution": time.time() + 60})
     assert store.forget_idle(lambda _: 60) == []
     redis.delete("rq:wip:chat:" + name)
     assert store.forget_idle(lambda _: 60) == []
-    redis.zadd(keys.PRIVATE, {name: time.time() - 100})
+    redis.zadd(keys.PRIVATE_POOLS, {name: time.time() - 100})
     assert store.forget_idle(lambda _: 200) == []
     assert store.forget_idle(lambda _: 60) == [name]
     assert set(redis.scan_iter()) == before
     store.touch(name)
-    assert store.pool_names() == []
+    assert store.list_pools() == []
 
 
 def test_what_a_person_has_disabled_is_not_forgotten(store: PrivateCredentials, redis: Redis):
     name = store.add("default", "a-token", 2)
     Credentials(redis).set_state(name, name.partition("~")[2], "disabled", "by a person")
-    redis.zadd(keys.PRIVATE, {name: 1})
+    redis.zadd(keys.PRIVATE_POOLS, {name: 1})
     assert store.forget_idle(lambda _: 60) == []
     assert store.forget(name)
 
@@ -95,7 +95,7 @@ def test_what_a_person_has_disabled_is_not_forgotten(store: PrivateCredentials, 
 def test_an_operator_removes_one_like_any_other(store: PrivateCredentials, redis: Redis):
     name = store.add("default", "a-token", 2)
     assert remove_credential(redis, name, name.partition("~")[2])
-    assert store.pool_names() == []
+    assert store.list_pools() == []
     assert not remove_credential(redis, name, name.partition("~")[2])
     ours, _ = Credentials(redis).add("default", "ours")
     assert remove_credential(redis, "default", ours)
@@ -173,7 +173,7 @@ def test_wrong_ones_are_counted_by_network_and_not_tried_twice(redis: Redis, end
     assert {code(front, f"wrong-{i}", f"2001:db8::{i}") for i in range(1, 5)} == {"invalid_refresh_token"}
     assert code(callers(redis, endpoint), "wrong-5", "2001:db8::9") == "too_many_tokens"
     assert code(front, "wrong-5", "2001:db8:0:1::9") == "invalid_refresh_token"
-    assert PrivateCredentials(redis).pool_names() == []
+    assert PrivateCredentials(redis).list_pools() == []
 
 
 def test_an_endpoint_that_is_down_blames_nobody_and_the_token_is_kept_a_minute(redis: Redis, endpoint: Endpoint):

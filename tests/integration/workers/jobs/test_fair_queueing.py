@@ -215,10 +215,10 @@ def test_a_batch_request_wakes_a_worker_that_waits(pool: Pool):
 def test_a_worker_that_has_begun_to_work_is_not_taken_for_a_waiting_one(pool: Pool):
     worker = pool.worker()
     worker.begin()
-    assert pool.redis.zcard(keys.idle("default")) == 1
+    assert pool.redis.zcard(keys.idle_workers("default")) == 1
     pool.ask("i")
     worker.begin()
-    assert pool.redis.zcard(keys.idle("default")) == 0
+    assert pool.redis.zcard(keys.idle_workers("default")) == 0
 
 
 def test_an_ended_batch_job_leaves_nothing(pool: Pool):
@@ -299,7 +299,7 @@ def test_what_is_withdrawn_is_not_waited_for(pool: Pool):
     assert pool.queue.withdraw("default", ids[0])
     assert pool.queue.cancel("default", "req_b_4") == "withdrawn"
     assert serve(pool.worker(), 5) == ["a", "a"]
-    assert pool.redis.zcard(keys.fair("default") + ":batch") == 0
+    assert pool.redis.zcard(keys.fair_queue("default") + ":batch") == 0
     assert pool.queue.count_waiting("default") == 0
 
 

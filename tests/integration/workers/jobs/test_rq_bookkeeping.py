@@ -149,7 +149,7 @@ def test_an_ended_job_leaves_no_body(redis: Redis):
     assert begun.request is not None
     bench.books.finish(bench.worker, begun, ok=True)
     assert redis.keys("*req_1*") == []
-    assert redis.get(keys.served("default")) == b"1"
+    assert redis.get(keys.served_jobs("default")) == b"1"
     assert bench.worker.executions == {}
 
 
@@ -272,7 +272,7 @@ def test_every_step_may_be_asked_for_again(redis: Redis):
     for _ in range(2):
         bench.books.finish(bench.worker, again, ok=True)
     assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
-    assert redis.get(keys.served("default")) == b"1"
+    assert redis.get(keys.served_jobs("default")) == b"1"
 
 
 def test_a_job_whose_web_process_has_died_is_dropped(redis: Redis):

@@ -23,7 +23,7 @@ KEY = ApiKey(id="k1", hint="", created_at=0, quota_tokens=10_000)
 
 
 def logged(redis: Redis) -> list[LogEntry]:
-    eventually(lambda: redis.xlen(keys.LOG))
+    eventually(lambda: redis.xlen(keys.REQUEST_LOG))
     return [one.entry for one in RequestLog(redis).read_newest_first(LogFilter())]
 
 
@@ -34,7 +34,7 @@ def ask(workshop: Workshop, body: bytes = BODY, **changes) -> bytes:
     asked = request("req_1", channel=workshop.hub.channel("req_1"), **changes)
     workshop.queue.enqueue(asked, body, encode_demand(KEY, 500, asked.enqueued_at))
     frames = answer(mailbox)
-    eventually(lambda: workshop.redis.xlen(keys.LOG))
+    eventually(lambda: workshop.redis.xlen(keys.REQUEST_LOG))
     return b"".join(frame.payload for frame in frames if frame.kind is FrameKind.DATA)
 
 
@@ -60,7 +60,7 @@ def test_an_answer_is_logged_and_settled_with_what_the_upstream_reports(workshop
 
 def test_nothing_of_prompt_or_answer_is_logged(workshop: Workshop):
     ask(workshop)
-    kept = repr(workshop.redis.xrange(keys.LOG))
+    kept = repr(workshop.redis.xrange(keys.REQUEST_LOG))
     assert "Hello" not in kept
     assert "Uryyb" not in kept
 
@@ -177,10 +177,10 @@ def test_an_entry_is_added_up_once_whoever_asks(redis: Redis, monkeypatch: pytes
 def test_the_log_is_bounded_by_number_and_age_and_the_sums_stay(redis: Redis):
     RequestLog(redis).write([entry(i) for i in range(3000)])
     an_adder(redis, entries=1000).trim()
-    assert 1000 <= redis.xlen(keys.LOG) <= 1200
+    assert 1000 <= redis.xlen(keys.REQUEST_LOG) <= 1200
     time.sleep(0.01)
     an_adder(redis, log_days=1e-9).trim()
-    assert redis.xlen(keys.LOG) < 200
+    assert redis.xlen(keys.REQUEST_LOG) < 200
     assert UsageSums(redis).query(today())[0]["requests"] == 3000
 
 
