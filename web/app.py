@@ -48,12 +48,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     app = FarmFlask("web", static_url_path="/admin/static")
     app.session_interface = AdminSessions()
-    farm = build_services(settings)
-    app.extensions[EXTENSION] = farm
+    services = build_services(settings)
+    app.extensions[EXTENSION] = services
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SECRET_KEY=retry_forever(farm.admin_tokens.session_secret, "the front waits for its start"),
+        SECRET_KEY=retry_forever(services.admin_tokens.session_secret, "the front waits for its start"),
         SESSION_COOKIE_NAME="farm_admin",
         SESSION_COOKIE_PATH="/admin",
         SESSION_COOKIE_SAMESITE="Strict",
@@ -62,45 +62,45 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(begin_request)
-    app.after_request(lambda response: finish_response(farm, response))
+    app.after_request(lambda response: finish_response(services, response))
     errors.register_handlers(app)
-    for part in (relay, models, billing, health, metrics, login, api):
-        app.register_blueprint(part.blueprint)
+    for module in (relay, models, billing, health, metrics, login, api):
+        app.register_blueprint(module.blueprint)
     dashboard.mount(app, settings.redis_url)
     app.wsgi_app = merge_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
     return app
 
 
-def merge_slashes(serve: WSGIApplication) -> WSGIApplication:
+def merge_slashes(wsgi_app: WSGIApplication) -> WSGIApplication:
     """A base URL that ends in a slash gives `/v1//chat/completions`: the same, and no redirect of a POST."""
 
-    def serve_cleaned(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def call_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if "//" in environ["PATH_INFO"]:
             environ["PATH_INFO"] = re.sub("//+", "/", environ["PATH_INFO"])
-        return serve(environ, start_response)
+        return wsgi_app(environ, start_response)
 
-    return serve_cleaned
+    return call_app
 
 
 def begin_request() -> Any:
     """Every request has an id, which is its job's id too; some are answered at the door."""
-    request, kept = current_request()
-    kept.request_id = f"req_{uuid.uuid4().hex}"
+    request, context = current_request()
+    context.request_id = f"req_{uuid.uuid4().hex}"
     if request.path.startswith(ADMIN_PREFIX):
         return login.require_login()
-    return cors.preflight(request) if request.method == "OPTIONS" else None
+    return cors.build_preflight_response(request) if request.method == "OPTIONS" else None
 
 
-def finish_response(farm: WebServices, response: Response) -> Response:
+def finish_response(services: WebServices, response: Response) -> Response:
     """Every answer carries the request's id; relayed ones are counted."""
-    request, kept = current_request()
+    request, context = current_request()
     headers = response.headers
     if request.path.startswith(ADMIN_PREFIX):
         login.harden_headers(response)
     else:
         headers.update(cors.HEADERS)
-    headers["x-request-id"] = kept.get("request_id", "")
-    headers.update(kept.get("answer_headers", {}))
-    if "endpoint" in kept and request.method != "OPTIONS":
-        farm.counters.increment("requests", kept.get("pool", ""), kept.endpoint, str(response.status_code))
+    headers["x-request-id"] = context.get("request_id", "")
+    headers.update(context.get("reply_headers", {}))
+    if "endpoint" in context and request.method != "OPTIONS":
+        services.counters.increment("requests", context.get("pool", ""), context.endpoint, str(response.status_code))
     return response

@@ -10,7 +10,7 @@ from shared.errors import ApiError
 from web.services import services
 
 log = logging.getLogger("farm.web")
-CODES = {
+HTTP_ERROR_CODES = {
     400: "bad_request",
     404: "unknown_url",
     405: "method_not_allowed",
@@ -45,7 +45,7 @@ def handle_http_error(error: HTTPException) -> Response:
         404: f"Unknown request URL: {request.method} {request.path[:200]}. Please check the URL for typos.",
         413: "the body of the request is larger than the farm takes",
     }.get(status, error.description or "the request can't be served")
-    response = handle_api_error(ApiError(status, CODES.get(status, "http_error"), message))
+    response = handle_api_error(ApiError(status, HTTP_ERROR_CODES.get(status, "http_error"), message))
     for name, value in error.get_headers():
         if name.lower() == "allow":
             response.headers[name] = value
@@ -54,10 +54,10 @@ def handle_http_error(error: HTTPException) -> Response:
 
 def handle_redis_error(error: RedisError) -> Response:
     """Redis does not answer, or refuses: it is out of memory, read only, …: an alarm for the operator."""
-    refuses = isinstance(error, ResponseError)
-    action = "redis_refused" if refuses else "redis_lost"
+    is_refusal = isinstance(error, ResponseError)
+    action = "redis_refused" if is_refusal else "redis_lost"
     log.error("Redis: %s", error, extra={"action": action, "request_id": g.get("request_id")})
-    message = "the farm's Redis takes nothing now" if refuses else "the farm's Redis does not answer"
+    message = "the farm's Redis takes nothing now" if is_refusal else "the farm's Redis does not answer"
     return handle_api_error(ApiError(503, "store_unavailable", message, "server_error"))
 
 

@@ -33,7 +33,7 @@ except FarmError as error:
     sys.exit(1)
 
 wsgi_app = "web.gunicorn_conf:make_app()"
-worker_class = "web.server.gunicorn_worker.FrontWorker"
+worker_class = "web.server.gunicorn_worker.FarmGunicornWorker"
 workers = settings.front_count
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 #: Requests that one process holds open at once, waiting ones included.
@@ -76,12 +76,12 @@ def on_starting(server: Any) -> None:
         check_server(redis)
         if settings.api_key:
             ApiKeys(redis).ensure(settings.api_key, "FARM_API_KEY")
-        made = AdminTokens(redis).ensure_first(settings.admin_token)
+        new_admin_token = AdminTokens(redis).ensure_first(settings.admin_token)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         sys.exit(1)
-    if made:
-        print(f"farm: admin token (shown once): {made}", file=sys.stderr, flush=True)
+    if new_admin_token:
+        print(f"farm: admin token (shown once): {new_admin_token}", file=sys.stderr, flush=True)
     redis.connection_pool.disconnect()
 
 
@@ -95,4 +95,4 @@ def worker_exit(server: Any, worker: Any) -> None:
     """In each worker, at its end: hand over what was counted, and say goodbye."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
-        app.extensions[EXTENSION].leave()
+        app.extensions[EXTENSION].shut_down()

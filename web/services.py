@@ -43,12 +43,12 @@ class WebServices:
     pool_selector: PoolSelector
     availability: Availability
     hub: Hub
-    requests: RequestServices
+    request_services: RequestServices
     drain_rate: DrainRate
     authenticator: Authenticator
     admin_tokens: AdminTokens
     audit_log: AuditLog
-    proxies: TrustedProxies
+    trusted_proxies: TrustedProxies
     counters: Counters
     log_buffer: RequestLogBuffer
     started_at: float
@@ -109,7 +109,7 @@ def build_services(settings: Settings) -> WebServices:
         pool_selector=PoolSelector(settings, availability, drain_rate),
         availability=availability,
         hub=hub,
-        requests=RequestServices(
+        request_services=RequestServices(
             queue=queue,
             hub=hub,
             drain_rate=drain_rate,
@@ -122,7 +122,7 @@ def build_services(settings: Settings) -> WebServices:
         authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),
         audit_log=AuditLog(redis),
-        proxies=TrustedProxies(settings.trusted_proxies),
+        trusted_proxies=TrustedProxies(settings.trusted_proxies),
         counters=Counters(),
         log_buffer=log_buffer,
         started_at=time.time(),
@@ -131,6 +131,6 @@ def build_services(settings: Settings) -> WebServices:
 
 def services() -> WebServices:
     """The parts of the app that serves the present request."""
-    found = current_app.extensions[EXTENSION]
-    assert isinstance(found, WebServices)
-    return found
+    web_services = current_app.extensions[EXTENSION]
+    assert isinstance(web_services, WebServices)
+    return web_services

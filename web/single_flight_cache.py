@@ -20,33 +20,33 @@ class SingleFlightCache(Generic[K, V]):
     Ten thousand callers that come together would otherwise wait for each other at a few connections until time is up.
     """
 
-    def __init__(self, look: Callable[[K], V]) -> None:
-        self._load = look
+    def __init__(self, load: Callable[[K], V]) -> None:
+        self._load = load
         self._cached: dict[K, tuple[float, V]] = {}
         self._in_flight: dict[K, AsyncResult[V]] = {}
 
     def get(self, key: K) -> V:
         """The answer. Raises what the look raises, to all who wait for it."""
-        found = self._cached.get(key)
-        if found and time.monotonic() - found[0] < TTL_SECONDS:
-            return found[1]
-        if waiting := self._in_flight.get(key):
-            value: V = waiting.get()
+        cached = self._cached.get(key)
+        if cached and time.monotonic() - cached[0] < TTL_SECONDS:
+            return cached[1]
+        if in_flight := self._in_flight.get(key):
+            value: V = in_flight.get()
             return value
         return self._load_once(key)
 
     def _load_once(self, key: K) -> V:
-        answer: AsyncResult[V] = AsyncResult()
-        self._in_flight[key] = answer
+        result: AsyncResult[V] = AsyncResult()
+        self._in_flight[key] = result
         try:
             value = self._load(key)
         except BaseException as error:
-            answer.set_exception(error if isinstance(error, Exception) else ConnectionError("nobody asks any more"))
+            result.set_exception(error if isinstance(error, Exception) else ConnectionError("nobody asks any more"))
             raise
         finally:
             del self._in_flight[key]
         if len(self._cached) >= MAX_ENTRIES:
             self._cached.clear()
         self._cached[key] = (time.monotonic(), value)
-        answer.set(value)
+        result.set(value)
         return value

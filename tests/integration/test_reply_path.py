@@ -29,7 +29,7 @@ HEAD = Head(200, {}, 1, 0, 0)
 @pytest.fixture
 def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
     made = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
-    greenlets = [gevent.spawn(work) for work in (made._listen, made.acks.run, made._run_gap_checks)]
+    greenlets = [gevent.spawn(work) for work in (made._listen, made.ack_publisher.run, made._run_gap_checks)]
     assert made._subscribed.wait(5)
     yield made
     gevent.killall(greenlets)
@@ -209,7 +209,7 @@ def test_requests_whose_job_has_vanished_are_ended(redis_url: str, redis: Redis)
     hub._subscribed.set()
     mailbox = hub.open("req_1")
     mailbox.last_frame_at -= 60
-    sweeper = gevent.spawn(hub._sweep)
+    sweeper = gevent.spawn(hub._run_sweeps)
     frames = mailbox.get(15)
     sweeper.kill()
     assert Failure.decode(frames[0].payload).code == "request_lost"
@@ -225,8 +225,8 @@ def test_that_an_answer_is_over_is_said_again_if_it_was_not_heard(
         if len(said) == 1:
             raise ConnectionError("away")
 
-    monkeypatch.setattr(hub.acks, "_redis", SimpleNamespace(publish=publish))
-    hub.acks.finish("req_1")
+    monkeypatch.setattr(hub.ack_publisher, "_redis", SimpleNamespace(publish=publish))
+    hub.ack_publisher.finish("req_1")
     eventually(lambda: len(said) == 2)
     assert [AckBatch.decode(one).finished for one in said] == [["req_1"], ["req_1"]]
 

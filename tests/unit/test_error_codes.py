@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 #: OpenAI's classes of errors, which stand beside the codes.
 TYPES = {"server_error", "rate_limit_error", "invalid_request_error"}
-MAKERS = {"ApiError", "Failure", "build_failure", "_fail", "overloaded", "unauthorized"}
+MAKERS = {"ApiError", "Failure", "build_failure", "_fail", "overloaded_error", "unauthorized_error"}
 
 
 def codes() -> set[str]:
@@ -17,7 +17,7 @@ def codes() -> set[str]:
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in MAKERS:
-                    at = 0 if getattr(node.func, "id", "") == "overloaded" else slice(1, 4)
+                    at = 0 if getattr(node.func, "id", "") == "overloaded_error" else slice(1, 4)
                     given = node.args[at] if isinstance(at, slice) else [node.args[at]]
                     found |= {
                         one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, str)

@@ -10,9 +10,9 @@ from web.single_flight_cache import SingleFlightCache
 class Authenticator:
     """Checks presented keys."""
 
-    def __init__(self, api_keys: ApiKeys, private: PrivateCallers) -> None:
+    def __init__(self, api_keys: ApiKeys, private_callers: PrivateCallers) -> None:
         self._keys: SingleFlightCache[str, ApiKey | None] = SingleFlightCache(api_keys.find)
-        self._private = private
+        self._private_callers = private_callers
 
     def authenticate(self, authorization: str, address: str, pool: str = "") -> ApiKey:
         """The key behind an Authorization header (RFC 6750), presented from that address. Raises ApiError.
@@ -22,20 +22,20 @@ class Authenticator:
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not secret:
-            raise unauthorized("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
+            raise unauthorized_error("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
         key = self._keys.get(hash_secret(secret))
-        if key is None and self._private.may_be_token(secret):
-            return self._private.authenticate(secret, address, pool)
+        if key is None and self._private_callers.may_be_token(secret):
+            return self._private_callers.authenticate(secret, address, pool)
         if key is None or not key.enabled:
-            raise unauthorized("Incorrect API key provided.")
+            raise unauthorized_error("Incorrect API key provided.")
         if key.is_expired:
-            raise unauthorized("This API key has expired.", "api_key_expired")
+            raise unauthorized_error("This API key has expired.", "api_key_expired")
         if not key.allows_address(address):
             message = f"This API key may not be used from {address}."
             raise ApiError(403, "ip_not_authorized", message)
         return key
 
 
-def unauthorized(message: str, code: str = "invalid_api_key") -> ApiError:
+def unauthorized_error(message: str, code: str = "invalid_api_key") -> ApiError:
     """The answer to a wrong or missing key."""
     return ApiError(401, code, message, headers={"www-authenticate": "Bearer"})

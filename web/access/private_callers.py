@@ -52,9 +52,9 @@ class PrivateCallers:
         self._pools = {pool.name: pool for pool in pools if pool.private_credentials}
         self._store = PrivateCredentials(redis)
         self._operations = CredentialOperations(redis)
-        self._trying = BoundedSemaphore(MAX_CONCURRENT_TRIALS)
-        self._known: SingleFlightCache[tuple[str, str, str], KnownToken] = SingleFlightCache(
-            lambda asked: self._look_up(*asked)
+        self._trial_slots = BoundedSemaphore(MAX_CONCURRENT_TRIALS)
+        self._cache: SingleFlightCache[tuple[str, str, str], KnownToken] = SingleFlightCache(
+            lambda cache_key: self._resolve(*cache_key)
         )
 
     def may_be_token(self, token: str) -> bool:
@@ -62,107 +62,110 @@ class PrivateCallers:
         kinds = [kind for kind, _ in classify_lines([token])]
         return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_SECRET_PREFIXES)
 
-    def authenticate(self, token: str, address: str, wanted: str) -> PrivateCaller:
+    def authenticate(self, token: str, address: str, pool_name: str) -> PrivateCaller:
         """Who presents a token, from that address, for that pool, '' for the only one. Raises ApiError."""
-        known = self._known.get((self._select_pool(wanted).name, token, address))
-        if known.state == "dead":
-            raise token_refused()
-        if known.state == "disabled":
+        credential = self._cache.get((self._select_pool(pool_name).name, token, address))
+        if credential.state == "dead":
+            raise token_refused_error()
+        if credential.state == "disabled":
             raise ApiError(403, "private_credential_disabled", "the farm's operator has disabled this account")
-        return PrivateCaller(id=caller_id(known.credential_id), hint="", created_at=0, pool=known.pool)
+        return PrivateCaller(id=caller_id(credential.credential_id), hint="", created_at=0, pool=credential.pool)
 
-    def _select_pool(self, wanted: str) -> PoolSettings:
-        found = [pool for pool in self._pools.values() if wanted in ("", pool.name)]
-        if len(found) != 1:
-            names = ", ".join(self._pools)
-            raise ApiError(401, "private_pool_needed", f"say whose refresh token that is: `{POOL_HEADER}: {names}`")
-        return found[0]
+    def _select_pool(self, pool_name: str) -> PoolSettings:
+        candidates = [pool for pool in self._pools.values() if pool_name in ("", pool.name)]
+        if len(candidates) != 1:
+            pool_names = ", ".join(self._pools)
+            raise ApiError(
+                401, "private_pool_needed", f"say whose refresh token that is: `{POOL_HEADER}: {pool_names}`"
+            )
+        return candidates[0]
 
-    def _look_up(self, pool: str, token: str, address: str) -> KnownToken:
+    def _resolve(self, pool: str, token: str, address: str) -> KnownToken:
         """What is known of a token, after it was tried if it is new. Raises ApiError."""
-        known = self._store.find(pool, token)
-        if known and not names.is_private(known.pool):
+        credential = self._store.find(pool, token)
+        if credential and not names.is_private(credential.pool):
             raise ApiError(403, "private_token_taken", "this account serves the farm's own pool")
-        if known and (known.is_proven or known.state == "disabled"):
-            self._store.touch(known.pool)
-            return known
-        self._count_try(token, address)
-        name = known.pool if known else self._store.add(pool, token, self._pools[pool].private_most)
-        if not name:
+        if credential and (credential.is_proven or credential.state == "disabled"):
+            self._store.touch(credential.pool)
+            return credential
+        self._count_trial(token, address)
+        private_pool = credential.pool if credential else self._store.add(pool, token, self._pools[pool].private_most)
+        if not private_pool:
             message = "the farm takes no more accounts of callers now; try again later"
             raise ApiError(429, "private_credentials_full", message, "rate_limit_error", headers={"retry-after": "60"})
-        return self._prove(pool, name, token, address)
+        return self._verify(pool, private_pool, token, address)
 
-    def _count_try(self, token: str, address: str) -> None:
+    def _count_trial(self, token: str, address: str) -> None:
         """Counts the token until it has turned out good, so that many at once are not tried either.
 
         Raises ApiError when it was refused a moment ago, or too many others from there were.
         """
-        place, print_ = keys.token_tries(client_network(address)), fingerprint(token)
+        trials_key, token_fingerprint = keys.token_tries(caller_network(address)), fingerprint(token)
         with self._redis.pipeline() as pipe:
-            pipe.exists(keys.refused_token(print_))
-            pipe.sadd(place, print_)
-            pipe.scard(place)
-            pipe.expire(place, BAN_SECONDS)
-            again, new, tries, _ = pipe.execute()
-        if again:
-            raise token_refused()
-        if tries > MAX_WRONG_TOKENS:
-            if new:
-                self._redis.srem(place, print_)
+            pipe.exists(keys.refused_token(token_fingerprint))
+            pipe.sadd(trials_key, token_fingerprint)
+            pipe.scard(trials_key)
+            pipe.expire(trials_key, BAN_SECONDS)
+            was_refused, is_new, trials, _ = pipe.execute()
+        if was_refused:
+            raise token_refused_error()
+        if trials > MAX_WRONG_TOKENS:
+            if is_new:
+                self._redis.srem(trials_key, token_fingerprint)
             message = "too many wrong refresh tokens from here; try again later"
             raise ApiError(
                 429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN_SECONDS)}
             )
 
-    def _prove(self, pool: str, name: str, token: str, address: str) -> KnownToken:
+    def _verify(self, pool: str, private_pool: str, token: str, address: str) -> KnownToken:
         """The token, tried: a real refresh by a worker. One that is refused is forgotten. Raises ApiError.
 
         Of one that could not be tried nobody knows whether it has rotated: it stays for a minute, to be tried again.
         """
-        if not self._trying.acquire(timeout=TRIAL_TIMEOUT_SECONDS):
-            raise not_tried("the farm tries too many refresh tokens now")
+        if not self._trial_slots.acquire(timeout=TRIAL_TIMEOUT_SECONDS):
+            raise token_not_tried_error("the farm tries too many refresh tokens now")
         try:
             self._operations.request(
-                CredentialOperation(name, names.private_credential_id(name), "refresh"), TRIAL_TIMEOUT_SECONDS
+                CredentialOperation(private_pool, names.private_credential_id(private_pool), "refresh"),
+                TRIAL_TIMEOUT_SECONDS,
             )
         except NoWorkerProcess as error:
             log.warning("a refresh token could not be tried: %s", error, extra={"action": "private_untried"})
         finally:
-            self._trying.release()
-        found = self._store.find(pool, token)
-        if found and found.state == "dead":
+            self._trial_slots.release()
+        credential = self._store.find(pool, token)
+        if credential and credential.state == "dead":
             self._record_refused(token, address)
-            self._store.forget(found.pool)
-            raise token_refused()
-        if found and found.is_proven:
-            self._redis.srem(keys.token_tries(client_network(address)), fingerprint(token))
+            self._store.forget(credential.pool)
+            raise token_refused_error()
+        if credential and credential.is_proven:
+            self._redis.srem(keys.token_tries(caller_network(address)), fingerprint(token))
             log.info("a private credential is new", extra={"action": "private_added", "pool": pool})
-            return found
-        if found:
-            self._store.touch(found.pool, time.time() - self._pools[pool].private_idle + REFUSED_TTL_SECONDS)
-        raise not_tried("the token endpoint could not be asked")
+            return credential
+        if credential:
+            self._store.touch(credential.pool, time.time() - self._pools[pool].private_idle + REFUSED_TTL_SECONDS)
+        raise token_not_tried_error("the token endpoint could not be asked")
 
     def _record_refused(self, token: str, address: str) -> None:
         log.warning(
-            "a refresh token was refused", extra={"action": "private_refused", "reason": client_network(address)}
+            "a refresh token was refused", extra={"action": "private_refused", "reason": caller_network(address)}
         )
         self._redis.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED_TTL_SECONDS)
 
 
-def client_network(address: str) -> str:
+def caller_network(address: str) -> str:
     """What counts as one place that tokens are presented from."""
-    found = parse_address(address)
-    if found is None:
+    ip_address = parse_address(address)
+    if ip_address is None:
         return "?"
-    return str(ipaddress.ip_network((found, NETWORK_PREFIX_LENGTHS[found.version]), strict=False))
+    return str(ipaddress.ip_network((ip_address, NETWORK_PREFIX_LENGTHS[ip_address.version]), strict=False))
 
 
-def token_refused() -> ApiError:
+def token_refused_error() -> ApiError:
     """The answer to a refresh token that the token endpoint refuses."""
     return ApiError(401, "invalid_refresh_token", "the upstream refuses this refresh token")
 
 
-def not_tried(why: str) -> ApiError:
+def token_not_tried_error(reason: str) -> ApiError:
     """The answer to a new token that could not be tried."""
-    return ApiError(503, "token_not_tried", f"{why}; try again later", "server_error", headers={"retry-after": "10"})
+    return ApiError(503, "token_not_tried", f"{reason}; try again later", "server_error", headers={"retry-after": "10"})

@@ -91,7 +91,7 @@ def check_token(presented: str, patience: int = UNLIMITED_TRIES) -> AdminToken |
     redis = farm.redis
     if found := farm.admin_tokens.find(presented):
         return found
-    counter = keys.failed_logins(farm.proxies.find_client(request) or "?")
+    counter = keys.failed_logins(farm.trusted_proxies.find_caller_address(request) or "?")
     if int(redis.get(counter) or 0) >= patience:
         headers = {"retry-after": str(BAN_SECONDS)}
         raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)

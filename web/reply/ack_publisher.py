@@ -20,18 +20,18 @@ MAX_ACKS_PER_MESSAGE = 1000
 class AckPublisher:
     """Gathers and publishes. What mailboxes say may be lost, because they ask again; what is over is kept."""
 
-    def __init__(self, redis: Redis, front: str) -> None:
+    def __init__(self, redis: Redis, front_id: str) -> None:
         self._redis = redis
-        self._front = front
+        self._front_id = front_id
         self._acks: dict[str, Ack] = {}
         self._finished: dict[str, None] = {}
         self._urgent = Event()
 
-    def acknowledge(self, mailbox: Mailbox, again: bool) -> None:
+    def acknowledge(self, mailbox: Mailbox, retransmit: bool) -> None:
         """The worker should know where that mailbox is."""
-        before = self._acks.get(mailbox.request_id)
-        again = again or (before is not None and before.retransmit)
-        self._acks[mailbox.request_id] = mailbox.build_ack(again=again)
+        previous = self._acks.get(mailbox.request_id)
+        retransmit = retransmit or (previous is not None and previous.retransmit)
+        self._acks[mailbox.request_id] = mailbox.build_ack(retransmit=retransmit)
         self._urgent.set()
 
     def finish(self, request_id: str) -> None:
@@ -47,11 +47,11 @@ class AckPublisher:
 
     def _publish(self) -> None:
         while self._acks or self._finished:
-            positions = [self._acks.popitem() for _ in range(min(MAX_ACKS_PER_MESSAGE, len(self._acks)))]
-            over = [self._finished.popitem()[0] for _ in range(min(MAX_ACKS_PER_MESSAGE, len(self._finished)))]
+            acks = [self._acks.popitem() for _ in range(min(MAX_ACKS_PER_MESSAGE, len(self._acks)))]
+            finished = [self._finished.popitem()[0] for _ in range(min(MAX_ACKS_PER_MESSAGE, len(self._finished)))]
             try:
-                self._redis.publish(keys.REPLY_ACKS, AckBatch(self._front, dict(positions), over).encode())
+                self._redis.publish(keys.REPLY_ACKS, AckBatch(self._front_id, dict(acks), finished).encode())
             except (RedisError, OSError) as error:
                 log.warning("the workers can't be told: %s", error, extra={"action": "redis_lost"})
-                self._finished |= dict.fromkeys(over)
+                self._finished |= dict.fromkeys(finished)
                 return

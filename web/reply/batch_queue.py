@@ -20,22 +20,22 @@ class BatchQueue(Generic[T]):
         self._items: list[T] = []
         self._waiter: Any = None
         #: Until when is waited, by the monotonic clock.
-        self._until = 0.0
+        self._wait_until = 0.0
         self._timer: Any = None
         #: When the timer goes off.
-        self._timer_at = 0.0
+        self._timer_due_at = 0.0
 
-    def put(self, thing: T) -> None:
+    def put(self, item: T) -> None:
         """One more, for whoever waits."""
-        self._items.append(thing)
+        self._items.append(item)
         self._wake()
 
     def take(self, timeout: float) -> list[T]:
         """All that are there, after at most so many seconds; empty when none came in time."""
         if not self._items and timeout > 0:
             self._wait(timeout)
-        here, self._items = self._items, []
-        return here
+        items, self._items = self._items, []
+        return items
 
     def close(self) -> None:
         """Nobody takes any more."""
@@ -44,8 +44,8 @@ class BatchQueue(Generic[T]):
             self._timer = None
 
     def _wait(self, timeout: float) -> None:
-        self._until = time.monotonic() + timeout
-        if not self._timer or self._timer_at > self._until:
+        self._wait_until = time.monotonic() + timeout
+        if not self._timer or self._timer_due_at > self._wait_until:
             self._start_timer(timeout)
         self._waiter = waiter = Waiter()
         try:
@@ -60,7 +60,7 @@ class BatchQueue(Generic[T]):
 
     def _start_timer(self, seconds: float) -> None:
         self.close()
-        self._timer_at = time.monotonic() + seconds
+        self._timer_due_at = time.monotonic() + seconds
         self._timer = gevent.get_hub().loop.timer(seconds)
         self._timer.start(self._on_timer)
 
@@ -68,8 +68,8 @@ class BatchQueue(Generic[T]):
         self.close()
         if not self._waiter:
             return
-        left = self._until - time.monotonic()
-        if left > 0:
-            self._start_timer(left)
+        remaining = self._wait_until - time.monotonic()
+        if remaining > 0:
+            self._start_timer(remaining)
         else:
             self._wake()

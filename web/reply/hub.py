@@ -34,7 +34,7 @@ PING_AFTER_SECONDS = 5.0
 #: Seconds between two looks for answers that have lost something.
 GAP_CHECK_INTERVAL_SECONDS = 0.5
 #: Seconds after a lost connection in which even a request without any frame asks for what it may have missed.
-UNSURE_SECONDS = 10.0
+PROBE_AFTER_RECONNECT_SECONDS = 10.0
 #: Seconds that a missing frame may take to come, before the answer ends with an error.
 GAP_TIMEOUT_SECONDS = 10.0
 #: Seconds between two looks for requests whose job has vanished, and how long it must be gone.
@@ -58,7 +58,7 @@ class Hub:
         cancel: Callable[[str, str], object],
     ) -> None:
         """`find_vanished` returns those request ids whose job is gone; `cancel` cancels a job: pool, request id."""
-        self.process_id = secrets.token_hex(6)
+        self.front_id = secrets.token_hex(6)
         self._redis = redis
         self._has_left = False
         #: Requests whose job could not be cancelled, because Redis was away: id -> pool.
@@ -71,7 +71,7 @@ class Hub:
         self._subscribed = Event()
         self._subscribed_at = 0.0
         self._suspects: dict[str, float] = {}
-        self.acks = AckPublisher(redis, self.process_id)
+        self.ack_publisher = AckPublisher(redis, self.front_id)
 
     @property
     def is_listening(self) -> bool:
@@ -83,23 +83,23 @@ class Hub:
         if self._has_left:
             return
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(keys.FRONTS, {self.process_id: time.time()})
-            pipe.delete(keys.front_gone(self.process_id))
+            pipe.zadd(keys.FRONTS, {self.front_id: time.time()})
+            pipe.delete(keys.front_gone(self.front_id))
             pipe.execute()
 
     def leave(self) -> None:
         """This process ends in good order: nobody has to look whether it lives."""
         self._has_left = True
-        self._redis.zrem(keys.FRONTS, self.process_id)
+        self._redis.zrem(keys.FRONTS, self.front_id)
 
     def start(self) -> None:
         """Begins to listen, to speak and to look after the mailboxes."""
-        for work in (self._listen, self.acks.run, self._run_gap_checks, self._sweep):
-            gevent.spawn(keep_running, work)
+        for loop in (self._listen, self.ack_publisher.run, self._run_gap_checks, self._run_sweeps):
+            gevent.spawn(keep_running, loop)
 
     def channel(self, request_id: str) -> str:
         """The reply channel of a request of this process."""
-        return keys.reply_channel(self.process_id, request_id)
+        return keys.reply_channel(self.front_id, request_id)
 
     def open(
         self, request_id: str, overdue_at: float = float("inf"), on_overdue: Callable[[], None] = lambda: None
@@ -110,7 +110,7 @@ class Hub:
         """
         if not self._subscribed.wait(SUBSCRIBE_TIMEOUT_SECONDS):
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error")
-        mailbox = Mailbox(request_id, self._buffered, self.acks.acknowledge, overdue_at, on_overdue)
+        mailbox = Mailbox(request_id, self._buffered, self.ack_publisher.acknowledge, overdue_at, on_overdue)
         self._mailboxes[self.channel(request_id).encode()] = mailbox
         return mailbox
 
@@ -118,8 +118,8 @@ class Hub:
         """The request is over; later frames are dropped."""
         if self._mailboxes.pop(self.channel(mailbox.request_id).encode(), None) is None:
             return
-        if mailbox.has_begun:
-            self.acks.finish(mailbox.request_id)
+        if mailbox.has_started:
+            self.ack_publisher.finish(mailbox.request_id)
         mailbox.close()
 
     def __len__(self) -> int:
@@ -129,23 +129,23 @@ class Hub:
 
     def _listen(self) -> None:
         """Runs for ever: 1. connect and subscribe, 2. hand out frames, 3. when the connection breaks, begin again."""
-        pause = 0.05
+        backoff = 0.05
         while True:
             connection = self._connections.make_connection()
             try:
                 self._subscribe(connection)
-                pause = 0.05
+                backoff = 0.05
                 self._receive(connection)
             except (RedisError, OSError) as error:
                 log.warning("replies can't be heard: %s", error, extra={"action": "redis_lost"})
             finally:
                 self._subscribed.clear()
                 connection.disconnect()
-            gevent.sleep(pause)
-            pause = min(2 * pause, MAX_BACKOFF_SECONDS)
+            gevent.sleep(backoff)
+            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
     def _subscribe(self, connection: Any) -> None:
-        for command in (("SUBSCRIBE", keys.front_channel(self.process_id)), ("PSUBSCRIBE", self.channel("*"))):
+        for command in (("SUBSCRIBE", keys.front_channel(self.front_id)), ("PSUBSCRIBE", self.channel("*"))):
             connection.send_command(*command)
             connection.read_response(timeout=SUBSCRIBE_TIMEOUT_SECONDS)
         self.send_heartbeat()
@@ -157,17 +157,17 @@ class Hub:
 
     def _receive(self, connection: Any) -> None:
         """Hands out messages until the connection breaks, or is silent even when pinged."""
-        pinged = False
+        is_pinged = False
         while True:
             try:
                 message = connection.read_response(timeout=PING_AFTER_SECONDS, disconnect_on_error=False)
             except RedisTimeoutError:
-                if pinged:
+                if is_pinged:
                     raise
                 connection.send_command("PING")
-                pinged = True
+                is_pinged = True
                 continue
-            pinged = False
+            is_pinged = False
             self._deliver(message)
 
     def _deliver(self, message: Any) -> None:
@@ -176,7 +176,7 @@ class Hub:
             return
         mailbox = self._mailboxes.get(message[2])
         if mailbox is None:
-            self.acks.finish(message[2].decode().rpartition(":")[2])
+            self.ack_publisher.finish(message[2].decode().rpartition(":")[2])
             return
         try:
             for frame in decode_frames(message[3]):
@@ -195,13 +195,13 @@ class Hub:
     def _check_gaps(self) -> None:
         """Asks for what may have been lost; ends answers whose gap was not closed in time (I7)."""
         now = time.monotonic()
-        unsure = now - self._subscribed_at < UNSURE_SECONDS
+        has_reconnected = now - self._subscribed_at < PROBE_AFTER_RECONNECT_SECONDS
         for mailbox in list(self._mailboxes.values()):
             if mailbox.ended:
                 continue
             if mailbox.gap_since and now - mailbox.gap_since > GAP_TIMEOUT_SECONDS:
                 mailbox.fail(REPLY_GAP)
-            elif mailbox.has_begun or unsure:
+            elif mailbox.has_started or has_reconnected:
                 mailbox.probe_if_silent()
 
     def _cancel_abandoned(self) -> None:
@@ -214,7 +214,7 @@ class Hub:
         except (RedisError, OSError) as error:
             log.warning("jobs can't be cancelled: %s", error, extra={"action": "redis_lost"})
 
-    def _sweep(self) -> None:
+    def _run_sweeps(self) -> None:
         """Runs for ever: ends requests whose job has been gone for a while, or whose caller reads no more (I7)."""
         while True:
             gevent.sleep(SWEEP_INTERVAL_SECONDS)
@@ -225,13 +225,13 @@ class Hub:
             quiet_since = time.monotonic() - SWEEP_INTERVAL_SECONDS
             quiet = {m.request_id: m for m in self._mailboxes.values() if not m.ended and m.last_frame_at < quiet_since}
             try:
-                gone = self._find_vanished(quiet) if quiet else set()
+                vanished = self._find_vanished(quiet) if quiet else set()
             except (RedisError, OSError) as error:
                 log.warning("can't look for lost requests: %s", error, extra={"action": "redis_lost"})
                 self._suspects.clear()
                 continue
             now = time.monotonic()
-            self._suspects = {one: self._suspects.get(one, now) for one in gone}
+            self._suspects = {request_id: self._suspects.get(request_id, now) for request_id in vanished}
             for request_id in [one for one, since in self._suspects.items() if now - since >= VANISHED_AFTER_SECONDS]:
-                quiet[request_id].lost = not quiet[request_id].has_begun
+                quiet[request_id].is_lost = not quiet[request_id].has_started
                 quiet[request_id].fail(REQUEST_LOST)

@@ -34,7 +34,7 @@ class Mailbox:
     def __init__(
         self,
         request_id: str,
-        total: BufferedBytes,
+        total_buffered: BufferedBytes,
         acknowledge: Callable[["Mailbox", bool], None],
         overdue_at: float = float("inf"),
         on_overdue: Callable[[], None] = lambda: None,
@@ -43,13 +43,13 @@ class Mailbox:
         #: Tells the worker where this mailbox is, and whether it should send again from there.
         self._acknowledge = acknowledge
         self._frames: BatchQueue[Frame] = BatchQueue()
-        self._expected = 0
+        self._next_number = 0
         self._tag: int | None = None
-        self._total = total
+        self._total_buffered = total_buffered
         self._buffered = 0
         self._received = 0
         self._window_end = WINDOW_BYTES
-        self._asked_at = 0.0
+        self._retransmit_asked_at = 0.0
         self._probe_after = PROBE_SECONDS
         #: When the last frame came, or the request began; seconds of the monotonic clock.
         self.last_frame_at = time.monotonic()
@@ -61,32 +61,32 @@ class Mailbox:
         #: Whether the last frame has come.
         self.ended = False
         #: Whether this side has ended it, so that the worker may still be at it.
-        self.ended_here = False
+        self.ended_by_front = False
         #: Whether its job has vanished before anything of an answer had come.
-        self.lost = False
+        self.is_lost = False
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether a frame has come."""
         return self._tag is not None
 
     @property
     def position(self) -> tuple[int | None, int, int]:
         """Tag, number of the next frame, bytes that may have been sent in all."""
-        return self._tag, self._expected, self._window_end
+        return self._tag, self._next_number, self._window_end
 
-    def build_ack(self, *, again: bool) -> Ack:
+    def build_ack(self, *, retransmit: bool) -> Ack:
         """Where this mailbox is, for the worker."""
-        return Ack(*self.position, again)
+        return Ack(*self.position, retransmit)
 
     def put(self, frame: Frame) -> None:
         """Takes the next frame; drops one that was here before or is another attempt's, asks for a missing one."""
         if self.ended:
             return
         if frame.number != OUT_OF_BAND:
-            if self._tag not in (None, frame.tag) or frame.number < self._expected:
+            if self._tag not in (None, frame.tag) or frame.number < self._next_number:
                 return
-            if frame.number > self._expected:
+            if frame.number > self._next_number:
                 self._request_missing()
                 return
             self._tag = frame.tag
@@ -96,7 +96,7 @@ class Mailbox:
         self.last_frame_at = time.monotonic()
         self.gap_since = 0.0
         self._probe_after = PROBE_SECONDS
-        self._expected += 1
+        self._next_number += 1
         self.ended = frame.kind in (FrameKind.END, FrameKind.FAILURE)
         self._count_buffered(len(frame.payload))
         self._received += len(frame.payload)
@@ -106,38 +106,38 @@ class Mailbox:
     def _request_missing(self) -> None:
         now = time.monotonic()
         self.gap_since = self.gap_since or now
-        if now - self._asked_at > RETRANSMIT_INTERVAL_SECONDS:
-            self._asked_at = now
+        if now - self._retransmit_asked_at > RETRANSMIT_INTERVAL_SECONDS:
+            self._retransmit_asked_at = now
             self._acknowledge(self, True)
 
     def probe_if_silent(self) -> None:
         """It has been silent; asks now and then whether something was lost."""
         now = time.monotonic()
-        if now - max(self.last_frame_at, self._asked_at) > self._probe_after:
+        if now - max(self.last_frame_at, self._retransmit_asked_at) > self._probe_after:
             self._probe_after = min(max(2 * self._probe_after, PROBE_SECONDS), MAX_PROBE_SECONDS)
-            self._asked_at = now
+            self._retransmit_asked_at = now
             self._acknowledge(self, True)
 
     def probe_soon(self) -> None:
         """The connection was lost: whatever came meanwhile is missing."""
-        self._probe_after = self._asked_at = 0.0
+        self._probe_after = self._retransmit_asked_at = 0.0
         self.last_frame_at = min(self.last_frame_at, time.monotonic() - RETRANSMIT_INTERVAL_SECONDS)
 
     def _count_buffered(self, size: int) -> None:
         self._buffered += size
-        self._total.bytes += size
+        self._total_buffered.bytes += size
 
     def _extend_window(self) -> None:
         """Lets more come in good time, unless too much waits here already."""
-        most = MAX_BUFFERED_BYTES if self._total.bytes < MAX_TOTAL_BUFFERED_BYTES else WINDOW_BYTES // 4
-        if self._window_end - self._received <= WINDOW_BYTES // 2 and self._buffered <= most and not self.ended:
+        limit = MAX_BUFFERED_BYTES if self._total_buffered.bytes < MAX_TOTAL_BUFFERED_BYTES else WINDOW_BYTES // 4
+        if self._window_end - self._received <= WINDOW_BYTES // 2 and self._buffered <= limit and not self.ended:
             self._window_end = self._received + WINDOW_BYTES
             self._acknowledge(self, False)
 
     def fail(self, failure: Failure) -> None:
         """Ends the answer from this side."""
         if not self.ended:
-            self.ended_here = True
+            self.ended_by_front = True
             self.put(Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()))
 
     def abandon(self) -> None:

@@ -13,8 +13,8 @@ class Availability:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._usable: SingleFlightCache[str, bool] = SingleFlightCache(self._load_usable)
-        self._down: SingleFlightCache[str, bool] = SingleFlightCache(
+        self._usable_cache: SingleFlightCache[str, bool] = SingleFlightCache(self._load_usable)
+        self._down_cache: SingleFlightCache[str, bool] = SingleFlightCache(
             lambda pool: bool(redis.exists(keys.breaker(pool)))
         )
 
@@ -24,7 +24,7 @@ class Availability:
 
     def is_usable(self, pool: str) -> bool:
         """Whether the pool has a credential that is in service."""
-        return self._usable.get(pool)
+        return self._usable_cache.get(pool)
 
     def check(self, pool: str) -> None:
         """Raises ApiError 503 when every credential of the pool is dead or disabled, or there is none."""
@@ -34,4 +34,4 @@ class Availability:
 
     def is_down(self, pool: str) -> bool:
         """Whether the pool's upstream is down."""
-        return self._down.get(pool)
+        return self._down_cache.get(pool)

@@ -25,7 +25,7 @@ COMMA = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
 class RequestBody:
     """A body and what it asks for."""
 
-    body: bytes
+    data: bytes
     content_type: str
     model: str
     stream: bool
@@ -53,15 +53,15 @@ class RequestBody:
         if name == self.model:
             return self
         if self.content_type.startswith(MULTIPART):
-            return replace(self, body=replace_field(self.body, "model", name))
-        return replace(self, body=replace_member(self.body, "model", name))
+            return replace(self, data=replace_field(self.data, "model", name))
+        return replace(self, data=replace_member(self.data, "model", name))
 
     def with_usage(self) -> "RequestBody":
         """The same with the stream's usage asked for in the body (OpenAI API reference, `stream_options`)."""
         options = {**(self.stream_options or {}), "include_usage": True}
         if self.stream_options is None:
-            return replace(self, body=add_member(self.body, "stream_options", options))
-        return replace(self, body=replace_member(self.body, "stream_options", options))
+            return replace(self, data=add_member(self.data, "stream_options", options))
+        return replace(self, data=replace_member(self.data, "stream_options", options))
 
 
 def read_body(request: Request) -> RequestBody:
@@ -139,15 +139,15 @@ def read_stream(fields: dict[str, Any]) -> bool:
 
 def read_max_tokens(fields: dict[str, Any]) -> int | None:
     """The least of what bounds an answer, for whatever the upstream makes of the others."""
-    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-    found = [fields[name] for name in names if type(fields.get(name)) is int and fields[name] >= 0]
-    return min(found, default=None)
+    field_names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    limits = [fields[name] for name in field_names if type(fields.get(name)) is int and fields[name] >= 0]
+    return min(limits, default=None)
 
 
 def read_choices(fields: dict[str, Any]) -> int:
     """How many answers are asked for."""
-    found = fields.get("n")
-    return min(found, MAX_CHOICES) if type(found) is int and found > 0 else 1
+    choices = fields.get("n")
+    return min(choices, MAX_CHOICES) if type(choices) is int and choices > 0 else 1
 
 
 def add_member(body: bytes, name: str, value: Any) -> bytes:
@@ -156,24 +156,24 @@ def add_member(body: bytes, name: str, value: Any) -> bytes:
         body = replace_member(body, name, value)
         if name in json.loads(body):
             return body
-    stem = body.decode(json.detect_encoding(body), "surrogatepass").rstrip().removesuffix("}")
-    return f"{stem}, {json.dumps(name)}: {json.dumps(value)}}}".encode("utf-8", "surrogatepass")
+    unclosed = body.decode(json.detect_encoding(body), "surrogatepass").rstrip().removesuffix("}")
+    return f"{unclosed}, {json.dumps(name)}: {json.dumps(value)}}}".encode("utf-8", "surrogatepass")
 
 
 def replace_member(body: bytes, name: str, value: Any) -> bytes:
     """A JSON object with the value of one top-level member replaced and every other byte as it was."""
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     decoder = json.JSONDecoder()
-    at = WHITESPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
+    position = WHITESPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
     parts, copied = [], 0
-    while text[at] != "}":
-        key, at = decoder.raw_decode(text, at)
-        start = COLON.match(text, at).end()  # type: ignore[union-attr]
-        _, at = decoder.raw_decode(text, start)
+    while text[position] != "}":
+        key, position = decoder.raw_decode(text, position)
+        value_start = COLON.match(text, position).end()  # type: ignore[union-attr]
+        _, position = decoder.raw_decode(text, value_start)
         if key == name:
-            parts += [text[copied:start], json.dumps(value)]
-            copied = at
-        at = COMMA.match(text, at).end()  # type: ignore[union-attr]
+            parts += [text[copied:value_start], json.dumps(value)]
+            copied = position
+        position = COMMA.match(text, position).end()  # type: ignore[union-attr]
     return "".join((*parts, text[copied:])).encode("utf-8", "surrogatepass")
 
 
@@ -185,4 +185,4 @@ def replace_field(body: bytes, name: str, value: str) -> bytes:
         + rb'"?[ \t]*(?:;[^\r\n]*)?\r\n'
     )
     pattern += rb"(?:[^\r\n]+\r\n)*\r\n)(.*?)(?=\r\n--)"
-    return re.sub(pattern, lambda found: found.group(1) + value.encode(), body, count=1)
+    return re.sub(pattern, lambda match: match.group(1) + value.encode(), body, count=1)

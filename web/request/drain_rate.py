@@ -22,9 +22,9 @@ class DrainRate:
     def __init__(self, redis: Redis, pools: Sequence[str]) -> None:
         self._redis = redis
         self._pools = pools
-        self._served: dict[str, tuple[float, int]] = {}
+        self._last_samples: dict[str, tuple[float, int]] = {}
         self._rates: dict[str, float] = {}
-        self._waiting: SingleFlightCache[str, int] = SingleFlightCache(self._count_waiting)
+        self._waiting_cache: SingleFlightCache[str, int] = SingleFlightCache(self._count_waiting)
 
     def _count_waiting(self, pool: str) -> int:
         return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
@@ -32,7 +32,7 @@ class DrainRate:
     def expected_wait(self, pool: str) -> float:
         """Seconds that the last of those who wait in the pool will have waited; 0 where it is not known."""
         rate = self._rates.get(pool, 0.0)
-        return self._waiting.get(pool) / rate if rate else 0.0
+        return self._waiting_cache.get(pool) / rate if rate else 0.0
 
     def run(self) -> None:
         """Runs for ever."""
@@ -40,26 +40,26 @@ class DrainRate:
             try:
                 self._sample()
             except (RedisError, OSError):
-                self._served.clear()
+                self._last_samples.clear()
             gevent.sleep(SAMPLE_INTERVAL_SECONDS)
 
     def _sample(self) -> None:
         now = time.monotonic()
         counts = self._redis.mget([keys.served_jobs(pool) for pool in self._pools])
         for pool, count in zip(self._pools, counts, strict=True):
-            before = self._served.get(pool)
-            self._served[pool] = (now, int(count or 0))
-            if before:
-                self._rates[pool] = max(0.0, (int(count or 0) - before[1]) / (now - before[0]))
+            previous = self._last_samples.get(pool)
+            self._last_samples[pool] = (now, int(count or 0))
+            if previous:
+                self._rates[pool] = max(0.0, (int(count or 0) - previous[1]) / (now - previous[0]))
 
     def rate(self, pool: str) -> float:
         """Requests of the pool that are served per second, 0 where it is not known yet."""
         return round(self._rates.get(pool, 0.0), 3)
 
-    def eta_ms(self, pool: str, before: int) -> int:
+    def eta_ms(self, pool: str, ahead: int) -> int:
         """Milliseconds until about so many requests have been served, 0 where it is not known."""
         rate = self._rates.get(pool, 0.0)
-        return round(1000 * before / rate) if rate else 0
+        return round(1000 * ahead / rate) if rate else 0
 
     def retry_after(self, pool: str, waiting: int) -> int:
         """Whole seconds until about so many requests have been served, within 1 to 60."""

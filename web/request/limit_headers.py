@@ -11,26 +11,26 @@ from shared.errors import ApiError
 
 #: Milliseconds to wait where nobody can tell: some request of the key has to end first.
 UNKNOWN_WAIT_MS = 1000
-WORDS = {
+LIMIT_DESCRIPTIONS = {
     "concurrency": "requests at once",
     "requests": "requests per minute",
     "tokens": "tokens per minute",
 }
 
 
-def build_headers(key: ApiKey, standing: LimitUsage) -> dict[str, str]:
+def build_headers(key: ApiKey, usage: LimitUsage) -> dict[str, str]:
     """`x-ratelimit-*` for the limits that the key has."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     limits = (
-        ("requests", key.rpm, standing.requests, standing.requests_reset),
-        ("tokens", key.tpm, standing.tokens, standing.tokens_reset),
+        ("requests", key.rpm, usage.requests, usage.requests_reset),
+        ("tokens", key.tpm, usage.tokens, usage.tokens_reset),
     )
     for name, limit, used, reset in limits:
         if limit:
-            found[f"x-ratelimit-limit-{name}"] = str(limit)
-            found[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
-            found[f"x-ratelimit-reset-{name}"] = format_duration(reset)
-    return found
+            headers[f"x-ratelimit-limit-{name}"] = str(limit)
+            headers[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
+            headers[f"x-ratelimit-reset-{name}"] = format_duration(reset)
+    return headers
 
 
 def format_duration(seconds: float) -> str:
@@ -42,18 +42,22 @@ def format_duration(seconds: float) -> str:
     return f"{minutes}m{rest / 1000:g}s" if minutes else f"{rest / 1000:g}s"
 
 
-def limit_reached(key: ApiKey, reached: LimitReached) -> ApiError:
+def limit_reached_error(key: ApiKey, reached: LimitReached) -> ApiError:
     """The answer to a request beyond a limit of its key."""
-    shown = build_headers(key, reached.usage)
+    usage_headers = build_headers(key, reached.usage)
     if reached.limit.startswith("quota"):
         message = "You exceeded the quota of this API key."
         return ApiError(
-            429, "insufficient_quota", message, "insufficient_quota", headers={**shown, "x-should-retry": "false"}
+            429,
+            "insufficient_quota",
+            message,
+            "insufficient_quota",
+            headers={**usage_headers, "x-should-retry": "false"},
         )
     limit = {"concurrency": key.concurrency, "requests": key.rpm, "tokens": key.tpm}[reached.limit]
-    wait = math.ceil(1000 * reached.wait_seconds) or UNKNOWN_WAIT_MS
-    rule = f"{limit} {WORDS[reached.limit]}"
-    message = f"Rate limit reached for this API key: {rule}. Try again in {format_duration(wait / 1000)}."
-    again = {"retry-after": str(math.ceil(wait / 1000)), "retry-after-ms": str(wait)}
-    kind = "tokens" if reached.limit == "tokens" else "requests"
-    return ApiError(429, "rate_limit_exceeded", message, kind, headers={**shown, **again})
+    wait_ms = math.ceil(1000 * reached.wait_seconds) or UNKNOWN_WAIT_MS
+    rule = f"{limit} {LIMIT_DESCRIPTIONS[reached.limit]}"
+    message = f"Rate limit reached for this API key: {rule}. Try again in {format_duration(wait_ms / 1000)}."
+    retry_headers = {"retry-after": str(math.ceil(wait_ms / 1000)), "retry-after-ms": str(wait_ms)}
+    error_type = "tokens" if reached.limit == "tokens" else "requests"
+    return ApiError(429, "rate_limit_exceeded", message, error_type, headers={**usage_headers, **retry_headers})

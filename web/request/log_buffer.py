@@ -18,8 +18,8 @@ MAX_ENTRIES = 10_000
 class RequestLogBuffer:
     """Entries that wait to be written."""
 
-    def __init__(self, log: RequestLog) -> None:
-        self._log = log
+    def __init__(self, request_log: RequestLog) -> None:
+        self._request_log = request_log
         self._entries: list[LogEntry] = []
         #: What is being written, perhaps not for the first time, under one name.
         self._batch: tuple[str, list[LogEntry]] | None = None
@@ -40,8 +40,8 @@ class RequestLogBuffer:
 
     def record_ended(self, request: RelayRequest, error: ApiError) -> None:
         """A request that waited in the queue ended there."""
-        waited = max(0, round(1000 * (time.time() - request.enqueued_at)))
-        self._add(build_entry(request, queue_ms=waited, total_ms=waited, status=error.status, code=error.code))
+        waited_ms = max(0, round(1000 * (time.time() - request.enqueued_at)))
+        self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, status=error.status, code=error.code))
 
     def _add(self, entry: LogEntry) -> None:
         if len(self._entries) < MAX_ENTRIES:
@@ -53,6 +53,6 @@ class RequestLogBuffer:
             entries, self._entries = self._entries[:BATCH_ENTRIES], self._entries[BATCH_ENTRIES:]
             self._batch = (secrets.token_hex(8), entries) if entries else None
         if self._batch:
-            name, entries = self._batch
-            self._log.write(entries, name)
+            batch_id, entries = self._batch
+            self._request_log.write(entries, batch_id)
             self._batch = None

@@ -61,32 +61,32 @@ class PendingRequest:
     request: RelayRequest
     key: ApiKey
     #: The caller's socket; None where the server does not tell it.
-    client: Any
+    caller_socket: Any
     #: Tokens to reserve if the key has limits.
     reserved_tokens: int = 0
     admission: Admission = field(init=False)
     mailbox: Mailbox = field(init=False)
     #: Whether the queue's patience is over because a worker has the job.
-    _running: bool = False
-    _closed: bool = False
+    _is_running: bool = False
+    _is_closed: bool = False
 
     def submit(self, body: bytes) -> None:
         """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full or a limit is reached."""
         # The handler is no method of this object: a reference cycle would keep the request until the next collection.
-        on_overdue = partial(disconnect.abort, self.client)
+        on_overdue = partial(disconnect.abort, self.caller_socket)
         self.mailbox = self.services.hub.open(
             self.request.id, self.request.deadline + 2 * WORKER_MARGIN_SECONDS, on_overdue
         )
-        self._disconnect = DisconnectWatcher(self.client, self.mailbox.abandon)
+        self._disconnect_watcher = DisconnectWatcher(self.caller_socket, self.mailbox.abandon)
         try:
             retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended)
-        except QueueFull as full:
+        except QueueFull as error:
             self._detach()
-            wait = self.services.drain_rate.retry_after(self.request.pool, full.waiting)
-            raise overloaded("queue_full", "the farm's queue is full; try again later", wait) from None
-        except LimitReached as reached:
+            retry_after = self.services.drain_rate.retry_after(self.request.pool, error.waiting)
+            raise overloaded_error("queue_full", "the farm's queue is full; try again later", retry_after) from None
+        except LimitReached as error:
             self._detach()
-            raise limit_headers.limit_reached(self.key, reached) from None
+            raise limit_headers.limit_reached_error(self.key, error) from None
         except BaseException as error:
             if isinstance(error, (RedisError, OSError)):
                 self.services.hub.abandoned[self.request.id] = self.request.pool
@@ -95,65 +95,65 @@ class PendingRequest:
 
     def _enqueue(self, body: bytes) -> None:
         """Asked again, because Redis's answer was lost, it enqueues nothing twice."""
-        if not self.mailbox.has_begun:
-            want = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
-            self.admission = self.services.queue.enqueue(self.request, body, want, self.key.weight)
+        if not self.mailbox.has_started:
+            demand = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
+            self.admission = self.services.queue.enqueue(self.request, body, demand, self.key.weight)
 
-    def wait_for_frames(self, patience: float) -> list[Frame]:
+    def wait_for_frames(self, timeout: float) -> list[Frame]:
         """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
-        until = time.monotonic() + patience
+        timeout_at = time.monotonic() + timeout
         while True:
-            limit = self._seconds_left()
-            frames = self.mailbox.get(min(until - time.monotonic(), limit))
+            seconds_left = self._seconds_left()
+            frames = self.mailbox.get(min(timeout_at - time.monotonic(), seconds_left))
             if frames:
-                self._running = True
+                self._is_running = True
                 return frames
-            if limit <= 0 or self._seconds_left() <= 0:
+            if seconds_left <= 0 or self._seconds_left() <= 0:
                 self._expire()
-            elif time.monotonic() >= until:
+            elif time.monotonic() >= timeout_at:
                 raise FrameTimeout
 
     def _seconds_left(self) -> float:
         """Seconds until the queue's patience, or the request's own time, is over."""
-        total = self.request.deadline + WORKER_MARGIN_SECONDS - time.time()
-        if self._running:
-            return total
-        return min(total, self.request.enqueued_at + self.services.queue_timeout - time.time())
+        total_left = self.request.deadline + WORKER_MARGIN_SECONDS - time.time()
+        if self._is_running:
+            return total_left
+        return min(total_left, self.request.enqueued_at + self.services.queue_timeout - time.time())
 
     def _expire(self) -> None:
         """Out of the queue with 429; a job that a worker has goes on until its own deadline, then 504."""
         if time.time() > self.request.deadline + WORKER_MARGIN_SECONDS:
-            late = ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
-            self.close(late)
-            raise late
+            error = ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
+            self.close(error)
+            raise error
         try:
-            withdrawn = self.services.queue.withdraw(self.request.pool, self.request.id)
-            waiting = self.services.queue.count_waiting(self.request.pool) if withdrawn else 0
-            down = withdrawn and self.services.availability.is_down(self.request.pool)
+            is_withdrawn = self.services.queue.withdraw(self.request.pool, self.request.id)
+            waiting = self.services.queue.count_waiting(self.request.pool) if is_withdrawn else 0
+            is_down = is_withdrawn and self.services.availability.is_down(self.request.pool)
         except (RedisError, OSError):
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
-        if withdrawn:
-            wait = self.services.drain_rate.retry_after(self.request.pool, waiting)
-            error = overloaded("queue_timeout", "no worker was free in time; try again later", wait)
-            if down:
+        if is_withdrawn:
+            retry_after = self.services.drain_rate.retry_after(self.request.pool, waiting)
+            error = overloaded_error("queue_timeout", "no worker was free in time; try again later", retry_after)
+            if is_down:
                 error = ApiError(
                     502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error"
                 )
             self.services.log_buffer.record_ended(self.request, error)
             self.close()
             raise error
-        self._running = True
+        self._is_running = True
 
-    def wait_for_head(self, patience: float) -> tuple[Head, list[Frame]]:
+    def wait_for_head(self, timeout: float) -> tuple[Head, list[Frame]]:
         """The head and what came with it. Raises ApiError when there is no answer, StillWaiting as `frames` does."""
-        frames = self.wait_for_frames(patience)
+        frames = self.wait_for_frames(timeout)
         if frames[0].kind is FrameKind.FAILURE:
             self.close()
             raise Failure.decode(frames[0].payload).to_error()
         return Head.decode(frames[0].payload), frames[1:]
 
-    def iter_body(self, frames: list[Frame], patience: float) -> Iterator[bytes]:
+    def iter_body(self, frames: list[Frame], timeout: float) -> Iterator[bytes]:
         """The bytes of the body; b'' after `patience` seconds of silence. Raises ApiError when it is not whole."""
         while True:
             if data := b"".join([frame.payload for frame in frames if frame.kind is FrameKind.DATA]):
@@ -163,34 +163,34 @@ class PendingRequest:
             if frames and frames[-1].kind is FrameKind.FAILURE:
                 raise Failure.decode(frames[-1].payload).to_error()
             try:
-                frames = self.wait_for_frames(patience)
+                frames = self.wait_for_frames(timeout)
             except FrameTimeout:
                 frames = []
                 yield b""
 
-    def close(self, why: ApiError = CLIENT_GONE) -> None:
+    def close(self, error: ApiError = CLIENT_GONE) -> None:
         """The request is over for the front; a job that has not ended is withdrawn or stopped."""
-        if self._closed:
+        if self._is_closed:
             return
-        ended_by_worker = self.mailbox.ended and not self.mailbox.ended_here
+        ended_by_worker = self.mailbox.ended and not self.mailbox.ended_by_front
         self._detach()
         if not ended_by_worker:
             try:
-                ended = self.services.queue.cancel(
+                outcome = self.services.queue.cancel(
                     self.request.pool, self.request.id, only_waiting=not self.services.cancels_on_disconnect
                 )
                 # One that was removed from the queue by a person has no worker that would say so.
-                if ended == "withdrawn" or (ended == "gone" and self.mailbox.lost):
-                    self.services.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.lost else why)
+                if outcome == "withdrawn" or (outcome == "gone" and self.mailbox.is_lost):
+                    self.services.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.is_lost else error)
             except (RedisError, OSError):
                 self.services.hub.abandoned[self.request.id] = self.request.pool
 
     def _detach(self) -> None:
-        self._closed = True
-        self._disconnect.stop()
+        self._is_closed = True
+        self._disconnect_watcher.stop()
         self.services.hub.close(self.mailbox)
 
 
-def overloaded(code: str, message: str, retry_after: int) -> ApiError:
+def overloaded_error(code: str, message: str, retry_after: int) -> ApiError:
     """429 with the time to wait: PDF translators retry that a hundred times, and a 503 not at all."""
     return ApiError(429, code, message, "rate_limit_error", headers={"retry-after": str(retry_after)})

@@ -15,11 +15,11 @@ from web.request.drain_rate import DrainRate
 class PoolSelector:
     """The pools by the models they serve, and which of them takes a request."""
 
-    def __init__(self, settings: Settings, usable: Availability, drain_rate: DrainRate) -> None:
+    def __init__(self, settings: Settings, availability: Availability, drain_rate: DrainRate) -> None:
         self._settings = settings
         self._pools = sorted(settings.pools, key=lambda pool: pool.priority)
         self._total_timeouts = {pool.name: settings.with_pool_timeouts(pool).total_timeout for pool in settings.pools}
-        self._availability = usable
+        self._availability = availability
         self._drain_rate = drain_rate
 
     def select(self, model: str, key: ApiKey) -> PoolSettings:
@@ -29,14 +29,20 @@ class PoolSelector:
         expected wait is not too long, 4. of the least priority, 5. one by its weight. Where a step leaves none, it is
         left out: a request waits rather than being refused.
         """
-        found = [pool for pool in (self.list_open_to(key) if key.allows_model(model) else ()) if serves(pool, model)]
-        if not found:
-            raise model_not_found(model)
-        if len(found) > 1:
-            found = [pool for pool in found if self._availability.is_usable(pool.name)] or found
-            found = [pool for pool in found if not self._is_too_busy(pool)] or found
-            found = [pool for pool in found if pool.priority == found[0].priority]
-        return random.choices(found, [pool.weight for pool in found])[0] if len(found) > 1 else found[0]
+        candidates = [
+            pool for pool in (self.list_open_to(key) if key.allows_model(model) else ()) if can_serve(pool, model)
+        ]
+        if not candidates:
+            raise model_not_found_error(model)
+        if len(candidates) > 1:
+            candidates = [pool for pool in candidates if self._availability.is_usable(pool.name)] or candidates
+            candidates = [pool for pool in candidates if not self._is_too_busy(pool)] or candidates
+            candidates = [pool for pool in candidates if pool.priority == candidates[0].priority]
+        return (
+            candidates[0]
+            if len(candidates) == 1
+            else random.choices(candidates, [pool.weight for pool in candidates])[0]
+        )
 
     def _is_too_busy(self, pool: PoolSettings) -> bool:
         return 0 < pool.overflow_wait < self._drain_rate.expected_wait(pool.name)
@@ -55,12 +61,12 @@ class PoolSelector:
         return iter(self._pools)
 
 
-def serves(pool: PoolSettings, model: str) -> bool:
+def can_serve(pool: PoolSettings, model: str) -> bool:
     """Whether the pool takes requests for the model."""
     return not pool.models or model in pool.models or model in pool.model_map
 
 
-def model_not_found(model: str) -> ApiError:
+def model_not_found_error(model: str) -> ApiError:
     """The answer to a model that is not there, or not for this caller."""
     message = f"The model `{model[:100]}` does not exist or you do not have access to it."
     return ApiError(404, "model_not_found", message, param="model")

@@ -19,64 +19,70 @@ STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NO_TIMEOUT = 1e9
 
 
-def render_reply(pending: PendingRequest, keepalive: float) -> Response:
+def render_reply(pending_request: PendingRequest, keepalive: float) -> Response:
     """The answer, its status decided by the first frame; a stream that has to wait long begins with a comment."""
     try:
-        head, frames = pending.wait_for_head(keepalive if pending.request.stream else NO_TIMEOUT)
-        return render_begun(pending, head, frames, keepalive)
+        head, frames = pending_request.wait_for_head(keepalive if pending_request.request.stream else NO_TIMEOUT)
+        return render_after_head(pending_request, head, frames, keepalive)
     except FrameTimeout:
-        return render_stream(pending, iter_late_events(pending, keepalive), 200, {"content-type": EVENT_STREAM})
+        return render_stream(
+            pending_request, iter_deferred_events(pending_request, keepalive), 200, {"content-type": EVENT_STREAM}
+        )
     except BaseException:
-        pending.close()
+        pending_request.close()
         raise
 
 
-def render_begun(pending: PendingRequest, head: Head, frames: list[Frame], keepalive: float) -> Response:
+def render_after_head(pending_request: PendingRequest, head: Head, frames: list[Frame], keepalive: float) -> Response:
     """An answer whose head is here, by the kind of its body."""
     headers = {**head.headers, **build_timing_headers(head)}
-    kind = head.headers.get("content-type", "").lower()
-    if kind.startswith(EVENT_STREAM):
-        return render_stream(pending, iter_events(pending, frames, keepalive), head.status, headers)
-    if kind.startswith("application/json") or head.status >= 400:
-        return render_whole(pending, frames, head.status, headers)
-    return render_stream(pending, iter_bytes(pending, frames), head.status, headers)
+    content_type = head.headers.get("content-type", "").lower()
+    if content_type.startswith(EVENT_STREAM):
+        return render_stream(pending_request, iter_events(pending_request, frames, keepalive), head.status, headers)
+    if content_type.startswith("application/json") or head.status >= 400:
+        return render_buffered(pending_request, frames, head.status, headers)
+    return render_stream(pending_request, iter_bytes(pending_request, frames), head.status, headers)
 
 
-def render_whole(pending: PendingRequest, frames: list[Frame], status: int, headers: dict[str, str]) -> Response:
+def render_buffered(
+    pending_request: PendingRequest, frames: list[Frame], status: int, headers: dict[str, str]
+) -> Response:
     """An answer that is sent when all of it is there, so that never half a JSON reaches a caller."""
     try:
-        body = b"".join(pending.iter_body(frames, NO_TIMEOUT))
+        body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     finally:
-        pending.close()
+        pending_request.close()
     return Response(body, status, headers)
 
 
-def render_stream(pending: PendingRequest, body: Iterator[bytes], status: int, headers: dict[str, str]) -> Response:
+def render_stream(
+    pending_request: PendingRequest, body: Iterator[bytes], status: int, headers: dict[str, str]
+) -> Response:
     """An answer that is sent as it comes; when the caller leaves, its job ends."""
     response = Response(body, status, {**headers, **STREAM_HEADERS})
-    response.call_on_close(pending.close)
+    response.call_on_close(pending_request.close)
     return response
 
 
-def iter_events(pending: PendingRequest, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
+def iter_events(pending_request: PendingRequest, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
     """Server-sent events, with comments in silence and an error event where the rest is missing."""
-    whole_events = EventBuffer()
+    event_buffer = EventBuffer()
     try:
-        for data in pending.iter_body(frames, keepalive):
-            complete = whole_events.feed(data) if data else sse.KEEP_ALIVE_COMMENT
-            if complete:
-                yield complete
-        yield whole_events.flush()
+        for data in pending_request.iter_body(frames, keepalive):
+            events = event_buffer.feed(data) if data else sse.KEEP_ALIVE_COMMENT
+            if events:
+                yield events
+        yield event_buffer.flush()
     except ApiError as error:
         yield sse.error_event(error)
 
 
-def iter_late_events(pending: PendingRequest, keepalive: float) -> Iterator[bytes]:
+def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> Iterator[bytes]:
     """A stream whose status was sent before its first frame: an error can only be an event now."""
     yield sse.KEEP_ALIVE_COMMENT
     while True:
         try:
-            head, frames = pending.wait_for_head(keepalive)
+            head, frames = pending_request.wait_for_head(keepalive)
             break
         except FrameTimeout:
             yield sse.KEEP_ALIVE_COMMENT
@@ -84,28 +90,28 @@ def iter_late_events(pending: PendingRequest, keepalive: float) -> Iterator[byte
             yield sse.error_event(error)
             return
     if head.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
-        yield from iter_events(pending, frames, keepalive)
+        yield from iter_events(pending_request, frames, keepalive)
         return
-    yield render_as_event(pending, frames)
+    yield render_as_event(pending_request, frames)
 
 
-def render_as_event(pending: PendingRequest, frames: list[Frame]) -> bytes:
+def render_as_event(pending_request: PendingRequest, frames: list[Frame]) -> bytes:
     """An answer that is no stream, as the one event that a stream can carry it in."""
     try:
-        body = b"".join(pending.iter_body(frames, NO_TIMEOUT))
+        body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     except ApiError as error:
         return sse.error_event(error)
     return b"data: " + body.replace(b"\n", b" ") + b"\n\n"
 
 
-def iter_bytes(pending: PendingRequest, frames: list[Frame]) -> Iterator[bytes]:
+def iter_bytes(pending_request: PendingRequest, frames: list[Frame]) -> Iterator[bytes]:
     """Bytes as they come; where the rest is missing the connection breaks, which no client takes for the end."""
     try:
-        for data in pending.iter_body(frames, NO_TIMEOUT):
+        for data in pending_request.iter_body(frames, NO_TIMEOUT):
             if data:
                 yield data
     except ApiError:
-        disconnect.reset_on_close(pending.client)
+        disconnect.reset_on_close(pending_request.caller_socket)
         raise ConnectionResetError(errno.ECONNRESET, "the answer is not whole") from None
 
 

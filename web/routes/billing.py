@@ -54,20 +54,20 @@ def usage() -> dict[str, Any]:
 
 def parse_day(name: str) -> float | None:
     """A date of the query (YYYY-MM-DD, UTC), seconds since the epoch. Raises ApiError 400."""
-    given = request.args.get(name)
-    if not given:
+    text = request.args.get(name)
+    if not text:
         return None
     try:
-        return datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise ApiError(400, "invalid_parameter", f"{name} must be a date, YYYY-MM-DD", param=name) from None
 
 
 def read_quota_usage(key: ApiKey) -> int:
     """Tokens of the quota's present period."""
-    found = services().redis.hmget(keys.quota(key.id), "period", "tokens")
-    is_present = found[0] is not None and found[0].decode() == quota_period(key, time.time())
-    return int(found[1] or 0) if is_present else 0
+    period, tokens = services().redis.hmget(keys.quota(key.id), "period", "tokens")
+    is_current = period is not None and period.decode() == quota_period(key, time.time())
+    return int(tokens or 0) if is_current else 0
 
 
 def sum_usage_between(key: ApiKey, begin: float | None, end: float | None) -> int:

@@ -28,9 +28,9 @@ def readyz() -> tuple[dict[str, Any], int]:
 
 def find_reasons_not_ready() -> list[str]:
     """What keeps the farm from serving; empty when nothing does."""
-    farm = services()
+    web_services = services()
     try:
-        pools = read_pool_statuses(farm.redis, [pool.name for pool in farm.pool_selector])
+        pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     except (RedisError, OSError):
         return ["Redis does not answer"]
     if any(pool.worker_count for pool in pools):
@@ -43,13 +43,13 @@ def find_reasons_not_ready() -> list[str]:
 @blueprint.get("/api/status")
 def status() -> dict[str, Any]:
     """The farm in one object, in the shape that tools around OpenAI gateways read."""
-    farm = services()
-    pools = read_pool_statuses(farm.redis, [pool.name for pool in farm.pool_selector])
+    web_services = services()
+    pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     data = {
         "version": VERSION,
         "system_name": "token farm",
-        "start_time": int(farm.started_at),
-        "uptime_seconds": int(time.time() - farm.started_at),
+        "start_time": int(web_services.started_at),
+        "uptime_seconds": int(time.time() - web_services.started_at),
         "pools": [pool.to_dict() for pool in pools],
     }
     return {"success": True, "message": "", "data": data}

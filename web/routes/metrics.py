@@ -23,9 +23,11 @@ BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """The metrics of the whole farm, in Prometheus's text format."""
-    farm = services()
-    farm.flush()
-    return Response(render(farm.redis, [pool.name for pool in farm.pool_selector]), content_type=PROMETHEUS_TEXT)
+    web_services = services()
+    web_services.flush()
+    return Response(
+        render(web_services.redis, [pool.name for pool in web_services.pool_selector]), content_type=PROMETHEUS_TEXT
+    )
 
 
 def render(redis: Redis, pools: Sequence[str]) -> bytes:

@@ -9,7 +9,7 @@ from shared import keys
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings
-from web.request.pool_selection import model_not_found
+from web.request.pool_selection import model_not_found_error
 from web.request.rendering import NO_TIMEOUT
 from web.routes.relay import authenticate, build_relay_request, submit
 from web.services import WebServices, services
@@ -25,39 +25,39 @@ FARM_KEY = ApiKey(id="-", hint="", created_at=0)
 @blueprint.get("/models")
 def list_models() -> dict[str, Any]:
     """Every model of every pool."""
-    return {"object": "list", "data": known_models()}
+    return {"object": "list", "data": collect_models()}
 
 
 @blueprint.get("/v1/models/<path:name>")
 @blueprint.get("/models/<path:name>")
 def get_model(name: str) -> dict[str, Any]:
     """One model. Raises ApiError 404."""
-    for model in known_models():
+    for model in collect_models():
         if model.get("id") == name:
             return model
-    raise model_not_found(name)
+    raise model_not_found_error(name)
 
 
-def known_models() -> list[dict[str, Any]]:
+def collect_models() -> list[dict[str, Any]]:
     """The models of all pools that the caller may use, each name once."""
-    farm = services()
+    web_services = services()
     g.endpoint = "/models"
-    key = authenticate(farm)
-    found: dict[str, dict[str, Any]] = {}
+    key = authenticate(web_services)
+    models_by_name: dict[str, dict[str, Any]] = {}
     failure: ApiError | None = None
-    for pool in farm.pool_selector.list_open_to(key):
+    for pool in web_services.pool_selector.list_open_to(key):
         g.pool = pool.configured_name
         try:
-            models = list_configured(pool) or list_upstream(farm, pool)
+            models = list_configured(pool) or list_from_upstream(web_services, pool)
         except ApiError as error:
             failure = error
             continue
         for model in models:
             if key.allows_model(name := str(model.get("id"))):
-                found.setdefault(name, model)
-    if failure and not found:
+                models_by_name.setdefault(name, model)
+    if failure and not models_by_name:
         raise failure
-    return list(found.values())
+    return list(models_by_name.values())
 
 
 def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
@@ -66,31 +66,33 @@ def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
     return [{"id": name, "object": "model", "created": 0, "owned_by": pool.configured_name} for name in names]
 
 
-def list_upstream(farm: WebServices, pool: PoolSettings) -> list[dict[str, Any]]:
+def list_from_upstream(web_services: WebServices, pool: PoolSettings) -> list[dict[str, Any]]:
     """The upstream's own list. Raises ApiError when it can't be had."""
-    stored = farm.redis.get(keys.models(pool.name))
+    stored = web_services.redis.get(keys.models(pool.name))
     if stored is None:
-        stored = fetch_list(farm, pool)
-        farm.redis.set(keys.models(pool.name), stored, ex=LIST_TTL_SECONDS)
+        stored = fetch_upstream_list(web_services, pool)
+        web_services.redis.set(keys.models(pool.name), stored, ex=LIST_TTL_SECONDS)
     data = json.loads(stored).get("data")
     return [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
 
 
-def fetch_list(farm: WebServices, pool: PoolSettings) -> bytes:
+def fetch_upstream_list(web_services: WebServices, pool: PoolSettings) -> bytes:
     """Asks the upstream by a worker, because only workers have access tokens."""
-    farm.availability.check(pool.name)
-    pending = submit(farm, build_relay_request(farm, pool.name, FARM_KEY, "/models"), b"", FARM_KEY)
+    web_services.availability.check(pool.name)
+    pending_request = submit(
+        web_services, build_relay_request(web_services, pool.name, FARM_KEY, "/models"), b"", FARM_KEY
+    )
     try:
-        head, frames = pending.wait_for_head(NO_TIMEOUT)
-        body = b"".join(pending.iter_body(frames, NO_TIMEOUT))
+        head, frames = pending_request.wait_for_head(NO_TIMEOUT)
+        body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     finally:
-        pending.close()
-    if head.status != 200 or not is_object(body):
+        pending_request.close()
+    if head.status != 200 or not is_json_object(body):
         raise ApiError(502, "upstream_error", "the upstream's model list can't be had", "upstream_error")
     return body
 
 
-def is_object(body: bytes) -> bool:
+def is_json_object(body: bytes) -> bool:
     """Whether that is a JSON object."""
     try:
         return isinstance(json.loads(body), dict)

@@ -44,38 +44,39 @@ PASSED_HEADERS = {
 
 def relay(endpoint: str) -> Response:
     """Relays one request to that path below the upstream's base URL."""
-    farm = services()
-    request, kept = current_request()
-    kept.endpoint = f"/{endpoint}"
-    key = authenticate(farm)
-    kept.caller = key.id
-    asked = read_body(request)
-    kept.model = asked.model
-    pool = farm.pool_selector.select(asked.model, key)
-    kept.pool = pool.configured_name
-    retry_for(lambda: farm.availability.check(pool.name))
-    sent = asked.with_model(pool.model_map.get(asked.model, asked.model))
-    hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and asked.lacks_usage
-    message = build_relay_request(
-        farm,
+    web_services = services()
+    request, context = current_request()
+    context.endpoint = f"/{endpoint}"
+    key = authenticate(web_services)
+    context.caller = key.id
+    body = read_body(request)
+    context.model = body.model
+    pool = web_services.pool_selector.select(body.model, key)
+    context.pool = pool.configured_name
+    retry_for(lambda: web_services.availability.check(pool.name))
+    upstream_body = body.with_model(pool.model_map.get(body.model, body.model))
+    hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
+    relay_request = build_relay_request(
+        web_services,
         pool.name,
         key,
-        stream=asked.stream,
-        model=asked.model,
-        band="batch" if asked.is_flexible else key.band,
+        stream=body.stream,
+        model=body.model,
+        band="batch" if body.is_flexible else key.band,
         hides_usage=hides_usage,
     )
-    tokens = estimate_tokens(len(asked.body), asked.max_tokens, asked.choices)
-    body = (sent.with_usage() if hides_usage else sent).body
-    return render_reply(submit(farm, message, body, key, tokens), farm.settings.keepalive)
+    tokens = estimate_tokens(len(body.data), body.max_tokens, body.choices)
+    data = (upstream_body.with_usage() if hides_usage else upstream_body).data
+    return render_reply(submit(web_services, relay_request, data, key, tokens), web_services.settings.keepalive)
 
 
-def authenticate(farm: WebServices) -> ApiKey:
+def authenticate(web_services: WebServices) -> ApiKey:
     """The key of the present request. Raises ApiError."""
     request, _ = current_request()
-    presented, address = request.headers.get("authorization", ""), farm.proxies.find_client(request)
+    authorization = request.headers.get("authorization", "")
+    address = web_services.trusted_proxies.find_caller_address(request)
     pool = request.headers.get(POOL_HEADER, "")
-    return retry_for(lambda: farm.authenticator.authenticate(presented, address, pool))
+    return retry_for(lambda: web_services.authenticator.authenticate(authorization, address, pool))
 
 
 for endpoint in ENDPOINTS:
@@ -83,10 +84,12 @@ for endpoint in ENDPOINTS:
         blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"], defaults={"endpoint": endpoint})
 
 
-def build_relay_request(farm: WebServices, pool: str, key: ApiKey, path: str = "", **more: Any) -> RelayRequest:
+def build_relay_request(
+    web_services: WebServices, pool: str, key: ApiKey, path: str = "", **fields: Any
+) -> RelayRequest:
     """The present request, on its way to an upstream; `path` when that is another one there."""
     now = time.time()
-    request, kept = current_request()
+    request, context = current_request()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     environ = request.environ
     headers = {name: environ[key] for name, key in PASSED_HEADERS.items() if key in environ}
@@ -94,31 +97,33 @@ def build_relay_request(farm: WebServices, pool: str, key: ApiKey, path: str = "
         headers["content-type"] = request.content_type or "application/json"
     headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
     return RelayRequest(
-        id=kept.request_id,
+        id=context.request_id,
         pool=pool,
-        path=(path or kept.endpoint) + query,
+        path=(path or context.endpoint) + query,
         headers=headers,
-        front=farm.hub.process_id,
-        channel=farm.hub.channel(kept.request_id),
+        front=web_services.hub.front_id,
+        channel=web_services.hub.channel(context.request_id),
         enqueued_at=now,
-        deadline=now + farm.pool_selector.total_timeout(pool),
+        deadline=now + web_services.pool_selector.total_timeout(pool),
         method=request.method,
         key=key.id,
-        **more,
+        **fields,
     )
 
 
-def submit(farm: WebServices, message: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0) -> PendingRequest:
+def submit(
+    web_services: WebServices, relay_request: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0
+) -> PendingRequest:
     """Enqueues a request, with so many tokens reserved for it. Raises ApiError."""
-    request, kept = current_request()
-    client = getattr(request.environ.get("gunicorn.socket"), "raw", None)
-    pending = PendingRequest(farm.requests, message, key, client, tokens)
-    pending.submit(body)
-    kept.pop("caller", None)
-    admitted = pending.admission
-    kept.answer_headers = {
-        **limit_headers.build_headers(key, admitted.limit_usage),
-        "x-queue-position": str(admitted.ahead + 1),
-        "x-queue-eta-ms": str(farm.drain_rate.eta_ms(message.pool, admitted.ahead)),
+    request, context = current_request()
+    caller_socket = getattr(request.environ.get("gunicorn.socket"), "raw", None)
+    pending_request = PendingRequest(web_services.request_services, relay_request, key, caller_socket, tokens)
+    pending_request.submit(body)
+    context.pop("caller", None)
+    admission = pending_request.admission
+    context.reply_headers = {
+        **limit_headers.build_headers(key, admission.limit_usage),
+        "x-queue-position": str(admission.ahead + 1),
+        "x-queue-eta-ms": str(web_services.drain_rate.eta_ms(relay_request.pool, admission.ahead)),
     }
-    return pending
+    return pending_request

@@ -14,26 +14,26 @@ class TrustedProxies:
     """The networks of the trusted proxies (FARM_TRUSTED_PROXIES)."""
 
     def __init__(self, networks: Sequence[str]) -> None:
-        self._networks: list[Network] = [ipaddress.ip_network(one) for one in networks]
+        self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
 
-    def find_client(self, request: Request) -> str:
+    def find_caller_address(self, request: Request) -> str:
         """The caller's address: the last of `X-Forwarded-For` that no trusted proxy has, read from the right.
 
         Whoever is not trusted could write anything to the left of his own address.
         """
         address = request.remote_addr or ""
-        if not self._networks or not self._trusts(address):
+        if not self._networks or not self._is_trusted(address):
             return address
         forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
         for hop in reversed([part.strip() for part in forwarded if part.strip()]):
             address = strip_port(hop)
-            if not self._trusts(address):
+            if not self._is_trusted(address):
                 break
         return address
 
-    def _trusts(self, address: str) -> bool:
-        found = parse_address(address)
-        return found is not None and any(found in network for network in self._networks)
+    def _is_trusted(self, address: str) -> bool:
+        ip_address = parse_address(address)
+        return ip_address is not None and any(ip_address in network for network in self._networks)
 
 
 def strip_port(hop: str) -> str:

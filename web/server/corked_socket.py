@@ -17,13 +17,13 @@ class CorkedSocket:
     def __init__(self, raw: Any) -> None:
         #: The socket itself.
         self.raw = raw
-        self._begun = False
+        self._has_head = False
         self._head = b""
 
     def sendall(self, data: bytes) -> None:
         """Sends; the first that comes is the head, and waits for what follows."""
-        if not self._begun:
-            self._begun, self._head = True, data
+        if not self._has_head:
+            self._has_head, self._head = True, data
             return
         if len(data) > MAX_JOINED_BYTES:
             self.flush()

@@ -15,12 +15,12 @@ PREFLIGHT_MAX_AGE_SECONDS = "86400"
 HEADERS = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED_HEADERS}
 
 
-def preflight(request: Request) -> Response:
+def build_preflight_response(request: Request) -> Response:
     """An answer to OPTIONS, which browsers send without the key."""
-    asked = request.headers.get("access-control-request-headers", "authorization, content-type")
+    requested_headers = request.headers.get("access-control-request-headers", "authorization, content-type")
     headers = {
         "access-control-allow-methods": METHODS,
-        "access-control-allow-headers": asked,
+        "access-control-allow-headers": requested_headers,
         "access-control-max-age": PREFLIGHT_MAX_AGE_SECONDS,
     }
     if request.headers.get("access-control-request-private-network") == "true":

@@ -13,18 +13,18 @@ READ_EVENT = 1
 class DisconnectWatcher:
     """Calls back once when the other end of a socket has closed it."""
 
-    def __init__(self, client: Any, gone: Callable[[], None]) -> None:
-        self._client = client
-        self._on_gone = gone
+    def __init__(self, sock: Any, on_gone: Callable[[], None]) -> None:
+        self._socket = sock
+        self._on_gone = on_gone
         self._watcher: Any = None
-        if isinstance(client, socket.socket) and not hasattr(client, "getpeercert"):
-            self._watcher = gevent.get_hub().loop.io(client.fileno(), READ_EVENT)
+        if isinstance(sock, socket.socket) and not hasattr(sock, "getpeercert"):
+            self._watcher = gevent.get_hub().loop.io(sock.fileno(), READ_EVENT)
             self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> None:
         """Readable means closed, or a next request that came early; the latter says nothing, so watching ends."""
         try:
-            data = self._client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            data = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -41,18 +41,18 @@ class DisconnectWatcher:
             watcher.close()
 
 
-def abort(client: Any) -> None:
+def abort(sock: Any) -> None:
     """Ends the connection now, so that whoever waits for its other end to read goes on."""
-    reset_on_close(client)
+    reset_on_close(sock)
     try:
-        client.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
     except (OSError, AttributeError):
         return
 
 
-def reset_on_close(client: Any) -> None:
+def reset_on_close(sock: Any) -> None:
     """Makes the connection's close a reset, so that a body that is not whole is not taken for one, even by HTTP/1.0."""
     try:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except (OSError, AttributeError):
         return

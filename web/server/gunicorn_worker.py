@@ -39,7 +39,7 @@ class IdleConnection:
         self._worker = worker
         self._timeout = gevent.Timeout(seconds, exception=False)
         self._greenlet: Any = None
-        self._thrown: Any = None
+        self._expiry: Any = None
 
     def __enter__(self) -> None:
         self._timeout.start()
@@ -51,13 +51,13 @@ class IdleConnection:
     ) -> bool:
         self._worker.idle.discard(self)
         self._timeout.close()
-        if self._thrown is not None:
-            self._thrown.stop()
+        if self._expiry is not None:
+            self._expiry.stop()
         return value is self._timeout
 
     def expire(self) -> None:
         """As if its time were up; taken back, should a request arrive first."""
-        self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, self._timeout)
+        self._expiry = gevent.get_hub().loop.run_callback(self._greenlet.throw, self._timeout)
 
 
 class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
@@ -73,11 +73,11 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """gunicorn: one request from its head to the last byte of its answer."""
-        joined = CorkedSocket(sock)
+        corked_socket = CorkedSocket(sock)
         try:
-            return super().handle_request(listener_name, req, joined, addr)
+            return super().handle_request(listener_name, req, corked_socket, addr)
         finally:
-            joined.flush()
+            corked_socket.flush()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """gunicorn: SIGTERM, a graceful stop."""

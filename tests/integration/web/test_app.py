@@ -42,7 +42,7 @@ class Front:
 
     def answer(self, status: int, content_type: str, *parts: bytes, end: FrameKind | None = FrameKind.END) -> str:
         """Plays the worker for the request that waits; returns its id."""
-        queue = self.parts.requests.queue
+        queue = self.parts.request_services.queue
         eventually(lambda: queue.count_waiting("default") == 1)
         request_id = self.redis.lpop("rq:queue:chat:default").decode()
         head = Head(status, {"content-type": content_type}, 1, 0, 0).encode()
@@ -91,7 +91,7 @@ def test_a_binary_answer_that_is_cut_breaks_the_connection(front: Front):
     request_id = front.answer(200, "audio/mpeg", b"half", end=None)
     mailbox = next(iter(front.parts.hub._mailboxes.values()))
     assert mailbox.request_id == request_id
-    eventually(lambda: mailbox._expected)
+    eventually(lambda: mailbox._next_number)
     mailbox.abandon()
     with pytest.raises(ConnectionResetError):
         asked.get(timeout=5).get_data()
@@ -127,7 +127,7 @@ def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, red
     Credentials(redis).add("default", "token")
     front = Front(redis, redis_url, pools=(PoolSettings(model_map={"gpt": "theirs"}),))
     asked = front.ask(model="gpt")
-    eventually(lambda: front.parts.requests.queue.count_waiting("default") == 1)
+    eventually(lambda: front.parts.request_services.queue.count_waiting("default") == 1)
     (body,) = [redis.get(key) for key in redis.scan_iter("farm:body:*")]
     assert b'"theirs"' in body
     front.answer(200, "application/json", b"{}")
@@ -140,10 +140,10 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr("shared.redis_connection.retry.REDIS_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(front.parts.requests.queue, "enqueue", gone)
+    monkeypatch.setattr(front.parts.request_services.queue, "enqueue", gone)
     away = front.ask().get(timeout=5)
     assert (away.status_code, away.json["error"]["code"]) == (503, "store_unavailable")
-    monkeypatch.setattr(front.parts.requests.queue, "enqueue", lambda *_: 1 / 0)
+    monkeypatch.setattr(front.parts.request_services.queue, "enqueue", lambda *_: 1 / 0)
     ours = front.ask().get(timeout=5)
     assert (ours.status_code, ours.json["error"]["code"]) == (500, "internal_error")
     assert len(front.parts.hub) == 0
@@ -152,7 +152,7 @@ def test_a_redis_that_goes_is_a_503_and_a_mistake_of_ours_a_500(front: Front, mo
 def test_a_redis_that_is_away_for_a_moment_is_waited_for_and_nothing_is_enqueued_twice(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    enqueue, tries = front.parts.requests.queue.enqueue, []
+    enqueue, tries = front.parts.request_services.queue.enqueue, []
 
     def flaky(*given):
         tries.append(given)
@@ -162,10 +162,10 @@ def test_a_redis_that_is_away_for_a_moment_is_waited_for_and_nothing_is_enqueued
             raise RedisConnectionError("the answer was lost")
         return enqueue(*given)
 
-    monkeypatch.setattr(front.parts.requests.queue, "enqueue", flaky)
+    monkeypatch.setattr(front.parts.request_services.queue, "enqueue", flaky)
     asked = front.ask()
     eventually(lambda: len(tries) == 4)
-    assert front.parts.requests.queue.count_waiting("default") == 1
+    assert front.parts.request_services.queue.count_waiting("default") == 1
     front.answer(200, "application/json", b"{}")
     assert asked.get(timeout=5).status_code == 200
 

@@ -16,7 +16,7 @@ from shared.protocol.relay_queue import RelayQueue
 from shared.settings.schema import PoolSettings, Settings
 from tests.integration.shared.protocol.test_relay_queue import request
 from web.access.authenticator import Authenticator
-from web.access.private_callers import PrivateCallers, client_network
+from web.access.private_callers import PrivateCallers, caller_network
 from workers.process.membership import PRIVATE_GROUP, Membership
 
 POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))
@@ -246,4 +246,4 @@ def test_an_api_key_is_one_whatever_it_looks_like(redis: Redis, endpoint: Endpoi
     [("192.0.2.7", "192.0.2.7/32"), ("2001:db8::7", "2001:db8::/64"), ("::ffff:192.0.2.7", "192.0.2.7/32"), ("", "?")],
 )
 def test_who_has_an_address_of_ipv6_has_a_whole_network_of_them(address: str, found: str):
-    assert client_network(address) == found
+    assert caller_network(address) == found

@@ -26,7 +26,7 @@ def queue(redis: Redis) -> Queue:
 def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
     """The front that the test's requests wait in."""
     made = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
-    made.process_id = "p"
+    made.front_id = "p"
     made.send_heartbeat()
     greenlet = gevent.spawn(made._listen)
     made._subscribed.wait(5)
@@ -98,10 +98,10 @@ def test_one_that_was_taken_for_dead_comes_back_with_its_next_sign(
 
 def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(redis: Redis, redis_url: str):
     again = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
-    redis.set(keys.front_gone(again.process_id), 1)
+    redis.set(keys.front_gone(again.front_id), 1)
     greenlet = gevent.spawn(again._listen)
     again.open("req_1")
-    assert not redis.exists(keys.front_gone(again.process_id))
+    assert not redis.exists(keys.front_gone(again.front_id))
     greenlet.kill()
 
 

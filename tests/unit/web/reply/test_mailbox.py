@@ -9,7 +9,9 @@ class Asked(Mailbox):
     def __init__(self) -> None:
         self.said: list[Ack] = []
         self.all = BufferedBytes()
-        super().__init__("req_1", self.all, lambda mailbox, again: self.said.append(mailbox.build_ack(again=again)))
+        super().__init__(
+            "req_1", self.all, lambda mailbox, retransmit: self.said.append(mailbox.build_ack(retransmit=retransmit))
+        )
 
 
 def frame(number: int, kind: FrameKind = FrameKind.DATA, payload: bytes = b"x") -> Frame:
@@ -102,7 +104,7 @@ def test_a_failure_out_of_band_ends_the_answer():
     mailbox.put(frame(0))
     mailbox.put(frame(OUT_OF_BAND, FrameKind.FAILURE, b"{}"))
     assert mailbox.ended
-    assert not mailbox.ended_here
+    assert not mailbox.ended_by_front
 
 
 def test_nothing_comes_after_the_end():
@@ -116,7 +118,7 @@ def test_a_caller_that_leaves_wakes_whoever_waits():
     mailbox = Asked()
     mailbox.abandon()
     assert Failure.decode(mailbox.get(1)[0].payload).code == "client_gone"
-    assert mailbox.ended_here
+    assert mailbox.ended_by_front
 
 
 def test_another_attempts_frames_are_never_mixed_in():

@@ -62,7 +62,7 @@ def test_a_bad_body_is_a_400_that_says_why(data: bytes, code: str, param: str | 
 
 def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
     data = b'{ "model":"m" ,"x":1.10, "y":[ ] }'
-    assert asked(data).with_model("m").body == data
+    assert asked(data).with_model("m").data == data
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
     ],
 )
 def test_mapping_changes_the_models_bytes_and_no_other(before: bytes, after: bytes):
-    assert asked(before).with_model("big").body == after
+    assert asked(before).with_model("big").data == after
 
 
 def test_mapping_in_a_form_changes_only_that_field():
     data, content_type = multipart(model="m", prompt="the model is m")
-    changed = asked(data, content_type).with_model("whisper-large").body
+    changed = asked(data, content_type).with_model("whisper-large").data
     assert changed == data.replace(b'name="model"\r\n\r\nm\r\n', b'name="model"\r\n\r\nwhisper-large\r\n')
 
 
@@ -111,12 +111,12 @@ def test_mapping_in_a_form_changes_only_that_field():
 def test_the_usage_of_a_stream_is_asked_for_and_nothing_else_changed(given: bytes, expected: bytes):
     found = asked(given)
     assert found.lacks_usage
-    assert found.with_usage().body == expected
+    assert found.with_usage().data == expected
 
 
 def test_other_encodings_are_asked_for_their_usage_too():
     found = asked('{"model": "m", "stream": true, "x": "\u00e9"}'.encode("utf-16"))
-    assert json.loads(found.with_usage().body) == {
+    assert json.loads(found.with_usage().data) == {
         "model": "m",
         "stream": True,
         "x": "\u00e9",

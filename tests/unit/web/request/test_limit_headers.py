@@ -36,21 +36,21 @@ def test_times_are_written_as_openai_does(seconds: float, words: str):
 
 
 def test_a_rate_limit_tells_exactly_when_there_is_room():
-    error = limit_headers.limit_reached(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
+    error = limit_headers.limit_reached_error(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
     assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "requests")
     assert (error.headers["retry-after"], error.headers["retry-after-ms"]) == ("2", "1235")
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
-    assert limit_headers.limit_reached(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
+    assert limit_headers.limit_reached_error(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
 
 
 def test_requests_at_once_give_a_time_too():
-    error = limit_headers.limit_reached(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
+    error = limit_headers.limit_reached_error(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
     assert error.headers["retry-after"] == "1"
     assert "7 requests at once" in error.message
 
 
 def test_a_quota_is_not_to_be_tried_again():
-    error = limit_headers.limit_reached(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
+    error = limit_headers.limit_reached_error(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
     assert (error.status, error.code) == (429, "insufficient_quota")
     assert error.headers["x-should-retry"] == "false"
     assert "retry-after" not in error.headers

@@ -10,7 +10,7 @@ from web.server.client_address import TrustedProxies
 def client(peer: str, forwarded: str, *trusted: str) -> str:
     headers = {"x-forwarded-for": forwarded} if forwarded else {}
     environ = EnvironBuilder("/", headers=headers).get_environ()
-    return TrustedProxies(trusted).find_client(Request({**environ, "REMOTE_ADDR": peer}))
+    return TrustedProxies(trusted).find_caller_address(Request({**environ, "REMOTE_ADDR": peer}))
 
 
 @pytest.mark.parametrize(
