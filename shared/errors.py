@@ -16,7 +16,7 @@ FarmError
 ├── UpstreamUnreachable      no response could be had (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting took too long
 ├── ResponseTruncated        a response broke off (workers/upstream/client.py)
-├── NotAnAnswer              a 2xx is an error in disguise (workers/response/error_sniffer.py)
+├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be had
 │   ├── InvalidGrant         the token endpoint refused the refresh token
 │   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint

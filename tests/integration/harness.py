@@ -29,7 +29,7 @@ from workers.per_pool import PerPool
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
-from workers.upstream.client import UpstreamRoute, shared_session
+from workers.upstream.client import UpstreamRoute, create_shared_session
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.rq_worker import FarmWorker, spawn_worker
 from workers.worker.services import WorkerServices
@@ -64,7 +64,7 @@ class Workshop:
             breakers=PerPool(lambda pool: CircuitBreaker(redis, pool, "here", counters)),
             worker_counts=Counter({self.pool.name: 1}),
             refresh_limit=BoundedSemaphore(4),
-            token_sessions={"default": shared_session(upstream.token_url, 4)},
+            token_sessions={"default": create_shared_session(upstream.token_url, 4)},
             routes=PerPool(lambda _: UpstreamRoute(self.pool.upstream_url)),
             set_state=self.credentials.set_state,  # type: ignore[arg-type]
             is_suspended=lambda: self.suspended,

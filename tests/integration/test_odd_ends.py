@@ -89,13 +89,13 @@ def test_no_usage_that_an_upstream_makes_up_ends_a_worker(
 def test_a_begin_asked_again_after_its_caller_has_left_leaves_nothing_and_goes_on(pool: Pool):
     pool.ask("a", 2)
     worker = pool.worker()
-    execution = pool.books.new_execution(worker.rq)
+    execution = pool.books.create_execution(worker.rq)
     first = pool.books.begin(worker.rq, execution, 60, worker.lease)
     assert first is not None
     assert pool.queue.cancel("default", first.job_id) == "stopping"
     again = pool.books.begin(worker.rq, execution, 60, worker.lease)
     assert again is not None
-    assert (again.job_id, again.running) == ("req_a_2", 0)
+    assert (again.job_id, again.other_executions) == ("req_a_2", 0)
     assert pool.redis.keys(f"*{first.job_id}*") == []
     assert pool.redis.zcard("rq:wip:chat:default") == 1
 
@@ -104,7 +104,7 @@ def test_what_rq_has_cancelled_while_it_waited_is_not_begun(pool: Pool):
     pool.ask("a", 2)
     worker = pool.worker()
     Job.fetch("req_a_1", connection=pool.redis, serializer=JSONSerializer).cancel()
-    begun = pool.books.begin(worker.rq, pool.books.new_execution(worker.rq), 60, worker.lease)
+    begun = pool.books.begin(worker.rq, pool.books.create_execution(worker.rq), 60, worker.lease)
     assert begun is not None
     assert begun.job_id == "req_a_2"
     assert pool.redis.keys("*req_a_1*") == []
@@ -113,7 +113,7 @@ def test_what_rq_has_cancelled_while_it_waited_is_not_begun(pool: Pool):
 def test_with_nothing_left_it_is_noted_as_waiting(pool: Pool):
     pool.ask("a")
     worker = pool.worker()
-    execution = pool.books.new_execution(worker.rq)
+    execution = pool.books.create_execution(worker.rq)
     assert pool.books.begin(worker.rq, execution, 60, worker.lease)
     pool.queue.cancel("default", "req_a_1")
     assert pool.books.begin(worker.rq, execution, 60, worker.lease) is None
@@ -152,7 +152,7 @@ def test_a_failure_that_was_settled_is_not_settled_again_by_who_finds_it(pool: P
     monkeypatch.setattr(worker.rq, "handle_job_failure", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pool.books.fail(worker.rq, worker.begun, "why", logged("upstream_eof"))
-    assert pool.books.finish(worker.rq, worker.begun, ok=False, spent=logged("worker_lost"))
+    assert pool.books.finish(worker.rq, worker.begun, ok=False, cost=logged("worker_lost"))
     assert codes(pool.redis) == ["upstream_eof"]
 
 
@@ -195,7 +195,9 @@ def test_who_leaves_while_an_attempt_fails_is_logged(pool: Pool):
     worker = pool.worker()
     worker.begin()
     pool.queue.cancel("default", job_id)
-    assert not pool.books.requeue(worker.rq, worker.begun, left=LogEntry("req", "k", code="client_gone").encode())
+    assert not pool.books.requeue(
+        worker.rq, worker.begun, entry_if_cancelled=LogEntry("req", "k", code="client_gone").encode()
+    )
     assert codes(pool.redis) == ["client_gone"]
 
 

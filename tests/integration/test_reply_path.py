@@ -76,7 +76,7 @@ def test_frames_that_come_together_travel_together_and_in_order(redis: Redis, hu
     stream.send_head(HEAD)
     for part in (b"one", b"two", b"three"):
         stream.send_data(part)
-    stream.end()
+    stream.send_end()
     redis.config_resetstat()
     worker_side.start()
     assert collect(mailbox) == [(FrameKind.HEAD, HEAD.encode()), (FrameKind.DATA, b"onetwothree"), (FrameKind.END, b"")]
@@ -93,7 +93,7 @@ def test_answers_are_never_mixed(hub: Hub, worker_side: WorkerSide):
             stream.send_data(name.encode() + b" ")
         gevent.sleep(0)
     for stream in streams.values():
-        stream.end()
+        stream.send_end()
     for name, mailbox in mailboxes.items():
         data = b"".join(payload for kind, payload in collect(mailbox) if kind is FrameKind.DATA)
         assert data == (name.encode() + b" ") * 5
@@ -119,7 +119,7 @@ def test_what_was_published_while_the_front_did_not_listen_is_sent_again(
         if number % 7 == 0:
             redis.client_kill_filter(_type="normal", skipme=True)
         gevent.sleep(0.01)
-    stream.end()
+    stream.send_end()
     assert body(mailbox) == b"".join(b"%d " % number for number in range(40))
     assert worker_side.counters.value("frames_replayed") > 0, "nothing had to be sent again"
 
@@ -132,7 +132,7 @@ def test_an_end_that_was_lost_is_asked_for(hub: Hub, worker_side: WorkerSide):
     assert mailbox.get(5)
     stream.channel = "farm:reply:nobody:req_1"
     stream.send_data(b"lost")
-    stream.end()
+    stream.send_end()
     assert worker_side.outbox.wait_until_idle(2)
     stream.channel = hub.channel("req_1")
     assert body(mailbox) == b"lost"
@@ -144,7 +144,7 @@ def test_an_answer_is_kept_until_the_front_has_confirmed_it_and_no_longer(hub: H
     stream = worker_side.streams.open_stream(hub.channel("req_1"))
     stream.send_head(HEAD)
     stream.send_data(b"x")
-    stream.end()
+    stream.send_end()
     assert body(mailbox) == b"x"
     assert stream.retained_bytes() > 0
     hub.close(mailbox)
@@ -165,7 +165,7 @@ def test_a_slow_reader_makes_its_upstream_wait_and_what_waits_is_bounded(hub: Hu
             sent.append(bytes([len(sent)]) * 100_000)
             stream.send_data(sent[-1])
             stream.wait_for_room()
-        stream.end()
+        stream.send_end()
 
     producer = gevent.spawn(produce)
     eventually(stream.is_full)
@@ -186,7 +186,7 @@ def test_a_front_that_does_not_know_an_answer_says_so_and_its_attempt_ends(hub: 
     stream.send_data(b"x")
     eventually(lambda: left)
     stream.send_data(b"y")
-    stream.end()
+    stream.send_end()
     assert stream.retained_bytes() == 0
 
 
@@ -197,7 +197,7 @@ def test_answers_that_nobody_confirms_are_kept_within_bounds(worker_side: Worker
         stream = worker_side.streams.open_stream(f"farm:reply:nobody:req_{number}")
         stream.send_head(HEAD)
         stream.send_data(b"x" * 100_000)
-        stream.end()
+        stream.send_end()
     assert list(worker_side.streams._ended) == ["farm:reply:nobody:req_3", "farm:reply:nobody:req_4"]
     monkeypatch.setattr("workers.reply.stream_registry.RETAIN_SECONDS", 0.0)
     worker_side.streams.forget_expired()
@@ -258,7 +258,7 @@ def test_the_middle_of_an_answer_waits_for_company_and_a_beginning_or_an_end_doe
     assert long.get(0.3) == []
     streams[1].send_head(HEAD)
     streams[1].send_data(b"all")
-    streams[1].end()
+    streams[1].send_end()
     assert collect(short)[-1] == (FrameKind.END, b"")
     assert [frame.payload for frame in long.get(2)] == [b"middle"]
 
@@ -288,7 +288,7 @@ def test_what_has_to_be_sent_again_goes_before_what_came_after_it(hub: Hub, work
     lost.replies.set_exception(RedisConnectionError("broken"))
     assert worker_side.outbox.take_batch() is None
     worker_side.start()
-    stream.end()
+    stream.send_end()
     assert b"".join(payload for kind, payload in collect(mailbox) if kind is FrameKind.DATA) == b"onetwo"
     assert worker_side.outbox.wait_until_idle(5)
     assert worker_side.outbox._backlog_bytes == 0

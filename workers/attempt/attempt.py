@@ -11,10 +11,15 @@ from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.attempt.delivery import Delivery
-from workers.attempt.outcomes import Done, Failed, Outcome, Stopped, is_retryable, token_failure
-from workers.attempt.upstream_errors import build_failure, empty_response, error_response, error_status
+from workers.attempt.outcomes import Done, Failed, Outcome, Stopped, classify_token_failure, is_retryable
+from workers.attempt.upstream_errors import (
+    build_failure,
+    classify_error_response,
+    classify_invalid_response,
+    find_error_status,
+)
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
-from workers.response.error_sniffer import ErrorSniffer, NotAnAnswer
+from workers.response.error_sniffer import ErrorSniffer, InvalidResponse
 from workers.response.rewriter import ResponseRewriter
 from workers.response.stream_completion import StreamCompletion
 from workers.response.token_meter import TokenMeter, Usage
@@ -33,7 +38,7 @@ from workers.upstream.http_response import is_delimited
 
 log = logging.getLogger("farm.relay")
 NEVER = float("inf")
-TIMEOUTS = {
+TIMEOUT_MESSAGES = {
     "first_byte_timeout": "the upstream sent no byte in time",
     "idle_timeout": "the upstream fell silent in the middle of its answer",
     "total_timeout": "the request took longer than it may",
@@ -57,7 +62,7 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self._request = self.delivery.request
-        self._attempt = self.delivery.attempt
+        self._attempt_number = self.delivery.attempt_number
         self._meter: TokenMeter | None = None
 
     def run(self) -> Outcome:
@@ -72,12 +77,12 @@ class Attempt:
                     return self._fail("upstream_error", 502, "upstream_redirect", message)
                 if is_retryable(response.status):
                     headers, body = select_headers(response), read_error_body(response)
-                    return error_response(self._attempt, response.status, headers, body)
+                    return classify_error_response(self._attempt_number, response.status, headers, body)
                 return self._relay_response(response)
         except Cancelled as interruption:
             return self._handle_cancelled(interruption.reason)
         except TOKEN_FAILURES as error:
-            return token_failure(error, self._attempt)
+            return classify_token_failure(error, self._attempt_number)
         except UpstreamUnreachable as error:
             return self._fail("unreachable", error.status, error.code, f"the upstream can't be reached ({error})")
         except ResponseTruncated:
@@ -106,39 +111,43 @@ class Attempt:
     def _relay_response(self, response: BaseHTTPResponse) -> Outcome:
         """Frames of the answer: the head travels with the first byte."""
         delimited, is_stream = is_delimited(response), is_event_stream(response)
-        tail = StreamCompletion(self._request.path, delimited=delimited) if is_stream else None
+        completion = StreamCompletion(self._request.path, delimited=delimited) if is_stream else None
         parts = read_whole_json(response) if is_json(response) and not delimited else iter_body(response)
-        rewriting = self._build_rewriter(response)
+        rewriter = self._build_rewriter(response)
         if response.status < 400 and (is_stream or is_json(response)):
             self._meter = TokenMeter(is_stream=is_stream)
         try:
-            for data in self._observe(self._sniff(response, parts), tail):
-                self._forward(response, rewriting.feed(data) if rewriting else data)
-        except NotAnAnswer as none:
-            return self._handle_not_an_answer(response, none)
-        if tail and not tail.is_complete():
+            for data in self._observe(self._sniff(response, parts), completion):
+                self._forward(response, rewriter.feed(data) if rewriter else data)
+        except InvalidResponse as none:
+            return self._handle_invalid_response(response, none)
+        if completion and not completion.is_complete():
             return self._fail_truncated()
-        if rewriting:
-            self._forward(response, rewriting.flush())
-        if not self.delivery.begun:
-            self._begin(response)
-        self.delivery.stream.end()
+        if rewriter:
+            self._forward(response, rewriter.flush())
+        if not self.delivery.has_started:
+            self._send_head(response)
+        self.delivery.stream.send_end()
         return Done()
 
     def _build_rewriter(self, response: BaseHTTPResponse) -> ResponseRewriter | None:
         """What is changed on the way; None when nothing is."""
-        asked = self._request.model
-        known = self.pool.model_map.get(asked, asked)
+        requested_model = self._request.model
+        upstream_model = self.pool.model_map.get(requested_model, requested_model)
         is_stream = is_event_stream(response)
-        model = (known, asked) if self.pool.map_back and known != asked and (is_stream or is_json(response)) else None
-        made = ResponseRewriter(is_stream=is_stream, hides_usage=self._request.hides_usage, model=model)
-        return made if made.is_needed and response.status < 400 else None
+        model = (
+            (upstream_model, requested_model)
+            if self.pool.map_back and upstream_model != requested_model and (is_stream or is_json(response))
+            else None
+        )
+        rewriter = ResponseRewriter(is_stream=is_stream, hides_usage=self._request.hides_usage, model=model)
+        return rewriter if rewriter.is_needed and response.status < 400 else None
 
-    def _observe(self, parts: Iterator[bytes], tail: StreamCompletion | None) -> Iterator[bytes]:
+    def _observe(self, parts: Iterator[bytes], completion: StreamCompletion | None) -> Iterator[bytes]:
         """The parts, each looked at on its way."""
         for data in parts:
-            if tail:
-                tail.feed(data)
+            if completion:
+                completion.feed(data)
             if self._meter:
                 self._meter.feed(data)
             yield data
@@ -146,33 +155,33 @@ class Attempt:
     def _sniff(self, response: BaseHTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
         """The parts, from where it is sure that they are an answer. Raises NoAnswer."""
         is_error = response.status >= 400
-        opening = ErrorSniffer("" if is_error else response.headers.get("content-type", ""))
+        sniffer = ErrorSniffer("" if is_error else response.headers.get("content-type", ""))
         for data in parts:
             self.scope.check_lease()
             self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
-            if opening.is_done:
+            if sniffer.is_done:
                 yield data
                 continue
-            if passed := opening.feed(data):
-                yield passed
-            self.has_held_body = opening.has_body
-        if rest := opening.end():
+            if released := sniffer.feed(data):
+                yield released
+            self.has_held_body = sniffer.has_held_body
+        if rest := sniffer.flush():
             yield rest
 
     def _forward(self, response: BaseHTTPResponse, data: bytes) -> None:
         """Bytes on their way to the caller."""
         if not data:
             return
-        if not self.delivery.begun:
-            self._begin(response)
+        if not self.delivery.has_started:
+            self._send_head(response)
         self.delivery.stream.send_data(data)
         if self.delivery.stream.is_full():
             self.scope.set_deadline("idle_timeout", NEVER)
             self.delivery.stream.wait_for_room()
             self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
 
-    def _begin(self, response: BaseHTTPResponse) -> None:
-        self.delivery.begin(response.status, select_headers(response))
+    def _send_head(self, response: BaseHTTPResponse) -> None:
+        self.delivery.send_head(response.status, select_headers(response))
 
     def usage(self) -> Usage | None:
         """The tokens of what has reached the caller so far; None when the upstream has given no answer."""
@@ -182,12 +191,12 @@ class Attempt:
 
     # An end that is none
 
-    def _handle_not_an_answer(self, response: BaseHTTPResponse, none: NotAnAnswer) -> Outcome:
+    def _handle_invalid_response(self, response: BaseHTTPResponse, error: InvalidResponse) -> Outcome:
         """A 2xx that is none: the error that it carries, else a 502 of ours."""
-        if not none.body:
-            return empty_response(self._attempt, str(none))
-        status = error_status(none.body)
-        failed = error_response(self._attempt, status, select_headers(response), none.body)
+        if not error.body:
+            return classify_invalid_response(self._attempt_number, str(error))
+        status = find_error_status(error.body)
+        failed = classify_error_response(self._attempt_number, status, select_headers(response), error.body)
         if is_retryable(status):
             return failed
         self.delivery.reply_with_error(failed)
@@ -197,15 +206,15 @@ class Attempt:
         if reason == "client_gone":
             self.delivery.stream.abandon()
             return Stopped()
-        if reason in TIMEOUTS:
+        if reason in TIMEOUT_MESSAGES:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"
             blameless = reason == "total_timeout"
-            return self._fail("timeout", 504, code, TIMEOUTS[reason], end="timeout", blameless=blameless)
+            return self._fail("timeout", 504, code, TIMEOUT_MESSAGES[reason], end_reason="timeout", blameless=blameless)
         message = "the worker lost its account in the middle of the request"
-        return self._fail("worker_lost", 502, reason, message, end="worker_lost", blameless=True)
+        return self._fail("worker_lost", 502, reason, message, end_reason="worker_lost", blameless=True)
 
     def _fail_truncated(self) -> Outcome:
-        return self._fail("cut", 502, "upstream_eof", "the upstream's answer broke off", end="upstream_eof")
+        return self._fail("cut", 502, "upstream_eof", "the upstream's answer broke off", end_reason="upstream_eof")
 
     def fail_crashed(self) -> Outcome:
         """An end that nobody foresaw: the caller gets an answer all the same (I7)."""
@@ -219,12 +228,12 @@ class Attempt:
         code: str,
         message: str,
         *,
-        end: str = "upstream_error",
+        end_reason: str = "upstream_error",
         blameless: bool = False,
     ) -> Outcome:
         """Before the first byte: may be retried. After it: the stream says that it is not whole, and ends."""
-        why = build_failure(self._attempt, status, code, message)
-        if not self.delivery.begun and not self.has_held_body:
-            return Failed(outcome, why, blameless=blameless)
-        self.delivery.fail(why)
-        return Done(end)
+        failure = build_failure(self._attempt_number, status, code, message)
+        if not self.delivery.has_started and not self.has_held_body:
+            return Failed(outcome, failure, blameless=blameless)
+        self.delivery.send_failure(failure)
+        return Done(end_reason)

@@ -27,11 +27,11 @@ class Cancelled(BaseException):
 class CancelScope:
     """One interruptible stretch, with at most one deadline that runs."""
 
-    def __init__(self, watch: "DeadlineMonitor", may_go_on: Callable[[], bool] = lambda: True) -> None:
-        self._monitor = watch
-        self._holds_lease = may_go_on
+    def __init__(self, monitor: "DeadlineMonitor", holds_lease: Callable[[], bool] = lambda: True) -> None:
+        self._monitor = monitor
+        self._holds_lease = holds_lease
         self._greenlet: gevent.Greenlet | None = None
-        self._thrown: Any = None
+        self._pending_throw: Any = None
         self._deadline = float("inf")
         self._deadline_reason = ""
         #: A deadline above the one that runs (the request's total).
@@ -43,12 +43,12 @@ class CancelScope:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._greenlet = None
         self._monitor.scopes.discard(self)
-        if self._thrown is not None:
-            self._thrown.stop()
+        if self._pending_throw is not None:
+            self._pending_throw.stop()
 
     def set_deadline(self, reason: str, seconds: float) -> None:
         """From now on the section ends with `reason` after so many seconds, unless this is called again."""
@@ -57,9 +57,9 @@ class CancelScope:
 
     def cancel(self, reason: str) -> bool:
         """Ends the section; False when it is over or was ended before."""
-        if self._greenlet is None or self._thrown is not None:
+        if self._greenlet is None or self._pending_throw is not None:
             return False
-        self._thrown = gevent.get_hub().loop.run_callback(self._greenlet.throw, Cancelled(reason))
+        self._pending_throw = gevent.get_hub().loop.run_callback(self._greenlet.throw, Cancelled(reason))
         return True
 
     def check_lease(self) -> None:
@@ -88,5 +88,5 @@ class DeadlineMonitor:
         while True:
             gevent.sleep(CHECK_SECONDS)
             now = time.monotonic()
-            for section in list(self.scopes):
-                section.check_deadlines(now)
+            for scope in list(self.scopes):
+                scope.check_deadlines(now)

@@ -12,7 +12,7 @@ from workers.reply.reply_stream import ReplyStream
 from workers.response.token_meter import Usage
 
 #: What the request log says in place of a status when the caller had gone before there was one.
-CLIENT_GONE = 499
+CLIENT_GONE_STATUS = 499
 
 
 @dataclass
@@ -21,13 +21,13 @@ class Delivery:
 
     request: RelayRequest
     #: Attempts so far, this one included.
-    attempt: int
+    attempt_number: int
     stream: ReplyStream
     counters: Counters
     #: Told, with the time when it was asked, when the upstream's first byte is here.
     on_first_byte: Callable[[float], None]
     #: Whether the head has been published: from then on nothing is retried.
-    begun: bool = False
+    has_started: bool = False
     #: The status that the caller got, 0 before; why it got no answer, or not all of it.
     status: int = 0
     failure: Failure | None = None
@@ -38,62 +38,64 @@ class Delivery:
     @property
     def is_served(self) -> bool:
         """Whether the upstream has answered, and with no error."""
-        return self.begun and 0 < self.status < 400
+        return self.has_started and 0 < self.status < 400
 
-    def begin(self, status: int, headers: dict[str, str]) -> None:
+    def send_head(self, status: int, headers: dict[str, str]) -> None:
         """The head, which travels with the first byte."""
-        self.begun = True
+        self.has_started = True
         self.first_byte_at = time.time()
         self.status = status
         self.on_first_byte(self.started_at)
-        self.stream.send_head(self._head(status, headers))
+        self.stream.send_head(self._build_head(status, headers))
         self.counters.observe("time_to_first_token_seconds", self.first_byte_at - self.request.enqueued_at)
 
-    def fail(self, why: Failure) -> None:
+    def send_failure(self, failure: Failure) -> None:
         """There is no answer, or no more of it: the stream says that it is not whole, and ends."""
-        self.begun = True
-        self.failure = why
-        self.stream.fail(why)
+        self.has_started = True
+        self.failure = failure
+        self.stream.send_failure(failure)
 
     def reply_with_error(self, failed: Failed) -> bool:
         """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
 
         False when it was answered before.
         """
-        if self.begun:
+        if self.has_started:
             return False
         if failed.response is None:
-            self.fail(failed.failure)
+            self.send_failure(failed.failure)
             return True
-        self.begun = True
+        self.has_started = True
         self.failure = failed.failure
         self.status = failed.response.status
-        self.stream.send_head(self._head(failed.response.status, failed.response.headers))
+        self.stream.send_head(self._build_head(failed.response.status, failed.response.headers))
         self.stream.send_data(failed.response.body)
-        self.stream.end()
+        self.stream.send_end()
         return True
 
-    def _head(self, status: int, headers: dict[str, str]) -> Head:
-        waited = self.started_at - self.request.enqueued_at
-        taken = time.time() - self.started_at
-        return Head(status, headers, self.attempt, to_milliseconds(waited), to_milliseconds(taken))
+    def _build_head(self, status: int, headers: dict[str, str]) -> Head:
+        queue_seconds = self.started_at - self.request.enqueued_at
+        upstream_seconds = time.time() - self.started_at
+        return Head(
+            status, headers, self.attempt_number, to_milliseconds(queue_seconds), to_milliseconds(upstream_seconds)
+        )
 
-    def log_entry(self, end: str, credential_id: str, usage: Usage | None) -> LogEntry:
+    def build_log_entry(self, end_reason: str, credential_id: str, usage: Usage | None) -> LogEntry:
         """The request's entry in the request log, when it has ended now."""
-        asked, failure, usage = self.request, self.failure, usage or Usage()
+        request, failure, usage = self.request, self.failure, usage or Usage()
         return build_entry(
-            asked,
-            status=self.status or (failure.status if failure else CLIENT_GONE),
-            attempts=self.attempt,
+            request,
+            status=self.status or (failure.status if failure else CLIENT_GONE_STATUS),
+            attempts=self.attempt_number,
             credential=credential_id,
-            queue_ms=to_milliseconds(self.started_at - asked.enqueued_at),
-            first_ms=to_milliseconds(self.first_byte_at - asked.enqueued_at) if self.first_byte_at else 0,
-            total_ms=to_milliseconds(time.time() - asked.enqueued_at),
+            queue_ms=to_milliseconds(self.started_at - request.enqueued_at),
+            first_ms=to_milliseconds(self.first_byte_at - request.enqueued_at) if self.first_byte_at else 0,
+            total_ms=to_milliseconds(time.time() - request.enqueued_at),
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
             estimated=int(usage.estimated),
-            code=failure.code if failure else "" if end == "done" else end,
-            end=end,
+            code=failure.code if failure else "" if end_reason == "done" else end_reason,
+            end=end_reason,
         )
 
 

@@ -54,10 +54,10 @@ class UpstreamErrorResponse:
 Outcome = Done | Stopped | Failed
 
 
-def token_failure(error: Exception, number: int = 1) -> Failed:
+def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
     """No access token could be had in that attempt, because of a TokenError, a lost lease or a wrong secret key."""
     failure = Failure(
-        502, "upstream_login_failed", "no access token could be had for an account", "upstream_error", number
+        502, "upstream_login_failed", "no access token could be had for an account", "upstream_error", attempt_number
     )
     return Failed(
         "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token",
@@ -68,10 +68,10 @@ def token_failure(error: Exception, number: int = 1) -> Failed:
     )
 
 
-def reject_login(failed: Failed, number: int) -> Failed:
+def reject_login(failed: Failed, attempt_number: int) -> Failed:
     """The same, when the account is the caller's own: there is no other, and the caller has to log in again."""
     failure = Failure(
-        401, "invalid_refresh_token", "the upstream refuses this refresh token", "invalid_request_error", number
+        401, "invalid_refresh_token", "the upstream refuses this refresh token", "invalid_request_error", attempt_number
     )
     return replace(failed, failure=failure)
 

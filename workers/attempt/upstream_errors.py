@@ -6,29 +6,33 @@ from shared.protocol.messages import Failure
 from workers.attempt.outcomes import Failed, UpstreamErrorResponse
 
 
-def build_failure(number: int, status: int, code: str, message: str) -> Failure:
+def build_failure(attempt_number: int, status: int, code: str, message: str) -> Failure:
     """Why attempt `number` brought no answer."""
-    return Failure(status, code, message, "upstream_error", number)
+    return Failure(status, code, message, "upstream_error", attempt_number)
 
 
-def error_response(number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
+def classify_error_response(attempt_number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
     """An error of the upstream that another credential may better; kept, in case it is the last."""
     outcome = "rate_limited" if status == 429 else "refused" if status in (401, 403) else "upstream_error"
     if status == 401:
-        return Failed(outcome, build_failure(number, 502, "upstream_auth_failed", "the upstream refused a fresh token"))
-    ours = build_failure(number, status, "upstream_error", f"the upstream answered {status}")
-    answer = UpstreamErrorResponse(
+        return Failed(
+            outcome, build_failure(attempt_number, 502, "upstream_auth_failed", "the upstream refused a fresh token")
+        )
+    failure = build_failure(attempt_number, status, "upstream_error", f"the upstream answered {status}")
+    response = UpstreamErrorResponse(
         status, {**headers, "content-type": "application/json"}, to_openai_error(status, body)
     )
-    return Failed(outcome, ours, parse_retry_after(headers.get("retry-after")), answer)
+    return Failed(outcome, failure, parse_retry_after(headers.get("retry-after")), response)
 
 
-def empty_response(number: int, reason: str) -> Failed:
+def classify_invalid_response(attempt_number: int, reason: str) -> Failed:
     """A 2xx that is none and says no more."""
-    return Failed("no_answer", build_failure(number, 502, "upstream_no_answer", f"the upstream answered with {reason}"))
+    return Failed(
+        "no_answer", build_failure(attempt_number, 502, "upstream_no_answer", f"the upstream answered with {reason}")
+    )
 
 
-def error_status(body: bytes) -> int:
+def find_error_status(body: bytes) -> int:
     """The status that an error object names as its code, else 502."""
     error = parse_json_object(body).get("error")
     code = error.get("code") if isinstance(error, dict) else None

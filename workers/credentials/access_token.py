@@ -36,10 +36,10 @@ class AccessToken:
         store: TokenStore,
         session: requests.Session,
         counters: Counters,
-        gate: BoundedSemaphore,
+        refresh_limit: BoundedSemaphore,
     ) -> None:
         #: How many of a process may ask the token endpoint at once.
-        self._refresh_limit = gate
+        self._refresh_limit = refresh_limit
         self._lease = lease
         self._pool = pool
         self._store = store
@@ -48,7 +48,7 @@ class AccessToken:
         self._token = ""
         #: When it is to be renewed, seconds since the epoch.
         self.renew_at = 0.0
-        self._expires = 0.0
+        self._expires_at = 0.0
         self._refreshing: gevent.Greenlet | None = None
 
     def is_fresh(self) -> bool:
@@ -57,7 +57,7 @@ class AccessToken:
 
     def is_valid(self) -> bool:
         """Whether it is there and has not expired."""
-        return bool(self._token) and time.time() < self._expires
+        return bool(self._token) and time.time() < self._expires_at
 
     def is_refreshing(self) -> bool:
         """Whether a refresh is on its way."""
@@ -74,9 +74,9 @@ class AccessToken:
             self._refreshing = gevent.spawn(self._refresh_or_error, stale)
         assert self._refreshing is not None
         failure = self._refreshing.get()
-        mendable = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
-        if mendable and self._token != stale and self.is_valid():
-            self.renew_at = min(self._expires, time.time() + RETRY_SECONDS * random.uniform(*JITTER))
+        is_transient = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
+        if is_transient and self._token != stale and self.is_valid():
+            self.renew_at = min(self._expires_at, time.time() + RETRY_SECONDS * random.uniform(*JITTER))
         elif failure is not None:
             raise failure
         return self._token
@@ -106,13 +106,13 @@ class AccessToken:
 
     def _refresh(self, stale: str) -> None:
         """1. Another process may have left a good token. 2. Ask the endpoint. 3. Store. 4. Only then use it."""
-        refresh_token, access, expires = self._store.load(self._lease.credential_id)
-        left = expires - time.time()
-        if access and access != stale and left > MAX_RENEW_AHEAD_SECONDS:
-            self._use(access, left)
+        refresh_token, access_token, expires_at = self._store.load(self._lease.credential_id)
+        lifetime = expires_at - time.time()
+        if access_token and access_token != stale and lifetime > MAX_RENEW_AHEAD_SECONDS:
+            self._use(access_token, lifetime)
             return
-        grant, had = self._exchange(refresh_token)
-        retry_forever(lambda: self._store.store(self._lease, had, grant), "a rotated token waits to be stored")
+        grant, stored = self._exchange(refresh_token)
+        retry_forever(lambda: self._store.store(self._lease, stored, grant), "a rotated token waits to be stored")
         self._use(grant.access_token, grant.expires_in)
 
     def _exchange(self, refresh_token: str) -> tuple[TokenGrant, str]:
@@ -138,20 +138,20 @@ class AccessToken:
                 grant = refresh(self._session, self._pool, refresh_token)
         except TokenError as error:
             self._counters.increment("token_refreshes", outcome_label(error))
-            log.warning("no access token: %s", error, extra=self._fields("token_refused"))
+            log.warning("no access token: %s", error, extra=self._log_fields("token_refused"))
             raise
         self._counters.increment("token_refreshes", "ok")
-        log.debug("access token refreshed", extra=self._fields("token_refreshed"))
+        log.debug("access token refreshed", extra=self._log_fields("token_refreshed"))
         return grant
 
     def _use(self, token: str, lifetime: float) -> None:
         self._token = token
-        self._expires = time.time() + lifetime
-        self.renew_at = self._expires - min(
+        self._expires_at = time.time() + lifetime
+        self.renew_at = self._expires_at - min(
             MAX_RENEW_AHEAD_SECONDS, RENEW_AT_REMAINING_SHARE * lifetime
         ) * random.uniform(*JITTER)
 
-    def _fields(self, action: str) -> dict[str, str]:
+    def _log_fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}
 
 

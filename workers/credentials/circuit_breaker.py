@@ -49,7 +49,7 @@ class CircuitBreaker:
         self._opened_at = 0.0
         self.is_open = False
         #: The credential whose worker may take one job; '' for none.
-        self.probing = ""
+        self.probing_credential = ""
 
     @property
     def has_faults(self) -> bool:
@@ -58,26 +58,28 @@ class CircuitBreaker:
 
     def allows(self, credential_id: str) -> bool:
         """Whether that credential's worker may take a job."""
-        return not self.is_open or self.probing == credential_id
+        return not self.is_open or self.probing_credential == credential_id
 
     # What the workers tell
 
-    def record_fault(self, credential_id: str, request_id: str, reason: str, workers: int) -> None:
+    def record_fault(self, credential_id: str, request_id: str, reason: str, worker_count: int) -> None:
         """The upstream failed for one of so many workers."""
         self._faults += 1
         self._credentials.add(credential_id)
         self._requests.add(request_id)
         if self.is_open:
-            if self.probing == credential_id:
+            if self.probing_credential == credential_id:
                 self._failed_probes += 1
                 self._keep_open(reason)
             return
-        several = len(self._credentials) >= min(MIN_CREDENTIALS, workers) and len(self._requests) >= MIN_REQUESTS
-        if self._faults >= FAULTS_TO_OPEN and several:
+        is_widespread = (
+            len(self._credentials) >= min(MIN_CREDENTIALS, worker_count) and len(self._requests) >= MIN_REQUESTS
+        )
+        if self._faults >= FAULTS_TO_OPEN and is_widespread:
             self._failed_probes = 0
             self._opened_at = time.time()
             self._counters.increment("breaker_opened", names.configured_pool(self._pool), reason)
-            log.error("the upstream is down: no job is taken", extra=self._fields("breaker_opened", reason))
+            log.error("the upstream is down: no job is taken", extra=self._log_fields("breaker_opened", reason))
             self._keep_open(reason)
 
     def mark_open(self) -> None:
@@ -85,21 +87,21 @@ class CircuitBreaker:
         if not self.is_open:
             self.is_open, self._opened_at, self._probe_at = True, time.time(), time.time() + PROBE_BACKOFF_SECONDS
 
-    def record_success(self, asked_at: float) -> None:
+    def record_success(self, attempted_at: float) -> None:
         """The upstream answered, whatever it said, what it was asked at that time (seconds since the epoch).
 
         What was asked before it went down, and ends well, says nothing of how it is now.
         """
-        if self.is_open and asked_at < self._opened_at:
+        if self.is_open and attempted_at < self._opened_at:
             return
         if self._faults:
             self._reset()
         if not self.is_open:
             return
         if self._redis.delete(keys.breaker(self._pool), keys.probe(self._pool)):
-            log.warning("the upstream is back", extra=self._fields("breaker_closed"))
+            log.warning("the upstream is back", extra=self._log_fields("breaker_closed"))
         # Only now, because a job that is begun while Redis still has it would find it open.
-        self.is_open, self.probing = False, ""
+        self.is_open, self.probing_credential = False, ""
         self._written_at = time.monotonic()
 
     def _reset(self) -> None:
@@ -108,7 +110,7 @@ class CircuitBreaker:
         self._requests.clear()
 
     def _keep_open(self, reason: str) -> None:
-        self.is_open, self.probing = True, ""
+        self.is_open, self.probing_credential = True, ""
         pause = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2**self._failed_probes) * random.uniform(
             0.75, 1.25
         )
@@ -124,9 +126,9 @@ class CircuitBreaker:
 
     # What the process tells
 
-    def sync(self, record: dict[str, str], asked_at: float) -> None:
+    def sync(self, record: dict[str, str], read_at: float) -> None:
         """What Redis had, asked for at that time; older than our own last word it counts for nothing."""
-        if asked_at < self._written_at:
+        if read_at < self._written_at:
             return
         if self.is_open and not record:
             self._reset()
@@ -134,27 +136,27 @@ class CircuitBreaker:
             self._opened_at = time.time()
         self.is_open = bool(record)
         if not record:
-            self.probing = ""
+            self.probing_credential = ""
             return
         self._probe_at = float(record.get("probe_at", 0))
         self._failed_probes = int(record.get("failed_probes", 0))
 
-    def assign_probe(self, able: Collection[str], idle: Sequence[str]) -> str:
+    def assign_probe(self, eligible: Collection[str], idle: Sequence[str]) -> str:
         """Keeps the probe of one that is able, or begins one with the first that is idle; returns whose is new."""
         if not self.is_open or time.time() < self._probe_at:
             return ""
-        token, life = f"{self._process_id}:{self.probing}", int(PROBE_TTL_SECONDS * 1000)
-        if self.probing in able:
-            if not self._redis.set(keys.probe(self._pool), token, px=life, xx=True):
-                self.probing = ""
+        token, ttl_ms = f"{self._process_id}:{self.probing_credential}", int(PROBE_TTL_SECONDS * 1000)
+        if self.probing_credential in eligible:
+            if not self._redis.set(keys.probe(self._pool), token, px=ttl_ms, xx=True):
+                self.probing_credential = ""
             return ""
-        self.probing = ""
+        self.probing_credential = ""
         if not idle:
             return ""
         token = f"{self._process_id}:{idle[0]}"
-        if self._redis.set(keys.probe(self._pool), token, px=life, nx=True):
-            self.probing = idle[0]
-        return self.probing
+        if self._redis.set(keys.probe(self._pool), token, px=ttl_ms, nx=True):
+            self.probing_credential = idle[0]
+        return self.probing_credential
 
-    def _fields(self, action: str, reason: str = "") -> dict[str, str]:
+    def _log_fields(self, action: str, reason: str = "") -> dict[str, str]:
         return {"action": action, "pool": self._pool, "reason": reason}

@@ -16,16 +16,16 @@ class Cooldown:
         self._failures = 0
         self._until = 0.0
 
-    def begin(self, asked: float | None, most: float = float("inf")) -> float:
+    def begin(self, retry_after: float | None, max_backoff: float = float("inf")) -> float:
         """Begins a pause after a failure; returns the seconds that are left, `most` unless the upstream asked for more.
 
         A pause that runs is never shortened.
         """
         self._failures += 1
-        backoff = min(most, self._limit, BACKOFF_SECONDS * 2 ** min(self._failures - 1, 16)) * random.uniform(
+        backoff = min(max_backoff, self._limit, BACKOFF_SECONDS * 2 ** min(self._failures - 1, 16)) * random.uniform(
             0.75, 1.25
         )
-        seconds = max(BACKOFF_SECONDS, asked) if asked is not None else backoff
+        seconds = max(BACKOFF_SECONDS, retry_after) if retry_after is not None else backoff
         self._until = max(self._until, time.monotonic() + min(self._limit, seconds))
         return self.remaining()
 
@@ -39,10 +39,10 @@ class Cooldown:
 
     def take_ended(self) -> bool:
         """Whether a pause has ended that nobody has taken note of; takes note of it."""
-        ended = bool(self._until) and not self.remaining()
-        if ended:
+        has_ended = bool(self._until) and not self.remaining()
+        if has_ended:
             self._until = 0.0
-        return ended
+        return has_ended
 
     def end(self) -> None:
         """A person's word: it may work at once."""

@@ -54,7 +54,7 @@ class Leases:
         self._claim = register_script(redis, Path(__file__).with_name("claim.lua"))
         self._renew = register_script(redis, Path(__file__).with_name("renew.lua"))
         self._release = register_script(redis, Path(__file__).with_name("release.lua"))
-        self._claims_from = float("-inf")
+        self._claims_allowed_at = float("-inf")
 
     def suspend_claims_after(self, at: float) -> None:
         """Claims nothing until all leases have run out that the Redis before this one gave: it may have lost some.
@@ -62,50 +62,50 @@ class Leases:
         `at` is when it last answered, by the monotonic clock. A Redis that is killed can lose what it has acknowledged
         in the last two seconds, and a replica what had not reached it; renewals bring the leases back that are held.
         """
-        self._claims_from = at + LEASE_SECONDS + MAX_LOST_WRITES_SECONDS
+        self._claims_allowed_at = at + LEASE_SECONDS + MAX_LOST_WRITES_SECONDS
 
     def claim(
-        self, pool: str, credential_ids: Sequence[str], most: int, states: Sequence[State] = USABLE
+        self, pool: str, credential_ids: Sequence[str], max_count: int, states: Sequence[State] = USABLE
     ) -> list[Lease]:
         """Leases on at most `most` of these credentials that nobody holds and that are in one of the states."""
-        if not credential_ids or most < 1 or time.monotonic() < self._claims_from:
+        if not credential_ids or max_count < 1 or time.monotonic() < self._claims_allowed_at:
             return []
-        asked_at = time.monotonic()
-        names = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
-        answer = self._claim(
-            keys=[keys.credentials(pool), *names],
-            args=[self._process_id, int(LEASE_SECONDS * 1000), most, f",{','.join(states)},", *credential_ids],
+        sent_at = time.monotonic()
+        record_keys = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
+        reply = self._claim(
+            keys=[keys.credentials(pool), *record_keys],
+            args=[self._process_id, int(LEASE_SECONDS * 1000), max_count, f",{','.join(states)},", *credential_ids],
         )
-        found, until = cast("list[Any]", answer), asked_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
+        claimed, valid_until = cast("list[Any]", reply), sent_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
         return [
-            Lease(pool, credential_ids[place - 1], f"{self._process_id}:{fence}", float(cooling or 0), until)
-            for place, fence, cooling in zip(found[::3], found[1::3], found[2::3], strict=True)
+            Lease(pool, credential_ids[position - 1], f"{self._process_id}:{fence}", float(cooling or 0), valid_until)
+            for position, fence, cooling in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True)
         ]
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renews the leases; returns those that were lost, marked so."""
         if not leases:
             return []
-        asked_at = time.monotonic()
+        sent_at = time.monotonic()
         args = [int(LEASE_SECONDS * 1000), *(lease.value for lease in leases)]
-        answer = cast("list[int]", self._renew(keys=[lease.key for lease in leases], args=args))
-        places = set(answer)
+        reply = cast("list[int]", self._renew(keys=[lease.key for lease in leases], args=args))
+        lost_positions = set(reply)
         for place, lease in enumerate(leases, 1):
-            lease.lost = lease.lost or place in places
-            lease.valid_until = asked_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
-        return [leases[place - 1] for place in sorted(places)]
+            lease.lost = lease.lost or place in lost_positions
+            lease.valid_until = sent_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
+        return [leases[place - 1] for place in sorted(lost_positions)]
 
     def reclaim(self, process_id: str, credential_ids: Sequence[str]) -> int:
         """Gives back what a process held that is known to be dead; returns how many."""
         if not credential_ids:
             return 0
-        held = self._redis.mget([keys.lease(one) for one in credential_ids])
-        left = [
+        values = self._redis.mget([keys.lease(one) for one in credential_ids])
+        owned = [
             (keys.lease(one), value)
-            for one, value in zip(credential_ids, held, strict=True)
+            for one, value in zip(credential_ids, values, strict=True)
             if value and value.decode().rpartition(":")[0] == process_id
         ]
-        return sum(cast("int", self._release(keys=[key], args=[value])) for key, value in left)
+        return sum(cast("int", self._release(keys=[key], args=[value])) for key, value in owned)
 
     def release(self, lease: Lease) -> None:
         """Gives a lease back."""

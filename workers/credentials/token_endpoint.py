@@ -52,20 +52,22 @@ def parse_token_response(status: int, body: bytes, retry_after: str | None = Non
     when it refuses the request for another reason (a wrong client id, say). Decided by status and the `error` code,
     never by a text.
     """
-    table = parse_json_object(body)
+    payload = parse_json_object(body)
     if status == 429 or status >= 500:
         raise TokenEndpointDown(f"the token endpoint answered {status}", parse_retry_after(retry_after))
     if status >= 400:
-        code = table.get("error")
+        code = payload.get("error")
         if code in FATAL_ERRORS:
             raise InvalidGrant(f"the token endpoint answered {status} {code}")
         raise TokenError(f"the token endpoint answered {status} {code if isinstance(code, str) else ''}".strip())
-    access_token = table.get("access_token")
+    access_token = payload.get("access_token")
     if status >= 300 or not isinstance(access_token, str) or not access_token:
         raise TokenEndpointDown(f"the token endpoint answered {status} without an access token")
-    renewed = table.get("refresh_token")
+    rotated = payload.get("refresh_token")
     return TokenGrant(
-        access_token, parse_lifetime(table.get("expires_in")), renewed if isinstance(renewed, str) and renewed else None
+        access_token,
+        parse_lifetime(payload.get("expires_in")),
+        rotated if isinstance(rotated, str) and rotated else None,
     )
 
 
@@ -81,9 +83,9 @@ def parse_lifetime(expires_in: Any) -> float:
 def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> TokenGrant:
     """Exchanges a refresh token for an access token. Raises as `parse_answer` does."""
     try:
-        answer = session.post(
+        response = session.post(
             pool.token_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **build_token_request(pool, refresh_token)
         )
     except requests.RequestException as error:
         raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
-    return parse_token_response(answer.status_code, answer.content, answer.headers.get("retry-after"))
+    return parse_token_response(response.status_code, response.content, response.headers.get("retry-after"))

@@ -25,9 +25,9 @@ EXPORT_OUTDATED = 2
 class TokenStore:
     """Reads and writes the tokens of credentials; only workers have one."""
 
-    def __init__(self, redis: Redis, opener: Unsealer) -> None:
+    def __init__(self, redis: Redis, unsealer: Unsealer) -> None:
         self._redis = redis
-        self._unsealer = opener
+        self._unsealer = unsealer
         self._store_grant = register_script(redis, Path(__file__).with_name("store_grant.lua"))
         self._supports_waitaof: bool | None = None
 
@@ -38,60 +38,62 @@ class TokenStore:
         )
         if not sealed:
             raise TokenError("the credential is gone")
-        opened = self._unsealer.unseal(access, credential_id) if access else ""
-        return self._unsealer.unseal(sealed, credential_id), opened, float(expires or 0)
+        access_token = self._unsealer.unseal(access, credential_id) if access else ""
+        return self._unsealer.unseal(sealed, credential_id), access_token, float(expires or 0)
 
     def load_previous(self, credential_id: str) -> str:
         """The refresh token that the present one replaced, '' when there was none."""
         sealed = self._redis.hget(keys.credential(credential_id), "previous")
         return self._unsealer.unseal(sealed, credential_id) if sealed else ""
 
-    def store(self, lease: Lease, had: str, grant: TokenGrant) -> None:
+    def store(self, lease: Lease, replaced_token: str, grant: TokenGrant) -> None:
         """Stores a grant in place of the refresh token that the store had, and returns when it is on disk.
 
         Raises LeaseLost when the credential is another's now.
         """
         seal = self._unsealer.sealer.seal
-        renewed = grant.refresh_token or ""
-        names = (keys.credential(lease.credential_id), lease.key)
+        rotated = grant.refresh_token or ""
+        leading_keys = (keys.credential(lease.credential_id), lease.key)
         args = [
             lease.value,
-            fingerprint(had),
+            fingerprint(replaced_token),
             seal(grant.access_token, lease.credential_id),
             time.time() + grant.expires_in,
             time.time(),
-            fingerprint(renewed) if renewed else "",
-            seal(renewed, lease.credential_id) if renewed else "",
+            fingerprint(rotated) if rotated else "",
+            seal(rotated, lease.credential_id) if rotated else "",
             lease.credential_id,
         ]
         with self._redis.pipeline(transaction=False) as pipe:
             self._store_grant(
-                keys=[*names, keys.fingerprints(lease.pool), keys.credentials(lease.pool)], args=args, client=pipe
+                keys=[*leading_keys, keys.fingerprints(lease.pool), keys.credentials(lease.pool)],
+                args=args,
+                client=pipe,
             )
-            if renewed and self._check_waitaof():
+            if rotated and self._can_wait_for_fsync():
                 pipe.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
-            stored, *waited = pipe.execute(raise_on_error=False)
+            stored, *fsync_replies = pipe.execute(raise_on_error=False)
         if isinstance(stored, Exception):
             raise stored
-        self._check_fsync(waited)
+        self._check_fsync(fsync_replies)
         if cast("int", stored) == EXPORT_OUTDATED:
             extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
             log.warning("the refresh token has rotated: the one that was exported is good no more", extra=extra)
         elif cast("int", stored) != 1:
             raise LeaseLost("the lease was lost while the token was refreshed")
 
-    def _check_waitaof(self) -> bool:
+    def _can_wait_for_fsync(self) -> bool:
         """Whether Redis can tell when a write is on disk (WAITAOF, 7.2); older ones write it within a second."""
         if self._supports_waitaof is None:
             version = str(self._redis.info("server")["redis_version"])
             self._supports_waitaof = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
         return self._supports_waitaof
 
-    def _check_fsync(self, waited: list[Any]) -> None:
+    def _check_fsync(self, fsync_replies: list[Any]) -> None:
         """A Redis without an append-only file can't wait; that is the operator's choice, and said once."""
-        for answer in waited:
-            if isinstance(answer, Exception):
+        for reply in fsync_replies:
+            if isinstance(reply, Exception):
                 self._supports_waitaof = False
-                log.warning("tokens are not waited for: %s", answer, extra={"action": "no_fsync"})
-            elif not answer[0]:
+                log.warning("tokens are not waited for: %s", reply, extra={"action": "no_fsync"})
+            elif not reply[0]:
                 log.warning("Redis did not write a token to disk in time", extra={"action": "slow_fsync"})

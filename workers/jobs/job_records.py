@@ -12,7 +12,7 @@ from shared.observability.request_log import build_entry
 from shared.protocol.messages import Failure, RelayRequest
 
 #: Arguments of a script.
-Args = tuple[Any, ...]
+ScriptArgs = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class JobCost:
     entry: str = ""
 
     @property
-    def args(self) -> Args:
+    def args(self) -> ScriptArgs:
         """For the scripts."""
         return (self.tokens, int(self.served))
 
@@ -40,15 +40,15 @@ class StartedJob:
     #: Attempts that failed before.
     retries: int
     #: Executions that the worker had already; more than its slots is a collision.
-    running: int
+    other_executions: int
     request: RelayRequest | None
     body: bytes | None
     band: str = "interactive"
 
 
-def seconds_worked(begun: StartedJob, at: datetime) -> float:
+def seconds_worked(job: StartedJob, at: datetime) -> float:
     """Seconds between the job's beginning and then."""
-    return float((at - begun.execution.created_at).total_seconds())
+    return float((at - job.execution.created_at).total_seconds())
 
 
 def lost_request_cost(request: RelayRequest, failure: Failure) -> JobCost:

@@ -37,15 +37,15 @@ class IntermediateQueueMonitor:
 
     def put_back_stuck(self) -> int:
         """Puts the stuck jobs back; returns how many."""
-        found = {one.decode() for one in self._redis.lrange(self._queue.intermediate_queue_key, 0, -1)}
-        stuck = found & self._seen
-        self._seen = found - stuck
-        names = (self._queue.intermediate_queue_key, self._queue.key)
-        back = [self._unstick(keys=[*names, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
+        job_ids = {one.decode() for one in self._redis.lrange(self._queue.intermediate_queue_key, 0, -1)}
+        stuck = job_ids & self._seen
+        self._seen = job_ids - stuck
+        queue_keys = (self._queue.intermediate_queue_key, self._queue.key)
+        results = [self._unstick(keys=[*queue_keys, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
         for job_id in stuck:
             self._counters.increment("orphans", "put_back")
             log.warning("job put back", extra={"action": "orphan_found", "request_id": job_id, "reason": "popped"})
-        return sum(cast("list[int]", back))
+        return sum(cast("list[int]", results))
 
 
 class OrphanRecovery:
@@ -68,55 +68,57 @@ class OrphanRecovery:
         """What the last worker of this name left, of whatever band; called by who holds its credential now, before it
         begins anything.
         """
-        found = worker.get_current_executions(refresh=True)
+        executions = worker.get_current_executions(refresh=True)
         worker._executions = []
-        for execution in found:
+        for execution in executions:
             self._requeue_or_end(worker, execution)
-        return len(found)
+        return len(executions)
 
     def recover(self) -> int:
         """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
         composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
         owners = self._owners = self._find_owners(composites)
         leases = [keys.lease(names.credential_id_of(owner)) for owner in owners.values()]
-        held = self._redis.mget(leases) if leases else []
-        left = {composite for composite, lease in zip(composites, held, strict=True) if lease is None}
-        lost = left & self._suspects
-        self._suspects = left - lost
-        for composite in lost:
+        lease_values = self._redis.mget(leases) if leases else []
+        unowned = {composite for composite, lease in zip(composites, lease_values, strict=True) if lease is None}
+        orphans = unowned & self._suspects
+        self._suspects = unowned - orphans
+        for composite in orphans:
             execution = Execution.from_composite_key(composite, self._redis)
             worker = Worker([self._queue], name=owners[composite], connection=self._redis, prepare_for_work=False)
             self._requeue_or_end(worker, execution)
-        return len(lost)
+        return len(orphans)
 
     def _find_owners(self, composites: list[str]) -> dict[str, str]:
         """Each with its owner; an execution never changes it, so each is asked for once."""
-        new = [one for one in composites if one not in self._owners]
+        new_composites = [one for one in composites if one not in self._owners]
         with self._redis.pipeline(transaction=False) as pipe:
-            for composite in new:
+            for composite in new_composites:
                 pipe.hget(Job.key_for(composite.partition(":")[0]), "worker_name")
-            found = {one: (name or b"").decode() for one, name in zip(new, pipe.execute(), strict=True)}
+            found = {one: (name or b"").decode() for one, name in zip(new_composites, pipe.execute(), strict=True)}
         known = self._owners | found
         return {one: known[one] for one in composites}
 
     def _requeue_or_end(self, worker: BaseWorker, execution: Execution) -> None:
         fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)
-        data, retries, begun, band = self._redis.hmget(Job.key_for(execution.job_id), fields)
+        data, retries, has_started, band = self._redis.hmget(Job.key_for(execution.job_id), fields)
         request = decode_request(data) if data else None
         band = band.decode() if band else "interactive"
         retries = int(retries or 0)
         orphan = StartedJob(execution.job_id, execution, retries, 0, request, None, band)
-        again = request is not None and not begun and retries + 1 < self._max_attempts
-        if again:
-            gone = Failure(499, "client_gone", "the caller has gone", "server_error", retries + 1)
-            self._bookkeeping.requeue(worker, orphan, left=lost_request_cost(request, gone).entry if request else "")
+        is_retried = request is not None and not has_started and retries + 1 < self._max_attempts
+        if is_retried:
+            failure = Failure(499, "client_gone", "the caller has gone", "server_error", retries + 1)
+            self._bookkeeping.requeue(
+                worker, orphan, entry_if_cancelled=lost_request_cost(request, failure).entry if request else ""
+            )
         else:
-            lost = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", retries + 1)
-            spent = lost_request_cost(request, lost) if request else JobCost()
-            if self._bookkeeping.finish(worker, orphan, ok=False, spent=spent) and request:
-                frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, lost.encode())
+            failure = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", retries + 1)
+            cost = lost_request_cost(request, failure) if request else JobCost()
+            if self._bookkeeping.finish(worker, orphan, ok=False, cost=cost) and request:
+                frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode())
                 self._redis.publish(request.channel, frame.encode())
-        reason = "requeued" if again else "ended"
+        reason = "requeued" if is_retried else "ended"
         self._counters.increment("orphans", reason)
         extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}
         log.warning("orphan %s", reason, extra=extra)

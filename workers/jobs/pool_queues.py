@@ -19,8 +19,8 @@ class PoolQueues:
         self._redis = redis
         self.bookkeeping = Bookkeeping(redis, pool, pipeline, BatchPolicy(settings.batch_age, settings.batch_turns))
         self._queues = self.bookkeeping.queues
-        most = settings.max_attempts
-        self._orphans = [OrphanRecovery(redis, self.bookkeeping, band, most, counters) for band in self._queues]
+        max_attempts = settings.max_attempts
+        self._orphans = [OrphanRecovery(redis, self.bookkeeping, band, max_attempts, counters) for band in self._queues]
         self._intermediate = IntermediateQueueMonitor(redis, self._queues["interactive"], counters)
 
     def register(self) -> None:

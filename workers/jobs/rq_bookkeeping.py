@@ -26,15 +26,15 @@ from shared.errors import LeaseLost, UpstreamDown
 from shared.protocol.relay_queue import BANDS, SCHEDULING_LUA, open_rq_queue, queue_keys
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from workers.credentials.leases import Lease
-from workers.jobs.job_records import Args, JobCost, StartedJob, decode_request, seconds_worked
+from workers.jobs.job_records import JobCost, ScriptArgs, StartedJob, decode_request, seconds_worked
 
 #: Failed jobs kept per queue; older ones go first.
 MAX_FAILED_JOBS = 1000
 #: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
 LEASE_LOST, BREAKER_OPEN = b"not yours", b"not now"
 NEXT_JOB = "*"
-NO_END: Args = ("", "", "", "", 0, "")
-NO_BEGIN: Args = ("", "", "", "", "", "", "")
+NO_END: ScriptArgs = ("", "", "", "", 0, "")
+NO_START: ScriptArgs = ("", "", "", "", "", "", "")
 NO_COST = JobCost()
 
 
@@ -43,20 +43,20 @@ class BatchPolicy:
     """When a batch request goes before the interactive ones that wait."""
 
     #: After so many seconds of waiting,
-    age: float = 30.0
+    wait_seconds: float = 30.0
     #: as one of so many.
-    turns: int = 10
+    interval: int = 10
 
 
 class Bookkeeping:
     """Begins, ends and requeues the jobs of one pool, in the order that fair.lua gives."""
 
     def __init__(
-        self, redis: Redis, pool: str, pipeline: AutoPipeline | None = None, due: BatchPolicy = BatchPolicy()
+        self, redis: Redis, pool: str, pipeline: AutoPipeline | None = None, batch_policy: BatchPolicy = BatchPolicy()
     ) -> None:
         self._redis = redis
         self._pool = pool
-        self._batch_policy = due
+        self._batch_policy = batch_policy
         #: RQ's queues by their band.
         self.queues = {band: open_rq_queue(redis, name(pool)) for band, name in BANDS.items()}
         self._started = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
@@ -78,7 +78,7 @@ class Bookkeeping:
         self._requeue_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("requeue.lua"))
         self._settle_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("settle.lua"))
 
-    def new_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
+    def create_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
         """An execution that `begin` or `turn` can be asked for, again if need be."""
         return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
 
@@ -90,38 +90,44 @@ class Bookkeeping:
         None when there is none; the worker is noted as waiting then. Raises LeaseLost when the worker's lease is
         another's by now, UpstreamDown when the pool's breaker is open and this is no probe; a job named waits again.
         """
-        begin = self._begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, probe=probe)
-        _, found = self._call_turn(worker, lease.key, execution.created_at, NO_END, begin)
-        return self._started_job(worker, execution, found)
+        begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, probe=probe)
+        _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin)
+        return self._parse_started_job(worker, execution, reply)
 
     def finish_and_begin(
         self,
         worker: BaseWorker,
-        ended: StartedJob,
+        job: StartedJob,
         execution: Execution,
         ttl: int,
         lease: Lease,
         *,
         ok: bool,
-        spent: JobCost = NO_COST,
+        cost: JobCost = NO_COST,
     ) -> StartedJob | None:
         """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, UpstreamDown."""
-        end = self._end_args(ended, execution.created_at, spent, ok=ok)
-        begin = self._begin_args(worker, execution, NEXT_JOB, ttl, lease)
-        _, found = self._call_turn(worker, lease.key, execution.created_at, end, begin, (spent.entry, ended.band))
-        worker.executions.pop(ended.execution.id, None)
-        return self._started_job(worker, execution, found)
+        end = self._build_end_args(job, execution.created_at, cost, ok=ok)
+        begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
+        _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, (cost.entry, job.band))
+        worker.executions.pop(job.execution.id, None)
+        return self._parse_started_job(worker, execution, reply)
 
-    def finish(self, worker: BaseWorker, begun: StartedJob, *, ok: bool, spent: JobCost = NO_COST) -> bool:
+    def finish(self, worker: BaseWorker, job: StartedJob, *, ok: bool, cost: JobCost = NO_COST) -> bool:
         """Ends the job and forgets it; False when this execution had been ended before."""
-        worker.executions.pop(begun.execution.id, None)
+        worker.executions.pop(job.execution.id, None)
         at = now()
-        end = self._end_args(begun, at, spent, ok=ok)
-        ended, _ = self._call_turn(worker, "", at, end, NO_BEGIN, (spent.entry, begun.band))
-        return bool(ended)
+        end = self._build_end_args(job, at, cost, ok=ok)
+        has_ended, _ = self._run_turn_script(worker, "", at, end, NO_START, (cost.entry, job.band))
+        return bool(has_ended)
 
-    def _call_turn(
-        self, worker: BaseWorker, lease_key: str, at: datetime, end: Args, begin: Args, logged: Args = ("", "")
+    def _run_turn_script(
+        self,
+        worker: BaseWorker,
+        lease_key: str,
+        at: datetime,
+        end: ScriptArgs,
+        begin: ScriptArgs,
+        log_args: ScriptArgs = ("", ""),
     ) -> Any:
         return self._turn_script(
             keys=[*self._leading_keys, worker.key, worker.executions_key, lease_key, *self._trailing_keys],
@@ -132,92 +138,96 @@ class Bookkeeping:
                 *begin,
                 RQ_KEY_PREFIX,
                 keys.body(""),
-                self._batch_policy.age,
-                self._batch_policy.turns,
-                *logged,
+                self._batch_policy.wait_seconds,
+                self._batch_policy.interval,
+                *log_args,
             ],
         )
 
-    def _begin_args(
+    def _build_begin_args(
         self, worker: BaseWorker, execution: Execution, job_id: str, ttl: int, lease: Lease, *, probe: bool = False
-    ) -> Args:
+    ) -> ScriptArgs:
         return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, int(probe))
 
-    def _end_args(self, begun: StartedJob, at: datetime, spent: JobCost, *, ok: bool) -> Args:
+    def _build_end_args(self, job: StartedJob, at: datetime, cost: JobCost, *, ok: bool) -> ScriptArgs:
         counter = "successful_job_count" if ok else "failed_job_count"
-        return (begun.job_id, begun.execution.id, counter, seconds_worked(begun, at), *spent.args)
+        return (job.job_id, job.execution.id, counter, seconds_worked(job, at), *cost.args)
 
-    def _started_job(self, worker: BaseWorker, execution: Execution, found: Any) -> StartedJob | None:
-        if found == BREAKER_OPEN:
+    def _parse_started_job(self, worker: BaseWorker, execution: Execution, reply: Any) -> StartedJob | None:
+        if reply == BREAKER_OPEN:
             raise UpstreamDown("the upstream is down")
-        if found == LEASE_LOST:
+        if reply == LEASE_LOST:
             raise LeaseLost("the lease went to another before the job was begun")
-        if found is None:
+        if reply is None:
             return None
-        job_id, data, retries, running, body, band = found
+        job_id, data, retries, other_executions, body, band = reply
         execution.job_id = job_id.decode()
         worker.executions[execution.id] = execution
         request = decode_request(data)
-        return StartedJob(execution.job_id, execution, int(retries), int(running), request, body, band.decode())
+        return StartedJob(
+            execution.job_id, execution, int(retries), int(other_executions), request, body, band.decode()
+        )
 
-    def requeue(self, worker: BaseWorker, begun: StartedJob, *, counts: bool = True, left: str = "") -> bool:
+    def requeue(
+        self, worker: BaseWorker, job: StartedJob, *, counts: bool = True, entry_if_cancelled: str = ""
+    ) -> bool:
         """Puts the job to the front of the queue, its attempt counted or not; False when it is gone.
 
         `left` is its entry in the request log, should its caller have left.
         """
-        worker.executions.pop(begun.execution.id, None)
+        worker.executions.pop(job.execution.id, None)
         at = now()
-        done = self._requeue_script(
+        was_requeued = self._requeue_script(
             keys=[
-                Job.key_for(begun.job_id),
-                keys.body(begun.job_id),
+                Job.key_for(job.job_id),
+                keys.body(job.job_id),
                 worker.key,
                 worker.executions_key,
-                self._started[begun.band],
-                begun.execution.key,
-                str(ExecutionRegistry.key_template.format(begun.job_id)),
+                self._started[job.band],
+                job.execution.key,
+                str(ExecutionRegistry.key_template.format(job.job_id)),
                 *queue_keys(self._pool),
                 keys.fair_queue(self._pool),
                 keys.idle_workers(self._pool),
                 keys.REQUEST_LOG,
             ],
             args=[
-                begun.job_id,
-                begun.execution.id,
-                seconds_worked(begun, at),
+                job.job_id,
+                job.execution.id,
+                seconds_worked(job, at),
                 utcformat(at),
                 at.timestamp(),
                 int(counts),
                 Job.key_for(""),
-                left,
+                entry_if_cancelled,
             ],
         )
-        return bool(done)
+        return bool(was_requeued)
 
-    def fail(self, worker: BaseWorker, begun: StartedJob, reason: str, spent: JobCost = NO_COST) -> None:
+    def fail(self, worker: BaseWorker, job: StartedJob, reason: str, cost: JobCost = NO_COST) -> None:
         """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
-        queue, started = self.queues[begun.band], self._started[begun.band]
-        composite = begun.execution.composite_key
+        queue, started = self.queues[job.band], self._started[job.band]
+        composite = job.execution.composite_key
         self._settle_script(
             keys=[
-                Job.key_for(begun.job_id),
-                keys.body(begun.job_id),
+                Job.key_for(job.job_id),
+                keys.body(job.job_id),
                 keys.fair_queue(self._pool),
                 keys.REQUEST_LOG,
                 started,
             ],
-            args=[begun.job_id, *spent.args, seconds_worked(begun, now()), spent.entry, composite],
+            args=[job.job_id, *cost.args, seconds_worked(job, now()), cost.entry, composite],
         )
-        job = queue.fetch_job(begun.job_id)
-        if job is None:
-            self.finish(worker, begun, ok=False)
+        rq_job = queue.fetch_job(job.job_id)
+        if rq_job is None:
+            self.finish(worker, job, ok=False)
             return
-        if self._redis.zscore(started, begun.execution.composite_key) is None:
+        if self._redis.zscore(started, job.execution.composite_key) is None:
             return
         self._redis.incr(keys.served_jobs(self._pool))
-        job.ended_at = now()
-        worker.handle_job_failure(job, queue, exc_string=reason, execution=begun.execution)
-        if self._redis.zscore(started, begun.execution.composite_key) is not None:
+        rq_job.ended_at = now()
+        worker.handle_job_failure(rq_job, queue, exc_string=reason, execution=job.execution)
+        if self._redis.zscore(started, job.execution.composite_key) is not None:
             raise RedisError("RQ could not end the job")
         worker.set_state("idle")
         self._trim_failed(queue)
@@ -227,6 +237,6 @@ class Bookkeeping:
         registry = queue.failed_job_registry
         surplus = registry.get_job_ids(0, -MAX_FAILED_JOBS - 1, cleanup=False)
         if surplus:
-            names = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
-            self._redis.delete(*names)
+            record_keys = [name for job_id in surplus for name in (Job.key_for(job_id), Result.get_key(job_id))]
+            self._redis.delete(*record_keys)
             self._redis.zrem(registry.key, *surplus)

@@ -16,8 +16,8 @@ from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint import TIMEOUT_SECONDS, build_revocation_request
-from workers.response.error_sniffer import ErrorSniffer, NotAnAnswer
-from workers.upstream.client import ResponseTruncated, UpstreamUnreachable, iter_body, shared_session
+from workers.response.error_sniffer import ErrorSniffer, InvalidResponse
+from workers.upstream.client import ResponseTruncated, UpstreamUnreachable, create_shared_session, iter_body
 from workers.worker.job_runner import JobRunner
 
 #: Seconds that the chat of a test may take.
@@ -91,8 +91,8 @@ def describe_error(response: BaseHTTPResponse, body: bytes) -> str:
     try:
         opening = ErrorSniffer(response.headers.get("content-type", ""))
         opening.feed(body)
-        opening.end()
-    except NotAnAnswer as none:
+        opening.flush()
+    except InvalidResponse as none:
         return f"the upstream answered with {none}"
     return ""
 
@@ -123,7 +123,7 @@ def revoke(serving: JobRunner) -> dict[str, Any]:
     began = time.monotonic()
     try:
         asked = build_revocation_request(pool, serving.token.load_refresh_token())
-        session = shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
+        session = create_shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
         answer = session.post(pool.revocation_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **asked)
     except requests.RequestException as error:
         return {"ok": False, "error": f"the revocation endpoint can't be reached: {type(error).__name__}"}

@@ -37,7 +37,7 @@ from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
 from workers.supervisor import SpawnInfo
-from workers.upstream.client import UpstreamRoute, shared_session
+from workers.upstream.client import UpstreamRoute, create_shared_session
 from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
 
@@ -112,7 +112,7 @@ class WorkerProcess:
             worker_counts=Counter(),
             refresh_limit=BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
             token_sessions={
-                pool.name: shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
+                pool.name: create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
                 for pool in self._settings.pools
             },
             routes=PerPool(self._build_route),

@@ -52,43 +52,43 @@ class ReplyStream:
         self.job_key = job_key
         self._tag = random.getrandbits(32)
         #: Whether a head is on its way whose end is not, so that the job has to be marked.
-        self._to_mark = False
+        self._needs_mark = False
         #: Encoded frames that are not confirmed, the first of them with this number.
         self._unacknowledged: list[bytes] = []
-        self._first = 0
+        self._first_number = 0
         #: Number of the frame that is sent next.
-        self._next = 0
+        self._next_number = 0
         #: Bytes that came and are no frame yet.
-        self._data: list[bytes] = []
-        self._bytes = 0
+        self._unframed: list[bytes] = []
+        self._body_bytes = 0
         self._window_end = WINDOW_BYTES
         self._room = Event()
-        self._has_begun = False
-        self._dropped = False
+        self._has_started = False
+        self._is_dropped = False
         self._on_caller_gone = on_caller_gone
 
     # What comes
 
     def send_head(self, head: Head) -> None:
         """The status; goes out together with what follows at once."""
-        self._to_mark = True
+        self._needs_mark = True
         self._append(FrameKind.HEAD, head.encode())
 
     def send_data(self, data: bytes) -> None:
         """Bytes of the body."""
-        if not self._dropped:
-            self._data.append(data)
-            self._bytes += len(data)
+        if not self._is_dropped:
+            self._unframed.append(data)
+            self._body_bytes += len(data)
             self._sender.notify(self, len(data))
 
-    def end(self) -> None:
+    def send_end(self) -> None:
         """The body is whole."""
-        self._to_mark = False
+        self._needs_mark = False
         self._append(FrameKind.END, b"")
 
-    def fail(self, failure: Failure) -> None:
+    def send_failure(self, failure: Failure) -> None:
         """There is no answer, or no more of it."""
-        self._to_mark = False
+        self._needs_mark = False
         self._append(FrameKind.FAILURE, failure.encode())
 
     def is_full(self) -> bool:
@@ -104,37 +104,39 @@ class ReplyStream:
         self._sender.wait_for_room()
 
     def _exceeds_window(self) -> bool:
-        return self._bytes >= self._window_end and not self._dropped
+        return self._body_bytes >= self._window_end and not self._is_dropped
 
     def _append(self, kind: FrameKind, payload: bytes) -> None:
-        if self._dropped:
+        if self._is_dropped:
             return
-        self._seal_data()
-        if not self._has_begun:
-            self._has_begun = True
+        self._frame_data()
+        if not self._has_started:
+            self._has_started = True
             self._registry.stream_begins(self)
         self._retain(kind, payload)
         self._sender.notify(self, len(payload), urgent=True)
         if kind is not FrameKind.HEAD:
             self._registry.stream_ends(self)
 
-    def _seal_data(self) -> None:
+    def _frame_data(self) -> None:
         """Bytes that came together become one frame."""
-        if self._data:
-            payload = self._data[0] if len(self._data) == 1 else b"".join(self._data)
-            self._data.clear()
+        if self._unframed:
+            payload = self._unframed[0] if len(self._unframed) == 1 else b"".join(self._unframed)
+            self._unframed.clear()
             self._retain(FrameKind.DATA, payload)
 
     def _retain(self, kind: FrameKind, payload: bytes) -> None:
-        self._unacknowledged.append(Frame(kind, self._first + len(self._unacknowledged), payload, self._tag).encode())
+        self._unacknowledged.append(
+            Frame(kind, self._first_number + len(self._unacknowledged), payload, self._tag).encode()
+        )
 
     # What goes out
 
     def take_unsent(self) -> bytes:
         """Everything that is to be sent, as one message."""
-        self._seal_data()
-        message = b"".join(self._unacknowledged[self._next - self._first :])
-        self._next = self._first + len(self._unacknowledged)
+        self._frame_data()
+        message = b"".join(self._unacknowledged[self._next_number - self._first_number :])
+        self._next_number = self._first_number + len(self._unacknowledged)
         return message
 
     def take_mark(self) -> bool:
@@ -142,37 +144,41 @@ class ReplyStream:
 
         Without it a worker that finds the job orphaned would try it again (I6).
         """
-        to_mark, self._to_mark = self._to_mark, False
-        return to_mark
+        needs_mark, self._needs_mark = self._needs_mark, False
+        return needs_mark
 
     # What the front says
 
-    def acknowledge(self, position: Ack) -> int:
+    def acknowledge(self, ack: Ack) -> int:
         """Forgets what the front has, lets more come, and sends again what is missing; returns how many frames."""
-        end = self._first + len(self._unacknowledged)
-        if self._dropped or position.tag not in (None, self._tag) or not self._first <= position.expected <= end:
+        next_number = self._first_number + len(self._unacknowledged)
+        if (
+            self._is_dropped
+            or ack.tag not in (None, self._tag)
+            or not self._first_number <= ack.expected <= next_number
+        ):
             return 0
-        del self._unacknowledged[: position.expected - self._first]
-        self._first = position.expected
-        self._window_end = max(self._window_end, position.window_end)
+        del self._unacknowledged[: ack.expected - self._first_number]
+        self._first_number = ack.expected
+        self._window_end = max(self._window_end, ack.window_end)
         self._room.set()
-        again = self._next - position.expected if position.retransmit else 0
-        self._next = position.expected if position.retransmit else max(self._next, position.expected)
-        if again > 0:
+        retransmitted = self._next_number - ack.expected if ack.retransmit else 0
+        self._next_number = ack.expected if ack.retransmit else max(self._next_number, ack.expected)
+        if retransmitted > 0:
             self._sender.notify(self, 0, urgent=True)
-        return max(0, again)
+        return max(0, retransmitted)
 
     def abandon(self) -> None:
         """The attempt was ended, because nobody waits for the answer."""
         self.drop()
-        if self._has_begun:
+        if self._has_started:
             self._registry.stream_ends(self)
 
     def drop(self) -> None:
         """Nobody waits for the answer any more; whatever else comes is not kept."""
-        self._dropped = True
+        self._is_dropped = True
         self._unacknowledged.clear()
-        self._data.clear()
+        self._unframed.clear()
         self._room.set()
         self._on_caller_gone()
 

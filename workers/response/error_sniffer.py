@@ -11,12 +11,12 @@ from shared.parsing import parse_json, parse_json_object
 
 #: Bytes after which an opening is no error, because errors are short.
 MAX_SNIFFED_BYTES = 65_536
-PAGE_TYPES = ("text/html", "application/xhtml+xml")
+HTML_TYPES = ("text/html", "application/xhtml+xml")
 #: What a JSON answer of OpenAI's API has, and an error has not.
-ANSWER_MEMBERS = ("choices", "data", "output", "object")
+RESPONSE_MEMBERS = ("choices", "data", "output", "object")
 
 
-class NotAnAnswer(FarmError):
+class InvalidResponse(FarmError):
     """Raised when a 2xx is no answer; `body` is the upstream's error if it sent one."""
 
     def __init__(self, reason: str, body: bytes = b"") -> None:
@@ -29,16 +29,16 @@ class ErrorSniffer:
 
     def __init__(self, content_type: str) -> None:
         """Raises NoAnswer for a page."""
-        kind = content_type.partition(";")[0].strip().lower()
-        if kind in PAGE_TYPES:
-            raise NotAnAnswer("a page for people")
-        self._is_stream = kind == "text/event-stream"
-        self._is_json = kind == "application/json"
+        media_type = content_type.partition(";")[0].strip().lower()
+        if media_type in HTML_TYPES:
+            raise InvalidResponse("a page for people")
+        self._is_stream = media_type == "text/event-stream"
+        self._is_json = media_type == "application/json"
         self._held = b""
         self.is_done = not self._is_stream and not self._is_json
 
     @property
-    def has_body(self) -> bool:
+    def has_held_body(self) -> bool:
         """Whether bytes of a body that is no stream have come: from then on a cut is the caller's to know of."""
         return self._is_json and bool(self._held)
 
@@ -49,12 +49,12 @@ class ErrorSniffer:
             return self._release()
         return b""
 
-    def end(self) -> bytes:
+    def flush(self) -> bytes:
         """The body is whole; returns what may pass. Raises NoAnswer."""
         if self.is_done:
             return b""
         if self._is_stream and find_first_event_data(self._held + b"\n\n") is None:
-            raise NotAnAnswer("a stream without an event")
+            raise InvalidResponse("a stream without an event")
         return self._release()
 
     def _release(self) -> bytes:
@@ -68,19 +68,19 @@ class ErrorSniffer:
     def _check(self) -> None:
         if self._is_json:
             if parse_json(self._held) is None:
-                raise NotAnAnswer("no JSON")
+                raise InvalidResponse("no JSON")
             data = self._held
         else:
             data = find_first_event_data(self._held + b"\n\n") or b""
             if data == b"[DONE]":
-                raise NotAnAnswer("a stream without an event")
+                raise InvalidResponse("a stream without an event")
         if is_error(parse_json_object(data)):
-            raise NotAnAnswer("an error object", data)
+            raise InvalidResponse("an error object", data)
 
 
-def find_first_event_data(held: bytes) -> bytes | None:
+def find_first_event_data(data: bytes) -> bytes | None:
     """The data of the first event that has some, comments left out; None when it is not whole yet."""
-    text = held.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    text = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     *events, _ = text.split(b"\n\n")
     for event in events:
         lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
@@ -89,8 +89,8 @@ def find_first_event_data(held: bytes) -> bytes | None:
     return None
 
 
-def is_error(found: dict[str, Any]) -> bool:
+def is_error(payload: dict[str, Any]) -> bool:
     """Whether an object is an error in place of an answer."""
-    return found.get("type") == "error" or (
-        bool(found.get("error")) and not any(mark in found for mark in ANSWER_MEMBERS)
+    return payload.get("type") == "error" or (
+        bool(payload.get("error")) and not any(member in payload for member in RESPONSE_MEMBERS)
     )

@@ -9,7 +9,7 @@ import re
 from shared.protocol.sse import EventBuffer, extract_data
 
 #: What a chunk with nothing but usage has: it is read only then.
-USAGE, NO_CHOICES = b'"usage"', re.compile(rb'"choices"\s*:\s*\[\s*\]')
+USAGE_KEY, EMPTY_CHOICES = b'"usage"', re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
 
 class ResponseRewriter:
@@ -20,13 +20,15 @@ class ResponseRewriter:
         self._events = EventBuffer() if is_stream else None
         self._hides_usage = hides_usage and is_stream
         self._held: list[bytes] = []
-        self._name = re.compile(rb'(?<!\\)("model"\s*:\s*)' + re.escape(quote_json(model[0]))) if model else None
+        self._model_pattern = (
+            re.compile(rb'(?<!\\)("model"\s*:\s*)' + re.escape(quote_json(model[0]))) if model else None
+        )
         self._replacement = quote_json(model[1]) if model else b""
 
     @property
     def is_needed(self) -> bool:
         """Whether anything would be changed."""
-        return self._hides_usage or self._name is not None
+        return self._hides_usage or self._model_pattern is not None
 
     def feed(self, data: bytes) -> bytes:
         """More of the answer; returns what may pass now."""
@@ -40,26 +42,26 @@ class ResponseRewriter:
         return self._rewrite(self._events.flush() if self._events else b"".join(self._held))
 
     def _rewrite(self, data: bytes) -> bytes:
-        if self._hides_usage and USAGE in data and NO_CHOICES.search(data):
+        if self._hides_usage and USAGE_KEY in data and EMPTY_CHOICES.search(data):
             data = b"".join(event for event in split_events(data) if not is_usage_only(event))
-        if self._name is None:
+        if self._model_pattern is None:
             return data
-        return self._name.sub(lambda found: found.group(1) + self._replacement, data)
+        return self._model_pattern.sub(lambda match: match.group(1) + self._replacement, data)
 
 
 def split_events(data: bytes) -> list[bytes]:
     """Whole events, each with the empty line that ends it."""
-    found = re.split(rb"(\r\n\r\n|\n\n|\r\r)", data)
-    return [b"".join(found[at : at + 2]) for at in range(0, len(found), 2)]
+    parts = re.split(rb"(\r\n\r\n|\n\n|\r\r)", data)
+    return [b"".join(parts[start : start + 2]) for start in range(0, len(parts), 2)]
 
 
 def is_usage_only(event: bytes) -> bool:
     """Whether an event is the chunk that `stream_options.include_usage` adds (OpenAI API reference, "Streaming")."""
     try:
-        found = json.loads(extract_data(event))
+        chunk = json.loads(extract_data(event))
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("choices") == [] and isinstance(found.get("usage"), dict)
+    return isinstance(chunk, dict) and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
 
 
 def quote_json(name: str) -> bytes:

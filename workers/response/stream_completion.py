@@ -11,34 +11,34 @@ from workers.response.tail_buffer import TailBuffer
 
 #: Bytes at the end of a stream that are looked at.
 TAIL_BYTES = 4096
-FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
-DONE = re.compile(rb"data:\s*\[DONE\]")
-CHECKED_PATHS = ("/chat/completions", "/completions")
-RESPONSES = "/responses"
-RESPONDED = re.compile(rb"event:\s*(response\.(completed|failed|incomplete)|error)\b")
+FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+DONE_EVENT = re.compile(rb"data:\s*\[DONE\]")
+COMPLETION_PATHS = ("/chat/completions", "/completions")
+RESPONSES_PATH = "/responses"
+RESPONSE_END_EVENT = re.compile(rb"event:\s*(response\.(completed|failed|incomplete)|error)\b")
 
 
 class StreamCompletion:
     """Keeps the end of a stream, and whether its last event has begun."""
 
     def __init__(self, path: str, *, delimited: bool = True) -> None:
-        name = path.partition("?")[0]
-        self._is_chat = name in CHECKED_PATHS
-        self._is_response = name == RESPONSES and not delimited
-        self._responded = False
+        endpoint = path.partition("?")[0]
+        self._is_completion = endpoint in COMPLETION_PATHS
+        self._is_response = endpoint == RESPONSES_PATH and not delimited
+        self._has_end_event = False
         self._tail = TailBuffer(TAIL_BYTES)
 
     def feed(self, data: bytes) -> None:
         """More of the stream."""
-        if self._is_chat:
+        if self._is_completion:
             self._tail.feed(data)
-        elif self._is_response and not self._responded:
-            self._responded = bool(RESPONDED.search(self._tail.bytes() + data))
+        elif self._is_response and not self._has_end_event:
+            self._has_end_event = bool(RESPONSE_END_EVENT.search(self._tail.bytes() + data))
             self._tail.feed(data)
 
     def is_complete(self) -> bool:
         """Whether the stream may be passed off as a whole answer."""
         if self._is_response:
-            return self._responded
+            return self._has_end_event
         tail = self._tail.bytes()
-        return not self._is_chat or bool(DONE.search(tail) or FINISHED.search(tail))
+        return not self._is_completion or bool(DONE_EVENT.search(tail) or FINISH_REASON.search(tail))

@@ -4,9 +4,9 @@
 class TailBuffer:
     """The last bytes of what was added."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, min_bytes: int) -> None:
         """`most`: bytes that are kept at least, should there be as many."""
-        self._most = most
+        self._min_bytes = min_bytes
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -14,14 +14,14 @@ class TailBuffer:
         """More bytes."""
         self._parts.append(data)
         self._size += len(data)
-        if self._size > 2 * self._most:
-            self._shorten()
+        if self._size > 2 * self._min_bytes:
+            self._trim()
 
     def bytes(self) -> bytes:
         """The last of them."""
-        self._shorten()
+        self._trim()
         return self._parts[0]
 
-    def _shorten(self) -> None:
-        kept = b"".join(self._parts)[-self._most :]
+    def _trim(self) -> None:
+        kept = b"".join(self._parts)[-self._min_bytes :]
         self._parts, self._size = [kept], len(kept)

@@ -21,7 +21,7 @@ MAX_UNCOUNTED_BYTES = 65_536
 #: Bytes of a JSON that is read to count its tokens; larger ones hold no texts.
 MAX_JSON_BYTES = 4 * 1024 * 1024
 #: A member of an object; inside of a text the quotes would be escaped.
-USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
+USAGE_KEY = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
 DECODER = json.JSONDecoder()
 #: Members that hold what was asked, and what was answered.
 PROMPT_MEMBERS = frozenset({"content", "text", "prompt", "input", "instructions", "arguments"})
@@ -50,9 +50,9 @@ class TokenMeter:
         self._events = EventBuffer() if is_stream else None
         self._head = b""
         self._tail = TailBuffer(SEARCHED_BYTES)
-        self._waiting: list[bytes] = []
+        self._uncounted: list[bytes] = []
         self._size = 0
-        self._counted = 0
+        self._counted_tokens = 0
 
     def feed(self, data: bytes) -> None:
         """More of the answer."""
@@ -61,60 +61,62 @@ class TokenMeter:
         self._tail.feed(data)
         self._size += len(data)
         if self._size <= MAX_JSON_BYTES or self._events:
-            self._waiting.append(data)
-        elif self._waiting:
-            self._waiting.clear()
+            self._uncounted.append(data)
+        elif self._uncounted:
+            self._uncounted.clear()
         if self._events and self._size > MAX_UNCOUNTED_BYTES:
             self._size = 0
-            self._counted += self._count_pending()
+            self._counted_tokens += self._count_uncounted()
 
-    def usage(self, question: bytes) -> Usage:
+    def usage(self, request_body: bytes) -> Usage:
         """What the answer says, else a count of what was asked and answered."""
-        found = find_reported_usage(self._tail.bytes()) or find_reported_usage(self._head)
-        if found:
-            return found
-        asked = tokenizer.count_tokens("\n".join(tokenizer.iter_texts(parse_bounded_json(question), PROMPT_MEMBERS)))
-        return Usage(asked, self._counted + self._count_pending(), estimated=True)
+        reported = find_reported_usage(self._tail.bytes()) or find_reported_usage(self._head)
+        if reported:
+            return reported
+        prompt_tokens = tokenizer.count_tokens(
+            "\n".join(tokenizer.iter_texts(parse_bounded_json(request_body), PROMPT_MEMBERS))
+        )
+        return Usage(prompt_tokens, self._counted_tokens + self._count_uncounted(), estimated=True)
 
-    def _count_pending(self) -> int:
+    def _count_uncounted(self) -> int:
         """Tokens of what waits."""
-        data = b"".join(self._waiting)
-        self._waiting.clear()
+        data = b"".join(self._uncounted)
+        self._uncounted.clear()
         if not self._events:
             return tokenizer.count_tokens("\n".join(tokenizer.iter_texts(parse_bounded_json(data), COMPLETION_MEMBERS)))
-        whole = self._events.feed(data).replace(b"\r\n", b"\n")
+        events = self._events.feed(data).replace(b"\r\n", b"\n")
         texts = [
             tokenizer.iter_texts(parse_bounded_json(extract_data(event)), COMPLETION_MEMBERS)
-            for event in whole.split(b"\n\n")
+            for event in events.split(b"\n\n")
         ]
         return tokenizer.count_tokens("".join(part for text in texts for part in text))
 
 
-def find_reported_usage(part: bytes) -> Usage | None:
+def find_reported_usage(data: bytes) -> Usage | None:
     """The last usage in a part of an answer."""
-    for match in reversed(list(USAGE.finditer(part))):
+    for match in reversed(list(USAGE_KEY.finditer(data))):
         try:
-            found, _ = DECODER.raw_decode(part[match.end() :].decode(errors="replace"))
-            return parse_usage(found)
+            usage, _ = DECODER.raw_decode(data[match.end() :].decode(errors="replace"))
+            return parse_usage(usage)
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return None
 
 
-def parse_usage(found: dict[str, object]) -> Usage:
+def parse_usage(usage: dict[str, object]) -> Usage:
     """A usage object. Raises ValueError, TypeError when its numbers are none."""
-    prompt = parse_count(found.get("prompt_tokens", found.get("input_tokens")))
-    completion = parse_count(found.get("completion_tokens", found.get("output_tokens")))
+    prompt = parse_count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    completion = parse_count(usage.get("completion_tokens", usage.get("output_tokens")))
     return Usage(prompt, completion)
 
 
-def parse_count(number: object) -> int:
+def parse_count(count: object) -> int:
     """A count of tokens, 0 when it is not given."""
-    if number is None:
+    if count is None:
         return 0
-    if type(number) is not int or not 0 <= number <= MAX_TOKENS_PER_REQUEST:
+    if type(count) is not int or not 0 <= count <= MAX_TOKENS_PER_REQUEST:
         raise ValueError("not a count")
-    return number
+    return count
 
 
 def parse_bounded_json(data: bytes) -> object:

@@ -18,10 +18,10 @@ from workers.upstream.http_response import READ_BYTES
 
 #: Most bytes kept of an upstream's error answer.
 MAX_ERROR_BYTES = 65_536
-HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
+DEFAULT_HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
 NO_RETRIES = Retry(False, redirect=False)
 #: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
-PASSED_HEADERS = (
+FORWARDED_HEADERS = (
     "content-type",
     "content-disposition",
     "content-language",
@@ -50,27 +50,27 @@ class ResponseTruncated(FarmError):
     """Raised when an answer broke off in the middle."""
 
 
-def new_session(url: str, *, size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
     """A session that keeps so many connections, and reads proxies and CA bundle from the environment once if not given.
 
     requests would read them, and ~/.netrc, for each request.
     """
     session = requests.Session()
     session.trust_env = False
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=size, max_retries=0)
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
     session.proxies = {"http": proxy, "https": proxy} if proxy else environment["proxies"]
     session.verify = ca_bundle or (True if environment["verify"] is None else environment["verify"])
     session.headers.clear()
-    session.headers.update(HEADERS)
+    session.headers.update(DEFAULT_HEADERS)
     return session
 
 
-def shared_session(url: str, size: int, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+def create_shared_session(url: str, pool_size: int, proxy: str = "", ca_bundle: str = "") -> requests.Session:
     """A session for several accounts at once: it keeps no cookie, so that nothing of one reaches another."""
-    session = new_session(url, size=size, proxy=proxy, ca_bundle=ca_bundle)
+    session = create_session(url, pool_size=pool_size, proxy=proxy, ca_bundle=ca_bundle)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
@@ -79,11 +79,11 @@ class UpstreamRoute:
     """How an upstream is reached: what requests decides of proxy, CA bundle and address, once for a pool."""
 
     def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
-        session = new_session(url, proxy=proxy, ca_bundle=ca_bundle)
+        session = create_session(url, proxy=proxy, ca_bundle=ca_bundle)
         self._url, self._verify, self._proxies = url, session.verify, session.proxies
         self._prepared = session.prepare_request(requests.Request("POST", url))
         #: The beginning of each request's target.
-        self.base = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
+        self.base_path = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
 
     def open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
         """Connections for one worker, none of them open yet."""
@@ -101,7 +101,7 @@ class UpstreamConnection:
 
     def __init__(
         self,
-        way: UpstreamRoute,
+        route: UpstreamRoute,
         connect_timeout: float,
         *,
         headers: Mapping[str, str] = MappingProxyType({}),
@@ -111,27 +111,27 @@ class UpstreamConnection:
 
         `before_send` is called when nothing but the sending is left to do, and calls it off by raising.
         """
-        self._headers = {name.lower(): value for name, value in headers.items()} | HEADERS
-        self._pool = way.open_pool(before_send)
-        self._base = way.base
+        self._headers = {name.lower(): value for name, value in headers.items()} | DEFAULT_HEADERS
+        self._pool = route.open_pool(before_send)
+        self._base_path = route.base_path
         self._timeout = Timeout(connect=connect_timeout, read=None)
 
     def call(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
         """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
-        for last in (False, True):
+        for is_last_try in (False, True):
             try:
                 return self._send(request, body, token)
             except (HTTPError, OSError) as error:
                 if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
                     raise ConnectTimeout(type(error).__name__) from None
-                if last or not was_closed_while_idle(error):
+                if is_last_try or not was_closed_while_idle(error):
                     raise UpstreamUnreachable(type(error).__name__) from None
         raise AssertionError("the loop returns or raises")
 
     def _send(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
         return self._pool.urlopen(
             request.method,
-            self._base + request.path,
+            self._base_path + request.path,
             body=body,
             headers={**self._headers, **request.headers, "authorization": f"Bearer {token}"},
             retries=NO_RETRIES,
@@ -166,12 +166,12 @@ def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:
 
 def read_error_body(response: BaseHTTPResponse) -> bytes:
     """As much of an error answer as is kept. Raises AnswerCut."""
-    kept = b""
+    body = b""
     for data in iter_body(response):
-        kept += data
-        if len(kept) > MAX_ERROR_BYTES:
+        body += data
+        if len(body) > MAX_ERROR_BYTES:
             break
-    return kept
+    return body
 
 
 def read_whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
@@ -192,7 +192,7 @@ def is_json(response: BaseHTTPResponse) -> bool:
 def select_headers(response: BaseHTTPResponse) -> dict[str, str]:
     """The headers that reach the caller."""
     names = {name.lower() for name in response.headers}
-    return {name: response.headers[name] for name in PASSED_HEADERS if name in names}
+    return {name: response.headers[name] for name in FORWARDED_HEADERS if name in names}
 
 
 def is_event_stream(response: BaseHTTPResponse) -> bool:

@@ -41,19 +41,19 @@ class UpstreamHTTPConnection(HTTPConnection):
         try:
             self.putrequest(method, url, skip_host="host" in headers, skip_accept_encoding=True)
             # urllib3's own asks of each header once more whether it is to be left out.
-            put = http.client.HTTPConnection.putheader
+            put_header = http.client.HTTPConnection.putheader
             for name, value in headers.items():
-                put(self, name, value)
+                put_header(self, name, value)
             if body or method == "POST":
-                put(self, "content-length", str(len(body)))
+                put_header(self, "content-length", str(len(body)))
             self.endheaders(body)
         finally:
             held, self._held = self._held, None
         if self.sock is None:
             self.connect()
         self._before_send()
-        small = sum(map(len, held[1:])) <= MAX_JOINED_BYTES
-        for data in [b"".join(held)] if small else held:
+        is_small = sum(map(len, held[1:])) <= MAX_JOINED_BYTES
+        for data in [b"".join(held)] if is_small else held:
             send_all(self.sock, data)
 
     def send(self, data: Any) -> None:
@@ -79,9 +79,9 @@ class UpstreamHTTPConnection(HTTPConnection):
         """urllib3: whether the other end has neither closed the connection nor sent what nobody asked for."""
         if self.sock is None:
             return False
-        ready = poll()
-        ready.register(self.sock.fileno(), POLLIN)
-        return not ready.poll(0)
+        poller = poll()
+        poller.register(self.sock.fileno(), POLLIN)
+        return not poller.poll(0)
 
 
 class UpstreamHTTPSConnection(UpstreamHTTPConnection, HTTPSConnection):

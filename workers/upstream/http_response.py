@@ -95,14 +95,14 @@ class LlhttpResponse(BaseHTTPResponse):
         self._events = ParserEvents()
         self._is_closed = False
         #: What is wrong with the rest of the answer; what has come before it is good.
-        self._broken = ""
+        self._parse_error = ""
         #: Waited for before a socket is asked that has nothing, which saves the call that would find that out.
         self._readable = (
             gevent.get_hub().loop.io(sock.fileno(), READ_EVENT) if isinstance(sock, socket.socket) else None
         )
         #: TLS: how many bytes lie decrypted where the system does not know of them.
-        self._pending = getattr(sock, "pending", int)
-        self._is_empty = not self._pending()
+        self._pending_bytes = getattr(sock, "pending", int)
+        self._is_socket_empty = not self._pending_bytes()
 
     def begin(self) -> None:
         """http.client: returns when the head is there. Raises HTTPException, OSError."""
@@ -113,8 +113,8 @@ class LlhttpResponse(BaseHTTPResponse):
                 raise BadStatusLine("the head is cut") if size else RemoteDisconnected("closed without an answer")
             size += len(data)
             self._feed(data)
-            if self._broken and not events.has_head:
-                raise BadStatusLine(self._broken)
+            if self._parse_error and not events.has_head:
+                raise BadStatusLine(self._parse_error)
             if size > MAX_HEAD_BYTES and not events.has_head:
                 raise LineTooLong("head")
         version = events.parser.get_http_version()
@@ -135,9 +135,9 @@ class LlhttpResponse(BaseHTTPResponse):
         events = self._events
         while True:
             while not events.body and not events.is_complete:
-                if self._broken:
-                    raise ProtocolError(self._broken)
-                self._read()
+                if self._parse_error:
+                    raise ProtocolError(self._parse_error)
+                self._read_more()
             if not events.body:
                 self._release()
                 return b""
@@ -148,7 +148,7 @@ class LlhttpResponse(BaseHTTPResponse):
             if data:
                 return data
 
-    def _read(self) -> None:
+    def _read_more(self) -> None:
         """More of the body, or the end of one that only the closed connection ends (RFC 9112 section 6.3)."""
         data = self._receive()
         if data:
@@ -162,13 +162,13 @@ class LlhttpResponse(BaseHTTPResponse):
         try:
             self._events.feed(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._broken = str(error) or type(error).__name__
+            self._parse_error = str(error) or type(error).__name__
 
     def _receive(self) -> bytes:
-        if self._is_empty and self._readable:
+        if self._is_socket_empty and self._readable:
             gevent.get_hub().wait(self._readable)
         data: bytes = self._sock.recv(READ_BYTES)
-        self._is_empty = len(data) < READ_BYTES and not self._pending()
+        self._is_socket_empty = len(data) < READ_BYTES and not self._pending_bytes()
         return data
 
     def isclosed(self) -> bool:

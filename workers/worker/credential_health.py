@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from shared.errors import LeaseLost
 from shared.settings.schema import PoolSettings
-from workers.attempt.outcomes import Failed, token_failure
+from workers.attempt.outcomes import Failed, classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import Cooldown
@@ -87,7 +87,7 @@ class CredentialHealth:
         if isinstance(error, LeaseLost):
             self._stop()
             return
-        failed = token_failure(error)
+        failed = classify_token_failure(error)
         self.begin_cooldown(failed)
         self.publish_state(failed)
 
@@ -111,7 +111,7 @@ class CredentialHealth:
     def record_failure(self, failed: Failed, request_id: str, asked_at: float) -> bool:
         """Tells the pool's breaker; returns whether the attempt was a probe, which the request does not pay for."""
         breaker = self._breaker
-        probe = breaker.is_open and breaker.probing == self._id
+        probe = breaker.is_open and breaker.probing_credential == self._id
         answered = failed.outcome in CREDENTIAL_FAULTS or (failed.response is not None and failed.response.status < 500)
         if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
             try:

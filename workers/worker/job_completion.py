@@ -59,7 +59,7 @@ class JobCompletion:
         reason, spent = "no caller waits for this request any more", JobCost()
         if begun.request is not None:
             gone = Failure(410, "request_expired", reason, "server_error", begun.retries + 1)
-            self._services.streams.open_stream(begun.request.channel).fail(gone)
+            self._services.streams.open_stream(begun.request.channel).send_failure(gone)
             spent = lost_request_cost(begun.request, gone)
         self._fail(begun, reason, spent)
 
@@ -72,18 +72,18 @@ class JobCompletion:
     def _retry_or_reply_once(self, begun: StartedJob, attempt: Attempt, failed: Failed, *, probe: bool) -> None:
         delivery = attempt.delivery
         if failed.fatal and names.is_private(self._credential.pool.name):
-            failed = reject_login(failed, delivery.attempt)
+            failed = reject_login(failed, delivery.attempt_number)
             probe, again = False, False
         else:
-            again = probe or delivery.attempt < self._services.settings.max_attempts
+            again = probe or delivery.attempt_number < self._services.settings.max_attempts
         if again and time.time() < delivery.request.deadline and failed.failure.code != "total_timeout":
             left = self._log_entry(attempt, "client_gone", None)
-            self._bookkeeping.requeue(self._worker, begun, counts=not probe, left=left)
+            self._bookkeeping.requeue(self._worker, begun, counts=not probe, entry_if_cancelled=left)
             return
         end = "timeout" if failed.outcome == "timeout" else "upstream_error"
         if delivery.reply_with_error(failed):
             self._count_end(attempt, end)
-        reason = f"{failed.failure.code} after {delivery.attempt} attempts"
+        reason = f"{failed.failure.code} after {delivery.attempt_number} attempts"
         self._bookkeeping.fail(self._worker, begun, reason, self._cost(attempt, end))
 
     def _fail(self, begun: StartedJob, reason: str, spent: JobCost) -> None:
@@ -107,7 +107,7 @@ class JobCompletion:
 
     def _log_entry(self, attempt: Attempt, end: str, usage: Usage | None) -> str:
         """As the request log has it."""
-        return attempt.delivery.log_entry(end, self._credential.lease.credential_id, usage).encode()
+        return attempt.delivery.build_log_entry(end, self._credential.lease.credential_id, usage).encode()
 
     def _count_end(self, attempt: Attempt, reason: str) -> None:
         counters = self._services.counters

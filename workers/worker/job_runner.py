@@ -16,7 +16,7 @@ from shared.settings.schema import PoolSettings
 from workers.attempt.attempt import Attempt
 from workers.attempt.cancel_scope import Cancelled, CancelScope, DeadlineMonitor
 from workers.attempt.delivery import Delivery
-from workers.attempt.outcomes import Done, Stopped, token_failure
+from workers.attempt.outcomes import Done, Stopped, classify_token_failure
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.jobs.job_records import JobCost, StartedJob
 from workers.jobs.rq_bookkeeping import Bookkeeping
@@ -143,8 +143,8 @@ class JobRunner:
 
     def _begin(self, job_id: str) -> StartedJob | None:
         books, lease = self._bookkeeping, self._credential.lease
-        execution = books.new_execution(self._worker, job_id)
-        probe = self._breaker.probing == lease.credential_id
+        execution = books.create_execution(self._worker, job_id)
+        probe = self._breaker.probing_credential == lease.credential_id
         begun = retry_forever(
             lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
         )
@@ -155,13 +155,13 @@ class JobRunner:
         """Ends the job; returns the next one if this worker may go on at once and one waits."""
         books, worker = self._bookkeeping, self._worker
         if not self._may_continue() or not self.token.is_fresh():
-            retry_forever(lambda: books.finish(worker, begun, ok=ok, spent=spent), "a job waits to be ended")
+            retry_forever(lambda: books.finish(worker, begun, ok=ok, cost=spent), "a job waits to be ended")
             return None
-        execution = books.new_execution(worker)
+        execution = books.create_execution(worker)
         try:
             begins = retry_forever(
                 lambda: books.finish_and_begin(
-                    worker, begun, execution, self._ttl, self._credential.lease, ok=ok, spent=spent
+                    worker, begun, execution, self._ttl, self._credential.lease, ok=ok, cost=spent
                 ),
                 "a job waits to be ended",
             )
@@ -177,7 +177,7 @@ class JobRunner:
 
     def _run_job(self, begun: StartedJob) -> StartedJob | None:
         """Serves the job, and returns the next one if its end has begun it."""
-        if begun.running:
+        if begun.other_executions:
             self._services.counters.increment("collisions")
             log.error(
                 "a second request on one credential", extra=log_fields(self._worker, self._credential, "collision")
@@ -220,7 +220,7 @@ class JobRunner:
             self._completion.reject(begun)
             return
         attempt = self._build_attempt(begun, begun.request, begun.body)
-        self._completion.retry_or_reply(begun, attempt, token_failure(InvalidGrant("refused")), probe=False)
+        self._completion.retry_or_reply(begun, attempt, classify_token_failure(InvalidGrant("refused")), probe=False)
 
     def _build_attempt(self, begun: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
         self._scope = CancelScope(self._services.deadlines, self._credential.lease.is_held)

@@ -206,7 +206,7 @@ def test_asked_again_it_is_counted_once(redis: Redis):
 
 def finish(redis: Redis, job_id: str, spent: JobCost) -> None:
     books, worker, begun = begin(redis, job_id)
-    assert books.finish(worker, begun, ok=True, spent=spent)
+    assert books.finish(worker, begun, ok=True, cost=spent)
 
 
 def fail(redis: Redis, job_id: str) -> None:
@@ -223,6 +223,6 @@ def begin(redis: Redis, job_id: str) -> tuple[Bookkeeping, Any, StartedJob]:
     redis.lrem(queue.key, 1, job_id)
     redis.rpush(queue.intermediate_queue_key, job_id)
     worker = Stock([queue], name="default.c1", connection=redis, serializer=JSONSerializer)
-    begun = books.begin(worker, books.new_execution(worker, job_id), 60, lease)
+    begun = books.begin(worker, books.create_execution(worker, job_id), 60, lease)
     assert begun is not None
     return books, worker, begun

@@ -23,7 +23,7 @@ from workers.credentials.access_token import AccessToken
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_endpoint import TokenGrant, refresh
 from workers.credentials.token_store import FSYNC_TIMEOUT_MS, TokenStore
-from workers.upstream.client import shared_session
+from workers.upstream.client import create_shared_session
 
 Asked = Callable[[requests.Session, PoolSettings, str], TokenGrant]
 
@@ -343,7 +343,7 @@ def test_no_cookie_of_one_account_reaches_another():
     server = WSGIServer(("127.0.0.1", 0), answer, log=None)
     server.start()
     pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")
-    session = shared_session(pool.token_url, 4)
+    session = create_shared_session(pool.token_url, 4)
     for token in ("rt-1", "rt-2"):
         assert refresh(session, pool, token).access_token == "at"
     server.stop()

@@ -11,7 +11,7 @@ from shared.protocol.messages import Head
 from shared.redis_connection.client import decode_hash
 from tests.integration.harness import BODY, Workshop, answer
 from tests.waiting import eventually
-from workers.attempt.upstream_errors import error_response
+from workers.attempt.upstream_errors import classify_error_response
 from workers.credentials import circuit_breaker as module
 from workers.credentials.circuit_breaker import FAULTS_TO_OPEN, CircuitBreaker
 from workers.worker.credential_health import MAX_UPSTREAM_COOLDOWN_SECONDS
@@ -109,7 +109,7 @@ def test_a_worker_that_is_busy_with_something_old_is_no_probe_and_one_that_probe
     one._probe_at = 0.0
     assert one.assign_probe(["old", "c1"], ["c1"]) == "c1"
     assert one.assign_probe(["old", "c1"], []) == ""
-    assert one.probing == "c1"
+    assert one.probing_credential == "c1"
 
 
 def test_what_was_read_before_our_own_word_counts_for_nothing(redis: Redis):
@@ -182,6 +182,6 @@ def test_the_first_byte_of_a_probe_closes_it(workshop: Workshop):
 
 def test_a_retry_after_of_an_upstream_that_fails_pauses_no_account_for_long(workshop: Workshop):
     condition = workshop.worker.runner.health
-    failed = error_response(1, 503, {"retry-after": "3600"}, b"")
+    failed = classify_error_response(1, 503, {"retry-after": "3600"}, b"")
     condition.begin_cooldown(failed)
     assert condition.cooldown.remaining() <= MAX_UPSTREAM_COOLDOWN_SECONDS

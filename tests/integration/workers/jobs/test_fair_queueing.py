@@ -33,7 +33,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         self.queue = RelayQueue(self.redis, self.max_queue)
-        self.books = Bookkeeping(self.redis, "default", due=self.due)
+        self.books = Bookkeeping(self.redis, "default", batch_policy=self.due)
         self.count = 0
 
     def ask(self, key: str, times: int = 1, weight: float = 1.0, **changes) -> list[str]:
@@ -63,7 +63,7 @@ class Worker:
 
     def begin(self, job_id: str = "") -> str:
         books = self.pool.books
-        self.begun = books.begin(self.rq, books.new_execution(self.rq, job_id), 60, self.lease)
+        self.begun = books.begin(self.rq, books.create_execution(self.rq, job_id), 60, self.lease)
         return self.begun.job_id if self.begun else ""
 
     def turn(self, seconds: float = 1.0) -> str:
@@ -71,7 +71,9 @@ class Worker:
         assert self.begun is not None
         books = self.pool.books
         self.begun.execution.created_at = now() - timedelta(seconds=seconds)
-        self.begun = books.finish_and_begin(self.rq, self.begun, books.new_execution(self.rq), 60, self.lease, ok=True)
+        self.begun = books.finish_and_begin(
+            self.rq, self.begun, books.create_execution(self.rq), 60, self.lease, ok=True
+        )
         return self.begun.job_id if self.begun else ""
 
 
@@ -188,7 +190,7 @@ def test_rqs_queues_show_what_waits_in_each_band(pool: Pool):
 
 
 def test_a_batch_request_that_has_waited_gets_one_of_so_many_turns(pool: Pool):
-    pool = Pool(pool.redis, BatchPolicy(age=10, turns=5))
+    pool = Pool(pool.redis, BatchPolicy(wait_seconds=10, interval=5))
     pool.ask("b", 20, band="batch", enqueued_at=1000.0)
     pool.ask("i", 200)
     order = serve(pool.worker(), 50)
@@ -196,7 +198,7 @@ def test_a_batch_request_that_has_waited_gets_one_of_so_many_turns(pool: Pool):
 
 
 def test_a_batch_request_that_has_not_waited_long_gets_none(pool: Pool):
-    pool = Pool(pool.redis, BatchPolicy(age=10, turns=5))
+    pool = Pool(pool.redis, BatchPolicy(wait_seconds=10, interval=5))
     pool.ask("b", 20, band="batch")
     pool.ask("i", 200)
     assert set(serve(pool.worker(), 50)) == {"i"}

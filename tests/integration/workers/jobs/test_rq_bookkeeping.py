@@ -87,7 +87,7 @@ class Bench:
         return begun
 
     def try_to_begin(self, job_id: str) -> StartedJob | None:
-        execution = self.books.new_execution(self.worker, job_id)
+        execution = self.books.create_execution(self.worker, job_id)
         return self.books.begin(self.worker, execution, TTL, self.lease)
 
     def job(self) -> Job:
@@ -145,7 +145,7 @@ def test_an_ended_job_leaves_what_stock_rq_leaves(redis: Redis):
 def test_an_ended_job_leaves_no_body(redis: Redis):
     bench = Bench(redis)
     begun = bench.begin()
-    assert (begun.body, begun.retries, begun.running) == (b"the body", 0, 0)
+    assert (begun.body, begun.retries, begun.other_executions) == (b"the body", 0, 0)
     assert begun.request is not None
     bench.books.finish(bench.worker, begun, ok=True)
     assert redis.keys("*req_1*") == []
@@ -208,7 +208,7 @@ def test_a_second_job_on_a_worker_is_seen(redis: Redis):
     redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
     second = bench.try_to_begin("req_2")
     assert second is not None
-    assert second.running == 1
+    assert second.other_executions == 1
 
 
 def test_beginning_and_ending_are_one_round_trip_each(redis: Redis):
@@ -258,11 +258,11 @@ def test_a_job_that_was_put_back_meanwhile_is_begun_once(redis: Redis):
 
 def test_every_step_may_be_asked_for_again(redis: Redis):
     bench = Bench(redis)
-    execution = bench.books.new_execution(bench.worker, "req_1")
+    execution = bench.books.create_execution(bench.worker, "req_1")
     begun = [bench.books.begin(bench.worker, execution, TTL, bench.lease) for _ in range(2)]
     assert begun[0] == begun[1]
     assert begun[0] is not None
-    assert begun[0].running == 0
+    assert begun[0].other_executions == 0
     for _ in range(2):
         bench.books.requeue(bench.worker, begun[0])
     assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
@@ -293,7 +293,7 @@ def test_a_job_whose_caller_left_between_two_attempts_is_not_tried_again(redis: 
 
 def test_a_begin_that_is_asked_again_and_refused_leaves_nothing_behind(redis: Redis):
     bench = Bench(redis)
-    execution = bench.books.new_execution(bench.worker, "req_1")
+    execution = bench.books.create_execution(bench.worker, "req_1")
     assert bench.books.begin(bench.worker, execution, TTL, bench.lease)
     redis.set(bench.lease.key, "b:2")
     with pytest.raises(LeaseLost):
@@ -331,7 +331,7 @@ class TwoJobs(Bench):
         RelayQueue(redis, 10).enqueue(SECOND, b"the second body")
 
     def turn(self, ended: StartedJob, *, ok: bool = True) -> StartedJob | None:
-        execution = self.books.new_execution(self.worker)
+        execution = self.books.create_execution(self.worker)
         return self.books.finish_and_begin(self.worker, ended, execution, TTL, self.lease, ok=ok)
 
 
@@ -367,7 +367,7 @@ def test_an_end_and_the_next_beginning_are_one_round_trip(redis: Redis):
     second = bench.turn(begun)
     assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
     assert second is not None
-    assert (second.job_id, second.body, second.running) == ("req_2", b"the second body", 0)
+    assert (second.job_id, second.body, second.other_executions) == ("req_2", b"the second body", 0)
     assert redis.keys("*req_1*") == []
     assert list(bench.worker.executions.values()) == [second.execution]
 
@@ -386,11 +386,11 @@ def test_an_end_that_is_asked_again_begins_the_same_job(redis: Redis):
     bench = TwoJobs(redis)
     RelayQueue(redis, 10).enqueue(request("req_3"), b"x")
     begun = bench.begin()
-    execution = bench.books.new_execution(bench.worker)
+    execution = bench.books.create_execution(bench.worker)
     found = [bench.books.finish_and_begin(bench.worker, begun, execution, TTL, bench.lease, ok=True) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0] is not None
-    assert (found[0].job_id, found[0].running) == ("req_2", 0)
+    assert (found[0].job_id, found[0].other_executions) == ("req_2", 0)
     assert redis.lrange(bench.queue.key, 0, -1) == [b"req_3"]
     assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
 

@@ -21,7 +21,7 @@ def test_no_pause_at_all_is_not_obeyed_either():
 
 def test_an_upstream_that_fails_gets_a_short_pause_only():
     pauses = Cooldown(LIMIT)
-    assert max(pauses.begin(None, most=2.0) for _ in range(20)) <= 2.5
+    assert max(pauses.begin(None, max_backoff=2.0) for _ in range(20)) <= 2.5
 
 
 def test_a_day_is_not_obeyed_to_the_letter():

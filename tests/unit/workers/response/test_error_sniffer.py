@@ -1,6 +1,6 @@
 import pytest
 
-from workers.response.error_sniffer import MAX_SNIFFED_BYTES, ErrorSniffer, NotAnAnswer
+from workers.response.error_sniffer import MAX_SNIFFED_BYTES, ErrorSniffer, InvalidResponse
 
 STREAM, JSON = "text/event-stream; charset=utf-8", "application/json"
 
@@ -8,7 +8,7 @@ STREAM, JSON = "text/event-stream; charset=utf-8", "application/json"
 def passed(kind: str, *parts: bytes) -> list[bytes]:
     opening = ErrorSniffer(kind)
     found = [opening.feed(part) if not opening.is_done else part for part in parts]
-    return [*found, opening.end()]
+    return [*found, opening.flush()]
 
 
 def test_a_stream_passes_from_its_first_whole_event_on():
@@ -53,13 +53,13 @@ def test_what_is_too_long_for_an_error_passes():
     ],
 )
 def test_an_error_in_disguise_does_not_pass(kind: str, body: bytes, error: bytes):
-    with pytest.raises(NotAnAnswer) as found:
+    with pytest.raises(InvalidResponse) as found:
         passed(kind, body)
     assert found.value.body == error
 
 
 def test_a_page_for_people_is_no_answer():
-    with pytest.raises(NotAnAnswer):
+    with pytest.raises(InvalidResponse):
         ErrorSniffer("text/html; charset=utf-8")
 
 
@@ -80,6 +80,6 @@ def test_an_answer_that_speaks_of_an_error_is_one(body: bytes):
 def test_only_a_body_that_is_no_stream_counts_as_begun():
     for kind, begun in ((JSON, True), (STREAM, False)):
         opening = ErrorSniffer(kind)
-        assert not opening.has_body
+        assert not opening.has_held_body
         opening.feed(b": ")
-        assert opening.has_body is begun
+        assert opening.has_held_body is begun
