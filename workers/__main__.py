@@ -1,4 +1,4 @@
-"""`python -m workers`: runs the worker processes and starts one that dies again; patches for gevent before all else."""
+"""`python -m workers`: runs the worker processes under a supervisor."""
 
 from gevent import monkey
 
@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def reload_settings() -> Serve | None:
-    """How to serve by what farm.toml says now; None, and why, when that is no good."""
+    """Loads farm.toml again and returns how to serve with it; None, with a message on stderr, when it is invalid."""
     try:
         settings = load_settings()
         require_upstreams(settings)

@@ -1,4 +1,4 @@
-"""A table that makes what it does not have yet: for pools that come and go while a process runs."""
+"""A dict of per-pool objects, each created on first use."""
 
 from collections.abc import Callable, Collection
 from typing import TypeVar
@@ -7,18 +7,18 @@ V = TypeVar("V")
 
 
 class PerPool(dict[str, V]):
-    """What a process has for each pool, made when it is first asked for."""
+    """Pool name -> object. Pools of private credentials come and go while the process runs."""
 
-    def __init__(self, make: Callable[[str], V], names: Collection[str] = ()) -> None:
-        """`make` makes it from the pool's name; for `names` at once."""
-        super().__init__({name: make(name) for name in names})
-        self._make = make
+    def __init__(self, factory: Callable[[str], V], names: Collection[str] = ()) -> None:
+        """`factory` creates the object for a pool's name; those for `names` are created now."""
+        super().__init__({name: factory(name) for name in names})
+        self._factory = factory
 
     def __missing__(self, name: str) -> V:
-        self[name] = made = self._make(name)
-        return made
+        self[name] = value = self._factory(name)
+        return value
 
     def keep(self, names: Collection[str]) -> None:
-        """Drops what is there for any other pool."""
-        for name in [one for one in self if one not in names]:
+        """Drops the objects of all other pools."""
+        for name in [pool for pool in self if pool not in names]:
             del self[name]

@@ -1,1 +1,1 @@
-"""One worker process: claims its share of the credentials, runs a worker for each slot, and does periodic chores."""
+"""One worker process: claims its share of the credentials and runs their workers."""

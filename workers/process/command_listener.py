@@ -1,4 +1,4 @@
-"""What is said to the workers of a process, over one subscription: RQ's commands, and the fronts' flow messages."""
+"""Receives RQ's commands and the fronts' acknowledgements over one subscription."""
 
 import json
 import logging
@@ -14,49 +14,47 @@ from shared import keys
 from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.control")
-#: Seconds after which the subscription is looked at again.
+#: Seconds to wait for a message before the subscription is updated.
 POLL_SECONDS = 0.25
 
 
 class CommandListener:
-    """Listens on `rq:pubsub:<worker>` of every worker and hands each command to RQ's own handler."""
+    """Listens on `rq:pubsub:<worker>` for every worker and passes each command to RQ's own handler."""
 
-    def __init__(self, redis: Redis, hear: Callable[[bytes], None]) -> None:
+    def __init__(self, redis: Redis, on_acks: Callable[[bytes], None]) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
-        #: Takes a front's message.
-        self._on_acks = hear
+        self._on_acks = on_acks
+        #: Channel -> worker.
         self._workers: dict[str, FarmWorker] = {}
         self._subscribed: set[str] = set()
 
     def add(self, worker: FarmWorker) -> None:
-        """Listens for a worker's commands from the next turn of `run` on."""
+        """Starts to listen for a worker's commands, with the next poll."""
         self._workers[worker.pubsub_channel_name] = worker
 
     def remove(self, worker: FarmWorker) -> None:
-        """Listens for them no more."""
+        """Stops listening, unless the name belongs to a newer worker by now."""
         if self._workers.get(worker.pubsub_channel_name) is worker:
             del self._workers[worker.pubsub_channel_name]
 
     def run(self) -> None:
-        """Runs for ever; only this greenlet uses the connection, which redis-py makes again when it is lost."""
+        """Runs forever. Only this greenlet uses the connection, which redis-py reopens when it is lost."""
         try:
             while True:
-                self._listen()
+                self._poll()
         finally:
             self._pubsub.close()
 
-    def _listen(self) -> None:
-        """One turn."""
+    def _poll(self) -> None:
         try:
-            self._subscribe()
+            self._update_subscription()
             if message := self._pubsub.get_message(timeout=POLL_SECONDS):
                 self._handle(message["channel"].decode(), message["data"])
         except (RedisError, OSError) as error:
-            log.warning("no commands: %s", error, extra={"action": "redis_lost"})
+            log.warning("cannot receive commands: %s", error, extra={"action": "redis_lost"})
             gevent.sleep(POLL_SECONDS)
 
-    def _subscribe(self) -> None:
-        """Brings the subscription up to date with who works here."""
+    def _update_subscription(self) -> None:
         wanted = {keys.REPLY_ACKS, *self._workers}
         if new := wanted - self._subscribed:
             self._pubsub.subscribe(*new)
@@ -71,7 +69,7 @@ class CommandListener:
             elif worker := self._workers.get(channel):
                 self._run_command(worker, json.loads(data))
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("message not understood: %s", error, extra={"action": "bad_command", "reason": channel})
+            log.warning("invalid message: %s", error, extra={"action": "bad_command", "reason": channel})
 
     def _run_command(self, worker: FarmWorker, payload: dict[str, Any]) -> None:
         if payload["command"] == "shutdown":

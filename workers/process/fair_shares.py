@@ -1,20 +1,20 @@
-"""How many credentials each worker process should hold: an even share, within each one's capacity; pure."""
+"""Splits credentials evenly among the worker processes, within their capacities. No I/O."""
 
 from collections.abc import Mapping
 
-#: Capacity of a process that takes all it can get.
+#: Capacity of a process without a limit.
 UNLIMITED_CAPACITY = 1_000_000
 
 
 def split_evenly(total: int, capacities: Mapping[str, int]) -> dict[str, int]:
-    """Splits `total` among processes: as even as their capacities allow, all of it if they can hold it.
+    """Splits `total` as evenly as the capacities allow; what exceeds them all is left over.
 
-    Every process computes the same answer from the same list, because ties go by name.
+    Deterministic: processes with the same input compute the same shares, because ties are broken by name.
     """
     shares: dict[str, int] = {}
-    left = total
+    remaining = total
     ordered = sorted(capacities, key=lambda name: (capacities[name], name))
     for i, name in enumerate(ordered):
-        shares[name] = min(capacities[name], left // (len(ordered) - i))
-        left -= shares[name]
+        shares[name] = min(capacities[name], remaining // (len(ordered) - i))
+        remaining -= shares[name]
     return shares

@@ -1,7 +1,7 @@
-"""Notices web processes that have died, so that nobody works for callers whose connection died with them (I8, I11).
+"""Detects dead fronts and cancels the requests of their callers, whose connections died with them (I8, I11).
 
-A web process listens on a channel of its own. When its connection is gone and does not come back while Redis answers,
-the process is taken for dead; one that was only cut off takes that back with its next sign of life.
+Each front subscribes to a channel of its own. A channel that has no subscriber for FRONT_TIMEOUT_SECONDS, while Redis
+replies, means that the front is dead. A front that was only disconnected clears its mark with its next heartbeat.
 """
 
 import logging
@@ -19,61 +19,62 @@ from shared.protocol.relay_queue import SCHEDULING_LUA, queue_keys
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.fronts")
-#: Seconds without a connection after which a web process is taken for dead.
+#: Seconds without a subscription after which a front counts as dead.
 FRONT_TIMEOUT_SECONDS = 3.0
-#: Longest time in seconds between two looks that lets the silence between them count as one.
+#: Seconds between two checks above which silence is not measured across them: Redis may have been away.
 MAX_CHECK_GAP_SECONDS = 2.0
-#: Seconds that a dead one is remembered.
+#: Seconds that a dead front stays marked.
 GONE_TTL_SECONDS = 3600
-#: Seconds after its last sign of life that it is still looked at.
+#: Seconds after its last heartbeat that a front is still checked.
 LISTED_SECONDS = 60.0
 
 
 class FrontMonitor:
-    """What one worker process knows of the web processes."""
+    """The fronts as one worker process sees them."""
 
     def __init__(
-        self, redis: Redis, pools: Callable[[], Iterable[str]], counters: Counters, on_gone: Callable[[str], None]
+        self, redis: Redis, list_pools: Callable[[], Iterable[str]], counters: Counters, on_gone: Callable[[str], None]
     ) -> None:
+        """`on_gone` is called with a dead front's id, at every check."""
         self._redis = redis
-        self._pools = pools
+        self._list_pools = list_pools
         self._counters = counters
-        #: Ends what runs here for a web process.
         self._on_gone = on_gone
-        self._purge = register_script(redis, *SCHEDULING_LUA, Path(__file__).with_name("purge_front.lua"))
+        self._purge_script = register_script(redis, *SCHEDULING_LUA, Path(__file__).with_name("purge_front.lua"))
+        #: Front -> when it was first seen without a subscription, by the monotonic clock.
         self._silent_since: dict[str, float] = {}
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._purged: set[str] = set()
 
     def check(self) -> None:
-        """Looks who is there; ends the jobs of those that are gone."""
+        """Finds the dead fronts and cancels their requests."""
         now = time.monotonic()
-        if now - self._looked_at > MAX_CHECK_GAP_SECONDS:
+        if now - self._checked_at > MAX_CHECK_GAP_SECONDS:
             self._silent_since.clear()
-        known = [one.decode() for one in self._redis.zrange(keys.FRONTS, 0, -1)]
-        listening = self._redis.pubsub_numsub(*map(keys.front_channel, known)) if known else []
-        silent = {front for front, (_, count) in zip(known, listening, strict=True) if not count}
-        self._looked_at = time.monotonic()
+        fronts = [front.decode() for front in self._redis.zrange(keys.FRONTS, 0, -1)]
+        subscriptions = self._redis.pubsub_numsub(*map(keys.front_channel, fronts)) if fronts else []
+        silent = {front for front, (_, count) in zip(fronts, subscriptions, strict=True) if not count}
+        self._checked_at = time.monotonic()
         self._purged &= silent
         self._silent_since = {front: self._silent_since.get(front, now) for front in silent}
-        for front in [one for one, since in self._silent_since.items() if now - since >= FRONT_TIMEOUT_SECONDS]:
-            self._end_front(front)
+        for front in [front for front, since in self._silent_since.items() if now - since >= FRONT_TIMEOUT_SECONDS]:
+            self._cancel_requests(front)
 
-    def _end_front(self, front: str) -> None:
-        """1. End what runs here. 2. Mark it, so that none of its jobs is begun. 3. Take out, once, what waits."""
+    def _cancel_requests(self, front: str) -> None:
+        """1. Cancel its running attempts here. 2. Mark it, so that none of its jobs starts. 3. Purge its jobs, once."""
         self._on_gone(front)
         if self._redis.set(keys.front_gone(front), 1, ex=GONE_TTL_SECONDS, nx=True):
             self._counters.increment("fronts_lost")
-            log.warning("a web process is gone", extra={"action": "front_lost", "reason": front})
+            log.warning("a front is gone", extra={"action": "front_lost", "reason": front})
         if front in self._purged:
             return
-        for pool in self._pools():
-            purged = self._purge(
+        for pool in self._list_pools():
+            purged = self._purge_script(
                 keys=[*queue_keys(pool), keys.fair_queue(pool), keys.idle_workers(pool)],
                 args=[keys.front_gone(front), Job.key_for(""), keys.body("")],
             )
             if cast("int", purged):
                 extra = {"action": "jobs_purged", "reason": front}
-                log.warning("%d jobs of a web process that is gone were taken out", purged, extra=extra)
+                log.warning("%d waiting jobs of a front that is gone were removed", purged, extra=extra)
         self._purged.add(front)
         self._redis.zremrangebyscore(keys.FRONTS, "-inf", time.time() - LISTED_SECONDS)

@@ -1,4 +1,4 @@
-"""One worker process from its birth to its end; the supervisor has loaded the modules and patched them for gevent."""
+"""Runs one worker process after the supervisor has forked it."""
 
 import logging
 import resource
@@ -23,20 +23,20 @@ log = logging.getLogger("farm.process")
 
 
 def raise_file_limit() -> None:
-    """A thousand workers hold two connections each; the usual soft limit is 1,024 files."""
+    """Raises the soft limit, usually 1,024 files: a thousand workers hold two connections each."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def require_upstreams(settings: Settings) -> None:
-    """Without an upstream there is nothing to work for. Raises FarmError."""
+    """Raises FarmError when a pool has no upstream or no token endpoint."""
     for pool in settings.pools:
         if not pool.upstream_url or not pool.token_url:
             raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL must both be set")
 
 
 def import_token_files(settings: Settings, credentials: Credentials) -> None:
-    """Imports the refresh tokens files of the pools; those that are known already are skipped."""
+    """Imports the pools' refresh token files; tokens that the farm already has are skipped. Raises FarmError."""
     for pool in settings.pools:
         if pool.refresh_tokens_file:
             try:
@@ -48,22 +48,21 @@ def import_token_files(settings: Settings, credentials: Credentials) -> None:
 
 
 def format_report(report: ImportReport) -> str:
-    """An import in words."""
     return ", ".join(f"{count} {name}" for name, count in report.to_counts().items())
 
 
 def wait_for_redis(redis: Redis) -> None:
-    """Returns when Redis answers; one who comes in the place of another is not misconfigured."""
+    """Returns once Redis replies."""
     while True:
         try:
             check_server(redis)
             return
         except StoreUnavailable as error:
-            log.warning("waiting: %s", error, extra={"action": "redis_lost"})
+            log.warning("waiting for Redis: %s", error, extra={"action": "redis_lost"})
             gevent.sleep(0.5)
 
 
-def serve(settings: Settings, birth: SpawnInfo) -> int:
+def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
     """Runs one worker process; returns its exit code."""
     gevent.reinit()
     try:
@@ -71,12 +70,13 @@ def serve(settings: Settings, birth: SpawnInfo) -> int:
         raise_file_limit()
         require_upstreams(settings)
         redis = connect(settings.redis_url)
-        wait_for_redis(redis) if birth.predecessor else check_server(redis)
-        opener = load_unsealer(settings)
-        opener.claim(redis)
-        if birth.is_first:
+        # A process that replaces a dead one is configured correctly: Redis is only away.
+        wait_for_redis(redis) if spawn_info.predecessor else check_server(redis)
+        unsealer = load_unsealer(settings)
+        unsealer.claim(redis)
+        if spawn_info.is_first:
             import_token_files(settings, Credentials(redis))
-        process = WorkerProcess(settings, opener, birth)
+        process = WorkerProcess(settings, unsealer, spawn_info)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         return EXIT_MISCONFIGURED

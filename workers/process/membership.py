@@ -1,6 +1,7 @@
-"""What a worker process reports of itself and learns of the others and the credentials, once a second."""
+"""Cluster membership: reports this worker process and reads the others' reports, once a second."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,18 +13,17 @@ from shared.credentials.records import USABLE
 from shared.redis_connection.client import decode_hash
 from shared.settings.schema import Settings
 from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
+from workers.process.utilisation import UtilisationMeter
 from workers.worker.rq_worker import FarmWorker
 
-#: Seconds without a report after which a process no longer counts.
+#: Seconds without a report after which a process is no longer a member.
 MEMBER_TIMEOUT_SECONDS = 6.0
-#: Seconds over which the utilisation is averaged, about.
-UTILISATION_WINDOW_SECONDS = 10.0
-#: All private credentials, which are shared out as if they were one pool.
+#: The group of all private credentials, which are shared out as if they were one pool.
 PRIVATE_GROUP = "private credentials"
 
 
 class Membership:
-    """The last report and what it brought."""
+    """This process's report, and what the last refresh read from Redis."""
 
     def __init__(self, redis: Redis, process_id: str, settings: Settings) -> None:
         self._redis = redis
@@ -33,28 +33,28 @@ class Membership:
         #: The pools of private credentials.
         self.private_pools: list[str] = []
         self._capacity = settings.max_workers or UNLIMITED_CAPACITY
+        #: Pool -> credential -> state.
         self._states: dict[str, dict[str, str]] = {}
+        #: Worker process -> how many credentials it can hold.
         self._capacities: dict[str, int] = {}
-        self._worked: dict[str, float] = {}
-        self._before: tuple[float, dict[str, float]] = (time.monotonic(), {})
-        self._utilisation: dict[str, float] = {}
+        self.utilisation = UtilisationMeter(self._pools)
         #: Whether `rq suspend` is in force.
         self.is_suspended = False
-        #: Whether RQ knows fewer workers than are here, because Redis has lost them.
+        #: Whether RQ knows fewer workers than run in this process, because Redis has lost data.
         self.has_lost_workers = False
-        #: Pool -> what Redis has of its breaker, empty when it is closed.
+        #: Pool -> its circuit breaker's record in Redis, empty when the breaker is closed.
         self.breakers: dict[str, dict[str, str]] = {}
-        #: When all that was asked for, by the monotonic clock.
+        #: When the last refresh was sent, by the monotonic clock.
         self.refreshed_at = 0.0
-        #: When the Redis last answered in whose place another has come, by the monotonic clock; -inf for never.
+        #: When the previous Redis server last replied, by the monotonic clock; -inf while there was only one.
         self.redis_replaced_at = float("-inf")
-        self._servers: list[str] = []
+        self._server_run_ids: list[str] = []
 
     def refresh(self, workers: Iterable[FarmWorker]) -> None:
-        """Reports this process, and reads who else is there, what is usable and whether work is suspended."""
-        here = list(workers)
-        report = self._build_report(here)
-        known = sum(worker.is_registered for worker in here)
+        """Reports this process; reads the other members, the credentials, the breakers and `rq suspend`."""
+        own_workers = list(workers)
+        report = self._build_report(own_workers)
+        registered_here = sum(worker.is_registered for worker in own_workers)
         now = time.time()
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.process(self._process_id), mapping=report)
@@ -69,45 +69,46 @@ class Membership:
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
-            asked_at = time.monotonic()
-            *_, others, suspended, registered, server, private = (answers := pipe.execute())[:9]
+            sent_at = time.monotonic()
+            *_, processes, suspended, registered, server, private = (replies := pipe.execute())[:9]
         self.is_suspended = bool(suspended)
-        self.has_lost_workers = int(registered) < known
-        self._states = {pool: decode_hash(found) for pool, found in zip(self._pools, answers[9::2], strict=True)}
-        self.breakers = {pool: decode_hash(found) for pool, found in zip(self._pools, answers[10::2], strict=True)}
+        self.has_lost_workers = int(registered) < registered_here
+        self._states = {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[9::2], strict=True)}
+        self.breakers = {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[10::2], strict=True)}
         self._detect_replaced_redis(str(server.get("run_id", "")))
-        self.refreshed_at = asked_at
-        self._read_details([one.decode() for one in others], [one.decode() for one in private])
+        self.refreshed_at = sent_at
+        self._read_details([process.decode() for process in processes], [pool.decode() for pool in private])
 
     def _detect_replaced_redis(self, run_id: str) -> None:
-        """Notes when Redis was started anew, or another took its place: what was written last may be lost with it."""
-        if run_id not in self._servers:
-            if self._servers:
+        """Notes a restart or failover of Redis, which may have lost the last writes."""
+        if run_id not in self._server_run_ids:
+            if self._server_run_ids:
                 self.redis_replaced_at = self.refreshed_at
-            self._servers.append(run_id)
+            self._server_run_ids.append(run_id)
 
-    def _read_details(self, others: list[str], private: list[str]) -> None:
-        """The other processes' capacities, and the states of private credentials."""
-        served = [name for name in private if self._settings.has_pool(name)]
+    def _read_details(self, processes: list[str], private_pools: list[str]) -> None:
+        """Reads the members' capacities and the states of the private credentials."""
+        served = [pool for pool in private_pools if self._settings.has_pool(pool)]
         with self._redis.pipeline(transaction=False) as pipe:
-            for other in others:
-                pipe.hget(keys.process(other), "capacity")
-            for name in served:
-                pipe.hgetall(keys.credentials(name))
-                pipe.hgetall(keys.breaker(name))
-            answers = pipe.execute()
-        self._capacities = {o: int(c) for o, c in zip(others, answers, strict=False) if c}
-        rest = answers[len(others) :]
-        self._states |= {name: decode_hash(found) for name, found in zip(served, rest[::2], strict=True)}
-        self.breakers |= {name: decode_hash(found) for name, found in zip(served, rest[1::2], strict=True)}
+            for process in processes:
+                pipe.hget(keys.process(process), "capacity")
+            for pool in served:
+                pipe.hgetall(keys.credentials(pool))
+                pipe.hgetall(keys.breaker(pool))
+            replies = pipe.execute()
+        self._capacities = {
+            process: int(capacity) for process, capacity in zip(processes, replies, strict=False) if capacity
+        }
+        pool_replies = replies[len(processes) :]
+        self._states |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[::2], strict=True)}
+        self.breakers |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[1::2], strict=True)}
         self.private_pools = served
 
     def leave(self) -> None:
-        """This process takes no part any more; the others share out what it had."""
+        """Removes this process, so that the other members share out its credentials."""
         self.remove(self._process_id)
 
     def remove(self, process_id: str) -> None:
-        """A process takes no part any more."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.PROCESSES, process_id)
             pipe.delete(keys.process(process_id))
@@ -115,71 +116,49 @@ class Membership:
 
     @property
     def groups(self) -> list[str]:
-        """What is shared out among the processes, one after the other: each pool, then all private credentials."""
+        """The groups of pools, in the order in which their credentials are shared out: private credentials last."""
         return [*self._pools, PRIVATE_GROUP]
 
     def pools_in_group(self, group: str) -> list[str]:
-        """The pools of a group."""
         return self.private_pools if group == PRIVATE_GROUP else [group]
 
     def usable_credentials(self, pool: str) -> list[str]:
         """Credentials of the pool that should have a worker."""
-        return [one for one, state in self._states.get(pool, {}).items() if state in USABLE]
+        return [credential for credential, state in self._states.get(pool, {}).items() if state in USABLE]
 
     def usable_credentials_in_group(self, group: str) -> list[str]:
         """Credentials of the group that should have a worker."""
-        return [one for pool in self.pools_in_group(group) for one in self.usable_credentials(pool)]
+        return [credential for pool in self.pools_in_group(group) for credential in self.usable_credentials(pool)]
 
     def credential_state(self, pool: str, credential_id: str) -> str:
-        """A credential's state, '' when it is not known."""
+        """The state of a credential, '' when it is unknown."""
         return self._states.get(pool, {}).get(credential_id, "")
 
     def fair_share(self, group: str) -> int:
-        """How many credentials of the group this process should hold; its capacity serves the groups in their order."""
+        """How many credentials of the group this process should hold, given its capacity left by the groups before."""
         taken: dict[str, int] = {}
         for name in self.groups:
-            free = {process: c - taken.get(process, 0) for process, c in self._capacities.items()}
+            free = {process: total - taken.get(process, 0) for process, total in self._capacities.items()}
             shares = split_evenly(len(self.usable_credentials_in_group(name)), free)
             if name == group:
                 return shares.get(self._process_id, 0)
             taken = {process: taken.get(process, 0) + share for process, share in shares.items()}
         return 0
 
-    # What is reported
-
-    def record_ended(self, worker: FarmWorker) -> None:
-        """Keeps the working time of a worker that has ended."""
-        group = pool_group(worker.lease.pool)
-        self._worked[group] = self._worked.get(group, 0.0) + worker.runner.seconds_worked()
-
     def _build_report(self, workers: list[FarmWorker]) -> dict[str, Any]:
-        report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
-        self._update_utilisation(workers)
-        for pool in self._pools:
-            here = [w for w in workers if w.lease.pool == pool]
-            busy = sum(1 for w in here if w.runner.busy_since)
-            resting = sum(1 for w in here if not w.runner.busy_since and (self.is_suspended or not w.can_work()))
-            report[f"busy:{pool}"] = busy
-            report[f"suspended:{pool}"] = resting
-            report[f"idle:{pool}"] = len(here) - busy - resting
-            report[f"utilisation:{pool}"] = round(self._utilisation.get(pool, 0.0), 4)
-        return report
-
-    def _update_utilisation(self, workers: list[FarmWorker]) -> None:
-        """Share of the workers' time that was spent working, over the last WINDOW."""
-        before, at_that_time = self._before
-        passed = time.monotonic() - before
-        if passed < UTILISATION_WINDOW_SECONDS and self._utilisation:
-            return
-        worked = dict(self._worked)
+        by_pool: defaultdict[str, list[FarmWorker]] = defaultdict(list)
         for worker in workers:
-            group = pool_group(worker.lease.pool)
-            worked[group] = worked.get(group, 0.0) + worker.runner.seconds_worked()
+            by_pool[worker.lease.pool].append(worker)
+        utilisation = self.utilisation.measure(by_pool)
+        report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
         for pool in self._pools:
-            here = sum(1 for w in workers if w.lease.pool == pool)
-            gained = worked.get(pool, 0.0) - at_that_time.get(pool, 0.0)
-            self._utilisation[pool] = min(1.0, gained / (passed * here)) if here and passed else 0.0
-        self._before = (time.monotonic(), worked)
+            idle = [w for w in by_pool[pool] if not w.runner.busy_since]
+            suspended = sum(1 for w in idle if self.is_suspended or not w.can_work())
+            report[f"busy:{pool}"] = len(by_pool[pool]) - len(idle)
+            report[f"suspended:{pool}"] = suspended
+            report[f"idle:{pool}"] = len(idle) - suspended
+            report[f"utilisation:{pool}"] = round(utilisation[pool], 4)
+        return report
 
 
 def pool_group(pool: str) -> str:

@@ -1,4 +1,4 @@
-"""Takes the errands that operators leave for this worker process, and has each done by its credential's worker."""
+"""Receives the operators' operations for this worker process and runs each in a worker of its credential."""
 
 import logging
 import time
@@ -15,54 +15,55 @@ from workers.process.worker_set import WorkerSet
 from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.process")
-#: Seconds that an idle look at the list takes.
+#: Seconds that one BLPOP waits.
 POP_TIMEOUT_SECONDS = 5
-#: Seconds within which somebody has to have the credential.
+#: Seconds to get hold of a worker for the credential.
 CLAIM_TIMEOUT_SECONDS = 3.0
-#: Seconds between two calls for a worker that waits for a job.
+#: Seconds between two attempts to get or wake that worker.
 WAKE_INTERVAL_SECONDS = 0.1
 
 
 class OperationInbox:
-    """One process's errands."""
+    """The operations for one worker process."""
 
-    def __init__(self, redis: Redis, process_id: str, crew: WorkerSet) -> None:
+    def __init__(self, redis: Redis, process_id: str, workers: WorkerSet) -> None:
         self._redis = redis
-        self._crew = crew
-        self._list = keys.operations(process_id)
-        self._answers = CredentialOperations(redis)
+        self._workers = workers
+        self._inbox_key = keys.operations(process_id)
+        self._operations = CredentialOperations(redis)
 
     def run(self) -> None:
-        """Runs for ever."""
+        """Runs forever."""
         while True:
             try:
-                if found := self._redis.blpop([self._list], timeout=POP_TIMEOUT_SECONDS):
-                    gevent.spawn(self._dispatch, CredentialOperation.decode(found[1]))
+                if popped := self._redis.blpop([self._inbox_key], timeout=POP_TIMEOUT_SECONDS):
+                    gevent.spawn(self._dispatch, CredentialOperation.decode(popped[1]))
             except (RedisError, OSError) as error:
-                log.warning("no errands: %s", error, extra={"action": "redis_lost"})
+                log.warning("cannot receive operations: %s", error, extra={"action": "redis_lost"})
                 gevent.sleep(1)
 
-    def _dispatch(self, errand: CredentialOperation) -> None:
-        fields = {"action": "errand", "reason": errand.kind, "credential_id": errand.credential_id}
-        log.info("an operator's errand", extra=fields)
-        until = time.monotonic() + CLAIM_TIMEOUT_SECONDS
-        while time.monotonic() < until:
-            worker = self._crew.find_or_start_worker(errand.pool, errand.credential_id)
-            if worker is not None and self._run_in(worker, errand):
+    def _dispatch(self, operation: CredentialOperation) -> None:
+        fields = {"action": "errand", "reason": operation.kind, "credential_id": operation.credential_id}
+        log.info("an operator's operation", extra=fields)
+        give_up_at = time.monotonic() + CLAIM_TIMEOUT_SECONDS
+        while time.monotonic() < give_up_at:
+            worker = self._workers.find_or_start_worker(operation.pool, operation.credential_id)
+            if worker is not None and self._run_in(worker, operation):
                 return
             gevent.sleep(WAKE_INTERVAL_SECONDS)
-        self._answers.respond(errand, {"ok": False, "error": "another process has this credential now; try again"})
+        busy = {"ok": False, "error": "another process has this credential now; try again"}
+        self._operations.respond(operation, busy)
 
-    def _run_in(self, worker: FarmWorker, errand: CredentialOperation) -> bool:
-        """Has the worker do it; False when it has ended instead."""
-        begun = Event()
+    def _run_in(self, worker: FarmWorker, operation: CredentialOperation) -> bool:
+        """Has the worker run the operation; False when the worker ended before it started."""
+        started = Event()
 
-        def work() -> None:
-            begun.set()
-            self._answers.respond(errand, run_operation(worker.runner, errand))
+        def run() -> None:
+            started.set()
+            self._operations.respond(operation, run_operation(worker.runner, operation))
 
-        worker.run_between_jobs(work)
-        # It may be about to wait for a job, and be called back too early.
-        while not begun.wait(WAKE_INTERVAL_SECONDS) and not worker.has_ended:
-            self._crew.wake_idle()
-        return bool(begun.is_set())
+        worker.run_between_jobs(run)
+        # Wake the worker repeatedly: it may be about to wait for a job, and miss the first call.
+        while not started.wait(WAKE_INTERVAL_SECONDS) and not worker.has_ended:
+            self._workers.wake_idle()
+        return bool(started.is_set())

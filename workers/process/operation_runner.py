@@ -1,6 +1,6 @@
-"""What an operator's errand does with one credential: a real refresh, a tiny chat, a revocation; it holds no lease.
+"""Runs an operator's operation on a credential: refresh, test (a refresh and a tiny chat), or revoke.
 
-It runs in the credential's worker, between two requests, so that there is never a second one on the account (I1).
+It runs in a worker of the credential, between two jobs, so it never shares the credential with a request (I1).
 """
 
 import json
@@ -22,87 +22,88 @@ from workers.worker.job_runner import JobRunner
 
 #: Seconds that the chat of a test may take.
 CHAT_TIMEOUT_SECONDS = 30.0
-#: Bytes of an answer that a test reads.
+#: Bytes of a response that a test reads.
 MAX_BODY_BYTES = 1024 * 1024
 
 
-def run_operation(serving: JobRunner, errand: CredentialOperation) -> dict[str, Any]:
-    """What came of it, as JSON values; it raises nothing that it can name."""
+def run_operation(runner: JobRunner, operation: CredentialOperation) -> dict[str, Any]:
+    """Returns the result as JSON values: `ok`, on failure `error`, and what was measured."""
     try:
-        if errand.kind == "revoke":
-            return revoke(serving)
-        found = refresh(serving)
-        return {**found, **chat(serving, errand.model)} if errand.kind == "test" else found
+        if operation.kind == "revoke":
+            return revoke(runner)
+        result = refresh(runner)
+        return {**result, **chat(runner, operation.model)} if operation.kind == "test" else result
     except TOKEN_FAILURES as error:
-        serving.health.handle_token_failure(error)
+        runner.health.handle_token_failure(error)
         return {"ok": False, "error": str(error)}
-    except Cancelled as ended:
-        return {"ok": False, "error": f"the chat was ended: {ended.reason}"}
+    except Cancelled as cancelled:
+        return {"ok": False, "error": f"the chat was cancelled: {cancelled.reason}"}
     except (UpstreamUnreachable, ResponseTruncated) as error:
         return {"ok": False, "error": f"the upstream can't be reached or broke off ({error})"}
     except FarmError as error:
         return {"ok": False, "error": str(error)}
 
 
-def refresh(serving: JobRunner) -> dict[str, Any]:
-    """A real refresh, whatever token there is."""
-    began = time.monotonic()
-    serving.token.force_refresh()
-    return {"ok": True, "refresh_ms": milliseconds_since(began)}
+def refresh(runner: JobRunner) -> dict[str, Any]:
+    """Asks the token endpoint, even while the access token is fresh."""
+    started_at = time.monotonic()
+    runner.token.force_refresh()
+    return {"ok": True, "refresh_ms": milliseconds_since(started_at)}
 
 
-def chat(serving: JobRunner, model: str) -> dict[str, Any]:
-    """A chat of one word."""
-    with CancelScope(serving.deadlines, serving.holds_lease) as section:
-        section.set_deadline("timeout", CHAT_TIMEOUT_SECONDS)
-        model = model or serving.first_model() or fetch_first_model(serving)
-        asked = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-        token, began = serving.token.get(), time.monotonic()
-        response = serving.open_upstream().call(
-            build_request("POST", "/chat/completions"), json.dumps(asked).encode(), token
+def chat(runner: JobRunner, model: str) -> dict[str, Any]:
+    """Sends a chat of one word, for one token of completion."""
+    with CancelScope(runner.deadlines, runner.holds_lease) as scope:
+        scope.set_deadline("timeout", CHAT_TIMEOUT_SECONDS)
+        model = model or runner.first_model() or fetch_first_model(runner)
+        payload = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        token, started_at = runner.token.get(), time.monotonic()
+        response = runner.open_upstream().call(
+            build_request("POST", "/chat/completions"), json.dumps(payload).encode(), token
         )
         try:
-            body, first = read_body(response, began)
+            body, first_byte_ms = read_body(response, started_at)
             error = describe_error(response, body)
         finally:
             response.close()
-        found = {
+        return {
             "status": response.status,
             "model": model,
-            "first_byte_ms": first,
-            "chat_ms": milliseconds_since(began),
+            "first_byte_ms": first_byte_ms,
+            "chat_ms": milliseconds_since(started_at),
+            "ok": not error,
+            "error": error,
         }
-        return {**found, "ok": not error, "error": error}
 
 
-def read_body(response: BaseHTTPResponse, began: float) -> tuple[bytes, int]:
-    """The body, as far as it is looked at, and when its first byte came. Raises AnswerCut."""
-    body, first = b"", 0
+def read_body(response: BaseHTTPResponse, started_at: float) -> tuple[bytes, int]:
+    """Returns the first MAX_BODY_BYTES, and the milliseconds until the first byte. Raises ResponseTruncated."""
+    body, first_byte_ms = b"", 0
     for data in iter_body(response):
-        first = first or milliseconds_since(began)
+        first_byte_ms = first_byte_ms or milliseconds_since(started_at)
         body += data[: MAX_BODY_BYTES - len(body)]
-    return body, first
+    return body, first_byte_ms
 
 
 def describe_error(response: BaseHTTPResponse, body: bytes) -> str:
-    """Why that is no answer, '' when it is one."""
+    """Returns why the chat failed, '' when it succeeded."""
     if response.status >= 300:
-        return f"the upstream answered {response.status}"
+        return f"the upstream returned {response.status}"
     try:
-        opening = ErrorSniffer(response.headers.get("content-type", ""))
-        opening.feed(body)
-        opening.flush()
-    except InvalidResponse as none:
-        return f"the upstream answered with {none}"
+        sniffer = ErrorSniffer(response.headers.get("content-type", ""))
+        sniffer.feed(body)
+        sniffer.flush()
+    except InvalidResponse as error:
+        return f"the upstream sent {error}"
     return ""
 
 
-def fetch_first_model(serving: JobRunner) -> str:
-    """The first model of the upstream's own list. Raises FarmError when there is none."""
-    response = serving.open_upstream().call(build_request("GET", "/models"), b"", serving.token.get())
+def fetch_first_model(runner: JobRunner) -> str:
+    """Asks the upstream for its list of models. Raises FarmError when it lists none."""
+    response = runner.open_upstream().call(build_request("GET", "/models"), b"", runner.token.get())
     try:
-        listed = json.loads(b"".join(iter_body(response))[:MAX_BODY_BYTES])
-        return str(listed["data"][0]["id"])
+        listing = json.loads(b"".join(iter_body(response))[:MAX_BODY_BYTES])
+        return str(listing["data"][0]["id"])
     except (ValueError, KeyError, IndexError, TypeError):
         raise FarmError("the upstream lists no model; name one for the test") from None
     finally:
@@ -110,29 +111,30 @@ def fetch_first_model(serving: JobRunner) -> str:
 
 
 def build_request(method: str, path: str) -> RelayRequest:
-    """A request that nobody waits for."""
+    """Builds a request without a caller."""
     headers = {"content-type": "application/json"} if method == "POST" else {}
     return RelayRequest("errand", "", path, headers, "", "", 0.0, 0.0, method=method)
 
 
-def revoke(serving: JobRunner) -> dict[str, Any]:
+def revoke(runner: JobRunner) -> dict[str, Any]:
     """Revokes the refresh token (RFC 7009) and disables the credential."""
-    pool = serving.pool
+    pool = runner.pool
     if not pool.revocation_url:
         return {"ok": False, "error": f"pool {pool.name} has no revocation endpoint (FARM_REVOCATION_URL)"}
-    began = time.monotonic()
+    started_at = time.monotonic()
     try:
-        asked = build_revocation_request(pool, serving.token.load_refresh_token())
+        request = build_revocation_request(pool, runner.token.load_refresh_token())
         session = create_shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
-        answer = session.post(pool.revocation_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **asked)
+        response = session.post(pool.revocation_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **request)
     except requests.RequestException as error:
         return {"ok": False, "error": f"the revocation endpoint can't be reached: {type(error).__name__}"}
-    if answer.status_code != 200:
-        return {"ok": False, "status": answer.status_code, "error": f"the endpoint answered {answer.status_code}"}
-    serving.health.disable("revoked")
-    return {"ok": True, "status": 200, "refresh_ms": milliseconds_since(began)}
+    status = response.status_code
+    if status != 200:
+        return {"ok": False, "status": status, "error": f"the revocation endpoint returned {status}"}
+    runner.health.disable("revoked")
+    return {"ok": True, "status": 200, "refresh_ms": milliseconds_since(started_at)}
 
 
-def milliseconds_since(since: float) -> int:
-    """Whole ones, by the monotonic clock."""
-    return round(1000 * (time.monotonic() - since))
+def milliseconds_since(started_at: float) -> int:
+    """Whole milliseconds since a time of the monotonic clock."""
+    return round(1000 * (time.monotonic() - started_at))

@@ -1,8 +1,8 @@
--- Takes the waiting jobs of a web process that has died out of a pool's queues.
--- What was reserved for them is given back to their keys. Comes after limits.lua, fair.lua and ending.lua.
--- KEYS: queue of the interactive band, of batch, the pool's fair queue, its workers that wait
--- ARGV: what their field `farm_front` holds, prefix of job hashes, prefix of body keys
--- Result: how many
+-- Removes a dead front's waiting jobs from a pool's queues and returns what was reserved for them to their API keys.
+-- Needs limits.lua, fair.lua and ending.lua before it.
+-- KEYS: queue of the interactive band, queue of the batch band, the pool's fair queue, its idle workers
+-- ARGV: value of `farm_front` in the jobs of that front, prefix of job hashes, prefix of body keys
+-- Returns the number of jobs removed.
 local pool = {base = KEYS[3], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[4], jobs = ARGV[2]}
 local purged = 0
 for _, queue in ipairs({KEYS[1], KEYS[2]}) do

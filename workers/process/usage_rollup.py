@@ -1,4 +1,4 @@
-"""Adds up the request log, so that what was used is known for longer than its entries are kept."""
+"""Rolls the request log up into hourly and daily sums, which outlive its entries."""
 
 import time
 from pathlib import Path
@@ -11,38 +11,36 @@ from shared import keys
 from shared.observability.usage import DAY_SUMS_TTL_DAYS, MAX_FIELDS
 from shared.redis_connection.client import register_script
 
-#: Entries added up in one go, two milliseconds in which Redis does nothing else, and the seconds between two goes.
+#: Entries per call of the script, which block Redis for two milliseconds; seconds between two calls.
 BATCH_ENTRIES, PAUSE_SECONDS = 200, 0.05
 DAY_SECONDS = 86_400
 
 
 class UsageRollup:
-    """One of those who add up; it does not matter which of all worker processes does."""
+    """Any number of worker processes may run one at the same time: each entry is added once."""
 
-    def __init__(self, redis: Redis, entries: int, log_days: float, usage_days: float) -> None:
-        """Entries and days that the log keeps, days that the sums of hours are kept."""
+    def __init__(self, redis: Redis, max_log_entries: int, log_days: float, usage_days: float) -> None:
+        """`log_days` is how long the log keeps an entry, `usage_days` how long an hourly sum is kept."""
         self._redis = redis
         self._roll_up_script = register_script(redis, Path(__file__).with_name("roll_up.lua"))
-        self._entries = entries
+        self._max_log_entries = max_log_entries
         self._log_seconds = log_days * DAY_SECONDS
         self._usage_seconds = int(usage_days * DAY_SECONDS)
 
     def roll_up(self) -> int:
-        """All that is new; returns how many entries."""
-        kept = (self._usage_seconds, DAY_SUMS_TTL_DAYS * DAY_SECONDS, MAX_FIELDS)
-        added, found = 0, BATCH_ENTRIES
-        while found == BATCH_ENTRIES:
-            names = [keys.REQUEST_LOG, keys.USAGE_ROLLED_UP, keys.LAST_USED]
-            found = cast(
-                "int",
-                self._roll_up_script(keys=names, args=[BATCH_ENTRIES, keys.usage_hour(""), keys.usage_day(""), *kept]),
-            )
-            added += found
-            gevent.sleep(PAUSE_SECONDS if found == BATCH_ENTRIES else 0)
-        return added
+        """Adds all new entries to the sums; returns how many there were."""
+        script_keys = [keys.REQUEST_LOG, keys.USAGE_ROLLED_UP, keys.LAST_USED]
+        prefixes = (keys.usage_hour(""), keys.usage_day(""))
+        limits = (self._usage_seconds, DAY_SUMS_TTL_DAYS * DAY_SECONDS, MAX_FIELDS)
+        total, batch = 0, BATCH_ENTRIES
+        while batch == BATCH_ENTRIES:
+            batch = cast("int", self._roll_up_script(keys=script_keys, args=[BATCH_ENTRIES, *prefixes, *limits]))
+            total += batch
+            gevent.sleep(PAUSE_SECONDS if batch == BATCH_ENTRIES else 0)
+        return total
 
     def trim(self) -> None:
-        """Forgets the oldest entries of the log, above its number and beyond its age; they are added up before."""
+        """Rolls the log up, then removes its oldest entries beyond the maximum count and age."""
         self.roll_up()
-        self._redis.xtrim(keys.REQUEST_LOG, maxlen=self._entries, approximate=True)
+        self._redis.xtrim(keys.REQUEST_LOG, maxlen=self._max_log_entries, approximate=True)
         self._redis.xtrim(keys.REQUEST_LOG, minid=int(1000 * (time.time() - self._log_seconds)), approximate=True)

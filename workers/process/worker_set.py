@@ -142,7 +142,7 @@ class WorkerSet:
         self._workers.pop(worker.name, None)
         self._greenlets.pop(worker.name, None)
         self._services.worker_counts[worker.lease.pool] -= 1
-        self._membership.record_ended(worker)
+        self._membership.utilisation.record_ended(worker)
         self._commands.remove(worker)
         if any(other.lease is worker.lease for other in self._workers.values()):
             return

@@ -32,7 +32,7 @@ def test_a_child_that_dies_is_started_again_and_all_end_with_their_parent(tmp_pa
     supervisor.send_signal(signal.SIGTERM)
     _, errors = supervisor.communicate(timeout=10)
     assert supervisor.returncode == 0
-    assert "starting it again" in errors
+    assert "restarting it" in errors
     assert [pid for pid in everyone if Path(f"/proc/{pid}").exists()] == []
 
 

@@ -1,0 +1,46 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workers.process import utilisation
+from workers.process.utilisation import WINDOW_SECONDS, UtilisationMeter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def worker(pool: str, seconds: float) -> Any:
+    return SimpleNamespace(lease=SimpleNamespace(pool=pool), runner=SimpleNamespace(seconds_worked=lambda: seconds))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(utilisation, "time", fake)
+    return fake
+
+
+def test_utilisation_is_the_busy_share_of_the_last_window(clock: Clock):
+    meter = UtilisationMeter(["a", "b"])
+    clock.now += WINDOW_SECONDS
+    assert meter.measure({"a": [worker("a", 10.0), worker("a", 0.0)]}) == {"a": 0.5, "b": 0.0}
+    clock.now += WINDOW_SECONDS / 2
+    assert meter.measure({"a": [worker("a", 15.0), worker("a", 5.0)]})["a"] == 0.5
+    clock.now += WINDOW_SECONDS / 2
+    assert meter.measure({"a": [worker("a", 20.0), worker("a", 10.0)]})["a"] == 1.0
+
+
+def test_the_time_of_workers_that_have_ended_counts_once(clock: Clock):
+    meter = UtilisationMeter(["a"])
+    meter.record_ended(worker("a", 4.0))
+    meter.record_ended(worker("a~private", 4.0))
+    clock.now += WINDOW_SECONDS
+    assert meter.measure({"a": [worker("a", 1.0)]})["a"] == 0.5
+    clock.now += WINDOW_SECONDS
+    assert meter.measure({"a": [worker("a", 1.0)]})["a"] == 0.0
