@@ -1,1 +1,1 @@
-"""What both sides import: settings, errors, Redis keys, messages, the queue, the reply channel, the stores."""
+"""Code that the front, the workers and the launcher share."""

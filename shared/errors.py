@@ -1,28 +1,28 @@
-"""The tree of the farm's errors. What is raised and caught in one package is defined there.
+"""The farm's exception hierarchy. Errors raised and caught within one package are defined there.
 
 FarmError
-├── SettingsError            a setting is unknown or bad
-├── WrongSecretKey           the secret key does not unseal this farm's credentials
-├── StoreUnavailable         Redis does not reply
+├── SettingsError            a setting is unknown or invalid
+├── WrongSecretKey           the secret key cannot unseal this farm's credentials
+├── StoreUnavailable         Redis is unreachable or unsuitable
 │   └── StoreLoading         Redis is still loading its data
-├── NotFound                 an operator named a record that does not exist
-├── BadField                 a field of a record is unknown or bad
-├── Conflict                 a record has changed meanwhile, or can't be changed
+├── NotFound                 a record does not exist
+├── BadField                 a field of a record is unknown or invalid
+├── Conflict                 a record was changed concurrently, or cannot be changed
 ├── QueueFull                the pool's queue is full (shared/protocol/relay_queue.py)
-├── LimitReached             a limit of the API key is reached (shared/api_keys/limits.py)
-├── NoWorkerProcess          no worker process runs an operation (shared/protocol/credential_operations.py)
-├── LeaseLost                the credential belongs to another worker process now
-├── UpstreamDown             the pool's circuit breaker is open
-├── UpstreamUnreachable      no response could be had (workers/upstream/client.py)
-│   └── ConnectTimeout       connecting took too long
-├── ResponseTruncated        a response broke off (workers/upstream/client.py)
+├── LimitReached             the API key has reached a limit (shared/api_keys/limits.py)
+├── NoWorkerProcess          no worker process carried out the operation (shared/protocol/credential_operations.py)
+├── LeaseLost                the lease has expired or gone to another worker process
+├── BreakerOpen              the pool's circuit breaker is open
+├── UpstreamUnreachable      no response was received (workers/upstream/client.py)
+│   └── ConnectTimeout       connecting timed out
+├── ResponseTruncated        the response ended early (workers/upstream/client.py)
 ├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
-├── TokenError               no access token could be had
+├── TokenError               no access token could be obtained
 │   ├── InvalidGrant         the token endpoint refused the refresh token
-│   └── TokenEndpointDown    429, 5xx, a timeout or nonsense from the token endpoint
+│   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
 ├── FrameTimeout             no frame arrived in time (web/request/pending.py)
-├── AlreadyRunning           a farm runs in this data dir (launcher/processes/up.py)
-└── ApiError                 ends a request with an error in OpenAI's shape
+├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
+└── ApiError                 a request ends with an error in OpenAI's format
 """
 
 import json
@@ -31,31 +31,31 @@ from dataclasses import dataclass, field
 
 
 class FarmError(Exception):
-    """Raised when something the farm can name went wrong; the root of the tree."""
+    """Base class of all errors that the farm raises on purpose."""
 
 
 class SettingsError(FarmError):
-    """Raised when a setting is unknown, bad or contradicts another; the message names it."""
+    """Raised when a setting is unknown or invalid; the message names it."""
 
 
 class WrongSecretKey(FarmError):
-    """Raised when FARM_SECRET_KEY (or the data dir's key) does not open the credentials in Redis."""
+    """Raised when FARM_SECRET_KEY (or the key in the data dir) cannot unseal the credentials in Redis."""
 
 
 class StoreUnavailable(FarmError):
-    """Raised when Redis does not answer at start."""
+    """Raised at start when Redis does not reply, refuses commands or is too old."""
 
 
 class StoreLoading(StoreUnavailable):
-    """Raised when Redis is there and still reads its data from disk."""
+    """Raised when Redis is still loading its data from disk."""
 
 
 class NotFound(FarmError):
-    """Raised when an operator names a record that does not exist."""
+    """Raised when a record does not exist."""
 
 
 class BadField(FarmError):
-    """Raised when a field of a record is unknown or bad."""
+    """Raised when a field of a record is unknown or invalid."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}" if name else reason)
@@ -64,37 +64,37 @@ class BadField(FarmError):
 
 
 class Conflict(FarmError):
-    """Raised when a record has been changed by somebody else meanwhile, or can't be changed any more."""
+    """Raised when a record was changed concurrently, or can no longer be changed."""
 
 
 class LeaseLost(FarmError):
-    """Raised when a worker's lease ran out or went to another process; it must stop using the credential."""
+    """Raised when a lease has expired or gone to another process; the worker must stop using the credential."""
 
 
-class UpstreamDown(FarmError):
-    """Raised when a job may not be begun, because the pool's upstream is down."""
+class BreakerOpen(FarmError):
+    """Raised when a job may not start because the pool's circuit breaker is open."""
 
 
 class TokenError(FarmError):
-    """Raised when no access token could be had for a credential."""
+    """Raised when no access token could be obtained for a credential."""
 
 
 class InvalidGrant(TokenError):
-    """Raised when the token endpoint answers `invalid_grant` (RFC 6749 section 5.2): the refresh token is dead."""
+    """Raised when the token endpoint returns `invalid_grant` (RFC 6749 section 5.2): the refresh token is dead."""
 
 
 class TokenEndpointDown(TokenError):
-    """Raised when the token endpoint fails in a way that says nothing about the credential; try again later."""
+    """Raised when the token endpoint fails for reasons unrelated to the credential; retry later."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        #: Seconds the endpoint asked to wait, if it did.
+        #: Seconds from the Retry-After header; None without one.
         self.retry_after = retry_after
 
 
 @dataclass
 class ApiError(FarmError):
-    """Raised when a request ends with an error of ours, in OpenAI's error shape.
+    """Raised to end a request with an error in OpenAI's format.
 
     Source: the OpenAI API reference, "Error codes".
     """
@@ -103,24 +103,23 @@ class ApiError(FarmError):
     status: int
     #: Machine-readable reason, e.g. `queue_full`.
     code: str
-    #: One sentence for a person; never holds a token, a key or a prompt.
+    #: One sentence for people; never contains a token, key or prompt.
     message: str
-    #: OpenAI's error class.
+    #: OpenAI's error type.
     type: str = "invalid_request_error"
-    #: The parameter at fault, if one is.
+    #: The offending parameter, if any.
     param: str | None = None
-    #: Extra answer headers, e.g. `retry-after`.
+    #: Extra response headers, e.g. `retry-after`.
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"
 
     def body(self) -> bytes:
-        """The JSON body a caller sees."""
         return build_error_body(self.message, self.type, self.code, self.param)
 
 
 def build_error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
-    """OpenAI's error shape: `{"error": {"message", "type", "param", "code"}}`."""
+    """Encodes an error in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
     error = {"message": message, "type": type_, "param": param, "code": code}
     return json.dumps({"error": error}, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""IP addresses as text; it knows no request."""
+"""Parses IP addresses."""
 
 import ipaddress
 
@@ -6,9 +6,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse_address(address: str) -> Address | None:
-    """The address, of one of IPv4 inside IPv6 (RFC 4291 section 2.5.5.2) that of IPv4; None for what is none."""
+    """Parses an address; an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) becomes IPv4. None if it is invalid."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return None
-    return getattr(found, "ipv4_mapped", None) or found
+    return getattr(parsed, "ipv4_mapped", None) or parsed

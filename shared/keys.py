@@ -1,53 +1,55 @@
-"""Every Redis key of the farm, with its type and lifetime; it holds no connection.
+"""Names of all Redis keys, with their types and lifetimes.
 
-| key | type | holds | lifetime |
+A front is one web process, identified by its process id. "Forever" means that nothing expires or trims the key.
+
+| key | type | contents | lifetime |
 | --- | --- | --- | --- |
-| farm:vault | string | public key that seals credentials | for ever |
-| farm:admin-tokens | hash | SHA-256 of an admin token -> its record as JSON | for ever |
-| farm:admin-tokens:made | string | a first admin token was made | for ever |
-| farm:session-secret | string | signs the console's login sessions | for ever |
-| farm:audit | stream | what operators have changed | the last 10,000 |
-| farm:history:<credential id> | stream | states of a credential, with reasons | the last 100 |
-| farm:api-keys | hash | SHA-256 of a key -> its record as JSON | for ever |
-| farm:api-key-ids | hash | id of a key -> SHA-256 of it | for ever |
-| farm:limit:requests:<key id> | list | times of the key's requests in the last minute | a minute |
-| farm:limit:tokens:<key id> | hash | second -> tokens of the key in it | a minute |
-| farm:limit:running:<key id> | sorted set | a key's requests that have not ended -> when they do | until they end |
-| farm:limit:reserved:<key id> | hash | such a request -> <tokens reserved>:<second> | until it ends |
-| farm:quota:<key id> | hash | what a key's quota was used for: `period`, `tokens`, `reserved`, `requests` | for ever |
-| farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | for ever |
-| farm:fair:<pool>:<band> | sorted set | API keys with requests waiting -> their tags | while they wait |
-| farm:fair:<pool>:<band>:<key id> | list | the key's requests that wait, in their order | while they wait |
-| farm:idle:<pool> | sorted set | workers that wait for a job -> since when | until they work |
-| farm:log | stream | the request log: an entry for each request that has ended | by age and number |
-| farm:log:<batch> | string | that a batch of entries was written | minutes |
-| farm:usage:folded | string | id of the last entry of the log that was added up | for ever |
-| farm:usage:hour:<time>, :day:<time> | hash | usage (shared/observability/usage.py) | as configured, 400 days |
-| farm:last-used | hash | API key id -> when it was last used | for ever |
-| farm:credentials:<pool> | hash | credential id -> state | for ever |
-| farm:credential:<id> | hash | the credential | until removed |
-| farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, private ones too | until removed |
-| farm:private | sorted set | a private credential's pool, `<pool>~<credential id>` -> its last use | until it is idle |
-| farm:private:refused:<SHA-256> | string | the token endpoint has refused that token | a minute |
-| farm:private:tries:<network> | set | SHA-256 of tokens from there that were not good | minutes |
-| farm:lease:<credential id> | string | <worker process>:<fencing number> | seconds, renewed |
+| farm:vault | string | public key that seals credentials | forever |
+| farm:admin-tokens | hash | SHA-256 of an admin token -> its record as JSON | forever |
+| farm:admin-tokens:made | string | marks that the first admin token was created | forever |
+| farm:session-secret | string | key that signs the console's login sessions | forever |
+| farm:audit | stream | changes made by operators | about the last 10,000 |
+| farm:history:<credential id> | stream | state changes of a credential, with reasons | about the last 100 |
+| farm:api-keys | hash | SHA-256 of an API key -> its record as JSON | forever |
+| farm:api-key-ids | hash | id of an API key -> its SHA-256 | forever |
+| farm:limit:requests:<key id> | list | times of the API key's requests in the last minute | a minute |
+| farm:limit:tokens:<key id> | hash | second -> tokens the API key used in it | a minute |
+| farm:limit:running:<key id> | sorted set | the API key's unfinished requests -> their latest end | until they end |
+| farm:limit:reserved:<key id> | hash | unfinished request -> <reserved tokens>:<second>:<period> | until it ends |
+| farm:quota:<key id> | hash | quota used: `period`, `tokens`, `reserved`, `requests` | forever |
+| farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | forever |
+| farm:fair:<pool>:<band> | sorted set | API keys with queued requests -> virtual start tags | while requests wait |
+| farm:fair:<pool>:<band>:<key id> | list | the API key's queued requests, in order | while requests wait |
+| farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
+| farm:log | stream | request log: one entry per finished request | limited by age and count |
+| farm:log:<batch> | string | marks that a batch of log entries was written (idempotence) | 10 minutes |
+| farm:usage:folded | string | id of the last log entry that was rolled up into usage | forever |
+| farm:usage:hour:<time>, :day:<time> | hash | sums (shared/observability/usage.py) | as configured; 400 days |
+| farm:last-used | hash | API key id -> when it was last used | forever |
+| farm:credentials:<pool> | hash | credential id -> state | forever |
+| farm:credential:<id> | hash | a credential (fields: shared/credentials/records.py) | until removed |
+| farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, also private | until removed |
+| farm:private | sorted set | private pool `<pool>~<credential id>` -> when it was last used | until idle |
+| farm:private:refused:<SHA-256> | string | marks a refresh token that the token endpoint has just refused | a minute |
+| farm:private:tries:<network> | set | SHA-256 of unproven refresh tokens presented from the network | 5 minutes |
+| farm:lease:<credential id> | string | <worker process>:<fencing token> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
-| farm:errands:<worker process> | list | what an operator asks of it (credential_operations.py) | a minute |
-| farm:errand:<id> | list | the answer to one of them | a minute |
-| farm:process:<id> | hash | what a worker process reports of itself | seconds, renewed |
-| farm:fronts | sorted set | web process -> time of its last sign of life | trimmed by age |
-| farm:gone:<web process> | string | a web process has died, so nobody waits for its jobs | an hour |
-| farm:body:<request id> | string | a request's body | until its job ends, or its deadline |
-| farm:counters | hash | metric and its labels -> value | for ever |
-| farm:served:<pool> | string | jobs that ended | for ever |
-| farm:models:<pool> | string | the upstream's model list | minutes |
-| farm:logins:<address> | string | wrong admin tokens from there | minutes |
-| farm:reply:<web process>:<request id> | channel | frames of one response | – |
-| farm:breaker:<pool> | hash | the upstream is down: `since`, `reason`, `probe_at`, `failed_probes` | until it is back |
-| farm:probe:<pool> | string | whose worker tries it: <worker process>:<credential id> | seconds, renewed |
-| farm:front:<web process> | channel | nothing; that somebody listens tells that the web process lives | – |
-| farm:flow | channel | what the web processes tell the workers of the answers they take in | – |
-| rq:… | RQ's own keys | queues `chat:<pool>`, workers `<pool>.<credential id>`, jobs | RQ's |
+| farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
+| farm:errands:<worker process> | list | credential operations requested of it (credential_operations.py) | a minute |
+| farm:errand:<operation id> | list | result of a credential operation | a minute |
+| farm:fronts | sorted set | front -> time of its last heartbeat | trimmed by age |
+| farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
+| farm:body:<request id> | string | body of a request | until its job ends, or its deadline |
+| farm:counters | hash | metric and its labels -> value | forever |
+| farm:served:<pool> | string | number of finished jobs | forever |
+| farm:models:<pool> | string | the upstream's model list | 5 minutes |
+| farm:logins:<address> | string | number of wrong admin tokens from the address | 5 minutes |
+| farm:breaker:<pool> | hash | open circuit breaker: `since`, `reason`, `probe_at`, `failed_probes` | until it closes |
+| farm:probe:<pool> | string | worker that probes the upstream: <worker process>:<credential id> | seconds, renewed |
+| farm:reply:<front>:<request id> | channel | frames of one reply | – |
+| farm:front:<front> | channel | no messages; having a subscriber proves that the front is alive | – |
+| farm:flow | channel | the fronts' acknowledgements to the workers (shared/protocol/reply_acks.py) | – |
+| rq:… | RQ's own keys | queues `chat:<pool>` and `batch:<pool>`, workers `<pool>.<credential id>`, jobs | RQ's |
 """
 
 from shared import names
@@ -68,146 +70,121 @@ USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
 PRIVATE_POOLS = "farm:private"
 
-
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
 
 
 def recent_requests(key_id: str) -> str:
-    """List: times of the key's requests in the last minute."""
     return f"farm:limit:requests:{key_id}"
 
 
 def recent_tokens(key_id: str) -> str:
-    """Hash: second -> tokens of the key in it."""
     return f"farm:limit:tokens:{key_id}"
 
 
 def running_requests(key_id: str) -> str:
-    """Sorted set: the key's requests that have not ended."""
     return f"farm:limit:running:{key_id}"
 
 
 def quota(key_id: str) -> str:
-    """Hash: what the key's quota was used for."""
     return f"farm:quota:{key_id}"
 
 
 def fair_queue(pool: str) -> str:
-    """Hash, and the stem of other keys: the pool's fair queue."""
+    """Also the prefix of the keys of the pool's bands and API keys."""
     return f"farm:fair:{pool}"
 
 
 def idle_workers(pool: str) -> str:
-    """Sorted set: the pool's workers that wait for a job."""
     return f"farm:idle:{pool}"
 
 
 def log_batch_mark(batch: str) -> str:
-    """String: a batch of entries of the request log was written."""
     return f"farm:log:{batch}"
 
 
 def usage_hour(at: int | str) -> str:
-    """Hash: what was used in the hour that begins at that time, seconds since the epoch."""
+    """`at` is the start of the hour in seconds since the epoch; '' gives the prefix."""
     return f"farm:usage:hour:{at}"
 
 
 def usage_day(at: int | str) -> str:
-    """Hash: what was used in the day (UTC) that begins at that time."""
+    """`at` is the start of the UTC day in seconds since the epoch; '' gives the prefix."""
     return f"farm:usage:day:{at}"
 
 
 def credentials(pool: str) -> str:
-    """Hash: credential id -> state."""
     return f"farm:credentials:{pool}"
 
 
 def credential(credential_id: str) -> str:
-    """Hash: one credential."""
     return f"farm:credential:{credential_id}"
 
 
 def history(credential_id: str) -> str:
-    """Stream: the credential's states."""
     return f"farm:history:{credential_id}"
 
 
 def fingerprints(pool: str) -> str:
-    """Hash: SHA-256 of a refresh token -> credential id; one for a pool and the private credentials in it."""
+    """A configured pool and its private credentials share one hash."""
     return f"farm:fingerprints:{names.configured_pool(pool)}"
 
 
 def refused_token(fingerprint: str) -> str:
-    """String: the token endpoint has refused that token lately."""
     return f"farm:private:refused:{fingerprint}"
 
 
 def token_tries(network: str) -> str:
-    """Set: tokens from there that were tried lately and were not good."""
     return f"farm:private:tries:{network}"
 
 
 def lease(credential_id: str) -> str:
-    """String: who owns the credential."""
     return f"farm:lease:{credential_id}"
 
 
 def process(process_id: str) -> str:
-    """Hash: what a worker process reports of itself."""
     return f"farm:process:{process_id}"
 
 
 def operations(process_id: str) -> str:
-    """List: what an operator asks of the worker process."""
     return f"farm:errands:{process_id}"
 
 
-def operation_result(errand_id: str) -> str:
-    """List: the answer to an errand."""
-    return f"farm:errand:{errand_id}"
+def operation_result(operation_id: str) -> str:
+    return f"farm:errand:{operation_id}"
 
 
-def front_channel(web_process: str) -> str:
-    """Channel: that the web process listens on it tells that it lives."""
-    return f"farm:front:{web_process}"
+def front_channel(front: str) -> str:
+    return f"farm:front:{front}"
 
 
-def front_gone(web_process: str) -> str:
-    """String: the web process has died."""
-    return f"farm:gone:{web_process}"
+def front_gone(front: str) -> str:
+    return f"farm:gone:{front}"
 
 
 def body(request_id: str) -> str:
-    """String: the request's body as it came."""
     return f"farm:body:{request_id}"
 
 
 def breaker(pool: str) -> str:
-    """Hash: the pool's upstream is down."""
     return f"farm:breaker:{pool}"
 
 
 def probe(pool: str) -> str:
-    """String: whose worker tries whether the upstream is back."""
     return f"farm:probe:{pool}"
 
 
 def served_jobs(pool: str) -> str:
-    """String: count of jobs that ended; its growth is the drain rate."""
     return f"farm:served:{pool}"
 
 
 def models(pool: str) -> str:
-    """String: the upstream's model list as it came."""
     return f"farm:models:{pool}"
 
 
 def failed_logins(address: str) -> str:
-    """String: how many wrong admin tokens came from there lately."""
     return f"farm:logins:{address}"
 
 
-def reply_channel(web_process: str, request_id: str) -> str:
-    """Channel: the frames of one response."""
-    return f"farm:reply:{web_process}:{request_id}"
+def reply_channel(front: str, request_id: str) -> str:
+    return f"farm:reply:{front}:{request_id}"

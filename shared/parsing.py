@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value; None for anything that is not JSON."""
+    """Parses JSON; returns None for invalid input."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -15,13 +15,13 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object; empty for anything else."""
+    """Parses a JSON object; returns {} for anything else."""
     value = parse_json(body)
     return value if isinstance(value, dict) else {}
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110 section 10.2.3), as a number or a date; None if invalid."""
+    """Seconds to wait, from a number or an HTTP date (RFC 9110 section 10.2.3); None if absent or invalid."""
     if not header:
         return None
     try:

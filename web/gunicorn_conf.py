@@ -75,7 +75,7 @@ def on_starting(server: Any) -> None:
         redis = connect(settings.redis_url)
         check_server(redis)
         if settings.api_key:
-            ApiKeys(redis).ensure(settings.api_key, "FARM_API_KEY")
+            ApiKeys(redis).create_if_missing(settings.api_key, "FARM_API_KEY")
         new_admin_token = AdminTokens(redis).ensure_first(settings.admin_token)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)

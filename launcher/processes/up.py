@@ -137,7 +137,7 @@ class Farm:
         lines = []
         api_keys = ApiKeys(redis)
         if self.settings.api_key:
-            api_keys.ensure(self.settings.api_key, "FARM_API_KEY")
+            api_keys.create_if_missing(self.settings.api_key, "FARM_API_KEY")
         elif not api_keys.list():
             lines.append(f"API key (shown once): {api_keys.create('first key')[0]}")
         made = AdminTokens(redis).ensure_first(self.settings.admin_token)

@@ -1,1 +1,1 @@
-"""API keys, their limits, and admin tokens."""
+"""API keys with their limits, and admin tokens."""

@@ -1,6 +1,7 @@
-"""The admin tokens: kept as their SHA-256, the first made on the first start, never a default; it knows no HTTP.
+"""Store of the admin tokens, which Redis keeps only as SHA-256.
 
-Sessions of the console are signed with a secret of their own and name the token that opened them: they end with it.
+There is no default token: the first start creates one, unless FARM_ADMIN_TOKEN sets it. The console's sessions are
+signed with a secret of their own; each carries the id of its admin token and ends when that token is revoked.
 """
 
 import secrets
@@ -16,39 +17,39 @@ from shared.errors import Conflict, NotFound
 
 Role = Literal["admin", "viewer"]
 PREFIX = "admin-"
-#: The token that FARM_ADMIN_TOKEN sets, or that the first start has made.
+#: Id of the token from FARM_ADMIN_TOKEN or from the first start.
 FIRST_TOKEN_ID = "first"  # noqa: S105 (an id)
 
 
 class AdminToken(BaseModel):
-    """What is kept of an admin token. Times are seconds since the epoch."""
+    """Record of an admin token. Times are seconds since the epoch."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     name: str
-    #: A viewer may look at everything and change nothing.
+    #: A viewer may read everything and change nothing.
     role: Role
-    #: First and last characters, to recognise it by.
+    #: First and last characters of the token, for recognition.
     hint: str
     created_at: float
 
 
 class AdminTokens:
-    """The admin tokens of the farm."""
+    """Store of the admin tokens."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def ensure_first(self, given: str) -> str | None:
-        """Makes sure the farm has an admin token: the given one, those it has, or a new one.
+    def ensure_first(self, configured: str) -> str | None:
+        """Makes sure that the farm has an admin token: `configured` if given, or else a new one on the first start.
 
-        Returns the new token, for the only time; None when nothing had to be made.
+        Returns the new token, which cannot be read again; None when none was created.
         """
-        if given:
-            if self.find(given) is None:
-                self._forget(FIRST_TOKEN_ID)
-                self._store(given, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
+        if configured:
+            if self.find(configured) is None:
+                self._delete(FIRST_TOKEN_ID)
+                self._store(configured, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
             return None
         if not self._redis.set(keys.ADMIN_TOKENS_MADE, 1, nx=True) or self.list():
             return None
@@ -57,47 +58,47 @@ class AdminTokens:
         return token
 
     def create(self, name: str, role: Role) -> tuple[str, AdminToken]:
-        """Makes a token; returns it, for the only time, with its record."""
+        """Returns the new token, which cannot be read again, and its record."""
         token = PREFIX + secrets.token_urlsafe(24)
         return token, self._store(token, secrets.token_hex(5), name, role)
 
     def _store(self, token: str, token_id: str, name: str, role: Role) -> AdminToken:
         hint = f"{token[:3]}…{token[-3:]}" if len(token) > 2 * len(PREFIX) else "…"
-        made = AdminToken(id=token_id, name=name, role=role, hint=hint, created_at=time.time())
-        self._redis.hset(keys.ADMIN_TOKENS, hash_secret(token), made.model_dump_json())
-        return made
+        record = AdminToken(id=token_id, name=name, role=role, hint=hint, created_at=time.time())
+        self._redis.hset(keys.ADMIN_TOKENS, hash_secret(token), record.model_dump_json())
+        return record
 
-    def find(self, presented: str) -> AdminToken | None:
-        """The record of a token; None when it is wrong."""
-        stored = self._redis.hget(keys.ADMIN_TOKENS, hash_secret(presented)) if presented else None
+    def find(self, token: str) -> AdminToken | None:
+        """The token's record; None if the token is wrong."""
+        stored = self._redis.hget(keys.ADMIN_TOKENS, hash_secret(token)) if token else None
         return AdminToken.model_validate_json(stored) if stored else None
 
     def get(self, token_id: str) -> AdminToken:
-        """A token by its id. Raises NotFound."""
-        for found in self.list():
-            if found.id == token_id:
-                return found
+        """Raises NotFound."""
+        for record in self.list():
+            if record.id == token_id:
+                return record
         raise NotFound(f"no admin token {token_id!r}")
 
     def list(self) -> list[AdminToken]:
-        """Every token, oldest first."""
-        found = [AdminToken.model_validate_json(one) for one in self._redis.hvals(keys.ADMIN_TOKENS)]
-        return sorted(found, key=lambda one: (one.created_at, one.id))
+        """All records, oldest first."""
+        records = [AdminToken.model_validate_json(stored) for stored in self._redis.hvals(keys.ADMIN_TOKENS)]
+        return sorted(records, key=lambda record: (record.created_at, record.id))
 
     def revoke(self, token_id: str) -> AdminToken:
-        """Ends a token and its sessions. Raises NotFound, and Conflict for the last one that may change anything."""
-        found = self.get(token_id)
-        if [one.id for one in self.list() if one.role == "admin"] == [token_id]:
-            raise Conflict("this is the last admin token: make another one first")
-        self._forget(token_id)
-        return found
+        """Revokes a token and ends its sessions. Raises NotFound, and Conflict for the last token of role `admin`."""
+        record = self.get(token_id)
+        if [other.id for other in self.list() if other.role == "admin"] == [token_id]:
+            raise Conflict("this is the last admin token: create another one first")
+        self._delete(token_id)
+        return record
 
-    def _forget(self, token_id: str) -> None:
-        for place, stored in self._redis.hgetall(keys.ADMIN_TOKENS).items():
+    def _delete(self, token_id: str) -> None:
+        for digest, stored in self._redis.hgetall(keys.ADMIN_TOKENS).items():
             if AdminToken.model_validate_json(stored).id == token_id:
-                self._redis.hdel(keys.ADMIN_TOKENS, place)
+                self._redis.hdel(keys.ADMIN_TOKENS, digest)
 
     def session_secret(self) -> bytes:
-        """What signs login sessions, the same in every process."""
+        """The key that signs login sessions, shared by all fronts; created on first use."""
         self._redis.set(keys.SESSION_SECRET, secrets.token_bytes(32), nx=True)
         return bytes(self._redis.get(keys.SESSION_SECRET))

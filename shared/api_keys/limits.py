@@ -1,7 +1,8 @@
-"""What a request asks of its API key's limits, and how they stand; Redis decides, in shared/protocol/limits.lua.
+"""Encodes a request's demand on its API key's limits, and decodes their usage.
 
-The limits of a key hold over all web processes: one script looks at all of them and admits the request, so nothing is
-counted that was not admitted, and two that come together do not both take the last place.
+Limits apply across all fronts. Redis enforces them in shared/protocol/limits.lua: one script checks all limits of a key
+and admits the request atomically, so a rejected request is not counted, and two concurrent ones cannot both take the
+last free place.
 """
 
 import json
@@ -14,57 +15,55 @@ from zoneinfo import ZoneInfo
 from shared.api_keys.api_key import ApiKey
 from shared.errors import FarmError
 
-#: Tokens that an answer is expected to have at least, when the request says nothing.
+#: Minimum tokens reserved for a completion when the request sets no maximum.
 MIN_COMPLETION_TOKENS = 64
-#: Bytes of a body for each token that is reserved: fewer than any text needs, because too much is given back.
+#: Bytes of the body per reserved prompt token: fewer than in any real text, because the surplus is given back.
 BYTES_PER_TOKEN = 2
-
-
-#: Tokens that one request can have at most, whatever a caller or an upstream says: sums of them stay exact in Redis.
+#: Cap on the tokens of one request, whatever a caller or an upstream claims; keeps sums in Redis exact.
 MAX_TOKENS_PER_REQUEST = 10**9
 
 
 class LimitReached(FarmError):
-    """Raised when a limit of the API key stands against a request."""
+    """Raised when a limit of the API key does not admit a request."""
 
     def __init__(self, limit: str, wait_seconds: float, usage: "LimitUsage") -> None:
         super().__init__(limit)
         #: `concurrency`, `requests`, `tokens`, `quota_tokens` or `quota_requests`.
         self.limit = limit
-        #: Seconds until it may be tried again, 0 when that is not known.
+        #: Seconds until a retry can succeed; 0 if unknown.
         self.wait_seconds = wait_seconds
         self.usage = usage
 
 
 @dataclass(frozen=True)
 class LimitUsage:
-    """How much of the minute's limits is used, the present request included."""
+    """Usage of the per-minute limits, including the current request."""
 
     requests: int = 0
-    #: Seconds until no request counts any more.
+    #: Seconds until the window is empty.
     requests_reset: float = 0.0
     tokens: int = 0
     tokens_reset: float = 0.0
 
     @classmethod
     def decode(cls, words: list[bytes]) -> "LimitUsage":
-        """From the script's answer, which has nothing for a key without limits."""
+        """Decodes the script's reply, which is empty for a key without limits."""
         numbers = [float(word) for word in words]
         return cls(int(numbers[0]), numbers[1], int(numbers[2]), numbers[3]) if numbers else cls()
 
 
 def encode_demand(key: ApiKey, tokens: int, now: float) -> bytes:
-    """What the scripts are told of a request of the key that may use so many tokens; b'' when nothing is limited."""
+    """Encodes the key's limits and the tokens to reserve for the scripts; b'' if the key has no limits."""
     limits = (key.concurrency, key.rpm, key.tpm, key.quota_tokens, key.quota_requests)
     if not any(limits):
         return b""
     names = ("concurrency", "rpm", "tpm", "quota_tokens", "quota_requests")
-    want: dict[str, Any] = dict(zip(names, limits, strict=True))
-    return json.dumps({**want, "key": key.id, "tokens": tokens, "period": quota_period(key, now)}).encode()
+    demand: dict[str, Any] = dict(zip(names, limits, strict=True))
+    return json.dumps({**demand, "key": key.id, "tokens": tokens, "period": quota_period(key, now)}).encode()
 
 
 def quota_period(key: ApiKey, now: float) -> str:
-    """The period that the quota is counted in, as a date in the key's time zone; weeks begin on Monday (ISO 8601)."""
+    """The current quota period, as a date in the key's time zone; weeks start on Monday (ISO 8601); '-' for never."""
     if key.quota_reset == "never":
         return "-"
     day = datetime.fromtimestamp(now, ZoneInfo(key.quota_zone))
@@ -73,7 +72,7 @@ def quota_period(key: ApiKey, now: float) -> str:
 
 
 def estimate_tokens(body_bytes: int, max_tokens: int | None, choices: int) -> int:
-    """Tokens to reserve: for the body, and as many for each answer unless the request bounds it."""
+    """Tokens to reserve: for the prompt, plus `max_tokens` (or as many as the prompt) per choice."""
     prompt = math.ceil(body_bytes / BYTES_PER_TOKEN)
-    wanted = prompt + max(1, choices) * (max_tokens if max_tokens is not None else max(MIN_COMPLETION_TOKENS, prompt))
-    return min(wanted, MAX_TOKENS_PER_REQUEST)
+    total = prompt + max(1, choices) * (max_tokens if max_tokens is not None else max(MIN_COMPLETION_TOKENS, prompt))
+    return min(total, MAX_TOKENS_PER_REQUEST)

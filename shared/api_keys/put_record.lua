@@ -1,9 +1,9 @@
--- Replaces a JSON record of a hash, unless somebody has changed it meanwhile.
+-- Replaces a JSON record in a hash if its version is still the expected one (optimistic locking).
 -- KEYS: hash
--- ARGV: field, version that the record must have, the new record
--- Result: 1 when replaced, 0 when the record is of another version, or gone
-local found = redis.call('HGET', KEYS[1], ARGV[1])
-if not found or cjson.decode(found).version ~= tonumber(ARGV[2]) then
+-- ARGV: field, expected version, new record
+-- Result: 1 if replaced; 0 if the version differs or the record is gone
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if not stored or cjson.decode(stored).version ~= tonumber(ARGV[2]) then
     return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])

@@ -1,4 +1,4 @@
-"""The store of API keys: a key is shown once and kept as its SHA-256; it knows nothing of HTTP."""
+"""Store of the API keys, which Redis keeps only as SHA-256."""
 
 import hashlib
 import logging
@@ -16,30 +16,30 @@ from shared.errors import Conflict, FarmError, NotFound
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.keys")
-#: How every key of the farm begins, as callers expect of an OpenAI-compatible endpoint.
-PREFIX = "sk-"
-#: Characters below which a key that an operator brings along can be guessed.
+#: Prefix of generated keys, as usual for OpenAI-compatible endpoints.
+KEY_PREFIX = "sk-"
+#: Characters below which a key supplied by the operator could be guessed.
 MIN_SECRET_LENGTH = 16
 
 
 class ApiKeys:
-    """The API keys of the farm."""
+    """Store of the API keys."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._put = register_script(redis, Path(__file__).with_name("put_record.lua"))
+        self._put_record = register_script(redis, Path(__file__).with_name("put_record.lua"))
 
     def create(self, name: str = "", **fields: Any) -> tuple[str, ApiKey]:
-        """Makes a key; returns it, for the only time, with its record. Raises BadField."""
-        secret = PREFIX + secrets.token_urlsafe(32)
+        """Returns the new key, which cannot be read again, and its record. Raises BadField."""
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
         return secret, self._store(secret, {**fields, "name": name})
 
-    def ensure(self, secret: str, name: str) -> ApiKey:
-        """Makes the given key valid, if it is not known yet. Raises FarmError when no client could send it."""
+    def create_if_missing(self, secret: str, name: str) -> ApiKey:
+        """Stores a key supplied by the operator, unless it exists. Raises FarmError if no header can carry it."""
         if not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise FarmError("an API key takes printable ASCII characters without spaces")
+            raise FarmError("an API key must consist of printable ASCII characters without spaces")
         if len(secret) < MIN_SECRET_LENGTH:
-            log.warning("%s is short enough to be guessed", name, extra={"action": "weak_key"})
+            log.warning("%s is so short that it could be guessed", name, extra={"action": "weak_key"})
         return self.find(hash_secret(secret)) or self._store(secret, {"name": name})
 
     def _store(self, secret: str, fields: Mapping[str, Any]) -> ApiKey:
@@ -52,58 +52,59 @@ class ApiKeys:
         return key
 
     def find(self, secret_digest: str) -> ApiKey | None:
-        """The record of the key with that digest, revoked or not; None when it is unknown."""
+        """The record of the key with this SHA-256, revoked or not; None if there is none."""
         stored = self._redis.hget(keys.API_KEYS, secret_digest)
         return ApiKey.model_validate_json(stored) if stored else None
 
     def get(self, key_id: str) -> ApiKey:
-        """A key by its id. Raises NotFound."""
-        return self._locate(key_id)[1]
+        """Raises NotFound."""
+        return self._get_with_digest(key_id)[1]
 
-    def _locate(self, key_id: str) -> tuple[str, ApiKey]:
-        place = self._redis.hget(keys.API_KEY_IDS, key_id)
-        found = self.find(place.decode()) if place else None
-        if place is None or found is None:
+    def _get_with_digest(self, key_id: str) -> tuple[str, ApiKey]:
+        digest = self._redis.hget(keys.API_KEY_IDS, key_id)
+        key = self.find(digest.decode()) if digest else None
+        if digest is None or key is None:
             raise NotFound(f"no API key {key_id!r}")
-        return place.decode(), found
+        return digest.decode(), key
 
     def list(self) -> list[ApiKey]:
-        """Every key, oldest first."""
-        found = [ApiKey.model_validate_json(value) for value in self._redis.hvals(keys.API_KEYS)]
-        return sorted(found, key=lambda key: (key.created_at, key.id))
+        """All keys, oldest first."""
+        records = [ApiKey.model_validate_json(stored) for stored in self._redis.hvals(keys.API_KEYS)]
+        return sorted(records, key=lambda key: (key.created_at, key.id))
 
     def update(self, key_id: str, changes: Mapping[str, Any], version: int | None = None) -> ApiKey:
-        """Changes fields of a key; every process knows within two seconds.
+        """Changes fields of a key; takes effect in all processes within two seconds.
 
-        Raises NotFound, BadField, and Conflict when the key is not of that version, or has been revoked.
+        Retries when another process changes the key at the same time. Raises NotFound, BadField, and Conflict when the
+        key is revoked or its version is not `version` (None accepts any version).
         """
         while True:
-            place, key = self._locate(key_id)
+            digest, key = self._get_with_digest(key_id)
             if version is not None and version != key.version:
-                raise Conflict(f"API key {key_id} is of version {key.version} by now")
+                raise Conflict(f"API key {key_id} now has version {key.version}")
             if key.revoked_at:
-                raise Conflict(f"API key {key_id} was revoked, for good")
+                raise Conflict(f"API key {key_id} is revoked, which cannot be undone")
             fields = validate_fields({**key.settable_fields(), **changes}).model_dump()
             changed = key.model_copy(update={**fields, "version": key.version + 1})
-            if self._replace(place, changed):
+            if self._replace(digest, changed):
                 return changed
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Ends a key for good. Raises NotFound."""
+        """Revokes a key permanently; idempotent. Raises NotFound."""
         while True:
-            place, key = self._locate(key_id)
+            digest, key = self._get_with_digest(key_id)
             if key.revoked_at:
                 return key
-            ended = {"enabled": False, "revoked_at": time.time(), "version": key.version + 1}
-            revoked = key.model_copy(update=ended)
-            if self._replace(place, revoked):
+            changes = {"enabled": False, "revoked_at": time.time(), "version": key.version + 1}
+            revoked = key.model_copy(update=changes)
+            if self._replace(digest, revoked):
                 return revoked
 
-    def _replace(self, place: str, key: ApiKey) -> bool:
-        """False when somebody else was quicker."""
-        return bool(self._put(keys=[keys.API_KEYS], args=[place, key.version - 1, key.model_dump_json()]))
+    def _replace(self, digest: str, key: ApiKey) -> bool:
+        """Returns False if another process has changed the key in the meantime."""
+        return bool(self._put_record(keys=[keys.API_KEYS], args=[digest, key.version - 1, key.model_dump_json()]))
 
 
 def hash_secret(secret: str) -> str:
-    """SHA-256, enough for a secret of 256 random bits."""
+    """SHA-256; a secret with this much entropy needs no slow hash."""
     return hashlib.sha256(secret.encode()).hexdigest()

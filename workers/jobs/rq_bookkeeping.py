@@ -22,7 +22,7 @@ from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
 from shared import keys
-from shared.errors import LeaseLost, UpstreamDown
+from shared.errors import BreakerOpen, LeaseLost
 from shared.protocol.relay_queue import BANDS, SCHEDULING_LUA, open_rq_queue, queue_keys
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from workers.credentials.leases import Lease
@@ -88,7 +88,7 @@ class Bookkeeping:
         """Begins the job whose turn it is, if any waits: not of need the one that the execution names.
 
         None when there is none; the worker is noted as waiting then. Raises LeaseLost when the worker's lease is
-        another's by now, UpstreamDown when the pool's breaker is open and this is no probe; a job named waits again.
+        another's by now, BreakerOpen when the pool's breaker is open and this is no probe; a job named waits again.
         """
         begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, probe=probe)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin)
@@ -105,7 +105,7 @@ class Bookkeeping:
         ok: bool,
         cost: JobCost = NO_COST,
     ) -> StartedJob | None:
-        """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, UpstreamDown."""
+        """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, BreakerOpen."""
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, (cost.entry, job.band))
@@ -155,7 +155,7 @@ class Bookkeeping:
 
     def _parse_started_job(self, worker: BaseWorker, execution: Execution, reply: Any) -> StartedJob | None:
         if reply == BREAKER_OPEN:
-            raise UpstreamDown("the upstream is down")
+            raise BreakerOpen("the upstream is down")
         if reply == LEASE_LOST:
             raise LeaseLost("the lease went to another before the job was begun")
         if reply is None:

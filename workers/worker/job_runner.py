@@ -9,7 +9,7 @@ import gevent
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from shared.errors import InvalidGrant, LeaseLost, UpstreamDown
+from shared.errors import BreakerOpen, InvalidGrant, LeaseLost
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
@@ -135,7 +135,7 @@ class JobRunner:
         except LeaseLost:
             self._credential.lease.lost = True
             self._credential.stop_signal.set()
-        except UpstreamDown:
+        except BreakerOpen:
             self._breaker.mark_open()
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
@@ -165,7 +165,7 @@ class JobRunner:
                 ),
                 "a job waits to be ended",
             )
-        except UpstreamDown:
+        except BreakerOpen:
             # Of a probe that went well the breaker is about to hear; any other worker hears of it when it asks again.
             return None
         self.queue_was_empty = begins is None
@@ -211,7 +211,7 @@ class JobRunner:
             try:
                 while (begun := self._begin("")) is not None:
                     self._reject_login(begun)
-            except (LeaseLost, UpstreamDown):
+            except (LeaseLost, BreakerOpen):
                 return
             gevent.sleep(STATE_PROPAGATION_SECONDS)
 

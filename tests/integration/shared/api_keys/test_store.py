@@ -26,10 +26,10 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(redis: Redis):
 
 def test_a_given_key_is_made_once(redis: Redis):
     store = ApiKeys(redis)
-    assert store.ensure("sk-my-own-long-key", "x") == store.ensure("sk-my-own-long-key", "y")
-    assert store.ensure("sk-short", "x").enabled
+    assert store.create_if_missing("sk-my-own-long-key", "x") == store.create_if_missing("sk-my-own-long-key", "y")
+    assert store.create_if_missing("sk-short", "x").enabled
     with pytest.raises(FarmError, match="printable"):
-        store.ensure("sk-with a space", "x")
+        store.create_if_missing("sk-with a space", "x")
 
 
 def test_a_revoked_key_is_refused(redis: Redis):
@@ -60,7 +60,7 @@ def test_a_key_is_changed_by_field_and_by_version(redis: Redis):
 def test_two_changes_at_once_are_both_kept(redis: Redis):
     store = ApiKeys(redis)
     _, key = store.create("mine")
-    read = store._locate
+    read = store._get_with_digest
     raced: list[str] = []
 
     def raced_once(key_id: str):
@@ -70,7 +70,7 @@ def test_two_changes_at_once_are_both_kept(redis: Redis):
             ApiKeys(redis).update(key_id, {"rpm": 7})
         return found
 
-    store._locate = raced_once  # type: ignore[method-assign]
+    store._get_with_digest = raced_once  # type: ignore[method-assign]
     store.update(key.id, {"note": "changed"})
     found = store.get(key.id)
     assert (found.rpm, found.note, found.version) == (7, "changed", 3)

@@ -235,7 +235,7 @@ def test_what_can_not_be_a_refresh_token_is_none(redis: Redis, endpoint: Endpoin
 
 def test_an_api_key_is_one_whatever_it_looks_like(redis: Redis, endpoint: Endpoint):
     api_keys = ApiKeys(redis)
-    api_keys.ensure("a-key-of-the-operator", "scripted")
+    api_keys.create_if_missing("a-key-of-the-operator", "scripted")
     front = Authenticator(api_keys, callers(redis, endpoint))
     assert front.authenticate("Bearer a-key-of-the-operator", "192.0.2.1").name == "scripted"
     assert endpoint.tried == []

@@ -12,7 +12,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from shared import keys
-from shared.errors import LeaseLost, UpstreamDown
+from shared.errors import BreakerOpen, LeaseLost
 from shared.protocol.relay_queue import RelayQueue, open_rq_queue
 from tests.integration.shared.protocol.test_relay_queue import request
 from workers.credentials.leases import Lease
@@ -409,7 +409,7 @@ def test_while_the_upstream_is_down_a_job_ends_and_none_begins(redis: Redis):
     bench = TwoJobs(redis)
     begun = bench.begin()
     redis.hset(keys.breaker("default"), "probe_at", 0)
-    with pytest.raises(UpstreamDown):
+    with pytest.raises(BreakerOpen):
         bench.turn(begun)
     assert not redis.exists("rq:job:req_1")
     assert redis.lrange(bench.queue.key, 0, -1) == [b"req_2"]
