@@ -1,0 +1,54 @@
+"""The numbered way of a request in docs/architecture.md names the calls that a request makes, in their order."""
+
+import re
+import sys
+from typing import Any
+
+from redis import Redis
+
+from tests.conftest import ROOT
+from tests.integration.harness import Workshop
+from tests.integration.test_call_counts import Whole
+
+#: A call as the document names it: a file and what is defined there.
+CALL = re.compile(r"`((?:web|shared|workers)/[\w/]+\.py):([\w.]+)`")
+
+
+def documented_calls() -> list[tuple[str, str]]:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.partition("## The way of one request")[2].partition("\n## ")[0]
+    return CALL.findall(section)
+
+
+def record_calls(work: Any) -> list[tuple[str, str]]:
+    """Every function by its file and qualified name, in the order in which it was first entered or returned from.
+
+    An idle worker has entered its blocking pop before the request comes, and returns from it.
+    """
+    seen: dict[tuple[str, str], None] = {}
+    prefix = f"{ROOT}/"
+
+    def record(frame: Any, event: str, argument: Any) -> None:
+        if event in ("call", "return") and frame.f_code.co_filename.startswith(prefix):
+            seen.setdefault((frame.f_code.co_filename.removeprefix(prefix), frame.f_code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(record)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return list(seen)
+
+
+def test_documented_calls_are_made_in_their_order(redis: Redis, redis_url: str, workshop: Workshop):
+    whole = Whole(redis, redis_url)
+    whole.ask(whole.environ())
+    made = record_calls(lambda: [whole.ask(whole.environ()) for _ in range(3)])
+    whole.close()
+    documented = documented_calls()
+    assert len(documented) >= 20
+    assert [call for call in documented if call not in made] == []
+    for side in ("web/", "workers/"):
+        calls = [call for call in documented if call[0].startswith(side)]
+        assert calls == sorted(calls, key=made.index)
