@@ -1,1 +1,1 @@
-"""One attempt of one request on one credential, from access token to last frame, and its outcome."""
+"""One attempt of a relay request on one credential, from access token to last frame."""

@@ -1,4 +1,4 @@
-"""One attempt of one request on one credential: token, upstream call, frames (I6, I7); it knows no RQ and no Redis."""
+"""One attempt of a relay request on one credential: access token, upstream call, frames (I6, I7)."""
 
 import logging
 import time
@@ -40,14 +40,14 @@ log = logging.getLogger("farm.relay")
 NEVER = float("inf")
 TIMEOUT_MESSAGES = {
     "first_byte_timeout": "the upstream sent no byte in time",
-    "idle_timeout": "the upstream fell silent in the middle of its answer",
-    "total_timeout": "the request took longer than it may",
+    "idle_timeout": "the upstream stopped sending in the middle of its response",
+    "total_timeout": "the request exceeded its time limit",
 }
 
 
 @dataclass
 class Attempt:
-    """One attempt. `run` returns how it ended and leaves no upstream connection in use (I1)."""
+    """One attempt. `run` returns its outcome and leaves no upstream connection in use (I1)."""
 
     delivery: Delivery
     body: bytes
@@ -57,7 +57,7 @@ class Attempt:
     token: AccessToken
     scope: CancelScope
     counters: Counters
-    #: Whether bytes of a body that is no stream have come, which are held back until it is whole or known to be good.
+    #: Whether part of a JSON body has arrived and is held back by the error sniffer.
     has_held_body: bool = False
 
     def __post_init__(self) -> None:
@@ -66,21 +66,20 @@ class Attempt:
         self._meter: TokenMeter | None = None
 
     def run(self) -> Outcome:
-        """The attempt from token to last frame."""
         response: BaseHTTPResponse | None = None
         try:
             with self.scope:
                 self.scope.total_deadline = time.monotonic() + self._request.deadline - time.time()
                 response = self._request_upstream()
                 if 300 <= response.status < 400:
-                    message = "the upstream redirects; set FARM_UPSTREAM_URL to where it lives"
+                    message = "the upstream redirects; set FARM_UPSTREAM_URL to the address that it redirects to"
                     return self._fail("upstream_error", 502, "upstream_redirect", message)
                 if is_retryable(response.status):
                     headers, body = select_headers(response), read_error_body(response)
                     return classify_error_response(self._attempt_number, response.status, headers, body)
                 return self._relay_response(response)
-        except Cancelled as interruption:
-            return self._handle_cancelled(interruption.reason)
+        except Cancelled as cancelled:
+            return self._handle_cancelled(cancelled.reason)
         except TOKEN_FAILURES as error:
             return classify_token_failure(error, self._attempt_number)
         except UpstreamUnreachable as error:
@@ -92,7 +91,7 @@ class Attempt:
                 response.close()
 
     def _request_upstream(self) -> BaseHTTPResponse:
-        """The upstream's answer as soon as its headers are there; a 401 is tried once more with a fresh token."""
+        """Returns the upstream's response once its headers have arrived; retries a 401 once with a fresh token."""
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)
         token = self.token.get()
         response = self._send(token)
@@ -106,10 +105,10 @@ class Attempt:
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)
         return self.upstream.call(self._request, self.body, token)
 
-    # An answer
+    # The response
 
     def _relay_response(self, response: BaseHTTPResponse) -> Outcome:
-        """Frames of the answer: the head travels with the first byte."""
+        """Publishes the response as frames. The head goes out with the first byte."""
         delimited, is_stream = is_delimited(response), is_event_stream(response)
         completion = StreamCompletion(self._request.path, delimited=delimited) if is_stream else None
         parts = read_whole_json(response) if is_json(response) and not delimited else iter_body(response)
@@ -119,8 +118,8 @@ class Attempt:
         try:
             for data in self._observe(self._sniff(response, parts), completion):
                 self._forward(response, rewriter.feed(data) if rewriter else data)
-        except InvalidResponse as none:
-            return self._handle_invalid_response(response, none)
+        except InvalidResponse as error:
+            return self._handle_invalid_response(response, error)
         if completion and not completion.is_complete():
             return self._fail_truncated()
         if rewriter:
@@ -131,7 +130,7 @@ class Attempt:
         return Done()
 
     def _build_rewriter(self, response: BaseHTTPResponse) -> ResponseRewriter | None:
-        """What is changed on the way; None when nothing is."""
+        """None when the response is passed on unchanged."""
         requested_model = self._request.model
         upstream_model = self.pool.model_map.get(requested_model, requested_model)
         is_stream = is_event_stream(response)
@@ -144,7 +143,7 @@ class Attempt:
         return rewriter if rewriter.is_needed and response.status < 400 else None
 
     def _observe(self, parts: Iterator[bytes], completion: StreamCompletion | None) -> Iterator[bytes]:
-        """The parts, each looked at on its way."""
+        """Yields the parts after showing them to the completion check and the token meter."""
         for data in parts:
             if completion:
                 completion.feed(data)
@@ -153,7 +152,7 @@ class Attempt:
             yield data
 
     def _sniff(self, response: BaseHTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
-        """The parts, from where it is sure that they are an answer. Raises NoAnswer."""
+        """Yields the parts once they are known to be no error in disguise. Raises InvalidResponse, Cancelled."""
         is_error = response.status >= 400
         sniffer = ErrorSniffer("" if is_error else response.headers.get("content-type", ""))
         for data in parts:
@@ -169,7 +168,7 @@ class Attempt:
             yield rest
 
     def _forward(self, response: BaseHTTPResponse, data: bytes) -> None:
-        """Bytes on their way to the caller."""
+        """Sends bytes to the caller. The idle timeout does not run while a slow caller applies backpressure."""
         if not data:
             return
         if not self.delivery.has_started:
@@ -184,15 +183,15 @@ class Attempt:
         self.delivery.send_head(response.status, select_headers(response))
 
     def usage(self) -> Usage | None:
-        """The tokens of what has reached the caller so far; None when the upstream has given no answer."""
+        """Tokens of the response as far as it has reached the caller; None when the upstream has not served it."""
         if not self.delivery.is_served:
             return None
         return self._meter.usage(self.body) if self._meter else Usage()
 
-    # An end that is none
+    # Failures
 
     def _handle_invalid_response(self, response: BaseHTTPResponse, error: InvalidResponse) -> Outcome:
-        """A 2xx that is none: the error that it carries, else a 502 of ours."""
+        """Handles a 2xx that is an error in disguise: the error in its body, or a 502 of ours when it has none."""
         if not error.body:
             return classify_invalid_response(self._attempt_number, str(error))
         status = find_error_status(error.body)
@@ -210,14 +209,14 @@ class Attempt:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"
             blameless = reason == "total_timeout"
             return self._fail("timeout", 504, code, TIMEOUT_MESSAGES[reason], end_reason="timeout", blameless=blameless)
-        message = "the worker lost its account in the middle of the request"
+        message = "the worker lost its credential in the middle of the request"
         return self._fail("worker_lost", 502, reason, message, end_reason="worker_lost", blameless=True)
 
     def _fail_truncated(self) -> Outcome:
-        return self._fail("cut", 502, "upstream_eof", "the upstream's answer broke off", end_reason="upstream_eof")
+        return self._fail("cut", 502, "upstream_eof", "the upstream's response broke off", end_reason="upstream_eof")
 
     def fail_crashed(self) -> Outcome:
-        """An end that nobody foresaw: the caller gets an answer all the same (I7)."""
+        """Ends the attempt after an unexpected exception, so that the caller still gets a reply (I7)."""
         message = "the farm failed to relay this request"
         return self._fail("crashed", 500, "internal_error", message, blameless=True)
 
@@ -231,7 +230,7 @@ class Attempt:
         end_reason: str = "upstream_error",
         blameless: bool = False,
     ) -> Outcome:
-        """Before the first byte: may be retried. After it: the stream says that it is not whole, and ends."""
+        """Before the first byte the attempt fails and may be retried; after it the reply ends with the failure."""
         failure = build_failure(self._attempt_number, status, code, message)
         if not self.delivery.has_started and not self.has_held_body:
             return Failed(outcome, failure, blameless=blameless)

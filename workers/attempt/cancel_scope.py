@@ -1,7 +1,7 @@
-"""Stretches of a greenlet's work that others may end: a client that left, a deadline, a lost lease; no I/O.
+"""Cancels a greenlet's work: the caller has gone, a deadline has passed, or the lease is lost. No I/O.
 
 An exception thrown into a greenlet may only arrive while it waits for the upstream, never while it talks to Redis.
-So a section is interruptible from `with` to its end, and what was thrown but has not arrived by then is taken back.
+So work can be cancelled only inside the `with` block, and a throw that is still pending at its end is withdrawn.
 """
 
 import time
@@ -11,12 +11,12 @@ from typing import Any
 
 import gevent
 
-#: Seconds between two looks at the deadlines.
+#: Seconds between two checks of the deadlines.
 CHECK_SECONDS = 0.25
 
 
 class Cancelled(BaseException):
-    """Raised inside a section that was ended from outside; not an Exception, so no library takes it for its own."""
+    """Raised inside a cancelled scope. A BaseException, so that no library's `except Exception` swallows it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -25,7 +25,7 @@ class Cancelled(BaseException):
 
 
 class CancelScope:
-    """One interruptible stretch, with at most one deadline that runs."""
+    """A block of work that can be cancelled, with one deadline at a time and a total one."""
 
     def __init__(self, monitor: "DeadlineMonitor", holds_lease: Callable[[], bool] = lambda: True) -> None:
         self._monitor = monitor
@@ -34,7 +34,7 @@ class CancelScope:
         self._pending_throw: Any = None
         self._deadline = float("inf")
         self._deadline_reason = ""
-        #: A deadline above the one that runs (the request's total).
+        #: The relay request's own deadline, by the monotonic clock; it applies beside the current one.
         self.total_deadline = float("inf")
 
     def __enter__(self) -> "CancelScope":
@@ -51,24 +51,24 @@ class CancelScope:
             self._pending_throw.stop()
 
     def set_deadline(self, reason: str, seconds: float) -> None:
-        """From now on the section ends with `reason` after so many seconds, unless this is called again."""
+        """Replaces the current deadline: the scope is cancelled with `reason` after that many seconds."""
         self._deadline = time.monotonic() + seconds
         self._deadline_reason = reason
 
     def cancel(self, reason: str) -> bool:
-        """Ends the section; False when it is over or was ended before."""
+        """False when the scope has been left or was cancelled before."""
         if self._greenlet is None or self._pending_throw is not None:
             return False
         self._pending_throw = gevent.get_hub().loop.run_callback(self._greenlet.throw, Cancelled(reason))
         return True
 
     def check_lease(self) -> None:
-        """Raises Interrupted when the lease is lost: for one who has waited, perhaps frozen, and is about to go on."""
+        """Raises Cancelled when the lease is lost. To be called after a wait, in which the process may have frozen."""
         if not self._holds_lease():
             raise Cancelled("lease_lost")
 
     def check_deadlines(self, now: float) -> None:
-        """Ends the section if a deadline has passed, or the lease it works on."""
+        """Cancels the scope if its lease is lost or a deadline has passed."""
         if not self._holds_lease():
             self.cancel("lease_lost")
         elif now > self.total_deadline:
@@ -78,13 +78,12 @@ class CancelScope:
 
 
 class DeadlineMonitor:
-    """Looks at the deadlines of all sections of a process."""
+    """Checks the deadlines of all scopes of a process."""
 
     def __init__(self) -> None:
         self.scopes: set[CancelScope] = set()
 
     def run(self) -> None:
-        """Runs for ever."""
         while True:
             gevent.sleep(CHECK_SECONDS)
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the caller of one attempt has got so far: head, bytes, or why it gets none; it knows no upstream."""
+"""What one attempt has delivered to the caller so far: head, body or failure."""
 
 import time
 from collections.abc import Callable
@@ -11,37 +11,37 @@ from workers.attempt.outcomes import Failed
 from workers.reply.reply_stream import ReplyStream
 from workers.response.token_meter import Usage
 
-#: What the request log says in place of a status when the caller had gone before there was one.
+#: Status in the request log when the caller had gone before there was a response.
 CLIENT_GONE_STATUS = 499
 
 
 @dataclass
 class Delivery:
-    """The answer of one attempt, on its way to the front."""
+    """The reply of one attempt, on its way to the front."""
 
     request: RelayRequest
-    #: Attempts so far, this one included.
+    #: From 1.
     attempt_number: int
     stream: ReplyStream
     counters: Counters
-    #: Told, with the time when it was asked, when the upstream's first byte is here.
+    #: Called when the upstream's first byte has arrived, with the time when the attempt started.
     on_first_byte: Callable[[float], None]
-    #: Whether the head has been published: from then on nothing is retried.
+    #: Whether the reply has started: from then on nothing is retried.
     has_started: bool = False
-    #: The status that the caller got, 0 before; why it got no answer, or not all of it.
+    #: The status that the caller got, 0 before; why it got no response, or only part of one.
     status: int = 0
     failure: Failure | None = None
-    #: When the attempt began, and when its first byte came (0 before), seconds since the epoch.
+    #: When the attempt started, and when its first byte arrived (0 before), seconds since the epoch.
     started_at: float = field(default_factory=time.time)
     first_byte_at: float = 0.0
 
     @property
     def is_served(self) -> bool:
-        """Whether the upstream has answered, and with no error."""
+        """Whether the upstream has responded without an error."""
         return self.has_started and 0 < self.status < 400
 
     def send_head(self, status: int, headers: dict[str, str]) -> None:
-        """The head, which travels with the first byte."""
+        """Starts the reply. The head goes out together with the first byte."""
         self.has_started = True
         self.first_byte_at = time.time()
         self.status = status
@@ -50,15 +50,15 @@ class Delivery:
         self.counters.observe("time_to_first_token_seconds", self.first_byte_at - self.request.enqueued_at)
 
     def send_failure(self, failure: Failure) -> None:
-        """There is no answer, or no more of it: the stream says that it is not whole, and ends."""
+        """Ends the reply as failed, whether it has started or not."""
         self.has_started = True
         self.failure = failure
         self.stream.send_failure(failure)
 
     def reply_with_error(self, failed: Failed) -> bool:
-        """Answers a request whose last attempt failed: the upstream's own error if there is one, else ours.
+        """Replies after the last attempt has failed: with the upstream's own error if there is one, else with ours.
 
-        False when it was answered before.
+        False when a reply had started before.
         """
         if self.has_started:
             return False
@@ -81,7 +81,7 @@ class Delivery:
         )
 
     def build_log_entry(self, end_reason: str, credential_id: str, usage: Usage | None) -> LogEntry:
-        """The request's entry in the request log, when it has ended now."""
+        """The request's entry in the request log, as of now."""
         request, failure, usage = self.request, self.failure, usage or Usage()
         return build_entry(
             request,
@@ -100,5 +100,5 @@ class Delivery:
 
 
 def to_milliseconds(seconds: float) -> int:
-    """Whole ones; the clocks of two hosts may differ."""
+    """Rounds; never negative, although the clocks of two hosts may differ."""
     return max(0, round(1000 * seconds))

@@ -1,50 +1,50 @@
-"""How an attempt can end, and what that means for its job and its credential; pure."""
+"""Outcomes of an attempt, and what they mean for its job and its credential. No I/O."""
 
 from dataclasses import dataclass, field, replace
 
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown
 from shared.protocol.messages import Failure
 
-#: Statuses of an upstream that another credential may answer better (I6). Every other 4xx is the caller's.
+#: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
 RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
 
 
 @dataclass(frozen=True)
 class Done:
-    """The upstream's answer reached the reply channel, whatever its status."""
+    """The upstream's response was passed on, whatever its status."""
 
-    #: Why the answer ended: `done`, or an end that was not whole (`upstream_eof`, `timeout`, …).
+    #: `done`, or why only part of it was passed on (`upstream_eof`, `timeout`, …).
     reason: str = "done"
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Nobody waits for the answer any more."""
+    """The attempt was cancelled because the caller has gone."""
 
     reason: str = "client_gone"
 
 
 @dataclass(frozen=True)
 class Failed:
-    """No byte reached the caller; another credential may do better."""
+    """No byte has reached the caller; another credential may do better."""
 
     #: Outcome label of `attempts_total`: `rate_limited`, `refused`, `upstream_error`, `unreachable`, `timeout`, …
     outcome: str
-    #: What the caller gets when this was the last attempt.
+    #: What the caller gets if this was the last attempt.
     failure: Failure
-    #: Seconds the upstream asked to wait, if it did.
+    #: Seconds from the upstream's Retry-After; None without one.
     retry_after: float | None = None
-    #: The upstream's own answer, passed on when this was the last attempt.
+    #: The upstream's error response, passed on in place of `failure`.
     response: "UpstreamErrorResponse | None" = None
-    #: The credential's refresh token is dead.
+    #: Whether the credential's refresh token is dead.
     fatal: bool = False
-    #: The fault says nothing about the credential (its lease was lost), which is left alone.
+    #: Whether the failure says nothing about the credential (its lease was lost, say), so that it gets no cooldown.
     blameless: bool = False
 
 
 @dataclass(frozen=True)
 class UpstreamErrorResponse:
-    """An error answer of the upstream, kept in case it is the last."""
+    """An error response of the upstream, kept in case no attempt does better."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -55,10 +55,9 @@ Outcome = Done | Stopped | Failed
 
 
 def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
-    """No access token could be had in that attempt, because of a TokenError, a lost lease or a wrong secret key."""
-    failure = Failure(
-        502, "upstream_login_failed", "no access token could be had for an account", "upstream_error", attempt_number
-    )
+    """The outcome of an attempt without an access token. `error` is one of TOKEN_FAILURES."""
+    message = "no access token could be obtained for a credential"
+    failure = Failure(502, "upstream_login_failed", message, "upstream_error", attempt_number)
     return Failed(
         "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token",
         failure,
@@ -69,13 +68,12 @@ def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
 
 
 def reject_login(failed: Failed, attempt_number: int) -> Failed:
-    """The same, when the account is the caller's own: there is no other, and the caller has to log in again."""
-    failure = Failure(
-        401, "invalid_refresh_token", "the upstream refuses this refresh token", "invalid_request_error", attempt_number
-    )
+    """The failure of a private credential: there is no other one to try, so the caller has to log in again."""
+    message = "the upstream refuses this refresh token"
+    failure = Failure(401, "invalid_refresh_token", message, "invalid_request_error", attempt_number)
     return replace(failed, failure=failure)
 
 
 def is_retryable(status: int) -> bool:
-    """Whether an answer of that status is tried again on another credential."""
+    """Whether a response of that status is retried on another credential."""
     return status >= 500 or status in RETRYABLE_STATUSES

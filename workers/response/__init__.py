@@ -1,1 +1,1 @@
-"""What is in an upstream response: errors in disguise, its end, its usage, its rewriting. No I/O."""
+"""Reads and rewrites upstream responses: disguised errors, completeness, token usage. No I/O."""

@@ -1,7 +1,8 @@
-"""The opening of a 2xx answer: held back until it is sure that this is an answer and no error in disguise; pure.
+"""Detects errors in disguise at the beginning of a 2xx response. No I/O.
 
-Some upstreams say 200 and then send an error object, a stream without an event, or a page for people. Nothing of it
-may reach the caller, because before the first byte another account may do better (I6).
+Some upstreams send a 200 and then an error object, a stream without an event, or an HTML page. None of it may reach the
+caller, because before the first byte another credential may do better (I6). So the first bytes are held back until they
+are known to be a response.
 """
 
 from typing import Any
@@ -9,15 +10,15 @@ from typing import Any
 from shared.errors import FarmError
 from shared.parsing import parse_json, parse_json_object
 
-#: Bytes after which an opening is no error, because errors are short.
+#: Bytes after which a body is taken for a response, because errors are short.
 MAX_SNIFFED_BYTES = 65_536
 HTML_TYPES = ("text/html", "application/xhtml+xml")
-#: What a JSON answer of OpenAI's API has, and an error has not.
+#: Members that a JSON response of OpenAI's API may have, and an error has not.
 RESPONSE_MEMBERS = ("choices", "data", "output", "object")
 
 
 class InvalidResponse(FarmError):
-    """Raised when a 2xx is no answer; `body` is the upstream's error if it sent one."""
+    """Raised when a 2xx is an error in disguise; `body` is the upstream's error, b'' if it sent none."""
 
     def __init__(self, reason: str, body: bytes = b"") -> None:
         super().__init__(reason)
@@ -25,13 +26,13 @@ class InvalidResponse(FarmError):
 
 
 class ErrorSniffer:
-    """Holds the first bytes back; `add` and `end` return what may pass."""
+    """Buffers the first bytes; `feed` and `flush` return those that may pass."""
 
     def __init__(self, content_type: str) -> None:
-        """Raises NoAnswer for a page."""
+        """Raises InvalidResponse for an HTML page."""
         media_type = content_type.partition(";")[0].strip().lower()
         if media_type in HTML_TYPES:
-            raise InvalidResponse("a page for people")
+            raise InvalidResponse("an HTML page")
         self._is_stream = media_type == "text/event-stream"
         self._is_json = media_type == "application/json"
         self._held = b""
@@ -39,18 +40,18 @@ class ErrorSniffer:
 
     @property
     def has_held_body(self) -> bool:
-        """Whether bytes of a body that is no stream have come: from then on a cut is the caller's to know of."""
+        """Whether part of a JSON body is held back."""
         return self._is_json and bool(self._held)
 
     def feed(self, data: bytes) -> bytes:
-        """More of the body; returns what may pass now. Raises NoAnswer."""
+        """Takes more of the body and returns the bytes that may pass now. Raises InvalidResponse."""
         self._held += data
         if len(self._held) > MAX_SNIFFED_BYTES or (self._is_stream and find_first_event_data(self._held) is not None):
             return self._release()
         return b""
 
     def flush(self) -> bytes:
-        """The body is whole; returns what may pass. Raises NoAnswer."""
+        """Returns the rest at the end of the body. Raises InvalidResponse."""
         if self.is_done:
             return b""
         if self._is_stream and find_first_event_data(self._held + b"\n\n") is None:
@@ -58,7 +59,7 @@ class ErrorSniffer:
         return self._release()
 
     def _release(self) -> bytes:
-        """Everything that was held. Raises NoAnswer."""
+        """Returns everything that was held back. Raises InvalidResponse."""
         if len(self._held) <= MAX_SNIFFED_BYTES:
             self._check()
         self.is_done = True
@@ -68,7 +69,7 @@ class ErrorSniffer:
     def _check(self) -> None:
         if self._is_json:
             if parse_json(self._held) is None:
-                raise InvalidResponse("no JSON")
+                raise InvalidResponse("invalid JSON")
             data = self._held
         else:
             data = find_first_event_data(self._held + b"\n\n") or b""
@@ -79,7 +80,7 @@ class ErrorSniffer:
 
 
 def find_first_event_data(data: bytes) -> bytes | None:
-    """The data of the first event that has some, comments left out; None when it is not whole yet."""
+    """The data of the first event that has any; None while there is no such event or it is incomplete."""
     text = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     *events, _ = text.split(b"\n\n")
     for event in events:
@@ -90,7 +91,6 @@ def find_first_event_data(data: bytes) -> bytes | None:
 
 
 def is_error(payload: dict[str, Any]) -> bool:
-    """Whether an object is an error in place of an answer."""
     return payload.get("type") == "error" or (
         bool(payload.get("error")) and not any(member in payload for member in RESPONSE_MEMBERS)
     )

@@ -1,6 +1,6 @@
-"""What is changed in an answer on its way: a usage that the farm asked for is hidden, a mapped model's name restored.
+"""Rewrites responses: hides a usage that only the farm asked for, and restores the name of a mapped model.
 
-Everything else passes byte for byte (I10). A stream is let through event by event, as the front does anyway.
+Everything else passes byte for byte (I10). A stream passes event by event, as it does in the front anyway.
 """
 
 import json
@@ -8,15 +8,15 @@ import re
 
 from shared.protocol.sse import EventBuffer, extract_data
 
-#: What a chunk with nothing but usage has: it is read only then.
+#: Marks of a chunk with nothing but usage; only data that has both is parsed.
 USAGE_KEY, EMPTY_CHOICES = b'"usage"', re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
 
 class ResponseRewriter:
-    """Changes one answer."""
+    """Rewrites one response."""
 
     def __init__(self, *, is_stream: bool, hides_usage: bool, model: tuple[str, str] | None = None) -> None:
-        """`model`: the name that the upstream knows, and the one that the caller asked for."""
+        """`model`: the name that the upstream uses, and the one that the caller used."""
         self._events = EventBuffer() if is_stream else None
         self._hides_usage = hides_usage and is_stream
         self._held: list[bytes] = []
@@ -27,18 +27,17 @@ class ResponseRewriter:
 
     @property
     def is_needed(self) -> bool:
-        """Whether anything would be changed."""
         return self._hides_usage or self._model_pattern is not None
 
     def feed(self, data: bytes) -> bytes:
-        """More of the answer; returns what may pass now."""
+        """Takes more of the body and returns the bytes that may pass now."""
         if self._events is None:
             self._held.append(data)
             return b""
         return self._rewrite(self._events.feed(data))
 
     def flush(self) -> bytes:
-        """The answer is whole; returns what is left of it."""
+        """Returns the rest at the end of the body."""
         return self._rewrite(self._events.flush() if self._events else b"".join(self._held))
 
     def _rewrite(self, data: bytes) -> bytes:
@@ -50,13 +49,13 @@ class ResponseRewriter:
 
 
 def split_events(data: bytes) -> list[bytes]:
-    """Whole events, each with the empty line that ends it."""
+    """Complete events, each with the empty line that ends it."""
     parts = re.split(rb"(\r\n\r\n|\n\n|\r\r)", data)
     return [b"".join(parts[start : start + 2]) for start in range(0, len(parts), 2)]
 
 
 def is_usage_only(event: bytes) -> bool:
-    """Whether an event is the chunk that `stream_options.include_usage` adds (OpenAI API reference, "Streaming")."""
+    """Whether the event is the chunk that `stream_options.include_usage` adds (OpenAI API reference, "Streaming")."""
     try:
         chunk = json.loads(extract_data(event))
     except (ValueError, RecursionError):
@@ -65,5 +64,4 @@ def is_usage_only(event: bytes) -> bool:
 
 
 def quote_json(name: str) -> bytes:
-    """A name as JSON text."""
     return json.dumps(name, ensure_ascii=False).encode()

@@ -1,15 +1,16 @@
-"""Tells a stream of server-sent events that ended from one that just stopped; pure.
+"""Tells complete streams of server-sent events from truncated ones. No I/O.
 
 Chat and text completions end with `data: [DONE]` (OpenAI API reference, "Streaming"). Some upstreams leave it out, so
-a last chunk that has a finish_reason counts too. A stream of the Responses API has an event that says it ended. Others
-are whole when HTTP says so, which it can't where only the closed connection ends the body (RFC 9112 section 6.3).
+a `finish_reason` near the end counts too. A stream of the Responses API ends with an event of its own, which is looked
+for when HTTP can't delimit the body (only the closed connection ends it, RFC 9112 section 6.3). All other streams are
+complete when HTTP says so.
 """
 
 import re
 
 from workers.response.tail_buffer import TailBuffer
 
-#: Bytes at the end of a stream that are looked at.
+#: Bytes at the end of a stream that are searched.
 TAIL_BYTES = 4096
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 DONE_EVENT = re.compile(rb"data:\s*\[DONE\]")
@@ -19,7 +20,7 @@ RESPONSE_END_EVENT = re.compile(rb"event:\s*(response\.(completed|failed|incompl
 
 
 class StreamCompletion:
-    """Keeps the end of a stream, and whether its last event has begun."""
+    """Watches a stream for its last event."""
 
     def __init__(self, path: str, *, delimited: bool = True) -> None:
         endpoint = path.partition("?")[0]
@@ -29,7 +30,6 @@ class StreamCompletion:
         self._tail = TailBuffer(TAIL_BYTES)
 
     def feed(self, data: bytes) -> None:
-        """More of the stream."""
         if self._is_completion:
             self._tail.feed(data)
         elif self._is_response and not self._has_end_event:
@@ -37,7 +37,6 @@ class StreamCompletion:
             self._tail.feed(data)
 
     def is_complete(self) -> bool:
-        """Whether the stream may be passed off as a whole answer."""
         if self._is_response:
             return self._has_end_event
         tail = self._tail.bytes()

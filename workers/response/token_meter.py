@@ -1,8 +1,8 @@
-"""How many tokens an answer has used: as the upstream reports it, else counted here; it keeps no text for long.
+"""Meters the tokens of a response: as the upstream reports them, else by counting.
 
-Chat and text completions say so in `usage` with `prompt_tokens` and `completion_tokens`, the Responses API with
-`input_tokens` and `output_tokens`; embeddings have no tokens of an answer (OpenAI API reference). In a stream it is in
-the last chunk, when `stream_options.include_usage` asked for it.
+Chat and text completions report `prompt_tokens` and `completion_tokens` in `usage`, the Responses API `input_tokens`
+and `output_tokens`; embeddings have no completion tokens (OpenAI API reference). A stream has the usage in its last
+chunk, if `stream_options.include_usage` asked for it.
 """
 
 import json
@@ -14,16 +14,16 @@ from shared.protocol.sse import EventBuffer, extract_data
 from workers.response import tokenizer
 from workers.response.tail_buffer import TailBuffer
 
-#: Bytes looked at for a report, at the beginning and at the end of an answer.
+#: Bytes searched for a usage, at the beginning and at the end of a response.
 SEARCHED_BYTES = 4096
-#: Bytes of an answer that wait to be counted, should nothing be reported: a long stream is counted as it goes by.
+#: Bytes of a stream that are buffered until they are counted, in case the upstream reports no usage.
 MAX_UNCOUNTED_BYTES = 65_536
-#: Bytes of a JSON that is read to count its tokens; larger ones hold no texts.
+#: Bytes of a JSON body that is parsed to count its tokens; larger ones hold images or audio, not text.
 MAX_JSON_BYTES = 4 * 1024 * 1024
-#: A member of an object; inside of a text the quotes would be escaped.
+#: The member of an object; inside a string its quotes would be escaped.
 USAGE_KEY = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
 DECODER = json.JSONDecoder()
-#: Members that hold what was asked, and what was answered.
+#: Members that hold the text of the request, and of the response.
 PROMPT_MEMBERS = frozenset({"content", "text", "prompt", "input", "instructions", "arguments"})
 COMPLETION_MEMBERS = frozenset({"content", "text", "delta", "reasoning_content", "refusal", "arguments"})
 
@@ -34,17 +34,16 @@ class Usage:
 
     prompt: int = 0
     completion: int = 0
-    #: Whether the upstream reported none, so that they were counted here.
+    #: Whether the upstream reported none, so that the farm counted them.
     estimated: bool = False
 
     @property
     def total(self) -> int:
-        """Of question and answer."""
         return self.prompt + self.completion
 
 
 class TokenMeter:
-    """Watches an answer go by."""
+    """Watches one response pass."""
 
     def __init__(self, *, is_stream: bool) -> None:
         self._events = EventBuffer() if is_stream else None
@@ -55,7 +54,6 @@ class TokenMeter:
         self._counted_tokens = 0
 
     def feed(self, data: bytes) -> None:
-        """More of the answer."""
         if len(self._head) < SEARCHED_BYTES:
             self._head = (self._head + data)[:SEARCHED_BYTES]
         self._tail.feed(data)
@@ -69,7 +67,7 @@ class TokenMeter:
             self._counted_tokens += self._count_uncounted()
 
     def usage(self, request_body: bytes) -> Usage:
-        """What the answer says, else a count of what was asked and answered."""
+        """The usage that the response reports, else a count of both bodies."""
         reported = find_reported_usage(self._tail.bytes()) or find_reported_usage(self._head)
         if reported:
             return reported
@@ -79,7 +77,7 @@ class TokenMeter:
         return Usage(prompt_tokens, self._counted_tokens + self._count_uncounted(), estimated=True)
 
     def _count_uncounted(self) -> int:
-        """Tokens of what waits."""
+        """Tokens of the buffered bytes, which are dropped."""
         data = b"".join(self._uncounted)
         self._uncounted.clear()
         if not self._events:
@@ -93,7 +91,7 @@ class TokenMeter:
 
 
 def find_reported_usage(data: bytes) -> Usage | None:
-    """The last usage in a part of an answer."""
+    """The last valid usage in a part of a response; None when there is none."""
     for match in reversed(list(USAGE_KEY.finditer(data))):
         try:
             usage, _ = DECODER.raw_decode(data[match.end() :].decode(errors="replace"))
@@ -104,14 +102,14 @@ def find_reported_usage(data: bytes) -> Usage | None:
 
 
 def parse_usage(usage: dict[str, object]) -> Usage:
-    """A usage object. Raises ValueError, TypeError when its numbers are none."""
+    """Parses a usage object. Raises ValueError when a count is invalid."""
     prompt = parse_count(usage.get("prompt_tokens", usage.get("input_tokens")))
     completion = parse_count(usage.get("completion_tokens", usage.get("output_tokens")))
     return Usage(prompt, completion)
 
 
 def parse_count(count: object) -> int:
-    """A count of tokens, 0 when it is not given."""
+    """A count of tokens; 0 for None. Raises ValueError."""
     if count is None:
         return 0
     if type(count) is not int or not 0 <= count <= MAX_TOKENS_PER_REQUEST:
@@ -120,7 +118,7 @@ def parse_count(count: object) -> int:
 
 
 def parse_bounded_json(data: bytes) -> object:
-    """A JSON value; None for what is none, or is too large to hold texts."""
+    """A JSON value; None when the data is invalid or longer than MAX_JSON_BYTES."""
     try:
         return json.loads(data) if len(data) <= MAX_JSON_BYTES else None
     except (ValueError, RecursionError):

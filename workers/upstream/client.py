@@ -1,4 +1,4 @@
-"""HTTP to one upstream: one connection per worker, kept warm; it knows no queue and no frames."""
+"""Sends relay requests to the upstream over one kept-alive connection per worker."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +16,11 @@ from shared.protocol.messages import RelayRequest
 from workers.upstream.http_connection import UpstreamHTTPConnection, UpstreamHTTPSConnection
 from workers.upstream.http_response import READ_BYTES
 
-#: Most bytes kept of an upstream's error answer.
+#: Bytes of an upstream's error body after which the rest is not read.
 MAX_ERROR_BYTES = 65_536
 DEFAULT_HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
 NO_RETRIES = Retry(False, redirect=False)
-#: Headers of the upstream's answer that reach the caller; the rest are the hop's own (RFC 9110 section 7.6.1).
+#: Response headers that reach the caller; the others concern only this hop (RFC 9110 section 7.6.1).
 FORWARDED_HEADERS = (
     "content-type",
     "content-disposition",
@@ -35,7 +35,7 @@ FORWARDED_HEADERS = (
 
 
 class UpstreamUnreachable(FarmError):
-    """Raised when no answer could be had: connecting failed, or the connection broke before the first byte."""
+    """Raised when there was no response: connecting failed, or the connection broke before the first byte."""
 
     status, code = 502, "upstream_unreachable"
 
@@ -47,13 +47,14 @@ class ConnectTimeout(UpstreamUnreachable):
 
 
 class ResponseTruncated(FarmError):
-    """Raised when an answer broke off in the middle."""
+    """Raised when a response ended before it was complete."""
 
 
 def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
-    """A session that keeps so many connections, and reads proxies and CA bundle from the environment once if not given.
+    """Creates a session that keeps `pool_size` connections.
 
-    requests would read them, and ~/.netrc, for each request.
+    Proxy and CA bundle are read from the environment once, if not given; requests would read them, and ~/.netrc, for
+    each request.
     """
     session = requests.Session()
     session.trust_env = False
@@ -69,35 +70,37 @@ def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: 
 
 
 def create_shared_session(url: str, pool_size: int, proxy: str = "", ca_bundle: str = "") -> requests.Session:
-    """A session for several accounts at once: it keeps no cookie, so that nothing of one reaches another."""
+    """Creates a session for several credentials. It keeps no cookies, which would carry over between them."""
     session = create_session(url, pool_size=pool_size, proxy=proxy, ca_bundle=ca_bundle)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
 
 class UpstreamRoute:
-    """How an upstream is reached: what requests decides of proxy, CA bundle and address, once for a pool."""
+    """How a pool's upstream is reached: proxy, CA bundle and address, resolved once by requests."""
 
     def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
         session = create_session(url, proxy=proxy, ca_bundle=ca_bundle)
         self._url, self._verify, self._proxies = url, session.verify, session.proxies
         self._prepared = session.prepare_request(requests.Request("POST", url))
-        #: The beginning of each request's target.
+        #: Prefix of each request's target.
         self.base_path = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
 
     def open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
-        """Connections for one worker, none of them open yet."""
+        """A connection pool for one worker, with no connection open yet."""
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
-        found = adapter.get_connection_with_tls_context(self._prepared, self._verify, self._proxies)
-        adapter.cert_verify(found, self._url, self._verify, None)  # type: ignore[no-untyped-call]
-        pool = cast("HTTPConnectionPool", found)
+        pool = cast(
+            "HTTPConnectionPool",
+            adapter.get_connection_with_tls_context(self._prepared, self._verify, self._proxies),
+        )
+        adapter.cert_verify(pool, self._url, self._verify, None)  # type: ignore[no-untyped-call]
         pool.ConnectionCls = UpstreamHTTPSConnection if pool.scheme == "https" else UpstreamHTTPConnection  # type: ignore[assignment]
         pool.conn_kw["before_send"] = before_send
         return pool
 
 
 class UpstreamConnection:
-    """The upstream of one worker, over a connection that is kept; urllib3 carries the requests."""
+    """One worker's kept-alive connection to its upstream, by urllib3."""
 
     def __init__(
         self,
@@ -107,9 +110,9 @@ class UpstreamConnection:
         headers: Mapping[str, str] = MappingProxyType({}),
         before_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`headers` are the pool's own; what a request or the farm itself has to say goes before them.
+        """`headers` are the pool's own; the farm's and the request's take precedence.
 
-        `before_send` is called when nothing but the sending is left to do, and calls it off by raising.
+        `before_send` is called right before a request is sent, and prevents that by raising.
         """
         self._headers = {name.lower(): value for name, value in headers.items()} | DEFAULT_HEADERS
         self._pool = route.open_pool(before_send)
@@ -117,7 +120,10 @@ class UpstreamConnection:
         self._timeout = Timeout(connect=connect_timeout, read=None)
 
     def call(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
-        """Sends the request and returns when the headers are there. Raises UpstreamUnreachable."""
+        """Sends the request and returns once the response's headers have arrived. Raises UpstreamUnreachable.
+
+        Retries once if the upstream had closed the idle connection.
+        """
         for is_last_try in (False, True):
             try:
                 return self._send(request, body, token)
@@ -143,20 +149,16 @@ class UpstreamConnection:
         )
 
     def close(self) -> None:
-        """Closes the connection."""
         self._pool.close()
 
 
 def was_closed_while_idle(error: Exception) -> bool:
-    """Whether the upstream closed the kept connection without an answer; that says nothing about it, so ask anew."""
+    """Whether the upstream closed the kept-alive connection without a response, which says nothing about its health."""
     return isinstance(error, ProtocolError)
 
 
 def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives, without waiting for more than there is. Raises AnswerCut when it breaks off.
-
-    The response tells a body that ended from one that was cut, by Content-Length or the last chunk.
-    """
+    """Yields the body as it arrives. Raises ResponseTruncated when Content-Length or chunking says it is incomplete."""
     try:
         while data := response.read1(READ_BYTES, decode_content=True):
             yield data
@@ -165,7 +167,7 @@ def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def read_error_body(response: BaseHTTPResponse) -> bytes:
-    """As much of an error answer as is kept. Raises AnswerCut."""
+    """Reads the body until its end, or until more than MAX_ERROR_BYTES have arrived. Raises ResponseTruncated."""
     body = b""
     for data in iter_body(response):
         body += data
@@ -175,26 +177,26 @@ def read_error_body(response: BaseHTTPResponse) -> bytes:
 
 
 def read_whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """A JSON body of which only the closed connection tells the end, in one piece. Raises AnswerCut when it is none."""
+    """Yields a JSON body whose end only the closed connection marks, in one piece.
+
+    Raises ResponseTruncated when it is not valid JSON: it has been cut off.
+    """
     body = b"".join(iter_body(response))
     try:
         json.loads(body)
     except ValueError:
-        raise ResponseTruncated("half a JSON") from None
+        raise ResponseTruncated("incomplete JSON") from None
     yield body
 
 
 def is_json(response: BaseHTTPResponse) -> bool:
-    """Whether the body is JSON."""
     return response.headers.get("content-type", "").lower().startswith("application/json")
 
 
 def select_headers(response: BaseHTTPResponse) -> dict[str, str]:
-    """The headers that reach the caller."""
     names = {name.lower() for name in response.headers}
     return {name: response.headers[name] for name in FORWARDED_HEADERS if name in names}
 
 
 def is_event_stream(response: BaseHTTPResponse) -> bool:
-    """Whether the body is a stream of server-sent events."""
     return response.headers.get("content-type", "").lower().startswith("text/event-stream")

@@ -1,8 +1,11 @@
-"""urllib3's connections with three things left out that each request would pay for; it knows no upstream.
+"""Connections for urllib3 with less work for each request.
 
-A request's head and body are one send instead of two, whether a kept connection still lives is asked of the system and
-not of gevent's poll, which registers with the event loop for it, and answers are parsed in C. In front of that send,
-when a new connection and its TLS stand, is the last moment in which a request can be called off unseen.
+1. Head and body of a request leave in one send instead of two.
+2. The system's poll tells whether a kept-alive connection is still open; gevent's would register with the event loop.
+3. Responses are parsed in C (http_response.py).
+
+`before_send` is called when the connection is established, TLS included: the last moment at which the request can be
+cancelled without the upstream seeing it.
 """
 
 import http.client
@@ -17,30 +20,30 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from shared.sockets import send_all
 from workers.upstream.http_response import LlhttpResponse
 
-#: Bytes of a body above which copying them costs more than a send.
+#: Bytes of a body above which copying it costs more than a second send.
 MAX_JOINED_BYTES = 65_536
 poll = monkey.get_original("select", "poll")
 
 
 class UpstreamHTTPConnection(HTTPConnection):
-    """What both kinds have in common."""
+    """A connection to an upstream."""
 
-    #: What waits to be sent in one go; None while there is nothing to wait for.
+    #: Parts of a request that are collected for one send; None outside of `request`.
     _held: list[bytes] | None = None
 
     def __init__(self, *args: Any, before_send: Callable[[], None], **kwargs: Any) -> None:
-        """`before_send` is called before each request leaves; what it raises is raised, and nothing leaves."""
+        """`before_send` is called before each request is sent; if it raises, nothing is sent."""
         super().__init__(*args, **kwargs)
         self._before_send = before_send
 
     def request(  # type: ignore[override]
         self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({}), **_: Any
     ) -> None:
-        """urllib3: sends head and body. The names of the headers are in lower case, and all there are."""
+        """urllib3: sends head and body. Header names must be in lower case; urllib3 adds none of its own."""
         self._held = []
         try:
             self.putrequest(method, url, skip_host="host" in headers, skip_accept_encoding=True)
-            # urllib3's own asks of each header once more whether it is to be left out.
+            # urllib3's putheader would check for each header whether to skip it.
             put_header = http.client.HTTPConnection.putheader
             for name, value in headers.items():
                 put_header(self, name, value)
@@ -57,17 +60,17 @@ class UpstreamHTTPConnection(HTTPConnection):
             send_all(self.sock, data)
 
     def send(self, data: Any) -> None:
-        """http.client: sends bytes, on a connection that it opens when there is none."""
+        """http.client: sends bytes, opening the connection if need be; within `request`, collects them."""
         if self._held is None:
             super().send(data)
         else:
             self._held.append(data)
 
     def getresponse(self) -> LlhttpResponse:  # type: ignore[override]
-        """urllib3: the answer, as soon as its head is there; without a limit on the time that it takes."""
+        """urllib3: the response once its head has arrived. No socket timeout: the attempt's scope has the deadlines."""
         if self.sock.gettimeout() is not None:
             self.sock.settimeout(None)
-        # Only now: the answer of a proxy that opens a tunnel is http.client's own.
+        # Set only here: http.client parses the response of a proxy to CONNECT itself.
         self.response_class = LlhttpResponse  # type: ignore[assignment]
         try:
             return cast("LlhttpResponse", http.client.HTTPConnection.getresponse(self))
@@ -76,7 +79,7 @@ class UpstreamHTTPConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """urllib3: whether the other end has neither closed the connection nor sent what nobody asked for."""
+        """urllib3: whether the connection can be reused: the peer has neither closed it nor sent unexpected bytes."""
         if self.sock is None:
             return False
         poller = poll()
@@ -85,4 +88,4 @@ class UpstreamHTTPConnection(HTTPConnection):
 
 
 class UpstreamHTTPSConnection(UpstreamHTTPConnection, HTTPSConnection):
-    """The same over TLS."""
+    """A connection to an upstream over TLS."""

@@ -1,7 +1,7 @@
-"""Answers to a GET or POST, read off their connection with llhttp; it knows no upstream and no frames.
+"""HTTP/1.1 responses to GET and POST, parsed with llhttp.
 
-llhttp is Node's parser, in C. It reads heads and chunks (RFC 9112) in a fraction of the time that http.client and
-urllib3's response on top of it take for them, and it tells an answer that ended from one that was cut.
+llhttp is Node's parser, in C. It parses heads and chunks (RFC 9112) in a fraction of the time that http.client and
+urllib3 need, and it tells complete bodies from truncated ones.
 """
 
 from http.client import BadStatusLine, LineTooLong, RemoteDisconnected
@@ -13,45 +13,46 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 from urllib3.exceptions import ProtocolError
 
-#: Most bytes taken at once.
+#: Bytes of one read at most.
 READ_BYTES = 65_536
-#: gevent: what a socket is watched for.
+#: gevent's flag for a readable socket.
 READ_EVENT = 1
-#: Most bytes of an answer's head.
+#: Bytes of a response's head at most.
 MAX_HEAD_BYTES = 262_144
 
 
 class ParserEvents:
-    """What the parser tells, until the answer is over; what comes after it, nobody has asked for."""
+    """Collects what the parser reports of one response, and ignores what follows its end."""
 
     def __init__(self) -> None:
         self.reason = ""
         self.headers: list[tuple[str, str]] = []
-        #: Bytes of the body that nobody has taken yet.
+        #: Parts of the body that have not been read yet.
         self.body: list[bytes] = []
         self.status = 0
-        #: Whether the head is whole, and whether the answer is.
+        #: Whether the head is complete, and whether the response is.
         self.has_head = self.is_complete = False
         #: Whether another request may be sent over the connection.
         self.keeps_alive = False
-        #: None when nothing more is read: the parser knows its listener, and a cycle stays until one is looked for.
+        #: None once the response is released: parser and listener refer to each other, and such a cycle would stay in
+        #: memory until the garbage collector runs.
         self.parser: Any = HttpResponseParser(self)
 
     def on_message_begin(self) -> None:
-        """httptools: an answer begins, perhaps after the end of this one."""
+        """httptools: a response begins, which may be an unexpected second one."""
         self.keeps_alive = False
 
     def on_status(self, reason: bytes) -> None:
-        """httptools: a piece of the reason phrase."""
+        """httptools: part of the reason phrase."""
         self.reason += reason.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a header; those behind the body are dropped."""
+        """httptools: a header; trailers are dropped."""
         if not self.has_head:
             self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        """httptools: the end of a head; 1xx only announces the answer."""
+        """httptools: the end of a head; a 1xx is skipped."""
         if self.has_head:
             return
         self.status = self.parser.get_status_code()
@@ -63,16 +64,19 @@ class ParserEvents:
         self.keeps_alive = self.parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
-        """httptools: a piece of the body."""
+        """httptools: part of the body."""
         if not self.is_complete:
             self.body.append(data)
 
     def on_message_complete(self) -> None:
-        """httptools: the end of an answer."""
+        """httptools: the end of a response."""
         self.is_complete = self.has_head
 
     def feed(self, data: bytes) -> None:
-        """What has come. Raises HttpParserError for what is no HTTP; behind the answer it ends the connection."""
+        """Parses bytes. Raises HttpParserError or HttpParserUpgrade for invalid ones.
+
+        After the end of the response they only keep the connection from being reused.
+        """
         try:
             self.parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -82,11 +86,11 @@ class ParserEvents:
 
 
 class LlhttpResponse(BaseHTTPResponse):
-    """One answer; http.client makes it and lets it `begin`, urllib3 gives it the pool that it came from."""
+    """One response. http.client creates it and calls `begin`; urllib3 sets its connection and pool."""
 
-    #: http.client: whether the connection ends with this answer; `close` sees to that here.
+    #: http.client: whether to close the connection after the response; `_release` does that here.
     will_close = False
-    #: urllib3: the connection, and where it goes when the answer is over.
+    #: urllib3: the connection, and the pool to which it is returned.
     _connection: Any = None
     _pool: Any = None
 
@@ -94,23 +98,23 @@ class LlhttpResponse(BaseHTTPResponse):
         self._sock = sock
         self._events = ParserEvents()
         self._is_closed = False
-        #: What is wrong with the rest of the answer; what has come before it is good.
+        #: Why the rest of the response can't be parsed, '' while it can; what was parsed before it is valid.
         self._parse_error = ""
-        #: Waited for before a socket is asked that has nothing, which saves the call that would find that out.
+        #: Waits until the socket can be read; saves a `recv` that would only say that there is nothing yet.
         self._readable = (
             gevent.get_hub().loop.io(sock.fileno(), READ_EVENT) if isinstance(sock, socket.socket) else None
         )
-        #: TLS: how many bytes lie decrypted where the system does not know of them.
+        #: TLS: returns how many decrypted bytes are buffered, which the system's poll does not see.
         self._pending_bytes = getattr(sock, "pending", int)
         self._is_socket_empty = not self._pending_bytes()
 
     def begin(self) -> None:
-        """http.client: returns when the head is there. Raises HTTPException, OSError."""
+        """http.client: reads the head. Raises HTTPException, OSError."""
         events, size = self._events, 0
         while not events.has_head:
             data = self._receive()
             if not data:
-                raise BadStatusLine("the head is cut") if size else RemoteDisconnected("closed without an answer")
+                raise BadStatusLine("truncated head") if size else RemoteDisconnected("closed without a response")
             size += len(data)
             self._feed(data)
             if self._parse_error and not events.has_head:
@@ -131,7 +135,10 @@ class LlhttpResponse(BaseHTTPResponse):
         self._init_decoder()
 
     def read1(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:
-        """urllib3: what has come, at least a byte; b'' at the end. Raises HTTPError, OSError when it breaks off."""
+        """urllib3: at least one byte of the body, all that has arrived; b'' at its end.
+
+        Raises HTTPError or OSError when the body is truncated.
+        """
         events = self._events
         while True:
             while not events.body and not events.is_complete:
@@ -149,12 +156,12 @@ class LlhttpResponse(BaseHTTPResponse):
                 return data
 
     def _read_more(self) -> None:
-        """More of the body, or the end of one that only the closed connection ends (RFC 9112 section 6.3)."""
+        """Reads more of the body. If HTTP does not delimit it, the closed connection does (RFC 9112 section 6.3)."""
         data = self._receive()
         if data:
             self._feed(data)
         elif is_delimited(self):
-            raise ProtocolError("the body is cut")
+            raise ProtocolError("truncated body")
         else:
             self._events.is_complete = True
 
@@ -172,16 +179,16 @@ class LlhttpResponse(BaseHTTPResponse):
         return data
 
     def isclosed(self) -> bool:
-        """http.client: whether the next request may be sent."""
+        """http.client: whether the next request may be sent over the connection."""
         return self._events.is_complete or self._is_closed
 
     def close(self) -> None:
-        """urllib3: nothing more is read; an answer that is not over takes its connection along."""
+        """urllib3: stops reading; closes the connection too, unless the response is complete."""
         self._events.keeps_alive &= self._events.is_complete
         self._release()
 
     def _release(self) -> None:
-        """Gives the connection back, closed if no other request may be sent over it."""
+        """Returns the connection to its pool, closed unless it can be reused."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -192,9 +199,9 @@ class LlhttpResponse(BaseHTTPResponse):
         if connection is not None:
             if not self._events.keeps_alive:
                 connection.close()
-            self._pool._put_conn(connection)  # noqa: SLF001 (urllib3's own responses do it so)
+            self._pool._put_conn(connection)  # noqa: SLF001 (as urllib3's own responses do)
 
 
 def is_delimited(response: BaseHTTPResponse) -> bool:
-    """Whether HTTP tells where the body ends; else only the closed connection does, which a cut looks like too."""
+    """Whether HTTP marks the end of the body. Otherwise a closed connection may mean the end or a truncation."""
     return "content-length" in response.headers or "transfer-encoding" in response.headers
