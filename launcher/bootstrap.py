@@ -1,7 +1,7 @@
-"""Makes .venv from the lock file when it is missing or stale, then runs the launcher in it; standard library only.
+"""Builds .venv from the lock file when it is missing or stale, then runs the launcher in it; standard library only.
 
-`./farm test` and `./farm bench` get the development lock, everything else the runtime lock; the development set holds
-the runtime set whole, so a .venv that has it is good for both.
+`./farm test` and `./farm bench` need the development lock, all other commands the runtime lock. The development set
+contains the runtime set, so a .venv built from it serves both.
 """
 
 import fcntl
@@ -21,13 +21,13 @@ DEVELOPMENT_COMMANDS = ("test", "bench")
 
 
 def compute_stamp(lock: str) -> str:
-    """What a .venv made from that lock file is stamped with."""
+    """Returns the stamp of a .venv built from this lock file by this Python version."""
     content = (ROOT / lock).read_bytes()
     return f"{lock} {hashlib.sha256(content).hexdigest()} {sys.version_info[:2]}"
 
 
 def is_current(lock: str) -> bool:
-    """Whether .venv was made from that lock file, or from the development one as it is now."""
+    """Whether .venv was built from the present state of this lock file or of the development lock."""
     try:
         stamp = STAMP_FILE.read_text()
     except OSError:
@@ -36,7 +36,7 @@ def is_current(lock: str) -> bool:
 
 
 def build_venv(lock: str) -> None:
-    """Makes .venv anew, or brings it up to date. Raises CalledProcessError."""
+    """Builds or updates .venv. Raises CalledProcessError."""
     print(f"farm: setting up .venv from {lock} (this happens once)", file=sys.stderr, flush=True)
     STAMP_FILE.unlink(missing_ok=True)
     uv = shutil.which("uv")
@@ -49,9 +49,9 @@ def build_venv(lock: str) -> None:
 
 
 def build_venv_with_pip(lock: str) -> None:
-    """As `make`, with the standard library's venv and pip; a python without ensurepip lends its own pip.
+    """Builds .venv with the standard library's venv and pip; without ensurepip, with the pip of the running python.
 
-    The lock file is complete, so pip has nothing to find out: it can stumble over releases that came after the lock.
+    --no-deps: the lock file is complete, and pip's resolver can fail over releases newer than the lock.
     """
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     install = ["install", *options, "-r", str(ROOT / lock)]
@@ -64,7 +64,7 @@ def build_venv_with_pip(lock: str) -> None:
 
 
 def run_command(command: list[str]) -> None:
-    """Runs a command; its output is shown only when it fails."""
+    """Runs a command and prints its output only when it fails. Raises CalledProcessError."""
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if result.returncode:
         print(result.stdout, file=sys.stderr)
@@ -72,22 +72,22 @@ def run_command(command: list[str]) -> None:
 
 
 def ensure_venv(lock: str) -> None:
-    """Makes .venv good for that lock file; two launchers at once take turns."""
+    """Builds .venv unless it is current; a file lock keeps concurrent launchers from building at the same time."""
     if is_current(lock):
         return
-    with (ROOT / ".venv.lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with (ROOT / ".venv.lock").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not is_current(lock):
             build_venv(lock)
 
 
 def main() -> None:
-    """Sets up and becomes `python -m launcher`."""
+    """Ensures .venv, then replaces this process with `python -m launcher`."""
     try:
         ensure_venv(DEVELOPMENT_LOCK if sys.argv[1:2] and sys.argv[1] in DEVELOPMENT_COMMANDS else RUNTIME_LOCK)
     except (subprocess.CalledProcessError, OSError) as error:
-        what = " ".join(error.cmd[:4]) if isinstance(error, subprocess.CalledProcessError) else str(error)
-        print(f"farm: the set-up failed ({what}); install python3-venv and python3-pip, or uv", file=sys.stderr)
+        reason = " ".join(error.cmd[:4]) if isinstance(error, subprocess.CalledProcessError) else str(error)
+        print(f"farm: the set-up failed ({reason}); install python3-venv and python3-pip, or uv", file=sys.stderr)
         sys.exit(1)
     environment = {
         **os.environ,

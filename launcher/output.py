@@ -1,29 +1,34 @@
-"""What commands print: a table for people, JSON for programs, a line a fact."""
+"""Output of the commands: tables for people, JSON for programs, errors as one line."""
 
 import json
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import click
+from redis.exceptions import RedisError
+
+from shared.errors import FarmError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_line(text: str) -> None:
-    """A line on standard output, at once."""
+    """Writes a line to standard output and flushes it."""
     click.echo(text)
     sys.stdout.flush()
 
 
 def print_json(value: Any) -> None:
-    """JSON on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns that line up."""
     cells = [list(headings), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
     for row in cells:
@@ -31,5 +36,21 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def format_time(seconds: float) -> str:
-    """A time as people of all places read it; '-' for never."""
+    """Formats seconds since the epoch in UTC; 0 becomes '-'."""
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"
+
+
+def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
+    """Makes a command report expected errors in one line on standard error and exit with code 1."""
+
+    @wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise
+        except (FarmError, RedisError, OSError) as error:
+            print(f"farm: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return wrapper

@@ -1,12 +1,9 @@
-"""What the operator's commands work on: the settings and the Redis of the farm that runs, or of REDIS_URL."""
+"""Opens the Redis of the running farm, or of REDIS_URL, for the operator's commands."""
 
-import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from launcher.processes import redis_server
 from launcher.processes.data_dir import DataDir
@@ -17,18 +14,15 @@ from shared.redis_connection.client import check_server, connect
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 def open_store() -> tuple[Settings, Redis]:
-    """Settings and Redis. Raises FarmError when the farm does not run and REDIS_URL is unset."""
+    """Returns the settings and Redis. Raises FarmError when the farm is not running and REDIS_URL is unset."""
     settings = load_settings()
     url = settings.redis_url
     if not url:
         data = DataDir(settings.data_dir)
         if not data.is_locked():
-            raise FarmError("the farm does not run here: start it with `./farm up`, or set REDIS_URL")
+            raise FarmError("the farm is not running here: start it with `./farm up`, or set REDIS_URL")
         url = redis_server.build_url(data.path)
     redis = connect(url)
     check_server(redis)
@@ -37,21 +31,5 @@ def open_store() -> tuple[Settings, Redis]:
 
 
 def record_change(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
-    """A line in the audit log."""
+    """Writes an entry to the audit log."""
     AuditLog(redis).record("command line", action, target, details)
-
-
-def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
-    """A command whose known errors are one line on standard error and exit code 1."""
-
-    @wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except BrokenPipeError:
-            raise
-        except (FarmError, RedisError, OSError) as error:
-            print(f"farm: {error}", file=sys.stderr)
-            sys.exit(1)
-
-    return wrapper

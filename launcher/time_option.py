@@ -1,4 +1,4 @@
-"""Moments on the command line: a date, seconds since the epoch, or how long ago."""
+"""The type of time options: a date, seconds since the epoch, or an age such as 2h."""
 
 import re
 import time
@@ -12,31 +12,32 @@ AGE_PATTERN = re.compile(r"(\d+)([smhdw])")
 
 
 def parse_time(text: str) -> float:
-    """Seconds since the epoch. Raises ValueError.
+    """Returns seconds since the epoch. Raises ValueError.
 
-    A date is written as ISO 8601 does, in UTC without a zone; `2h` is two hours ago.
+    Dates are ISO 8601, in UTC unless they have a zone; `2h` is two hours ago.
     """
     if match := AGE_PATTERN.fullmatch(text):
         return time.time() - int(match[1]) * UNIT_SECONDS[match[2]]
     try:
         return float(text)
     except ValueError:
-        at = datetime.fromisoformat(text)
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        parsed = datetime.fromisoformat(text)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 class TimeParameter(click.ParamType[float]):
-    """A moment as an option's value."""
+    """The click type of a time option; an invalid value exits with code 2."""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
-        """click: the value. Fails with exit code 2."""
         try:
             return value if isinstance(value, float) else parse_time(value)
         except ValueError:
             self.fail(
-                "must be a date such as 2027-01-31 or 2027-01-31T18:00+01:00, seconds, or e.g. 2h", param, context
+                "must be a date such as 2027-01-31 or 2027-01-31T18:00+01:00, seconds since the epoch, or e.g. 2h",
+                param,
+                context,
             )
 
 

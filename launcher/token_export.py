@@ -1,4 +1,4 @@
-"""Reads refresh tokens back out of the store, for exports; only who has the secret key can."""
+"""Reads refresh tokens back out of the store for exports; that takes the secret key."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,20 +10,13 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 
 
-class TokenReader:
-    """Opens what the vault sealed."""
-
-    def __init__(self, redis: Redis, opener: Unsealer) -> None:
-        self._redis = redis
-        self._opener = opener
-
-    def all(self, pools: Iterable[str]) -> list[dict[str, Any]]:
-        """Every credential of the pools with its token. Raises WrongSecretKey."""
-        found = []
-        for one in Credentials(self._redis).list(pools):
-            sealed = self._redis.hget(keys.credential(one.id), "sealed")
-            if sealed:
-                token = self._opener.unseal(sealed, one.id)
-                facts = {"id": one.id, "pool": one.pool, "label": one.label}
-                found.append({**facts, "state": one.state, "reason": one.reason, "refresh_token": token})
-        return found
+def export_tokens(redis: Redis, unsealer: Unsealer, pools: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns every credential of the pools with its unsealed token. Raises WrongSecretKey."""
+    exported = []
+    for credential in Credentials(redis).list(pools):
+        sealed = redis.hget(keys.credential(credential.id), "sealed")
+        if sealed:
+            token = unsealer.unseal(sealed, credential.id)
+            facts = {"id": credential.id, "pool": credential.pool, "label": credential.label}
+            exported.append({**facts, "state": credential.state, "reason": credential.reason, "refresh_token": token})
+    return exported

@@ -1,1 +1,1 @@
-"""The commands of `./farm`, one module for each group."""
+"""The commands of `./farm`, one module per group."""

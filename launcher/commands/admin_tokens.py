@@ -1,15 +1,15 @@
-"""`./farm admin-tokens`: the admin tokens, which open /admin and its API; a new one is printed once."""
+"""`./farm admin-tokens`: tokens for the console at /admin and the admin API."""
 
 import click
 
-from launcher.output import format_time, json_option, print_json, print_line, print_table
-from launcher.store import exit_on_error, open_store, record_change
+from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
+from launcher.store import open_store, record_change
 from shared.api_keys.admin_tokens import AdminTokens, Role
 
 
 @click.group(name="admin-tokens")
 def admin_tokens() -> None:
-    """Admin tokens: create, list, revoke."""
+    """Create, list and revoke admin tokens."""
 
 
 @admin_tokens.command()
@@ -18,7 +18,7 @@ def admin_tokens() -> None:
 @json_option
 @exit_on_error
 def create(name: str, role: Role, as_json: bool) -> None:
-    """Make an admin token and print it, for the only time. A viewer looks at everything and changes nothing."""
+    """Create an admin token and print it; it is shown only once. A viewer can see everything and change nothing."""
     redis = open_store()[1]
     secret, token = AdminTokens(redis).create(name, role)
     record_change(redis, "token.create", token.id, {"name": name, "role": role})
@@ -32,14 +32,14 @@ def create(name: str, role: Role, as_json: bool) -> None:
 @json_option
 @exit_on_error
 def list_(as_json: bool) -> None:
-    """Every admin token; never the token itself."""
+    """List the admin tokens, without the secrets."""
     tokens = AdminTokens(open_store()[1]).list()
     if as_json:
-        print_json([one.model_dump() for one in tokens])
+        print_json([token.model_dump() for token in tokens])
         return
     print_table(
         ("ID", "NAME", "ROLE", "TOKEN", "CREATED"),
-        [(o.id, o.name, o.role, o.hint, format_time(o.created_at)) for o in tokens],
+        [(token.id, token.name, token.role, token.hint, format_time(token.created_at)) for token in tokens],
     )
 
 
@@ -47,7 +47,7 @@ def list_(as_json: bool) -> None:
 @click.argument("token_ids", nargs=-1, required=True)
 @exit_on_error
 def revoke(token_ids: tuple[str, ...]) -> None:
-    """End admin tokens, and the sessions that they have opened."""
+    """Revoke admin tokens and end the sessions opened with them."""
     redis = open_store()[1]
     for token_id in token_ids:
         AdminTokens(redis).revoke(token_id)

@@ -11,10 +11,10 @@ import click
 from redis import Redis
 
 from launcher.backup_encryption import decrypt, encrypt
-from launcher.caller_paths import resolve_path
-from launcher.output import print_line
-from launcher.store import exit_on_error, open_store, record_change
-from launcher.token_export import TokenReader
+from launcher.file_argument import resolve_path
+from launcher.output import exit_on_error, print_line
+from launcher.store import open_store, record_change
+from launcher.token_export import export_tokens
 from shared import keys
 from shared.credentials.records import STATES
 from shared.credentials.store import Credentials
@@ -23,44 +23,47 @@ from shared.errors import FarmError
 from shared.redis_connection.client import decode_hash
 from shared.settings.loading import find_settings_file
 
-#: Hashes that are taken over field by field, those that are there already left alone: what they hold of each.
+#: Hashes copied field by field, except for fields that already exist -> their name in the import's report, '' for none.
 COPIED_HASHES = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}
-#: Seconds within which running requests should end, so that their credentials are free.
+#: Seconds that `export --move` waits for workers to release the credentials.
 DRAIN_TIMEOUT_SECONDS = 60.0
-#: A key's quota, as far as it is used.
+#: Fields of a key's quota that are copied: its period and what was used.
 QUOTA_FIELDS = ("period", "tokens", "requests")
 passphrase_option = click.option(
-    "--passphrase-file", type=click.File("r"), help="Read the passphrase from FILE ('-' for standard input)."
+    "--passphrase-file", type=click.File("r"), help="Read the passphrase from a file ('-' for standard input)."
 )
 
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option("--move", is_flag=True, help="Disable the credentials here, so that none rotates after it was exported.")
+@click.option("--move", is_flag=True, help="Disable the credentials here, so that no token rotates after the export.")
 @passphrase_option
 @exit_on_error
 def export(file: str, move: bool, passphrase_file: Any) -> None:
     """Write credentials, keys, admin tokens and farm.toml to FILE ('-' for standard output), encrypted."""
     settings, redis = open_store()
-    phrase = read_passphrase(passphrase_file, confirm=True)
+    passphrase = read_passphrase(passphrase_file, confirm=True)
     pools = settings.pool_names
     store = Credentials(redis)
-    before = {one.id: {"state": one.state, "reason": one.reason} for one in store.list(pools)}
+    states = {record.id: {"state": record.state, "reason": record.reason} for record in store.list(pools)}
     if move:
         disable_all(store, pools)
-    found = [{**one, **before.get(one["id"], {})} for one in TokenReader(redis, load_unsealer(settings)).all(pools)]
+    exported = export_tokens(redis, load_unsealer(settings), pools)
+    credentials = [{**credential, **states.get(credential["id"], {})} for credential in exported]
     content = {
-        "credentials": found,
+        "credentials": credentials,
         "records": read_records(redis),
         "quotas": read_quotas(redis),
         "farm_toml": read_settings_file(),
     }
-    sealed = encrypt(json.dumps({**content, "exported_at": time.time()}).encode(), phrase)
-    with open_output(file) as out:
-        out.write(sealed)
-    store.record_export(one["id"] for one in found)
-    record_change(redis, "farm.export", file, {"credentials": len(found), "move": move})
-    print(f"farm: {len(found)} credentials exported" + ("; they are disabled here" if move else ""), file=sys.stderr)
+    backup = encrypt(json.dumps({**content, "exported_at": time.time()}).encode(), passphrase)
+    with open_output(file) as output:
+        output.write(backup)
+    store.record_export(credential["id"] for credential in credentials)
+    record_change(redis, "farm.export", file, {"credentials": len(credentials), "move": move})
+    print(
+        f"farm: {len(credentials)} credentials exported" + ("; they are disabled here" if move else ""), file=sys.stderr
+    )
 
 
 @click.command(name="import")
@@ -68,10 +71,10 @@ def export(file: str, move: bool, passphrase_file: Any) -> None:
 @passphrase_option
 @exit_on_error
 def import_(file: str, passphrase_file: Any) -> None:
-    """Take over what `export` wrote to FILE; what is here already stays as it is."""
+    """Import what `export` wrote to FILE; records that already exist here stay as they are."""
     settings, redis = open_store()
-    sealed = sys.stdin.buffer.read() if file == "-" else resolve_path(file).read_bytes()
-    content = json.loads(decrypt(sealed, read_passphrase(passphrase_file, confirm=False)))
+    backup = sys.stdin.buffer.read() if file == "-" else resolve_path(file).read_bytes()
+    content = json.loads(decrypt(backup, read_passphrase(passphrase_file, confirm=False)))
     counts = add_records(redis, content["records"], content["quotas"])
     pools = set(settings.pool_names)
     counts.update(add_credentials(Credentials(redis), content["credentials"], pools))
@@ -82,88 +85,94 @@ def import_(file: str, passphrase_file: Any) -> None:
 
 
 def disable_all(store: Credentials, pools: list[str]) -> None:
-    """Disables every credential, and waits until no worker has one, so that no token rotates any more."""
-    for one in store.list(pools):
-        store.set_state(one.pool, one.id, "disabled", "moved to another farm")
-    until = time.monotonic() + DRAIN_TIMEOUT_SECONDS
-    while any(one.owner for one in store.list(pools)):
-        if time.monotonic() > until:
-            raise FarmError("workers still use credentials; they are disabled, so try again when their requests end")
+    """Disables every credential and waits until no worker holds one, so that no token can rotate. Raises FarmError."""
+    for record in store.list(pools):
+        store.set_state(record.pool, record.id, "disabled", "moved to another farm")
+    deadline = time.monotonic() + DRAIN_TIMEOUT_SECONDS
+    while any(record.owner for record in store.list(pools)):
+        if time.monotonic() > deadline:
+            raise FarmError(
+                "workers are still using credentials, now disabled; try again when their requests have finished"
+            )
         time.sleep(0.2)
 
 
 def read_passphrase(file: Any, *, confirm: bool) -> str:
-    """From the file, else asked for without echo: never from the command line, which others can see."""
+    """Reads the passphrase from the file or prompts without echo; never from the command line, which others can see."""
     if file is not None:
         return str(file.readline()).rstrip("\r\n")
     if not sys.stdin.isatty():
-        raise FarmError("there is no terminal to ask for the passphrase: give --passphrase-file")
+        raise FarmError("no terminal to prompt for the passphrase: use --passphrase-file")
     return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
 
 
 def open_output(file: str) -> BinaryIO:
-    """A new file for its owner only, or standard output. Raises FileExistsError."""
+    """Opens a new file that only its owner can read, or standard output. Raises FileExistsError."""
     if file == "-":
         return sys.stdout.buffer
     return os.fdopen(os.open(resolve_path(file), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def read_records(redis: Redis) -> dict[str, dict[str, str]]:
-    """Keys and admin tokens: digests and records, no secret in them."""
+    """Reads API keys and admin tokens: digests and records, without secrets."""
     return {name: decode_hash(redis.hgetall(name)) for name in COPIED_HASHES}
 
 
 def read_quotas(redis: Redis) -> dict[str, dict[str, str]]:
-    """What each key has used of its quota; what was reserved for requests that run stays behind."""
-    found = {}
-    for key_id in redis.hkeys(keys.API_KEY_IDS):
-        used = redis.hmget(keys.quota(key_id.decode()), QUOTA_FIELDS)
-        found[key_id.decode()] = {n: v.decode() for n, v in zip(QUOTA_FIELDS, used, strict=True) if v is not None}
-    return {key_id: used for key_id, used in found.items() if used}
+    """Reads what each API key has used of its quota, without reservations of running requests."""
+    quotas = {}
+    for encoded_id in redis.hkeys(keys.API_KEY_IDS):
+        key_id = encoded_id.decode()
+        values = redis.hmget(keys.quota(key_id), QUOTA_FIELDS)
+        quota = {name: value.decode() for name, value in zip(QUOTA_FIELDS, values, strict=True) if value is not None}
+        if quota:
+            quotas[key_id] = quota
+    return quotas
 
 
 def read_settings_file() -> str:
-    """The text of the file of settings, '' for none."""
+    """Returns the text of farm.toml, '' when there is none."""
     path = find_settings_file()
     return path.read_text() if path.exists() else ""
 
 
-def add_records(redis: Redis, found: dict[str, dict[str, str]], used: dict[str, dict[str, str]]) -> Counter[str]:
-    """Keys and admin tokens that are not here yet, with what their quota was used for."""
+def add_records(redis: Redis, records: dict[str, dict[str, str]], quotas: dict[str, dict[str, str]]) -> Counter[str]:
+    """Adds missing API keys, with their used quotas, and admin tokens; returns counts for the report."""
     counts: Counter[str] = Counter()
     for name, kind in COPIED_HASHES.items():
-        for place, value in found.get(name, {}).items():
-            is_new = redis.hsetnx(name, place, value)
+        for field, value in records.get(name, {}).items():
+            is_new = redis.hsetnx(name, field, value)
             if kind:
                 counts[f"{kind} added" if is_new else f"{kind} known already"] += 1
-    for key_id, values in used.items():
-        if values and not redis.exists(keys.quota(key_id)):
-            redis.hset(keys.quota(key_id), mapping=values)
+    for key_id, quota in quotas.items():
+        if quota and not redis.exists(keys.quota(key_id)):
+            redis.hset(keys.quota(key_id), mapping=quota)
     return counts
 
 
-def add_credentials(store: Credentials, found: list[dict[str, Any]], pools: set[str]) -> Counter[str]:
-    """Credentials that are not here yet, as they were; those of a pool that is not configured here are left out."""
+def add_credentials(store: Credentials, credentials: list[dict[str, Any]], pools: set[str]) -> Counter[str]:
+    """Adds missing credentials of the configured pools, in their states; returns counts for the report."""
     counts: Counter[str] = Counter()
-    for one in found:
-        if one["pool"] not in pools:
-            counts[f"credentials left out: there is no pool {one['pool']} here; import again when there is"] += 1
+    for credential in credentials:
+        pool, state = credential["pool"], credential["state"]
+        if pool not in pools:
+            counts[f"credentials left out: there is no pool {pool} here; import again when there is"] += 1
             continue
-        credential_id, is_new = store.add(one["pool"], one["refresh_token"], one["label"], one["id"])
+        credential_id, is_new = store.add(pool, credential["refresh_token"], credential["label"], credential["id"])
         counts["credentials added" if is_new else "credentials known already"] += 1
-        if is_new and one["state"] in STATES and one["state"] not in ("active", "cooling"):
-            store.force_state(one["pool"], credential_id, one["state"], one["reason"])
+        if is_new and state in STATES and state not in ("active", "cooling"):
+            store.force_state(pool, credential_id, state, credential["reason"])
     return counts
 
 
 def write_settings_file(text: str) -> None:
-    """The other farm's farm.toml, when there is none here; else it is said where the two differ from each other."""
+    """Writes the other farm's farm.toml if there is none here; a different one is left alone and reported."""
     path = find_settings_file()
     if not text or (path.exists() and path.read_text() == text):
         return
     if path.exists():
-        print_line(f"{path} differs from the other farm's, and was left as it is")
+        print_line(f"{path} differs from the other farm's and was left unchanged")
         return
     path.touch(mode=0o600)
     path.write_text(text)
-    print_line(f"{path} written: `./farm restart`, then import again for credentials of its pools")
+    print_line(f"{path} written: run `./farm restart`, then import again for the credentials of its pools")

@@ -1,12 +1,11 @@
-"""`./farm config` and `./farm pools`: what the settings are, and a template of them; secrets are never printed."""
+"""`./farm config` and `./farm pools`: shows the settings, without secrets, and a template of them."""
 
 from dataclasses import Field
 from typing import Any
 
 import click
 
-from launcher.output import json_option, print_json, print_line, print_table
-from launcher.store import exit_on_error
+from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from shared.errors import FarmError
 from shared.settings.loading import load_settings
 from shared.settings.schema import PoolSettings, Settings, default_value, describe, setting_fields
@@ -14,20 +13,20 @@ from shared.settings.schema import PoolSettings, Settings, default_value, descri
 
 @click.group()
 def config() -> None:
-    """Settings: check, template."""
+    """Check the settings, or print a template of them."""
 
 
 @config.command()
 @json_option
 @exit_on_error
 def check(as_json: bool) -> None:
-    """Read the environment and farm.toml; say what is in force, or what is wrong."""
+    """Validate the environment and farm.toml; print the settings in force, or what is wrong with them."""
     settings = load_settings()
-    found = describe(settings)
+    values = describe(settings)
     if as_json:
-        print_json({**found, "pools": {pool.name: describe(pool) for pool in settings.pools}})
+        print_json({**values, "pools": {pool.name: describe(pool) for pool in settings.pools}})
         return
-    for name, value in found.items():
+    for name, value in values.items():
         print_line(f"{name} = {value}")
     for pool in settings.pools:
         for name, value in describe(pool).items():
@@ -37,23 +36,23 @@ def check(as_json: bool) -> None:
 @config.command()
 @exit_on_error
 def template() -> None:
-    """A farm environment file with every setting, its meaning and its default (the content of .env.example)."""
+    """Print an environment file with every setting, its meaning and its default (the content of .env.example)."""
     print_line(build_template().rstrip())
 
 
 def build_template() -> str:
-    """Every setting as a commented line of an environment file."""
+    """Returns an environment file with every setting commented out."""
     lines = ["# Settings of the farm. The environment wins over farm.toml; an unknown FARM_ name is an error."]
     lines += ["", "# the file of settings", "#FARM_CONFIG=farm.toml"]
-    for one in [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]:
-        if one.metadata["env"]:
-            lines += ["", f"# {one.metadata['help']}", f"#{one.metadata['env']}={format_default(one)}"]
+    for setting in [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]:
+        if setting.metadata["env"]:
+            lines += ["", f"# {setting.metadata['help']}", f"#{setting.metadata['env']}={format_default(setting)}"]
     return "\n".join(lines) + "\n"
 
 
-def format_default(one: Field[Any]) -> str:
-    """A default as the environment would hold it."""
-    value = default_value(one)
+def format_default(setting: Field[Any]) -> str:
+    """Formats the default as an environment variable would hold it; '' for lists and tables."""
+    value = default_value(setting)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (dict, tuple)):
@@ -63,19 +62,19 @@ def format_default(one: Field[Any]) -> str:
 
 @click.group()
 def pools() -> None:
-    """Pools: list, show."""
+    """List and show pools."""
 
 
 @pools.command(name="list")
 @json_option
 @exit_on_error
 def list_(as_json: bool) -> None:
-    """Every pool and its upstream."""
-    found = load_settings().pools
+    """List the pools and their upstreams."""
+    pools = load_settings().pools
     if as_json:
-        print_json([{"name": pool.name, **describe(pool)} for pool in found])
+        print_json([{"name": pool.name, **describe(pool)} for pool in pools])
         return
-    rows = [(p.name, p.upstream_url or "(the bundled simulator)", ", ".join(p.models) or "any") for p in found]
+    rows = [(p.name, p.upstream_url or "(the bundled simulator)", ", ".join(p.models) or "any") for p in pools]
     print_table(("NAME", "UPSTREAM", "MODELS"), rows)
 
 
@@ -84,11 +83,11 @@ def list_(as_json: bool) -> None:
 @json_option
 @exit_on_error
 def show(name: str, as_json: bool) -> None:
-    """One pool's settings."""
-    found = {pool.name: pool for pool in load_settings().pools}.get(name)
-    if found is None:
+    """Show the settings of a pool."""
+    pool = {pool.name: pool for pool in load_settings().pools}.get(name)
+    if pool is None:
         raise FarmError(f"no pool {name!r}")
-    values = {"name": name, **describe(found)}
+    values = {"name": name, **describe(pool)}
     if as_json:
         print_json(values)
         return

@@ -1,37 +1,38 @@
-"""`./farm credentials test|refresh|revoke`: what is done with credentials by their workers, between two requests."""
+"""`./farm credentials test|refresh|revoke`: operations that workers run on credentials between two requests."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
+from redis import Redis
 
-from launcher.output import json_option, print_json, print_line
-from launcher.selection import named
-from launcher.store import exit_on_error, open_store
+from launcher.output import exit_on_error, json_option, print_json, print_line
+from launcher.selection import select_credentials
+from launcher.store import open_store, record_change
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
-from shared.protocol.credential_operations import CredentialOperation
+from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
+from shared.settings.schema import Settings
 
-#: Errands on their way at once.
 MAX_CONCURRENT_OPERATIONS = 8
 
 
 @click.command()
 @click.argument("credential_ids", nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="Every credential of every pool.")
-@click.option("--model", default="", help="What the chat asks for; the first model that there is when not given.")
+@click.option("--model", default="", help="Model of the chat request; by default the first model of the upstream.")
 @json_option
 @exit_on_error
 def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool) -> None:
-    """One real refresh and one tiny chat with each, by its worker between two requests; exit code 1 when one fails."""
+    """Test credentials with a real refresh and a tiny chat request each; exit code 1 when one fails."""
     settings, redis = open_store()
     if all_:
-        credential_ids = tuple(one.id for one in Credentials(redis).list(settings.pool_names))
+        credential_ids = tuple(credential.id for credential in Credentials(redis).list(settings.pool_names))
     elif not credential_ids:
-        raise FarmError("name credentials, or --all")
-    run_operations(credential_ids, "test", as_json, model)
+        raise FarmError("give credential ids, or --all")
+    run_operations(settings, redis, credential_ids, "test", as_json, model)
 
 
 @click.command()
@@ -39,8 +40,8 @@ def test(credential_ids: tuple[str, ...], all_: bool, model: str, as_json: bool)
 @json_option
 @exit_on_error
 def refresh(credential_ids: tuple[str, ...], as_json: bool) -> None:
-    """Exchange refresh tokens now."""
-    run_operations(credential_ids, "refresh", as_json)
+    """Exchange refresh tokens for new access tokens now."""
+    run_operations(*open_store(), credential_ids, "refresh", as_json)
 
 
 @click.command()
@@ -48,44 +49,48 @@ def refresh(credential_ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @exit_on_error
 def revoke(credential_ids: tuple[str, ...], as_json: bool) -> None:
-    """Revoke tokens at the upstream (RFC 7009), where the pool has FARM_REVOCATION_URL, and disable them."""
-    run_operations(credential_ids, "revoke", as_json)
+    """Revoke tokens at the upstream (RFC 7009), if the pool has FARM_REVOCATION_URL, and disable their credentials."""
+    run_operations(*open_store(), credential_ids, "revoke", as_json)
 
 
-def run_operations(credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = "") -> None:
-    """Has something done with each credential, some at a time; ends with exit code 1 when one failed."""
-    store, found = named(credential_ids)
-    desk = store.errands()
+def run_operations(
+    settings: Settings, redis: Redis, credential_ids: tuple[str, ...], kind: str, as_json: bool, model: str = ""
+) -> None:
+    """Runs an operation on each credential, several at a time; exits with code 1 when one has failed."""
+    credentials = select_credentials(settings, redis, credential_ids)
+    operations = CredentialOperations(redis)
 
-    def ask(one: CredentialRecord) -> dict[str, Any]:
-        store.note(f"credential.{kind}", one.id)
+    def request(credential: CredentialRecord) -> dict[str, Any]:
+        record_change(redis, f"credential.{kind}", credential.id)
+        identity = {"id": credential.id, "pool": credential.pool}
         try:
-            return {"id": one.id, "pool": one.pool, **desk.request(CredentialOperation(one.pool, one.id, kind, model))}
+            result = operations.request(CredentialOperation(credential.pool, credential.id, kind, model))
+            return {**identity, **result}
         except FarmError as error:
-            return {"id": one.id, "pool": one.pool, "ok": False, "error": str(error)}
+            return {**identity, "ok": False, "error": str(error)}
 
-    answers = []
-    hidden = as_json or not sys.stderr.isatty() or len(found) == 1
+    results = []
+    hidden = as_json or not sys.stderr.isatty() or len(credentials) == 1
     with (
-        ThreadPoolExecutor(MAX_CONCURRENT_OPERATIONS) as pool,
+        ThreadPoolExecutor(MAX_CONCURRENT_OPERATIONS) as executor,
         click.progressbar(
-            pool.map(ask, found), length=len(found), label=kind, file=sys.stderr, hidden=hidden
-        ) as coming,
+            executor.map(request, credentials), length=len(credentials), label=kind, file=sys.stderr, hidden=hidden
+        ) as progress,
     ):
-        for answer in coming:
-            answers.append(answer)
+        for result in progress:
+            results.append(result)
             if not as_json:
-                print_line(f"{answer['id']} {describe_result(answer)}")
+                print_line(f"{result['id']} {describe_result(result)}")
     if as_json:
-        print_json(answers)
-    if not all(answer["ok"] for answer in answers):
+        print_json(results)
+    if not all(result["ok"] for result in results):
         sys.exit(1)
 
 
-def describe_result(answer: dict[str, Any]) -> str:
-    """What came of an errand in a line."""
-    if not answer["ok"]:
-        return f"failed: {answer.get('error') or 'no reason given'}"
-    times = {"refresh_ms": "refresh", "chat_ms": "chat", "first_byte_ms": "first byte"}
-    parts = [f"{words} {answer[name]} ms" for name, words in times.items() if answer.get(name)]
-    return ", ".join(["ok", *parts, *([answer["model"]] if answer.get("model") else [])])
+def describe_result(result: dict[str, Any]) -> str:
+    """Summarises the result of an operation in one line."""
+    if not result["ok"]:
+        return f"failed: {result.get('error') or 'no reason given'}"
+    labels = {"refresh_ms": "refresh", "chat_ms": "chat", "first_byte_ms": "first byte"}
+    times = [f"{label} {result[name]} ms" for name, label in labels.items() if result.get(name)]
+    return ", ".join(["ok", *times, *([result["model"]] if result.get("model") else [])])

@@ -1,1 +1,1 @@
-"""Start, watch and stop the processes of one farm, and what its data dir says about them."""
+"""Starts, supervises and stops the processes of one farm, and records them in its data dir."""

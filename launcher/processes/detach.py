@@ -1,4 +1,9 @@
-"""Runs `up` in the background and waits until it is ready; secrets go to the terminal, never to the log."""
+"""Runs `up` in the background and waits until it is ready.
+
+The farm in the background reports over a pipe, one JSON object per line: {"say": text} for a line to print,
+{"error": text, "code": exit code} when it fails, {"code": 0} when it is ready. Secrets that are shown once go over the
+pipe to the terminal, never to the log.
+"""
 
 import json
 import os
@@ -8,29 +13,29 @@ from collections.abc import Callable
 
 from launcher.processes.data_dir import DataDir
 
-#: Bytes above which an old log is set aside at the start.
+#: Size above which the log is rotated at the start.
 MAX_LOG_BYTES = 10 * 1024 * 1024
 
 
 def start_detached(data: DataDir, print_line: Callable[[str], None]) -> int:
-    """Starts the farm in a session of its own; repeats what it says until it is ready or has failed."""
+    """Starts the farm in its own session, prints its report until it is ready or has failed; returns the exit code."""
     data.create()
     if data.log_file.exists() and data.log_file.stat().st_size > MAX_LOG_BYTES:
         data.log_file.replace(data.log_file.with_suffix(".log.1"))
-    reading, writing = os.pipe()
+    read_fd, write_fd = os.pipe()
     with data.log_file.open("ab") as log:
         data.log_file.chmod(0o600)
         farm = subprocess.Popen(
-            [sys.executable, "-m", "launcher", "up", "--report-to", str(writing)],
+            [sys.executable, "-m", "launcher", "up", "--report-to", str(write_fd)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=(writing,),
+            pass_fds=(write_fd,),
             start_new_session=True,
         )
-    os.close(writing)
+    os.close(write_fd)
     code = None
-    with os.fdopen(reading) as report:
+    with os.fdopen(read_fd) as report:
         for line in report:
             message = json.loads(line)
             if "say" in message:
@@ -39,29 +44,29 @@ def start_detached(data: DataDir, print_line: Callable[[str], None]) -> int:
                 print(f"farm: {message['error']}", file=sys.stderr)
             code = message.get("code", code)
     if code is None:
-        print(f"farm: it ended before it was ready; see {data.log_file}", file=sys.stderr)
+        print(f"farm: it exited before it was ready; see {data.log_file}", file=sys.stderr)
     if code != 0:
         farm.wait()
     return 1 if code is None else code
 
 
 class StartReport:
-    """The other end: what the farm in the background says to the terminal that started it."""
+    """The writing end of the pipe: reports from the farm in the background to the terminal that started it."""
 
     def __init__(self, fd: int) -> None:
         self._pipe = os.fdopen(fd, "w")
         os.set_inheritable(fd, False)
 
     def print_line(self, text: str) -> None:
-        """A line for people."""
+        """Prints a line on the terminal."""
         self._write({"say": text})
 
     def report_failure(self, text: str, code: int) -> None:
-        """Why it does not start."""
+        """Reports why the farm does not start, and its exit code."""
         self._write({"error": text, "code": code})
 
     def report_ready(self) -> None:
-        """It runs; the terminal is free."""
+        """Reports that the farm is running and releases the terminal."""
         self._write({"code": 0})
         self._pipe.close()
 

@@ -1,4 +1,4 @@
-"""What the launcher asks of the network: whether a port is free, and whether the front answers."""
+"""Checks whether a port is free and whether the front responds."""
 
 import socket
 import urllib.error
@@ -8,7 +8,7 @@ from shared.errors import FarmError
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises FarmError when the front could not listen there."""
+    """Raises FarmError when the front could not listen on this address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -16,13 +16,13 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
             probe.listen()
         except OSError as error:
-            raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free one") from None
+            raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free port") from None
 
 
 def is_up(url: str) -> bool:
-    """Whether that URL answers 200."""
+    """Whether the URL responds with 200 within two seconds."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 (always http://, ours)
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 (always http://, ours)
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False

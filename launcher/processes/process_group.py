@@ -1,7 +1,4 @@
-"""The processes of a running farm, in the order in which they start; they end in the opposite order.
-
-One that dies is started again, after longer pauses if it dies again and again.
-"""
+"""The processes of a running farm: started in order, restarted when they die, stopped in reverse order."""
 
 import contextlib
 import os
@@ -10,73 +7,73 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from honcho.environ import parse_procfile
 
 from shared.errors import FarmError
 
-#: Seconds that each kind gets to end: the front and the workers let running requests finish.
+#: Seconds between SIGTERM and SIGKILL: the front and the workers let running requests finish.
 STOP_TIMEOUT_SECONDS = 80.0
+#: The same after a second signal to stop.
+HURRIED_STOP_TIMEOUT_SECONDS = 3.0
 #: The Procfile's name of the front.
 FIRST_TO_STOP = "web"
-#: Settings that a process of the Procfile has no use for: the front never opens a token (I9).
+#: Procfile name -> settings withheld from that process: the front never unseals a token (I9).
 WITHHELD_SETTINGS = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
-#: Seconds after which a death is forgotten.
+#: Seconds for which a death counts towards the backoff.
 DEATH_WINDOW_SECONDS = 60.0
-#: Seconds before a process that died a second time is started again; doubled up to the longest.
+#: Seconds before the restart after a second death; doubled with every further one up to the maximum.
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 
 
 @dataclass
 class ManagedProcess:
-    """One process, and how it is started again."""
+    """One process, and how to start it again."""
 
     process: "subprocess.Popen[bytes]"
-    restart: Callable[[], "subprocess.Popen[bytes]"]
-    #: When it died, by the monotonic clock; those of long ago are forgotten.
-    died_at: list[float] = field(default_factory=list)
-    #: When it is to be started again; 0 while it runs.
+    start: Callable[[], "subprocess.Popen[bytes]"]
+    #: Deaths within the window, by the monotonic clock.
+    deaths: list[float] = field(default_factory=list)
+    #: When to restart it, by the monotonic clock; 0 while it runs.
     restart_at: float = 0.0
 
     def record_death(self, now: float) -> None:
-        """It has died, or could not be started: the next try is due at once, or later and later."""
-        self.died_at = [at for at in self.died_at if now - at < DEATH_WINDOW_SECONDS] + [now]
-        before = len(self.died_at) - 1
-        self.restart_at = now + (min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** (before - 1)) if before else 0.0)
+        """Schedules the next start after a death or a failed start: at once the first time, then with backoff."""
+        self.deaths = [at for at in self.deaths if now - at < DEATH_WINDOW_SECONDS] + [now]
+        earlier = len(self.deaths) - 1
+        backoff = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** (earlier - 1)) if earlier else 0.0
+        self.restart_at = now + backoff
 
 
 @dataclass
 class ProcessGroup:
-    """What runs, by name."""
+    """The running processes by name, in the order in which they were started."""
 
     running: dict[str, ManagedProcess] = field(default_factory=dict)
     _procfile_names: list[str] = field(default_factory=list)
 
     def add(self, name: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
-        """Starts a process by that function, and again when it has died."""
+        """Starts a process with that function, which also restarts it when it dies."""
         process = start()
         self.running[name] = ManagedProcess(process, start)
         return process
 
-    def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
-        """Starts a process in a session of its own, so that Ctrl-C in the terminal reaches only the launcher."""
-        self.add(name, lambda: start_in_session(command, environment))
-
     def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
-        """Starts what the Procfile lists; each without the secrets that are not for it."""
+        """Starts the processes of the Procfile, each without the settings withheld from it."""
         for name, command in parse_procfile(file.read_text()).processes.items():
-            hidden = WITHHELD_SETTINGS.get(name, ())
-            kept = {key: value for key, value in environment.items() if key not in hidden}
-            self.start(name, ["/bin/sh", "-c", f"exec {command}"], kept)
+            withheld = WITHHELD_SETTINGS.get(name, ())
+            visible = {key: value for key, value in environment.items() if key not in withheld}
+            self.add(name, partial(start_in_session, ["/bin/sh", "-c", f"exec {command}"], visible))
             self._procfile_names.append(name)
 
     def pids(self) -> list[int]:
-        """The ids of all, the first started first."""
+        """Process ids in the order of the starts."""
         return [managed.process.pid for managed in self.running.values()]
 
     def find_dead(self) -> tuple[str, int] | None:
-        """Name and exit code of a process that has ended by itself; None when all live."""
+        """Returns name and exit code of a process that has died; None when all are alive."""
         for name, managed in self.running.items():
             code = managed.process.poll()
             if code is not None:
@@ -84,11 +81,11 @@ class ProcessGroup:
         return None
 
     def restart_dead(self, warn: Callable[[str], None]) -> bool:
-        """Starts again what has died; returns whether anything was.
+        """Restarts dead processes that are due; returns whether it restarted any.
 
-        What a dead one has started itself is left alone: it notices, and lets its running requests end.
+        The children of a dead process are left alone: they notice its death and let their running requests finish.
         """
-        changed = False
+        restarted = False
         for name, managed in self.running.items():
             code = managed.process.poll()
             if code is None:
@@ -96,49 +93,49 @@ class ProcessGroup:
             now = time.monotonic()
             if not managed.restart_at:
                 managed.record_death(now)
-                warn(f"{name} ended with {code}; starting it again")
+                warn(f"{name} exited with {code}; restarting it")
             if now >= managed.restart_at:
                 try:
-                    managed.process, managed.restart_at, changed = managed.restart(), 0.0, True
+                    managed.process, managed.restart_at, restarted = managed.start(), 0.0, True
                 except (FarmError, OSError) as error:
                     managed.record_death(now)
                     warn(f"{name} can't be started: {error}")
-        return changed
+        return restarted
 
     def reload(self) -> None:
-        """Has those of the Procfile read farm.toml again: SIGHUP, as gunicorn and the workers' supervisor take it."""
+        """Makes the Procfile's processes read farm.toml again: SIGHUP to gunicorn and the workers' supervisor."""
         for name in self._procfile_names:
             if self.running[name].process.poll() is None:
                 self.running[name].process.send_signal(signal.SIGHUP)
 
     def stop(self, *, hurry: bool = False) -> None:
-        """Ends all, one by one: the front, so that nothing new comes, then the rest, the last started first."""
+        """Stops all, one by one: the front first, so that no new requests arrive, then the others, the newest first."""
         names = list(self.running)[::-1]
         for name in sorted(names, key=lambda name: name != FIRST_TO_STOP):
-            stop_process(self.running.pop(name).process, 3.0 if hurry else STOP_TIMEOUT_SECONDS)
+            timeout = HURRIED_STOP_TIMEOUT_SECONDS if hurry else STOP_TIMEOUT_SECONDS
+            stop_process(self.running.pop(name).process, timeout)
 
 
 def start_in_session(
     command: list[str], environment: Mapping[str, str], stdout: int | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Starts a process in a session of its own."""
+    """Starts a process in its own session, so that Ctrl-C in the terminal reaches only the launcher."""
     return subprocess.Popen(
         command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, stdout=stdout
     )
 
 
 def stop_process(process: "subprocess.Popen[bytes]", timeout: float) -> None:
-    """SIGTERM, patience, then SIGKILL to its whole session."""
+    """Sends SIGTERM, waits that many seconds, then sends SIGKILL to the process's whole session."""
     if process.poll() is None:
         process.terminate()
-        until = time.monotonic() + timeout
-        while process.poll() is None and time.monotonic() < until:
+        deadline = time.monotonic() + timeout
+        while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
     kill_session(process)
     process.wait()
 
 
 def kill_session(process: "subprocess.Popen[bytes]") -> None:
-    """SIGKILL to what is left of its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

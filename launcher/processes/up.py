@@ -1,6 +1,7 @@
-"""`./farm up`: starts everything in order, says when it is ready, and stops everything in order.
+"""Runs the farm for `./farm up`: starts everything in order, supervises it, stops it in order.
 
-1. lock, 2. port, 3. Redis, 4. keys and tokens, 5. simulator if no upstream is configured, 6. the Procfile, 7. ready.
+The start: 1. lock, 2. port, 3. Redis, 4. API key and admin token, 5. simulator if no upstream is configured,
+6. the processes of the Procfile, 7. ready.
 """
 
 import os
@@ -17,9 +18,10 @@ from types import FrameType
 from redis import Redis
 
 from launcher.processes import redis_server
-from launcher.processes.data_dir import DataDir, FarmRecord, get_create_time, stop_leftovers
+from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.network import check_port, is_up
 from launcher.processes.process_group import ProcessGroup, start_in_session
+from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
@@ -31,50 +33,77 @@ from shared.settings.schema import Settings
 from simulator.accounts import Accounts
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Accounts of the simulator in a farm without configuration.
+#: Number of accounts that the bundled simulator has.
 SIMULATED_ACCOUNTS = 20
+#: The label of the simulator's credentials.
 SIMULATOR_LABEL = "simulator"
-SIMULATOR_OPTIONS = ("--delay", "0.2", "--chunks", "16", "--chunk-delay", "0.04", "--rotate")
+SIMULATOR_OPTIONS = (
+    "--accounts",
+    str(SIMULATED_ACCOUNTS),
+    "--delay",
+    "0.2",
+    "--chunks",
+    "16",
+    "--chunk-delay",
+    "0.04",
+    "--rotate",
+)
+#: Seconds within which the farm must be ready.
 START_TIMEOUT_SECONDS = 60.0
+#: Seconds after which a farm without usable credentials counts as started once its front is up.
+NO_CREDENTIAL_GRACE_SECONDS = 3.0
 
 
 class AlreadyRunning(FarmError):
-    """Raised when this farm runs already."""
+    """Raised when a farm is already running in this data dir."""
 
 
 class StartInterrupted(Exception):
-    """Raised when the start is broken off by a signal."""
+    """Raised when a signal to stop arrives during the start."""
 
 
 def build_environment() -> dict[str, str]:
-    """This process's environment, with the programs of its python first on PATH."""
-    programs = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    """Returns this process's environment, with its python's folder first on PATH."""
+    folder = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 @dataclass
 class Farm:
-    """One farm on its way up, up, or on its way down."""
+    """One farm: starting, running or stopping."""
 
     settings: Settings
     data: DataDir
     print_line: Callable[[str], None]
     processes: ProcessGroup = field(default_factory=ProcessGroup)
     environment: dict[str, str] = field(default_factory=build_environment)
-    #: How often a signal to stop has come.
+    #: Number of signals to stop so far; set by the signal handler.
     stop_signals: int = 0
-    #: Whether farm.toml is to be read again.
+    #: Whether farm.toml must be read again; set by the signal handler.
     reload_requested: bool = False
 
     @property
     def url(self) -> str:
-        """The front's URL, as a client on this machine writes it."""
+        """The front's URL as seen from this machine."""
         host = self.settings.host
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{host}:{self.settings.port}"
 
+    @property
+    def redis_url(self) -> str:
+        """The configured Redis, else the private one."""
+        return self.settings.redis_url or redis_server.build_url(self.data.path)
+
+    def take_over(self) -> None:
+        """Takes the lock and stops what a killed farm left behind, by its record. Raises AlreadyRunning."""
+        previous = self.data.read_record()
+        if not self.data.lock():
+            raise AlreadyRunning(f"the farm is already running{f' at {previous.url}' if previous else ''}")
+        if previous and (count := stop_leftovers(previous)):
+            self.print_line(f"stopped {count} processes of a farm that was killed")
+
     def start(self) -> None:
-        """Starts everything. Raises FarmError; whatever was started is stopped again by `stop`."""
+        """Starts everything. Raises FarmError or StartInterrupted; call `stop` in any case."""
         check_port(self.settings.host, self.settings.port)
         redis = self._start_redis()
         load_unsealer(self.settings).claim(redis)
@@ -86,7 +115,7 @@ class Farm:
         self._announce(secrets)
 
     def run(self) -> int:
-        """Waits for a signal to stop, starting again what dies; returns the exit code."""
+        """Restarts dead processes and reloads on request until a signal to stop arrives; returns the exit code."""
         while not self.stop_signals:
             if self.processes.restart_dead(print_warning):
                 self._write_record()
@@ -97,26 +126,16 @@ class Farm:
         return 0
 
     def stop(self) -> None:
-        """Ends what runs and leaves no lock behind."""
+        """Stops the processes and removes record and lock; a second signal shortens the drain."""
         self.processes.stop(hurry=self.stop_signals > 1)
         self.data.unlock()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """The first signal drains; the second hurries. SIGUSR1, and SIGHUP without a terminal, mean a reload."""
+        """Counts signals to stop: the first drains, the second hurries. SIGUSR1, and SIGHUP without a tty, reload."""
         if signum == signal.SIGUSR1 or (signum == signal.SIGHUP and not sys.stdin.isatty()):
             self.reload_requested = True
         else:
             self.stop_signals += 1
-
-    # The steps
-
-    def take_over(self) -> None:
-        """The lock is the truth; the record of a farm that was killed names what it left. Raises Already."""
-        before = self.data.read_record()
-        if not self.data.lock():
-            raise AlreadyRunning(f"the farm runs already{f' at {before.url}' if before else ''}")
-        if before and (ended := stop_leftovers(before)):
-            self.print_line(f"ended {ended} processes of a farm that was killed")
 
     def _start_redis(self) -> Redis:
         if not self.settings.redis_url:
@@ -127,128 +146,116 @@ class Farm:
         self.environment["REDIS_URL"] = self.redis_url
         return redis
 
-    @property
-    def redis_url(self) -> str:
-        """The configured Redis, else the private one."""
-        return self.settings.redis_url or redis_server.build_url(self.data.path)
-
     def _create_secrets(self, redis: Redis) -> list[str]:
-        """Lines with what is shown once: a first API key, a first admin token."""
+        """Creates the first API key and admin token; returns the lines that show them, this once."""
         lines = []
         api_keys = ApiKeys(redis)
         if self.settings.api_key:
             api_keys.create_if_missing(self.settings.api_key, "FARM_API_KEY")
         elif not api_keys.list():
             lines.append(f"API key (shown once): {api_keys.create('first key')[0]}")
-        made = AdminTokens(redis).ensure_first(self.settings.admin_token)
-        if made:
-            lines.append(f"admin token (shown once): {made}")
+        admin_token = AdminTokens(redis).ensure_first(self.settings.admin_token)
+        if admin_token:
+            lines.append(f"admin token (shown once): {admin_token}")
         return lines
 
     def _prepare_upstream(self, redis: Redis) -> None:
-        """Starts the simulator when no upstream is configured; clears its accounts away when one is."""
+        """Starts the simulator if no upstream is configured; removes its credentials if one is."""
         credentials = Credentials(redis)
         pools = self.settings.pool_names
         if any(pool.upstream_url for pool in self.settings.pools):
-            simulated = [one for one in credentials.list(pools) if one.label == SIMULATOR_LABEL]
-            for one in simulated:
-                credentials.remove(one.pool, one.id)
+            for record in credentials.list(pools):
+                if record.label == SIMULATOR_LABEL:
+                    credentials.remove(record.pool, record.id)
             return
-        base = self._start_simulator()
-        self.environment |= {"FARM_UPSTREAM_URL": f"{base}/v1", "FARM_TOKEN_URL": f"{base}/oauth/token"}
+        base_url = self._start_simulator()
+        self.environment |= {"FARM_UPSTREAM_URL": f"{base_url}/v1", "FARM_TOKEN_URL": f"{base_url}/oauth/token"}
         credentials.import_lines(pools[0], Accounts(SIMULATED_ACCOUNTS).first_refresh_tokens(), SIMULATOR_LABEL)
         self.print_line(
-            f"no FARM_UPSTREAM_URL is set, so requests go to the bundled simulator ({SIMULATED_ACCOUNTS} accounts)"
+            f"FARM_UPSTREAM_URL is not set, so requests go to the bundled simulator ({SIMULATED_ACCOUNTS} accounts)"
         )
 
     def _start_simulator(self) -> str:
-        """Starts the simulator on a free port; returns its base URL."""
-        base = ""
+        """Starts the simulator on a free port, which restarts keep; returns its base URL."""
+        base_url = ""
 
         def start() -> "subprocess.Popen[bytes]":
-            nonlocal base
-            port = base.rpartition(":")[2] or "0"
-            command = [
-                sys.executable,
-                "-m",
-                "simulator",
-                "--port",
-                port,
-                "--accounts",
-                str(SIMULATED_ACCOUNTS),
-                *SIMULATOR_OPTIONS,
-            ]
+            nonlocal base_url
+            options = ("--port", base_url.rpartition(":")[2] or "0", *SIMULATOR_OPTIONS)
+            command = [sys.executable, "-m", "simulator", *options]
             process = start_in_session(command, self.environment, stdout=subprocess.PIPE)
             line = process.stdout.readline().decode() if process.stdout else ""
-            base = line.strip().rpartition(" ")[2]
+            base_url = line.strip().rpartition(" ")[2]
             return process
 
         self.processes.add("simulator", start)
-        if "http://" not in base:
+        if "http://" not in base_url:
             raise FarmError("the simulator does not start")
-        return base
+        return base_url
 
     def _write_record(self) -> None:
         created = {str(pid): get_create_time(pid) for pid in self.processes.pids()}
         self.data.write_record(FarmRecord(os.getpid(), self.url, self.redis_url, time.time(), created))
 
     def _wait_until_ready(self, redis: Redis) -> None:
-        """Ready when /readyz says so; a farm without credentials is up as soon as its front answers."""
-        names = self.settings.pool_names
-        until = time.monotonic() + START_TIMEOUT_SECONDS
+        """Waits for /readyz; without usable credentials, /healthz is enough after a grace period."""
+        started = time.monotonic()
         while True:
             if self.stop_signals:
                 raise StartInterrupted
-            died = self.processes.find_dead()
-            if died:
-                raise FarmError(f"{died[0]} ended with {died[1]} before the farm was ready")
+            dead = self.processes.find_dead()
+            if dead:
+                raise FarmError(f"{dead[0]} exited with {dead[1]} before the farm was ready")
             if is_up(f"{self.url}/readyz"):
                 return
-            usable = any(
-                pool.credentials["active"] + pool.credentials["cooling"] for pool in read_pool_statuses(redis, names)
-            )
-            if not usable and is_up(f"{self.url}/healthz") and time.monotonic() > until - START_TIMEOUT_SECONDS + 3:
+            elapsed = time.monotonic() - started
+            is_in_grace = elapsed <= NO_CREDENTIAL_GRACE_SECONDS
+            if not is_in_grace and not self._has_usable_credential(redis) and is_up(f"{self.url}/healthz"):
                 self.print_line("there is no usable credential yet: ./farm credentials import FILE")
                 return
-            if time.monotonic() > until:
+            if elapsed > START_TIMEOUT_SECONDS:
                 raise FarmError(f"not ready after {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(0.05)
 
+    def _has_usable_credential(self, redis: Redis) -> bool:
+        pools = read_pool_statuses(redis, self.settings.pool_names)
+        return any(pool.credentials["active"] + pool.credentials["cooling"] for pool in pools)
+
     def _announce(self, secrets: list[str]) -> None:
-        known = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)
-        shown = known or "$FARM_API_KEY"
+        new_key = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)
+        api_key = new_key or "$FARM_API_KEY"
         self.print_line(f"ready: {self.url}/v1")
         for line in secrets:
             self.print_line(line)
         self.print_line(f"console: {self.url}/admin/")
         body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
-        header = f'"Authorization: Bearer {shown}"'
+        header = f'"Authorization: Bearer {api_key}"'
         self.print_line(
             f"try: curl -N {self.url}/v1/chat/completions -H {header} -H 'Content-Type: application/json' -d '{body}'"
         )
 
 
 def print_warning(text: str) -> None:
-    """A line for the operator, on the terminal or in the log."""
+    """Writes a line to standard error: the terminal, or the log of a detached farm."""
     print(f"farm: {text}", file=sys.stderr, flush=True)
 
 
 def raise_file_limit() -> None:
-    """The children inherit it; a thousand workers need thousands of files."""
+    """Raises the soft limit of open files, which children inherit: a thousand workers need thousands of files."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run_farm(settings: Settings, say: Callable[[str], None], ready: Callable[[], None]) -> int:
-    """Runs the farm until it is told to stop; returns the exit code. Raises FarmError when it can't start."""
-    farm = Farm(settings, DataDir(settings.data_dir), say)
+def run_farm(settings: Settings, print_line: Callable[[str], None], on_ready: Callable[[], None]) -> int:
+    """Runs the farm until a signal stops it; returns the exit code. Raises FarmError when it can't start."""
+    farm = Farm(settings, DataDir(settings.data_dir), print_line)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(signum, farm.on_signal)
     raise_file_limit()
     farm.take_over()
     try:
         farm.start()
-        ready()
+        on_ready()
         return farm.run()
     except StartInterrupted:
         return 1

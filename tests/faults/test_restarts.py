@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from launcher.processes import redis_server
-from launcher.processes.data_dir import has_ended
+from launcher.processes.termination import has_ended
 from tests.conftest import start_simulator
 from tests.system.farm import Farm, chat_body, start, streamed_text
 from tests.waiting import eventually

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import psutil
 
-from launcher.processes.data_dir import DataDir, FarmRecord, get_create_time, stop_leftovers
+from launcher.processes.data_dir import DataDir, FarmRecord
+from launcher.processes.termination import get_create_time, stop_leftovers
 
 
 def test_one_farm_has_the_lock_and_leaves_nothing_behind(tmp_path: Path):

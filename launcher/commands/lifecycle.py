@@ -1,0 +1,146 @@
+"""`./farm up`, `stop`, `restart`, `reload`, `status` and `logs`: the running farm."""
+
+import os
+import signal
+import sys
+import time
+
+import click
+from redis.exceptions import RedisError
+
+from launcher.output import exit_on_error, format_time, json_option, print_json, print_line
+from launcher.processes.data_dir import DataDir, FarmRecord
+from launcher.processes.detach import StartReport, start_detached
+from launcher.processes.termination import has_ended, stop_leftovers, wait_until
+from launcher.processes.up import AlreadyRunning, run_farm
+from launcher.store import open_store
+from shared.credentials.store import Credentials
+from shared.errors import FarmError
+from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from shared.settings.loading import load_settings, read_data_dir
+
+#: Seconds that `stop` waits for the launcher to exit: running requests get 30, the processes some more.
+STOP_TIMEOUT_SECONDS = 180.0
+
+
+@click.command()
+@click.option("--detach", "-d", is_flag=True, help="Run in the background.")
+@click.option("--report-to", type=int, hidden=True)
+def up(detach: bool, report_to: int | None) -> None:
+    """Start the farm and everything it needs; Ctrl-C lets running requests finish, then stops it."""
+    report = StartReport(report_to) if report_to is not None else None
+    try:
+        settings = load_settings()
+        if detach:
+            sys.exit(start_detached(DataDir(settings.data_dir), print_line))
+        on_ready = report.report_ready if report else lambda: None
+        sys.exit(run_farm(settings, report.print_line if report else print_line, on_ready))
+    except AlreadyRunning as error:
+        (report.print_line if report else print_line)(str(error))
+        if report:
+            report.report_ready()
+        sys.exit(0)
+    except (FarmError, RedisError, OSError) as error:
+        print(f"farm: {error}", file=sys.stderr)
+        if report:
+            report.report_failure(str(error), 1)
+        sys.exit(1)
+
+
+@click.command()
+@exit_on_error
+def stop() -> None:
+    """Stop the farm; running requests get up to 30 seconds to finish."""
+    data = DataDir(read_data_dir())
+    record = data.read_record()
+    if data.is_locked() and record:
+        os.kill(record.pid, signal.SIGTERM)
+        if not wait_until(lambda: not data.is_locked() and has_ended(record.pid), STOP_TIMEOUT_SECONDS):
+            raise FarmError(f"the farm (process {record.pid}) did not stop within {STOP_TIMEOUT_SECONDS:.0f} s")
+        print_line("stopped")
+    elif record and data.lock():
+        count = stop_leftovers(record)
+        data.unlock()
+        print_line(f"the farm was not running; stopped {count} processes that it had left behind")
+    else:
+        print_line("the farm is not running")
+
+
+@click.command()
+@click.pass_context
+@exit_on_error
+def restart(context: click.Context) -> None:
+    """Stop the farm and start it in the background; invalid settings are reported first, and nothing is stopped."""
+    settings = load_settings()
+    context.invoke(stop)
+    sys.exit(start_detached(DataDir(settings.data_dir), print_line))
+
+
+@click.command()
+@exit_on_error
+def reload() -> None:
+    """Make the running farm read farm.toml again; an invalid file changes nothing. Running requests continue."""
+    data = DataDir(load_settings().data_dir)
+    record = find_running(data)
+    if record is None:
+        raise FarmError("the farm is not running")
+    os.kill(record.pid, signal.SIGUSR1)
+    print_line("reloading; the result is in the log")
+
+
+@click.command()
+@json_option
+@exit_on_error
+def status(as_json: bool) -> None:
+    """Show whether the farm is running, and the state of its pools; exit code 1 when it is not running."""
+    settings = load_settings()
+    record = find_running(DataDir(settings.data_dir))
+    if record is None:
+        print_json({"running": False}) if as_json else print_line("the farm is not running")
+        sys.exit(1)
+    redis = open_store()[1]
+    statuses = read_pool_statuses(redis, settings.pool_names)
+    if as_json:
+        facts = {"running": True, "pid": record.pid, "url": record.url, "redis_url": record.redis_url}
+        print_json({**facts, "started_at": record.started_at, "pools": [pool.to_dict() for pool in statuses]})
+        return
+    print_line(f"running since {format_time(record.started_at)}: {record.url} (process {record.pid})")
+    print_line(f"redis: {record.redis_url}")
+    for pool in statuses:
+        print_line(describe_pool(pool))
+    outdated = sum(credential.export_outdated for credential in Credentials(redis).list(settings.pool_names))
+    if outdated:
+        print_line(f"{outdated} credentials have rotated since they were exported: their exported tokens are stale")
+
+
+def find_running(data: DataDir) -> FarmRecord | None:
+    """Returns the record of the farm that holds the data dir; None when no farm is running there."""
+    return data.read_record() if data.is_locked() else None
+
+
+def describe_pool(pool: PoolStatus) -> str:
+    counts = {"workers": pool.workers, "credentials": pool.credentials, "queued": pool.queue_depth}
+    text = "; ".join(
+        f"{name} {', '.join(f'{count} {state}' for state, count in by_state.items() if count) or 'none'}"
+        for name, by_state in counts.items()
+    )
+    if pool.private_credentials:
+        text += f"; private credentials {pool.private_credentials}"
+    down = "; its upstream is down" if pool.upstream_down else ""
+    return f"pool {pool.name}: {text}; utilisation {pool.utilisation:.0%}{down}"
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines as they are written.")
+@click.option("--lines", "-n", default=200, show_default=True, help="Number of lines to show from the end.")
+@exit_on_error
+def logs(follow: bool, lines: int) -> None:
+    """Print the log of the detached farm."""
+    log_file = DataDir(read_data_dir()).log_file
+    if not log_file.exists():
+        raise FarmError("there is no log yet: `./farm up --detach` writes one")
+    with log_file.open(errors="replace") as file:
+        click.echo("".join(file.readlines()[-lines:]), nl=False)
+        while follow:
+            line = file.readline()
+            click.echo(line, nl=False) if line else time.sleep(0.2)
