@@ -1,1 +1,1 @@
-"""The front: a Flask app under gunicorn that takes OpenAI-style requests, enqueues them and streams the answers."""
+"""The front: a Flask app under gunicorn that enqueues OpenAI-style requests and streams the replies back."""

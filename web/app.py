@@ -1,4 +1,4 @@
-"""The app factory: the one place where the front's parts meet."""
+"""The app factory."""
 
 import re
 import uuid
@@ -19,32 +19,30 @@ from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors
 from web.services import EXTENSION, WebServices, build_services
 
-#: What the admin API consists of: each has put its routes into `api.contract`.
+#: Modules that register their routes on `api.contract` when imported.
 ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, audit_log)
-#: Where the console lives: it has a login session, so no other site's page may reach it.
+#: Path prefix of the admin console. It uses a session cookie, so it gets no CORS headers.
 ADMIN_PREFIX = "/admin"
-#: Seconds that a login session lasts.
+#: Lifetime of a login session in seconds.
 SESSION_SECONDS = 12 * 3600
 
 
 class FarmFlask(Flask):
-    """Flask without the question, asked for each request of each function, whether it is a coroutine: none is."""
+    """Flask without the per-call check whether a view function is a coroutine: none is."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Flask: the function as a synchronous one."""
         return func
 
 
 class AdminSessions(SecureCookieSessionInterface):
-    """Flask's sessions for the console alone: opening one costs a relay request more than its routing."""
+    """Sessions for the admin console only: opening one costs a relay request more than its routing does."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Flask: the session of a request, None for none."""
         return super().open_session(app, request) if request.path.startswith(ADMIN_PREFIX) else None
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The front as a WSGI app. Raises SettingsError, StoreUnavailable."""
+    """Builds the WSGI app. Raises SettingsError, StoreUnavailable."""
     settings = settings or load_settings()
     app = FarmFlask("web", static_url_path="/admin/static")
     app.session_interface = AdminSessions()
@@ -53,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SECRET_KEY=retry_forever(services.admin_tokens.session_secret, "the front waits for its start"),
+        SECRET_KEY=retry_forever(services.admin_tokens.session_secret, "the front can't start yet"),
         SESSION_COOKIE_NAME="farm_admin",
         SESSION_COOKIE_PATH="/admin",
         SESSION_COOKIE_SAMESITE="Strict",
@@ -72,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def merge_slashes(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """A base URL that ends in a slash gives `/v1//chat/completions`: the same, and no redirect of a POST."""
+    """Collapses repeated slashes rather than redirect a POST: a base URL that ends in one gives `/v1//models`."""
 
     def call_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if "//" in environ["PATH_INFO"]:
@@ -83,7 +81,7 @@ def merge_slashes(wsgi_app: WSGIApplication) -> WSGIApplication:
 
 
 def begin_request() -> Any:
-    """Every request has an id, which is its job's id too; some are answered at the door."""
+    """Assigns the request id, which is also the job id; handles admin logins and CORS preflights."""
     request, context = current_request()
     context.request_id = f"req_{uuid.uuid4().hex}"
     if request.path.startswith(ADMIN_PREFIX):
@@ -92,7 +90,7 @@ def begin_request() -> Any:
 
 
 def finish_response(services: WebServices, response: Response) -> Response:
-    """Every answer carries the request's id; relayed ones are counted."""
+    """Adds the request id and the CORS or security headers to every reply, and counts relay requests."""
     request, context = current_request()
     headers = response.headers
     if request.path.startswith(ADMIN_PREFIX):

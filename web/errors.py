@@ -1,4 +1,4 @@
-"""Every error as an answer in OpenAI's shape; a traceback is logged for a mistake of ours only, and never sent."""
+"""Renders every error in OpenAI's shape. Only unexpected errors are logged with a traceback, which is never sent."""
 
 import logging
 
@@ -21,7 +21,6 @@ HTTP_ERROR_CODES = {
 
 
 def register_handlers(app: Flask) -> None:
-    """Registers the handlers."""
     app.register_error_handler(ApiError, handle_api_error)
     app.register_error_handler(HTTPException, handle_http_error)
     app.register_error_handler(RedisError, handle_redis_error)
@@ -29,7 +28,7 @@ def register_handlers(app: Flask) -> None:
 
 
 def handle_api_error(error: ApiError) -> Response:
-    """An error of ours; one that ended a caller's request before it was on its way is kept in the request log."""
+    """Renders an error; one raised before the caller's request was enqueued is written to the request log."""
     if "caller" in g:
         services().log_buffer.record_refused(g.caller, error)
     headers = {**error.headers, "content-type": "application/json"}
@@ -37,13 +36,13 @@ def handle_api_error(error: ApiError) -> Response:
 
 
 def handle_http_error(error: HTTPException) -> Response:
-    """An error of the web framework: unknown path, wrong method, a body that is too large."""
+    """Renders an error of the web framework: unknown path, wrong method, body too large."""
     if error.response is not None and isinstance(error.response, Response):
         return error.response
     status = error.code or 500
     message = {
         404: f"Unknown request URL: {request.method} {request.path[:200]}. Please check the URL for typos.",
-        413: "the body of the request is larger than the farm takes",
+        413: "the request body is too large",
     }.get(status, error.description or "the request can't be served")
     response = handle_api_error(ApiError(status, HTTP_ERROR_CODES.get(status, "http_error"), message))
     for name, value in error.get_headers():
@@ -53,15 +52,14 @@ def handle_http_error(error: HTTPException) -> Response:
 
 
 def handle_redis_error(error: RedisError) -> Response:
-    """Redis does not answer, or refuses: it is out of memory, read only, …: an alarm for the operator."""
+    """Renders a 503 when Redis is unreachable or refuses commands (out of memory, read only, …)."""
     is_refusal = isinstance(error, ResponseError)
     action = "redis_refused" if is_refusal else "redis_lost"
     log.error("Redis: %s", error, extra={"action": action, "request_id": g.get("request_id")})
-    message = "the farm's Redis takes nothing now" if is_refusal else "the farm's Redis does not answer"
+    message = "the farm's Redis refuses commands" if is_refusal else "the farm's Redis does not respond"
     return handle_api_error(ApiError(503, "store_unavailable", message, "server_error"))
 
 
 def handle_unexpected_error(error: Exception) -> Response:
-    """A mistake of ours."""
     log.exception("a request failed", extra={"action": "request_failed", "request_id": g.get("request_id")})
-    return handle_api_error(ApiError(500, "internal_error", "the farm made a mistake", "server_error"))
+    return handle_api_error(ApiError(500, "internal_error", "the farm failed to handle this request", "server_error"))

@@ -1,4 +1,4 @@
-"""gunicorn's configuration (`gunicorn -c python:web.gunicorn_conf`): gevent workers, the farm's own settings.
+"""gunicorn's configuration (`gunicorn -c python:web.gunicorn_conf`), derived from the farm's settings.
 
 The standard library is patched here, in the master, so that the modules are loaded once and shared by all workers.
 """
@@ -36,38 +36,38 @@ wsgi_app = "web.gunicorn_conf:make_app()"
 worker_class = "web.server.gunicorn_worker.FarmGunicornWorker"
 workers = settings.front_count
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
-#: Requests that one process holds open at once, waiting ones included.
+#: Maximum number of open connections per front, queued requests included.
 worker_connections = 20_000
 backlog = 4096
-#: Seconds that an idle connection is kept, longer than common proxies keep theirs.
+#: Seconds that an idle connection is kept open: longer than common proxies keep theirs.
 keepalive = 75
-#: Seconds that running requests get when the front stops.
+#: Seconds that running requests get to finish when the front stops.
 graceful_timeout = 30
-#: Seconds without a sign of life after which a worker is killed.
+#: Seconds without a heartbeat after which gunicorn kills a worker.
 timeout = 60
-#: Its default place is one file in the home directory for all instances of a user.
+#: By default all instances of one user would share one socket file in the home directory.
 control_socket_disable = True
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
 proc_name = "farm-web"
 
 
 def make_app() -> Flask:
-    """The app of one process, by the settings that were good last."""
+    """Builds the app of one front from the last valid settings."""
     return create_app(settings)
 
 
 def on_reload(server: Any) -> None:
-    """At SIGHUP, in the master, before the processes are replaced: a bad farm.toml changes nothing and is told."""
+    """Reloads the settings at SIGHUP, in the master, before the fronts are replaced; keeps the old ones if invalid."""
     global settings  # noqa: PLW0603 (gunicorn's hooks share nothing but this module)
     try:
         settings = load_settings()
         print("farm: reloaded", file=sys.stderr, flush=True)
     except FarmError as error:
-        print(f"farm: not reloaded, nothing is changed: {error}", file=sys.stderr, flush=True)
+        print(f"farm: not reloaded, the settings are unchanged: {error}", file=sys.stderr, flush=True)
 
 
 def on_starting(server: Any) -> None:
-    """Once, in the master: Redis answers, and the configured key and admin token are in force."""
+    """Runs once, in the master: checks Redis and stores the configured API key and admin token."""
     logs.configure_logging(settings.log_level, settings.log_format)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -86,13 +86,12 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, when its app is made."""
     worker.wsgi.extensions[EXTENSION].start()
     gc_tuning.tune_gc()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """In each worker, at its end: hand over what was counted, and say goodbye."""
+    """Flushes the counters and deregisters the front."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
         app.extensions[EXTENSION].shut_down()

@@ -1,4 +1,4 @@
-"""The present request and its `g` themselves, looked up once; Flask's stand-ins look them up at every use of a name."""
+"""The current request and its `g`, looked up once; Flask's proxies look them up again at every attribute access."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ from flask.globals import app_ctx, request_ctx
 
 
 def current_request() -> tuple[Request, Any]:
-    """The request that is being served, and what is kept for as long as it is."""
+    """Returns the current request and its `g`."""
     return request_ctx.request, app_ctx.g

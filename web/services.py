@@ -1,4 +1,4 @@
-"""The parts of one web process, put together once; they are what `create_app` hands to the routes."""
+"""The services of one front, built once per process."""
 
 import logging
 import time
@@ -30,7 +30,7 @@ from web.server.client_address import TrustedProxies
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"
-#: Seconds between two signs of life towards the workers.
+#: Seconds between two heartbeats.
 HEARTBEAT_INTERVAL_SECONDS = 2.0
 
 
@@ -54,7 +54,7 @@ class WebServices:
     started_at: float
 
     def start(self) -> None:
-        """Begins what runs in the background; called once, in the process that serves."""
+        """Starts the background greenlets; called once, in the process that serves."""
         self._send_heartbeat()
         self.hub.start()
         gevent.spawn(keep_running, self._run_heartbeat)
@@ -71,7 +71,7 @@ class WebServices:
             if self.hub.is_listening:
                 self.hub.send_heartbeat()
         except (RedisError, OSError) as error:
-            log.warning("no sign of life given: %s", error, extra={"action": "redis_lost"})
+            log.warning("can't send the heartbeat: %s", error, extra={"action": "redis_lost"})
 
     def _run_flush(self) -> None:
         while True:
@@ -79,24 +79,23 @@ class WebServices:
             self.flush()
 
     def shut_down(self) -> None:
-        """The end of the process."""
         self.flush()
         try:
             self.hub.leave()
         except (RedisError, OSError) as error:
-            log.warning("not said goodbye: %s", error, extra={"action": "redis_lost"})
+            log.warning("can't deregister the front: %s", error, extra={"action": "redis_lost"})
 
     def flush(self) -> None:
-        """Hands over what was counted."""
+        """Writes buffered counters and log entries to Redis; keeps them for the next flush if Redis is down."""
         try:
             self.counters.flush(self.redis)
             self.log_buffer.flush()
         except (RedisError, OSError) as error:
-            log.warning("counts are kept for later: %s", error, extra={"action": "redis_lost"})
+            log.warning("can't flush counters and log entries, will retry: %s", error, extra={"action": "redis_lost"})
 
 
 def build_services(settings: Settings) -> WebServices:
-    """Puts the parts together; opens no connection yet."""
+    """Builds the services; opens no connection yet."""
     redis = connect(settings.redis_url)
     names = settings.pool_names
     queue = RelayQueue(redis, settings.max_queue)
@@ -130,7 +129,7 @@ def build_services(settings: Settings) -> WebServices:
 
 
 def services() -> WebServices:
-    """The parts of the app that serves the present request."""
+    """Returns the services of the current app."""
     web_services = current_app.extensions[EXTENSION]
     assert isinstance(web_services, WebServices)
     return web_services

@@ -1,4 +1,4 @@
-"""What Redis said a moment ago, for all who ask the same; it knows nothing of what is asked."""
+"""A short-lived cache with single flight: concurrent loads of a key are merged into one."""
 
 import time
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from gevent.event import AsyncResult
 
 K = TypeVar("K")
 V = TypeVar("V")
-#: Seconds that an answer is believed.
+#: Seconds that a value stays cached.
 TTL_SECONDS = 1.0
-#: Answers remembered at most.
+#: Number of entries at which the cache is cleared.
 MAX_ENTRIES = 10_000
 
 
 class SingleFlightCache(Generic[K, V]):
-    """Answers that are believed for a second; however many requests want one, it is asked for once.
+    """Caches values for a second and loads each key at most once at a time.
 
-    Ten thousand callers that come together would otherwise wait for each other at a few connections until time is up.
+    Without it, ten thousand simultaneous callers would wait for a few Redis connections until they time out.
     """
 
     def __init__(self, load: Callable[[K], V]) -> None:
@@ -26,7 +26,7 @@ class SingleFlightCache(Generic[K, V]):
         self._in_flight: dict[K, AsyncResult[V]] = {}
 
     def get(self, key: K) -> V:
-        """The answer. Raises what the look raises, to all who wait for it."""
+        """Returns the value. An error of the load is raised to every caller that waits for it, and is not cached."""
         cached = self._cached.get(key)
         if cached and time.monotonic() - cached[0] < TTL_SECONDS:
             return cached[1]
@@ -41,7 +41,7 @@ class SingleFlightCache(Generic[K, V]):
         try:
             value = self._load(key)
         except BaseException as error:
-            result.set_exception(error if isinstance(error, Exception) else ConnectionError("nobody asks any more"))
+            result.set_exception(error if isinstance(error, Exception) else ConnectionError("the load was cancelled"))
             raise
         finally:
             del self._in_flight[key]

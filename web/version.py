@@ -1,3 +1,3 @@
-"""The farm's version, as pyproject.toml has it."""
+"""The farm's version, the same as in pyproject.toml."""
 
 VERSION = "0.1.0"

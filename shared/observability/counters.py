@@ -30,23 +30,25 @@ class Metric:
 
 #: Metric name without the prefix `farm_` (and without `_total`) -> what it is.
 METRICS: Mapping[str, Metric] = {
-    "requests": Metric("counter", ("pool", "endpoint", "status"), "Requests answered, by status."),
+    "requests": Metric("counter", ("pool", "endpoint", "status"), "Completed requests, by status."),
     "queue_wait_seconds": Metric("histogram", (), "Seconds between admission and the start of an attempt."),
     "time_to_first_token_seconds": Metric(
-        "histogram", (), "Seconds between admission and the first byte of an answer."
+        "histogram", (), "Seconds between admission and the first byte of the response."
     ),
-    "request_seconds": Metric("histogram", (), "Seconds between admission and the end of an answer."),
-    "attempts": Metric("counter", ("pool", "outcome"), "Attempts at an upstream, by outcome."),
-    "collisions": Metric("counter", (), "Attempts begun on a credential that had one in flight; must stay 0."),
-    "token_refreshes": Metric("counter", ("outcome",), "Access tokens asked for, by outcome."),
-    "frames_replayed": Metric("counter", (), "Frames of answers that were sent again, because a front missed them."),
-    "breaker_opened": Metric("counter", ("pool", "reason"), "Times that an upstream was found to be down."),
-    "credential_changes": Metric("counter", ("pool", "state", "reason"), "Credentials that changed their state."),
-    "leases_lost": Metric("counter", (), "Leases that ran out under a worker."),
-    "orphans": Metric("counter", ("outcome",), "Jobs of workers that died, by what became of them."),
-    "fronts_lost": Metric("counter", (), "Web processes that died."),
-    "tokens": Metric("counter", ("kind",), "Tokens of answered requests, by kind: prompt or completion."),
-    "stream_ends": Metric("counter", ("reason",), "Answers that ended, by reason."),
+    "request_seconds": Metric("histogram", (), "Seconds between admission and the end of the response."),
+    "attempts": Metric("counter", ("pool", "outcome"), "Upstream attempts, by outcome."),
+    "collisions": Metric("counter", (), "Attempts started on a credential with one in flight; must stay 0."),
+    "token_refreshes": Metric("counter", ("outcome",), "Token refreshes, by outcome."),
+    "frames_replayed": Metric("counter", (), "Reply frames retransmitted because a front missed them."),
+    "breaker_opened": Metric("counter", ("pool", "reason"), "Times that a pool's circuit breaker opened, by reason."),
+    "credential_changes": Metric(
+        "counter", ("pool", "state", "reason"), "Credential state changes, by new state and reason."
+    ),
+    "leases_lost": Metric("counter", (), "Leases that expired while a worker held them."),
+    "orphans": Metric("counter", ("outcome",), "Orphaned jobs of dead workers, by outcome."),
+    "fronts_lost": Metric("counter", (), "Fronts that died."),
+    "tokens": Metric("counter", ("kind",), "Tokens used by requests, by kind: prompt or completion."),
+    "stream_ends": Metric("counter", ("reason",), "Responses that ended, by reason."),
 }
 
 CounterKey = tuple[str, tuple[str, ...], str]

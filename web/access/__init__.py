@@ -1,1 +1,1 @@
-"""Who is calling: API keys and callers' own refresh tokens."""
+"""Authenticates callers by API key or by their own refresh token."""

@@ -1,4 +1,4 @@
-"""Who is calling: checks the API key of a request and what it allows; Redis is asked once a second at most."""
+"""Authenticates API keys; each key is read from Redis at most once a second."""
 
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys, hash_secret
@@ -8,16 +8,16 @@ from web.single_flight_cache import SingleFlightCache
 
 
 class Authenticator:
-    """Checks presented keys."""
+    """Checks presented API keys."""
 
     def __init__(self, api_keys: ApiKeys, private_callers: PrivateCallers) -> None:
         self._keys: SingleFlightCache[str, ApiKey | None] = SingleFlightCache(api_keys.find)
         self._private_callers = private_callers
 
     def authenticate(self, authorization: str, address: str, pool: str = "") -> ApiKey:
-        """The key behind an Authorization header (RFC 6750), presented from that address. Raises ApiError.
+        """Returns the key in an Authorization header (RFC 6750) presented from `address`. Raises ApiError.
 
-        `pool` is the one that the caller names as that of a refresh token.
+        `pool` is the pool that the caller names for a refresh token, '' for none.
         """
         scheme, _, secret = authorization.partition(" ")
         secret = secret.strip()
@@ -37,5 +37,4 @@ class Authenticator:
 
 
 def unauthorized_error(message: str, code: str = "invalid_api_key") -> ApiError:
-    """The answer to a wrong or missing key."""
     return ApiError(401, code, message, headers={"www-authenticate": "Bearer"})

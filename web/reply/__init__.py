@@ -1,1 +1,1 @@
-"""Frames from the workers: one subscription per front, one mailbox per request."""
+"""Receives reply frames: one subscription per front, one mailbox per request."""

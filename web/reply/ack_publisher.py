@@ -1,4 +1,4 @@
-"""Says to the workers how far this front is with its answers: what comes together goes together."""
+"""Publishes acknowledgements to the workers, in batches."""
 
 import logging
 
@@ -11,14 +11,17 @@ from shared.protocol.reply_acks import Ack, AckBatch
 from web.reply.mailbox import Mailbox
 
 log = logging.getLogger("farm.hub")
-#: Longest time in seconds that an answer stays unconfirmed after its end.
+#: Longest delay in seconds before a finished reply is acknowledged.
 MAX_ACK_DELAY_SECONDS = 0.5
-#: Answers told of in one message.
+#: Maximum number of replies acknowledged in one message.
 MAX_ACKS_PER_MESSAGE = 1000
 
 
 class AckPublisher:
-    """Gathers and publishes. What mailboxes say may be lost, because they ask again; what is over is kept."""
+    """Collects and publishes acknowledgements.
+
+    A mailbox's acknowledgement may be lost, because the mailbox repeats it; those of finished replies are retried.
+    """
 
     def __init__(self, redis: Redis, front_id: str) -> None:
         self._redis = redis
@@ -28,18 +31,17 @@ class AckPublisher:
         self._urgent = Event()
 
     def acknowledge(self, mailbox: Mailbox, retransmit: bool) -> None:
-        """The worker should know where that mailbox is."""
+        """Queues an acknowledgement of what the mailbox has received, to be sent immediately."""
         previous = self._acks.get(mailbox.request_id)
         retransmit = retransmit or (previous is not None and previous.retransmit)
         self._acks[mailbox.request_id] = mailbox.build_ack(retransmit=retransmit)
         self._urgent.set()
 
     def finish(self, request_id: str) -> None:
-        """Nobody waits for that answer any more."""
+        """Tells the worker, within MAX_ACK_DELAY_SECONDS, that it may drop its copy of the reply."""
         self._finished[request_id] = None
 
     def run(self) -> None:
-        """Runs for ever."""
         while True:
             self._urgent.wait(MAX_ACK_DELAY_SECONDS)
             self._urgent.clear()
@@ -52,6 +54,6 @@ class AckPublisher:
             try:
                 self._redis.publish(keys.REPLY_ACKS, AckBatch(self._front_id, dict(acks), finished).encode())
             except (RedisError, OSError) as error:
-                log.warning("the workers can't be told: %s", error, extra={"action": "redis_lost"})
+                log.warning("can't publish acknowledgements: %s", error, extra={"action": "redis_lost"})
                 self._finished |= dict.fromkeys(finished)
                 return

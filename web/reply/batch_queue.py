@@ -1,7 +1,7 @@
-"""What comes in for one greenlet, which takes all of it at once; no I/O.
+"""A queue whose single consumer takes all items at once. No I/O.
 
-An answer of a hundred chunks is waited for a hundred times. gevent's queues start a timer for each of these waits and
-stop it again; here one timer runs on, and looks when it goes off how long the wait of then may last.
+A reply of a hundred chunks means a hundred waits. gevent's queues start and stop a timer for each of them; here one
+timer keeps running and, when it fires, checks how long the current wait may last.
 """
 
 import time
@@ -14,31 +14,30 @@ T = TypeVar("T")
 
 
 class BatchQueue(Generic[T]):
-    """Things that have come and were not taken yet, in order."""
+    """Items in order of arrival, for one waiting greenlet."""
 
     def __init__(self) -> None:
         self._items: list[T] = []
         self._waiter: Any = None
-        #: Until when is waited, by the monotonic clock.
+        #: End of the current wait, monotonic clock.
         self._wait_until = 0.0
         self._timer: Any = None
-        #: When the timer goes off.
+        #: When the timer fires, monotonic clock.
         self._timer_due_at = 0.0
 
     def put(self, item: T) -> None:
-        """One more, for whoever waits."""
         self._items.append(item)
         self._wake()
 
     def take(self, timeout: float) -> list[T]:
-        """All that are there, after at most so many seconds; empty when none came in time."""
+        """Returns all items; waits for the first for at most `timeout` seconds, then returns an empty list."""
         if not self._items and timeout > 0:
             self._wait(timeout)
         items, self._items = self._items, []
         return items
 
     def close(self) -> None:
-        """Nobody takes any more."""
+        """Stops the timer."""
         if self._timer:
             self._timer.close()
             self._timer = None

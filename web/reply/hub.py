@@ -1,7 +1,7 @@
-"""The way back into the front: one pub/sub connection per web process, which hands each frame to the request it is for.
+"""Receives all reply frames of a front over one pub/sub connection and delivers them to mailboxes.
 
-One pattern is subscribed once, so a request opens its channel without a round trip and before it is enqueued. When the
-connection was lost, every open mailbox asks its worker for what it has missed.
+A single pattern is subscribed once, so a request opens its channel without a round trip, before it is enqueued. After
+a lost connection every open mailbox asks its worker to retransmit what it missed.
 """
 
 import logging
@@ -25,30 +25,30 @@ from web.reply.ack_publisher import AckPublisher
 from web.reply.mailbox import BufferedBytes, Mailbox
 
 log = logging.getLogger("farm.hub")
-#: Seconds a new request waits for the subscription, should Redis be away.
+#: Seconds that a new request waits for the subscription, should Redis be down.
 SUBSCRIBE_TIMEOUT_SECONDS = 10.0
-#: Longest pause before a lost Redis is tried again, in seconds.
+#: Longest backoff in seconds before reconnecting.
 MAX_BACKOFF_SECONDS = 0.5
-#: Seconds of silence after which the connection is tried with a ping, and after as many more given up.
+#: Seconds of silence before a ping, and again before the connection is given up.
 PING_AFTER_SECONDS = 5.0
-#: Seconds between two looks for answers that have lost something.
+#: Seconds between two checks for lost frames.
 GAP_CHECK_INTERVAL_SECONDS = 0.5
-#: Seconds after a lost connection in which even a request without any frame asks for what it may have missed.
+#: Seconds after a reconnect in which even requests without any frame ask for a retransmission.
 PROBE_AFTER_RECONNECT_SECONDS = 10.0
-#: Seconds that a missing frame may take to come, before the answer ends with an error.
+#: Seconds that a gap may last before the reply fails.
 GAP_TIMEOUT_SECONDS = 10.0
-#: Seconds between two looks for requests whose job has vanished, and how long it must be gone.
+#: Seconds between two searches for requests whose job has vanished, and seconds it must have been gone.
 SWEEP_INTERVAL_SECONDS = 2.0
 VANISHED_AFTER_SECONDS = 5.0
 
 REQUEST_LOST = Failure(
-    502, "request_lost", "the request was removed from the queue, or its worker is gone", "server_error", 0
+    502, "request_lost", "the request was removed from the queue, or its worker died", "server_error", 0
 )
-REPLY_GAP = Failure(502, "reply_gap", "a part of the answer was lost on its way", "server_error", 0)
+REPLY_GAP = Failure(502, "reply_gap", "a part of the reply was lost in transit", "server_error", 0)
 
 
 class Hub:
-    """All mailboxes of a web process."""
+    """All mailboxes of one front."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Hub:
         find_vanished: Callable[[Iterable[str]], set[str]],
         cancel: Callable[[str, str], object],
     ) -> None:
-        """`find_vanished` returns those request ids whose job is gone; `cancel` cancels a job: pool, request id."""
+        """`find_vanished` returns the request ids whose job is gone; `cancel(pool, request_id)` cancels a job."""
         self.front_id = secrets.token_hex(6)
         self._redis = redis
         self._has_left = False
-        #: Requests whose job could not be cancelled, because Redis was away: id -> pool.
+        #: Requests whose job could not be cancelled because Redis was down: request id -> pool.
         self.abandoned: dict[str, str] = {}
         self._cancel = cancel
         self._connections = connections
@@ -75,11 +75,11 @@ class Hub:
 
     @property
     def is_listening(self) -> bool:
-        """Whether replies can be heard now."""
+        """Whether the subscription is active."""
         return bool(self._subscribed.is_set())
 
     def send_heartbeat(self) -> None:
-        """Tells the workers that this process lives: it is in their list, and listens on its channel."""
+        """Registers this front and its heartbeat, and revokes a worker's finding that the front is gone."""
         if self._has_left:
             return
         with self._redis.pipeline(transaction=False) as pipe:
@@ -88,34 +88,33 @@ class Hub:
             pipe.execute()
 
     def leave(self) -> None:
-        """This process ends in good order: nobody has to look whether it lives."""
+        """Deregisters the front, so that workers don't check whether it is alive."""
         self._has_left = True
         self._redis.zrem(keys.FRONTS, self.front_id)
 
     def start(self) -> None:
-        """Begins to listen, to speak and to look after the mailboxes."""
+        """Starts the greenlets that listen, publish acknowledgements, check for gaps and sweep."""
         for loop in (self._listen, self.ack_publisher.run, self._run_gap_checks, self._run_sweeps):
             gevent.spawn(keep_running, loop)
 
     def channel(self, request_id: str) -> str:
-        """The reply channel of a request of this process."""
         return keys.reply_channel(self.front_id, request_id)
 
     def open(
         self, request_id: str, overdue_at: float = float("inf"), on_overdue: Callable[[], None] = lambda: None
     ) -> Mailbox:
-        """A mailbox whose channel is subscribed already. Raises ApiError when Redis is away.
+        """Opens a mailbox; its channel is already subscribed. Raises ApiError when Redis is down.
 
-        `on_overdue` is called when the mailbox is still open at `overdue_at`, seconds since the epoch.
+        `on_overdue` is called when the mailbox is still open at `overdue_at`, in seconds since the epoch.
         """
         if not self._subscribed.wait(SUBSCRIBE_TIMEOUT_SECONDS):
-            raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error")
+            raise ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error")
         mailbox = Mailbox(request_id, self._buffered, self.ack_publisher.acknowledge, overdue_at, on_overdue)
         self._mailboxes[self.channel(request_id).encode()] = mailbox
         return mailbox
 
     def close(self, mailbox: Mailbox) -> None:
-        """The request is over; later frames are dropped."""
+        """Closes the mailbox; later frames are dropped. Idempotent."""
         if self._mailboxes.pop(self.channel(mailbox.request_id).encode(), None) is None:
             return
         if mailbox.has_started:
@@ -125,10 +124,8 @@ class Hub:
     def __len__(self) -> int:
         return len(self._mailboxes)
 
-    # Listening
-
     def _listen(self) -> None:
-        """Runs for ever: 1. connect and subscribe, 2. hand out frames, 3. when the connection breaks, begin again."""
+        """Connects, subscribes and delivers messages; reconnects with backoff."""
         backoff = 0.05
         while True:
             connection = self._connections.make_connection()
@@ -137,7 +134,7 @@ class Hub:
                 backoff = 0.05
                 self._receive(connection)
             except (RedisError, OSError) as error:
-                log.warning("replies can't be heard: %s", error, extra={"action": "redis_lost"})
+                log.warning("can't receive replies: %s", error, extra={"action": "redis_lost"})
             finally:
                 self._subscribed.clear()
                 connection.disconnect()
@@ -156,7 +153,7 @@ class Hub:
         self._check_gaps()
 
     def _receive(self, connection: Any) -> None:
-        """Hands out messages until the connection breaks, or is silent even when pinged."""
+        """Delivers messages until the connection breaks, or stays silent after a ping."""
         is_pinged = False
         while True:
             try:
@@ -171,7 +168,10 @@ class Hub:
             self._deliver(message)
 
     def _deliver(self, message: Any) -> None:
-        """A `pmessage`: its kind, the pattern, the channel and the frames; pongs come here too."""
+        """Delivers a `pmessage` (type, pattern, channel, frames); ignores other messages such as pongs.
+
+        A frame for an unknown mailbox is acknowledged as finished, so that its worker stops sending.
+        """
         if message[0] != b"pmessage":
             return
         mailbox = self._mailboxes.get(message[2])
@@ -182,18 +182,15 @@ class Hub:
             for frame in decode_frames(message[3]):
                 mailbox.put(frame)
         except ValueError as error:
-            log.warning("frame not understood: %s", error, extra={"action": "bad_frame"})
-
-    # Looking after the mailboxes
+            log.warning("invalid frame: %s", error, extra={"action": "bad_frame"})
 
     def _run_gap_checks(self) -> None:
-        """Runs for ever."""
         while True:
             gevent.sleep(GAP_CHECK_INTERVAL_SECONDS)
             self._check_gaps()
 
     def _check_gaps(self) -> None:
-        """Asks for what may have been lost; ends answers whose gap was not closed in time (I7)."""
+        """Asks for retransmission of what may be lost; fails replies whose gap stays open too long (I7)."""
         now = time.monotonic()
         has_reconnected = now - self._subscribed_at < PROBE_AFTER_RECONNECT_SECONDS
         for mailbox in list(self._mailboxes.values()):
@@ -205,17 +202,17 @@ class Hub:
                 mailbox.probe_if_silent()
 
     def _cancel_abandoned(self) -> None:
-        """Nobody waits for these any more; Redis may have taken them in all the same."""
+        """Cancels jobs that Redis may have accepted although the front saw an error."""
         try:
             while self.abandoned:
                 request_id, pool = next(iter(self.abandoned.items()))
                 self._cancel(pool, request_id)
                 del self.abandoned[request_id]
         except (RedisError, OSError) as error:
-            log.warning("jobs can't be cancelled: %s", error, extra={"action": "redis_lost"})
+            log.warning("can't cancel abandoned jobs: %s", error, extra={"action": "redis_lost"})
 
     def _run_sweeps(self) -> None:
-        """Runs for ever: ends requests whose job has been gone for a while, or whose caller reads no more (I7)."""
+        """Ends requests whose job has been gone for a while, or whose caller has stopped reading (I7)."""
         while True:
             gevent.sleep(SWEEP_INTERVAL_SECONDS)
             for mailbox in list(self._mailboxes.values()):
@@ -227,11 +224,13 @@ class Hub:
             try:
                 vanished = self._find_vanished(quiet) if quiet else set()
             except (RedisError, OSError) as error:
-                log.warning("can't look for lost requests: %s", error, extra={"action": "redis_lost"})
+                log.warning("can't look for vanished jobs: %s", error, extra={"action": "redis_lost"})
                 self._suspects.clear()
                 continue
             now = time.monotonic()
             self._suspects = {request_id: self._suspects.get(request_id, now) for request_id in vanished}
-            for request_id in [one for one, since in self._suspects.items() if now - since >= VANISHED_AFTER_SECONDS]:
+            for request_id in [
+                suspect for suspect, since in self._suspects.items() if now - since >= VANISHED_AFTER_SECONDS
+            ]:
                 quiet[request_id].is_lost = not quiet[request_id].has_started
                 quiet[request_id].fail(REQUEST_LOST)

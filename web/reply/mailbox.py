@@ -1,7 +1,7 @@
-"""The frames of one request, in order and without a gap; says what is missing, and when more may come; no I/O.
+"""Orders the frames of one request, detects gaps and applies backpressure. No I/O.
 
-What waits here because the caller reads slowly is bounded: once it is enough, the worker is not told that more may
-come, and stops reading from the upstream.
+The buffer for a slow reader is bounded: when it is full, the window stays closed and the worker stops reading from the
+upstream.
 """
 
 import time
@@ -11,25 +11,25 @@ from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.protocol.reply_acks import WINDOW_BYTES, Ack
 from web.reply.batch_queue import BatchQueue
 
-#: Bytes that may wait for one slow reader before its upstream is made to wait.
+#: Bytes buffered for one slow reader before its upstream is paused.
 MAX_BUFFERED_BYTES = 1024 * 1024
-#: Bytes that may wait in all mailboxes of a process before each is held to a quarter of WINDOW.
+#: Bytes buffered in all mailboxes of a front before each is held to a quarter of WINDOW_BYTES.
 MAX_TOTAL_BUFFERED_BYTES = 128 * 1024 * 1024
-#: Seconds of silence after which a worker is asked whether something was lost; doubled up to the longest.
+#: Seconds of silence before the worker is asked for a retransmission; doubled each time, up to the maximum.
 PROBE_SECONDS, MAX_PROBE_SECONDS = 1.0, 10.0
-#: Least seconds between two questions about the same gap.
+#: Minimum number of seconds between two retransmission requests for one gap.
 RETRANSMIT_INTERVAL_SECONDS = 0.3
 
 
 class BufferedBytes:
-    """Bytes that wait in all mailboxes of a process."""
+    """The number of bytes buffered in all mailboxes of a front."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
 
 class Mailbox:
-    """The frames of one request."""
+    """The received frames of one request."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Mailbox:
         on_overdue: Callable[[], None] = lambda: None,
     ) -> None:
         self.request_id = request_id
-        #: Tells the worker where this mailbox is, and whether it should send again from there.
+        #: Sends an acknowledgement; the flag asks the worker to retransmit from there.
         self._acknowledge = acknowledge
         self._frames: BatchQueue[Frame] = BatchQueue()
         self._next_number = 0
@@ -51,36 +51,35 @@ class Mailbox:
         self._window_end = WINDOW_BYTES
         self._retransmit_asked_at = 0.0
         self._probe_after = PROBE_SECONDS
-        #: When the last frame came, or the request began; seconds of the monotonic clock.
+        #: When the last frame arrived, or the mailbox was opened; monotonic clock.
         self.last_frame_at = time.monotonic()
-        #: Since when a frame is known to be missing, 0 for never.
+        #: Since when a frame has been missing, monotonic clock; 0 if none is.
         self.gap_since = 0.0
-        #: When the request should long be over, seconds since the epoch, and what is done about one that is not.
+        #: Seconds since the epoch at which `on_overdue` is called if the mailbox is still open.
         self.overdue_at = overdue_at
         self.on_overdue = on_overdue
-        #: Whether the last frame has come.
+        #: Whether the last frame has arrived.
         self.ended = False
-        #: Whether this side has ended it, so that the worker may still be at it.
+        #: Whether the front ended the reply, so that the worker may still be working on it.
         self.ended_by_front = False
-        #: Whether its job has vanished before anything of an answer had come.
+        #: Whether the job vanished before any frame arrived.
         self.is_lost = False
 
     @property
     def has_started(self) -> bool:
-        """Whether a frame has come."""
+        """Whether a frame has arrived."""
         return self._tag is not None
 
     @property
     def position(self) -> tuple[int | None, int, int]:
-        """Tag, number of the next frame, bytes that may have been sent in all."""
+        """Attempt tag, number of the next frame, and the total of bytes that the worker may send."""
         return self._tag, self._next_number, self._window_end
 
     def build_ack(self, *, retransmit: bool) -> Ack:
-        """Where this mailbox is, for the worker."""
         return Ack(*self.position, retransmit)
 
     def put(self, frame: Frame) -> None:
-        """Takes the next frame; drops one that was here before or is another attempt's, asks for a missing one."""
+        """Accepts the next frame; drops duplicates and frames of another attempt; asks for a missing one."""
         if self.ended:
             return
         if frame.number != OUT_OF_BAND:
@@ -111,7 +110,7 @@ class Mailbox:
             self._acknowledge(self, True)
 
     def probe_if_silent(self) -> None:
-        """It has been silent; asks now and then whether something was lost."""
+        """Asks for a retransmission after a silence, in case frames were lost."""
         now = time.monotonic()
         if now - max(self.last_frame_at, self._retransmit_asked_at) > self._probe_after:
             self._probe_after = min(max(2 * self._probe_after, PROBE_SECONDS), MAX_PROBE_SECONDS)
@@ -119,7 +118,7 @@ class Mailbox:
             self._acknowledge(self, True)
 
     def probe_soon(self) -> None:
-        """The connection was lost: whatever came meanwhile is missing."""
+        """Makes the next check ask for a retransmission: the connection was lost, and frames with it."""
         self._probe_after = self._retransmit_asked_at = 0.0
         self.last_frame_at = min(self.last_frame_at, time.monotonic() - RETRANSMIT_INTERVAL_SECONDS)
 
@@ -128,24 +127,24 @@ class Mailbox:
         self._total_buffered.bytes += size
 
     def _extend_window(self) -> None:
-        """Lets more come in good time, unless too much waits here already."""
+        """Extends the worker's window once half of it is used, unless too much is buffered."""
         limit = MAX_BUFFERED_BYTES if self._total_buffered.bytes < MAX_TOTAL_BUFFERED_BYTES else WINDOW_BYTES // 4
         if self._window_end - self._received <= WINDOW_BYTES // 2 and self._buffered <= limit and not self.ended:
             self._window_end = self._received + WINDOW_BYTES
             self._acknowledge(self, False)
 
     def fail(self, failure: Failure) -> None:
-        """Ends the answer from this side."""
+        """Ends the reply with a failure raised by the front."""
         if not self.ended:
             self.ended_by_front = True
             self.put(Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()))
 
     def abandon(self) -> None:
-        """The caller has gone: whoever waits for a frame wakes up."""
-        self.fail(Failure(499, "client_gone", "the caller has gone", "server_error", 0))
+        """Ends the reply because the caller disconnected; wakes the greenlet that waits for a frame."""
+        self.fail(Failure(499, "client_gone", "the caller disconnected", "server_error", 0))
 
     def get(self, timeout: float) -> list[Frame]:
-        """The frames that are there, at least one; empty when none came in time."""
+        """Returns the buffered frames; waits for the first, and returns an empty list on timeout."""
         frames = self._frames.take(timeout)
         if frames:
             self._count_buffered(-self._buffered)
@@ -153,7 +152,7 @@ class Mailbox:
         return frames
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """Discards all buffered frames."""
         self.ended = True
         self._frames.close()
         self._count_buffered(-self._buffered)

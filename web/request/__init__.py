@@ -1,1 +1,1 @@
-"""The life of one relay request: parse, choose a pool, enqueue, wait, render the reply."""
+"""The life of one relay request: parse, select a pool, enqueue, wait, render the reply."""

@@ -9,7 +9,7 @@ from web.single_flight_cache import SingleFlightCache
 
 
 class Availability:
-    """Whether a pool can serve; asked of Redis once a second at most."""
+    """Reads a pool's credential states and circuit breaker, from Redis at most once a second."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -23,15 +23,15 @@ class Availability:
         return bool(states & set(USABLE))
 
     def is_usable(self, pool: str) -> bool:
-        """Whether the pool has a credential that is in service."""
+        """Whether the pool has a usable credential."""
         return self._usable_cache.get(pool)
 
     def check(self, pool: str) -> None:
         """Raises ApiError 503 when every credential of the pool is dead or disabled, or there is none."""
         if not self.is_usable(pool):
-            message = "no account of the farm can serve this request now"
+            message = "no credential of the farm can serve this request now"
             raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
 
     def is_down(self, pool: str) -> bool:
-        """Whether the pool's upstream is down."""
+        """Whether the pool's circuit breaker is open."""
         return self._down_cache.get(pool)

@@ -1,4 +1,4 @@
-"""What the front has to know of a request's body: its model and whether it asks for a stream; the rest passes (I10)."""
+"""Parses the few fields of a request body that the front needs; the rest passes unchanged (I10)."""
 
 import json
 import re
@@ -12,10 +12,10 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityToo
 from shared.errors import ApiError
 
 MULTIPART = "multipart/form-data"
-#: Answers to one request that are reckoned with at most.
+#: Upper bound of `n` when tokens are estimated.
 MAX_CHOICES = 128
 CLOSE_HEADERS = {"connection": "close"}
-#: What stands between the parts of a JSON object (RFC 8259 section 2).
+#: Separators in a JSON object (RFC 8259 section 2).
 WHITESPACE = re.compile(r"[ \t\n\r]*")
 COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 COMMA = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
@@ -23,23 +23,23 @@ COMMA = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
 
 @dataclass(frozen=True)
 class RequestBody:
-    """A body and what it asks for."""
+    """A request body and its parsed fields."""
 
     data: bytes
     content_type: str
     model: str
     stream: bool
-    #: Most tokens that each answer may have, None when the caller does not say; and how many answers are asked for.
+    #: Maximum number of tokens per choice, None if not given; and the number of choices.
     max_tokens: int | None = None
     choices: int = 1
-    #: Whether it may wait, `"service_tier": "flex"` (OpenAI API reference, "Flex processing").
+    #: Whether the request has `"service_tier": "flex"` (OpenAI API reference, "Flex processing").
     is_flexible: bool = False
-    #: The options of a stream as they came, None for none.
+    #: `stream_options` as received, None if absent.
     stream_options: Any = None
 
     @property
     def lacks_usage(self) -> bool:
-        """Whether it asks for a stream without its usage."""
+        """Whether this is a JSON request for a stream without usage."""
         options = self.stream_options
         is_json = not self.content_type.startswith(MULTIPART)
         return (
@@ -49,7 +49,7 @@ class RequestBody:
         )
 
     def with_model(self, name: str) -> "RequestBody":
-        """The same with another model name in the body and nothing else changed."""
+        """Returns a copy with the model name replaced and no other byte changed."""
         if name == self.model:
             return self
         if self.content_type.startswith(MULTIPART):
@@ -57,7 +57,7 @@ class RequestBody:
         return replace(self, data=replace_member(self.data, "model", name))
 
     def with_usage(self) -> "RequestBody":
-        """The same with the stream's usage asked for in the body (OpenAI API reference, `stream_options`)."""
+        """Returns a copy that requests usage in the stream (OpenAI API reference, `stream_options`)."""
         options = {**(self.stream_options or {}), "include_usage": True}
         if self.stream_options is None:
             return replace(self, data=add_member(self.data, "stream_options", options))
@@ -65,7 +65,7 @@ class RequestBody:
 
 
 def read_body(request: Request) -> RequestBody:
-    """Reads the body whole. Raises ApiError 400 when it is no request, 413 (from Flask) when it is too large."""
+    """Reads and parses the body. Raises ApiError 400 when it is invalid, RequestEntityTooLarge (413)."""
     body = read_whole(request)
     content_type = request.content_type or "application/json"
     fields = parse_form_fields(request) if content_type.startswith(MULTIPART) else parse_json_fields(body)
@@ -82,45 +82,48 @@ def read_body(request: Request) -> RequestBody:
 
 
 def read_whole(request: Request) -> bytes:
-    """Every byte of the body; Flask would take one that was cut, or a chunked one that is too large, for whole."""
+    """Reads the whole body. Raises ApiError 400, RequestEntityTooLarge.
+
+    Flask would accept a truncated body, and would cut a chunked one at the limit without an error.
+    """
     try:
         body = request.get_data(cache=True)
     except ClientDisconnected:
         body = b""
     except ParseException:
-        raise ApiError(400, "invalid_body", "the chunks of the body can't be read", headers=CLOSE_HEADERS) from None
+        raise ApiError(400, "invalid_body", "the body's chunked encoding is invalid", headers=CLOSE_HEADERS) from None
     if request.content_length is None:
         if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
     elif len(body) < request.content_length:
-        raise ApiError(400, "incomplete_body", "the body ended before its Content-Length")
+        raise ApiError(400, "incomplete_body", "the body is shorter than its Content-Length")
     return body
 
 
 def parse_json_fields(body: bytes) -> dict[str, Any]:
-    """The fields of a JSON body."""
+    """Raises ApiError 400 when the body is not a JSON object."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
-        raise ApiError(400, "invalid_json", "the body of the request is not valid JSON") from None
+        raise ApiError(400, "invalid_json", "the request body is not valid JSON") from None
     if not isinstance(fields, dict):
-        raise ApiError(400, "invalid_json", "the body of the request must be a JSON object")
+        raise ApiError(400, "invalid_json", "the request body must be a JSON object")
     return fields
 
 
 def parse_form_fields(request: Request) -> dict[str, Any]:
-    """The text fields of a multipart body; `stream` is true when it says so."""
+    """Parses the text fields of a multipart body; `stream` becomes a boolean. Raises ApiError 400."""
     try:
         fields: dict[str, Any] = dict(request.form.items())
     except (BadRequest, ValueError):
-        raise ApiError(400, "invalid_form", "the body of the request is not a valid form") from None
+        raise ApiError(400, "invalid_form", "the request body is not a valid form") from None
     if "stream" in fields:
         fields["stream"] = fields["stream"].lower() in ("true", "1")
     return fields
 
 
 def read_model(fields: dict[str, Any]) -> str:
-    """The model's name. Raises ApiError 400."""
+    """Raises ApiError 400 when the model is missing or not a string."""
     model = fields.get("model")
     if model is None or model == "":
         raise ApiError(400, "missing_required_parameter", "you must provide a model parameter", param="model")
@@ -130,7 +133,7 @@ def read_model(fields: dict[str, Any]) -> str:
 
 
 def read_stream(fields: dict[str, Any]) -> bool:
-    """Whether a stream is asked for. Raises ApiError 400."""
+    """Raises ApiError 400 when `stream` is not a boolean."""
     stream = fields.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise ApiError(400, "invalid_type", "stream must be a boolean", param="stream")
@@ -138,20 +141,19 @@ def read_stream(fields: dict[str, Any]) -> bool:
 
 
 def read_max_tokens(fields: dict[str, Any]) -> int | None:
-    """The least of what bounds an answer, for whatever the upstream makes of the others."""
+    """Returns the smallest token limit given, None if there is none: upstreams differ in which of them they honour."""
     field_names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
     limits = [fields[name] for name in field_names if type(fields.get(name)) is int and fields[name] >= 0]
     return min(limits, default=None)
 
 
 def read_choices(fields: dict[str, Any]) -> int:
-    """How many answers are asked for."""
     choices = fields.get("n")
     return min(choices, MAX_CHOICES) if type(choices) is int and choices > 0 else 1
 
 
 def add_member(body: bytes, name: str, value: Any) -> bytes:
-    """A JSON object with one more top-level member, at its end or in place of a null; no other byte changes."""
+    """Adds a top-level member to a JSON object, at its end or in place of a null; no other byte changes."""
     if json.detect_encoding(body) != "utf-8" or f'"{name}"'.encode() in body:
         body = replace_member(body, name, value)
         if name in json.loads(body):
@@ -161,7 +163,7 @@ def add_member(body: bytes, name: str, value: Any) -> bytes:
 
 
 def replace_member(body: bytes, name: str, value: Any) -> bytes:
-    """A JSON object with the value of one top-level member replaced and every other byte as it was."""
+    """Replaces the value of a top-level member of a JSON object; no other byte changes."""
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     decoder = json.JSONDecoder()
     position = WHITESPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
@@ -178,7 +180,7 @@ def replace_member(body: bytes, name: str, value: Any) -> bytes:
 
 
 def replace_field(body: bytes, name: str, value: str) -> bytes:
-    """A multipart body with the value of one text field replaced (RFC 7578)."""
+    """Replaces the value of a text field in a multipart body (RFC 7578)."""
     pattern = (
         rb'(?is)(\r\ncontent-disposition:[^\r\n]*;\s*name="?'
         + re.escape(name.encode())

@@ -1,4 +1,4 @@
-"""How fast each pool's queue drains, for `retry-after` and the expected wait."""
+"""Measures how fast each pool's queue drains, for `retry-after` and the estimated wait."""
 
 import time
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from shared import keys
 from shared.protocol.relay_queue import queue_keys
 from web.single_flight_cache import SingleFlightCache
 
-#: Seconds between two readings of how many jobs were served.
+#: Seconds between two samples of the number of jobs served.
 SAMPLE_INTERVAL_SECONDS = 2.0
 MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1, 60
 
 
 class DrainRate:
-    """How fast each pool's queue empties, measured, so that `retry-after` tells the truth."""
+    """The measured drain rate of each pool's queue."""
 
     def __init__(self, redis: Redis, pools: Sequence[str]) -> None:
         self._redis = redis
@@ -30,12 +30,12 @@ class DrainRate:
         return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
 
     def expected_wait(self, pool: str) -> float:
-        """Seconds that the last of those who wait in the pool will have waited; 0 where it is not known."""
+        """Returns the seconds that a request enqueued now would wait, 0 if unknown."""
         rate = self._rates.get(pool, 0.0)
         return self._waiting_cache.get(pool) / rate if rate else 0.0
 
     def run(self) -> None:
-        """Runs for ever."""
+        """Samples the rates forever."""
         while True:
             try:
                 self._sample()
@@ -53,16 +53,16 @@ class DrainRate:
                 self._rates[pool] = max(0.0, (int(count or 0) - previous[1]) / (now - previous[0]))
 
     def rate(self, pool: str) -> float:
-        """Requests of the pool that are served per second, 0 where it is not known yet."""
+        """Returns the pool's requests per second, 0 if unknown."""
         return round(self._rates.get(pool, 0.0), 3)
 
     def eta_ms(self, pool: str, ahead: int) -> int:
-        """Milliseconds until about so many requests have been served, 0 where it is not known."""
+        """Returns the milliseconds until about that many requests have been served, 0 if unknown."""
         rate = self._rates.get(pool, 0.0)
         return round(1000 * ahead / rate) if rate else 0
 
     def retry_after(self, pool: str, waiting: int) -> int:
-        """Whole seconds until about so many requests have been served, within 1 to 60."""
+        """Returns the whole seconds until about that many requests have been served, within 1 to 60."""
         rate = self._rates.get(pool, 0.0)
         seconds = waiting / rate if rate else MAX_RETRY_AFTER_SECONDS if waiting else MIN_RETRY_AFTER_SECONDS
         return max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, round(seconds)))

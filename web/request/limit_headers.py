@@ -1,4 +1,4 @@
-"""What a caller sees of the limits of his API key: headers and errors as OpenAI's; what holds is decided in Redis.
+"""Rate limit headers and errors in OpenAI's shape; the limits themselves are enforced in Redis.
 
 Source: the OpenAI API reference, "Rate limits" (headers) and "Error codes".
 """
@@ -9,7 +9,7 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage
 from shared.errors import ApiError
 
-#: Milliseconds to wait where nobody can tell: some request of the key has to end first.
+#: Milliseconds to wait if unknown: another request of the key has to finish first.
 UNKNOWN_WAIT_MS = 1000
 LIMIT_DESCRIPTIONS = {
     "concurrency": "requests at once",
@@ -19,7 +19,7 @@ LIMIT_DESCRIPTIONS = {
 
 
 def build_headers(key: ApiKey, usage: LimitUsage) -> dict[str, str]:
-    """`x-ratelimit-*` for the limits that the key has."""
+    """Builds `x-ratelimit-*` for the limits that the key has."""
     headers: dict[str, str] = {}
     limits = (
         ("requests", key.rpm, usage.requests, usage.requests_reset),
@@ -34,7 +34,7 @@ def build_headers(key: ApiKey, usage: LimitUsage) -> dict[str, str]:
 
 
 def format_duration(seconds: float) -> str:
-    """As OpenAI's headers write it: `6m0s`, `1.25s`, `20ms`."""
+    """Formats seconds as OpenAI's headers do: `6m0s`, `1.25s`, `20ms`."""
     milliseconds = max(0, math.ceil(1000 * seconds))
     if milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -43,7 +43,7 @@ def format_duration(seconds: float) -> str:
 
 
 def limit_reached_error(key: ApiKey, reached: LimitReached) -> ApiError:
-    """The answer to a request beyond a limit of its key."""
+    """Builds the 429 for a request beyond a limit of its key."""
     usage_headers = build_headers(key, reached.usage)
     if reached.limit.startswith("quota"):
         message = "You exceeded the quota of this API key."

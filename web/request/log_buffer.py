@@ -1,4 +1,4 @@
-"""What the front itself writes to the request log: requests that no worker has ended, a second's worth at a time."""
+"""Buffers the request log entries that the front writes itself: requests that no worker has ended."""
 
 import secrets
 import time
@@ -9,23 +9,23 @@ from shared.errors import ApiError
 from shared.observability.request_log import LogEntry, RequestLog, build_entry
 from shared.protocol.messages import RelayRequest
 
-#: Entries written at a time.
+#: Maximum number of entries per write.
 BATCH_ENTRIES = 1000
-#: Entries that wait at most, should Redis be away or callers be refused by the thousand; more are only counted.
+#: Maximum number of buffered entries, should Redis be down or thousands of callers be refused; more are dropped.
 MAX_ENTRIES = 10_000
 
 
 class RequestLogBuffer:
-    """Entries that wait to be written."""
+    """Entries waiting to be written to the request log."""
 
     def __init__(self, request_log: RequestLog) -> None:
         self._request_log = request_log
         self._entries: list[LogEntry] = []
-        #: What is being written, perhaps not for the first time, under one name.
+        #: The batch being written and its id, which makes a retry idempotent.
         self._batch: tuple[str, list[LogEntry]] | None = None
 
     def record_refused(self, key_id: str, error: ApiError) -> None:
-        """The present request of that key ended with an error before it was on its way."""
+        """Logs the current request of that key, which failed before it was enqueued."""
         self._add(
             LogEntry(
                 request=g.request_id,
@@ -39,7 +39,7 @@ class RequestLogBuffer:
         )
 
     def record_ended(self, request: RelayRequest, error: ApiError) -> None:
-        """A request that waited in the queue ended there."""
+        """Logs a request that ended while it was queued."""
         waited_ms = max(0, round(1000 * (time.time() - request.enqueued_at)))
         self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, status=error.status, code=error.code))
 
@@ -48,7 +48,7 @@ class RequestLogBuffer:
             self._entries.append(entry)
 
     def flush(self) -> None:
-        """Writes what waits. Raises RedisError, OSError, and keeps it then."""
+        """Writes one batch. Raises RedisError or OSError and keeps the batch for a retry."""
         if not self._batch:
             entries, self._entries = self._entries[:BATCH_ENTRIES], self._entries[BATCH_ENTRIES:]
             self._batch = (secrets.token_hex(8), entries) if entries else None

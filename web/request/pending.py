@@ -1,7 +1,8 @@
-"""One request between its admission and its last byte: waits, gives up, and ends its job when the caller leaves.
+"""A relay request from its submission to its last frame: waits, times out, cancels.
 
-1. The reply channel is open before the job is enqueued. 2. The first frame decides the status. 3. Whatever ends the
-request, its mailbox is closed, and a job that nobody waits for is withdrawn or stopped.
+1. The reply channel is open before the job is enqueued.
+2. The first frame decides the status.
+3. However the request ends, its mailbox is closed, and an unfinished job is withdrawn or stopped.
 """
 
 import time
@@ -27,52 +28,52 @@ from web.request.log_buffer import RequestLogBuffer
 from web.server import disconnect
 from web.server.disconnect import DisconnectWatcher
 
-#: Seconds that the front leaves the worker to say itself that time is up.
+#: Seconds after the deadline in which the worker may report the timeout before the front does.
 WORKER_MARGIN_SECONDS = 5.0
-#: Why a request ends that nobody waits for any more.
+#: How a request that its worker did not end appears in the request log.
 REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
-CLIENT_GONE = ApiError(499, "client_gone", "the caller has gone", "server_error")
+CLIENT_GONE = ApiError(499, "client_gone", "the caller disconnected", "server_error")
 
 
 class FrameTimeout(FarmError):
-    """Raised when no frame came in the time that was given."""
+    """Raised when no frame arrives within the timeout."""
 
 
 @dataclass(frozen=True)
 class RequestServices:
-    """What all requests of a front need while they wait."""
+    """What all pending requests of a front share."""
 
     queue: RelayQueue
     hub: Hub
     drain_rate: DrainRate
     availability: Availability
     log_buffer: RequestLogBuffer
-    #: Seconds that a request may wait for a worker.
+    #: Longest time in seconds that a request is queued.
     queue_timeout: float
-    #: Whether a running request is cancelled when its caller leaves.
+    #: Whether a running job is cancelled when its caller disconnects; a queued one always is.
     cancels_on_disconnect: bool
 
 
 @dataclass
 class PendingRequest:
-    """One request that waits for its frames."""
+    """One relay request that waits for its frames."""
 
     services: RequestServices
     request: RelayRequest
     key: ApiKey
-    #: The caller's socket; None where the server does not tell it.
+    #: None where the WSGI server does not expose it.
     caller_socket: Any
-    #: Tokens to reserve if the key has limits.
+    #: Tokens to reserve, should the key have limits.
     reserved_tokens: int = 0
     admission: Admission = field(init=False)
     mailbox: Mailbox = field(init=False)
-    #: Whether the queue's patience is over because a worker has the job.
+    #: Whether a worker has the job, so that the queue timeout no longer applies.
     _is_running: bool = False
     _is_closed: bool = False
 
     def submit(self, body: bytes) -> None:
-        """Opens the reply channel, then enqueues. Raises ApiError 429 when the queue is full or a limit is reached."""
-        # The handler is no method of this object: a reference cycle would keep the request until the next collection.
+        """Opens the reply channel, then enqueues the job. Raises ApiError 429 when the queue is full or a limit hit."""
+        # Not a method of this object: a reference cycle would keep the request until the next garbage collection.
         on_overdue = partial(disconnect.abort, self.caller_socket)
         self.mailbox = self.services.hub.open(
             self.request.id, self.request.deadline + 2 * WORKER_MARGIN_SECONDS, on_overdue
@@ -94,13 +95,13 @@ class PendingRequest:
             raise
 
     def _enqueue(self, body: bytes) -> None:
-        """Asked again, because Redis's answer was lost, it enqueues nothing twice."""
+        """Idempotent: a retry after a lost Redis reply does not enqueue the job twice."""
         if not self.mailbox.has_started:
             demand = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
             self.admission = self.services.queue.enqueue(self.request, body, demand, self.key.weight)
 
     def wait_for_frames(self, timeout: float) -> list[Frame]:
-        """The next frames. Raises StillWaiting after `patience` seconds, ApiError when the request's time is over."""
+        """Returns the next frames. Raises FrameTimeout after `timeout` seconds, ApiError if the request has expired."""
         timeout_at = time.monotonic() + timeout
         while True:
             seconds_left = self._seconds_left()
@@ -114,16 +115,19 @@ class PendingRequest:
                 raise FrameTimeout
 
     def _seconds_left(self) -> float:
-        """Seconds until the queue's patience, or the request's own time, is over."""
+        """Seconds until the queue timeout or the request's deadline, whichever comes first."""
         total_left = self.request.deadline + WORKER_MARGIN_SECONDS - time.time()
         if self._is_running:
             return total_left
         return min(total_left, self.request.enqueued_at + self.services.queue_timeout - time.time())
 
     def _expire(self) -> None:
-        """Out of the queue with 429; a job that a worker has goes on until its own deadline, then 504."""
+        """Withdraws a queued job and raises ApiError 429, or 502 when the upstream is down.
+
+        A job that a worker has already taken goes on until its own deadline; only then ApiError 504 is raised.
+        """
         if time.time() > self.request.deadline + WORKER_MARGIN_SECONDS:
-            error = ApiError(504, "total_timeout", "the request took longer than it may", "server_error")
+            error = ApiError(504, "total_timeout", "the request exceeded its total timeout", "server_error")
             self.close(error)
             raise error
         try:
@@ -132,13 +136,13 @@ class PendingRequest:
             is_down = is_withdrawn and self.services.availability.is_down(self.request.pool)
         except (RedisError, OSError):
             self.close()
-            raise ApiError(503, "store_unavailable", "the farm's Redis does not answer", "server_error") from None
+            raise ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error") from None
         if is_withdrawn:
             retry_after = self.services.drain_rate.retry_after(self.request.pool, waiting)
-            error = overloaded_error("queue_timeout", "no worker was free in time; try again later", retry_after)
+            error = overloaded_error("queue_timeout", "no worker became free in time; try again later", retry_after)
             if is_down:
                 error = ApiError(
-                    502, "upstream_unavailable", "the upstream did not come back in time", "upstream_error"
+                    502, "upstream_unavailable", "the upstream is down and did not recover in time", "upstream_error"
                 )
             self.services.log_buffer.record_ended(self.request, error)
             self.close()
@@ -146,7 +150,7 @@ class PendingRequest:
         self._is_running = True
 
     def wait_for_head(self, timeout: float) -> tuple[Head, list[Frame]]:
-        """The head and what came with it. Raises ApiError when there is no answer, StillWaiting as `frames` does."""
+        """Returns the head and the frames after it. Raises ApiError when the request failed, FrameTimeout."""
         frames = self.wait_for_frames(timeout)
         if frames[0].kind is FrameKind.FAILURE:
             self.close()
@@ -154,7 +158,7 @@ class PendingRequest:
         return Head.decode(frames[0].payload), frames[1:]
 
     def iter_body(self, frames: list[Frame], timeout: float) -> Iterator[bytes]:
-        """The bytes of the body; b'' after `patience` seconds of silence. Raises ApiError when it is not whole."""
+        """Yields the body, and b'' after `timeout` seconds of silence. Raises ApiError when the body is incomplete."""
         while True:
             if data := b"".join([frame.payload for frame in frames if frame.kind is FrameKind.DATA]):
                 yield data
@@ -169,7 +173,10 @@ class PendingRequest:
                 yield b""
 
     def close(self, error: ApiError = CLIENT_GONE) -> None:
-        """The request is over for the front; a job that has not ended is withdrawn or stopped."""
+        """Closes the mailbox and withdraws or stops an unfinished job. Idempotent.
+
+        `error` is what the request log says about a request that was still queued.
+        """
         if self._is_closed:
             return
         ended_by_worker = self.mailbox.ended and not self.mailbox.ended_by_front
@@ -179,7 +186,7 @@ class PendingRequest:
                 outcome = self.services.queue.cancel(
                     self.request.pool, self.request.id, only_waiting=not self.services.cancels_on_disconnect
                 )
-                # One that was removed from the queue by a person has no worker that would say so.
+                # A job that an operator removed from the queue has no worker to log it.
                 if outcome == "withdrawn" or (outcome == "gone" and self.mailbox.is_lost):
                     self.services.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.is_lost else error)
             except (RedisError, OSError):
@@ -192,5 +199,5 @@ class PendingRequest:
 
 
 def overloaded_error(code: str, message: str, retry_after: int) -> ApiError:
-    """429 with the time to wait: PDF translators retry that a hundred times, and a 503 not at all."""
+    """Builds a 429 with the time to wait: PDF translators retry a 429 a hundred times, and a 503 not at all."""
     return ApiError(429, code, message, "rate_limit_error", headers={"retry-after": str(retry_after)})

@@ -1,4 +1,4 @@
-"""Which pool serves a model, and whether the farm can take a request now; it enqueues nothing itself."""
+"""Selects the pool that serves a request."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from web.request.drain_rate import DrainRate
 
 
 class PoolSelector:
-    """The pools by the models they serve, and which of them takes a request."""
+    """The configured pools, ordered by priority."""
 
     def __init__(self, settings: Settings, availability: Availability, drain_rate: DrainRate) -> None:
         self._settings = settings
@@ -23,11 +23,14 @@ class PoolSelector:
         self._drain_rate = drain_rate
 
     def select(self, model: str, key: ApiKey) -> PoolSettings:
-        """The pool that takes a request for the model. Raises ApiError 404 when none serves it.
+        """Selects a pool for the model. Raises ApiError 404 when none serves it.
 
-        1. Of the pools that serve it and are open to the key, 2. those with an account that can serve now, 3. whose
-        expected wait is not too long, 4. of the least priority, 5. one by its weight. Where a step leaves none, it is
-        left out: a request waits rather than being refused.
+        Of the pools that serve the model and are open to the key:
+        1. those with a usable credential,
+        2. whose expected wait is not above their `overflow_wait`,
+        3. of the lowest priority value,
+        4. one at random by weight.
+        Steps 1 and 2 are skipped when no pool passes them: a request waits rather than being refused.
         """
         candidates = [
             pool for pool in (self.list_open_to(key) if key.allows_model(model) else ()) if can_serve(pool, model)
@@ -48,13 +51,13 @@ class PoolSelector:
         return 0 < pool.overflow_wait < self._drain_rate.expected_wait(pool.name)
 
     def list_open_to(self, key: ApiKey) -> list[PoolSettings]:
-        """The pools that are open to the key, the least priority first; to a private caller its own account alone."""
+        """Lists the pools open to the key, lowest priority value first; a private caller has only its own pool."""
         if isinstance(key, PrivateCaller):
             return [self._settings.pool(key.pool)]
         return [pool for pool in self._pools if key.allows_pool(pool.name)]
 
     def total_timeout(self, name: str) -> float:
-        """Seconds for a request of the pool in all."""
+        """Returns the pool's total timeout in seconds."""
         return self._total_timeouts[names.configured_pool(name)]
 
     def __iter__(self) -> Iterator[PoolSettings]:
@@ -62,11 +65,10 @@ class PoolSelector:
 
 
 def can_serve(pool: PoolSettings, model: str) -> bool:
-    """Whether the pool takes requests for the model."""
     return not pool.models or model in pool.models or model in pool.model_map
 
 
 def model_not_found_error(model: str) -> ApiError:
-    """The answer to a model that is not there, or not for this caller."""
+    """Builds the 404 for a model that does not exist, or is not open to this caller."""
     message = f"The model `{model[:100]}` does not exist or you do not have access to it."
     return ApiError(404, "model_not_found", message, param="model")

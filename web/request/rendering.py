@@ -1,4 +1,4 @@
-"""Renders the frames of a reply as the HTTP response: whole, streamed or as server-sent events."""
+"""Renders the frames of a reply as an HTTP response: buffered, as a byte stream, or as server-sent events."""
 
 import errno
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from web.server import disconnect
 
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-#: Seconds of patience for an answer that has no keep-alive; the request's own limits end it.
+#: Timeout in seconds for replies without keep-alive comments; the request's own timeouts end them.
 NO_TIMEOUT = 1e9
 
 
 def render_reply(pending_request: PendingRequest, keepalive: float) -> Response:
-    """The answer, its status decided by the first frame; a stream that has to wait long begins with a comment."""
+    """Renders the reply with the status of its head; a stream whose head is late starts with a keep-alive comment."""
     try:
         head, frames = pending_request.wait_for_head(keepalive if pending_request.request.stream else NO_TIMEOUT)
         return render_after_head(pending_request, head, frames, keepalive)
@@ -34,7 +34,7 @@ def render_reply(pending_request: PendingRequest, keepalive: float) -> Response:
 
 
 def render_after_head(pending_request: PendingRequest, head: Head, frames: list[Frame], keepalive: float) -> Response:
-    """An answer whose head is here, by the kind of its body."""
+    """Renders a reply whose head has arrived, by its content type."""
     headers = {**head.headers, **build_timing_headers(head)}
     content_type = head.headers.get("content-type", "").lower()
     if content_type.startswith(EVENT_STREAM):
@@ -47,7 +47,7 @@ def render_after_head(pending_request: PendingRequest, head: Head, frames: list[
 def render_buffered(
     pending_request: PendingRequest, frames: list[Frame], status: int, headers: dict[str, str]
 ) -> Response:
-    """An answer that is sent when all of it is there, so that never half a JSON reaches a caller."""
+    """Sends the reply once it is complete, so that a caller never gets truncated JSON."""
     try:
         body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     finally:
@@ -58,14 +58,14 @@ def render_buffered(
 def render_stream(
     pending_request: PendingRequest, body: Iterator[bytes], status: int, headers: dict[str, str]
 ) -> Response:
-    """An answer that is sent as it comes; when the caller leaves, its job ends."""
+    """Sends the reply as it arrives; closing it cancels the job."""
     response = Response(body, status, {**headers, **STREAM_HEADERS})
     response.call_on_close(pending_request.close)
     return response
 
 
 def iter_events(pending_request: PendingRequest, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
-    """Server-sent events, with comments in silence and an error event where the rest is missing."""
+    """Yields server-sent events: a comment after each silence, an error event if the reply is incomplete."""
     event_buffer = EventBuffer()
     try:
         for data in pending_request.iter_body(frames, keepalive):
@@ -78,7 +78,7 @@ def iter_events(pending_request: PendingRequest, frames: list[Frame], keepalive:
 
 
 def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> Iterator[bytes]:
-    """A stream whose status was sent before its first frame: an error can only be an event now."""
+    """Yields the events of a stream whose status was sent before its head, so that errors can only be events."""
     yield sse.KEEP_ALIVE_COMMENT
     while True:
         try:
@@ -96,7 +96,7 @@ def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> I
 
 
 def render_as_event(pending_request: PendingRequest, frames: list[Frame]) -> bytes:
-    """An answer that is no stream, as the one event that a stream can carry it in."""
+    """Renders a non-streaming reply as a single event."""
     try:
         body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     except ApiError as error:
@@ -105,18 +105,17 @@ def render_as_event(pending_request: PendingRequest, frames: list[Frame]) -> byt
 
 
 def iter_bytes(pending_request: PendingRequest, frames: list[Frame]) -> Iterator[bytes]:
-    """Bytes as they come; where the rest is missing the connection breaks, which no client takes for the end."""
+    """Yields bytes as they arrive; resets the connection if the reply is incomplete, so that it can't look complete."""
     try:
         for data in pending_request.iter_body(frames, NO_TIMEOUT):
             if data:
                 yield data
     except ApiError:
         disconnect.reset_on_close(pending_request.caller_socket)
-        raise ConnectionResetError(errno.ECONNRESET, "the answer is not whole") from None
+        raise ConnectionResetError(errno.ECONNRESET, "the reply is incomplete") from None
 
 
 def build_timing_headers(head: Head) -> dict[str, Any]:
-    """How the request came to its answer."""
     return {
         "x-farm-attempts": str(head.attempts),
         "x-queue-wait-ms": str(head.queue_wait_ms),

@@ -1,6 +1,6 @@
-"""What clients of OpenAI gateways ask to show a balance: the calling key's quota and what it has used of it.
+"""The balance endpoints that clients of OpenAI gateways call: the calling key's quota and usage.
 
-The paths and shapes are those of other gateways; an amount in "dollars" is a thousand tokens here.
+Paths and shapes are those of other gateways; an amount in "dollars" means thousands of tokens here.
 Source: OpenAI's former dashboard endpoints, as such clients still call them.
 """
 
@@ -19,10 +19,10 @@ from web.routes.relay import authenticate
 from web.services import services
 
 blueprint = Blueprint("billing", __name__)
-#: Tokens that are shown as one unit, and what is shown as the limit of a key that has none.
+#: Tokens shown as one unit, and the limit shown for a key without a quota.
 TOKENS_PER_UNIT, UNLIMITED_UNITS = 1000, 100_000_000
 DAY_SECONDS = 86_400
-#: Longest time in days that a client may ask for.
+#: Longest range of days that a client may query.
 MAX_DAYS = 400
 
 
@@ -45,7 +45,7 @@ def subscription() -> dict[str, Any]:
 @blueprint.get("/v1/dashboard/billing/usage")
 @blueprint.get("/dashboard/billing/usage")
 def usage() -> dict[str, Any]:
-    """What the calling key has used, in hundredths: between two dates if they are given, else of its quota so far."""
+    """The calling key's usage in hundredths of a unit: between two dates if given, else in the current quota period."""
     key = authenticate(services())
     begin, end = parse_day("start_date"), parse_day("end_date")
     tokens = read_quota_usage(key) if begin is None and end is None else sum_usage_between(key, begin, end)
@@ -53,7 +53,7 @@ def usage() -> dict[str, Any]:
 
 
 def parse_day(name: str) -> float | None:
-    """A date of the query (YYYY-MM-DD, UTC), seconds since the epoch. Raises ApiError 400."""
+    """Parses a date of the query (YYYY-MM-DD, UTC) into seconds since the epoch. Raises ApiError 400."""
     text = request.args.get(name)
     if not text:
         return None
@@ -64,14 +64,14 @@ def parse_day(name: str) -> float | None:
 
 
 def read_quota_usage(key: ApiKey) -> int:
-    """Tokens of the quota's present period."""
+    """Returns the tokens used in the current quota period."""
     period, tokens = services().redis.hmget(keys.quota(key.id), "period", "tokens")
     is_current = period is not None and period.decode() == quota_period(key, time.time())
     return int(tokens or 0) if is_current else 0
 
 
 def sum_usage_between(key: ApiKey, begin: float | None, end: float | None) -> int:
-    """Tokens of the days from one date to before the other; a day is summed up as UTC has it."""
+    """Sums the tokens of the UTC days from `begin` to before `end`."""
     until = min(end or time.time() + DAY_SECONDS, time.time() + DAY_SECONDS)
     since = max(begin or 0.0, until - MAX_DAYS * DAY_SECONDS)
     rows = UsageSums(services().redis).query(SumsQuery(since, until - 1, "day", (), {"key": key.id}))

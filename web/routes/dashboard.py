@@ -1,4 +1,4 @@
-"""Mounts the RQ dashboard at /admin/rq/ and makes it read the farm's JSON jobs; its pages are its own."""
+"""Mounts the RQ dashboard at /admin/rq/."""
 
 import rq.serializers
 import rq_dashboard.web
@@ -9,7 +9,6 @@ PREFIX = "/admin/rq"
 
 
 def mount(app: Flask, redis_url: str) -> None:
-    """Adds the dashboard's pages to the app."""
     disable_pickle()
     app.config["RQ_DASHBOARD_REDIS_URL"] = redis_url
     rq_dashboard.web.setup_rq_connection(app)
@@ -17,6 +16,6 @@ def mount(app: Flask, redis_url: str) -> None:
 
 
 def disable_pickle() -> None:
-    """The dashboard reads workers and jobs with RQ's default serializer, which is pickle: JSON, for this process."""
+    """Replaces RQ's default serializer, pickle, by JSON in this process: the dashboard reads jobs with the default."""
     rq.serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
     rq_dashboard.web.config.serializer = JSONSerializer

@@ -1,4 +1,4 @@
-"""Whether the farm lives and can serve: for load balancers, and for people who look at /api/status."""
+"""Health checks for load balancers, and /api/status for people and tools."""
 
 import time
 from typing import Any
@@ -15,34 +15,33 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
-    """This process answers."""
+    """200 as long as this front responds."""
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[dict[str, Any], int]:
-    """Redis answers and a worker lives; 503 with the reasons otherwise."""
+    """200 when Redis responds and a worker is running, else 503 with the reasons."""
     reasons = find_reasons_not_ready()
     return {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
 
 
 def find_reasons_not_ready() -> list[str]:
-    """What keeps the farm from serving; empty when nothing does."""
     web_services = services()
     try:
         pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     except (RedisError, OSError):
-        return ["Redis does not answer"]
+        return ["Redis does not respond"]
     if any(pool.worker_count for pool in pools):
         return []
     if not any(sum(pool.credentials.values()) for pool in pools):
-        return ["there is no credential: add one with `./farm credentials add`"]
-    return ["no worker lives"]
+        return ["there are no credentials: add one with `./farm credentials add`"]
+    return ["no worker is running"]
 
 
 @blueprint.get("/api/status")
 def status() -> dict[str, Any]:
-    """The farm in one object, in the shape that tools around OpenAI gateways read."""
+    """The state of the farm, in the shape that tools around OpenAI gateways read."""
     web_services = services()
     pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     data = {

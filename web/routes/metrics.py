@@ -1,4 +1,4 @@
-"""The farm's metrics in Prometheus's text format: what all processes counted, and what queues and workers show now."""
+"""The farm's metrics in Prometheus' text format: counters of all processes, gauges of queues and workers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,6 @@ BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """The metrics of the whole farm, in Prometheus's text format."""
     web_services = services()
     web_services.flush()
     return Response(
@@ -31,7 +30,7 @@ def metrics() -> Response:
 
 
 def render(redis: Redis, pools: Sequence[str]) -> bytes:
-    """All metrics, as /metrics gives them."""
+    """Renders all metrics."""
     registry = CollectorRegistry()
     registry.register(FarmCollector(counters.read_counters(redis), read_pool_statuses(redis, pools)))
     return generate_latest(registry)
@@ -47,7 +46,7 @@ class FarmCollector(Collector):
             self._by_name[name][(labels, part)] = value
 
     def collect(self) -> Iterator[Family]:
-        """prometheus_client: every metric family."""
+        """prometheus_client: yields every metric family."""
         for name, metric in counters.METRICS.items():
             values = self._by_name[name]
             yield (
@@ -59,7 +58,7 @@ class FarmCollector(Collector):
 
 
 def build_counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
-    """A counter, 0 when it has no labels and was never counted."""
+    """Builds a counter, with the value 0 if it has no labels and was never incremented."""
     family = CounterMetricFamily(PREFIX + name, metric.help, labels=metric.labels)
     for (labels, _), value in sorted(values.items()):
         family.add_metric(labels, value)
@@ -69,7 +68,7 @@ def build_counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[s
 
 
 def build_histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
-    """A histogram, its buckets added up as Prometheus wants them."""
+    """Builds a histogram with cumulative buckets, as Prometheus requires."""
     total = 0.0
     buckets = []
     for i, bound in enumerate(BUCKET_LABELS):
@@ -81,17 +80,14 @@ def build_histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple
 
 
 def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
-    """What is so now."""
-    depth = GaugeMetricFamily(PREFIX + "queue_depth", "Requests that wait.", labels=("pool", "band"))
-    workers = GaugeMetricFamily(PREFIX + "workers", "Workers by what they do.", labels=("pool", "state"))
+    depth = GaugeMetricFamily(PREFIX + "queue_depth", "Queued requests.", labels=("pool", "band"))
+    workers = GaugeMetricFamily(PREFIX + "workers", "Workers by state.", labels=("pool", "state"))
     credentials = GaugeMetricFamily(PREFIX + "credentials", "Credentials by state.", labels=("pool", "state"))
     utilisation = GaugeMetricFamily(
-        PREFIX + "utilisation", "Share of the workers' time spent working, over about 10 s.", labels=("pool",)
+        PREFIX + "utilisation", "Share of the workers' time spent on requests, over about 10 s.", labels=("pool",)
     )
     down = GaugeMetricFamily(PREFIX + "upstream_down", "Whether the pool's circuit breaker is open.", labels=("pool",))
-    private = GaugeMetricFamily(
-        PREFIX + "private_credentials", "Accounts that callers have brought themselves.", labels=("pool",)
-    )
+    private = GaugeMetricFamily(PREFIX + "private_credentials", "Private credentials.", labels=("pool",))
     for pool in pools:
         private.add_metric((pool.name,), pool.private_credentials)
         down.add_metric((pool.name,), pool.upstream_down)

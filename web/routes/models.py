@@ -1,4 +1,4 @@
-"""The model list: the configured names, else what the upstream says, asked by a worker and kept for a while."""
+"""The model list: the configured names, or the upstream's list, fetched by a worker and cached."""
 
 import json
 from typing import Any
@@ -15,16 +15,16 @@ from web.routes.relay import authenticate, build_relay_request, submit
 from web.services import WebServices, services
 
 blueprint = Blueprint("models", __name__)
-#: Seconds that the upstream's list is kept.
+#: Seconds that the upstream's list is cached.
 LIST_TTL_SECONDS = 300
-#: Who asks for the list: no caller, so that it counts for nobody's limits.
+#: The key that model lists are fetched with: not a caller's, so that they count towards no limits.
 FARM_KEY = ApiKey(id="-", hint="", created_at=0)
 
 
 @blueprint.get("/v1/models")
 @blueprint.get("/models")
 def list_models() -> dict[str, Any]:
-    """Every model of every pool."""
+    """All models of all pools."""
     return {"object": "list", "data": collect_models()}
 
 
@@ -39,7 +39,7 @@ def get_model(name: str) -> dict[str, Any]:
 
 
 def collect_models() -> list[dict[str, Any]]:
-    """The models of all pools that the caller may use, each name once."""
+    """Returns the models of all pools open to the caller, each name once."""
     web_services = services()
     g.endpoint = "/models"
     key = authenticate(web_services)
@@ -61,13 +61,13 @@ def collect_models() -> list[dict[str, Any]]:
 
 
 def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
-    """The configured names of a pool, those that are mapped included."""
+    """Lists the configured model names of a pool, including mapped ones."""
     names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
     return [{"id": name, "object": "model", "created": 0, "owned_by": pool.configured_name} for name in names]
 
 
 def list_from_upstream(web_services: WebServices, pool: PoolSettings) -> list[dict[str, Any]]:
-    """The upstream's own list. Raises ApiError when it can't be had."""
+    """Lists the upstream's own models. Raises ApiError when that fails."""
     stored = web_services.redis.get(keys.models(pool.name))
     if stored is None:
         stored = fetch_upstream_list(web_services, pool)
@@ -77,7 +77,7 @@ def list_from_upstream(web_services: WebServices, pool: PoolSettings) -> list[di
 
 
 def fetch_upstream_list(web_services: WebServices, pool: PoolSettings) -> bytes:
-    """Asks the upstream by a worker, because only workers have access tokens."""
+    """Fetches the list through a worker, because only workers have access tokens."""
     web_services.availability.check(pool.name)
     pending_request = submit(
         web_services, build_relay_request(web_services, pool.name, FARM_KEY, "/models"), b"", FARM_KEY
@@ -88,12 +88,11 @@ def fetch_upstream_list(web_services: WebServices, pool: PoolSettings) -> bytes:
     finally:
         pending_request.close()
     if head.status != 200 or not is_json_object(body):
-        raise ApiError(502, "upstream_error", "the upstream's model list can't be had", "upstream_error")
+        raise ApiError(502, "upstream_error", "the upstream's model list can't be fetched", "upstream_error")
     return body
 
 
 def is_json_object(body: bytes) -> bool:
-    """Whether that is a JSON object."""
     try:
         return isinstance(json.loads(body), dict)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The relay routes: a request of OpenAI's API becomes a job, and the frames of its reply become the answer."""
+"""The relay routes: a request to OpenAI's API becomes a job, and the frames of its reply become the HTTP response."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from web.services import WebServices, services
 
 blueprint = Blueprint("relay", __name__)
 
-#: Paths below /v1 (and below /) that are relayed as they are.
+#: Paths below /v1 (and below /) that are relayed.
 ENDPOINTS = (
     "chat/completions",
     "completions",
@@ -33,9 +33,9 @@ ENDPOINTS = (
     "audio/transcriptions",
     "audio/translations",
 )
-#: Those whose streams tell their usage when they are asked to.
+#: Endpoints whose streams report usage on request.
 ENDPOINTS_WITH_USAGE = ("chat/completions", "completions")
-#: Headers of the caller that reach the upstream, besides content-type, and what WSGI calls them (PEP 3333).
+#: Request headers passed to the upstream, besides content-type, and their WSGI names (PEP 3333).
 PASSED_HEADERS = {
     name: f"HTTP_{name.upper().replace('-', '_')}"
     for name in ("accept", "accept-language", "idempotency-key", "openai-beta")
@@ -43,7 +43,7 @@ PASSED_HEADERS = {
 
 
 def relay(endpoint: str) -> Response:
-    """Relays one request to that path below the upstream's base URL."""
+    """Relays a request to `endpoint` below the upstream's base URL."""
     web_services = services()
     request, context = current_request()
     context.endpoint = f"/{endpoint}"
@@ -71,7 +71,7 @@ def relay(endpoint: str) -> Response:
 
 
 def authenticate(web_services: WebServices) -> ApiKey:
-    """The key of the present request. Raises ApiError."""
+    """Returns the key of the current request. Raises ApiError."""
     request, _ = current_request()
     authorization = request.headers.get("authorization", "")
     address = web_services.trusted_proxies.find_caller_address(request)
@@ -87,7 +87,7 @@ for endpoint in ENDPOINTS:
 def build_relay_request(
     web_services: WebServices, pool: str, key: ApiKey, path: str = "", **fields: Any
 ) -> RelayRequest:
-    """The present request, on its way to an upstream; `path` when that is another one there."""
+    """Builds the relay request for the current HTTP request; `path` replaces its path."""
     now = time.time()
     request, context = current_request()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
@@ -114,7 +114,7 @@ def build_relay_request(
 def submit(
     web_services: WebServices, relay_request: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0
 ) -> PendingRequest:
-    """Enqueues a request, with so many tokens reserved for it. Raises ApiError."""
+    """Enqueues a relay request and reserves `tokens` for it. Raises ApiError."""
     request, context = current_request()
     caller_socket = getattr(request.environ.get("gunicorn.socket"), "raw", None)
     pending_request = PendingRequest(web_services.request_services, relay_request, key, caller_socket, tokens)

@@ -1,4 +1,4 @@
-"""Where a caller comes from, when proxies that the operator trusts stand in between; it believes no other header."""
+"""Determines a caller's address behind trusted proxies."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TrustedProxies:
-    """The networks of the trusted proxies (FARM_TRUSTED_PROXIES)."""
+    """The networks of trusted proxies (FARM_TRUSTED_PROXIES)."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
 
     def find_caller_address(self, request: Request) -> str:
-        """The caller's address: the last of `X-Forwarded-For` that no trusted proxy has, read from the right.
+        """Returns the rightmost address of `X-Forwarded-For` that is not a trusted proxy.
 
-        Whoever is not trusted could write anything to the left of his own address.
+        Anything to the left of it could have been forged by the caller.
         """
         address = request.remote_addr or ""
         if not self._networks or not self._is_trusted(address):
@@ -37,7 +37,7 @@ class TrustedProxies:
 
 
 def strip_port(hop: str) -> str:
-    """`192.0.2.1:4711` and `[2001:db8::1]:4711` carry a port, as some proxies write them."""
+    """Removes the port that some proxies append: `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop

@@ -1,27 +1,26 @@
-"""A caller's connection on which the head of an answer travels with the first bytes of its body; it reads nothing.
+"""Sends the head of a response together with the first bytes of its body.
 
-gunicorn writes them one after the other, which is a system call more here and wakes the caller twice.
+gunicorn writes them separately, which costs one more system call here and wakes the caller twice.
 """
 
 from typing import Any
 
 from shared.sockets import send_all
 
-#: Bytes above which copying them costs more than a call.
+#: Bytes above which joining costs more than a second system call.
 MAX_JOINED_BYTES = 65_536
 
 
 class CorkedSocket:
-    """Stands in for the socket while one request is handled."""
+    """Stands in for the caller's socket while one request is handled."""
 
     def __init__(self, raw: Any) -> None:
-        #: The socket itself.
         self.raw = raw
         self._has_head = False
         self._head = b""
 
     def sendall(self, data: bytes) -> None:
-        """Sends; the first that comes is the head, and waits for what follows."""
+        """Holds back the first data, the head, until the next."""
         if not self._has_head:
             self._has_head, self._head = True, data
             return
@@ -31,12 +30,12 @@ class CorkedSocket:
         send_all(self.raw, head + data)
 
     def flush(self) -> None:
-        """Sends a head that still waits."""
+        """Sends a head that is still held back."""
         head, self._head = self._head, b""
         if head:
             self.raw.sendall(head)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else is done with the socket comes after the head."""
+        """Any other use of the socket comes after the head."""
         self.flush()
         return getattr(self.raw, name)

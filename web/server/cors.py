@@ -1,22 +1,21 @@
-"""CORS for browser extensions (Fetch standard): any origin, no cookies; errors and streams have the headers too."""
+"""CORS for browser extensions (Fetch standard): any origin, no cookies, on errors and streams too."""
 
 from flask import Request, Response
 
-#: Headers of an answer that a page's script may read.
+#: Reply headers that a page's script may read.
 EXPOSED_HEADERS = (
     "x-request-id, x-queue-position, x-queue-eta-ms, x-queue-wait-ms, x-farm-attempts, openai-processing-ms, "
     "retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 METHODS = "GET, POST, OPTIONS"
-#: Seconds that a browser may remember a preflight's answer.
+#: Seconds that a browser may cache a preflight response.
 PREFLIGHT_MAX_AGE_SECONDS = "86400"
-#: What lets the calling page read an answer.
 HEADERS = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED_HEADERS}
 
 
 def build_preflight_response(request: Request) -> Response:
-    """An answer to OPTIONS, which browsers send without the key."""
+    """Builds the response to OPTIONS, which browsers send without the key."""
     requested_headers = request.headers.get("access-control-request-headers", "authorization, content-type")
     headers = {
         "access-control-allow-methods": METHODS,

@@ -1,4 +1,4 @@
-"""Notices a caller that has gone while nothing is written to it, by watching its socket (I8); it knows no request."""
+"""Detects callers that disconnect while nothing is being written to them, by watching the socket (I8)."""
 
 import socket
 import struct
@@ -11,7 +11,7 @@ READ_EVENT = 1
 
 
 class DisconnectWatcher:
-    """Calls back once when the other end of a socket has closed it."""
+    """Calls back once when the peer has closed the socket."""
 
     def __init__(self, sock: Any, on_gone: Callable[[], None]) -> None:
         self._socket = sock
@@ -22,7 +22,7 @@ class DisconnectWatcher:
             self._watcher.start(self._on_readable)
 
     def _on_readable(self) -> None:
-        """Readable means closed, or a next request that came early; the latter says nothing, so watching ends."""
+        """Readable means closed or pipelined data. The latter would hide a later close, so watching ends."""
         try:
             data = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -34,7 +34,6 @@ class DisconnectWatcher:
             self._on_gone()
 
     def stop(self) -> None:
-        """Watches no more."""
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.stop()
@@ -42,7 +41,7 @@ class DisconnectWatcher:
 
 
 def abort(sock: Any) -> None:
-    """Ends the connection now, so that whoever waits for its other end to read goes on."""
+    """Resets the connection now, which wakes a greenlet blocked on writing to it."""
     reset_on_close(sock)
     try:
         sock.shutdown(socket.SHUT_RDWR)
@@ -51,7 +50,7 @@ def abort(sock: Any) -> None:
 
 
 def reset_on_close(sock: Any) -> None:
-    """Makes the connection's close a reset, so that a body that is not whole is not taken for one, even by HTTP/1.0."""
+    """Turns the close into a reset, so that not even an HTTP/1.0 client takes a truncated body for complete."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except (OSError, AttributeError):

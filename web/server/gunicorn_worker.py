@@ -1,8 +1,8 @@
-"""gunicorn's gevent worker, with three things mended: idle connections don't hold up its end, its errors are JSON,
-and an answer's head and body are one packet.
+"""gunicorn's gevent worker with three fixes.
 
-gunicorn waits at a graceful stop until no connection is open, and counts those that only might bring a next request. A
-request that it can't read never reaches the app, so its error is written here, in the shape of all others.
+1. A graceful stop does not wait for idle keep-alive connections, which gunicorn counts as open.
+2. A request that gunicorn can't parse never reaches the app; its error is written here, in the shape of all others.
+3. A response's head and body are sent as one packet.
 """
 
 import contextlib
@@ -21,19 +21,19 @@ from gunicorn.workers.ggevent import GeventWorker
 from shared.errors import ApiError
 from web.server.corked_socket import CorkedSocket
 
-#: Seconds that a client gets to read an answer while it still sends; a close at once would be a reset.
+#: Seconds that a client gets to read the response while it is still sending; closing at once would reset it.
 LINGER_SECONDS = 1.0
-#: What gunicorn raises of a request that it can't read, and the answer; 400 for every other kind.
+#: gunicorn's parse errors and the response to each; 400 for all others.
 UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.LimitRequestLine: (414, "the URL is too long"),
     errors.LimitRequestHeaders: (431, "the headers are too large"),
-    errors.ExpectationFailed: (417, "that expectation can't be met"),
-    errors.UnsupportedTransferCoding: (501, "that transfer coding is not supported"),
+    errors.ExpectationFailed: (417, "the Expect header can't be satisfied"),
+    errors.UnsupportedTransferCoding: (501, "the transfer coding is not supported"),
 }
 
 
 class IdleConnection:
-    """A connection that waits for its next request, for as long as gunicorn keeps it alive; silent when time is up."""
+    """A keep-alive connection between two requests; ends silently at its timeout."""
 
     def __init__(self, worker: "FarmGunicornWorker", seconds: float) -> None:
         self._worker = worker
@@ -56,7 +56,7 @@ class IdleConnection:
         return value is self._timeout
 
     def expire(self) -> None:
-        """As if its time were up; taken back, should a request arrive first."""
+        """Ends the wait as its timeout would; `__exit__` revokes this if a request arrives first."""
         self._expiry = gevent.get_hub().loop.run_callback(self._greenlet.throw, self._timeout)
 
 
@@ -68,11 +68,11 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         self.idle: set[IdleConnection] = set()
 
     def timeout_ctx(self) -> IdleConnection:
-        """gunicorn: the time that a connection may wait for a request."""
+        """gunicorn: limits how long a connection may wait for a request."""
         return IdleConnection(self, self.cfg.keepalive if self.alive else 0.1)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """gunicorn: one request from its head to the last byte of its answer."""
+        """gunicorn: handles one request, from its head to the last byte of the response."""
         corked_socket = CorkedSocket(sock)
         try:
             return super().handle_request(listener_name, req, corked_socket, addr)
@@ -80,12 +80,12 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             corked_socket.flush()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """gunicorn: SIGTERM, a graceful stop."""
+        """gunicorn: stops gracefully at SIGTERM."""
         super().handle_exit(sig, frame)
         gevent.spawn(self._expire_idle)
 
     def notify(self) -> None:
-        """gunicorn: a sign of life, once a second; without its master it stops gracefully, not at once."""
+        """gunicorn: sends the heartbeat, once a second; stops gracefully, not at once, when its master is gone."""
         if self.ppid == os.getppid():
             super().notify()
         elif self.alive:
@@ -96,11 +96,11 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             connection.expire()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """gunicorn: something went wrong outside the app."""
+        """gunicorn: handles an error outside the app."""
         if not isinstance(exc, errors.ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        status, message = UNREADABLE_ERRORS.get(type(exc), (400, "the request can't be read"))
+        status, message = UNREADABLE_ERRORS.get(type(exc), (400, "the request can't be parsed"))
         with contextlib.suppress(OSError), gevent.Timeout(LINGER_SECONDS, exception=False):
             client.sendall(encode_error(ApiError(status, "unreadable_request", message)))
             client.shutdown(socket.SHUT_WR)
@@ -109,7 +109,7 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 
 
 def encode_error(error: ApiError) -> bytes:
-    """A whole answer; the connection ends with it, because where the next request begins is not known."""
+    """Encodes a complete response that closes the connection: where the next request starts is unknown."""
     headers = {
         "content-type": "application/json",
         "content-length": str(len(error.body())),

@@ -195,13 +195,13 @@ def test_requests_that_waited_for_an_upstream_that_is_down_end_with_a_502(redis:
 
 
 def test_readiness_says_what_is_missing(front: Front, monkeypatch: pytest.MonkeyPatch):
-    assert front.client.get("/readyz").json["reasons"] == ["no worker lives"]
+    assert front.client.get("/readyz").json["reasons"] == ["no worker is running"]
 
     def gone(*_):
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr(front.parts.redis, "zrange", gone)
-    assert front.client.get("/readyz").json["reasons"] == ["Redis does not answer"]
+    assert front.client.get("/readyz").json["reasons"] == ["Redis does not respond"]
     assert front.client.get("/healthz").status_code == 200
 
 
