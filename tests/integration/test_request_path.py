@@ -9,6 +9,7 @@ from redis import Redis
 from tests.conftest import ROOT
 from tests.integration.harness import Workshop
 from tests.integration.test_call_counts import Whole
+from tests.waiting import eventually
 
 #: A call as the document names it: a file and what is defined there.
 CALL = re.compile(r"`((?:web|shared|workers)/[\w/]+\.py):([\w.]+)`")
@@ -43,8 +44,16 @@ def record_calls(work: Any) -> list[tuple[str, str]]:
 
 def test_documented_calls_are_made_in_their_order(redis: Redis, redis_url: str, workshop: Workshop):
     whole = Whole(redis, redis_url)
-    whole.ask(whole.environ())
-    made = record_calls(lambda: [whole.ask(whole.environ()) for _ in range(3)])
+    # So far apart that frames leave before the response has ended.
+    workshop.upstream.pace(chunks=5, chunk_delay=0.05)
+    worker = workshop.worker
+
+    def relay_one() -> None:
+        whole.ask(whole.environ(stream=True))
+        eventually(lambda: worker.blocking_pop.client_id and not worker.runner.busy_since)
+
+    relay_one()
+    made = record_calls(relay_one)
     whole.close()
     documented = documented_calls()
     assert len(documented) >= 20
