@@ -126,7 +126,7 @@ def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_pa
     assert [answer.status_code for answer in answers] == [200] * 12
     assert max(int(answer.headers["x-farm-attempts"]) for answer in answers) == 2
     eventually(lambda: farm.metric("farm_orphans_total") == 3)
-    assert "left 3 leases, free now" in farm.log()
+    assert "reclaimed its 3 leases" in farm.log()
     eventually(lambda: workers(farm)["idle"] == 6, within=30)
     farm.command("stop")
     assert "Traceback" not in farm.log()

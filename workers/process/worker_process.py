@@ -1,4 +1,4 @@
-"""One worker process: puts its parts together, does its chores in the background, and ends in good order."""
+"""One worker process: wires its parts, runs the periodic tasks, drains on SIGTERM."""
 
 import logging
 import os
@@ -42,63 +42,63 @@ from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
 
 log = logging.getLogger("farm.process")
-#: Jobs that are begun or ended at once. With more, accounts whose answers come together are asked again together, each
-#: late by the work for all: any number of them cost 100 accounts with answers of 0.2 s half a percent of their time.
-MAX_TURNS_IN_FLIGHT = 1
-#: Seconds between two looks at what should run here.
+#: Batches of job bookkeeping in flight to Redis. Without a limit, jobs that end together start their successors
+#: together, each delayed by the work for all: 100 credentials with responses of 0.2 s lost 0.5 % of their time.
+MAX_BATCHES_IN_FLIGHT = 1
+#: Seconds between two reconciliations of the workers with the credentials.
 RECONCILE_INTERVAL_SECONDS = 1.0
-#: Seconds after which a renewal of the leases that failed is tried again.
+#: Seconds before a failed renewal of the leases is retried.
 RENEW_RETRY_SECONDS = 0.3
-#: Seconds between two looks at what died workers left in the intermediate queues.
+#: Seconds between two recoveries of orphaned jobs.
 RECOVER_INTERVAL_SECONDS = 2.0
-#: Seconds between two looks for web processes that have died.
+#: Seconds between two checks for dead fronts.
 FRONT_CHECK_INTERVAL_SECONDS = 0.5
-#: Seconds between two rounds of RQ's own cleaning.
+#: Seconds between two runs of RQ's registry cleaning.
 CLEAN_INTERVAL_SECONDS = 60.0
-#: Seconds between two times that new entries of the request log are added up, and that old ones are forgotten.
+#: Seconds between two roll-ups of the request log, and between two removals of its oldest entries.
 ROLL_UP_INTERVAL_SECONDS, TRIM_INTERVAL_SECONDS = 2.0, 30.0
-#: Seconds between two looks for private credentials that nobody uses any more.
+#: Seconds between two searches for idle private credentials.
 FORGET_INTERVAL_SECONDS = 5.0
-#: Access tokens that one process asks for at once.
+#: Token refreshes of one process that run at the same time.
 MAX_CONCURRENT_REFRESHES = 16
-#: Seconds that running requests get when the process stops.
+#: Seconds that running requests have to end when the process stops.
 DRAIN_TIMEOUT_SECONDS = 30.0
-#: Seconds more for a token refresh that is on its way, whose answer must not be lost.
+#: Seconds more for a token refresh in flight: a rotated refresh token in its response must not be lost.
 LAST_REFRESH_TIMEOUT_SECONDS = 35.0
 
 
 class WorkerProcess:
     """Hosts the workers of one OS process."""
 
-    def __init__(self, settings: Settings, opener: Unsealer, birth: SpawnInfo) -> None:
-        self.id = birth.process_id
-        self._spawn_info = birth
+    def __init__(self, settings: Settings, unsealer: Unsealer, spawn_info: SpawnInfo) -> None:
+        self.id = spawn_info.process_id
+        self._spawn_info = spawn_info
         self._settings = settings
         self._redis = connect(settings.redis_url)
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
-        self._names = settings.pool_names
-        self._private = PrivateCredentials(self._redis)
+        self._pools = settings.pool_names
+        self._private_credentials = PrivateCredentials(self._redis)
         self._membership = Membership(self._redis, self.id, settings)
         self._outbox = Outbox()
         self._pipeline = AutoPipeline(
-            self._redis, eager=True, max_in_flight=MAX_TURNS_IN_FLIGHT, piggyback=self._outbox.take_batch
+            self._redis, eager=True, max_in_flight=MAX_BATCHES_IN_FLIGHT, piggyback=self._outbox.take_batch
         )
         self._publisher = Publisher(self._outbox, self._pipeline)
         self._queues = PerPool(
-            lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._names
+            lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._pools
         )
-        self._services = self._build_services(opener)
+        self._services = self._build_services(unsealer)
         self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
         self._workers = WorkerSet(self._services, self._leases, self._membership, self._commands, self._queues)
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
-        kept = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
-        self._usage_rollup = UsageRollup(self._redis, *kept)
+        retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
+        self._usage_rollup = UsageRollup(self._redis, *retention)
         self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers)
         self._stopping = Event()
 
-    def _build_services(self, opener: Unsealer) -> WorkerServices:
+    def _build_services(self, unsealer: Unsealer) -> WorkerServices:
         connections = single_connections(self._settings.redis_url)
         return WorkerServices(
             settings=self._settings,
@@ -107,8 +107,8 @@ class WorkerProcess:
             streams=StreamRegistry(self._outbox, self._counters),
             deadlines=DeadlineMonitor(),
             counters=self._counters,
-            token_store=TokenStore(self._redis, opener),
-            breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._names),
+            token_store=TokenStore(self._redis, unsealer),
+            breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._pools),
             worker_counts=Counter(),
             refresh_limit=BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
             token_sessions={
@@ -125,14 +125,14 @@ class WorkerProcess:
         return UpstreamRoute(pool.upstream_url, proxy=pool.proxy, ca_bundle=pool.ca_bundle)
 
     def run(self) -> None:
-        """Runs until SIGTERM or SIGINT, then lets running requests end and gives the credentials back."""
+        """Runs until SIGTERM, SIGINT or the supervisor's death; then drains and releases the leases."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(signum, self._stopping.set)
-        endless = (self._publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
-        background = [gevent.spawn(keep_running, work) for work in endless]
+        loops = (self._publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
+        background = [gevent.spawn(keep_running, loop) for loop in loops]
         background.append(gevent.spawn(self._renew_leases))
-        for seconds, work in self._periodic_tasks():
-            background.append(gevent.spawn(self._run_every, seconds, work))
+        for seconds, task in self._periodic_tasks():
+            background.append(gevent.spawn(self._run_every, seconds, task))
         self._try(lambda: self._for_each_queue(PoolQueues.register))
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         if self._spawn_info.predecessor:
@@ -154,66 +154,66 @@ class WorkerProcess:
             (1.0, lambda: self._counters.flush(self._redis)),
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
-            (FORGET_INTERVAL_SECONDS, self._forget_idle),
+            (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),
             (5.0, self._services.streams.forget_expired),
         ]
 
     def _renew_leases(self) -> None:
-        """A renewal that fails is tried again at once, because the leases run on."""
+        """Renews forever. A failed renewal is retried soon, because the leases go on to expire."""
         while True:
             gevent.sleep(RENEW_INTERVAL_SECONDS)
             while not self._try(self._workers.renew_leases):
                 gevent.sleep(RENEW_RETRY_SECONDS)
 
-    def _run_every(self, seconds: float, work: Callable[[], object]) -> None:
+    def _run_every(self, seconds: float, task: Callable[[], object]) -> None:
         while True:
             gevent.sleep(seconds)
-            self._try(work)
+            self._try(task)
 
-    def _try(self, work: Callable[[], object]) -> bool:
-        """Whether it went well; a chore that fails is tried again at its next turn, and the process lives on."""
+    def _try(self, task: Callable[[], object]) -> bool:
+        """Runs a task and logs its failure; returns whether it succeeded."""
         try:
-            work()
+            task()
             return True
         except (RedisError, OSError) as error:
             log.warning(
-                "%s failed: %s", work.__name__, error, extra={"action": "redis_lost", "worker_process": self.id}
+                "%s failed: %s", task.__name__, error, extra={"action": "redis_lost", "worker_process": self.id}
             )
         except Exception:
-            log.exception("%s failed", work.__name__, extra={"action": "chore_failed", "worker_process": self.id})
+            log.exception("%s failed", task.__name__, extra={"action": "chore_failed", "worker_process": self.id})
         return False
 
-    def _for_each_queue(self, work: Callable[[PoolQueues], None]) -> None:
-        for queue in list(self._queues.values()):
-            work(queue)
+    def _for_each_queue(self, task: Callable[[PoolQueues], None]) -> None:
+        for queues in list(self._queues.values()):
+            task(queues)
 
     def _all_pools(self) -> list[str]:
-        """The configured pools, and those of private credentials."""
-        return [*self._names, *self._private.list_pools()]
+        """The configured pools and those of all private credentials, even of pools that are configured no more."""
+        return [*self._pools, *self._private_credentials.list_pools()]
 
-    def _forget_idle(self) -> None:
-        """Forgets private credentials that were not used for a while."""
+    def _forget_idle_credentials(self) -> None:
+        """Removes private credentials that have been unused for their pool's `private_idle` seconds."""
         idle = {pool.name: pool.private_idle for pool in self._settings.pools}
-        for name in self._private.forget_idle(
-            lambda one: idle.get(names.configured_pool(one), PoolSettings.private_idle)
+        for name in self._private_credentials.forget_idle(
+            lambda pool: idle.get(names.configured_pool(pool), PoolSettings.private_idle)
         ):
             extra = {"action": "private_forgotten", "pool": names.configured_pool(name), "reason": "idle"}
-            log.info("a private credential was not used and is forgotten", extra=extra)
+            log.info("an idle private credential was removed", extra=extra)
 
     def _reclaim_predecessor(self) -> None:
-        """The process in whose place this one is has died: what it held is free."""
-        ids = [one for pool in self._all_pools() for one in self._credentials.get_states(pool)]
+        """Frees the leases of the dead process that this one replaces, without waiting for them to expire."""
+        ids = [credential_id for pool in self._all_pools() for credential_id in self._credentials.get_states(pool)]
         freed = self._leases.reclaim(self._spawn_info.predecessor, ids)
         self._membership.remove(self._spawn_info.predecessor)
         fields = {"action": "process_buried", "worker_process": self._spawn_info.predecessor}
-        log.warning("a worker process died and left %d leases, free now", freed, extra=fields)
+        log.warning("a worker process died; reclaimed its %d leases", freed, extra=fields)
 
     def _drain(self) -> None:
-        """1. Say goodbye, so that others take over. 2. Stop idle workers now, busy ones after their request."""
+        """1. Leave: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
         self._try(self._membership.leave)
         self._workers.stop()
-        until = time.monotonic() + DRAIN_TIMEOUT_SECONDS
-        while self._workers and time.monotonic() < until:
+        give_up_at = time.monotonic() + DRAIN_TIMEOUT_SECONDS
+        while self._workers and time.monotonic() < give_up_at:
             self._try(self._workers.wake_idle)
             self._workers.join(0.2)
         self._workers.cancel_running()

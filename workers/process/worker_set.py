@@ -1,6 +1,6 @@
-"""The workers of one process: which should run here, started and stopped by what the census says.
+"""Reconciles the workers of this process with the usable credentials and its fair share of them.
 
-It holds the leases, renews them and gives them back; it starts nothing in the background by itself.
+Claims, renews and releases the leases. Runs no background task of its own.
 """
 
 import logging
@@ -23,7 +23,7 @@ from workers.worker.rq_worker import FarmWorker, spawn_worker
 from workers.worker.services import WorkerServices
 
 log = logging.getLogger("farm.process")
-#: Calls of `beat_oldest` within which every worker gives a sign of life.
+#: Calls of `heartbeat_oldest` within which every worker sends a heartbeat.
 HEARTBEAT_ROUNDS = 20
 
 
@@ -34,16 +34,16 @@ class WorkerSet:
         self,
         services: WorkerServices,
         leases: Leases,
-        census: Membership,
-        control: CommandListener,
+        membership: Membership,
+        commands: CommandListener,
         queues: PerPool[PoolQueues],
     ) -> None:
         self._services = services
         self._leases = leases
-        self._membership = census
-        self._commands = control
+        self._membership = membership
+        self._commands = commands
         self._queues = queues
-        #: By their names.
+        #: RQ worker name -> worker, and its greenlet.
         self._workers: dict[str, FarmWorker] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
 
@@ -51,11 +51,10 @@ class WorkerSet:
         return len(self._workers)
 
     def workers_in_pool(self, pool: str) -> list[FarmWorker]:
-        """The workers of a pool."""
         return [worker for worker in self._workers.values() if worker.lease.pool == pool]
 
     def reconcile(self) -> None:
-        """1. Report and count. 2. Stop workers that should not run here. 3. Claim what is missing to our share."""
+        """1. Refresh the membership. 2. Stop surplus workers. 3. Claim credentials up to this process's fair share."""
         self._membership.refresh(self._workers.values())
         self._leases.suspend_claims_after(self._membership.redis_replaced_at)
         self._forget_pools()
@@ -71,33 +70,31 @@ class WorkerSet:
             )
         self.wake_idle()
         if self._membership.has_lost_workers:
-            log.warning("RQ has lost workers: they register again", extra={"action": "registered_again"})
+            log.warning("Redis has lost workers: registering them again", extra={"action": "registered_again"})
             self.heartbeat()
 
     def _forget_pools(self) -> None:
-        """Drops what was kept for the pools of private credentials that are no more."""
+        """Drops the queues and breakers of pools whose private credential is gone."""
         wanted = {pool for group in self._membership.groups for pool in self._membership.pools_in_group(group)}
         wanted |= {worker.lease.pool for worker in self._workers.values()}
         self._queues.keep(wanted)
         self._services.breakers.keep(wanted)
 
     def _claim_missing(self, group: str) -> None:
-        """Up to our share."""
-        here = {worker.lease.credential_id for worker in self._workers_in_group(group)}
-        missing = self._membership.fair_share(group) - len(here)
+        running = {worker.lease.credential_id for worker in self._workers_in_group(group)}
+        missing = self._membership.fair_share(group) - len(running)
         for pool in self._membership.pools_in_group(group):
-            candidates = [one for one in self._membership.usable_credentials(pool) if one not in here]
+            candidates = [c for c in self._membership.usable_credentials(pool) if c not in running]
             leases = self._leases.claim(pool, candidates, missing)
             missing -= len(leases)
             for lease in leases:
                 self._start(lease)
 
     def _workers_in_group(self, group: str) -> list[FarmWorker]:
-        """The workers of a group of pools."""
         return [worker for worker in self._workers.values() if pool_group(worker.lease.pool) == group]
 
     def _stop_surplus(self, group: str) -> None:
-        """Workers whose credential is not usable, whose lease is lost, or who are above our share; idle ones first."""
+        """Stops workers with an unusable credential or lost lease, then those above the fair share, idle ones first."""
         usable = set(self._membership.usable_credentials_in_group(group))
         keep: defaultdict[str, list[FarmWorker]] = defaultdict(list)
         for worker in self._workers_in_group(group):
@@ -105,14 +102,15 @@ class WorkerSet:
                 keep[worker.lease.credential_id].append(worker)
             else:
                 worker.stop()
-        above = len(keep) - self._membership.fair_share(group)
-        if above > 0:
-            for surplus in sorted(keep, key=lambda one: any(w.runner.busy_since for w in keep[one]))[:above]:
-                for worker in keep[surplus]:
+        surplus = len(keep) - self._membership.fair_share(group)
+        if surplus > 0:
+            idle_first = sorted(keep, key=lambda credential: any(w.runner.busy_since for w in keep[credential]))
+            for credential in idle_first[:surplus]:
+                for worker in keep[credential]:
                     worker.stop()
 
     def _sync_breaker(self, pool: str) -> None:
-        """While the upstream is down, one worker of all processes tries it now and then."""
+        """While the breaker is open, assigns the probe to one worker of all processes."""
         breaker = self._services.breakers[pool]
         breaker.sync(self._membership.breakers.get(pool, {}), self._membership.refreshed_at)
         if breaker.is_open:
@@ -121,7 +119,7 @@ class WorkerSet:
             breaker.assign_probe({w.lease.credential_id for w in able}, [w.lease.credential_id for w in idle])
 
     def _start(self, lease: Lease) -> None:
-        """A worker for each slot of the credential."""
+        """Starts a worker for each slot of the credential."""
         queues = self._queues[lease.pool]
         credential = LeasedCredential(lease, self._services.settings.pool(lease.pool), self._services)
         workers = [FarmWorker(credential, queues.bookkeeping, slot + 1) for slot in range(credential.pool.slots)]
@@ -138,7 +136,7 @@ class WorkerSet:
             self._greenlets[worker.name] = spawn_worker(worker, self._on_worker_ended)
 
     def _on_worker_ended(self, worker: FarmWorker) -> None:
-        """A worker's greenlet is over; after the last of its credential that is free for another process."""
+        """Cleans up after a worker's greenlet; releases the lease after the credential's last worker."""
         self._workers.pop(worker.name, None)
         self._greenlets.pop(worker.name, None)
         self._services.worker_counts[worker.lease.pool] -= 1
@@ -150,44 +148,45 @@ class WorkerSet:
             self._leases.release(worker.lease)
         except (RedisError, OSError) as error:
             extra = {"action": "redis_lost", "credential_id": worker.lease.credential_id}
-            log.warning("lease not given back, it runs out: %s", error, extra=extra)
-
-    # What is done to all of them
+            log.warning("lease not released, it will expire: %s", error, extra=extra)
 
     def wake_idle(self) -> None:
-        """Ends the wait of idle workers that may take no job; Redis hands a job to them or not, so none is lost."""
+        """Unblocks idle workers that must stop waiting for a job.
+
+        No job is lost: Redis ends the BLMOVE either with a job or without one.
+        """
         waiting = [w for w in self._workers.values() if w.blocking_pop.client_id and not w.runner.busy_since]
-        ending = [w for w in waiting if w.should_wake]
-        if not ending:
+        to_wake = [w for w in waiting if w.should_wake]
+        if not to_wake:
             return
         with self._services.redis.pipeline(transaction=False) as pipe:
-            for worker in ending:
+            for worker in to_wake:
                 pipe.client_unblock(worker.blocking_pop.client_id)
             pipe.execute(raise_on_error=False)
 
     def refresh_idle_tokens(self) -> None:
-        """Renews the access tokens of workers that wait, apart from any request."""
+        """Refreshes the access tokens of idle workers in the background, so that no request waits for it."""
         now = time.time()
         for worker in [w for w in self._workers.values() if w.runner.token.renew_at <= now]:
             if worker.blocking_pop.client_id and not worker.runner.busy_since and worker.runner.health.needs_refresh():
                 gevent.spawn(worker.runner.health.ensure_fresh_token)
 
     def renew_leases(self) -> None:
-        """Renews the leases; the workers of one that was lost end."""
+        """Renews the leases; stops the workers of a lost lease and cancels their attempts."""
         leases = {worker.lease.credential_id: worker.lease for worker in self._workers.values()}
         for lease in self._leases.renew(list(leases.values())):
             self._services.counters.increment("leases_lost")
             log.warning("lease lost", extra={"action": "lease_lost", "credential_id": lease.credential_id})
-            for worker in [one for one in self._workers.values() if one.lease is lease]:
+            for worker in [w for w in self._workers.values() if w.lease is lease]:
                 worker.stop()
                 worker.runner.cancel("lease_lost")
 
     def heartbeat(self) -> None:
-        """A sign of life of every worker towards RQ."""
+        """Sends RQ's heartbeat for all workers."""
         self._send_heartbeats(self._workers.values())
 
     def heartbeat_oldest(self) -> None:
-        """A sign of life of those whose last is the oldest: all at once would hold up the requests of a thousand."""
+        """Sends RQ's heartbeat for the workers with the oldest one: a thousand at once would delay requests."""
         by_age = sorted(self._workers.values(), key=lambda w: w.heartbeat_at)
         self._send_heartbeats(by_age[: math.ceil(len(by_age) / HEARTBEAT_ROUNDS)])
 
@@ -198,32 +197,33 @@ class WorkerSet:
             pipe.execute()
 
     def find_or_start_worker(self, pool: str, credential_id: str) -> FarmWorker | None:
-        """A worker of the credential, made for an errand if there is none; None when another process has it."""
-        known = self._services.settings.has_pool(pool)
-        if known and not any(w.lease.credential_id == credential_id for w in self.workers_in_pool(pool)):
+        """A worker of the credential, started in any credential state if need be; None when another process has it."""
+        worker = self._find_worker(pool, credential_id)
+        if worker is None and self._services.settings.has_pool(pool):
             for lease in self._leases.claim(pool, [credential_id], 1, STATES):
                 self._start(lease)
+            worker = self._find_worker(pool, credential_id)
+        return worker
+
+    def _find_worker(self, pool: str, credential_id: str) -> FarmWorker | None:
         return next((w for w in self.workers_in_pool(pool) if w.lease.credential_id == credential_id), None)
 
     def cancel_front_requests(self, front: str) -> None:
-        """Nobody waits for what runs for that web process."""
+        """Cancels the attempts that run for a dead front and drops its streams."""
         for worker in self._workers.values():
             if worker.runner.front == front:
                 worker.runner.cancel("client_gone")
         self._services.streams.forget_front(front)
 
-    # The end
-
     def stop(self) -> None:
-        """Asks all to end: idle ones now, busy ones after their request."""
+        """Stops all workers: idle ones now, busy ones after their job."""
         for worker in self._workers.values():
             worker.stop()
 
     def cancel_running(self) -> None:
-        """Ends the requests that run."""
         for worker in list(self._workers.values()):
             worker.runner.cancel("worker_stopped")
 
     def join(self, timeout: float) -> None:
-        """Waits until all have ended."""
+        """Waits until all workers have ended, for at most `timeout` seconds."""
         gevent.joinall(list(self._greenlets.values()), timeout=timeout)
