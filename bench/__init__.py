@@ -1,1 +1,1 @@
-"""The benchmark: starts simulator and farm, drives them with verified load, prints and keeps what was measured."""
+"""The benchmark: starts simulator and farm, loads them, verifies every response and records the measurements."""

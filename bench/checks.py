@@ -1,4 +1,4 @@
-"""What the farm alone has to show, and the bound of each figure; every answer of every load is checked."""
+"""Checks of the farm alone, with the bound of each figure."""
 
 import asyncio
 import json
@@ -10,112 +10,113 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from bench.farm import KEY, Bench, farm
+from bench.farm import API_KEY, MeasuredFarm, run_farm
 from bench.keys import KEY_CHECKS
-from bench.load import Load, run
-from bench.measured import Measured, at_least, at_most, exactly, told
-from bench.mutations import mutated
-from bench.outcome import Result
-from bench.upstream import ROOT, simulator
+from bench.load import Load, run_load
+from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
+from bench.mutations import measure_mutated_requests
+from bench.outcome import LoadResult
+from bench.simulator import ROOT, run_simulator
 
-#: Seconds of a load that are left out of the utilisation.
-WARM_UP = 3.0
-
-
-def load(bench: Bench, clients: int, seconds: float) -> Result:
-    """Loads the farm."""
-    return asyncio.run(run(Load("127.0.0.1", bench.port, KEY, clients, seconds)))
+#: Start of a load that is left out of the utilisation.
+WARM_UP_SECONDS = 3.0
 
 
-def utilisation(result: Result, service: float, accounts: int) -> float:
-    """Share of the accounts' time that was spent on right answers, after the warm-up."""
-    return result.busy_seconds(service, WARM_UP) / (result.seconds - WARM_UP) / accounts
+def load_farm(farm: MeasuredFarm, clients: int, seconds: float) -> LoadResult:
+    return asyncio.run(run_load(Load("127.0.0.1", farm.port, API_KEY, clients, seconds)))
 
 
-def well(scenario: str, bench: Bench, result: Result) -> list[Measured]:
-    """No collision and no error at any client."""
+def utilisation(result: LoadResult, service: float, accounts: int) -> float:
+    """Share of the accounts' time spent on correct responses of `service` seconds, after the warm-up."""
+    return result.busy_seconds(service, WARM_UP_SECONDS) / (result.seconds - WARM_UP_SECONDS) / accounts
+
+
+def check_no_errors(scenario: str, farm: MeasuredFarm, result: LoadResult) -> list[Measurement]:
+    """No collision at the upstream and no error at any client."""
     errors = sum(result.errors.values())
     return [
-        exactly(scenario, "collisions at the upstream", bench.upstream.counters()["collisions"]),
+        exactly(scenario, "collisions at the upstream", farm.upstream.read_counters()["collisions"]),
         exactly(scenario, f"errors at clients {dict(result.errors) or ''}".strip(), errors),
     ]
 
 
-def expiry(seconds: float) -> list[Measured]:
-    """Access tokens that live 3 s, under three clients for each account, with rotated refresh tokens."""
-    with farm(100, "--delay", "1", "--access-ttl", "3", "--rotate") as bench:
-        result = load(bench, 300, seconds)
-        counters = bench.upstream.counters()
+def measure_expiry(seconds: float) -> list[Measurement]:
+    """Access tokens that expire after 3 s and rotated refresh tokens, with three clients per account."""
+    with run_farm(100, "--delay", "1", "--access-ttl", "3", "--rotate") as farm:
+        result = load_farm(farm, 300, seconds)
+        counters = farm.upstream.read_counters()
         elapsed = seconds + 4
         return [
             at_least(
                 "expiry", "answers/s of the ideal 100, after the warm-up", 100 * utilisation(result, 1.0, 100), 95
             ),
-            *well("expiry", bench, result),
+            *check_no_errors("expiry", farm, result),
             at_most("expiry", "refreshes per credential and second", counters["refreshes"] / 100 / elapsed, 0.5),
             at_most("expiry", "refresh tokens used twice", counters.get("reused_refresh_tokens", 0), 0),
         ]
 
 
-def thousand(seconds: float) -> list[Measured]:
-    """1,000 credentials at rest in one worker process: memory, and what `rq info` lists."""
-    with farm(1000, "--delay", "5", FARM_WORKER_PROCESSES="1") as bench:
+def measure_thousand(seconds: float) -> list[Measurement]:
+    """1,000 idle credentials in one worker process: memory, and the workers that `rq info` lists."""
+    with run_farm(1000, "--delay", "5", FARM_WORKER_PROCESSES="1") as farm:
         time.sleep(5)
-        idle = bench.memory()
-        listed = subprocess.run(
-            [sys.executable, "-m", "rq.cli", "info", "-u", bench.status()["redis_url"]],
+        memory = farm.measure_memory()
+        listing = subprocess.run(
+            [sys.executable, "-m", "rq.cli", "info", "-u", farm.read_status()["redis_url"]],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
         return [
-            *(told("thousand", f"MB PSS idle: {kind}", value) for kind, value in idle.items()),
-            at_most("thousand", "MB PSS idle, all farm processes", sum(idle.values()), 300),
-            at_least("thousand", "workers that `rq info` lists", listed.count("idle chat:default"), 1000),
+            *(unbounded("thousand", f"MB PSS idle: {kind}", megabytes) for kind, megabytes in memory.items()),
+            at_most("thousand", "MB PSS idle, all farm processes", sum(memory.values()), 300),
+            at_least("thousand", "workers that `rq info` lists", listing.count("idle chat:default"), 1000),
         ]
 
 
-def sharing(seconds: float) -> list[Measured]:
-    """Two worker processes, one stopped and one started again under load."""
-    with farm(100, "--delay", "0.5", FARM_WORKER_PROCESSES="1") as bench:
-        environment = {**bench.environment, "REDIS_URL": str(bench.status()["redis_url"])}
-        evened: list[float] = []
+def measure_sharing(seconds: float) -> list[Measurement]:
+    """Two worker processes, one stopped and started again under load."""
+    with run_farm(100, "--delay", "0.5", FARM_WORKER_PROCESSES="1") as farm:
+        environment = {**farm.environment, "REDIS_URL": str(farm.read_status()["redis_url"])}
+        waits: list[float] = []
 
-        def change() -> None:
+        def restart_second_process() -> None:
             for _ in range(2):
                 second = subprocess.Popen([sys.executable, "-m", "workers"], env=environment, cwd=ROOT)
-                evened.append(wait_for_shares(bench, [50, 50]))
+                waits.append(wait_for_shares(farm, [50, 50]))
                 time.sleep(2)
                 second.send_signal(signal.SIGTERM)
                 second.wait()
-                evened.append(wait_for_shares(bench, [100]))
+                waits.append(wait_for_shares(farm, [100]))
 
-        thread = threading.Thread(target=change)
+        thread = threading.Thread(target=restart_second_process)
         thread.start()
-        result = load(bench, 200, max(seconds, 30))
+        result = load_farm(farm, 200, max(seconds, 30))
         thread.join()
         return [
-            at_most("sharing", "seconds until the shares are even, worst", max(evened), 10),
-            *well("sharing", bench, result),
+            at_most("sharing", "seconds until the shares are even, worst", max(waits), 10),
+            *check_no_errors("sharing", farm, result),
         ]
 
 
-def wait_for_shares(bench: Bench, wanted: list[int]) -> float:
-    """Seconds until the credentials are shared out like that."""
-    began = time.monotonic()
-    while time.monotonic() - began < 30:
-        owners = Counter(one["owner"] for one in json.loads(bench.command("credentials", "list", "--json")))
-        if sorted(owners.values()) == wanted and "" not in owners:
+def wait_for_shares(farm: MeasuredFarm, shares: list[int]) -> float:
+    """Seconds until the worker processes hold these numbers of credentials; gives up after 30."""
+    started = time.monotonic()
+    while time.monotonic() - started < 30:
+        credentials = json.loads(farm.run_command("credentials", "list", "--json"))
+        owners = Counter(credential["owner"] for credential in credentials)
+        if sorted(owners.values()) == shares and "" not in owners:
             break
         time.sleep(0.2)
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
-def upstream(seconds: float) -> list[Measured]:
-    """The simulator alone, so that it never is what is measured."""
-    with simulator(20) as bare:
-        bare.ask("accounts", {"slots": 20})
-        result = asyncio.run(run(Load("127.0.0.1", bare.port, bare.access_tokens()[0], 20, min(5, seconds))))
+def measure_simulator(seconds: float) -> list[Measurement]:
+    """The simulator alone, to show that it is not the bottleneck."""
+    with run_simulator(20) as simulator:
+        simulator.control("accounts", {"slots": 20})
+        load = Load("127.0.0.1", simulator.port, simulator.fetch_access_tokens()[0], 20, min(5, seconds))
+        result = asyncio.run(run_load(load))
         errors = sum(result.errors.values())
         return [
             at_least("upstream", "requests/s without delay", result.rate, 5000),
@@ -123,11 +124,11 @@ def upstream(seconds: float) -> list[Measured]:
         ]
 
 
-CHECKS: dict[str, Callable[[float], list[Measured]]] = {
-    "expiry": expiry,
-    "thousand": thousand,
-    "sharing": sharing,
-    "upstream": upstream,
+CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
+    "expiry": measure_expiry,
+    "thousand": measure_thousand,
+    "sharing": measure_sharing,
+    "upstream": measure_simulator,
     **KEY_CHECKS,
-    "mutated": mutated,
+    "mutated": measure_mutated_requests,
 }

@@ -1,4 +1,4 @@
-"""Starts a farm for one measurement, and reads what it says and what its processes cost; it sends no request."""
+"""Starts a farm for a measurement; reads its status, its metrics and the cost of its processes."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from typing import Any
 import psutil
 from redis import Redis
 
-from bench.processes import cpu_seconds, memory
-from bench.upstream import ROOT, Upstream, simulator
+from bench.processes import sum_cpu_seconds, sum_memory
+from bench.simulator import ROOT, SimulatorProcess, run_simulator
 from launcher.processes import redis_server
 
-KEY = "sk-bench-0123456789abcdef"
-#: Part of a process's command line -> what it is called in results.
-KINDS = {
+API_KEY = "sk-bench-0123456789abcdef"
+#: Part of a process's command line -> its kind in results.
+PROCESS_KINDS = {
     "web.gunicorn_conf": "front",
     "-m workers": "workers",
     "redis-server": "redis",
@@ -33,28 +33,27 @@ KINDS = {
 }
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @dataclass
-class Bench:
-    """A farm with its simulator, for as long as it is measured."""
+class MeasuredFarm:
+    """A running farm with its simulator and its Redis."""
 
     port: int
-    upstream: Upstream
+    upstream: SimulatorProcess
     environment: dict[str, str]
-    redis: "OwnRedis"
-    #: Seconds from the command to ready.
+    redis: "KillableRedis"
+    #: Seconds from the command until the farm was ready.
     start_seconds: float = 0.0
     _launcher: psutil.Process | None = None
 
-    def command(self, *arguments: str) -> str:
-        """`./farm …`; raises when it fails."""
-        done = subprocess.run(
+    def run_command(self, *arguments: str) -> str:
+        """Runs `./farm …` and returns its output. Raises RuntimeError when it fails."""
+        completed = subprocess.run(
             [sys.executable, "-m", "launcher", *arguments],
             env=self.environment,
             cwd=ROOT,
@@ -62,75 +61,74 @@ class Bench:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError(done.stdout + done.stderr)
-        return done.stdout
+        if completed.returncode:
+            raise RuntimeError(completed.stdout + completed.stderr)
+        return completed.stdout
 
-    def status(self) -> dict[str, Any]:
-        """What the farm says of itself."""
-        found: dict[str, Any] = json.loads(self.command("status", "--json"))
-        return found
+    def read_status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(self.run_command("status", "--json"))
+        return status
 
-    def metric(self, name: str, label: str = "") -> float:
-        """The sum of a metric, of those with that label."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(one.rpartition(" ")[2]) for one in lines if one.startswith(name) and label in one)
+    def read_metric(self, name: str, label: str = "") -> float:
+        """The sum of a metric's samples, only of those with the label if one is given."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and label in line)
 
-    def jobs_of_dead_fronts(self) -> int:
-        """Jobs in Redis whose web process does not listen."""
+    def count_jobs_of_dead_fronts(self) -> int:
+        """Jobs in Redis whose front is not subscribed to its channel."""
         redis = self.redis.client
-        found = Counter(
+        jobs = Counter(
             front for key in redis.scan_iter("rq:job:*", count=1000) if (front := redis.hget(key, "farm_front"))
         )
-        ids = [front.decode().rpartition(":")[2] for front in found]
-        heard = redis.pubsub_numsub(*(f"farm:front:{one}" for one in ids)) if ids else []
-        return sum(found[front] for front, (_, count) in zip(found, heard, strict=True) if not count)
+        ids = [front.decode().rpartition(":")[2] for front in jobs]
+        subscribers = redis.pubsub_numsub(*(f"farm:front:{front_id}" for front_id in ids)) if ids else []
+        return sum(jobs[front] for front, (_, count) in zip(jobs, subscribers, strict=True) if not count)
 
-    def log(self) -> str:
-        """What the farm has logged."""
+    def read_log(self) -> str:
         return (Path(self.environment["FARM_DATA_DIR"]) / "farm.log").read_text()
 
-    def below(self, module: str) -> list[psutil.Process]:
-        """The processes below `python -m workers` or gunicorn's master, which do the work."""
-        return list(self.master(module).children())
+    def list_children(self, module: str) -> list[psutil.Process]:
+        """The child processes of `python -m workers` or of gunicorn's master, which do the work."""
+        return list(self.find_master(module).children())
 
-    def launcher(self) -> psutil.Process:
-        """`./farm up`; looked up once, because the question takes half a second of a core from what is measured."""
+    def find_launcher(self) -> psutil.Process:
+        """The process of `./farm up`; cached, because the status command takes half a second of CPU during the load."""
         if self._launcher is None or not self._launcher.is_running():
-            self._launcher = psutil.Process(int(self.status()["pid"]))
+            self._launcher = psutil.Process(int(self.read_status()["pid"]))
         return self._launcher
 
-    def master(self, module: str) -> psutil.Process:
+    def find_master(self, module: str) -> psutil.Process:
         """`python -m workers`, or gunicorn's master."""
-        return next(one for one in self.launcher().children() if module in " ".join(one.cmdline()))
+        children = self.find_launcher().children()
+        return next(process for process in children if module in " ".join(process.cmdline()))
 
-    def processes(self) -> Iterator[tuple[str, psutil.Process]]:
+    def list_processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process of the farm, with its kind."""
-        launcher = self.launcher()
+        launcher = self.find_launcher()
         for process in (launcher, *launcher.children(recursive=True), psutil.Process(self.redis.process.pid)):
             line = " ".join(process.cmdline())
-            yield next((kind for part, kind in KINDS.items() if part in line), "other"), process
+            yield next((kind for part, kind in PROCESS_KINDS.items() if part in line), "other"), process
 
-    def cpu_seconds(self) -> dict[str, float]:
-        """CPU time so far, by kind."""
-        return cpu_seconds(self.processes())
+    def measure_cpu_seconds(self) -> dict[str, float]:
+        """CPU time so far, by kind of process."""
+        return sum_cpu_seconds(self.list_processes())
 
-    def memory(self) -> dict[str, float]:
-        """Proportional set size in MB, by kind."""
-        return memory(self.processes())
+    def measure_memory(self) -> dict[str, float]:
+        """Proportional set size in MB, by kind of process."""
+        return sum_memory(self.list_processes())
 
     def wait_for_workers(self, count: int, within: float = 60.0) -> None:
-        """Returns when so many workers are there. Raises RuntimeError."""
-        until = time.monotonic() + within
-        while sum(self.status()["pools"][0]["workers"].values()) != count:
-            if time.monotonic() > until:
-                raise RuntimeError(f"not {count} workers after {within} s: {self.status()}")
+        """Waits until there are `count` workers. Raises RuntimeError after `within` seconds."""
+        deadline = time.monotonic() + within
+        while sum(self.read_status()["pools"][0]["workers"].values()) != count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not {count} workers after {within} s: {self.read_status()}")
             time.sleep(0.2)
 
 
-class OwnRedis:
-    """A Redis that the measurement may kill, with the settings of the private one."""
+class KillableRedis:
+    """A Redis server of the measurement, with the settings of the farm's private one."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -139,7 +137,6 @@ class OwnRedis:
         self.client = Redis.from_url(self.url)
 
     def kill(self) -> None:
-        """kill -9."""
         self.process.kill()
         self.process.wait()
 
@@ -149,47 +146,50 @@ class OwnRedis:
 
 
 @contextmanager
-def farm(
-    accounts: int, *arguments: str, prepare: Callable[["Bench"], None] | None = None, **settings: str
-) -> Iterator[Bench]:
-    """A farm of so many accounts and its simulator, started with these arguments; gone afterwards.
+def run_farm(
+    accounts: int, *arguments: str, prepare: Callable[["MeasuredFarm"], None] | None = None, **settings: str
+) -> Iterator[MeasuredFarm]:
+    """Runs a farm and its simulator; the arguments are the simulator's, the settings the farm's.
 
-    `prepare` may spoil the simulator before the farm starts. An empty REDIS_URL makes the farm start its own Redis.
+    `prepare` is called before the farm starts, to change the simulator. An empty REDIS_URL makes the farm start its
+    own Redis.
     """
-    with simulator(accounts, *arguments) as upstream, farm_of(upstream, prepare, **settings) as bench:
-        yield bench
+    with run_simulator(accounts, *arguments) as upstream, run_farm_on(upstream, prepare, **settings) as farm:
+        yield farm
 
 
 @contextmanager
-def farm_of(upstream: Upstream, prepare: Callable[["Bench"], None] | None = None, **settings: str) -> Iterator[Bench]:
-    """A farm in front of that upstream, with every worker in place; gone afterwards."""
+def run_farm_on(
+    upstream: SimulatorProcess, prepare: Callable[["MeasuredFarm"], None] | None = None, **settings: str
+) -> Iterator[MeasuredFarm]:
+    """Runs a farm on this upstream, once all its workers are there; stops it and deletes its data on exit."""
     data = Path(tempfile.mkdtemp(prefix="farm-bench-"))
     (data / "tokens").write_text("\n".join(upstream.refresh_tokens()))
-    port = free_port()
-    redis = OwnRedis(data / "store")
+    port = find_free_port()
+    redis = KillableRedis(data / "store")
     environment = {
         **os.environ,
         "PORT": str(port),
         "REDIS_URL": redis.url,
         "FARM_DATA_DIR": str(data / "data"),
-        "FARM_API_KEY": KEY,
+        "FARM_API_KEY": API_KEY,
         "FARM_UPSTREAM_URL": f"{upstream.url}/v1",
         "FARM_TOKEN_URL": f"{upstream.url}/oauth/token",
         "FARM_REFRESH_TOKENS_FILE": str(data / "tokens"),
         "FARM_LOG_LEVEL": "warning",
         **settings,
     }
-    bench = Bench(port, upstream, environment, redis)
+    farm = MeasuredFarm(port, upstream, environment, redis)
     try:
         if prepare:
-            prepare(bench)
-        began = time.perf_counter()
-        bench.command("up", "--detach")
-        bench.start_seconds = time.perf_counter() - began
-        bench.wait_for_workers(upstream.accounts - upstream.counters().get("dead_accounts", 0))
-        yield bench
+            prepare(farm)
+        started = time.perf_counter()
+        farm.run_command("up", "--detach")
+        farm.start_seconds = time.perf_counter() - started
+        farm.wait_for_workers(upstream.accounts - upstream.read_counters().get("dead_accounts", 0))
+        yield farm
     finally:
-        bench.command("stop")
+        farm.run_command("stop")
         redis.process.terminate()
         redis.process.wait()
         shutil.rmtree(data, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""A closed-loop load of chat completions over raw connections, every answer checked against its request; no farm in it.
+"""A closed-loop load of chat completions over raw connections, with every response checked against its request.
 
-It is lean, so that the load does not eat the cores that it measures. Every request is accounted for by one outcome.
+It is kept cheap, because it shares the cores with what it measures. Every request ends with exactly one outcome.
 """
 
 import asyncio
@@ -10,18 +10,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.outcome import BROKEN, LEFT, MIXED, RIGHT, STUCK, TRUNCATED, Record, Result
+from bench.outcome import BROKEN, CORRECT, LEFT, MIXED, STUCK, TRUNCATED, LoadResult, RequestRecord
 from simulator.responses import translate
 
-#: What is translated; each request adds its own number, so that no two answers are alike.
-TEXT = "The queue holds every page until an account is free, and no two of them are ever mixed up. Request"
-#: The end of a stream.
+#: Start of every prompt; each request appends its own number, so that no two responses are alike.
+PROMPT = "The queue holds every page until an account is free, and no two of them are ever mixed up. Request"
+#: The last event of a stream.
 DONE = b"data: [DONE]\n\n"
+
+#: Reader and writer of a connection.
+OpenConnection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
 class Load:
-    """How to load which endpoint."""
+    """An endpoint and the load to put on it."""
 
     host: str
     port: int
@@ -34,17 +37,17 @@ class Load:
     path: str = "/v1/chat/completions"
     #: Seconds after which a request counts as stuck.
     timeout: float = 60.0
-    #: Share of the requests whose client leaves within `leave_within` seconds, by a draw from the seed.
+    #: Share of the requests whose client leaves at a random time, within `leave_within` seconds.
     leave: float = 0.0
     leave_within: float = 4.0
     seed: int = 1
-    #: Headers beside the usual ones.
+    #: Additional request headers.
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: Whether the time between two events of a stream is kept.
-    traced: bool = False
+    #: Whether the gaps between the events of a stream are recorded.
+    is_traced: bool = False
 
-    def request(self, text: str) -> bytes:
-        """One request's bytes."""
+    def encode_request(self, text: str) -> bytes:
+        """The HTTP request with this prompt."""
         message = {"model": self.model, "stream": self.stream, "messages": [{"role": "user", "content": text}]}
         body = json.dumps(message).encode()
         head = (
@@ -55,42 +58,41 @@ class Load:
         return head.encode() + body
 
 
-async def run(load: Load) -> Result:
-    """Runs the load to its end; every answer is checked, and those that end in its time count."""
-    result = Result(seconds=load.seconds, started=time.time())
+async def run_load(load: Load) -> LoadResult:
+    """Runs the load until every client has finished its last request."""
+    result = LoadResult(seconds=load.seconds, started_at=time.time())
     started = time.perf_counter()
-    over: list[Exchange] = []
-    await asyncio.gather(*(client(load, number, started, over) for number in range(load.clients)))
-    for exchange in over:
-        exchange.settle()
+    finished: list[Exchange] = []
+    await asyncio.gather(*(run_client(load, number, started, finished) for number in range(load.clients)))
+    for exchange in finished:
+        exchange.judge_deferred()
         result.add(exchange.record)
     return result
 
 
-async def client(load: Load, number: int, started: float, over: "list[Exchange]") -> None:
-    """One client: asks, checks, asks again; a broken connection is opened anew."""
+async def run_client(load: Load, number: int, started: float, finished: "list[Exchange]") -> None:
+    """Sends one request after another, reconnecting when the connection breaks."""
     connection = None
-    turn = 0
+    count = 0
     draw = random.Random(f"{load.seed}.{number}")
     while time.perf_counter() < started + load.seconds:
-        turn += 1
-        record = Record(time.perf_counter() - started)
-        exchange = Exchange(load, f"{TEXT} {number}.{turn}", started, record)
+        count += 1
+        record = RequestRecord(time.perf_counter() - started)
+        exchange = Exchange(load, f"{PROMPT} {number}.{count}", started, record)
         patience = draw.uniform(0, load.leave_within) if draw.random() < load.leave else load.timeout
-        connection = await one_request(exchange, connection, patience)
+        connection = await send_request(exchange, connection, patience)
         record.ended = time.perf_counter() - started
-        over.append(exchange)
-        if record.outcome != RIGHT:
+        finished.append(exchange)
+        if record.outcome != CORRECT:
             await asyncio.sleep(0.05)
     if connection:
         connection[1].close()
 
 
-Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def one_request(exchange: "Exchange", connection: Connected | None, patience: float) -> Connected | None:
-    """One request over a connection, a new one if there is none; returns the connection if it may be used again."""
+async def send_request(
+    exchange: "Exchange", connection: OpenConnection | None, patience: float
+) -> OpenConnection | None:
+    """Performs one exchange, over a new connection if there is none; returns the connection if it is reusable."""
     load, record = exchange.load, exchange.record
     try:
         if connection is None:
@@ -99,115 +101,118 @@ async def one_request(exchange: "Exchange", connection: Connected | None, patien
     except TimeoutError:
         record.outcome = LEFT if patience < load.timeout else STUCK
         record.text = exchange.text
-    except (OSError, EOFError, ValueError) as failure:
-        record.outcome = exchange.broken(failure)
-    if connection and (record.outcome != RIGHT or exchange.closes):
+    except (OSError, EOFError, ValueError) as error:
+        record.outcome = exchange.classify_failure(error)
+    if connection and (record.outcome != CORRECT or exchange.closes_connection):
         connection[1].close()
         return None
     return connection
 
 
 class Exchange:
-    """One request and its answer, as far as it came."""
+    """One request and as much of its response as has arrived."""
 
-    def __init__(self, load: Load, text: str, started: float, record: Record) -> None:
+    def __init__(self, load: Load, text: str, started: float, record: RequestRecord) -> None:
         self.load = load
         self.text = text
         self._started = started
         self.record = record
         self._head = ""
         self._body = b""
-        self._event_at = 0.0
+        self._last_event_at = 0.0
 
     @property
-    def closes(self) -> bool:
-        """Whether the server said that the connection ends with this answer."""
+    def closes_connection(self) -> bool:
         return "\r\nconnection: close" in self._head
 
-    async def run(self, connection: Connected) -> str:
-        """Sends and reads; returns the outcome."""
+    async def run(self, connection: OpenConnection) -> str:
+        """Sends the request and reads the response; returns the outcome.
+
+        Raises OSError or EOFError when the connection breaks, ValueError when the response makes no sense.
+        """
         reader, writer = connection
-        writer.write(self.load.request(self.text))
+        writer.write(self.load.encode_request(self.text))
         self._head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         await self._read_body(reader)
-        if self._is_for_later:
-            return RIGHT
+        if self._is_deferred:
+            return CORRECT
         outcome, self._body = self._judge(), b""
         return outcome
 
     @property
-    def _is_for_later(self) -> bool:
-        """Whether it seems right, and costs too much to judge while the load runs: a stream with its end."""
+    def _is_deferred(self) -> bool:
+        """Whether it is a stream that came to its end: judging it would cost too much while the load runs."""
         return self.load.stream and self._head.split(" ", 2)[1] == "200" and self._body.endswith(DONE)
 
-    def settle(self) -> None:
-        """Judges what was left for later."""
-        if self.record.outcome == RIGHT and self._is_for_later:
+    def judge_deferred(self) -> None:
+        """Judges the response now if that was deferred."""
+        if self.record.outcome == CORRECT and self._is_deferred:
             self.record.outcome = self._judge()
 
     async def _read_body(self, reader: asyncio.StreamReader) -> None:
-        """A body by Content-Length, or its chunks."""
+        """Reads a body with Content-Length or in chunks."""
         if "transfer-encoding: chunked" not in self._head:
             length = int(self._head.split("content-length:", 1)[1].split("\r\n", 1)[0])
-            self._take(await reader.readexactly(length))
+            self._receive(await reader.readexactly(length))
             return
-        came = b""
+        buffer = b""
         while True:
-            end = came.find(b"\r\n")
-            size = int(came[:end], 16) if end >= 0 else 0
-            whole = end + 2 + size + 2
-            if end < 0 or len(came) < whole:
+            end = buffer.find(b"\r\n")
+            size = int(buffer[:end], 16) if end >= 0 else 0
+            chunk_end = end + 2 + size + 2
+            if end < 0 or len(buffer) < chunk_end:
                 data = await reader.read(65_536)
                 if not data:
                     raise EOFError
-                came += data
+                buffer += data
                 continue
             if size == 0:
                 return
-            self._take(came[end + 2 : whole - 2])
-            came = came[whole:]
+            self._receive(buffer[end + 2 : chunk_end - 2])
+            buffer = buffer[chunk_end:]
 
-    def _take(self, data: bytes) -> None:
-        self.record.first = self.record.first or time.perf_counter() - self._started
+    def _receive(self, data: bytes) -> None:
+        self.record.first_byte = self.record.first_byte or time.perf_counter() - self._started
         self._body += data
-        if self.load.traced and (events := data.count(b"\n\n")):
-            self._trace(events)
+        if self.load.is_traced and (events := data.count(b"\n\n")):
+            self._record_gaps(events)
 
-    def _trace(self, events: int) -> None:
-        """So many events have come."""
+    def _record_gaps(self, events: int) -> None:
+        """Records the gap before events that arrived together."""
         now = time.perf_counter()
-        if self._event_at:
-            self.record.gaps += [now - self._event_at, *[0.0] * (events - 1)]
-        self._event_at = now
+        if self._last_event_at:
+            self.record.gaps += [now - self._last_event_at, *[0.0] * (events - 1)]
+        self._last_event_at = now
 
     def _judge(self) -> str:
+        """The outcome of a complete response. Raises ValueError when a body is not the expected JSON."""
         status = self._head.split(" ", 2)[1]
         if status != "200":
-            return f"status {status} {error_code(self._body)}"
-        wanted = translate(self.text)
+            return f"status {status} {parse_error_code(self._body)}"
+        expected = translate(self.text)
         if not self.load.stream:
-            answer = json.loads(self._body)["choices"][0]["message"]["content"]
-            return RIGHT if answer == wanted else MIXED
-        text, end = streamed(self._body)
-        if not wanted.startswith(text):
+            content = json.loads(self._body)["choices"][0]["message"]["content"]
+            return CORRECT if content == expected else MIXED
+        text, end = parse_stream(self._body)
+        if not expected.startswith(text):
             return MIXED
         if end == "[DONE]":
-            return RIGHT if text == wanted else TRUNCATED
-        code = error_code(end.encode())
+            return CORRECT if text == expected else TRUNCATED
+        code = parse_error_code(end.encode())
         return f"error event {code}" if code else TRUNCATED
 
-    def broken(self, failure: Exception) -> str:
-        """The outcome when the connection broke, or something that is no answer came."""
-        if isinstance(failure, ValueError):
+    def classify_failure(self, error: Exception) -> str:
+        """The outcome when the connection broke, or the response made no sense."""
+        if isinstance(error, ValueError):
             return MIXED
         if not self.load.stream or not self._body:
-            return f"{BROKEN} {type(failure).__name__}"
-        text, _ = streamed(self._body)
+            return f"{BROKEN} {type(error).__name__}"
+        text, _ = parse_stream(self._body)
         return f"{BROKEN} in mid-stream" if translate(self.text).startswith(text) else MIXED
 
 
-def error_code(body: bytes) -> str:
-    """The code of an error, '' when the body is none."""
+def parse_error_code(body: bytes) -> str:
+    """The code of an error body, '' when the body is not an error."""
     try:
         error = json.loads(body)["error"]
         return str(error.get("code") or error.get("type") or error["message"])
@@ -215,8 +220,8 @@ def error_code(body: bytes) -> str:
         return ""
 
 
-def streamed(body: bytes) -> tuple[str, str]:
-    """The text of a streamed chat completion, and its last event if that is no chunk: `[DONE]`, an error, or ''."""
+def parse_stream(body: bytes) -> tuple[str, str]:
+    """The text of a streamed chat completion, and the last event that is not a chunk: `[DONE]`, an error, or ''."""
     text, end = "", ""
     for part in body.split(b"\n\n")[:-1]:
         if not part.startswith(b"data: "):

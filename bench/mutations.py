@@ -1,4 +1,4 @@
-"""Thousands of requests that are nearly right: none may find a 5xx, a traceback or an answer that does not come."""
+"""Fuzzes the farm with almost valid requests: none may cause a 5xx, a traceback or a hang."""
 
 import asyncio
 import json
@@ -6,11 +6,12 @@ import random
 from collections import Counter
 from typing import Any
 
-from bench.farm import KEY, farm
-from bench.measured import Measured, exactly, told
+from bench.farm import API_KEY, run_farm
+from bench.measurement import Measurement, exactly, unbounded
 
-#: Requests, how many at once, and seconds after which one counts as stuck.
-COUNT, AT_ONCE, PATIENCE = 10_000, 24, 20.0
+REQUEST_COUNT, CONCURRENCY = 10_000, 24
+#: Seconds after which a request counts as stuck.
+TIMEOUT_SECONDS = 20.0
 PATHS = (
     "chat/completions",
     "completions",
@@ -21,7 +22,7 @@ PATHS = (
     "models",
     "nothing",
 )
-ODD: tuple[Any, ...] = (
+ODD_VALUES: tuple[Any, ...] = (
     None,
     True,
     -1,
@@ -40,7 +41,7 @@ ODD: tuple[Any, ...] = (
     [None],
     "ﷺ" * 100,
 )
-MEMBERS = (
+FIELD_NAMES = (
     *("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "service_tier"),
     *("input", "prompt", "temperature", "tools", "user", "metadata", "response_format"),
 )
@@ -57,24 +58,24 @@ HEADERS = (
 )
 
 
-def request(draw: random.Random, key: str) -> bytes:
-    """One request, with up to three mistakes in its body and others around it."""
+def encode_mutated_request(draw: random.Random, key: str) -> bytes:
+    """A request with up to three odd fields in its body, and odd bytes, path, key or headers."""
     body: dict[str, Any] = {"model": "sim-translate", "messages": [{"role": "user", "content": "Hello"}]}
     for _ in range(draw.randint(0, 3)):
-        body[draw.choice(MEMBERS)] = draw.choice(ODD)
+        body[draw.choice(FIELD_NAMES)] = draw.choice(ODD_VALUES)
     if draw.random() < 0.2:
-        body["messages"] = [draw.choice(ODD) for _ in range(3)]
+        body["messages"] = [draw.choice(ODD_VALUES) for _ in range(3)]
     data = bytearray(json.dumps(body).encode())
     if draw.random() < 0.4:
-        spoil(data, draw)
+        corrupt(data, draw)
     lines = [f"POST /v1/{draw.choice(PATHS)} HTTP/1.1", "host: farm", f"content-length: {len(data)}"]
     lines.append(f"authorization: Bearer {key if draw.random() < 0.95 else 'sk-' + 'x' * draw.randint(0, 40)}")
     lines += draw.sample(HEADERS, draw.randint(0, 2)) if draw.random() < 0.4 else ["content-type: application/json"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + bytes(data)
 
 
-def spoil(data: bytearray, draw: random.Random) -> None:
-    """Bytes changed, cut, doubled or put in."""
+def corrupt(data: bytearray, draw: random.Random) -> None:
+    """Changes, truncates, duplicates or inserts bytes in place, one to four times."""
     for _ in range(draw.randint(1, 4)):
         at = draw.randrange(len(data)) if data else 0
         kind = draw.randrange(4)
@@ -88,12 +89,12 @@ def spoil(data: bytearray, draw: random.Random) -> None:
             data[at:at] = bytes(draw.randrange(256) for _ in range(5))
 
 
-async def ask(port: int, sent: bytes) -> str:
-    """The status of the answer; `closed` without one, `STUCK` when none comes."""
+async def send(port: int, request: bytes) -> str:
+    """The response's status; `closed` when there is none, `STUCK` after the timeout."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(sent)
-        line = await asyncio.wait_for(reader.readline(), PATIENCE)
+        writer.write(request)
+        line = await asyncio.wait_for(reader.readline(), TIMEOUT_SECONDS)
         return line.split(b" ")[1].decode() if line.startswith(b"HTTP/1.1 ") else "closed"
     except TimeoutError:
         return "STUCK"
@@ -103,31 +104,31 @@ async def ask(port: int, sent: bytes) -> str:
         writer.close()
 
 
-async def storm(port: int, key: str, count: int, seed: int = 1) -> Counter[str]:
-    """Statuses of so many requests."""
-    found: Counter[str] = Counter()
+async def send_mutated_requests(port: int, key: str, count: int, seed: int = 1) -> Counter[str]:
+    """Sends `count` mutated requests; counts their statuses."""
+    statuses: Counter[str] = Counter()
     numbers = iter(range(count))
 
-    async def client() -> None:
+    async def run_client() -> None:
         for number in numbers:
-            found[await ask(port, request(random.Random(f"{seed}.{number}"), key))] += 1
+            statuses[await send(port, encode_mutated_request(random.Random(f"{seed}.{number}"), key))] += 1
 
-    await asyncio.gather(*(client() for _ in range(AT_ONCE)))
-    return found
-
-
-def failures(found: Counter[str]) -> dict[str, int]:
-    """Statuses that no request may find."""
-    return {status: count for status, count in found.items() if status == "STUCK" or status.startswith("5")}
+    await asyncio.gather(*(run_client() for _ in range(CONCURRENCY)))
+    return statuses
 
 
-def mutated(seconds: float, count: int = COUNT) -> list[Measured]:
-    """10,000 requests with mistakes in them: what they find."""
-    with farm(20) as bench:
-        found = asyncio.run(storm(bench.port, KEY, count))
-        bad = failures(found)
+def find_failures(statuses: Counter[str]) -> dict[str, int]:
+    """The statuses that no request may get: 5xx and `STUCK`."""
+    return {status: count for status, count in statuses.items() if status == "STUCK" or status.startswith("5")}
+
+
+def measure_mutated_requests(seconds: float, count: int = REQUEST_COUNT) -> list[Measurement]:
+    """10,000 almost valid requests: their statuses."""
+    with run_farm(20) as farm:
+        statuses = asyncio.run(send_mutated_requests(farm.port, API_KEY, count))
+        failures = find_failures(statuses)
         return [
-            told("mutated", f"answers {dict(sorted(found.items()))}", count),
-            exactly("mutated", f"5xx or none {bad or ''}".strip(), sum(bad.values())),
-            exactly("mutated", "tracebacks in the log", bench.log().count("Traceback")),
+            unbounded("mutated", f"answers {dict(sorted(statuses.items()))}", count),
+            exactly("mutated", f"5xx or none {failures or ''}".strip(), sum(failures.values())),
+            exactly("mutated", "tracebacks in the log", farm.read_log().count("Traceback")),
         ]

@@ -1,1 +1,1 @@
-"""The farm beside its peers: the same load on each, in one run."""
+"""Compares the farm with its peers: the same load on each, in one run."""

@@ -1,38 +1,39 @@
-"""Runs scenarios on systems, several times, and gathers their figures."""
+"""Runs scenarios on systems, several times, and collects their samples."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bench.compare.figures import Sample
-from bench.compare.scenarios import SCENARIOS, Scale
+from bench.compare.scenarios import SCENARIOS, CompareScale
 from bench.compare.system import System
 
-#: Scenario -> systems that it says something of, if not all.
-ONLY = {
+#: Scenario -> the systems that it applies to, if not all.
+APPLICABLE_SYSTEMS = {
     "utilisation": ("farm", "haproxy", "portkey", "litellm"),
     "streaming": ("direct", "farm", "haproxy", "portkey-pass", "litellm"),
     "growth": ("farm",),
     "start": ("farm", "haproxy", "portkey", "litellm", "nginx"),
 }
-#: What is told as the difference to the upstream without anything in front of it.
-ADDED = ("latency p50, ms", "latency p99, ms", "first byte p50, ms")
+#: Figures that are also reported as the difference from the upstream without anything in front of it.
+DIFFERENCE_FIGURES = ("latency p50, ms", "latency p99, ms", "first byte p50, ms")
 
 
-def measure(systems: Sequence[System], name: str, scale: Scale, runs: int) -> Iterator[Sample]:
-    """A scenario so many times; in each run each system has its turn, so that all share the machine's moods."""
+def measure(systems: Sequence[System], name: str, scale: CompareScale, runs: int) -> Iterator[Sample]:
+    """Runs a scenario several times; every run covers all systems, so that all share the state of the machine."""
     for run in range(runs):
-        of_run: list[Sample] = []
+        samples: list[Sample] = []
         for system in systems:
-            if system.name in ONLY.get(name, (system.name,)):
+            if system.name in APPLICABLE_SYSTEMS.get(name, (system.name,)):
                 print(f"farm: measuring {name}, {system.name}, run {run + 1}", file=sys.stderr, flush=True)
-                of_run += SCENARIOS[name](system, scale)
-        yield from (*of_run, *added(of_run))
+                samples += SCENARIOS[name](system, scale)
+        yield from (*samples, *compute_differences(samples))
 
 
-def added(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """What a system adds to the upstream's own figure of the same run."""
-    direct = {(one.case, one.name): one.value for one in samples if one.system == "direct"}
-    for one in samples:
-        if one.system != "direct" and one.name in ADDED and (one.case, one.name) in direct:
-            yield replace(one, name=f"added {one.name}", value=one.value - direct[one.case, one.name])
+def compute_differences(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """What each system adds to the bare upstream's figures of the same run."""
+    direct = {(sample.case, sample.name): sample.value for sample in samples if sample.system == "direct"}
+    for sample in samples:
+        key = (sample.case, sample.name)
+        if sample.system != "direct" and sample.name in DIFFERENCE_FIGURES and key in direct:
+            yield replace(sample, name=f"added {sample.name}", value=sample.value - direct[key])

@@ -1,4 +1,4 @@
-"""A plot for each scenario, as SVG: a panel for each figure that is worth one, a bar for each system and case."""
+"""Draws an SVG plot per scenario, with a panel per figure and a bar per system and case."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Canvas
 
 from bench.compare.figures import Figures
 
-#: Scenario -> the figures that get a panel.
+#: Scenario -> the names of its panels' figures.
 PANELS = {
     "utilisation": ("share of the ideal", "collisions", "errors at clients"),
     "overhead": ("requests/s", "CPU ms per request: all", "added latency p50, ms", "added latency p99, ms"),
@@ -15,7 +15,7 @@ PANELS = {
     "growth": ("CPU ms per request", "MB PSS", "cost per request"),
     "start": ("seconds to ready", "MB PSS idle", "MB PSS after a load"),
 }
-#: Those whose values are magnitudes apart.
+#: Figures on a logarithmic axis, because the systems are orders of magnitude apart.
 LOGARITHMIC = (
     "requests/s",
     "CPU ms per request: all",
@@ -28,44 +28,45 @@ LOGARITHMIC = (
     "MB PSS idle",
     "MB PSS after a load",
 )
-#: Each system has its colour in every plot.
+#: System -> its colour, the same in every plot.
 COLOURS = {
     name: f"C{i}"
     for i, name in enumerate(("farm", "haproxy", "litellm", "portkey", "portkey-pass", "nginx", "", "direct"))
 }
-#: The text stays text, and the same figures give the same bytes.
+# Text stays text, and the same figures yield the same bytes.
 mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "farm", "font.size": 8})
 
 
 def draw(figures: Figures, scenario: str, file: Path) -> None:
-    """Draws the scenario's figures."""
     panels = PANELS[scenario]
     canvas = Canvas(figsize=(9, 2.6 * len(panels)), layout="constrained")
-    for place, name in enumerate(panels, 1):
-        axes = canvas.add_subplot(len(panels), 1, place)
-        bars(axes, figures, scenario, name)
+    for position, name in enumerate(panels, 1):
+        axes = canvas.add_subplot(len(panels), 1, position)
+        draw_bars(axes, figures, scenario, name)
         axes.set_title(name)
     canvas.suptitle(scenario)
     canvas.savefig(file, metadata={"Date": None})
 
 
-def bars(axes: mpl.axes.Axes, figures: Figures, scenario: str, name: str) -> None:
-    """Bars side by side: a group for each case, a bar for each system, and a line from the least to the most run."""
-    found = [one for one in figures.all if (one.scenario, one.name) == (scenario, name)]
-    cases = list(dict.fromkeys(one.case for one in found))
-    systems = list(dict.fromkeys(one.system for one in found))
+def draw_bars(axes: mpl.axes.Axes, figures: Figures, scenario: str, name: str) -> None:
+    """A group per case and a bar per system, with an error bar from the lowest to the highest run."""
+    shown = [figure for figure in figures.all if (figure.scenario, figure.name) == (scenario, name)]
+    cases = list(dict.fromkeys(figure.case for figure in shown))
+    systems = list(dict.fromkeys(figure.system for figure in shown))
     width = 0.8 / max(1, len(systems))
     for index, system in enumerate(systems):
-        mine = [one for one in found if one.system == system]
-        places = [cases.index(one.case) + (index - (len(systems) - 1) / 2) * width for one in mine]
-        spread = [[one.median - min(one.values) for one in mine], [max(one.values) - one.median for one in mine]]
+        of_system = [figure for figure in shown if figure.system == system]
+        offset = (index - (len(systems) - 1) / 2) * width
+        positions = [cases.index(figure.case) + offset for figure in of_system]
+        below = [figure.median - min(figure.values) for figure in of_system]
+        above = [max(figure.values) - figure.median for figure in of_system]
         drawn = axes.bar(
-            places,
-            [one.median for one in mine],
+            positions,
+            [figure.median for figure in of_system],
             width,
             label=system,
             color=COLOURS[system],
-            yerr=spread,
+            yerr=[below, above],
             error_kw={"lw": 0.7},
         )
         axes.bar_label(drawn, fmt="%.3g", fontsize=6, padding=1)

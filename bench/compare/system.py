@@ -1,4 +1,4 @@
-"""What is measured: a system in front of a simulator, and how to start one."""
+"""A system in front of a simulator, and one load on it."""
 
 import asyncio
 import threading
@@ -7,92 +7,95 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from bench.load import Load, run
-from bench.outcome import Result
-from bench.processes import Kinds, cpu_seconds
-from bench.upstream import Upstream
+from bench.load import Load, run_load
+from bench.outcome import LoadResult
+from bench.processes import LabelledProcesses, sum_cpu_seconds
+from bench.simulator import SimulatorProcess
 
 
 @dataclass(frozen=True)
-class Running:
-    """A system that serves."""
+class RunningSystem:
+    """A system that is ready for requests."""
 
     port: int
-    #: What clients present.
+    #: API key of the clients.
     key: str
-    upstream: Upstream
-    #: Seconds from the command to ready.
+    upstream: SimulatorProcess
+    #: Seconds from the command until the system was ready.
     start_seconds: float
-    processes: Callable[[], Kinds]
+    list_processes: Callable[[], LabelledProcesses]
+    #: Additional request headers.
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class System:
-    """A system by name; `start` puts one in front of an upstream, with all its accounts, and ends it afterwards."""
+    """A system that can be measured."""
 
     name: str
-    #: Its version, '' when it can't be run here.
-    version: Callable[[], str]
-    start: Callable[[Upstream], AbstractContextManager[Running]]
-    #: Most accounts that it is measured with where only one request may be on each; 0 for one that schedules nothing.
-    most: int = 1_000_000
+    #: Returns its version, '' when it is not installed.
+    find_version: Callable[[], str]
+    #: Runs it in front of an upstream, with all of the upstream's accounts, and stops it on exit.
+    start: Callable[[SimulatorProcess], AbstractContextManager[RunningSystem]]
+    #: Most accounts that it is measured with where each serves one request at a time; 0 when it schedules nothing.
+    max_accounts: int = 1_000_000
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a load showed, between its warm-up and its end."""
+class LoadMeasurement:
+    """A load and its CPU time, measured from the end of the warm-up to the end of the load."""
 
-    result: Result
+    result: LoadResult
+    #: Seconds.
     warm_up: float
     #: CPU seconds by kind of process.
     cpu: Mapping[str, float]
 
     @property
-    def answers(self) -> int:
-        """Right answers in that time."""
-        return sum(self.warm_up < end <= self.result.seconds for end in self.result.ends)
+    def completed(self) -> int:
+        """Correct responses in that time."""
+        return sum(self.warm_up < end <= self.result.seconds for end in self.result.end_times)
 
     def cpu_per(self, units: float) -> dict[str, float]:
-        """CPU seconds per unit of work, by kind, and of all; nothing when no work was done."""
+        """CPU seconds per unit of work, by kind of process and as `all`; empty when no work was done."""
         if not units:
             return {}
-        found = {kind: seconds / units for kind, seconds in self.cpu.items()}
-        return {**found, "all": sum(found.values())}
+        by_kind = {kind: seconds / units for kind, seconds in self.cpu.items()}
+        return {**by_kind, "all": sum(by_kind.values())}
 
     @property
     def errors(self) -> int:
-        """Answers that were none."""
+        """Responses of the whole load that were not correct."""
         return sum(self.result.errors.values())
 
 
-def load(
-    running: Running,
+def measure_load(
+    system: RunningSystem,
     clients: int,
     seconds: float,
     warm_up: float,
     *,
     stream: bool = False,
     at_end: Callable[[], None] = lambda: None,
-) -> Loaded:
-    """Loads the system; `at_end` is called while the load still runs."""
-    found: list[dict[str, float]] = []
-    # Looked for before: a search in the middle of the load takes as much of a core as all that is measured.
-    processes = list(running.processes())
+) -> LoadMeasurement:
+    """Loads the system; `at_end` is called at the end, while the last requests are still in flight."""
+    readings: list[dict[str, float]] = []
+    # Listed in advance: a scan of all processes during the load takes as much CPU as everything that is measured.
+    processes = list(system.list_processes())
 
-    def watch() -> None:
+    def read_cpu() -> None:
         time.sleep(warm_up)
-        found.append(cpu_seconds(processes))
+        readings.append(sum_cpu_seconds(processes))
         time.sleep(seconds - warm_up)
-        found.append(cpu_seconds(processes))
+        readings.append(sum_cpu_seconds(processes))
         at_end()
 
-    wanted = Load(
-        "127.0.0.1", running.port, running.key, clients, seconds, stream, headers=running.headers, traced=stream
+    load = Load(
+        "127.0.0.1", system.port, system.key, clients, seconds, stream, headers=system.headers, is_traced=stream
     )
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    result = asyncio.run(run(wanted))
-    watcher.join()
-    before, after = found
-    return Loaded(result, warm_up, {kind: after[kind] - before.get(kind, 0.0) for kind in after})
+    thread = threading.Thread(target=read_cpu)
+    thread.start()
+    result = asyncio.run(run_load(load))
+    thread.join()
+    before, after = readings
+    return LoadMeasurement(result, warm_up, {kind: after[kind] - before.get(kind, 0.0) for kind in after})

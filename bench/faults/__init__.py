@@ -1,31 +1,31 @@
-"""Faults under load, one a row: what is broken while clients stream, and what must hold; every answer is checked.
+"""Faults under load: each row breaks something while clients stream, and checks what must hold.
 
-A row takes a Scale, so that the test suite runs the same rows smaller. What is broken, and when, comes from a seed.
+A row takes a FaultScale, so that the test suite can run the same rows at a smaller size.
 """
 
 from collections.abc import Callable
 
 from bench.faults import clients, processes, soak, store, upstream
-from bench.faults.common import SMALL, Scale
-from bench.measured import Measured
+from bench.faults.scale import SMALL, FaultScale
+from bench.measurement import Measurement
 
-ROWS: dict[str, Callable[[Scale], list[Measured]]] = {
-    "mixed": upstream.mixed,
-    "dead": upstream.dead,
-    "cuts": upstream.cuts,
-    "killed-workers": processes.killed_workers,
-    "killed-host": processes.killed_host,
-    "killed-front": processes.killed_front,
-    "reloaded-front": processes.reloaded_front,
-    "killed-redis": store.killed_redis,
-    "slow-redis": store.slow,
-    "full-redis": store.full,
-    "killed-pubsub": store.killed_connections,
-    "frozen": processes.frozen,
-    "rotation": processes.rotation,
-    "leavers": clients.leavers,
-    "slow-readers": clients.slow_readers,
-    "soak": soak.soak,
+ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
+    "mixed": upstream.measure_mixed_errors,
+    "dead": upstream.measure_dead_accounts,
+    "cuts": upstream.measure_cut_streams,
+    "killed-workers": processes.measure_killed_workers,
+    "killed-host": processes.measure_killed_host,
+    "killed-front": processes.measure_killed_front,
+    "reloaded-front": processes.measure_reloaded_front,
+    "killed-redis": store.measure_killed_redis,
+    "slow-redis": store.measure_slow_redis,
+    "full-redis": store.measure_full_redis,
+    "killed-pubsub": store.measure_killed_pubsub,
+    "frozen": processes.measure_frozen_worker,
+    "rotation": processes.measure_rotation,
+    "leavers": clients.measure_leavers,
+    "slow-readers": clients.measure_slow_readers,
+    "soak": soak.measure_soak,
 }
 
-__all__ = ["ROWS", "SMALL", "Scale"]
+__all__ = ["ROWS", "SMALL", "FaultScale"]

@@ -1,79 +1,84 @@
-"""Rows in which clients leave, or read slowly."""
+"""Rows in which clients leave early or read slowly."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
-from bench.farm import KEY, Bench, farm
-from bench.faults.common import Scale, load, meanwhile, nothing_left, sound
+from bench.farm import API_KEY, MeasuredFarm, run_farm
+from bench.faults.injection import in_background
+from bench.faults.invariants import check_nothing_left, check_responses
+from bench.faults.scale import FaultScale, run_streams
 from bench.load import Load
-from bench.measured import Measured, at_most, exactly, told
-from bench.outcome import LEFT, Record, Result
+from bench.measurement import Measurement, at_most, exactly, unbounded
+from bench.outcome import LEFT, LoadResult, RequestRecord
 
 
-def leavers(scale: Scale) -> list[Measured]:
-    """Half of the clients leave at a random moment: hardly any worker time is spent on them, nothing is left behind."""
+def measure_leavers(scale: FaultScale) -> list[Measurement]:
+    """Half of the clients leave at a random moment: almost no worker time is spent on them, and nothing remains."""
     row = "leavers"
-    with farm(scale.accounts, *scale.pace) as bench:
-        bench.upstream.ask("ended")
-        result = load(bench, scale, leave=0.5, clients=scale.clients * 3 // 2)
-        left = [one for one in result.records if one.outcome == LEFT]
+    with run_farm(scale.accounts, *scale.pace) as farm:
+        # The first read starts the recording.
+        farm.upstream.control("ended")
+        result = run_streams(farm, scale, leave=0.5, clients=scale.clients * 3 // 2)
+        left = [record for record in result.records if record.outcome == LEFT]
         time.sleep(2)
-        spent = time_after(left, result, bench)
+        wasted = sum_wasted_seconds(left, result, farm)
         return [
-            *sound(row, bench, result, LEFT),
-            at_most(row, "share of the workers' time spent on leavers", spent / scale.accounts / scale.seconds, 0.05),
-            *nothing_left(row, bench, scale.accounts),
-            told(row, "clients that left", len(left)),
-            told(row, "answers", len(result.ends)),
+            *check_responses(row, farm, result, LEFT),
+            at_most(row, "share of the workers' time spent on leavers", wasted / scale.accounts / scale.seconds, 0.05),
+            *check_nothing_left(row, farm, scale.accounts),
+            unbounded(row, "clients that left", len(left)),
+            unbounded(row, "answers", len(result.end_times)),
         ]
 
 
-def time_after(left: list[Record], result: Result, bench: Bench) -> float:
-    """Seconds that accounts were held for clients after these had left."""
-    at = {one.text: result.started + one.ended for one in left}
-    return float(sum(max(0.0, when - at[text]) for text, when in bench.upstream.ask("ended") if text in at))
+def sum_wasted_seconds(left: list[RequestRecord], result: LoadResult, farm: MeasuredFarm) -> float:
+    """Seconds that accounts stayed busy after their clients had left."""
+    left_at = {record.text: result.started_at + record.ended for record in left}
+    ended = farm.upstream.control("ended")
+    return float(sum(max(0.0, ended_at - left_at[text]) for text, ended_at in ended if text in left_at))
 
 
-def slow_readers(scale: Scale) -> list[Measured]:
-    """As many clients as accounts read 1 KB/s: they neither slow the others nor grow the front without bound."""
+def measure_slow_readers(scale: FaultScale) -> list[Measurement]:
+    """As many clients as accounts read 1 KB/s: they do not slow the others, and the front's memory stays bounded."""
     row = "slow readers"
-    with farm(scale.accounts, *scale.pace) as bench:
-        before = bench.memory()["front"]
-        slow = SlowReaders(bench, scale.accounts)
-        with meanwhile(slow.read_for(scale.seconds)):
-            result = load(bench, scale)
-        grown = bench.memory()["front"] - before
+    with run_farm(scale.accounts, *scale.pace) as farm:
+        before = farm.measure_memory()["front"]
+        slow = SlowReaders(farm, scale.accounts)
+        with in_background(slow.read_for(scale.seconds)):
+            result = run_streams(farm, scale)
+        growth = farm.measure_memory()["front"] - before
         return [
-            *sound(row, bench, result),
+            *check_responses(row, farm, result),
             exactly(row, "slow readers that were cut off", slow.cut_off),
-            at_most(row, "MB that the front grew, per slow reader", grown / scale.accounts, 1.3),
-            told(row, "answers of the others", len(result.ends)),
+            at_most(row, "MB that the front grew, per slow reader", growth / scale.accounts, 1.3),
+            unbounded(row, "answers of the others", len(result.end_times)),
         ]
 
 
 class SlowReaders:
-    """Clients that take a kilobyte a second of a long answer."""
+    """Clients that read one kilobyte per second of a long response."""
 
-    def __init__(self, bench: Bench, count: int) -> None:
-        self._bench = bench
+    def __init__(self, farm: MeasuredFarm, count: int) -> None:
+        self._farm = farm
         self._count = count
+        #: Clients whose connection the farm closed.
         self.cut_off = 0
 
     def read_for(self, seconds: float) -> Callable[[], None]:
-        """Reads so long."""
-        return lambda: asyncio.run(self._all(seconds))
+        """A function that reads for so many seconds."""
+        return lambda: asyncio.run(self._read_all(seconds))
 
-    async def _all(self, seconds: float) -> None:
-        await asyncio.gather(*(self._one(number, seconds) for number in range(self._count)))
+    async def _read_all(self, seconds: float) -> None:
+        await asyncio.gather(*(self._read(number, seconds) for number in range(self._count)))
 
-    async def _one(self, number: int, seconds: float) -> None:
+    async def _read(self, number: int, seconds: float) -> None:
         text = f"slow {number} " + "word " * 4000
-        request = Load("127.0.0.1", self._bench.port, KEY, 1, seconds, stream=True).request(text)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._bench.port, limit=2048)
+        request = Load("127.0.0.1", self._farm.port, API_KEY, 1, seconds, stream=True).encode_request(text)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._farm.port, limit=2048)
         writer.write(request)
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             await asyncio.sleep(1)
             if not await reader.read(1024):
                 self.cut_off += 1

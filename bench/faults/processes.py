@@ -7,171 +7,173 @@ import subprocess
 import sys
 import time
 
-from bench.farm import farm
-from bench.faults.common import LEASE, Scale, load, meanwhile, sound, workers
-from bench.measured import Measured, at_most, exactly, told
-from bench.outcome import RIGHT
-from bench.upstream import ROOT
+from bench.farm import run_farm
+from bench.faults.injection import LEASE_SECONDS, in_background, kill_random_worker_process
+from bench.faults.invariants import check_responses
+from bench.faults.scale import FaultScale, run_streams
+from bench.measurement import Measurement, at_most, exactly, unbounded
+from bench.outcome import CORRECT
+from bench.simulator import ROOT
 
-#: Seconds after the token endpoint's answer in which a kill -9 can lose it, on a machine that is busy.
-WINDOW = 0.5
+#: Seconds after a token response in which a kill -9 can lose the rotated token, on a busy machine.
+LOSS_WINDOW_SECONDS = 0.5
 
 
-def killed_workers(scale: Scale) -> list[Measured]:
-    """kill -9 of a worker process every 5 s: without a first byte all succeed, the rest end in under 5 s."""
+def measure_killed_workers(scale: FaultScale) -> list[Measurement]:
+    """kill -9 of a worker process every 5 s: requests without a first byte succeed, the others end in under 5 s."""
     row = "killed workers"
     draw = random.Random(scale.seed)
     kills: list[float] = []
-    with farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2") as bench:
-        began = time.time()
+    with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2") as farm:
+        started = time.time()
 
         def kill() -> None:
-            while time.time() < began + scale.seconds - 5:
+            while time.time() < started + scale.seconds - 5:
                 time.sleep(5)
-                workers(bench, draw)
+                kill_random_worker_process(farm, draw)
                 kills.append(time.time())
 
-        with meanwhile(kill):
-            result = load(bench, scale)
-        failed = [one for one in result.records if one.outcome != RIGHT]
-        ends = [since_the_last(kills, result.started + one.ended) for one in failed]
+        with in_background(kill):
+            result = run_streams(farm, scale)
+        failed = [record for record in result.records if record.outcome != CORRECT]
+        delays = [seconds_since_last(kills, result.started_at + record.ended) for record in failed]
         return [
-            *sound(row, bench, result, "error event worker_lost"),
-            exactly(row, "requests without a first byte that failed", sum(not one.first for one in failed)),
-            at_most(row, "seconds until the rest had ended, worst", max(ends, default=0.0), 5),
-            told(row, "kills", len(kills)),
-            told(row, "streams that ended with an error event", len(failed)),
-            told(row, "answers", len(result.ends)),
+            *check_responses(row, farm, result, "error event worker_lost"),
+            exactly(row, "requests without a first byte that failed", sum(not record.first_byte for record in failed)),
+            at_most(row, "seconds until the rest had ended, worst", max(delays, default=0.0), 5),
+            unbounded(row, "kills", len(kills)),
+            unbounded(row, "streams that ended with an error event", len(failed)),
+            unbounded(row, "answers", len(result.end_times)),
         ]
 
 
-def since_the_last(events: list[float], at: float) -> float:
-    """Seconds since the last event before that time."""
-    return at - max((one for one in events if one <= at), default=at)
+def seconds_since_last(events: list[float], moment: float) -> float:
+    """Seconds from the last event before the moment; 0 when there is none."""
+    return moment - max((event for event in events if event <= moment), default=moment)
 
 
-def killed_host(scale: Scale) -> list[Measured]:
-    """kill -9 of a whole host: without a first byte all succeed, the rest end when its leases have run out."""
+def measure_killed_host(scale: FaultScale) -> list[Measurement]:
+    """kill -9 of a whole host: requests without a first byte succeed, the others end when its leases expire."""
     row = "killed host"
-    killed: list[float] = []
-    with farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="1") as bench:
+    kills: list[float] = []
+    with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="1") as farm:
         command = [sys.executable, "-m", "workers"]
-        host = subprocess.Popen(command, cwd=ROOT, env=bench.environment, start_new_session=True)
+        host = subprocess.Popen(command, cwd=ROOT, env=farm.environment, start_new_session=True)
 
         def kill() -> None:
             time.sleep(4)
             os.killpg(host.pid, signal.SIGKILL)
-            killed.append(time.time())
+            kills.append(time.time())
             host.wait()
 
-        with meanwhile(kill):
-            result = load(bench, scale, seconds=max(scale.seconds, 2 * LEASE))
-        failed = [one for one in result.records if one.outcome != RIGHT]
-        ends = [since_the_last(killed, result.started + one.ended) for one in failed]
+        with in_background(kill):
+            result = run_streams(farm, scale, seconds=max(scale.seconds, 2 * LEASE_SECONDS))
+        failed = [record for record in result.records if record.outcome != CORRECT]
+        delays = [seconds_since_last(kills, result.started_at + record.ended) for record in failed]
         return [
-            *sound(row, bench, result, "error event worker_lost"),
-            exactly(row, "requests without a first byte that failed", sum(not one.first for one in failed)),
-            at_most(row, "seconds until the rest had ended, worst", max(ends, default=0.0), LEASE + 5),
-            told(row, "streams that ended with an error event", len(failed)),
+            *check_responses(row, farm, result, "error event worker_lost"),
+            exactly(row, "requests without a first byte that failed", sum(not record.first_byte for record in failed)),
+            at_most(row, "seconds until the rest had ended, worst", max(delays, default=0.0), LEASE_SECONDS + 5),
+            unbounded(row, "streams that ended with an error event", len(failed)),
         ]
 
 
-def killed_front(scale: Scale) -> list[Measured]:
-    """kill -9 of a front process: its jobs are gone in 5 s, the others notice nothing."""
+def measure_killed_front(scale: FaultScale) -> list[Measurement]:
+    """kill -9 of a front: its jobs are gone within 5 s, and the other front's clients see no error."""
     row = "killed front"
     draw = random.Random(scale.seed)
-    took: list[float] = []
-    with farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2") as bench:
+    delays: list[float] = []
+    with run_farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2") as farm:
 
         def kill() -> None:
             time.sleep(scale.seconds / 3)
-            draw.choice(bench.below("gunicorn")).kill()
-            began = time.monotonic()
+            draw.choice(farm.list_children("gunicorn")).kill()
+            started = time.monotonic()
             time.sleep(0.2)
-            while bench.jobs_of_dead_fronts() and time.monotonic() - began < 30:
+            while farm.count_jobs_of_dead_fronts() and time.monotonic() - started < 30:
                 time.sleep(0.1)
-            took.append(time.monotonic() - began)
+            delays.append(time.monotonic() - started)
 
-        with meanwhile(kill):
-            result = load(bench, scale)
+        with in_background(kill):
+            result = run_streams(farm, scale)
         return [
-            *sound(row, bench, result, "broken"),
-            at_most(row, "seconds until its jobs were gone", max(took), 5),
-            told(row, "clients whose connection died", sum(result.errors.values())),
+            *check_responses(row, farm, result, "broken"),
+            at_most(row, "seconds until its jobs were gone", max(delays), 5),
+            unbounded(row, "clients whose connection died", sum(result.errors.values())),
         ]
 
 
-def reloaded_front(scale: Scale) -> list[Measured]:
+def measure_reloaded_front(scale: FaultScale) -> list[Measurement]:
     """SIGHUP of the front, three times: no running stream is lost."""
     row = "reloaded front"
-    with farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2") as bench:
+    with run_farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2") as farm:
 
         def reload() -> None:
             for _ in range(3):
                 time.sleep(scale.seconds / 4)
-                bench.master("gunicorn").send_signal(signal.SIGHUP)
+                farm.find_master("gunicorn").send_signal(signal.SIGHUP)
 
-        with meanwhile(reload):
-            result = load(bench, scale)
-        lost = sum(bool(one.first) for one in result.records if one.outcome != RIGHT)
+        with in_background(reload):
+            result = run_streams(farm, scale)
+        lost = sum(bool(record.first_byte) for record in result.records if record.outcome != CORRECT)
         return [
-            *sound(row, bench, result, "broken"),
+            *check_responses(row, farm, result, "broken"),
             exactly(row, "streams that were lost", lost),
-            exactly(row, "web processes that were called dead", bench.metric("farm_fronts_lost_total")),
-            told(row, "requests sent over a connection that was just closed", sum(result.errors.values())),
-            told(row, "answers", len(result.ends)),
+            exactly(row, "web processes that were called dead", farm.read_metric("farm_fronts_lost_total")),
+            unbounded(row, "requests sent over a connection that was just closed", sum(result.errors.values())),
+            unbounded(row, "answers", len(result.end_times)),
         ]
 
 
-def frozen(scale: Scale) -> list[Measured]:
-    """A worker process is stopped for three lease times and goes on: no collision."""
+def measure_frozen_worker(scale: FaultScale) -> list[Measurement]:
+    """A worker process is suspended for three lease lifetimes and resumes: no collision."""
     row = "frozen"
     draw = random.Random(scale.seed)
-    with farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2") as bench:
+    with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2") as farm:
 
         def freeze() -> None:
             time.sleep(2)
-            process = draw.choice(bench.below("-m workers"))
+            process = draw.choice(farm.list_children("-m workers"))
             process.suspend()
-            time.sleep(scale.frozen * LEASE)
+            time.sleep(scale.frozen * LEASE_SECONDS)
             process.resume()
 
-        with meanwhile(freeze):
-            result = load(bench, scale, seconds=max(scale.seconds, scale.frozen * LEASE + 8))
+        with in_background(freeze):
+            result = run_streams(farm, scale, seconds=max(scale.seconds, scale.frozen * LEASE_SECONDS + 8))
         return [
-            *sound(row, bench, result, "error event worker_lost", "error event lease_lost"),
-            told(row, "streams that ended with an error event", sum(result.errors.values())),
-            told(row, "answers", len(result.ends)),
+            *check_responses(row, farm, result, "error event worker_lost", "error event lease_lost"),
+            unbounded(row, "streams that ended with an error event", sum(result.errors.values())),
+            unbounded(row, "answers", len(result.end_times)),
         ]
 
 
-def rotation(scale: Scale) -> list[Measured]:
-    """Access tokens of 2 s, rotated, kill -9 of a worker process every 3 s: no credential lost but in the window."""
+def measure_rotation(scale: FaultScale) -> list[Measurement]:
+    """Access tokens of 2 s, rotated, kill -9 of a worker process every 3 s: credentials are lost only in the window."""
     row = "rotation"
     draw = random.Random(scale.seed)
-    with farm(scale.accounts, *scale.pace, "--access-ttl", "2", "--rotate", FARM_WORKER_PROCESSES="2") as bench:
+    with run_farm(scale.accounts, *scale.pace, "--access-ttl", "2", "--rotate", FARM_WORKER_PROCESSES="2") as farm:
         seconds = 2 * scale.seconds
-        began = time.time()
+        started = time.time()
         kills: list[float] = []
 
         def kill() -> None:
-            while time.time() < began + seconds - 3:
+            while time.time() < started + seconds - 3:
                 time.sleep(3)
-                workers(bench, draw)
+                kill_random_worker_process(farm, draw)
                 kills.append(time.time())
 
-        with meanwhile(kill):
-            result = load(bench, scale, seconds=seconds)
-        lost = bench.upstream.ask("lost")
-        windows = [min((kill - granted for kill in kills if kill >= granted), default=1e9) for granted in lost]
-        dead = bench.status()["pools"][0]["credentials"]["dead"]
+        with in_background(kill):
+            result = run_streams(farm, scale, seconds=seconds)
+        lost = farm.upstream.control("lost")
+        # For each lost grant, the seconds from the token response to the next kill.
+        delays = [min((kill - granted for kill in kills if kill >= granted), default=1e9) for granted in lost]
+        dead = farm.read_status()["pools"][0]["credentials"]["dead"]
+        outside = sum(delay > LOSS_WINDOW_SECONDS for delay in delays) + dead - len(lost)
         return [
-            *sound(row, bench, result, "error event worker_lost"),
-            exactly(
-                row, "credentials lost outside the window", sum(one > WINDOW for one in windows) + dead - len(lost)
-            ),
-            told(row, "credentials killed between the endpoint's answer and the store", len(lost)),
-            told(row, "ms between that answer and the kill, worst", 1000 * max(windows, default=0.0)),
-            told(row, "refreshes", bench.upstream.counters()["refreshes"]),
-            told(row, "kills", len(kills)),
+            *check_responses(row, farm, result, "error event worker_lost"),
+            exactly(row, "credentials lost outside the window", outside),
+            unbounded(row, "credentials killed between the endpoint's answer and the store", len(lost)),
+            unbounded(row, "ms between that answer and the kill, worst", 1000 * max(delays, default=0.0)),
+            unbounded(row, "refreshes", farm.upstream.read_counters()["refreshes"]),
+            unbounded(row, "kills", len(kills)),
         ]

@@ -1,67 +1,73 @@
 """Rows in which the upstream fails."""
 
-from bench.farm import Bench, farm
-from bench.faults.common import WARM_UP, Scale, load, share, sound
-from bench.measured import Measured, at_least, exactly, told
-from bench.outcome import Result
+from bench.farm import MeasuredFarm, run_farm
+from bench.faults.invariants import check_responses
+from bench.faults.scale import WARM_UP_SECONDS, FaultScale, busy_share, run_streams
+from bench.measurement import Measurement, at_least, exactly, unbounded
+from bench.outcome import LoadResult
 
 
-def mixed(scale: Scale) -> list[Measured]:
-    """10 % 429, 5 % 500, 2 % hangs: no client error."""
+def measure_mixed_errors(scale: FaultScale) -> list[Measurement]:
+    """10 % 429, 5 % 500, 2 % hangs: no client sees an error."""
     row = "mixed"
-    with farm(scale.accounts, *scale.pace, FARM_FIRST_BYTE_TIMEOUT="2", FARM_WORKER_PROCESSES="2") as bench:
-        shares = {"seed": scale.seed, "rate_limit": 0.1, "server_error": 0.05, "hang_headers": 0.02}
-        bench.upstream.ask("faults", shares)
-        result = load(bench, scale)
-        counts = bench.upstream.counters()
-        lost = counts.get("fault_rate_limit", 0) * 1.0 + counts.get("fault_hang_headers", 0) * 2.0
-        whole = max(result.ends, default=scale.seconds)
-        healthy = scale.accounts * whole - lost
+    with run_farm(scale.accounts, *scale.pace, FARM_FIRST_BYTE_TIMEOUT="2", FARM_WORKER_PROCESSES="2") as farm:
+        faults = {"seed": scale.seed, "rate_limit": 0.1, "server_error": 0.05, "hang_headers": 0.02}
+        farm.upstream.control("faults", faults)
+        result = run_streams(farm, scale)
+        counters = farm.upstream.read_counters()
+        # Each 429 costs its Retry-After of 1 s, each hang the first-byte timeout of 2 s.
+        lost = counters.get("fault_rate_limit", 0) * 1.0 + counters.get("fault_hang_headers", 0) * 2.0
+        duration = max(result.end_times, default=scale.seconds)
+        healthy = scale.accounts * duration - lost
         return [
-            *sound(row, bench, result),
-            at_least(row, "share of the healthy credential time", goodput(result, scale, healthy, whole), 0.9),
-            told(row, "answers", len(result.ends)),
-            told(row, "429s, 500s and hangs", sum(counts.get(f"fault_{one}", 0) for one in shares)),
-        ]
-
-
-def goodput(result: Result, scale: Scale, healthy: float, whole: float) -> float:
-    """Time of right answers over the healthy time, the slack at both ends of the load left out."""
-    inside = result.busy_seconds(scale.stream, WARM_UP, scale.seconds)
-    return inside / (healthy * (scale.seconds - WARM_UP) / whole)
-
-
-def dead(scale: Scale) -> list[Measured]:
-    """A fifth of the accounts are refused from the start: no client error, no second job for them."""
-    row = "dead"
-    refused = scale.accounts // 5
-
-    def kill(bench: Bench) -> None:
-        for number in range(refused):
-            bench.upstream.ask("accounts", {"kill": number})
-
-    with farm(scale.accounts, *scale.pace, prepare=kill) as bench:
-        result = load(bench, scale)
-        states = bench.status()["pools"][0]["credentials"]
-        return [
-            *sound(row, bench, result),
-            exactly(row, "credentials called dead", states["dead"], refused),
-            exactly(row, "jobs that they took", bench.metric("farm_attempts_total", 'outcome="no_token"')),
-            at_least(row, "share of the others' time", share(result, scale, scale.accounts - refused), 0.97),
-        ]
-
-
-def cuts(scale: Scale) -> list[Measured]:
-    """5 % of the streams are cut by the upstream: exactly those end with an error event."""
-    row = "cuts"
-    with farm(scale.accounts, *scale.pace) as bench:
-        bench.upstream.ask("faults", {"seed": scale.seed, "cut": 0.05})
-        result = load(bench, scale)
-        seen = result.errors["error event upstream_eof"]
-        return [
-            *sound(row, bench, result, "error event upstream_eof"),
-            exactly(
-                row, "streams with an error event, of those cut", seen, bench.upstream.counters().get("fault_cut", 0)
+            *check_responses(row, farm, result),
+            at_least(
+                row, "share of the healthy credential time", compute_goodput(result, scale, healthy, duration), 0.9
             ),
-            told(row, "answers", len(result.ends)),
+            unbounded(row, "answers", len(result.end_times)),
+            unbounded(row, "429s, 500s and hangs", sum(counters.get(f"fault_{name}", 0) for name in faults)),
+        ]
+
+
+def compute_goodput(result: LoadResult, scale: FaultScale, healthy: float, duration: float) -> float:
+    """Busy account seconds over the healthy ones, without the warm-up and the tail of the load.
+
+    `healthy` counts over the whole duration (seconds) and is scaled down to that window.
+    """
+    busy = result.busy_seconds(scale.stream, WARM_UP_SECONDS, scale.seconds)
+    return busy / (healthy * (scale.seconds - WARM_UP_SECONDS) / duration)
+
+
+def measure_dead_accounts(scale: FaultScale) -> list[Measurement]:
+    """A fifth of the accounts are dead from the start: no client sees an error, and they take no second job."""
+    row = "dead"
+    dead = scale.accounts // 5
+
+    def kill_accounts(farm: MeasuredFarm) -> None:
+        for number in range(dead):
+            farm.upstream.control("accounts", {"kill": number})
+
+    with run_farm(scale.accounts, *scale.pace, prepare=kill_accounts) as farm:
+        result = run_streams(farm, scale)
+        states = farm.read_status()["pools"][0]["credentials"]
+        return [
+            *check_responses(row, farm, result),
+            exactly(row, "credentials called dead", states["dead"], dead),
+            exactly(row, "jobs that they took", farm.read_metric("farm_attempts_total", 'outcome="no_token"')),
+            at_least(row, "share of the others' time", busy_share(result, scale, scale.accounts - dead), 0.97),
+        ]
+
+
+def measure_cut_streams(scale: FaultScale) -> list[Measurement]:
+    """The upstream cuts 5 % of the streams: exactly those end with an error event."""
+    row = "cuts"
+    with run_farm(scale.accounts, *scale.pace) as farm:
+        farm.upstream.control("faults", {"seed": scale.seed, "cut": 0.05})
+        result = run_streams(farm, scale)
+        seen = result.errors["error event upstream_eof"]
+        cut = farm.upstream.read_counters().get("fault_cut", 0)
+        return [
+            *check_responses(row, farm, result, "error event upstream_eof"),
+            exactly(row, "streams with an error event, of those cut", seen, cut),
+            unbounded(row, "answers", len(result.end_times)),
         ]

@@ -1,1 +1,1 @@
-"""Other gateways, each configured for this job as well as we know how, in a module of its own."""
+"""Other gateways, each in its own module and configured as well as we know how for one request per account."""

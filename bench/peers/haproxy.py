@@ -1,18 +1,16 @@
-"""HAProxy: a server for each account with `maxconn 1`, and its own queue in front. The bar for scheduling.
+"""HAProxy with a server per account, `maxconn 1` and its own queue: the reference for scheduling.
 
-A server's name is its access token, sent as the Authorization header. It can't refresh one.
+A server's name is its access token, which HAProxy sends as Authorization header and cannot refresh.
 """
 
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
-
-from bench.compare.system import Running
-from bench.farm import KEY, free_port
-from bench.peers.places import process, serving
-from bench.upstream import Upstream
+from bench.compare.system import RunningSystem
+from bench.farm import API_KEY, find_free_port
+from bench.peers.running import describe_peer, run_process
+from bench.simulator import SimulatorProcess
 
 CONFIG = """
 global
@@ -37,25 +35,18 @@ backend accounts
     balance leastconn
     http-reuse always
     http-send-name-header Authorization
-{rules}{servers}
+{servers}
 """
 
 
-def exclusive(
-    folder: Path, stack: ExitStack, tokens: list[str], behind: int, rules: str = ""
-) -> tuple[int, psutil.Process]:
-    """HAProxy with an account for each token in front of a port; returns its own port and its process."""
-    port = free_port()
-    servers = "".join(f"    server {token} 127.0.0.1:{behind} maxconn 1\n" for token in tokens)
-    file = folder / "haproxy.cfg"
-    file.write_text(CONFIG.format(port=port, key=KEY, rules=rules, servers=servers))
-    ready = f"http://127.0.0.1:{port}/healthz"
-    return port, stack.enter_context(process(["haproxy", "-db", "-f", str(file)], folder / "haproxy.log", ready))
-
-
-def start(upstream: Upstream, folder: Path, stack: ExitStack) -> Running:
-    """HAProxy straight in front of the upstream."""
-    tokens = upstream.access_tokens()
-    began = time.perf_counter()
-    port, running = exclusive(folder, stack, tokens, upstream.port)
-    return serving(port, upstream, began, [running])
+def start(upstream: SimulatorProcess, folder: Path, stack: ExitStack) -> RunningSystem:
+    tokens = upstream.fetch_access_tokens()
+    started = time.perf_counter()
+    port = find_free_port()
+    servers = "".join(f"    server {token} 127.0.0.1:{upstream.port} maxconn 1\n" for token in tokens)
+    path = folder / "haproxy.cfg"
+    path.write_text(CONFIG.format(port=port, key=API_KEY, servers=servers))
+    command = ["haproxy", "-db", "-f", str(path)]
+    ready_url = f"http://127.0.0.1:{port}/healthz"
+    process = stack.enter_context(run_process(command, folder / "haproxy.log", ready_url))
+    return describe_peer(port, upstream, started, process)

@@ -1,6 +1,6 @@
-"""LiteLLM's proxy: a deployment for each account that takes one request, its admission queue in front, and retries.
+"""LiteLLM's proxy with a deployment per account, one request each, its admission queue, and retries.
 
-Its limits live in a cache of 200 entries, so it keeps accounts apart up to about 190; more are not measured.
+Its limits live in a cache of 200 entries and hold up to about 190 accounts; more are not measured.
 """
 
 import json
@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.compare.system import Running
-from bench.farm import KEY, free_port
-from bench.peers.places import process, python_place, serving
-from bench.upstream import Upstream
+from bench.compare.system import RunningSystem
+from bench.farm import API_KEY, find_free_port
+from bench.peers.installation import install_python_packages
+from bench.peers.running import describe_peer, run_process
+from bench.simulator import SimulatorProcess
 
 VERSION = "1.106.2"
 ENVIRONMENT = {
@@ -33,29 +34,29 @@ ENVIRONMENT = {
 }
 
 
-def start(upstream: Upstream, folder: Path, stack: ExitStack) -> Running:
-    """One process: several would not know of each other's requests."""
-    place = python_place("litellm", f"litellm[proxy]=={VERSION}", "httptools")
-    port = free_port()
-    file = folder / "litellm.yaml"
+def start(upstream: SimulatorProcess, folder: Path, stack: ExitStack) -> RunningSystem:
+    """Starts a single process, because several would not share their counts of requests in flight."""
+    programs = install_python_packages("litellm", f"litellm[proxy]=={VERSION}", "httptools")
+    port = find_free_port()
+    path = folder / "litellm.yaml"
     # JSON is YAML.
-    file.write_text(json.dumps(config(upstream.access_tokens(), f"{upstream.url}/v1"), indent=1))
-    command = [str(place / "litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
-    began = time.perf_counter()
-    running = stack.enter_context(
-        process(
+    path.write_text(json.dumps(build_config(upstream.fetch_access_tokens(), f"{upstream.url}/v1"), indent=1))
+    command = [str(programs / "litellm"), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    started = time.perf_counter()
+    process = stack.enter_context(
+        run_process(
             [*command, "--num_workers", "1"],
             folder / "litellm.log",
             f"http://127.0.0.1:{port}/health/readiness",
             cwd=folder,
-            environment={**ENVIRONMENT, "PATH": f"{place}:{os.environ['PATH']}"},
+            environment={**ENVIRONMENT, "PATH": f"{programs}:{os.environ['PATH']}"},
         )
     )
-    return serving(port, upstream, began, [running])
+    return describe_peer(port, upstream, started, process)
 
 
-def config(tokens: list[str], url: str) -> dict[str, Any]:
-    """Its best settings for exclusive accounts."""
+def build_config(tokens: list[str], url: str) -> dict[str, Any]:
+    """The best settings we know for one request per account."""
     deployments = [
         {
             "model_name": "sim-translate",
@@ -84,7 +85,7 @@ def config(tokens: list[str], url: str) -> dict[str, Any]:
             "default_in_memory_ttl": 86_400,
         },
         "general_settings": {
-            "master_key": KEY,
+            "master_key": API_KEY,
             "disable_spend_logs": True,
             "disable_error_logs": True,
             "disable_model_info_refresh": True,

@@ -1,13 +1,13 @@
-"""nginx as a plain proxy: the floor of what passing a request on costs. It schedules nothing; one account takes all."""
+"""nginx as a plain proxy, without scheduling: the least that forwarding a request can cost."""
 
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.compare.system import Running
-from bench.farm import free_port
-from bench.peers.places import process, serving
-from bench.upstream import Upstream
+from bench.compare.system import RunningSystem
+from bench.farm import find_free_port
+from bench.peers.running import describe_peer, run_process
+from bench.simulator import SimulatorProcess
 
 CONFIG = """
 daemon off;
@@ -46,14 +46,14 @@ http {{
 """
 
 
-def start(upstream: Upstream, folder: Path, stack: ExitStack) -> Running:
-    """nginx in front of one account that takes as many requests as come."""
-    upstream.ask("accounts", {"slots": 1_000_000})
-    token = upstream.access_tokens()[0]
-    port = free_port()
-    file = folder / "nginx.conf"
-    file.write_text(CONFIG.format(folder=folder, port=port, upstream=upstream.port))
-    began = time.perf_counter()
-    command = ["nginx", "-p", str(folder), "-c", str(file), "-e", "stderr"]
-    running = stack.enter_context(process(command, folder / "nginx.log", f"http://127.0.0.1:{port}/healthz"))
-    return serving(port, upstream, began, [running], key=token)
+def start(upstream: SimulatorProcess, folder: Path, stack: ExitStack) -> RunningSystem:
+    """Starts nginx in front of one account with unlimited concurrency."""
+    upstream.control("accounts", {"slots": 1_000_000})
+    token = upstream.fetch_access_tokens()[0]
+    port = find_free_port()
+    path = folder / "nginx.conf"
+    path.write_text(CONFIG.format(folder=folder, port=port, upstream=upstream.port))
+    started = time.perf_counter()
+    command = ["nginx", "-p", str(folder), "-c", str(path), "-e", "stderr"]
+    process = stack.enter_context(run_process(command, folder / "nginx.log", f"http://127.0.0.1:{port}/healthz"))
+    return describe_peer(port, upstream, started, process, key=token)

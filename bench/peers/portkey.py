@@ -1,7 +1,7 @@
-"""Portkey's gateway. It picks an account at random by weight and keeps no count of what is in flight.
+"""Portkey's gateway, which picks an account at random by weight and does not count requests in flight.
 
-So it is measured in two ways: at the farm's job, with its load balancing over all accounts, and its chains of
-fallbacks when there are few; and as a mere pass. Its configuration travels with each request.
+Therefore it is measured in two ways: with load balancing over all accounts (and fallback chains when there are few),
+and as a plain proxy. Its configuration is sent with each request.
 """
 
 import json
@@ -9,54 +9,57 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.compare.system import Running
-from bench.farm import free_port
-from bench.peers.places import PLACE, node_place, process, serving
-from bench.upstream import Upstream
+from bench.compare.system import RunningSystem
+from bench.farm import find_free_port
+from bench.peers.installation import INSTALL_FOLDER, install_node_packages
+from bench.peers.running import describe_peer, run_process
+from bench.simulator import SimulatorProcess
 
 VERSION = "1.15.2"
-#: A newer server library below it answers every stream with 500.
+#: The server library is pinned: a newer one makes Portkey respond to every stream with 500.
 PACKAGES = {
     "private": True,
     "dependencies": {"@portkey-ai/gateway": VERSION},
     "overrides": {"@hono/node-server": "1.14.1"},
 }
-#: It has no option for the address it binds to.
+#: Binds to loopback; Portkey has no option for its address.
 ON_LOOPBACK = """
 const net = require("net");
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (port, ...rest) {
-  const where = typeof port === "number" ? { port, host: "127.0.0.1" } : port;
-  return listen.call(this, where, ...rest.filter((one) => typeof one === "function"));
+  const options = typeof port === "number" ? { port, host: "127.0.0.1" } : port;
+  return listen.call(this, options, ...rest.filter((argument) => typeof argument === "function"));
 };
 """
-#: Accounts up to which each request may try all of them in turn; its configuration grows with the square.
-FEW = 8
+#: Most accounts for which each request may fall back to all of them: the configuration grows with the square.
+MAX_CHAINED_ACCOUNTS = 8
 
 
-def start(upstream: Upstream, folder: Path, stack: ExitStack) -> Running:
-    """Portkey that chooses among the accounts of the upstream."""
-    config = json.dumps(strategy(upstream.access_tokens(), f"{upstream.url}/v1"), separators=(",", ":"))
-    return run(upstream, folder, stack, key="none", headers={"x-portkey-config": config})
+def start(upstream: SimulatorProcess, folder: Path, stack: ExitStack) -> RunningSystem:
+    """Starts Portkey with load balancing over the upstream's accounts."""
+    config = json.dumps(build_config(upstream.fetch_access_tokens(), f"{upstream.url}/v1"), separators=(",", ":"))
+    return start_process(upstream, folder, stack, key="none", headers={"x-portkey-config": config})
 
 
-def start_passing(upstream: Upstream, folder: Path, stack: ExitStack) -> Running:
-    """Portkey that chooses nothing: one account takes as many requests as come."""
-    upstream.ask("accounts", {"slots": 1_000_000})
+def start_passing(upstream: SimulatorProcess, folder: Path, stack: ExitStack) -> RunningSystem:
+    """Starts Portkey as a plain proxy to one account with unlimited concurrency."""
+    upstream.control("accounts", {"slots": 1_000_000})
     headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream.url}/v1"}
-    return run(upstream, folder, stack, key=upstream.access_tokens()[0], headers=headers)
+    return start_process(upstream, folder, stack, key=upstream.fetch_access_tokens()[0], headers=headers)
 
 
-def run(upstream: Upstream, folder: Path, stack: ExitStack, *, key: str, headers: dict[str, str]) -> Running:
-    """Portkey with these headers on each request."""
-    place = node_place("portkey", json.dumps(PACKAGES, indent=1))
-    (PLACE / "on_loopback.cjs").write_text(ON_LOOPBACK)
-    port = free_port()
-    script = place / "node_modules/@portkey-ai/gateway/build/start-server.js"
-    node = ["node", "--max-http-header-size=262144", "--require", str(PLACE / "on_loopback.cjs")]
-    began = time.perf_counter()
-    running = stack.enter_context(
-        process(
+def start_process(
+    upstream: SimulatorProcess, folder: Path, stack: ExitStack, *, key: str, headers: dict[str, str]
+) -> RunningSystem:
+    """Starts Portkey; clients send the key and the headers with each request."""
+    installation = install_node_packages("portkey", json.dumps(PACKAGES, indent=1))
+    (INSTALL_FOLDER / "on_loopback.cjs").write_text(ON_LOOPBACK)
+    port = find_free_port()
+    script = installation / "node_modules/@portkey-ai/gateway/build/start-server.js"
+    node = ["node", "--max-http-header-size=262144", "--require", str(INSTALL_FOLDER / "on_loopback.cjs")]
+    started = time.perf_counter()
+    process = stack.enter_context(
+        run_process(
             [*node, str(script), f"--port={port}", "--headless"],
             folder / "portkey.log",
             f"http://127.0.0.1:{port}/",
@@ -64,13 +67,13 @@ def run(upstream: Upstream, folder: Path, stack: ExitStack, *, key: str, headers
             environment={"NODE_ENV": "production"},
         )
     )
-    return serving(port, upstream, began, [running], key=key, headers=headers)
+    return describe_peer(port, upstream, started, process, key=key, headers=headers)
 
 
-def strategy(tokens: list[str], url: str) -> dict[str, object]:
-    """Its configuration with the most right answers, as far as we found one."""
+def build_config(tokens: list[str], url: str) -> dict[str, object]:
+    """The configuration with the most correct responses that we found."""
     targets = [{"provider": "openai", "api_key": token} for token in tokens]
-    if len(targets) > FEW:
+    if len(targets) > MAX_CHAINED_ACCOUNTS:
         return {"strategy": {"mode": "loadbalance"}, "custom_host": url, "targets": targets}
     chains = []
     for first in range(len(targets)):

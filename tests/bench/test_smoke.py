@@ -1,4 +1,4 @@
-"""`./farm bench --smoke`: every scenario runs, every answer is right, and a report is made. No figure is judged."""
+"""`./farm bench --smoke`: every scenario runs without errors and a report is written. Speed is not judged."""
 
 import json
 import subprocess
@@ -10,28 +10,32 @@ import pytest
 from bench.compare.scenarios import SCENARIOS
 from tests.conftest import ROOT, clean_environment
 
-#: Seconds that seven farms may take to start, serve and stop beside the other half of the tests.
-PATIENCE = 400
-RESULTS = ROOT / "bench" / "results" / "smoke-test"
+#: For seven farms to start, serve and stop while the other half of the tests runs.
+TIMEOUT_SECONDS = 400
+RESULTS_FOLDER = ROOT / "bench" / "results" / "smoke-test"
 
 
-@pytest.mark.timeout(PATIENCE + 20)
+@pytest.mark.timeout(TIMEOUT_SECONDS + 20)
 def test_the_benchmark_runs_and_reports():
     subprocess.run(
-        [sys.executable, "-m", "bench", *SCENARIOS, "--smoke", "--name", RESULTS.name],
+        [sys.executable, "-m", "bench", *SCENARIOS, "--smoke", "--name", RESULTS_FOLDER.name],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
     )
-    found = json.loads((RESULTS / "results.json").read_text())["figures"]
-    assert {one["scenario"] for one in found} == set(SCENARIOS)
-    exact = [one for one in found if one["system"] == "farm" and one["name"] in ("collisions", "errors at clients")]
-    assert len(exact) >= 7
-    assert [one for one in exact if set(one["values"]) != {0}] == []
-    used = {(one["scenario"], one["name"]): one["median"] for one in found if one["system"] == "farm"}
-    assert used["utilisation", "share of the ideal"] > 0
-    assert used["streaming", "CPU us per chunk: all"] > 0
-    assert {Path(one).name for one in RESULTS.iterdir()} >= {"README.md", *(f"{name}.svg" for name in SCENARIOS)}
+    figures = json.loads((RESULTS_FOLDER / "results.json").read_text())["figures"]
+    assert {figure["scenario"] for figure in figures} == set(SCENARIOS)
+    of_farm = [figure for figure in figures if figure["system"] == "farm"]
+    failures = [figure for figure in of_farm if figure["name"] in ("collisions", "errors at clients")]
+    assert len(failures) >= 7
+    assert [figure for figure in failures if set(figure["values"]) != {0}] == []
+    medians = {(figure["scenario"], figure["name"]): figure["median"] for figure in of_farm}
+    assert medians["utilisation", "share of the ideal"] > 0
+    assert medians["streaming", "CPU us per chunk: all"] > 0
+    assert {Path(file).name for file in RESULTS_FOLDER.iterdir()} >= {
+        "README.md",
+        *(f"{name}.svg" for name in SCENARIOS),
+    }

@@ -1,4 +1,4 @@
-"""FARM_ON_DISCONNECT=drain: the answer of a caller who has left is read to its end; one who only waits is taken out."""
+"""FARM_ON_DISCONNECT=drain: a disconnected caller's response is read to its end, and a queued request is cancelled."""
 
 import contextlib
 import time
@@ -11,20 +11,20 @@ from tests.system.farm import KEY, chat_body, start
 from tests.waiting import eventually
 
 
-def test_an_answer_is_drained_and_a_waiting_request_is_taken_out(tmp_path: Path):
+def test_a_response_is_drained_and_a_queued_request_is_cancelled(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "1", "--chunks", "10", "--chunk-delay", "0.2")
     farm = start(tmp_path, upstream, 1, FARM_ON_DISCONNECT="drain")
     url, headers = f"{farm.url}/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
-    running = requests.post(url, json=chat_body("a b c", stream=True), headers=headers, stream=True, timeout=10)
-    next(running.iter_content(None))
+    streaming = requests.post(url, json=chat_body("a b c", stream=True), headers=headers, stream=True, timeout=10)
+    next(streaming.iter_content(None))
     with contextlib.suppress(requests.Timeout):
         requests.post(url, json=chat_body("waits"), headers=headers, timeout=0.3)
-    running.close()
+    streaming.close()
     time.sleep(0.7)
-    assert upstream.counters()["in_flight"] == 1, "the answer was not drained"
+    assert upstream.counters()["in_flight"] == 1, "the response was not drained"
     eventually(lambda: upstream.counters()["in_flight"] == 0)
     eventually(lambda: farm.metric("farm_stream_ends_total") == 1)
-    assert upstream.counters()["served"] == 1, "nobody waits for the second one"
+    assert upstream.counters()["served"] == 1, "the second request has no caller any more"
     assert farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 0
     farm.command("stop")
     simulator.terminate()

@@ -1,4 +1,4 @@
-"""Whatever the launcher started and somebody killed is started again, and requests go on."""
+"""The launcher restarts its processes after they are killed, and requests continue."""
 
 import threading
 import time
@@ -15,25 +15,25 @@ from tests.conftest import start_simulator
 from tests.system.farm import Farm, chat_body, start, streamed_text
 from tests.waiting import eventually
 
-PIECES = "word " * 40
+PROMPT = "word " * 40
 
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     simulator, upstream = start_simulator("--accounts", "4", "--rotate", "--chunks", "20", "--chunk-delay", "0.15")
-    made = start(tmp_path_factory.mktemp("restarts"), upstream, 4)
-    yield made
-    assert made.command("stop").returncode == 0
+    running = start(tmp_path_factory.mktemp("restarts"), upstream, 4)
+    yield running
+    assert running.command("stop").returncode == 0
     simulator.terminate()
     simulator.communicate()
 
 
-def started(farm: Farm, word: str) -> psutil.Process:
+def find_process(farm: Farm, word: str) -> psutil.Process:
     launcher = psutil.Process(farm.json("status")["pid"])
-    return next(one for one in launcher.children() if word in " ".join(one.cmdline()))
+    return next(process for process in launcher.children() if word in " ".join(process.cmdline()))
 
 
-def answers(farm: Farm) -> bool:
+def is_serving(farm: Farm) -> bool:
     try:
         return farm.chat(stream=False).status_code == 200
     except requests.RequestException:
@@ -41,42 +41,42 @@ def answers(farm: Farm) -> bool:
 
 
 @pytest.mark.parametrize("word", ["redis-server", "-m workers", "gunicorn"])
-def test_what_was_killed_is_back_and_running_streams_are_whole(farm: Farm, word: str):
+def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Farm, word: str):
     streams: list[requests.Response] = []
 
     def stream() -> None:
-        streams.append(farm.post("/v1/chat/completions", chat_body(PIECES, stream=True)))
+        streams.append(farm.post("/v1/chat/completions", chat_body(PROMPT, stream=True)))
 
     threads = [threading.Thread(target=stream) for _ in range(3)]
     for thread in threads:
         thread.start()
     eventually(lambda: farm.upstream.counters()["in_flight"] == 3)
-    killed = started(farm, word)
+    killed = find_process(farm, word)
     orphans = killed.children()
     killed.kill()
     for thread in threads:
         thread.join(30)
-    assert [streamed_text(one) for one in streams] == [streamed_text(streams[0])] * 3
-    eventually(lambda: started(farm, word).pid != killed.pid)
-    eventually(lambda: answers(farm), within=20)
+    assert [streamed_text(stream) for stream in streams] == [streamed_text(streams[0])] * 3
+    eventually(lambda: find_process(farm, word).pid != killed.pid)
+    eventually(lambda: is_serving(farm), within=20)
     eventually(lambda: farm.json("status")["pools"][0]["workers"]["idle"] == 4, within=40)
-    eventually(lambda: all(has_ended(one.pid) for one in orphans), within=40)
+    eventually(lambda: all(has_ended(orphan.pid) for orphan in orphans), within=40)
     assert farm.upstream.counters()["collisions"] == 0
     assert f"{killed.pid}" not in (farm.data / "farm.json").read_text()
 
 
-def test_a_farm_whose_redis_is_away_while_its_processes_die_is_back_when_redis_is(tmp_path: Path):
+def test_a_farm_whose_processes_die_while_redis_is_down_recovers_with_redis(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "2")
     redis = redis_server.start(tmp_path / "store")
     farm = start(tmp_path, upstream, 2, REDIS_URL=redis_server.build_url(tmp_path / "store"), WEB_CONCURRENCY="1")
-    everyone = [*farm.processes("-m workers"), *farm.processes("gunicorn"), started(farm, "-m workers")]
+    processes = [*farm.processes("-m workers"), *farm.processes("gunicorn"), find_process(farm, "-m workers")]
     redis.kill()
     redis.wait()
-    for one in everyone:
-        one.kill()
+    for process in processes:
+        process.kill()
         time.sleep(1.5)
     redis = redis_server.start(tmp_path / "store")
-    eventually(lambda: answers(farm), within=40)
+    eventually(lambda: is_serving(farm), within=40)
     assert farm.command("stop").returncode == 0
     redis.terminate()
     redis.wait()

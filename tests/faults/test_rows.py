@@ -1,4 +1,4 @@
-"""The rows of `./farm bench faults`, smaller: whatever is broken, every count that does not depend on speed holds."""
+"""The rows of `./farm bench faults --small`: every bound that does not depend on speed holds."""
 
 import json
 import subprocess
@@ -12,15 +12,14 @@ import pytest
 from bench.faults import ROWS
 from tests.conftest import ROOT, clean_environment
 
-#: Rows that run at once: each waits most of its time.
-AT_ONCE = 2
+#: Each row spends most of its time waiting.
+CONCURRENT_ROWS = 2
 LONGEST_FIRST = list(ROWS)[::-1]
-Measured = list[dict[str, Any]]
+Measurements = list[dict[str, Any]]
 
 
-def measure(row: str) -> Measured:
-    """One row, on a farm of its own."""
-    done = subprocess.run(
+def measure_row(row: str) -> Measurements:
+    completed = subprocess.run(
         [sys.executable, "-m", "bench", "faults", "--small", "--rows", row, "--json"],
         cwd=ROOT,
         env=clean_environment(),
@@ -28,22 +27,22 @@ def measure(row: str) -> Measured:
         text=True,
         check=False,
     )
-    assert done.stdout, done.stderr
-    found: Measured = json.loads(done.stdout)["measured"]
-    return found
+    assert completed.stdout, completed.stderr
+    measurements: Measurements = json.loads(completed.stdout)["measured"]
+    return measurements
 
 
 @pytest.fixture(scope="module")
-def rows(request: pytest.FixtureRequest) -> Iterator[dict[str, "Future[Measured]"]]:
-    """The rows that were asked for, on their way; the longest first."""
-    wanted = [item.callspec.params["row"] for item in request.session.items if item.module is request.module]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {row: pool.submit(measure, row) for row in LONGEST_FIRST if row in wanted}
+def rows(request: pytest.FixtureRequest) -> Iterator[dict[str, "Future[Measurements]"]]:
+    """Starts the selected rows, the longest first; maps each to its future result."""
+    selected = [item.callspec.params["row"] for item in request.session.items if item.module is request.module]
+    with ThreadPoolExecutor(CONCURRENT_ROWS) as pool:
+        yield {row: pool.submit(measure_row, row) for row in LONGEST_FIRST if row in selected}
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("row", LONGEST_FIRST)
-def test_what_must_hold_holds(rows: dict[str, "Future[Measured]"], row: str):
-    exact = [one for one in rows[row].result() if one["exact"]]
+def test_the_exact_bounds_of_a_row_hold(rows: dict[str, "Future[Measurements]"], row: str):
+    exact = [measurement for measurement in rows[row].result() if measurement["exact"]]
     assert exact
-    assert [one for one in exact if not one["holds"]] == []
+    assert [measurement for measurement in exact if not measurement["holds"]] == []

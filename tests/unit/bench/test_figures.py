@@ -1,14 +1,15 @@
-"""Figures of several runs, what was promised of them, and the report that is made of both."""
+"""Figures over several runs, their requirements and the report."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from bench.compare.figures import PROMISES, Figures, Promise, Sample
-from bench.compare.measure import added
-from bench.compare.report import promises, read, write
-from bench.compare.scenarios import SMOKE, Scale
+from bench.compare.figures import Figures, Sample
+from bench.compare.measure import compute_differences
+from bench.compare.report import format_requirements, read, write
+from bench.compare.requirements import REQUIREMENTS, Requirement
+from bench.compare.scenarios import SMOKE, CompareScale
 
 
 def sample(system: str, value: float, name: str = "requests/s", case: str = "50 clients") -> Sample:
@@ -18,42 +19,46 @@ def sample(system: str, value: float, name: str = "requests/s", case: str = "50 
 RUNS = [*(sample("farm", value) for value in (300.0, 100.0, 200.0)), sample("portkey", 150.0), sample("litellm", 50.0)]
 
 
-def test_runs_become_a_median_with_the_least_and_the_most():
+def test_a_figure_is_the_median_of_its_runs_with_minimum_and_maximum():
     figures = Figures(RUNS)
-    assert figures.find("overhead", "50 clients", "farm", "requests/s") == 200
-    assert [str(one) for one in figures.all] == ["200 (100 to 300)", "150", "50"]
-    assert figures.find("overhead", "50 clients", "haproxy", "requests/s") is None
+    assert figures.find_median("overhead", "50 clients", "farm", "requests/s") == 200
+    assert [str(figure) for figure in figures.all] == ["200 (100 to 300)", "150", "50"]
+    assert figures.find_median("overhead", "50 clients", "haproxy", "requests/s") is None
 
 
 @pytest.mark.parametrize(
-    ("promise", "found"),
+    ("requirement", "expected"),
     [
-        (Promise("overhead", "50 clients", "requests/s", ">=", 200), (200, 200, True)),
-        (Promise("overhead", "50 clients", "requests/s", "<=", 199), (200, 199, False)),
-        (Promise("overhead", "50 clients", "requests/s", ">=", 5, "litellm", times=True), (200, 250, False)),
-        (Promise("overhead", "50 clients", "requests/s", ">=", -10, "portkey"), (200, 140, True)),
-        (Promise("overhead", "50 clients", "requests/s", ">=", 1, "haproxy", times=True), None),
-        (Promise("overhead", "9 clients", "requests/s", ">=", 1), None),
+        (Requirement("overhead", "50 clients", "requests/s", ">=", 200), (200, 200, True)),
+        (Requirement("overhead", "50 clients", "requests/s", "<=", 199), (200, 199, False)),
+        (Requirement("overhead", "50 clients", "requests/s", ">=", 5, "litellm", is_factor=True), (200, 250, False)),
+        (Requirement("overhead", "50 clients", "requests/s", ">=", -10, "portkey"), (200, 140, True)),
+        (Requirement("overhead", "50 clients", "requests/s", ">=", 1, "haproxy", is_factor=True), None),
+        (Requirement("overhead", "9 clients", "requests/s", ">=", 1), None),
     ],
 )
-def test_a_promise_is_kept_or_not_or_was_not_measured(promise: Promise, found: tuple[float, float, bool] | None):
-    assert promise.kept(Figures(RUNS)) == found
+def test_a_requirement_holds_or_not_or_was_not_measured(
+    requirement: Requirement, expected: tuple[float, float, bool] | None
+):
+    assert requirement.evaluate(Figures(RUNS)) == expected
 
 
-def test_what_a_system_adds_is_told_beside_the_bare_upstream_of_the_same_run():
+def test_differences_are_from_the_bare_upstream_in_the_same_run():
     run = [sample("direct", 1.5, "latency p50, ms"), sample("farm", 4.0, "latency p50, ms"), sample("farm", 9.0)]
-    assert list(added(run)) == [sample("farm", 2.5, "added latency p50, ms")]
-    assert list(added(run[1:])) == []
+    assert list(compute_differences(run)) == [sample("farm", 2.5, "added latency p50, ms")]
+    assert list(compute_differences(run[1:])) == []
 
 
-def test_every_promise_is_about_something_that_is_measured():
-    cases = {f"{accounts} accounts, {service:g} s" for accounts, service in Scale().grid}
-    assert {one.case for one in PROMISES if one.scenario == "utilisation"} <= cases
-    assert {one.case for one in PROMISES if one.scenario == "streaming"} <= {f"{n} streams" for n in Scale().streams}
-    assert Scale.__dataclass_fields__.keys() == vars(SMOKE).keys()
+def test_every_requirement_is_about_a_measured_case():
+    cases = {f"{accounts} accounts, {service:g} s" for accounts, service in CompareScale().grid}
+    utilisation = {requirement.case for requirement in REQUIREMENTS if requirement.scenario == "utilisation"}
+    streaming = {requirement.case for requirement in REQUIREMENTS if requirement.scenario == "streaming"}
+    assert utilisation <= cases
+    assert streaming <= {f"{count} streams" for count in CompareScale().streams}
+    assert CompareScale.__dataclass_fields__.keys() == vars(SMOKE).keys()
 
 
-def test_a_report_has_tables_a_plot_and_the_figures_of_each_run(tmp_path: Path):
+def test_a_report_has_tables_plots_and_the_figures_of_each_run(tmp_path: Path):
     write(tmp_path / "here", Figures(RUNS), {"machine": "a small one", "measured": {"overhead": "today"}})
     text = (tmp_path / "here" / "README.md").read_text()
     assert "| requests/s | 200 (100 to 300) | 150 | 50 |" in text
@@ -69,5 +74,5 @@ def test_a_report_has_tables_a_plot_and_the_figures_of_each_run(tmp_path: Path):
     assert read(tmp_path / "nowhere") == ([], {})
 
 
-def test_nothing_is_said_of_promises_when_none_was_measured():
-    assert promises(Figures([])) == ""
+def test_requirements_without_figures_are_not_reported():
+    assert format_requirements(Figures([])) == ""
