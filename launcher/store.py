@@ -26,7 +26,7 @@ def open_store() -> tuple[Settings, Redis]:
         url = redis_server.build_url(data.path)
     redis = connect(url)
     check_server(redis)
-    load_unsealer(settings).claim(redis)
+    load_unsealer(settings).ensure_sealing_key(redis)
     return settings, redis
 
 

@@ -56,7 +56,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def opener(redis: Redis) -> Unsealer:
     """The vault of a farm, claimed."""
     found = Unsealer("a secret key for tests")
-    found.claim(redis)
+    found.ensure_sealing_key(redis)
     return found
 
 

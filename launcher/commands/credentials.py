@@ -73,7 +73,7 @@ def import_(file: str, pool: str, as_json: bool) -> None:
 def print_report(report: ImportReport, as_json: bool) -> None:
     counts = report.to_counts()
     if as_json:
-        print_json({**counts, "ids": list(report.ids)})
+        print_json({**counts, "ids": list(report.new_ids)})
     else:
         print_line(", ".join(f"{count} {name}" for name, count in counts.items()))
 

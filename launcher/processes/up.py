@@ -106,7 +106,7 @@ class Farm:
         """Starts everything. Raises FarmError or StartInterrupted; call `stop` in any case."""
         check_port(self.settings.host, self.settings.port)
         redis = self._start_redis()
-        load_unsealer(self.settings).claim(redis)
+        load_unsealer(self.settings).ensure_sealing_key(redis)
         secrets = self._create_secrets(redis)
         self._prepare_upstream(redis)
         self.processes.start_procfile(ROOT / "Procfile", self.environment)

@@ -1,1 +1,1 @@
-"""The store of refresh tokens, which are sealed on the way in."""
+"""Credentials: their sealed tokens, states and records."""

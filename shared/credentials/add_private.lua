@@ -1,11 +1,11 @@
--- Adds a private credential, unless its refresh token is known already or there are as many as may be.
--- KEYS: fingerprints of the pool, credentials of the private pool, credential, private pools by their last use
--- ARGV: credential id, fingerprint, now, the private pool's name, what the names of all of the pool begin with, most of
---       them, prefix of credentials, then the credential's fields and values
--- Result: the pool that the token is in, '' when there is no room
-local known = redis.call('HGET', KEYS[1], ARGV[2])
-if known then
-    return redis.call('HGET', ARGV[7] .. known, 'pool')
+-- Adds a private credential, unless the pool already has its refresh token or its quota of private credentials is full.
+-- KEYS: fingerprints of the pool, credentials of the private pool, credential, private pools by last use
+-- ARGV: credential id, fingerprint, now, name of the private pool, name prefix of all private pools of this pool,
+--       maximum number of them, key prefix of credentials, then the credential's fields and values
+-- Result: the pool that has the token, '' if the quota is full
+local existing_id = redis.call('HGET', KEYS[1], ARGV[2])
+if existing_id then
+    return redis.call('HGET', ARGV[7] .. existing_id, 'pool')
 end
 local count = 0
 for _, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do

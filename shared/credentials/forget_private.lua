@@ -1,15 +1,15 @@
--- Forgets a private credential with all that its pool has left, unless it was used since, or has work.
--- KEYS: private pools by their last use, credentials of the private pool, credential, fingerprints of the pool, history,
---       API keys by their last use, RQ's queues, queue of the interactive band, of batch, started registry of either,
---       failed registry of either, then what else goes
--- ARGV: the private pool's name, credential id, since when it must not have been used, id that it has as a caller, prefixes
---       of what RQ keeps of a job
--- Result: 1 when it was there and is forgotten
-local used = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if used and tonumber(used) > tonumber(ARGV[3]) then
+-- Deletes a private credential and everything its pool has stored, unless it was used recently or has jobs.
+-- KEYS: private pools by last use, credentials of the private pool, credential, fingerprints of the pool, history,
+--       last use of API keys, RQ's set of queues, queue of the interactive band, of the batch band, started registry of
+--       either, failed registry of either, then further keys to delete
+-- ARGV: name of the private pool, credential id, time of last use up to which it may be deleted (`inf`: always),
+--       its caller id, key prefix of RQ's jobs, of RQ's results
+-- Result: 1 if it existed and was deleted
+local last_used = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if last_used and tonumber(last_used) > tonumber(ARGV[3]) then
     return 0
 end
--- A person's word stands: what is disabled would come back with its next request.
+-- A disabled credential stays while it is idle: once deleted, its caller's next request would add it again as active.
 if redis.call('HGET', KEYS[2], ARGV[2]) == 'disabled' and ARGV[3] ~= 'inf' then
     return 0
 end
@@ -19,10 +19,10 @@ for i = 8, 9 do
         return 0
     end
 end
-local there = redis.call('EXISTS', KEYS[3])
-for _, print in ipairs(redis.call('HMGET', KEYS[3], 'fingerprint', 'origin')) do
-    if print then
-        redis.call('HDEL', KEYS[4], print)
+local existed = redis.call('EXISTS', KEYS[3])
+for _, fingerprint in ipairs(redis.call('HMGET', KEYS[3], 'fingerprint', 'origin')) do
+    if fingerprint then
+        redis.call('HDEL', KEYS[4], fingerprint)
     end
 end
 for i = 12, 13 do
@@ -34,4 +34,4 @@ redis.call('HDEL', KEYS[6], ARGV[4])
 redis.call('SREM', KEYS[7], KEYS[8], KEYS[9])
 redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], unpack(KEYS, 12))
 redis.call('ZREM', KEYS[1], ARGV[1])
-return there
+return existed

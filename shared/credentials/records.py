@@ -1,13 +1,38 @@
-"""What an operator sees of a credential, and the states that one can be in; no token in it, no Redis."""
+"""States of a credential, and its record without tokens.
+
+The hash `farm:credential:<id>` has these fields (times are seconds since the epoch):
+
+| field | meaning | written by |
+| --- | --- | --- |
+| pool | its pool, `<pool>~<id>` for a private credential | store.py, private.py |
+| label | the operator's note | store.py, private.py |
+| added_at | time it was added | store.py, private.py |
+| sealed | refresh token, sealed for the credential's id | store.py, private.py, store_grant.lua |
+| fingerprint | SHA-256 of the current refresh token | store.py, private.py, store_grant.lua |
+| origin | SHA-256 of the token as imported, which identifies it in a repeated import | store.py, private.py |
+| previous | sealed refresh token before the last rotation, until the next one | store_grant.lua |
+| rotations | number of rotations | store_grant.lua |
+| access | sealed access token | store_grant.lua |
+| access_expires | time it expires | store_grant.lua |
+| refreshed_at | time of the last token refresh | store_grant.lua |
+| state_since | time of the last state change | store.py, private.py, set_state.lua, store_grant.lua |
+| reason | reason for the state | set_state.lua, store_grant.lua |
+| until | end of the cooldown, '' if there is none | set_state.lua, store_grant.lua |
+| exported_at | time the refresh token was last exported | store.py |
+| export_outdated | 1 if the token has rotated since, which may invalidate the exported one | store_grant.lua |
+| fence | last fencing token issued with a lease | claim.lua |
+
+The state itself is in `farm:credentials:<pool>`.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 State = Literal["active", "cooling", "disabled", "dead"]
 STATES: tuple[State, ...] = ("active", "cooling", "disabled", "dead")
-#: States whose credentials have a worker. A cooling one keeps its worker, which takes no job meanwhile.
-USABLE: tuple[State, ...] = ("active", "cooling")
-#: What Redis keeps of one that may be seen.
+#: States in which a credential has workers; in a cooldown they take no jobs.
+USABLE_STATES: tuple[State, ...] = ("active", "cooling")
+#: Fields of the hash that hold no token and are shown to operators.
 VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
     *("exported_at", "export_outdated"),
@@ -16,7 +41,7 @@ VISIBLE_FIELDS = (
 
 @dataclass(frozen=True)
 class CredentialRecord:
-    """What an operator sees of a credential; no token in it. Times are seconds since the epoch, 0 for never."""
+    """A credential without its tokens. Times are seconds since the epoch, 0 for never."""
 
     id: str
     pool: str
@@ -30,19 +55,19 @@ class CredentialRecord:
     until: float = 0
     state_since: float = 0
     exported_at: float = 0
-    #: Whether its token has rotated since it was exported, so that the exported one is good no more.
+    #: Whether the refresh token has rotated since its export.
     export_outdated: bool = False
-    #: The worker process that holds it now, '' when none does.
+    #: The worker process that holds the lease, '' for none.
     owner: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """All fields as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class StateChange:
-    """A state that a credential went into, when (seconds since the epoch) and why."""
+    """A state change. `time` is in seconds since the epoch."""
 
     time: float
     state: str
@@ -52,10 +77,10 @@ class StateChange:
 def build_record(
     pool: str, credential_id: str, state: str, values: list[bytes | None], lease: bytes | None
 ) -> CredentialRecord:
-    """A record from what Redis holds."""
-    found = {name: value.decode() for name, value in zip(VISIBLE_FIELDS, values, strict=True) if value}
+    """`values` are those of VISIBLE_FIELDS, in order; `lease` is the value of the lease key."""
+    fields = {name: value.decode() for name, value in zip(VISIBLE_FIELDS, values, strict=True) if value}
     times = {
-        name: float(found.get(name) or 0)
+        name: float(fields.get(name) or 0)
         for name in VISIBLE_FIELDS
         if name.endswith(("_at", "until", "since", "expires"))
     }
@@ -63,10 +88,10 @@ def build_record(
         id=credential_id,
         pool=pool,
         state=state,
-        label=found.get("label", ""),
-        reason=found.get("reason", ""),
-        rotations=int(found.get("rotations", 0)),
-        export_outdated=bool(found.get("export_outdated")),
+        label=fields.get("label", ""),
+        reason=fields.get("reason", ""),
+        rotations=int(fields.get("rotations", 0)),
+        export_outdated=bool(fields.get("export_outdated")),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )

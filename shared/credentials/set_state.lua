@@ -1,15 +1,14 @@
--- Moves a credential to another state, if it is in one of the states that may go there.
--- KEYS: credentials of the pool, credential, its history
--- ARGV: credential id, new state, reason, until (seconds since the epoch, or ''), now, states it may leave (',a,b,')
--- Result: 1 when moved (or already there), 0 when its state forbids it or it is gone
--- A credential that cools is never made to cool for a shorter time.
+-- Changes the state of a credential if its current state permits that. A cooldown is never shortened.
+-- KEYS: credentials of the pool, credential, history
+-- ARGV: credential id, new state, reason, until (seconds since the epoch, or ''), now, permitted current states (',a,b,')
+-- Result: 1 if changed or already in effect, 0 if the current state forbids it or the credential is gone
 local state = redis.call('HGET', KEYS[1], ARGV[1])
 if not state or not string.find(ARGV[6], ',' .. state .. ',', 1, true) then
     return 0
 end
 if state == 'cooling' and ARGV[2] == 'cooling' then
-    local before = redis.call('HGET', KEYS[2], 'until')
-    if tonumber(before or 0) and tonumber(before or 0) > (tonumber(ARGV[4]) or 0) then
+    local cooling_until = redis.call('HGET', KEYS[2], 'until')
+    if tonumber(cooling_until or 0) and tonumber(cooling_until or 0) > (tonumber(ARGV[4]) or 0) then
         return 1
     end
 end

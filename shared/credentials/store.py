@@ -1,8 +1,7 @@
-"""The store of credentials: refresh tokens go in sealed and never come out here; states are moved by one script.
+"""Store of the credentials; it seals refresh tokens and cannot read them back.
 
-Its fields: `pool`, `label`, `sealed` (the refresh token), `fingerprint` (of the present token), `origin` (of the token
-as imported, so that a file imported again is known), `added_at`, `rotations`, `access` and `access_expires`
-(sealed access token), `refreshed_at`, `reason`, `until`, `state_since`, `fence`.
+set_state.lua changes states atomically. The one other script that does, store_grant.lua, revives a credential that was
+marked dead while its refresh was succeeding. shared/credentials/records.py lists the fields of a credential.
 """
 
 import secrets
@@ -20,7 +19,7 @@ from shared.credentials.token_import import ImportedLine, ImportReport, classify
 from shared.errors import NotFound
 from shared.redis_connection.client import decode_hash, register_script
 
-#: States a credential may leave for the one named. A person's word and death are not revived by the program.
+#: New state -> states from which set_state() may enter it; it never reactivates a disabled or dead credential.
 ALLOWED_FROM: dict[State, tuple[State, ...]] = {
     "active": ("cooling", "active"),
     "cooling": ("active", "cooling"),
@@ -30,41 +29,41 @@ ALLOWED_FROM: dict[State, tuple[State, ...]] = {
 
 
 class Credentials:
-    """The credentials of every pool, for those who may not read a token."""
+    """Store of the credentials of all pools."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add = register_script(redis, Path(__file__).with_name("add_credential.lua"))
+        self._add_script = register_script(redis, Path(__file__).with_name("add_credential.lua"))
         self._set_state_script = register_script(redis, Path(__file__).with_name("set_state.lua"))
-        self._remove = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
+        self._remove_script = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
 
     def add(self, pool: str, token: str, label: str = "", credential_id: str = "") -> tuple[str, bool]:
-        """Stores a refresh token, under that id if one is given; returns its credential's id and whether it is new."""
-        return self._add_sealed(Sealer.load(self._redis), pool, token, label, credential_id)
+        """Stores a refresh token, under the given id if any; returns the credential's id and whether it is new."""
+        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, credential_id)
 
-    def _add_sealed(
+    def _seal_and_add(
         self, sealer: Sealer, pool: str, token: str, label: str, credential_id: str = ""
     ) -> tuple[str, bool]:
         credential_id = credential_id or secrets.token_hex(5)
         fields = build_fields(sealer, token, credential_id, pool, label)
         pairs = [part for pair in fields.items() for part in pair]
-        known = self._add(
+        reply = self._add_script(
             keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
             args=[credential_id, fingerprint(token), *pairs],
         )
-        found = cast("bytes", known).decode()
-        return (found, False) if found else (credential_id, True)
+        existing_id = cast("bytes", reply).decode()
+        return (existing_id, False) if existing_id else (credential_id, True)
 
     def import_lines(self, pool: str, lines: Iterable[str], label: str = "") -> ImportReport:
-        """Adds one refresh token per line; trims, and tells what became of each."""
+        """Adds one refresh token per line, trimmed; reports the outcome of each line."""
         sealer = Sealer.load(self._redis)
         report = []
         for number, (outcome, token) in enumerate(classify_lines(lines), 1):
             if outcome != "token":
                 report.append(ImportedLine(number, outcome))
                 continue
-            credential_id, new = self._add_sealed(sealer, pool, token, label)
-            report.append(ImportedLine(number, "added" if new else "duplicate", credential_id))
+            credential_id, is_new = self._seal_and_add(sealer, pool, token, label)
+            report.append(ImportedLine(number, "added" if is_new else "duplicate", credential_id))
         return ImportReport(tuple(report))
 
     def get_states(self, pool: str) -> dict[str, str]:
@@ -72,50 +71,50 @@ class Credentials:
         return decode_hash(self._redis.hgetall(keys.credentials(pool)))
 
     def list(self, pools: Iterable[str]) -> list[CredentialRecord]:
-        """Every credential of the pools, oldest first."""
-        known = [(pool, one, state) for pool in pools for one, state in self.get_states(pool).items()]
+        """All credentials of the pools, ordered by pool, then oldest first."""
+        states = [(pool, id_, state) for pool in pools for id_, state in self.get_states(pool).items()]
         with self._redis.pipeline(transaction=False) as pipe:
-            for _, credential_id, _ in known:
+            for _, credential_id, _ in states:
                 pipe.hmget(keys.credential(credential_id), VISIBLE_FIELDS)
                 pipe.get(keys.lease(credential_id))
-            answers = pipe.execute()
+            replies = pipe.execute()
         records = [
-            build_record(pool, credential_id, state, answers[2 * i], answers[2 * i + 1])
-            for i, (pool, credential_id, state) in enumerate(known)
+            build_record(pool, credential_id, state, replies[2 * i], replies[2 * i + 1])
+            for i, (pool, credential_id, state) in enumerate(states)
         ]
-        return sorted(records, key=lambda r: (r.pool, r.added_at, r.id))
+        return sorted(records, key=lambda record: (record.pool, record.added_at, record.id))
 
     def get(self, credential_id: str, pools: Iterable[str]) -> CredentialRecord:
-        """One credential by its id. Raises NotFound."""
+        """Raises NotFound."""
         return self.get_all([credential_id], pools)[0]
 
     def get_all(self, credential_ids: Iterable[str], pools: Iterable[str]) -> tuple[CredentialRecord, ...]:
-        """Those of these ids, in that order, with one look at the store. Raises NotFound when one is missing."""
-        known = {one.id: one for one in self.list(pools)}
+        """The credentials in the order of the ids. Raises NotFound if one is missing."""
+        records = {record.id: record for record in self.list(pools)}
         try:
-            return tuple(known[credential_id] for credential_id in credential_ids)
+            return tuple(records[credential_id] for credential_id in credential_ids)
         except KeyError as error:
             raise NotFound(f"no credential {error.args[0]!r}") from None
 
     def set_state(self, pool: str, credential_id: str, state: State, reason: str = "", until: float = 0) -> bool:
-        """Moves a credential to a state; False when the state it is in forbids that."""
+        """Changes the state, as ALLOWED_FROM permits; returns False if the current state forbids it."""
         return self._change_state(pool, credential_id, state, ALLOWED_FROM[state], reason, until)
 
     def enable(self, pool: str, credential_id: str) -> bool:
-        """A person's word: active again, from whatever state."""
+        """Makes a credential active from any state, on an operator's request."""
         return self._change_state(pool, credential_id, "active", STATES, "", 0)
 
     def _change_state(
-        self, pool: str, credential_id: str, state: State, leave: tuple[State, ...], reason: str, until: float
+        self, pool: str, credential_id: str, state: State, allowed_from: tuple[State, ...], reason: str, until: float
     ) -> bool:
-        moved = self._set_state_script(
+        changed = self._set_state_script(
             keys=[keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)],
-            args=[credential_id, state, reason, until or "", time.time(), f",{','.join(leave)},"],
+            args=[credential_id, state, reason, until or "", time.time(), f",{','.join(allowed_from)},"],
         )
-        return bool(moved)
+        return bool(changed)
 
     def record_export(self, credential_ids: Iterable[str]) -> None:
-        """Their tokens have left the farm: when the upstream rotates one, what was exported is good no more."""
+        """Records that the refresh tokens were exported; a later rotation marks the export as outdated."""
         with self._redis.pipeline(transaction=False) as pipe:
             for credential_id in credential_ids:
                 pipe.hset(keys.credential(credential_id), "exported_at", time.time())
@@ -123,33 +122,33 @@ class Credentials:
             pipe.execute()
 
     def force_state(self, pool: str, credential_id: str, state: State, reason: str) -> bool:
-        """Puts a credential into a state, whatever it is in: as it was on another farm."""
+        """Sets the state regardless of the current one, e.g. to restore it from a backup."""
         return self._change_state(pool, credential_id, state, STATES, reason, 0)
 
     def set_label(self, pool: str, credential_id: str, label: str) -> bool:
-        """Changes the note to recognise it by; False when it is gone."""
+        """Changes the operator's note; returns False if the credential does not exist."""
         if not self._redis.hexists(keys.credentials(pool), credential_id):
             return False
         self._redis.hset(keys.credential(credential_id), "label", label)
         return True
 
-    def history(self, credential_id: str) -> tuple[StateChange, ...]:
-        """Its states, newest first, the last hundred or so."""
-        found = self._redis.xrevrange(keys.history(credential_id))
+    def get_history(self, credential_id: str) -> tuple[StateChange, ...]:
+        """The last hundred or so state changes, newest first."""
+        entries = self._redis.xrevrange(keys.history(credential_id))
         return tuple(
             StateChange(int(id_.partition(b"-")[0]) / 1000, values[b"state"].decode(), values[b"reason"].decode())
-            for id_, values in found
+            for id_, values in entries
         )
 
     def remove(self, pool: str, credential_id: str) -> bool:
-        """Forgets a credential and its tokens; False when there is none."""
-        names = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
-        names.append(keys.history(credential_id))
-        return bool(self._remove(keys=names, args=[credential_id]))
+        """Deletes a credential and its tokens; returns False if it does not exist."""
+        script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
+        script_keys.append(keys.history(credential_id))
+        return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 
 def build_fields(sealer: Sealer, token: str, credential_id: str, pool: str, label: str) -> dict[str, Any]:
-    """The fields of a new credential, its token sealed."""
+    """Fields of a new credential, with its token sealed."""
     now = time.time()
     return {
         "fingerprint": fingerprint(token),

@@ -1,50 +1,49 @@
-"""Refresh tokens as lines of a text: which lines are tokens, and what became of each; no Redis."""
+"""Parses refresh tokens from lines of text and reports the outcome of an import. No I/O."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-#: The longest refresh token taken; longer lines are not tokens.
+#: Maximum characters of a refresh token; longer lines are invalid.
 MAX_TOKEN_LENGTH = 16_384
 
 
 @dataclass(frozen=True)
 class ImportedLine:
-    """What became of one line of an import."""
+    """Outcome of one line of an import."""
 
-    #: Its number, from 1.
+    #: Counted from 1.
     number: int
     #: `added`, `duplicate`, `blank` or `invalid`.
     outcome: str
-    #: The credential that has the token; '' when there is none.
+    #: The credential that has the token, '' for none.
     id: str = ""
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of the lines of an import."""
+    """Outcomes of all lines of an import."""
 
     lines: tuple[ImportedLine, ...]
 
     def count(self, outcome: str) -> int:
-        """How many lines ended so."""
         return sum(line.outcome == outcome for line in self.lines)
 
     @property
-    def ids(self) -> tuple[str, ...]:
-        """The new credentials."""
+    def new_ids(self) -> tuple[str, ...]:
+        """Ids of the added credentials."""
         return tuple(line.id for line in self.lines if line.outcome == "added")
 
     def to_counts(self) -> dict[str, int]:
-        """Of each outcome, how many."""
+        """Number of lines per outcome, under the names in OUTCOMES."""
         return {name: self.count(outcome) for outcome, name in OUTCOMES.items()}
 
 
-#: Outcome of a line -> what it is counted as.
+#: Outcome of a line -> name of its count.
 OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "invalid": "invalid"}
 
 
 def classify_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each line as ('token' | 'blank' | 'invalid', trimmed text). A token is printable and has no space in it."""
+    """Yields ('token' | 'blank' | 'invalid', trimmed text) per line. Tokens are printable and contain no whitespace."""
     for line in lines:
         token = line.strip().lstrip("\ufeff")
         if not token:

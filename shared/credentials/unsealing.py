@@ -1,4 +1,4 @@
-"""Opens what the vault sealed; only workers and the operator's command line may import it, never `web`."""
+"""Unseals secrets; only the workers and the launcher may import it, never `web`."""
 
 import base64
 import contextlib
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from redis import Redis
 
 from shared import keys
-from shared.credentials.sealing import SUITE, Sealer
+from shared.credentials.sealing import HPKE_SUITE, Sealer
 from shared.errors import WrongSecretKey
 from shared.settings.schema import Settings
 
@@ -20,7 +20,7 @@ KEY_FILE = "secret.key"
 
 
 class Unsealer:
-    """Opens with the private key that the secret key stands for."""
+    """Unseals with the private key derived from the secret key."""
 
     def __init__(self, secret_key: str) -> None:
         seed = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"farm vault").derive(secret_key.encode())
@@ -28,30 +28,30 @@ class Unsealer:
         self.sealer = Sealer(self._private_key.public_key())
 
     def unseal(self, sealed: bytes, context: str) -> str:
-        """The secret. Raises WrongSecretKey when it was sealed for another key or context."""
+        """Raises WrongSecretKey if the secret was sealed for another key or context."""
         try:
-            return SUITE.decrypt(sealed, self._private_key, context.encode()).decode()
+            return HPKE_SUITE.decrypt(sealed, self._private_key, context.encode()).decode()
         except (InvalidTag, ValueError):
-            raise WrongSecretKey("the secret key does not open this credential") from None
+            raise WrongSecretKey("the secret key cannot unseal this credential") from None
 
-    def claim(self, redis: Redis) -> None:
-        """Makes this key the farm's, if it has none. Raises WrongSecretKey when it has another."""
-        mine = base64.b64encode(self._private_key.public_key().public_bytes_raw())
-        redis.set(keys.SEALING_KEY, mine, nx=True)
-        if redis.get(keys.SEALING_KEY) != mine:
+    def ensure_sealing_key(self, redis: Redis) -> None:
+        """Stores the public key if the farm has none yet. Raises WrongSecretKey if the farm has another."""
+        public_key = base64.b64encode(self._private_key.public_key().public_bytes_raw())
+        redis.set(keys.SEALING_KEY, public_key, nx=True)
+        if redis.get(keys.SEALING_KEY) != public_key:
             raise WrongSecretKey(
                 "FARM_SECRET_KEY (or secret.key in the data dir) is not the key that this farm's credentials "
-                "were encrypted with; give the right one, nothing was changed"
+                "were sealed with; provide the right key; nothing was changed"
             )
 
 
 def load_unsealer(settings: Settings) -> Unsealer:
-    """The opener by FARM_SECRET_KEY, else by the key in the data dir, which is made when missing."""
+    """Uses FARM_SECRET_KEY, or else the key in the data dir, which is created if missing."""
     return Unsealer(settings.secret_key or read_or_create_key(Path(settings.data_dir)))
 
 
 def read_or_create_key(data_dir: Path) -> str:
-    """The data dir's secret key; written whole, once, readable by its owner only."""
+    """The data dir's secret key, created atomically on first use and readable only by its owner."""
     data_dir.mkdir(parents=True, exist_ok=True)
     file = data_dir / KEY_FILE
     if not file.exists():

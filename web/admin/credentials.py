@@ -120,7 +120,7 @@ def remove_credential(credential_id: str) -> None:
 def credential_history(credential_id: str) -> History:
     """Its states and why, newest first."""
     get_or_404(credential_id)
-    return History(data=[StateEntry(**vars(one)) for one in open_store().history(credential_id)])
+    return History(data=[StateEntry(**vars(one)) for one in open_store().get_history(credential_id)])
 
 
 @router.route("POST", "/credentials/<credential_id>/test", body=TestParameters, response=OperationResult)

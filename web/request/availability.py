@@ -3,7 +3,7 @@
 from redis import Redis
 
 from shared import keys
-from shared.credentials.records import USABLE
+from shared.credentials.records import USABLE_STATES
 from shared.errors import ApiError
 from web.single_flight_cache import SingleFlightCache
 
@@ -20,7 +20,7 @@ class Availability:
 
     def _load_usable(self, pool: str) -> bool:
         states = {state.decode() for state in self._redis.hvals(keys.credentials(pool))}
-        return bool(states & set(USABLE))
+        return bool(states & set(USABLE_STATES))
 
     def is_usable(self, pool: str) -> bool:
         """Whether the pool has a usable credential."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import keys
-from shared.credentials.records import USABLE, State
+from shared.credentials.records import USABLE_STATES, State
 from shared.redis_connection.client import register_script
 
 #: Seconds a lease lives without being renewed.
@@ -65,7 +65,7 @@ class Leases:
         self._claims_allowed_at = at + LEASE_SECONDS + MAX_LOST_WRITES_SECONDS
 
     def claim(
-        self, pool: str, credential_ids: Sequence[str], max_count: int, states: Sequence[State] = USABLE
+        self, pool: str, credential_ids: Sequence[str], max_count: int, states: Sequence[State] = USABLE_STATES
     ) -> list[Lease]:
         """Leases on at most `most` of these credentials that nobody holds and that are in one of the states."""
         if not credential_ids or max_count < 1 or time.monotonic() < self._claims_allowed_at:

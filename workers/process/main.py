@@ -73,7 +73,7 @@ def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
         # A process that replaces a dead one is configured correctly: Redis is only away.
         wait_for_redis(redis) if spawn_info.predecessor else check_server(redis)
         unsealer = load_unsealer(settings)
-        unsealer.claim(redis)
+        unsealer.ensure_sealing_key(redis)
         if spawn_info.is_first:
             import_token_files(settings, Credentials(redis))
         process = WorkerProcess(settings, unsealer, spawn_info)

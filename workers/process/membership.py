@@ -9,7 +9,7 @@ from redis import Redis
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys, names
-from shared.credentials.records import USABLE
+from shared.credentials.records import USABLE_STATES
 from shared.redis_connection.client import decode_hash
 from shared.settings.schema import Settings
 from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
@@ -124,7 +124,7 @@ class Membership:
 
     def usable_credentials(self, pool: str) -> list[str]:
         """Credentials of the pool that should have a worker."""
-        return [credential for credential, state in self._states.get(pool, {}).items() if state in USABLE]
+        return [credential for credential, state in self._states.get(pool, {}).items() if state in USABLE_STATES]
 
     def usable_credentials_in_group(self, group: str) -> list[str]:
         """Credentials of the group that should have a worker."""

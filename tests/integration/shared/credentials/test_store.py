@@ -26,7 +26,7 @@ def store(redis: Redis, opener: Unsealer) -> Credentials:
 def test_an_import_trims_and_counts_what_it_skips(store: Credentials):
     report = store.import_lines("default", ["  one\n", "", "two", "one", "   ", "has space", "\ufefftwo"])
     assert report.to_counts() == {"added": 2, "duplicates": 2, "blanks": 2, "invalid": 1}
-    assert len(report.ids) == 2
+    assert len(report.new_ids) == 2
     assert store.import_lines("default", ["one", "two"]).count("duplicate") == 2
 
 
@@ -57,7 +57,7 @@ def test_an_unknown_credential_is_not_found(store: Credentials):
 
 
 def test_many_are_found_in_the_order_asked_for_with_one_look(redis: Redis, store: Credentials):
-    ids = store.import_lines("default", ["a", "b", "c"]).ids
+    ids = store.import_lines("default", ["a", "b", "c"]).new_ids
     redis.config_resetstat()
     found = store.get_all(ids[::-1], ["default"])
     assert [one.id for one in found] == [*ids[::-1]]
@@ -91,7 +91,7 @@ def test_a_person_may_always_enable(store: Credentials, before):
 
 
 def test_nothing_is_stored_before_the_farm_has_a_vault(redis: Redis):
-    with pytest.raises(FarmError, match="no vault"):
+    with pytest.raises(FarmError, match="no sealing key"):
         Credentials(redis).add("default", "token")
 
 
@@ -99,5 +99,5 @@ def test_a_wrong_secret_key_is_an_error_and_changes_nothing(store: Credentials, 
     store.add("default", "token")
     before = everything(redis)
     with pytest.raises(WrongSecretKey, match="nothing was changed"):
-        Unsealer("another key").claim(redis)
+        Unsealer("another key").ensure_sealing_key(redis)
     assert everything(redis) == before

@@ -52,7 +52,7 @@ def test_every_counted_metric_is_rendered_even_at_zero(redis: Redis):
 
 def test_gauges_show_what_is_so_now(redis: Redis, opener: Unsealer):
     store = Credentials(redis)
-    ids = store.import_lines("default", ["a", "b", "c"]).ids
+    ids = store.import_lines("default", ["a", "b", "c"]).new_ids
     store.set_state("default", ids[0], "dead")
     redis.rpush("rq:queue:chat:default", "x")
     for name, busy, idle, utilisation in (("p1", 3, 1, 0.5), ("p2", 0, 4, 0.0)):

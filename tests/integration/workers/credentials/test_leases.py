@@ -13,7 +13,7 @@ from workers.process.membership import Membership
 
 @pytest.fixture
 def ids(redis: Redis, opener: Unsealer) -> list[str]:
-    return list(Credentials(redis).import_lines("default", ["t1", "t2", "t3"]).ids)
+    return list(Credentials(redis).import_lines("default", ["t1", "t2", "t3"]).new_ids)
 
 
 def test_a_credential_has_one_owner(redis: Redis, ids: list[str]):
