@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def merge_slashes(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Collapses repeated slashes rather than redirect a POST: a base URL that ends in one gives `/v1//models`."""
+    """Collapses repeated slashes: a base URL that ends in one gives `/v1//chat/completions`; Flask would redirect."""
 
     def call_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if "//" in environ["PATH_INFO"]:

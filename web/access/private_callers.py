@@ -29,11 +29,11 @@ POOL_HEADER = "x-farm-pool"
 #: Prefixes of the farm's own API keys and admin tokens: a misplaced one must not be sent to a token endpoint.
 OWN_SECRET_PREFIXES = ("sk-", "admin-")
 #: Invalid tokens after which a network is banned, and the duration of the ban in seconds.
-MAX_WRONG_TOKENS, BAN_SECONDS = 5, 300
+MAX_INVALID_TOKENS, BAN_SECONDS = 5, 300
 #: Seconds for which a refused token is not verified again, and for which a token that could not be verified is kept.
 REFUSED_TTL_SECONDS = 60
 #: Tokens that a front verifies concurrently, and the timeout in seconds of waiting for a slot and of the verification.
-MAX_CONCURRENT_TRIALS, TRIAL_TIMEOUT_SECONDS = 4, 20.0
+MAX_CONCURRENT_VERIFICATIONS, VERIFICATION_TIMEOUT_SECONDS = 4, 20.0
 #: Prefix lengths that make a network: an IPv6 subscriber has a whole /64 (RFC 6177).
 NETWORK_PREFIX_LENGTHS = {4: 32, 6: 64}
 
@@ -52,7 +52,7 @@ class PrivateCallers:
         self._pools = {pool.name: pool for pool in pools if pool.private_credentials}
         self._store = PrivateCredentials(redis)
         self._operations = CredentialOperations(redis)
-        self._trial_slots = BoundedSemaphore(MAX_CONCURRENT_TRIALS)
+        self._verification_slots = BoundedSemaphore(MAX_CONCURRENT_VERIFICATIONS)
         self._cache: SingleFlightCache[tuple[str, str, str], KnownToken] = SingleFlightCache(
             lambda cache_key: self._resolve(*cache_key)
         )
@@ -86,30 +86,30 @@ class PrivateCallers:
         if credential and (credential.is_proven or credential.state == "disabled"):
             self._store.touch(credential.pool)
             return credential
-        self._count_trial(token, address)
+        self._count_unverified(token, address)
         private_pool = credential.pool if credential else self._store.add(pool, token, self._pools[pool].private_most)
         if not private_pool:
             message = "the farm has no room for another private credential; try again later"
             raise ApiError(429, "private_credentials_full", message, "rate_limit_error", headers={"retry-after": "60"})
         return self._verify(pool, private_pool, token, address)
 
-    def _count_trial(self, token: str, address: str) -> None:
-        """Counts the token as invalid until it is verified, so that concurrent trials are bounded too.
+    def _count_unverified(self, token: str, address: str) -> None:
+        """Counts the token as invalid until it is verified, so that concurrent verifications are bounded too.
 
         Raises ApiError when the token was refused recently, or too many others from the network were.
         """
-        trials_key, token_fingerprint = keys.token_tries(caller_network(address)), fingerprint(token)
+        unverified_key, token_fingerprint = keys.token_tries(caller_network(address)), fingerprint(token)
         with self._redis.pipeline() as pipe:
             pipe.exists(keys.refused_token(token_fingerprint))
-            pipe.sadd(trials_key, token_fingerprint)
-            pipe.scard(trials_key)
-            pipe.expire(trials_key, BAN_SECONDS)
-            was_refused, is_new, trials, _ = pipe.execute()
+            pipe.sadd(unverified_key, token_fingerprint)
+            pipe.scard(unverified_key)
+            pipe.expire(unverified_key, BAN_SECONDS)
+            was_refused, is_new, unverified_count, _ = pipe.execute()
         if was_refused:
             raise token_refused_error()
-        if trials > MAX_WRONG_TOKENS:
+        if unverified_count > MAX_INVALID_TOKENS:
             if is_new:
-                self._redis.srem(trials_key, token_fingerprint)
+                self._redis.srem(unverified_key, token_fingerprint)
             message = "too many invalid refresh tokens from this network; try again later"
             raise ApiError(
                 429, "too_many_tokens", message, "rate_limit_error", headers={"retry-after": str(BAN_SECONDS)}
@@ -120,17 +120,17 @@ class PrivateCallers:
 
         A token that could not be verified may or may not have been rotated: it is kept for a minute, for a retry.
         """
-        if not self._trial_slots.acquire(timeout=TRIAL_TIMEOUT_SECONDS):
+        if not self._verification_slots.acquire(timeout=VERIFICATION_TIMEOUT_SECONDS):
             raise token_not_tried_error("too many refresh tokens are being verified")
         try:
             self._operations.request(
                 CredentialOperation(private_pool, names.private_credential_id(private_pool), "refresh"),
-                TRIAL_TIMEOUT_SECONDS,
+                VERIFICATION_TIMEOUT_SECONDS,
             )
         except NoWorkerProcess as error:
             log.warning("a refresh token could not be verified: %s", error, extra={"action": "private_untried"})
         finally:
-            self._trial_slots.release()
+            self._verification_slots.release()
         credential = self._store.find(pool, token)
         if credential and credential.state == "dead":
             self._record_refused(token, address)

@@ -70,7 +70,7 @@ class Hub:
         self._buffered = BufferedBytes()
         self._subscribed = Event()
         self._subscribed_at = 0.0
-        self._suspects: dict[str, float] = {}
+        self._vanished_since: dict[str, float] = {}
         self.ack_publisher = AckPublisher(redis, self.front_id)
 
     @property
@@ -225,12 +225,12 @@ class Hub:
                 vanished = self._find_vanished(quiet) if quiet else set()
             except (RedisError, OSError) as error:
                 log.warning("can't look for vanished jobs: %s", error, extra={"action": "redis_lost"})
-                self._suspects.clear()
+                self._vanished_since.clear()
                 continue
             now = time.monotonic()
-            self._suspects = {request_id: self._suspects.get(request_id, now) for request_id in vanished}
+            self._vanished_since = {request_id: self._vanished_since.get(request_id, now) for request_id in vanished}
             for request_id in [
-                suspect for suspect, since in self._suspects.items() if now - since >= VANISHED_AFTER_SECONDS
+                suspect for suspect, since in self._vanished_since.items() if now - since >= VANISHED_AFTER_SECONDS
             ]:
                 quiet[request_id].is_lost = not quiet[request_id].has_started
                 quiet[request_id].fail(REQUEST_LOST)

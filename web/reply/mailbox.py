@@ -49,7 +49,7 @@ class Mailbox:
         self._buffered = 0
         self._received = 0
         self._window_end = WINDOW_BYTES
-        self._retransmit_asked_at = 0.0
+        self._retransmit_requested_at = 0.0
         self._probe_after = PROBE_SECONDS
         #: When the last frame arrived, or the mailbox was opened; monotonic clock.
         self.last_frame_at = time.monotonic()
@@ -105,21 +105,21 @@ class Mailbox:
     def _request_missing(self) -> None:
         now = time.monotonic()
         self.gap_since = self.gap_since or now
-        if now - self._retransmit_asked_at > RETRANSMIT_INTERVAL_SECONDS:
-            self._retransmit_asked_at = now
+        if now - self._retransmit_requested_at > RETRANSMIT_INTERVAL_SECONDS:
+            self._retransmit_requested_at = now
             self._acknowledge(self, True)
 
     def probe_if_silent(self) -> None:
         """Asks for a retransmission after a silence, in case frames were lost."""
         now = time.monotonic()
-        if now - max(self.last_frame_at, self._retransmit_asked_at) > self._probe_after:
+        if now - max(self.last_frame_at, self._retransmit_requested_at) > self._probe_after:
             self._probe_after = min(max(2 * self._probe_after, PROBE_SECONDS), MAX_PROBE_SECONDS)
-            self._retransmit_asked_at = now
+            self._retransmit_requested_at = now
             self._acknowledge(self, True)
 
     def probe_soon(self) -> None:
         """Makes the next check ask for a retransmission: the connection was lost, and frames with it."""
-        self._probe_after = self._retransmit_asked_at = 0.0
+        self._probe_after = self._retransmit_requested_at = 0.0
         self.last_frame_at = min(self.last_frame_at, time.monotonic() - RETRANSMIT_INTERVAL_SECONDS)
 
     def _count_buffered(self, size: int) -> None:

@@ -47,8 +47,8 @@ def subscription() -> dict[str, Any]:
 def usage() -> dict[str, Any]:
     """The calling key's usage in hundredths of a unit: between two dates if given, else in the current quota period."""
     key = authenticate(services())
-    begin, end = parse_day("start_date"), parse_day("end_date")
-    tokens = read_quota_usage(key) if begin is None and end is None else sum_usage_between(key, begin, end)
+    start, end = parse_day("start_date"), parse_day("end_date")
+    tokens = read_quota_usage(key) if start is None and end is None else sum_usage_between(key, start, end)
     return {"object": "list", "total_usage": 100 * tokens / TOKENS_PER_UNIT}
 
 
@@ -70,9 +70,9 @@ def read_quota_usage(key: ApiKey) -> int:
     return int(tokens or 0) if is_current else 0
 
 
-def sum_usage_between(key: ApiKey, begin: float | None, end: float | None) -> int:
-    """Sums the tokens of the UTC days from `begin` to before `end`."""
+def sum_usage_between(key: ApiKey, start: float | None, end: float | None) -> int:
+    """Sums the tokens of the UTC days from `start` to before `end`."""
     until = min(end or time.time() + DAY_SECONDS, time.time() + DAY_SECONDS)
-    since = max(begin or 0.0, until - MAX_DAYS * DAY_SECONDS)
+    since = max(start or 0.0, until - MAX_DAYS * DAY_SECONDS)
     rows = UsageSums(services().redis).query(SumsQuery(since, until - 1, "day", (), {"key": key.id}))
     return sum(row["total_tokens"] for row in rows)

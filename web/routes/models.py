@@ -44,19 +44,19 @@ def collect_models() -> list[dict[str, Any]]:
     g.endpoint = "/models"
     key = authenticate(web_services)
     models_by_name: dict[str, dict[str, Any]] = {}
-    failure: ApiError | None = None
+    last_error: ApiError | None = None
     for pool in web_services.pool_selector.list_open_to(key):
         g.pool = pool.configured_name
         try:
             models = list_configured(pool) or list_from_upstream(web_services, pool)
         except ApiError as error:
-            failure = error
+            last_error = error
             continue
         for model in models:
             if key.allows_model(name := str(model.get("id"))):
                 models_by_name.setdefault(name, model)
-    if failure and not models_by_name:
-        raise failure
+    if last_error and not models_by_name:
+        raise last_error
     return list(models_by_name.values())
 
 

@@ -1,1 +1,1 @@
-"""The socket layer below the app: the gunicorn worker, disconnects, client addresses, CORS."""
+"""The socket layer below the app: the gunicorn worker, disconnects, caller addresses, CORS."""

@@ -21,7 +21,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from shared.errors import ApiError
 from web.server.corked_socket import CorkedSocket
 
-#: Seconds that a client gets to read the response while it is still sending; closing at once would reset it.
+#: Seconds that a caller gets to read the response while it is still sending; closing at once would reset it.
 LINGER_SECONDS = 1.0
 #: gunicorn's parse errors and the response to each; 400 for all others.
 UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
