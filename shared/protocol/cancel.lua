@@ -1,31 +1,32 @@
--- Withdraws a job that waits, or tells the worker that runs it to stop, by RQ's own stop command.
--- A job that a worker has popped but not begun is deleted; the worker finds nothing and takes the next.
--- A job that runs is marked too: should its attempt end before the command arrives, it is not tried again.
--- What was reserved for a job that is withdrawn is given back to its key. Comes after limits.lua, fair.lua and ending.lua.
--- KEYS: queue of the interactive band, of batch, job hash, body, the pool's fair queue, its workers that wait
--- ARGV: job id, prefix of RQ's command channels, '1' to withdraw only a job that still waits, prefix of job hashes
--- Result: 'withdrawn', 'stopping', 'running' (it runs and was left alone) or 'gone'
+-- Withdraws a waiting job, or tells the worker that runs it to stop, by RQ's own stop-job command.
+-- A job that a worker has popped but not started is deleted; the worker finds nothing and takes the next one.
+-- A running job is also marked as cancelled: if its attempt fails before the command arrives, the job is not retried.
+-- The reservation of a withdrawn job is released. Comes after limits.lua, fair.lua and ending.lua.
+-- KEYS: RQ queue of the interactive band, of the batch band, job hash, body, the pool's fair queue, its idle workers
+-- ARGV: job id, prefix of RQ's command channels, '1' to withdraw only a waiting job, prefix of job hashes
+-- Result: 'withdrawn', 'stopping', 'running' (left alone, because only a waiting job was to be withdrawn) or 'gone'
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[4]}
-local found = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'farm_band')
-if remove_from_rq(pool, found[3] or INTERACTIVE, ARGV[1]) then
+local fields = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'farm_band')
+local status, worker, band = fields[1], fields[2], fields[3] or INTERACTIVE
+if remove_from_rq(pool, band, ARGV[1]) then
     release_waiting_job(pool, KEYS[3], ARGV[1])
     redis.call('DEL', KEYS[3], KEYS[4])
     return 'withdrawn'
 end
-if not found[1] then
+if not status then
     redis.call('DEL', KEYS[4])
     return 'gone'
 end
 if ARGV[3] == '1' then
     return 'running'
 end
-if found[1] == 'started' and found[2] and found[2] ~= '' then
+if status == 'started' and worker and worker ~= '' then
     redis.call('HSET', KEYS[3], 'farm_cancelled', '1')
-    redis.call('PUBLISH', ARGV[2] .. found[2], cjson.encode({command = 'stop-job', job_id = ARGV[1]}))
+    redis.call('PUBLISH', ARGV[2] .. worker, cjson.encode({command = 'stop-job', job_id = ARGV[1]}))
     return 'stopping'
 end
--- One that has failed is settled, and kept for the dashboard.
-if found[1] == 'failed' then
+-- A failed job is settled already and kept for the dashboard.
+if status == 'failed' then
     return 'gone'
 end
 release_waiting_job(pool, KEYS[3], ARGV[1])

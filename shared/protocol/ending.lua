@@ -1,33 +1,33 @@
--- What is settled when a job is over or leaves the queue. Comes after limits.lua and fair.lua.
--- Of a job's hash: `farm_key` (the API key it counts for), `farm_limited` (there when the key has limits), `farm_band`,
--- `farm_cost` (what the key was charged when it was started), `farm_settled` (there when all this is done).
+-- Accounting for jobs that end or leave the queue. Comes after limits.lua and fair.lua.
+-- Fields of a job's hash: `farm_key` (its API key's id), `farm_limited` (set if the key has limits), `farm_band`,
+-- `farm_cost` (seconds charged to the key at the start), `farm_settled` (set once the job is settled).
 local function read_owner(hash)
-    local found = redis.call('HMGET', hash, 'farm_key', 'farm_limited', 'farm_band', 'farm_cost', 'farm_settled')
+    local fields = redis.call('HMGET', hash, 'farm_key', 'farm_limited', 'farm_band', 'farm_cost', 'farm_settled')
     return {
-        key = found[1],
-        limited = found[2],
-        band = found[3] or INTERACTIVE,
-        cost = tonumber(found[4] or nil),
-        settled = found[5],
+        key = fields[1],
+        limited = fields[2],
+        band = fields[3] or INTERACTIVE,
+        cost = tonumber(fields[4] or nil),
+        settled = fields[5],
     }
 end
 
--- A job that waits is withdrawn: it has cost nothing.
+-- Takes a withdrawn job out of its key's queue and releases its reservation; it has used nothing.
 local function release_waiting_job(pool, hash, job)
-    local whose = read_owner(hash)
-    if whose.key then
-        leave_queue(pool, whose.band, whose.key, job)
+    local owner = read_owner(hash)
+    if owner.key then
+        leave_queue(pool, owner.band, owner.key, job)
     end
-    if whose.limited then
-        settle_usage(whose.key, job, 0, false)
+    if owner.limited then
+        settle_usage(owner.key, job, 0, false)
     end
-    return whose
+    return owner
 end
 
--- A worker has worked on a job for so many seconds.
-local function record_worked_time(pool, whose, seconds)
-    if whose.key and whose.cost then
-        -- A clock that was set back gives no time.
-        correct_charge(pool, whose.band, whose.key, whose.cost, math.max(0, tonumber(seconds)))
+-- Corrects the key's charge to the seconds that a worker spent on the job.
+local function record_worked_time(pool, owner, seconds)
+    if owner.key and owner.cost then
+        -- Negative if the clock was set back.
+        correct_charge(pool, owner.band, owner.key, owner.cost, math.max(0, tonumber(seconds)))
     end
 end

@@ -1,57 +1,56 @@
--- Admits one relay request: keeps its body, saves its RQ job and pushes the job's id, unless the queue is full or its key
--- has reached a limit. Stands for rq.Queue.enqueue_job (RQ 3.0), which needs two round trips and knows no bound.
--- Comes after limits.lua and fair.lua.
--- KEYS: queue of the interactive band, of batch, RQ's set of queues, job hash, body, the pool's fair queue,
---       its workers that wait
--- ARGV: most jobs that may wait in a queue, job id, milliseconds to keep the body, body, now (seconds), when the request is
---       over at the latest (seconds), what it wants of its key's limits (JSON; '' when it has none), prefix of job hashes,
---       band, API key, its weight, then the job's fields and values
--- A queue that is full is still open to a key that has less than its even part of it waiting.
--- Asked again for a job that is there, it does nothing.
--- Result: {'' or what stands against it ('queue', or a limit), jobs that wait in the pool, how many go before it,
---         seconds until it may be tried again, requests of the last minute, seconds until they are forgotten, tokens of it,
---         seconds until they are}
+-- Admits a relay request: stores its body and its RQ job and queues the job, unless the queue is full or the API key
+-- has reached a limit. A full queue still admits a key that has less than its even share of it waiting.
+-- Stands for rq.Queue.enqueue_job (RQ 3.0), which takes two round trips and has no bound.
+-- Idempotent: nothing changes if the job exists. Comes after limits.lua and fair.lua.
+-- KEYS: RQ queue of the interactive band, of the batch band, RQ's set of queues, job hash, body, the pool's fair queue,
+--       its idle workers
+-- ARGV: most jobs that may wait in a queue, job id, TTL of the body (milliseconds), body, now (seconds), when the
+--       request is over at the latest (seconds), demand on the key's limits (JSON; '' for a key without limits), prefix
+--       of job hashes, band, API key id, its weight, then the job's fields and values
+-- Result: {'' or the reason for the refusal ('queue' or a limit), jobs waiting in the pool, requests ahead, seconds
+--         until a retry can succeed, and for a key with limits: requests in the last minute, seconds until they leave
+--         the window, tokens in it, seconds until they leave the window}
 local pool = {base = KEYS[6], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[7], jobs = ARGV[8]}
-local most, now, band, key = tonumber(ARGV[1]), tonumber(ARGV[5]), ARGV[9], ARGV[10]
-local want = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or nil
+local max_waiting, now, band, key = tonumber(ARGV[1]), tonumber(ARGV[5]), ARGV[9], ARGV[10]
+local demand = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or nil
 
-local function result(reason, before, wait, state)
+local function result(reason, ahead, wait, window)
     local waiting = redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2])
-    local words = {reason, waiting, before, tostring(wait)}
-    for _, number in ipairs(state) do
-        words[#words + 1] = tostring(number)
+    local values = {reason, waiting, ahead, tostring(wait)}
+    for _, number in ipairs(window) do
+        values[#values + 1] = tostring(number)
     end
-    return words
+    return values
 end
 
 local function is_queue_full()
-    if redis.call('LLEN', pool[band]) < most then
+    if redis.call('LLEN', pool[band]) < max_waiting then
         return false
     end
-    local others = redis.call('ZCARD', band_tags(pool, band))
-    local mine = redis.call('LLEN', key_queue(pool, band, key))
-    return mine >= most / (mine == 0 and others + 1 or others)
+    local keys_waiting = redis.call('ZCARD', band_tags(pool, band))
+    local own = redis.call('LLEN', key_queue(pool, band, key))
+    return own >= max_waiting / (own == 0 and keys_waiting + 1 or keys_waiting)
 end
 
 if redis.call('EXISTS', KEYS[4]) == 1 then
     return result('', 0, 0, {})
 end
-local reason, wait, state = '', 0, {}
-if want then
-    reason, wait, state = check_limits(want, now, pool.jobs)
+local reason, wait, window = '', 0, {}
+if demand then
+    reason, wait, window = check_limits(demand, now, pool.jobs)
 end
 if reason == '' and is_queue_full() then
     reason = 'queue'
 end
 if reason ~= '' then
-    return result(reason, 0, wait, state)
+    return result(reason, 0, wait, window)
 end
-if want then
-    state = reserve(want, ARGV[2], now, tonumber(ARGV[6]), state)
+if demand then
+    window = reserve(demand, ARGV[2], now, tonumber(ARGV[6]), window)
 end
 redis.call('SET', KEYS[5], ARGV[4], 'PX', ARGV[3])
 redis.call('HSET', KEYS[4], unpack(ARGV, 12))
 redis.call('SADD', KEYS[3], pool[band])
 local length = join_queue(pool, band, key, ARGV[2], ARGV[11])
 push_to_rq(pool, band, ARGV[2], now, 'RPUSH')
-return result('', estimate_ahead(pool, band, key, length), 0, state)
+return result('', estimate_ahead(pool, band, key, length), 0, window)

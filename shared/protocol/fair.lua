@@ -1,18 +1,23 @@
--- Whose request goes next: start-time fair queueing (Goyal, Vin, Cheng 1996) over the API keys that have requests waiting.
--- Each key has a line of its own, and a tag: the virtual time at which its first request may start. The key with the
--- least tag is next; its tag then moves on by the worker time that the request costs, divided by the key's weight. What a
--- request costs is known when it ends: the average is charged at its start, and the difference put right at its end.
--- The jobs lie in RQ's queues all the while, in the order in which they came; docs/scheduling.md tells more.
--- A pool is {base, interactive, batch, idle, jobs}: <base> (hash: the virtual time of each band; `end:<band>:<key>`, where
--- the key's next request may start; `weight:<key>`; `cost`, the average; `turns` since batch was last served while
--- interactive waited), <base>:<band> (sorted set: key -> tag, of those that have requests waiting), <base>:<band>:<key>
--- (list: its line); RQ's two queues; the workers that wait (sorted set: worker -> since when); prefix of job hashes.
+-- Fair queueing: start-time fair queueing (Goyal, Vin, Cheng 1996) over the API keys that have requests waiting.
+-- Each key has a queue of its own and a start tag: the virtual time at which its first request may start. The key with
+-- the smallest tag is served next, and its tag advances by the worker time of the request divided by the key's weight.
+-- The real cost is known only at the end, so the average is charged at the start and corrected at the end.
+-- RQ's queues hold the same jobs in order of arrival; see docs/scheduling.md.
+-- `pool` is {base, interactive, batch, idle, jobs}:
+--   base                 hash: virtual time of each band; `end:<band>:<key>` (where the key's next request may start);
+--                        `weight:<key>`; `cost` (average, seconds); `turns` (interactive jobs started since the
+--                        last batch job, while batch jobs waited)
+--   <base>:<band>        sorted set: key -> tag, for the keys with requests waiting
+--   <base>:<band>:<key>  list: the key's queue
+--   interactive, batch   RQ's two queues
+--   idle                 sorted set: idle worker -> since when
+--   jobs                 prefix of job hashes
 local INTERACTIVE, BATCH = 'interactive', 'batch'
--- Share of the last cost in the average.
+-- Weight of the latest cost in the moving average.
 local EWMA_WEIGHT = 0.1
--- Keys that are looked at when a place in the queue is told.
+-- Keys considered when a request's position is estimated.
 local MAX_KEYS_SCANNED = 50
--- Seconds that a worker counts as waiting; it says so again sooner.
+-- Seconds that a worker counts as idle; it renews its entry sooner.
 local IDLE_TTL_SECONDS = 90
 
 local function key_queue(pool, band, key)
@@ -23,7 +28,8 @@ local function band_tags(pool, band)
     return pool.base .. ':' .. band
 end
 
--- Into RQ's queue of the band. Idle workers wait at the interactive one: a batch request that finds one goes there.
+-- Pushes a job to RQ's queue of the band. Idle workers block on the interactive queue only, so a batch job goes there
+-- while a worker is idle.
 local function push_to_rq(pool, band, job, now, command)
     local list = pool[band]
     if band == BATCH and redis.call('ZCOUNT', pool.idle, now - IDLE_TTL_SECONDS, '+inf') > 0 then
@@ -32,64 +38,65 @@ local function push_to_rq(pool, band, job, now, command)
     redis.call(command, list, job)
 end
 
--- Out of RQ's queues; whether it was there.
+-- Removes a job from RQ's queues; returns whether it was there.
 local function remove_from_rq(pool, band, job)
     return redis.call('LREM', pool[band], 1, job) > 0
         or (band == BATCH and redis.call('LREM', pool.interactive, 1, job) > 0)
 end
 
--- A request comes to the end of its key's line, whose length is returned. A key that had none waiting is served no earlier
--- than those who had.
+-- Appends a request to its key's queue and returns the queue's length. A key that had nothing waiting starts at the
+-- present virtual time: it has saved up no credit.
 local function join_queue(pool, band, key, job, weight)
     local length = redis.call('RPUSH', key_queue(pool, band, key), job)
     if length == 1 then
-        local found = redis.call('HMGET', pool.base, band, 'end:' .. band .. ':' .. key)
-        redis.call('ZADD', band_tags(pool, band), math.max(tonumber(found[1] or 0), tonumber(found[2] or 0)), key)
+        local times = redis.call('HMGET', pool.base, band, 'end:' .. band .. ':' .. key)
+        redis.call('ZADD', band_tags(pool, band), math.max(tonumber(times[1] or 0), tonumber(times[2] or 0)), key)
     end
     redis.call('HSET', pool.base, 'weight:' .. key, weight)
     return length
 end
 
--- A request that was started comes again, first of all because it has waited its turn, or last.
-local function rejoin_queue(pool, band, key, job, first)
-    redis.call(first and 'LPUSH' or 'RPUSH', key_queue(pool, band, key), job)
-    local now = redis.call('HGET', pool.base, band) or 0
-    if redis.call('ZADD', band_tags(pool, band), 'NX', now, key) == 0 and first then
-        redis.call('ZADD', band_tags(pool, band), 'LT', now, key)
+-- Requeues a request that was started: at the front, served before other keys' because it has waited already, or at the
+-- back.
+local function rejoin_queue(pool, band, key, job, at_front)
+    redis.call(at_front and 'LPUSH' or 'RPUSH', key_queue(pool, band, key), job)
+    local virtual_time = redis.call('HGET', pool.base, band) or 0
+    if redis.call('ZADD', band_tags(pool, band), 'NX', virtual_time, key) == 0 and at_front then
+        redis.call('ZADD', band_tags(pool, band), 'LT', virtual_time, key)
     end
 end
 
--- A request that waits leaves its line without being served.
+-- Removes a waiting request from its key's queue.
 local function leave_queue(pool, band, key, job)
-    local line = key_queue(pool, band, key)
-    if redis.call('LREM', line, 1, job) > 0 and redis.call('EXISTS', line) == 0 then
+    local queue = key_queue(pool, band, key)
+    if redis.call('LREM', queue, 1, job) > 0 and redis.call('EXISTS', queue) == 0 then
         redis.call('ZREM', band_tags(pool, band), key)
     end
 end
 
--- The key whose turn it is in a band, its tag, its first request and whether that is its last.
+-- Returns the band's next job, {band, key, tag, job, is_last}, or nil. `is_last`: the key has no other job waiting.
 local function peek_band(pool, band)
     while true do
-        local found = redis.call('ZRANGE', band_tags(pool, band), 0, 0, 'WITHSCORES')
-        if not found[1] then
+        local head = redis.call('ZRANGE', band_tags(pool, band), 0, 0, 'WITHSCORES')
+        if not head[1] then
             return nil
         end
-        local line = redis.call('LRANGE', key_queue(pool, band, found[1]), 0, 1)
-        if line[1] then
-            return {band = band, key = found[1], tag = tonumber(found[2]), job = line[1], is_last = not line[2]}
+        local jobs = redis.call('LRANGE', key_queue(pool, band, head[1]), 0, 1)
+        if jobs[1] then
+            return {band = band, key = head[1], tag = tonumber(head[2]), job = jobs[1], is_last = not jobs[2]}
         end
-        redis.call('ZREM', band_tags(pool, band), found[1])
+        redis.call('ZREM', band_tags(pool, band), head[1])
     end
 end
 
--- Whose turn it is. Interactive goes first; a batch request that has waited for `age` seconds goes before it once in
--- `every` turns, so that it is served at last.
+-- Returns the pool's next job, or nil. Interactive goes first, but to prevent starvation one job in `every` is a batch
+-- job that has waited for `age` seconds.
 local function select_next(pool, now, age, every)
     local interactive, batch = peek_band(pool, INTERACTIVE), peek_band(pool, BATCH)
     if not (interactive and batch) then
         return interactive or batch
     end
-    interactive.passes = true
+    interactive.overtakes_batch = true
     if tonumber(redis.call('HGET', pool.base, 'turns') or 0) + 1 < every then
         return interactive
     end
@@ -97,46 +104,46 @@ local function select_next(pool, now, age, every)
     return now - tonumber(since or 0) >= age and batch or interactive
 end
 
--- Its request leaves the line unserved: it was gone already.
-local function drop_head(pool, turn)
-    redis.call('LPOP', key_queue(pool, turn.band, turn.key))
-    if turn.is_last then
-        redis.call('ZREM', band_tags(pool, turn.band), turn.key)
+-- Drops the next job from its key's queue without a charge, because the job no longer exists.
+local function drop_head(pool, next_job)
+    redis.call('LPOP', key_queue(pool, next_job.band, next_job.key))
+    if next_job.is_last then
+        redis.call('ZREM', band_tags(pool, next_job.band), next_job.key)
     end
 end
 
--- Its request leaves the line and is started: the key's tag moves on by what it is charged, which is returned.
-local function dequeue_and_charge(pool, turn)
-    local tags, over = band_tags(pool, turn.band), 'end:' .. turn.band .. ':' .. turn.key
-    local found = redis.call('HMGET', pool.base, turn.band, over, 'cost', 'weight:' .. turn.key)
-    local cost = tonumber(found[3] or 1)
-    local next_tag = math.max(turn.tag, tonumber(found[2] or 0)) + cost / tonumber(found[4] or 1)
-    redis.call('LPOP', key_queue(pool, turn.band, turn.key))
-    if turn.is_last then
-        redis.call('ZREM', tags, turn.key)
+-- Takes the next job out of its key's queue and charges the key the average cost (seconds), which is returned.
+local function dequeue_and_charge(pool, next_job)
+    local band, key = next_job.band, next_job.key
+    local tags, end_field = band_tags(pool, band), 'end:' .. band .. ':' .. key
+    local fields = redis.call('HMGET', pool.base, band, end_field, 'cost', 'weight:' .. key)
+    local cost = tonumber(fields[3] or 1)
+    local next_tag = math.max(next_job.tag, tonumber(fields[2] or 0)) + cost / tonumber(fields[4] or 1)
+    redis.call('LPOP', key_queue(pool, band, key))
+    if next_job.is_last then
+        redis.call('ZREM', tags, key)
     else
-        redis.call('ZADD', tags, next_tag, turn.key)
+        redis.call('ZADD', tags, next_tag, key)
     end
-    redis.call('HSET', pool.base, turn.band, math.max(tonumber(found[1] or 0), turn.tag), over, next_tag)
-    if turn.passes then
+    redis.call('HSET', pool.base, band, math.max(tonumber(fields[1] or 0), next_job.tag), end_field, next_tag)
+    if next_job.overtakes_batch then
         redis.call('HINCRBY', pool.base, 'turns', 1)
-    elseif turn.band == BATCH then
+    elseif band == BATCH then
         redis.call('HSET', pool.base, 'turns', 0)
     end
     return cost
 end
 
--- A request that was charged has ended after so many seconds of a worker's time.
+-- Corrects the charge of a request that took `seconds` of a worker's time, and updates the average cost.
 local function correct_charge(pool, band, key, charged, seconds)
-    local over = 'end:' .. band .. ':' .. key
-    local found = redis.call('HMGET', pool.base, over, 'cost', 'weight:' .. key)
-    local more = (seconds - charged) / tonumber(found[3] or 1)
-    local cost = (1 - EWMA_WEIGHT) * tonumber(found[2] or seconds) + EWMA_WEIGHT * seconds
-    redis.call('HSET', pool.base, over, tonumber(found[1] or 0) + more, 'cost', cost)
-    redis.call('ZADD', band_tags(pool, band), 'XX', 'INCR', more, key)
+    local end_field = 'end:' .. band .. ':' .. key
+    local fields = redis.call('HMGET', pool.base, end_field, 'cost', 'weight:' .. key)
+    local correction = (seconds - charged) / tonumber(fields[3] or 1)
+    local cost = (1 - EWMA_WEIGHT) * tonumber(fields[2] or seconds) + EWMA_WEIGHT * seconds
+    redis.call('HSET', pool.base, end_field, tonumber(fields[1] or 0) + correction, 'cost', cost)
+    redis.call('ZADD', band_tags(pool, band), 'XX', 'INCR', correction, key)
 end
 
--- Requests of a band that wait.
 local function count_waiting(pool, band)
     local count = 0
     for _, key in ipairs(redis.call('ZRANGE', band_tags(pool, band), 0, -1)) do
@@ -145,7 +152,7 @@ local function count_waiting(pool, band)
     return count
 end
 
--- How many requests go before the last one in the key's line of that length, as far as can be told now.
+-- Estimates how many requests will be served before the last one in the key's queue of this length.
 local function estimate_ahead(pool, band, key, length)
     local tags = redis.call('ZRANGE', band_tags(pool, band), 0, MAX_KEYS_SCANNED - 1, 'WITHSCORES')
     local count = length - 1
@@ -159,14 +166,14 @@ local function estimate_ahead(pool, band, key, length)
     for i = 1, #tags, 2 do
         fields[#fields + 1] = 'weight:' .. tags[i]
     end
-    local found = redis.call('HMGET', pool.base, unpack(fields))
-    local cost = math.max(tonumber(found[1] or 1), 0.001)
-    local after = (length - 1) * cost / tonumber(found[2] or 1)
-    local start = tonumber(redis.call('ZSCORE', band_tags(pool, band), key)) + after
+    local values = redis.call('HMGET', pool.base, unpack(fields))
+    local cost = math.max(tonumber(values[1] or 1), 0.001)
+    local own_wait = (length - 1) * cost / tonumber(values[2] or 1)
+    local start = tonumber(redis.call('ZSCORE', band_tags(pool, band), key)) + own_wait
     for i = 1, #tags, 2 do
         local gap = start - tonumber(tags[i + 1])
         if tags[i] ~= key and gap > 0 then
-            local before = math.ceil(gap * tonumber(found[(i + 1) / 2 + 2] or 1) / cost)
+            local before = math.ceil(gap * tonumber(values[(i + 1) / 2 + 2] or 1) / cost)
             count = count + math.min(before, redis.call('LLEN', key_queue(pool, band, tags[i])))
         end
     end

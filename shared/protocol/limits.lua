@@ -1,8 +1,10 @@
--- What an API key may use: functions for the scripts that admit requests and that end them. Times are seconds.
--- Of each key there are, named as in shared/keys.py: the times of the requests of the last minute (list, oldest first),
--- the tokens of each second of it (hash), its requests that have not ended (sorted set: id, when it is over at the
--- latest) with what was reserved for each (hash: id, `tokens:second:period`), and what its quota has been used for (hash:
--- period, tokens, reserved, requests).
+-- Rate limits, concurrency limits and quotas of API keys: functions for the scripts that admit and end requests.
+-- Times are in seconds. Redis keys of each API key (see shared/keys.py):
+--   requests  list: admission times within the last minute, oldest first
+--   tokens    hash: second -> tokens counted in it, for the last minute
+--   running   sorted set: request id -> time by which the request is over at the latest
+--   reserved  hash: request id -> `tokens:second:period` reserved at admission
+--   quota     hash: period, tokens, reserved, requests
 local WINDOW_SECONDS = 60
 
 local function limit_keys(id)
@@ -15,8 +17,8 @@ local function limit_keys(id)
     }
 end
 
--- Requests of the last minute; seconds until there is room for one more, and until the window is empty.
-local function count_recent_requests(list, now, most)
+-- Returns the requests in the window, seconds until another fits, and seconds until the window is empty.
+local function count_recent_requests(list, now, max)
     local first = redis.call('LINDEX', list, 0)
     while first and tonumber(first) <= now - WINDOW_SECONDS do
         redis.call('LPOP', list)
@@ -27,54 +29,54 @@ local function count_recent_requests(list, now, most)
         return 0, 0, 0
     end
     local wait = 0
-    if used >= most then
-        wait = redis.call('LINDEX', list, used - most) + WINDOW_SECONDS - now
+    if used >= max then
+        wait = redis.call('LINDEX', list, used - max) + WINDOW_SECONDS - now
     end
     return used, wait, redis.call('LINDEX', list, -1) + WINDOW_SECONDS - now
 end
 
--- Tokens of the last minute, counted by the second; seconds until there is room for so many more, and until none is left.
-local function count_recent_tokens(hash, now, most, wanted)
-    local found, used, seconds, last = redis.call('HGETALL', hash), 0, {}, 0
-    for i = 1, #found, 2 do
-        local second, tokens = tonumber(found[i]), tonumber(found[i + 1])
+-- Returns the tokens in the window, seconds until `wanted` more fit, and seconds until the window is empty.
+local function count_recent_tokens(hash, now, max, wanted)
+    local fields, used, buckets, last = redis.call('HGETALL', hash), 0, {}, 0
+    for i = 1, #fields, 2 do
+        local second, tokens = tonumber(fields[i]), tonumber(fields[i + 1])
         if second <= now - WINDOW_SECONDS - 1 then
-            redis.call('HDEL', hash, found[i])
+            redis.call('HDEL', hash, fields[i])
         elseif tokens > 0 then
             used, last = used + tokens, math.max(last, second)
-            seconds[#seconds + 1] = {second, tokens}
+            buckets[#buckets + 1] = {second, tokens}
         end
     end
     if used == 0 then
         return 0, 0, 0
     end
-    table.sort(seconds, function(a, b) return a[1] < b[1] end)
+    table.sort(buckets, function(a, b) return a[1] < b[1] end)
     local wait, left = 0, used
-    for _, one in ipairs(seconds) do
-        if left + math.min(wanted, most) <= most then
+    for _, bucket in ipairs(buckets) do
+        if left + math.min(wanted, max) <= max then
             break
         end
-        left, wait = left - one[2], one[1] + 1 + WINDOW_SECONDS - now
+        left, wait = left - bucket[2], bucket[1] + 1 + WINDOW_SECONDS - now
     end
     return used, wait, last + 1 + WINDOW_SECONDS - now
 end
 
--- Takes a request out of those that run; what was reserved for it, and the second and the period in which it was
--- admitted. Nil when it was taken out before.
+-- Removes a request from the running set. Returns its reserved tokens and the second and period of its admission, or
+-- nil if it was removed before.
 local function release_reservation(names, request)
-    local kept = redis.call('HGET', names.reserved, request)
-    if not kept then
+    local reservation = redis.call('HGET', names.reserved, request)
+    if not reservation then
         return nil
     end
     redis.call('HDEL', names.reserved, request)
     redis.call('ZREM', names.running, request)
-    local reserved, second, period = kept:match('(%d+):(%d+):(.*)')
+    local reserved, second, period = reservation:match('(%d+):(%d+):(.*)')
     redis.call('HINCRBY', names.quota, 'reserved', -reserved)
     return tonumber(reserved), second, period
 end
 
--- Notes that a request of the key has ended, and what it has used in place of what was reserved for it.
--- One that was not `served` has cost nothing: it counts for the quota no more.
+-- Ends a request of the key: replaces its reservation by the tokens it used. Idempotent.
+-- A request that was not `served` does not count towards the quota of requests.
 local function settle_usage(id, request, tokens, served)
     local names = limit_keys(id)
     local reserved, second, period = release_reservation(names, request)
@@ -92,13 +94,14 @@ local function settle_usage(id, request, tokens, served)
     end
 end
 
--- Requests that have not ended, without those that are over by the clock; with `look`, without those whose job is gone.
-local function count_running(id, now, look, job_prefix)
+-- Counts the running requests, after settling those past their latest end and, with `check_jobs`, those whose job is
+-- gone.
+local function count_running(id, now, check_jobs, job_prefix)
     local names = limit_keys(id)
     for _, request in ipairs(redis.call('ZRANGEBYSCORE', names.running, '-inf', now)) do
         settle_usage(id, request, 0, false)
     end
-    if look then
+    if check_jobs then
         for _, request in ipairs(redis.call('ZRANGE', names.running, 0, -1)) do
             if redis.call('EXISTS', job_prefix .. request) == 0 then
                 settle_usage(id, request, 0, false)
@@ -108,75 +111,78 @@ local function count_running(id, now, look, job_prefix)
     return redis.call('ZCARD', names.running)
 end
 
--- What the quota has been used for in this period: tokens with those that are reserved, and requests.
+-- Returns the quota used in the period: tokens, reserved ones included, and requests. Starts the period if it is new.
 local function read_quota(names, period)
-    local found = redis.call('HMGET', names.quota, 'period', 'tokens', 'reserved', 'requests')
-    local reserved = tonumber(found[3] or 0)
-    if found[1] ~= period then
+    local quota = redis.call('HMGET', names.quota, 'period', 'tokens', 'reserved', 'requests')
+    local reserved = tonumber(quota[3] or 0)
+    if quota[1] ~= period then
         redis.call('HSET', names.quota, 'period', period, 'tokens', 0, 'requests', 0)
         return reserved, 0
     end
-    return tonumber(found[2] or 0) + reserved, tonumber(found[4] or 0)
+    return tonumber(quota[2] or 0) + reserved, tonumber(quota[4] or 0)
 end
 
--- Whether a request may be admitted: '' or what stands against it, and seconds until it may be tried again.
--- `want`: what the key may use and what the request reserves, as shared/api_keys/limits.py writes it.
--- Third: requests and tokens of the last minute and seconds until each is forgotten.
-local function check_limits(want, now, job_prefix)
-    local names = limit_keys(want.key)
+-- Checks whether a request may be admitted. `demand` is the key's limits and the tokens to reserve, as encoded by
+-- shared/api_keys/limits.py.
+-- Returns '' or the limit reached, seconds until a retry can succeed (0 if unknown), and {requests, seconds until they
+-- leave the window, tokens, seconds until they leave the window}.
+local function check_limits(demand, now, job_prefix)
+    local names = limit_keys(demand.key)
     local requests, wait_requests, reset_requests = 0, 0, 0
     local tokens, wait_tokens, reset_tokens = 0, 0, 0
-    if want.rpm > 0 then
-        requests, wait_requests, reset_requests = count_recent_requests(names.requests, now, want.rpm)
+    if demand.rpm > 0 then
+        requests, wait_requests, reset_requests = count_recent_requests(names.requests, now, demand.rpm)
     end
-    if want.tpm > 0 then
-        tokens, wait_tokens, reset_tokens = count_recent_tokens(names.tokens, now, want.tpm, want.tokens)
+    if demand.tpm > 0 then
+        tokens, wait_tokens, reset_tokens = count_recent_tokens(names.tokens, now, demand.tpm, demand.tokens)
     end
-    local state = {requests, reset_requests, tokens, reset_tokens}
-    local at_once = count_running(want.key, now, false, job_prefix)
-    if want.concurrency > 0 and at_once >= want.concurrency
-        and count_running(want.key, now, true, job_prefix) >= want.concurrency then
-        return 'concurrency', 0, state
+    local window = {requests, reset_requests, tokens, reset_tokens}
+    local running = count_running(demand.key, now, false, job_prefix)
+    -- Looking up every job is expensive, so it is done only before a refusal.
+    if demand.concurrency > 0 and running >= demand.concurrency
+        and count_running(demand.key, now, true, job_prefix) >= demand.concurrency then
+        return 'concurrency', 0, window
     end
     if wait_requests > 0 then
-        return 'requests', wait_requests, state
+        return 'requests', wait_requests, window
     elseif wait_tokens > 0 then
-        return 'tokens', wait_tokens, state
+        return 'tokens', wait_tokens, window
     end
-    if want.quota_tokens > 0 or want.quota_requests > 0 then
-        local used, served = read_quota(names, want.period)
-        local token_quota = want.quota_tokens > 0 and used >= want.quota_tokens
-        if token_quota or (want.quota_requests > 0 and served >= want.quota_requests) then
-            count_running(want.key, now, true, job_prefix)
-            used, served = read_quota(names, want.period)
-            if want.quota_tokens > 0 and used >= want.quota_tokens then
-                return 'quota_tokens', 0, state
-            elseif want.quota_requests > 0 and served >= want.quota_requests then
-                return 'quota_requests', 0, state
+    if demand.quota_tokens > 0 or demand.quota_requests > 0 then
+        local used, served = read_quota(names, demand.period)
+        local token_quota = demand.quota_tokens > 0 and used >= demand.quota_tokens
+        if token_quota or (demand.quota_requests > 0 and served >= demand.quota_requests) then
+            count_running(demand.key, now, true, job_prefix)
+            used, served = read_quota(names, demand.period)
+            if demand.quota_tokens > 0 and used >= demand.quota_tokens then
+                return 'quota_tokens', 0, window
+            elseif demand.quota_requests > 0 and served >= demand.quota_requests then
+                return 'quota_requests', 0, window
             end
         end
     end
-    return '', 0, state
+    return '', 0, window
 end
 
--- Notes that a request of the key is admitted; the state of `stands_against` with it.
-local function reserve(want, request, now, over_at, state)
-    local names = limit_keys(want.key)
-    if want.rpm > 0 then
+-- Counts an admitted request of the key and reserves its tokens. Returns the `window` of `check_limits`, updated.
+local function reserve(demand, request, now, expires_at, window)
+    local names = limit_keys(demand.key)
+    if demand.rpm > 0 then
         redis.call('RPUSH', names.requests, now)
         redis.call('EXPIRE', names.requests, WINDOW_SECONDS + 1)
-        state[1], state[2] = state[1] + 1, WINDOW_SECONDS
+        window[1], window[2] = window[1] + 1, WINDOW_SECONDS
     end
     local second = math.floor(now)
-    if want.tpm > 0 then
-        redis.call('HINCRBY', names.tokens, second, want.tokens)
+    if demand.tpm > 0 then
+        redis.call('HINCRBY', names.tokens, second, demand.tokens)
         redis.call('EXPIRE', names.tokens, WINDOW_SECONDS + 2)
-        state[3], state[4] = state[3] + want.tokens, WINDOW_SECONDS + 1
+        window[3], window[4] = window[3] + demand.tokens, WINDOW_SECONDS + 1
     end
-    redis.call('ZADD', names.running, over_at, request)
-    read_quota(names, want.period)
-    redis.call('HSET', names.reserved, request, string.format('%d:%d:%s', want.tokens, second, want.period))
-    redis.call('HINCRBY', names.quota, 'reserved', want.tokens)
+    redis.call('ZADD', names.running, expires_at, request)
+    -- Starts the quota's period if it is new.
+    read_quota(names, demand.period)
+    redis.call('HSET', names.reserved, request, string.format('%d:%d:%s', demand.tokens, second, demand.period))
+    redis.call('HINCRBY', names.quota, 'reserved', demand.tokens)
     redis.call('HINCRBY', names.quota, 'requests', 1)
-    return state
+    return window
 end
