@@ -16,7 +16,7 @@ from shared.observability.audit_log import AuditLog
 from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
 from shared.protocol.relay_queue import RelayQueue
-from shared.redis_connection.client import connect, single_connections
+from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
@@ -99,7 +99,7 @@ def build_services(settings: Settings) -> WebServices:
     redis = connect(settings.redis_url)
     names = settings.pool_names
     queue = RelayQueue(redis, settings.max_queue)
-    hub = Hub(redis, single_connections(settings.redis_url), queue.find_vanished, queue.cancel)
+    hub = Hub(redis, create_dedicated_pool(settings.redis_url), queue.find_vanished, queue.cancel)
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
     log_buffer = RequestLogBuffer(RequestLog(redis))
     return WebServices(

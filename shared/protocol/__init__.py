@@ -1,1 +1,1 @@
-"""What crosses between the front and the workers through Redis: the queue, frames, acknowledgements, operations."""
+"""Protocol between front and workers over Redis: queue, frames, acknowledgements, credential operations."""

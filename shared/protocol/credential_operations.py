@@ -1,6 +1,7 @@
-"""Errands: what an operator asks a worker process to do with one credential, because only workers can open its token.
+"""Runs credential operations (test, refresh, revoke) on worker processes, which alone can unseal refresh tokens.
 
-The question goes to a list of the process that holds the credential, the answer to a list of its own; both die soon.
+The operation is pushed to the list of the process that holds the credential's lease, the result to a list per
+operation. Both expire after OPERATION_TIMEOUT_SECONDS.
 """
 
 import json
@@ -13,69 +14,66 @@ from redis import Redis
 from shared import keys
 from shared.errors import FarmError
 
-#: Seconds that an errand may take; one that has not been begun by then is forgotten.
+#: Seconds until an operation must be done; one not started by then expires.
 OPERATION_TIMEOUT_SECONDS = 60
 
 
 class NoWorkerProcess(FarmError):
-    """Raised when no worker process does an errand."""
+    """Raised when no worker process runs an operation."""
 
 
 @dataclass(frozen=True)
 class CredentialOperation:
-    """One errand."""
+    """One operation on a credential."""
 
     pool: str
     credential_id: str
     #: `test`, `refresh` or `revoke`.
     kind: str
-    #: What a test asks for, '' for whatever there is.
+    #: Model that a test requests, '' for any.
     model: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def encode(self) -> str:
-        """As JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def decode(cls, encoded: bytes) -> "CredentialOperation":
-        """From JSON."""
         return cls(**json.loads(encoded))
 
 
 class CredentialOperations:
-    """Asks for errands, and answers them."""
+    """Requests operations, and returns their results."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def request(self, errand: CredentialOperation, within: float = OPERATION_TIMEOUT_SECONDS) -> dict[str, Any]:
-        """What came of it. Raises NobodyThere."""
-        process = self._find_process(errand.credential_id)
+    def request(self, operation: CredentialOperation, timeout: float = OPERATION_TIMEOUT_SECONDS) -> dict[str, Any]:
+        """Returns the result of the operation within `timeout` seconds. Raises NoWorkerProcess."""
+        process = self._find_process(operation.credential_id)
         with self._redis.pipeline() as pipe:
-            pipe.rpush(keys.operations(process), errand.encode())
+            pipe.rpush(keys.operations(process), operation.encode())
             pipe.expire(keys.operations(process), OPERATION_TIMEOUT_SECONDS)
             pipe.execute()
-        # The pool's connections are given up after ten silent seconds.
-        for _ in range(max(1, round(within / 5))):
-            if found := self._redis.blpop([keys.operation_result(errand.id)], timeout=5):
-                answer: dict[str, Any] = json.loads(found[1])
-                return answer
-        raise NoWorkerProcess("the worker process did not answer in time; its account may be busy")
+        # Blocks for 5 s at a time, because the connections have a socket timeout of 10 s.
+        for _ in range(max(1, round(timeout / 5))):
+            if response := self._redis.blpop([keys.operation_result(operation.id)], timeout=5):
+                result: dict[str, Any] = json.loads(response[1])
+                return result
+        raise NoWorkerProcess("the worker process did not reply in time; the credential may be busy")
 
     def _find_process(self, credential_id: str) -> str:
-        """The process that holds the credential, else any."""
+        """Returns the process that holds the credential's lease, else the one with the latest heartbeat."""
         lease = self._redis.get(keys.lease(credential_id))
         if lease:
             return str(lease.decode().rpartition(":")[0])
         processes = self._redis.zrange(keys.PROCESSES, -1, -1)
         if not processes:
-            raise NoWorkerProcess("no worker process lives")
+            raise NoWorkerProcess("no worker process is running")
         return str(processes[0].decode())
 
-    def respond(self, errand: CredentialOperation, found: dict[str, Any]) -> None:
-        """Says what came of an errand."""
+    def respond(self, operation: CredentialOperation, result: dict[str, Any]) -> None:
         with self._redis.pipeline() as pipe:
-            pipe.rpush(keys.operation_result(errand.id), json.dumps(found))
-            pipe.expire(keys.operation_result(errand.id), OPERATION_TIMEOUT_SECONDS)
+            pipe.rpush(keys.operation_result(operation.id), json.dumps(result))
+            pipe.expire(keys.operation_result(operation.id), OPERATION_TIMEOUT_SECONDS)
             pipe.execute()

@@ -1,8 +1,7 @@
-"""The fields of a relay job's hash as RQ writes them, made from one job that RQ made; only the first asks Redis.
+"""Builds the hash of a relay job from a template job that RQ made.
 
-Stands for rq.Queue.create_job, Queue._prepare_for_queue and Job.to_dict (RQ 3.0), which take longer than all else that
-enqueueing does. tests/integration/shared/protocol/test_relay_queue.py compares what Redis holds afterwards with what
-stock RQ leaves.
+Stands for rq.Queue.create_job, Queue._prepare_for_queue and Job.to_dict (RQ 3.0), which take longer than the rest of an
+enqueue. tests/integration/shared/protocol/test_relay_queue.py compares the stored hash with that of stock RQ.
 """
 
 import json
@@ -14,18 +13,18 @@ from rq.utils import now, utcformat
 
 from shared.protocol.messages import RelayRequest
 
-#: What a worker runs; a name, because the front must not import the workers.
+#: Function that RQ calls, by name because the front must not import the workers.
 RELAY_FUNCTION = "workers.worker.relay"
 #: Seconds that a failed job stays in RQ's failed registry, without its body.
 FAILURE_TTL_SECONDS = 600
-#: Seconds that RQ waits beyond a job's own deadline before it calls the job abandoned.
+#: Seconds beyond a job's deadline after which RQ considers the job abandoned.
 GRACE_SECONDS = 60
-#: zlib's level for job data: none, because they are short.
+#: zlib level for job data, which is too short to compress.
 NO_COMPRESSION = 0
 
 
 class JobTemplate:
-    """Makes the jobs of one queue."""
+    """Builds the jobs of one queue. The constructor makes a round trip to Redis."""
 
     def __init__(self, queue: Queue) -> None:
         job = queue.create_job(
@@ -35,7 +34,6 @@ class JobTemplate:
         self._fields: dict[str, Any] = job.to_dict()
 
     def render(self, request: RelayRequest) -> dict[str, Any]:
-        """The hash of the request's job."""
         at = utcformat(now())
         call: tuple[Any, ...] = (RELAY_FUNCTION, None, (request.encode(),), {})
         return {

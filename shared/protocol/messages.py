@@ -1,11 +1,11 @@
-"""The messages between front and worker: the relay request and the frames of its response; no I/O.
+"""Messages between front and worker: relay requests and the frames of their replies. No I/O.
 
 One pub/sub message carries one or more frames. A frame on the wire:
 
     kind (1 byte) | tag (4 bytes, big endian) | number (4 bytes) | length (4 bytes) | payload
 
-Frames of one response are numbered from 0, so a listener sees a gap. The tag stands for the attempt that sent them, so
-that a worker which has lost its job, and does not know it yet, can't mix its answer with that of the next one.
+Frames of one reply are numbered from 0, so the front detects gaps. The tag identifies the attempt that sent them, so
+that a worker which has lost its job without knowing it yet can't mix its frames with those of the next attempt.
 """
 
 import json
@@ -18,104 +18,101 @@ from typing import Any, NamedTuple
 from shared.errors import ApiError
 
 FRAME_HEADER = struct.Struct("!BIII")
-#: The number of a frame that is sent by whoever finds a job, in place of the worker that is gone.
+#: Number of a frame sent in place of a worker that is gone, by the process that recovers its job.
 OUT_OF_BAND = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class RelayRequest:
-    """One client request on its way to the upstream. Its body is kept apart, so job data never holds a prompt."""
+    """A caller's request. Its body is stored separately, so job data never holds a prompt."""
 
-    #: Request id, which is the RQ job's id too.
+    #: Request id and RQ job id.
     id: str
     pool: str
     #: Path below the upstream's base URL, e.g. `/chat/completions`, with the query string.
     path: str
     #: Headers for the upstream, lower-case names.
     headers: Mapping[str, str]
-    #: The web process that waits for the answer.
+    #: Id of the front that waits for the reply.
     front: str
-    #: Channel that the frames go to.
+    #: Pub/sub channel for the reply's frames.
     channel: str
-    #: When it was admitted, seconds since the epoch.
+    #: Admission time, in seconds since the epoch.
     enqueued_at: float
-    #: When its total time is over, seconds since the epoch.
+    #: End of the total timeout, in seconds since the epoch.
     deadline: float
-    #: Whether the caller asked for a stream.
     stream: bool = False
     method: str = "POST"
-    #: Id of the caller's API key, `-` for the farm itself.
+    #: Id of the caller's API key, `-` for requests of the farm itself.
     key: str = "-"
     band: str = "interactive"
-    #: The model's name as the caller gave it.
+    #: Model name as given by the caller.
     model: str = ""
-    #: Whether the usage at the end of a stream was asked for by the farm alone.
+    #: Whether the usage is hidden from the caller, because only the farm requested it.
     hides_usage: bool = False
 
     def encode(self) -> dict[str, Any]:
-        """As JSON values, for the job's arguments."""
+        """Returns JSON values for the job's arguments."""
         return dict(vars(self))
 
     @classmethod
     def decode(cls, values: dict[str, Any]) -> "RelayRequest":
-        """From a job's arguments."""
         return cls(**values)
 
 
 class FrameKind(IntEnum):
-    """What a frame carries."""
+    """The payload of a frame."""
 
-    #: JSON of Head: the HTTP status is known and the first byte is here.
+    #: JSON of Head, sent when the first byte of the body has arrived.
     HEAD = 1
     #: Bytes of the upstream's body.
     DATA = 2
-    #: JSON of End: the body is whole.
+    #: No payload; the body is complete.
     END = 3
-    #: JSON of Failure: there is no answer, or no more of it.
+    #: JSON of Failure: there is no response, or it broke off.
     FAILURE = 4
 
 
-#: The kinds by their number; calling the enumeration would take longer.
-KINDS = {int(kind): kind for kind in FrameKind}
+#: Frame kinds by number; faster than calling the enumeration.
+FRAME_KINDS = {int(kind): kind for kind in FrameKind}
 
 
 class Frame(NamedTuple):
-    """One frame of a response."""
+    """One frame of a reply."""
 
     kind: FrameKind
     number: int
     payload: bytes = b""
-    #: Stands for the attempt that sent it.
+    #: Identifies the attempt that sent the frame.
     tag: int = 0
 
     def encode(self) -> bytes:
-        """The frame's bytes."""
         return FRAME_HEADER.pack(self.kind, self.tag, self.number, len(self.payload)) + self.payload
 
 
 def decode_frames(message: bytes) -> Iterator[Frame]:
-    """The frames of one pub/sub message. Raises ValueError when it is cut or of an unknown kind."""
-    at = 0
-    while at < len(message):
-        if len(message) - at < FRAME_HEADER.size:
-            raise ValueError("a frame's head is cut")
-        kind, tag, number, length = FRAME_HEADER.unpack_from(message, at)
-        at += FRAME_HEADER.size
-        if len(message) - at < length:
-            raise ValueError("a frame's payload is cut")
-        if kind not in KINDS:
-            raise ValueError(f"no frame is of kind {kind}")
-        yield Frame(KINDS[kind], number, message[at : at + length], tag)
-        at += length
+    """Yields the frames of one pub/sub message. Raises ValueError if one is truncated or of an unknown kind."""
+    offset = 0
+    while offset < len(message):
+        if len(message) - offset < FRAME_HEADER.size:
+            raise ValueError("truncated frame header")
+        kind, tag, number, length = FRAME_HEADER.unpack_from(message, offset)
+        offset += FRAME_HEADER.size
+        if len(message) - offset < length:
+            raise ValueError("truncated frame payload")
+        if kind not in FRAME_KINDS:
+            raise ValueError(f"unknown frame kind: {kind}")
+        yield Frame(FRAME_KINDS[kind], number, message[offset : offset + length], tag)
+        offset += length
 
 
 @dataclass(frozen=True)
 class Head:
-    """The upstream's status and headers, and how the request came to it."""
+    """Status and headers of the upstream's response, with the timings of the request."""
 
     status: int
     headers: Mapping[str, str]
-    #: Attempts so far, this one included.
+    #: Attempts so far, including this one.
     attempts: int
     #: Milliseconds between admission and the start of this attempt.
     queue_wait_ms: int
@@ -123,18 +120,16 @@ class Head:
     first_byte_ms: int
 
     def encode(self) -> bytes:
-        """As JSON."""
         return json.dumps(vars(self)).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "Head":
-        """From JSON."""
         return cls(**json.loads(payload))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no answer, or no more of it."""
+    """Why there is no response, or why it broke off."""
 
     status: int
     code: str
@@ -144,15 +139,13 @@ class Failure:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """As JSON."""
         return json.dumps(vars(self)).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "Failure":
-        """From JSON."""
         return cls(**json.loads(payload))
 
     def to_error(self) -> ApiError:
-        """The error a caller gets."""
+        """Returns the error for the caller."""
         headers = {**self.headers, "x-farm-attempts": str(self.attempts)}
         return ApiError(self.status, self.code, self.message, self.type, headers=headers)

@@ -1,6 +1,6 @@
-"""The way in: relay requests as RQ jobs in a bounded queue; it knows nothing of HTTP or upstreams.
+"""Bounded queue of relay requests, stored as RQ jobs.
 
-RQ stays RQ: the jobs, queues and workers it leaves in Redis are those that `rq info` and the dashboard read.
+Jobs and queues in Redis have RQ's own format, so `rq info` and the dashboard can read them.
 """
 
 from collections.abc import Iterable
@@ -23,33 +23,33 @@ from shared.protocol.job_template import GRACE_SECONDS, JobTemplate
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
 
-#: Lua functions for the scripts that admit, begin and end jobs, in the order in which they build on each other.
+#: Files of Lua functions for the scripts that admit, start and end jobs, in order of dependence.
 SCHEDULING_LUA = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
-#: Bands and RQ's queue of each.
+#: Band -> function from a pool's name to the name of its RQ queue.
 BANDS = {"interactive": names.chat_queue, "batch": names.batch_queue}
-#: Fields of a job's hash, beside RQ's own: the key that is there when the web process that waited for it has died,
+#: Fields of a job's hash beside RQ's own. The Redis key that exists once the front that waits for the job has died.
 FRONT_FIELD = "farm_front"
-#: the API key it counts for, whether that has limits, the job's band, when it was admitted,
+#: API key id, whether the key has limits, the job's band, its admission time (seconds since the epoch).
 KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited", "farm_band", "farm_at"
-#: and whether it stands in its key's line.
+#: Whether the job is in its key's queue.
 QUEUED_FIELD = "farm_lined"
 
 
 class QueueFull(FarmError):
-    """Raised when as many requests wait as may."""
+    """Raised when a pool's queue is full."""
 
     def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} requests wait")
+        super().__init__(f"{waiting} requests are waiting")
         self.waiting = waiting
 
 
 @dataclass(frozen=True)
 class Admission:
-    """A request that waits for a worker."""
+    """The position of an admitted request."""
 
-    #: Requests that wait in the pool, this one included.
+    #: Requests waiting in the pool, including this one.
     queue_length: int
-    #: How many of them go before it, as far as can be told now.
+    #: Estimate of how many of them will be served first.
     ahead: int
     limit_usage: LimitUsage
 
@@ -65,17 +65,17 @@ class RelayQueue:
         self._enqueue = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("enqueue.lua"))
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
-    def enqueue(self, request: RelayRequest, body: bytes, want: bytes = b"", weight: float = 1.0) -> Admission:
-        """Admits a request in one round trip. `want` is what limits.demand made of its key, b'' for no limits.
+    def enqueue(self, request: RelayRequest, body: bytes, demand: bytes = b"", weight: float = 1.0) -> Admission:
+        """Admits a request in one round trip. Raises QueueFull, LimitReached.
 
-        Raises QueueFull, LimitReached.
+        `demand` comes from limits.encode_demand, b'' for a key without limits; `weight` is the key's.
         """
-        keep = request.deadline - request.enqueued_at + GRACE_SECONDS
-        over_at = request.deadline + GRACE_SECONDS
-        chat, batch = queue_keys(request.pool)
-        reason, waiting, before, wait, *standing = self._enqueue(
+        body_ttl = request.deadline - request.enqueued_at + GRACE_SECONDS
+        expires_at = request.deadline + GRACE_SECONDS
+        interactive, batch = queue_keys(request.pool)
+        reason, waiting, ahead, wait, *window = self._enqueue(
             keys=[
-                chat,
+                interactive,
                 batch,
                 Queue.redis_queues_keys,
                 Job.key_for(request.id),
@@ -86,29 +86,28 @@ class RelayQueue:
             args=[
                 self._max_queue,
                 request.id,
-                int(keep * 1000),
+                int(body_ttl * 1000),
                 body,
                 request.enqueued_at,
-                over_at,
-                want,
+                expires_at,
+                demand,
                 Job.key_for(""),
                 request.band,
                 request.key,
                 weight,
-                *chain.from_iterable(self._build_fields(request, limited=bool(want)).items()),
+                *chain.from_iterable(self._build_fields(request, limited=bool(demand)).items()),
             ],
         )
         if reason == b"queue":
             raise QueueFull(int(waiting))
-        found = LimitUsage.decode(standing)
+        usage = LimitUsage.decode(window)
         if reason:
-            raise LimitReached(reason.decode(), float(wait), found)
-        return Admission(int(waiting), int(before), found)
+            raise LimitReached(reason.decode(), float(wait), usage)
+        return Admission(int(waiting), int(ahead), usage)
 
     def _build_fields(self, request: RelayRequest, *, limited: bool) -> dict[str, Any]:
-        """The job's hash."""
         return {
-            **self._template(BANDS[request.band](request.pool)).render(request),
+            **self._find_template(BANDS[request.band](request.pool)).render(request),
             FRONT_FIELD: keys.front_gone(request.front),
             KEY_FIELD: request.key,
             BAND_FIELD: request.band,
@@ -117,20 +116,20 @@ class RelayQueue:
             **({LIMITED_FIELD: 1} if limited else {}),
         }
 
-    def _template(self, name: str) -> JobTemplate:
-        """The form of an RQ queue's jobs, made once, because RQ asks Redis for its version then."""
+    def _find_template(self, name: str) -> JobTemplate:
+        """Returns the queue's job template, cached because making one takes RQ a round trip."""
         if name not in self._templates:
             self._templates[name] = JobTemplate(open_rq_queue(self._redis, name))
         return self._templates[name]
 
     def withdraw(self, pool: str, request_id: str) -> bool:
-        """Takes out a request that still waits; False when a worker has it already, or it is gone."""
+        """Withdraws a waiting request; returns False if a worker has it already or it is gone."""
         return self.cancel(pool, request_id, only_waiting=True) == "withdrawn"
 
     def cancel(self, pool: str, request_id: str, *, only_waiting: bool = False) -> str:
-        """Removes a request that waits, stops one that runs; returns `withdrawn`, `stopping` or `gone`.
+        """Withdraws a waiting request or stops a running one; returns `withdrawn`, `stopping` or `gone`.
 
-        With `only_waiting` a request that runs goes on: `running`.
+        With `only_waiting` a running request is left alone; returns `running` then.
         """
         outcome = self._cancel(
             keys=[
@@ -145,26 +144,25 @@ class RelayQueue:
         return cast("bytes", outcome).decode()
 
     def count_waiting(self, pool: str) -> int:
-        """Requests that wait in the pool's queues."""
         return sum(int(self._pipeline.execute("LLEN", key)) for key in queue_keys(pool))
 
     def find_vanished(self, request_ids: Iterable[str]) -> set[str]:
-        """Those of the requests whose job is in Redis no more (ended, emptied or deleted by a person)."""
-        asked = list(request_ids)
+        """Returns the requests whose job is no longer in Redis (ended, or deleted by an operator)."""
+        ids = list(request_ids)
         with self._redis.pipeline(transaction=False) as pipe:
-            for request_id in asked:
+            for request_id in ids:
                 pipe.exists(Job.key_for(request_id))
-            found = pipe.execute()
-        return {request_id for request_id, there in zip(asked, found, strict=True) if not there}
+            replies = pipe.execute()
+        return {request_id for request_id, exists in zip(ids, replies, strict=True) if not exists}
 
 
 @cache
 def queue_keys(pool: str) -> tuple[str, str]:
-    """The Redis lists of a pool's two RQ queues, interactive first."""
+    """Returns the Redis keys of a pool's two RQ queues, interactive first."""
     interactive, batch = (f"{Queue.redis_queue_namespace_prefix}{name(pool)}" for name in BANDS.values())
     return interactive, batch
 
 
 def open_rq_queue(redis: Redis, name: str) -> Queue:
-    """RQ's queue of that name, with JSON and never pickle."""
+    """Opens an RQ queue with JSON as serializer, never pickle."""
     return Queue(name, connection=redis, serializer=JSONSerializer)

@@ -1,8 +1,8 @@
-"""What a front tells the workers about the answers it takes in: how far it is, how much more may come, what is over.
+"""Acknowledgements of reply frames and flow control, from fronts to workers.
 
-Pub/sub delivers at most once, so a worker keeps the frames that it sent until the front has confirmed them, and sends
-them again when the front asks. Messages are JSON, on one channel that all worker processes hear; any of them may be
-lost, because the front repeats what has had no effect.
+Pub/sub delivers at most once, so a worker keeps the frames it has sent until the front acknowledges them, and
+retransmits them on request. The messages are JSON on one channel that all worker processes subscribe to. They may get
+lost: a front repeats an acknowledgement that has had no effect.
 """
 
 import json
@@ -10,42 +10,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Bytes of an answer that may be on their way, or wait in the front, before the front has said that more may come.
+#: Bytes of a reply that may be in flight or buffered in the front (backpressure window).
 WINDOW_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Ack:
-    """How far a front is with one answer."""
+    """A front's progress with one reply."""
 
-    #: Tag of the attempt whose frames it takes; None before the first.
+    #: Tag of the attempt whose frames the front accepts; None before the first.
     tag: int | None
-    #: The frame that it waits for; all before it are here.
+    #: Number of the next frame; all before it have arrived.
     expected: int
-    #: Bytes of the body that may have been sent in all.
+    #: Total bytes of the body that may have been sent.
     window_end: int
-    #: Whether frames from `number` on are missing and should be sent again.
+    #: Whether frames from `expected` on are missing and should be retransmitted.
     retransmit: bool
 
 
 @dataclass(frozen=True)
 class AckBatch:
-    """One message of a front."""
+    """One message from a front."""
 
     front: str
-    #: Request id -> how far its answer is.
+    #: Request id -> acknowledgement.
     acks: Mapping[str, Ack] = field(default_factory=dict)
-    #: Ids of requests whose answer is not waited for any more: whole, or the caller has left.
+    #: Ids of requests whose reply is complete or whose caller has left.
     finished: Sequence[str] = ()
 
     def encode(self) -> bytes:
-        """As JSON."""
-        positions = {one: (p.tag, p.expected, p.window_end, p.retransmit) for one, p in self.acks.items()}
-        return json.dumps({"front": self.front, "at": positions, "over": list(self.finished)}).encode()
+        acks = {id_: (ack.tag, ack.expected, ack.window_end, ack.retransmit) for id_, ack in self.acks.items()}
+        return json.dumps({"front": self.front, "at": acks, "over": list(self.finished)}).encode()
 
     @classmethod
     def decode(cls, message: bytes) -> "AckBatch":
-        """From JSON. Raises ValueError, KeyError or TypeError when it is none of ours."""
-        found: dict[str, Any] = json.loads(message)
-        positions = {one: Ack(*values) for one, values in found["at"].items()}
-        return cls(found["front"], positions, found["over"])
+        """Raises ValueError, KeyError or TypeError if the message is malformed."""
+        fields: dict[str, Any] = json.loads(message)
+        acks = {request_id: Ack(*values) for request_id, values in fields["at"].items()}
+        return cls(fields["front"], acks, fields["over"])

@@ -1,57 +1,54 @@
-"""Server-sent events as bytes: where one ends, and what they carry; pure.
-
-Source: the HTML standard, "Server-sent events". Events end with an empty line.
-"""
+"""Parses and writes server-sent events (HTML standard, "Server-sent events"). No I/O."""
 
 from shared.errors import ApiError
 
-#: Sent while a stream is silent; clients ignore comments.
+#: Comment sent while a stream is silent; clients ignore it.
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
-#: An empty line ends an event, whatever ends the lines.
+#: An event ends with an empty line; lines end with LF, CR LF or CR.
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-#: Bytes of the last piece in which an end can have begun.
+#: Trailing bytes of a chunk in which an event end can start.
 OVERLAP_BYTES = 3
 
 
 class EventBuffer:
-    """Lets only whole events through, so that a comment or an error never lands inside one."""
+    """Passes only complete events, so that a comment or an error never lands inside one."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The whole events that are there now."""
+        """Adds data; returns the events that are complete now, or b''."""
         if data.endswith(EVENT_ENDS):
-            whole = b"".join((*self._parts, data)) if self._parts else data
+            complete = b"".join((*self._parts, data)) if self._parts else data
             self._parts, self._tail = [], b""
-            return whole
+            return complete
         searched = self._tail + data
-        end = max(found + len(one) if (found := searched.rfind(one)) >= 0 else 0 for one in EVENT_ENDS)
+        end = max(at + len(mark) if (at := searched.rfind(mark)) >= 0 else 0 for mark in EVENT_ENDS)
         if not end:
             self._parts.append(data)
             self._tail = searched[-OVERLAP_BYTES:]
             return b""
         cut = end - len(self._tail)
-        whole = b"".join((*self._parts, data[:cut]))
+        complete = b"".join((*self._parts, data[:cut]))
         rest = data[cut:]
         self._parts = [rest] if rest else []
         self._tail = rest[-OVERLAP_BYTES:]
-        return whole
+        return complete
 
     def flush(self) -> bytes:
-        """What is left when the stream has ended well."""
+        """Returns the rest of a stream that has ended normally."""
         rest = b"".join(self._parts)
         self._parts.clear()
         return rest
 
 
 def extract_data(event: bytes) -> bytes:
-    """What an event carries: its data lines; b'' for a comment."""
+    """Returns an event's data lines, joined; b'' for a comment."""
     lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
 
 
-def error_event(error: ApiError) -> bytes:
-    """The event that ends a stream which can't be completed; OpenAI's SDKs raise on it."""
+def build_error_event(error: ApiError) -> bytes:
+    """Returns the event that ends a failed stream; OpenAI's SDKs raise on it."""
     return b"data: " + error.body() + b"\n\n"

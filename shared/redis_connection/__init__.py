@@ -1,1 +1,1 @@
-"""Connections to Redis: client, multiplexed connection, implicit pipelining, retry."""
+"""Connections to Redis: client, multiplexer, implicit pipelining, retry."""

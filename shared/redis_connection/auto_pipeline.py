@@ -1,7 +1,7 @@
-"""Commands of many greenlets over one connection to Redis.
+"""Pipelines the commands of many greenlets over one connection to Redis.
 
-redis-py's pool gives every command a connection, a look whether it lives, a send and a read of its own, which costs
-more than the command. Commands that are sent again after a broken connection must bear being done twice.
+In redis-py's pool every command has a checkout, a liveness check, a send and a read of its own, which cost more than
+the command. Commands retried after a broken connection must be idempotent.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from shared.redis_connection.multiplexer import UNLIMITED, Batch, Command, Multi
 
 
 class AutoPipeline:
-    """Asks for many greenlets over one line."""
+    """Executes commands of many greenlets over one connection."""
 
     def __init__(
         self,
@@ -27,55 +27,54 @@ class AutoPipeline:
         max_in_flight: int = UNLIMITED,
         piggyback: Callable[[], Batch | None] | None = None,
     ) -> None:
-        """An eager one sends each command at once; else what is asked in one go of the event loop leaves together.
+        """With `eager`, each command is sent at once; else commands of one event loop iteration leave in one batch.
 
-        Together costs less, but who was answered together goes on together, and is late by the work for all.
+        Batches cost less, but their replies arrive together too, so each greenlet is delayed by the work of all others.
         """
         self.multiplexer = Multiplexer(redis.connection_pool, max_in_flight=max_in_flight, piggyback=piggyback)
         self._eager = eager
         self._wake = Event()
-        #: Lives on between batches: a new one for each would cost a piece of memory from the system.
+        #: Kept between batches: spawning a greenlet for each would allocate a stack from the system.
         self._sender: gevent.Greenlet | None = None
 
     def register_script(self, *files: Path) -> "PipelinedScript":
-        """The Lua script in these files, one after the other: functions first."""
+        """Registers the Lua script made of these files, concatenated in order: functions first."""
         return PipelinedScript(self, self.multiplexer.load_script(*files))
 
     def execute(self, *command: Any) -> Any:
-        """The answer. Raises RedisError or OSError."""
-        (answer,) = self.execute_all([command])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        """Returns the reply. Raises RedisError or OSError."""
+        (reply,) = self.execute_all([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def execute_all(self, commands: list[Command]) -> list[Any]:
-        """The answers, the errors of single commands among them. Raises RedisError or OSError."""
+        """Returns the replies, including errors of single commands. Raises RedisError or OSError."""
         return self.wait_for(self._submit(commands))
 
-    def wait_for(self, question: Batch) -> list[Any]:
-        """What was asked, when it is answered; scripts that Redis has forgotten are called again."""
-        answers: list[Any] = question.replies.get()
-        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    def wait_for(self, batch: Batch) -> list[Any]:
+        """Waits for the batch's replies. Loads and retries scripts that Redis no longer has."""
+        replies: list[Any] = batch.replies.get()
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             self.multiplexer.reload_scripts()
-            again = self._submit([question.commands[i] for i in unknown]).replies.get()
-            for i, answer in zip(unknown, again, strict=True):
-                answers[i] = answer
-        return answers
+            retried = self._submit([batch.commands[i] for i in unknown]).replies.get()
+            for i, reply in zip(unknown, retried, strict=True):
+                replies[i] = reply
+        return replies
 
     def _submit(self, commands: list[Command]) -> Batch:
-        question = Batch(commands)
-        self.multiplexer.enqueue(question)
+        batch = Batch(commands)
+        self.multiplexer.enqueue(batch)
         if self._eager:
             self.multiplexer.flush()
         else:
             self._wake.set()
             if self._sender is None or self._sender.dead:
-                self._sender = gevent.spawn(self._run)
-        return question
+                self._sender = gevent.spawn(self._flush_loop)
+        return batch
 
-    def _run(self) -> None:
-        """Runs for ever."""
+    def _flush_loop(self) -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
@@ -83,12 +82,12 @@ class AutoPipeline:
 
 
 class PipelinedScript:
-    """A Lua script that is called by its hash."""
+    """A Lua script, called by its SHA-1."""
 
     def __init__(self, pipeline: AutoPipeline, sha: str) -> None:
         self._pipeline = pipeline
         self._sha = sha
 
     def __call__(self, keys: list[str], args: list[Any]) -> Any:
-        """Its result. Raises RedisError or OSError."""
+        """Returns the script's result. Raises RedisError or OSError."""
         return self._pipeline.execute("EVALSHA", self._sha, len(keys), *keys, *args)

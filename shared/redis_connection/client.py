@@ -1,4 +1,4 @@
-"""Opens connections to Redis and loads the Lua scripts beside the code; it knows no key."""
+"""Opens connections to Redis and registers Lua scripts."""
 
 from pathlib import Path
 
@@ -14,32 +14,36 @@ from shared.errors import StoreLoading, StoreUnavailable
 
 #: Oldest Redis that has BLMOVE and LMOVE.
 MIN_REDIS_VERSION = (6, 2)
-#: A small pool that waits serves thousands of greenlets; the default pool raises at 100 connections.
+#: Connections in a pool; a small blocking pool serves thousands of greenlets.
 POOL_SIZE = 16
-#: Single connections are as many as there are workers; redis-py would stop at 100.
-MAX_SINGLE_CONNECTIONS = 2**31
+#: Dedicated connections are bounded by the number of workers; redis-py's default is 100.
+MAX_DEDICATED_CONNECTIONS = 2**31
 
 
 def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
-    """A client on a bounded pool whose callers wait for a free connection. Opens nothing yet."""
+    """Returns a client on a bounded, blocking connection pool. Connects lazily; `timeout` is in seconds."""
     pool = BlockingConnectionPool.from_url(
         url, max_connections=size, timeout=timeout, socket_timeout=timeout, socket_connect_timeout=timeout, protocol=2
     )
     return Redis(connection_pool=pool)
 
 
-def single_connections(url: str) -> ConnectionPool:
-    """A source of single connections for those who hold one each (a worker that waits, a subscriber).
+def create_dedicated_pool(url: str) -> ConnectionPool:
+    """Returns a pool of dedicated connections, for holders of one each (an idle worker, a subscriber).
 
-    They never try a command a second time by themselves: a repeated BLMOVE could take a second job.
+    They never retry a command: a repeated BLMOVE could take a second job.
     """
     return ConnectionPool.from_url(
-        url, protocol=2, max_connections=MAX_SINGLE_CONNECTIONS, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0)
+        url,
+        protocol=2,
+        max_connections=MAX_DEDICATED_CONNECTIONS,
+        socket_connect_timeout=5.0,
+        retry=Retry(NoBackoff(), 0),
     )
 
 
 def check_server(redis: Redis) -> None:
-    """Raises StoreUnavailable unless a Redis of 6.2 or newer answers."""
+    """Raises StoreUnavailable unless Redis 6.2 or newer answers, StoreLoading while it loads its data."""
     try:
         redis.ping()
         version = str(redis.info("server")["redis_version"])
@@ -48,16 +52,15 @@ def check_server(redis: Redis) -> None:
     except RedisConnectionError as error:
         raise StoreUnavailable(f"Redis does not answer: {error}") from None
     except RedisError as error:
-        raise StoreUnavailable(f"Redis refuses: {error}") from None
+        raise StoreUnavailable(f"Redis returned an error: {error}") from None
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_REDIS_VERSION:
         raise StoreUnavailable(f"Redis {version} is too old: the farm needs 6.2 or newer")
 
 
 def decode_hash(table: dict[bytes, bytes]) -> dict[str, str]:
-    """A hash of text."""
     return {name.decode(): value.decode() for name, value in table.items()}
 
 
 def register_script(redis: Redis, *files: Path) -> Script:
-    """The Lua script in these files, functions first, bound to the client; sent whole once, then called by its hash."""
+    """Registers the Lua script made of these files (functions first) with the client; EVALSHA calls it."""
     return redis.register_script("\n".join(file.read_text() for file in files))

@@ -1,4 +1,4 @@
-"""One connection to Redis that never waits for one answer before it sends more; it does not know who asks."""
+"""Multiplexes the commands of many greenlets over one pipelined connection to Redis."""
 
 import logging
 from collections import deque
@@ -15,20 +15,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 log = logging.getLogger("farm.redis_line")
-#: Seconds that Redis may take for an answer before the connection counts as broken.
+#: Seconds without an expected reply after which the connection counts as broken.
 REPLY_TIMEOUT_SECONDS = 10.0
-#: Bytes that may take PATIENCE to be sent.
+#: Bytes per send; each send has the socket timeout for itself.
 SEND_CHUNK_BYTES = 256 * 1024
-#: More than ever are.
+#: A `max_in_flight` that is never reached.
 UNLIMITED = 1_000_000
 Command = tuple[Any, ...]
 
 
 class Batch:
-    """Commands, and where their answers come, the errors of single ones among them; or why there are none."""
+    """Commands that are sent together, with their future replies, including errors of single commands."""
 
     def __init__(self, commands: list[Command], *, is_piggyback: bool = False) -> None:
-        """Company travels along with others, and is not counted."""
+        """A piggyback batch is sent ahead of others and does not count as in flight."""
         self.commands = commands
         self.is_piggyback = is_piggyback
         self.packed = b"".join([hiredis.pack_command(command) for command in commands])
@@ -36,15 +36,14 @@ class Batch:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it is known that no answers come."""
+        """Whether no replies will come."""
         return bool(self.replies.ready()) and not self.replies.successful()
 
 
 class Multiplexer:
-    """One connection, opened when it is first needed, for the commands of many greenlets.
+    """One connection, opened on first use, shared by many greenlets.
 
-    Nobody waits until the answers to others have come: commands leave in the order in which they were asked, and their
-    answers come in that order.
+    Batches are sent without waiting for the replies of earlier ones. Replies come in the order of the commands.
     """
 
     def __init__(
@@ -56,28 +55,28 @@ class Multiplexer:
     ) -> None:
         """At most `max_in_flight` batches await their replies at a time.
 
-        `piggyback` is called before each send: the batch that it returns is sent ahead, and does not count.
+        `piggyback` is called before each send; the batch it returns, if any, is sent ahead of the others.
         """
         self._connection: Any = connections.make_connection()
-        # For good: redis-py would set a timeout before each read, and the old one after it.
+        # Set permanently: redis-py would set a timeout before each read and restore it afterwards.
         self._connection.socket_timeout = REPLY_TIMEOUT_SECONDS
         self._scripts: list[str] = []
         self._outgoing: list[Batch] = []
         self._awaiting_reply: deque[Batch] = deque()
         self._is_sending = False
-        #: Grows when the connection breaks.
+        #: Incremented when the connection breaks.
         self._generation = 0
         self._sent = Event()
         self._reader: gevent.Greenlet | None = None
-        #: Batches that await their replies, piggybacked ones not counted.
+        #: Batches that await their replies, not counting piggybacked ones.
         self._in_flight = 0
         self._max_in_flight = max_in_flight
         self._piggyback = piggyback
 
     def load_script(self, *files: Path) -> str:
-        """Loads a Lua script, its parts in their order, with each new connection; returns its hash, for EVALSHA.
+        """Registers a Lua script to be loaded with each new connection; returns its SHA-1 for EVALSHA.
 
-        One that is known already disturbs nobody whose commands are on their way.
+        A new script closes the connection, so that the next one loads it; a known script disturbs nothing in flight.
         """
         text = read_script(*files)
         if text not in self._scripts:
@@ -85,12 +84,12 @@ class Multiplexer:
             self.close()
         return hash_script(*files)
 
-    def enqueue(self, question: Batch) -> None:
-        """It leaves with the next `send`."""
-        self._outgoing.append(question)
+    def enqueue(self, batch: Batch) -> None:
+        """Queues the batch for the next `flush`."""
+        self._outgoing.append(batch)
 
     def flush(self) -> None:
-        """Sends what was put in; what is put in while that takes its time is sent by whoever sends already."""
+        """Sends queued batches. If another greenlet is sending already, that one sends them too."""
         if self._is_sending:
             return
         self._is_sending = True
@@ -101,20 +100,20 @@ class Multiplexer:
                     self._connect()
                 self._awaiting_reply += taken
                 self._sent.set()
-                packed = memoryview(b"".join([question.packed for question in taken]))
+                packed = memoryview(b"".join([batch.packed for batch in taken]))
                 self._connection.send_packed_command(
                     [packed[i : i + SEND_CHUNK_BYTES] for i in range(0, len(packed), SEND_CHUNK_BYTES)]
                 )
         except Exception as error:
             self._fail_pending(error, taken)
         except BaseException:
-            self._fail_pending(RedisConnectionError("nobody sends any more"), taken)
+            self._fail_pending(RedisConnectionError("the sending greenlet was killed"), taken)
             raise
         finally:
             self._is_sending = False
 
     def _take_sendable(self) -> list[Batch]:
-        """What may leave now."""
+        """Takes the batches that may be sent now."""
         room = self._max_in_flight - self._in_flight
         if room < 1:
             return []
@@ -124,71 +123,70 @@ class Multiplexer:
         return [piggyback, *taken] if piggyback else taken
 
     def _connect(self) -> None:
-        """Opens the connection, whose first answers are read here."""
+        """Opens the connection and loads the scripts; their replies are read here, not in `_read_loop`."""
         self._connection.connect()
         for text in self._scripts:
             self._connection.send_command("SCRIPT", "LOAD", text)
             self._connection.read_response()
         if self._reader is None or self._reader.dead:
-            self._reader = gevent.spawn(self._read)
+            self._reader = gevent.spawn(self._read_loop)
 
-    def _read(self) -> None:
-        """Runs for ever: hands out answers."""
+    def _read_loop(self) -> None:
         while True:
             self._sent.wait()
             generation = self._generation
             try:
                 while self._awaiting_reply:
-                    question = self._awaiting_reply[0]
-                    found = [self._read_one() for _ in question.commands]
+                    batch = self._awaiting_reply[0]
+                    replies = [self._read_reply() for _ in batch.commands]
                     self._awaiting_reply.popleft()
-                    self._in_flight -= not question.is_piggyback
-                    question.replies.set(found)
+                    self._in_flight -= not batch.is_piggyback
+                    batch.replies.set(replies)
                     self.flush()
             except Exception as error:
                 if generation == self._generation:
                     self._fail_pending(error)
             except BaseException:
-                self._fail_pending(RedisConnectionError("nobody reads any more"))
+                self._fail_pending(RedisConnectionError("the reading greenlet was killed"))
                 raise
             if not self._awaiting_reply:
                 self._sent.clear()
 
-    def _read_one(self) -> Any:
+    def _read_reply(self) -> Any:
         try:
             return self._connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
             return error
 
     def _fail_pending(self, error: Exception, taken: Iterable[Batch] = ()) -> None:
-        """The connection is of no use any more; whoever waits hears it, and those whose questions were taken."""
+        """Closes the connection and fails every batch: awaiting replies, taken for sending, and queued."""
         self._generation += 1
         waiting = dict.fromkeys((*self._awaiting_reply, *taken, *self._outgoing))
         self._awaiting_reply.clear()
         self._outgoing, self._in_flight = [], 0
         if not isinstance(error, (RedisError, OSError)):
-            log.exception("a mistake has broken the connection to Redis", extra={"action": "redis_lost"})
-            error = RedisConnectionError(f"broken by a mistake: {type(error).__name__}")
+            log.exception("the connection to Redis broke on an unexpected error", extra={"action": "redis_lost"})
+            error = RedisConnectionError(f"broken by an unexpected error: {type(error).__name__}")
         try:
             self._connection.disconnect()
         finally:
-            for question in waiting:
-                question.replies.set_exception(error)
+            for batch in waiting:
+                batch.replies.set_exception(error)
 
     def close(self) -> None:
-        """Gives up the connection."""
-        self._fail_pending(RedisConnectionError("the connection was given up"))
+        """Closes the connection and fails all pending batches."""
+        self._fail_pending(RedisConnectionError("the connection was closed"))
 
     def reload_scripts(self) -> None:
-        """Loads the scripts once more: Redis has forgotten them, by SCRIPT FLUSH or a failover."""
+        """Loads the scripts again, after a SCRIPT FLUSH or a failover."""
         self.enqueue(Batch([("SCRIPT", "LOAD", text) for text in self._scripts]))
 
 
 def read_script(*files: Path) -> str:
-    """The Lua script in these files, concatenated in their order: functions first."""
+    """Returns the Lua script made of these files, concatenated in order: functions first."""
     return "\n".join(file.read_text() for file in files)
 
 
 def hash_script(*files: Path) -> str:
-    """The hash by which EVALSHA calls the script in these files."""
+    """Returns the SHA-1 by which EVALSHA calls the script made of these files."""
     return sha1(read_script(*files).encode(), usedforsecurity=False).hexdigest()

@@ -13,38 +13,37 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 log = logging.getLogger("farm.persistence")
 T = TypeVar("T")
-#: Seconds that a request waits for Redis to come back.
+#: Seconds that `retry_for` waits for Redis to come back.
 REDIS_TIMEOUT_SECONDS = 10.0
-#: Longest pause in seconds between two tries of `retry_for`.
+#: Longest pause in seconds between two tries of `retry_for` (with jitter).
 MAX_PAUSE_SECONDS = 0.2
-#: Seconds between the first two tries of `retry_forever`; doubled each time, up to the maximum.
+#: First and longest pause in seconds of `retry_forever`; each pause is twice the one before.
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 1.0
-#: Redis is away. Errors by which it refuses a command (out of memory, read only) are not retried.
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+#: Errors that mean Redis is unreachable. Refusals of a command (out of memory, read only) are not retried.
+CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
-def never() -> bool:
-    """The default of `retry_for`: nothing cancels it."""
+def never_cancelled() -> bool:
     return False
 
 
-def retry_for(work: Callable[[], T], is_cancelled: Callable[[], bool] = never) -> T:
-    """Retries until Redis is back, REDIS_TIMEOUT_SECONDS have passed or the retry is cancelled.
+def retry_for(work: Callable[[], T], is_cancelled: Callable[[], bool] = never_cancelled) -> T:
+    """Runs idempotent work, and retries it while Redis is unreachable, for at most REDIS_TIMEOUT_SECONDS.
 
-    Raises RedisError or OSError when Redis does not come back in time, or refuses.
+    Raises RedisError or OSError if Redis does not come back in time or refuses the command, or on cancellation.
     """
     give_up_at = time.monotonic() + REDIS_TIMEOUT_SECONDS
     while True:
         try:
             return work()
-        except AWAY:
+        except CONNECTION_ERRORS:
             if time.monotonic() > give_up_at or is_cancelled():
                 raise
         gevent.sleep(random.uniform(0.25, 1.0) * MAX_PAUSE_SECONDS)
 
 
 def retry_forever(work: Callable[[], T], message: str) -> T:
-    """Retries until it succeeds; `message` says in the log what is waiting."""
+    """Retries idempotent work until it succeeds, with backoff; `message` says in the log what is waiting."""
     pause = BACKOFF_SECONDS
     while True:
         try:

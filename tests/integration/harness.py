@@ -13,7 +13,7 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import Frame, FrameKind
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from shared.redis_connection.client import single_connections
+from shared.redis_connection.client import create_dedicated_pool
 from shared.settings.schema import PoolSettings, Settings
 from tests.integration.shared.protocol.test_relay_queue import request
 from tests.upstream import Upstream, first_refresh_tokens
@@ -49,7 +49,7 @@ class Workshop:
         self.credentials = Credentials(redis)
         self.id, _ = self.credentials.add("default", first_refresh_tokens(1)[0])
         (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
-        connections, counters, outbox = single_connections(redis_url), Counters(), Outbox()
+        connections, counters, outbox = create_dedicated_pool(redis_url), Counters(), Outbox()
         pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)
         publisher = Publisher(outbox, pipeline)
         self.suspended = False

@@ -14,7 +14,7 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import Failure, FrameKind, Head
 from shared.protocol.reply_acks import WINDOW_BYTES, AckBatch
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from shared.redis_connection.client import connect, single_connections
+from shared.redis_connection.client import connect, create_dedicated_pool
 from tests.waiting import eventually
 from web.reply.hub import Hub
 from web.reply.mailbox import MAX_BUFFERED_BYTES, Mailbox
@@ -28,7 +28,7 @@ HEAD = Head(200, {}, 1, 0, 0)
 
 @pytest.fixture
 def hub(redis_url: str, redis: Redis) -> Iterator[Hub]:
-    made = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
+    made = Hub(redis, create_dedicated_pool(redis_url), lambda _: set(), lambda *_: None)
     greenlets = [gevent.spawn(work) for work in (made._listen, made.ack_publisher.run, made._run_gap_checks)]
     assert made._subscribed.wait(5)
     yield made
@@ -205,7 +205,7 @@ def test_answers_that_nobody_confirms_are_kept_within_bounds(worker_side: Worker
 
 
 def test_requests_whose_job_has_vanished_are_ended(redis_url: str, redis: Redis):
-    hub = Hub(redis, single_connections(redis_url), set, lambda *_: None)
+    hub = Hub(redis, create_dedicated_pool(redis_url), set, lambda *_: None)
     hub._subscribed.set()
     mailbox = hub.open("req_1")
     mailbox.last_frame_at -= 60

@@ -74,7 +74,7 @@ def iter_events(pending_request: PendingRequest, frames: list[Frame], keepalive:
                 yield events
         yield event_buffer.flush()
     except ApiError as error:
-        yield sse.error_event(error)
+        yield sse.build_error_event(error)
 
 
 def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> Iterator[bytes]:
@@ -87,7 +87,7 @@ def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> I
         except FrameTimeout:
             yield sse.KEEP_ALIVE_COMMENT
         except ApiError as error:
-            yield sse.error_event(error)
+            yield sse.build_error_event(error)
             return
     if head.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
         yield from iter_events(pending_request, frames, keepalive)
@@ -100,7 +100,7 @@ def render_as_event(pending_request: PendingRequest, frames: list[Frame]) -> byt
     try:
         body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     except ApiError as error:
-        return sse.error_event(error)
+        return sse.build_error_event(error)
     return b"data: " + body.replace(b"\n", b" ") + b"\n\n"
 
 

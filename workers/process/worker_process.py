@@ -19,7 +19,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from shared.redis_connection.client import connect, single_connections
+from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.circuit_breaker import CircuitBreaker
@@ -99,7 +99,7 @@ class WorkerProcess:
         self._stopping = Event()
 
     def _build_services(self, unsealer: Unsealer) -> WorkerServices:
-        connections = single_connections(self._settings.redis_url)
+        connections = create_dedicated_pool(self._settings.redis_url)
         return WorkerServices(
             settings=self._settings,
             redis=self._redis,

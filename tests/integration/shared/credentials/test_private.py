@@ -128,14 +128,14 @@ class Endpoint:
         self.is_down = False
         self.is_silent = False
 
-    def request(self, errand: CredentialOperation, within: float) -> dict[str, object]:
-        self.tried.append(errand.pool)
+    def request(self, operation: CredentialOperation, timeout: float) -> dict[str, object]:
+        self.tried.append(operation.pool)
         if self.is_down:
             return {"ok": False, "error": "down"}
         if len(self.tried) > len(self.good) and "*" not in self.good:
-            Credentials(self.redis).set_state(errand.pool, errand.credential_id, "dead", "invalid_grant")
+            Credentials(self.redis).set_state(operation.pool, operation.credential_id, "dead", "invalid_grant")
             return {"ok": False, "error": "refused"}
-        self.redis.hset(keys.credential(errand.credential_id), "refreshed_at", time.time())
+        self.redis.hset(keys.credential(operation.credential_id), "refreshed_at", time.time())
         if self.is_silent:
             raise NoWorkerProcess("not in time")
         return {"ok": True}

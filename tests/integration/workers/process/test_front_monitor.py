@@ -10,7 +10,7 @@ from rq import Queue
 from shared import keys, names
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue, open_rq_queue
-from shared.redis_connection.client import single_connections
+from shared.redis_connection.client import create_dedicated_pool
 from tests.integration.shared.protocol.test_relay_queue import request
 from web.reply.hub import Hub
 from workers.process import front_monitor
@@ -25,7 +25,7 @@ def queue(redis: Redis) -> Queue:
 @pytest.fixture
 def hub(redis: Redis, redis_url: str) -> Iterator[Hub]:
     """The front that the test's requests wait in."""
-    made = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
+    made = Hub(redis, create_dedicated_pool(redis_url), lambda _: set(), lambda *_: None)
     made.front_id = "p"
     made.send_heartbeat()
     greenlet = gevent.spawn(made._listen)
@@ -97,7 +97,7 @@ def test_one_that_was_taken_for_dead_comes_back_with_its_next_sign(
 
 
 def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(redis: Redis, redis_url: str):
-    again = Hub(redis, single_connections(redis_url), lambda _: set(), lambda *_: None)
+    again = Hub(redis, create_dedicated_pool(redis_url), lambda _: set(), lambda *_: None)
     redis.set(keys.front_gone(again.front_id), 1)
     greenlet = gevent.spawn(again._listen)
     again.open("req_1")
@@ -116,7 +116,7 @@ def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(red
             raise ConnectionError("away")
         relay_queue.cancel(pool, request_id)
 
-    hub = Hub(redis, single_connections(redis_url), lambda _: set(), cancel)
+    hub = Hub(redis, create_dedicated_pool(redis_url), lambda _: set(), cancel)
     hub.abandoned["req_1"] = "default"
     hub._cancel_abandoned()
     assert relay_queue.count_waiting("default") == 1

@@ -46,7 +46,7 @@ class Office:
 
     def ask(self, kind: str, model: str = "", credential_id: str = "") -> dict[str, Any]:
         errand = CredentialOperation("default", credential_id or self.workshop.id, kind, model)
-        return CredentialOperations(self.workshop.redis).request(errand, within=10)
+        return CredentialOperations(self.workshop.redis).request(errand, timeout=10)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import open_rq_queue
-from shared.redis_connection.client import connect, single_connections
+from shared.redis_connection.client import connect, create_dedicated_pool
 from tests.waiting import eventually
 from workers.jobs.orphan_recovery import IntermediateQueueMonitor
 from workers.worker.blocking_pop import BlockingPop
@@ -15,7 +15,7 @@ from workers.worker.blocking_pop import BlockingPop
 
 @pytest.fixture
 def line(redis_url: str, redis: Redis) -> Iterator[BlockingPop]:
-    made = BlockingPop(single_connections(redis_url), "rq:queue:q", "rq:queue:q:intermediate")
+    made = BlockingPop(create_dedicated_pool(redis_url), "rq:queue:q", "rq:queue:q:intermediate")
     yield made
     made.close()
 

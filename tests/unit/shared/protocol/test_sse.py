@@ -1,5 +1,5 @@
 from shared.errors import ApiError
-from shared.protocol.sse import EventBuffer, error_event
+from shared.protocol.sse import EventBuffer, build_error_event
 
 
 def test_whole_events_pass_at_once():
@@ -32,6 +32,6 @@ def test_what_is_left_at_a_good_end_is_not_lost():
 
 
 def test_an_error_is_an_event():
-    assert error_event(ApiError(502, "upstream_eof", "broke off")).startswith(
+    assert build_error_event(ApiError(502, "upstream_eof", "broke off")).startswith(
         b'data: {"error": {"message": "broke off"'
     )
