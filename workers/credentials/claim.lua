@@ -1,24 +1,24 @@
--- Leases credentials that nobody holds to a worker process.
--- KEYS: credentials of the pool, then lease, credential, lease, credential, …
--- ARGV: worker process, lease time in milliseconds, most to claim, states that may be claimed (',a,b,'),
---       then the credentials' ids
--- Result: place of the credential among those asked for (from 1), its fencing number, until when it cools ('' for not),
---         place, number, …
+-- Leases free credentials to a worker process.
+-- KEYS: credentials of the pool, then lease and credential of each candidate
+-- ARGV: worker process, lease time (ms), how many to claim at most, states that may be claimed (',a,b,'),
+--       then the id of each candidate
+-- Result: for each claimed one its position among the candidates (from 1), its fencing token, and the end of its
+--         cooldown ('' for none)
 local claimed = {}
-local left = tonumber(ARGV[3])
+local remaining = tonumber(ARGV[3])
 for i = 2, #KEYS, 2 do
-    if left == 0 then
+    if remaining == 0 then
         break
     end
-    local place = i / 2
-    local state = redis.call('HGET', KEYS[1], ARGV[4 + place])
+    local position = i / 2
+    local state = redis.call('HGET', KEYS[1], ARGV[4 + position])
     if state and string.find(ARGV[4], ',' .. state .. ',', 1, true) and redis.call('EXISTS', KEYS[i]) == 0 then
         local fence = redis.call('HINCRBY', KEYS[i + 1], 'fence', 1)
         redis.call('SET', KEYS[i], ARGV[1] .. ':' .. fence, 'PX', ARGV[2])
-        claimed[#claimed + 1] = place
+        claimed[#claimed + 1] = position
         claimed[#claimed + 1] = fence
         claimed[#claimed + 1] = state == 'cooling' and redis.call('HGET', KEYS[i + 1], 'until') or ''
-        left = left - 1
+        remaining = remaining - 1
     end
 end
 return claimed

@@ -1,7 +1,7 @@
--- Gives a lease back, if it is still the caller's.
+-- Deletes a lease if the worker process still holds it.
 -- KEYS: lease
--- ARGV: what it must hold
--- Result: 1 when it was given back
+-- ARGV: its expected value
+-- Result: 1 when it was deleted
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end

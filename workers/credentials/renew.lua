@@ -1,7 +1,7 @@
--- Renews leases that are still the caller's.
+-- Renews the leases that the worker process still holds.
 -- KEYS: leases
--- ARGV: lease time in milliseconds, then what each lease must hold
--- Result: places (from 1) of those that were lost
+-- ARGV: lease time (ms), then the expected value of each lease
+-- Result: positions (from 1) of the leases that were lost
 local lost = {}
 for i, key in ipairs(KEYS) do
     if redis.call('GET', key) == ARGV[i + 1] then

@@ -1,36 +1,36 @@
--- Stores what a refresh brought, field by field, before it is used (I4).
--- The rotated token replaces only the one that the store had when it was asked for; an answer without one keeps what is
--- stored. The token that it replaces is kept beside it until the next rotation, that is, until the new one has worked.
--- A credential that was called dead meanwhile, by somebody whose refresh lost the race, has just shown that it lives.
+-- Stores the tokens of a refresh before they are used (I4).
+-- A rotated refresh token replaces only the one that was exchanged for it; without rotation the stored one stays. The
+-- replaced token is kept in `previous` until the next rotation, in case the new one never became valid.
+-- A credential that was marked dead meanwhile, by a refresh that lost the race, has just proved to be alive.
 -- KEYS: credential, lease, fingerprints of the pool, credentials of the pool
--- ARGV: what the lease must hold, fingerprint of the token that the store had, sealed access token, its expiry,
---       now, fingerprint of the new refresh token ('' for none), the new one sealed, credential id
--- Result: 1 stored and the lease is held, 2 as well and an export of the credential has become worthless by it;
---         0 stored but the lease is lost; -1 the credential is gone or has another token
-local had = redis.call('HMGET', KEYS[1], 'fingerprint', 'sealed', 'origin', 'reason')
-if had[1] ~= ARGV[2] then
+-- ARGV: value of the lease, fingerprint of the exchanged token, sealed access token, its expiry, now,
+--       fingerprint of the new refresh token ('' for none), that token sealed, credential id
+-- Result: 1 stored; 2 stored, and an exported copy of the refresh token has become useless; 0 stored, but the lease is
+--         lost; -1 not stored: the credential is gone or has another token
+local stored = redis.call('HMGET', KEYS[1], 'fingerprint', 'sealed', 'origin', 'reason')
+if stored[1] ~= ARGV[2] then
     return -1
 end
-local outdated = false
+local is_outdated = false
 redis.call('HSET', KEYS[1], 'access', ARGV[3], 'access_expires', ARGV[4], 'refreshed_at', ARGV[5])
 if ARGV[6] ~= '' and ARGV[6] ~= ARGV[2] then
-    redis.call('HSET', KEYS[1], 'sealed', ARGV[7], 'fingerprint', ARGV[6], 'previous', had[2])
+    redis.call('HSET', KEYS[1], 'sealed', ARGV[7], 'fingerprint', ARGV[6], 'previous', stored[2])
     redis.call('HINCRBY', KEYS[1], 'rotations', 1)
     local exported = redis.call('HMGET', KEYS[1], 'exported_at', 'export_outdated')
-    outdated = exported[1] and not exported[2]
-    if outdated then
+    is_outdated = exported[1] and not exported[2]
+    if is_outdated then
         redis.call('HSET', KEYS[1], 'export_outdated', 1)
     end
     redis.call('HSET', KEYS[3], ARGV[6], ARGV[8])
-    if had[3] ~= ARGV[2] then
+    if stored[3] ~= ARGV[2] then
         redis.call('HDEL', KEYS[3], ARGV[2])
     end
 end
-if redis.call('HGET', KEYS[4], ARGV[8]) == 'dead' and had[4] == 'invalid_grant' then
+if redis.call('HGET', KEYS[4], ARGV[8]) == 'dead' and stored[4] == 'invalid_grant' then
     redis.call('HSET', KEYS[4], ARGV[8], 'active')
     redis.call('HSET', KEYS[1], 'reason', '', 'until', '', 'state_since', ARGV[5])
 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
     return 0
 end
-return outdated and 2 or 1
+return is_outdated and 2 or 1

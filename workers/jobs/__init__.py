@@ -1,1 +1,1 @@
-"""RQ's bookkeeping of a job (begin, end, requeue, fail, recover), each in one Lua call."""
+"""RQ's bookkeeping for a job (begin, finish, requeue, fail, recover), each step one Lua call."""

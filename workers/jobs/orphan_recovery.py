@@ -1,6 +1,7 @@
-"""Finds what a worker that died left behind (I11): jobs popped but not begun, and jobs begun but never ended.
+"""Recovers the orphaned jobs of dead workers (I11): popped but not started, or started but not finished.
 
-A job whose answer had not begun goes to the front of the queue, its attempts counted; of any other the caller is told.
+If the reply has not started and attempts are left, the job is requeued at the front and the attempt counted. Otherwise
+the caller gets an error.
 """
 
 import logging
@@ -26,22 +27,22 @@ log = logging.getLogger("farm.recovery")
 
 
 class IntermediateQueueMonitor:
-    """Watches one queue's intermediate queue: what lies there at two looks in a row was popped by one who died."""
+    """Watches a queue's intermediate queue. A job found there twice in a row was popped by a worker that then died."""
 
     def __init__(self, redis: Redis, queue: Queue, counters: Counters) -> None:
         self._redis = redis
         self._queue = queue
         self._counters = counters
         self._seen: set[str] = set()
-        self._unstick = register_script(redis, Path(__file__).with_name("unstick.lua"))
+        self._put_back_script = register_script(redis, Path(__file__).with_name("unstick.lua"))
 
     def put_back_stuck(self) -> int:
-        """Puts the stuck jobs back; returns how many."""
-        job_ids = {one.decode() for one in self._redis.lrange(self._queue.intermediate_queue_key, 0, -1)}
+        """Puts stuck jobs back into their queue; returns how many."""
+        job_ids = {job_id.decode() for job_id in self._redis.lrange(self._queue.intermediate_queue_key, 0, -1)}
         stuck = job_ids & self._seen
         self._seen = job_ids - stuck
         queue_keys = (self._queue.intermediate_queue_key, self._queue.key)
-        results = [self._unstick(keys=[*queue_keys, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
+        results = [self._put_back_script(keys=[*queue_keys, Job.key_for(job_id)], args=[job_id]) for job_id in stuck]
         for job_id in stuck:
             self._counters.increment("orphans", "put_back")
             log.warning("job put back", extra={"action": "orphan_found", "request_id": job_id, "reason": "popped"})
@@ -49,7 +50,7 @@ class IntermediateQueueMonitor:
 
 
 class OrphanRecovery:
-    """Ends or hands on the executions of one band whose worker has died."""
+    """Requeues or ends the executions of one band whose worker has died."""
 
     def __init__(
         self, redis: Redis, bookkeeping: Bookkeeping, band: str, max_attempts: int, counters: Counters
@@ -59,14 +60,15 @@ class OrphanRecovery:
         self._bookkeeping = bookkeeping
         self._max_attempts = max_attempts
         self._counters = counters
-        self._started = StartedJobRegistry(queue=queue).key
+        self._registry_key = StartedJobRegistry(queue=queue).key
         self._suspects: set[str] = set()
-        #: Execution -> the name of the worker that began it, of those that were there at the last look.
+        #: Execution -> name of its worker, for all executions found by the last `recover`.
         self._owners: dict[str, str] = {}
 
     def recover_from_predecessor(self, worker: BaseWorker) -> int:
-        """What the last worker of this name left, of whatever band; called by who holds its credential now, before it
-        begins anything.
+        """Recovers the executions of the previous worker of this name, in both bands; returns how many.
+
+        To be called before the new worker, which holds the credential's lease, starts a job.
         """
         executions = worker.get_current_executions(refresh=True)
         worker._executions = []
@@ -75,12 +77,12 @@ class OrphanRecovery:
         return len(executions)
 
     def recover(self) -> int:
-        """Executions whose worker's credential nobody holds, at two looks in a row; returns how many."""
-        composites = [one.decode() for one in self._redis.zrange(self._started, 0, -1)]
-        owners = self._owners = self._find_owners(composites)
-        leases = [keys.lease(names.credential_id_of(owner)) for owner in owners.values()]
-        lease_values = self._redis.mget(leases) if leases else []
-        unowned = {composite for composite, lease in zip(composites, lease_values, strict=True) if lease is None}
+        """Recovers executions whose worker's credential had no lease twice in a row; returns how many."""
+        composite_keys = [key.decode() for key in self._redis.zrange(self._registry_key, 0, -1)]
+        owners = self._owners = self._find_owners(composite_keys)
+        lease_keys = [keys.lease(names.credential_id_of(owner)) for owner in owners.values()]
+        lease_values = self._redis.mget(lease_keys) if lease_keys else []
+        unowned = {composite for composite, lease in zip(composite_keys, lease_values, strict=True) if lease is None}
         orphans = unowned & self._suspects
         self._suspects = unowned - orphans
         for composite in orphans:
@@ -89,15 +91,15 @@ class OrphanRecovery:
             self._requeue_or_end(worker, execution)
         return len(orphans)
 
-    def _find_owners(self, composites: list[str]) -> dict[str, str]:
-        """Each with its owner; an execution never changes it, so each is asked for once."""
-        new_composites = [one for one in composites if one not in self._owners]
+    def _find_owners(self, composite_keys: list[str]) -> dict[str, str]:
+        """Execution -> name of its worker. That never changes, so only new executions are looked up."""
+        new_keys = [key for key in composite_keys if key not in self._owners]
         with self._redis.pipeline(transaction=False) as pipe:
-            for composite in new_composites:
-                pipe.hget(Job.key_for(composite.partition(":")[0]), "worker_name")
-            found = {one: (name or b"").decode() for one, name in zip(new_composites, pipe.execute(), strict=True)}
-        known = self._owners | found
-        return {one: known[one] for one in composites}
+            for key in new_keys:
+                pipe.hget(Job.key_for(key.partition(":")[0]), "worker_name")
+            new_owners = {key: (name or b"").decode() for key, name in zip(new_keys, pipe.execute(), strict=True)}
+        owners = self._owners | new_owners
+        return {key: owners[key] for key in composite_keys}
 
     def _requeue_or_end(self, worker: BaseWorker, execution: Execution) -> None:
         fields = ("data", "number_of_retries", "farm_begun", BAND_FIELD)

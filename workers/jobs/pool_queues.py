@@ -1,4 +1,4 @@
-"""One pool's RQ queues in a worker process: their books, what is recovered of them and how RQ cleans them."""
+"""A pool's RQ queues in a worker process: bookkeeping, orphan recovery and registry cleaning."""
 
 from redis import Redis
 from rq import Queue, worker_registration
@@ -13,32 +13,33 @@ from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping
 
 
 class PoolQueues:
-    """The queues of one pool, one for each band."""
+    """The queues of one pool, one per band."""
 
     def __init__(self, redis: Redis, pipeline: AutoPipeline, pool: str, settings: Settings, counters: Counters) -> None:
         self._redis = redis
         self.bookkeeping = Bookkeeping(redis, pool, pipeline, BatchPolicy(settings.batch_age, settings.batch_turns))
         self._queues = self.bookkeeping.queues
         max_attempts = settings.max_attempts
-        self._orphans = [OrphanRecovery(redis, self.bookkeeping, band, max_attempts, counters) for band in self._queues]
-        self._intermediate = IntermediateQueueMonitor(redis, self._queues["interactive"], counters)
+        self._recoveries = [
+            OrphanRecovery(redis, self.bookkeeping, band, max_attempts, counters) for band in self._queues
+        ]
+        self._intermediate_monitor = IntermediateQueueMonitor(redis, self._queues["interactive"], counters)
 
     def register(self) -> None:
-        """RQ knows a queue from its first job on; people want to see an empty one too."""
+        """Adds the queues to RQ's set, which RQ itself does only at a queue's first job; dashboards show them empty."""
         self._redis.sadd(Queue.redis_queues_keys, *(queue.key for queue in self._queues.values()))
 
     def recover_from_predecessor(self, worker: BaseWorker) -> None:
-        """Ends what the last worker of that name left; called before it begins anything."""
-        self._orphans[0].recover_from_predecessor(worker)
+        """Requeues or ends the jobs of the previous worker of that name; to be called before it starts one."""
+        self._recoveries[0].recover_from_predecessor(worker)
 
-    def recover(self) -> None:
-        """Finds the jobs of workers that died."""
-        self._intermediate.put_back_stuck()
-        for orphans in self._orphans:
-            orphans.recover()
+    def recover_orphans(self) -> None:
+        self._intermediate_monitor.put_back_stuck()
+        for recovery in self._recoveries:
+            recovery.recover()
 
-    def clean(self) -> None:
-        """RQ's own cleaning of registries, in one process of all at a time."""
+    def clean_registries(self) -> None:
+        """Runs RQ's own maintenance, under its lock: in one process at a time."""
         for queue in self._queues.values():
             if queue.acquire_maintenance_lock():
                 clean_registries(queue, [])

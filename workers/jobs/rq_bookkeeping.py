@@ -1,6 +1,6 @@
-"""RQ's bookkeeping of a job in one round trip before and one after the upstream call; it decides nothing.
+"""RQ's bookkeeping for a job, in one round trip before and one after the upstream call.
 
-RQ's own methods take about 70 commands a job. Each script here names the methods of RQ 3.0 that it stands for, and
+RQ's own methods need about 70 commands per job. Each script names the methods of RQ 3.0 that it stands for, and
 tests/integration/workers/jobs/test_rq_bookkeeping.py compares what Redis holds afterwards with what stock RQ leaves.
 """
 
@@ -28,9 +28,9 @@ from shared.redis_connection.auto_pipeline import AutoPipeline
 from workers.credentials.leases import Lease
 from workers.jobs.job_records import JobCost, ScriptArgs, StartedJob, decode_request, seconds_worked
 
-#: Failed jobs kept per queue; older ones go first.
+#: Failed jobs kept per queue; the oldest are deleted.
 MAX_FAILED_JOBS = 1000
-#: Answers of turn.lua, and what it may be asked for in place of a job's id, of an end and of a beginning.
+#: Replies of turn.lua in place of a job, and arguments for the next job, for nothing to finish and nothing to begin.
 LEASE_LOST, BREAKER_OPEN = b"not yours", b"not now"
 NEXT_JOB = "*"
 NO_END: ScriptArgs = ("", "", "", "", 0, "")
@@ -40,16 +40,16 @@ NO_COST = JobCost()
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """When a batch request goes before the interactive ones that wait."""
+    """When a batch request overtakes waiting interactive ones."""
 
-    #: After so many seconds of waiting,
+    #: Seconds after which a waiting batch request is due.
     wait_seconds: float = 30.0
-    #: as one of so many.
+    #: While one is due, one in this many started jobs is a batch request.
     interval: int = 10
 
 
 class Bookkeeping:
-    """Begins, ends and requeues the jobs of one pool, in the order that fair.lua gives."""
+    """Begins, finishes and requeues the jobs of one pool, in the order of its fair queue (fair.lua)."""
 
     def __init__(
         self, redis: Redis, pool: str, pipeline: AutoPipeline | None = None, batch_policy: BatchPolicy = BatchPolicy()
@@ -57,14 +57,14 @@ class Bookkeeping:
         self._redis = redis
         self._pool = pool
         self._batch_policy = batch_policy
-        #: RQ's queues by their band.
+        #: Band -> RQ queue.
         self.queues = {band: open_rq_queue(redis, name(pool)) for band, name in BANDS.items()}
-        self._started = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
-        #: What turn.lua is told of the pool, before and after the worker's own keys.
+        self._registry_keys = {band: StartedJobRegistry(queue=queue).key for band, queue in self.queues.items()}
+        #: The pool's keys for turn.lua, before and after the worker's.
         self._leading_keys = (
             *queue_keys(pool),
             self.queues["interactive"].intermediate_queue_key,
-            *self._started.values(),
+            *self._registry_keys.values(),
         )
         self._trailing_keys = (
             keys.breaker(pool),
@@ -79,16 +79,17 @@ class Bookkeeping:
         self._settle_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("settle.lua"))
 
     def create_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
-        """An execution that `begin` or `turn` can be asked for, again if need be."""
+        """Creates an execution for `begin` or `finish_and_begin`; to retry them with it is idempotent."""
         return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
 
     def begin(
         self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
     ) -> StartedJob | None:
-        """Begins the job whose turn it is, if any waits: not of need the one that the execution names.
+        """Begins the next job in fair order, not necessarily the one that the execution names.
 
-        None when there is none; the worker is noted as waiting then. Raises LeaseLost when the worker's lease is
-        another's by now, BreakerOpen when the pool's breaker is open and this is no probe; a job named waits again.
+        None when no job is queued; the worker is then marked as idle. Raises LeaseLost when another process holds the
+        lease by now, BreakerOpen when the pool's breaker is open and this is no probe; a job that the execution names
+        is then put back into its queue.
         """
         begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, probe=probe)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin)
@@ -105,7 +106,7 @@ class Bookkeeping:
         ok: bool,
         cost: JobCost = NO_COST,
     ) -> StartedJob | None:
-        """Ends a job and begins the one whose turn it is, as `begin` does. Raises LeaseLost, BreakerOpen."""
+        """Finishes a job and begins the next one, as `begin` does. Raises LeaseLost, BreakerOpen."""
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, (cost.entry, job.band))
@@ -113,7 +114,7 @@ class Bookkeeping:
         return self._parse_started_job(worker, execution, reply)
 
     def finish(self, worker: BaseWorker, job: StartedJob, *, ok: bool, cost: JobCost = NO_COST) -> bool:
-        """Ends the job and forgets it; False when this execution had been ended before."""
+        """Finishes the job and deletes it; False when this execution has been finished before."""
         worker.executions.pop(job.execution.id, None)
         at = now()
         end = self._build_end_args(job, at, cost, ok=ok)
@@ -157,7 +158,7 @@ class Bookkeeping:
         if reply == BREAKER_OPEN:
             raise BreakerOpen("the upstream is down")
         if reply == LEASE_LOST:
-            raise LeaseLost("the lease went to another before the job was begun")
+            raise LeaseLost("the lease was lost before the job was begun")
         if reply is None:
             return None
         job_id, data, retries, other_executions, body, band = reply
@@ -171,9 +172,9 @@ class Bookkeeping:
     def requeue(
         self, worker: BaseWorker, job: StartedJob, *, counts: bool = True, entry_if_cancelled: str = ""
     ) -> bool:
-        """Puts the job to the front of the queue, its attempt counted or not; False when it is gone.
+        """Puts the job back at the front of its queue, or at the end if the attempt does not count.
 
-        `left` is its entry in the request log, should its caller have left.
+        False when the job is gone or has been cancelled; in that case `entry_if_cancelled` goes to the request log.
         """
         worker.executions.pop(job.execution.id, None)
         at = now()
@@ -183,7 +184,7 @@ class Bookkeeping:
                 keys.body(job.job_id),
                 worker.key,
                 worker.executions_key,
-                self._started[job.band],
+                self._registry_keys[job.band],
                 job.execution.key,
                 str(ExecutionRegistry.key_template.format(job.job_id)),
                 *queue_keys(self._pool),
@@ -205,35 +206,35 @@ class Bookkeeping:
         return bool(was_requeued)
 
     def fail(self, worker: BaseWorker, job: StartedJob, reason: str, cost: JobCost = NO_COST) -> None:
-        """Ends the job as failed, by RQ's own method, and keeps it, without its body, for the dashboard."""
-        queue, started = self.queues[job.band], self._started[job.band]
-        composite = job.execution.composite_key
+        """Ends the job as failed, by RQ's own method, which keeps it for the dashboard; its body is deleted."""
+        queue, registry_key = self.queues[job.band], self._registry_keys[job.band]
+        composite_key = job.execution.composite_key
         self._settle_script(
             keys=[
                 Job.key_for(job.job_id),
                 keys.body(job.job_id),
                 keys.fair_queue(self._pool),
                 keys.REQUEST_LOG,
-                started,
+                registry_key,
             ],
-            args=[job.job_id, *cost.args, seconds_worked(job, now()), cost.entry, composite],
+            args=[job.job_id, *cost.args, seconds_worked(job, now()), cost.entry, composite_key],
         )
         rq_job = queue.fetch_job(job.job_id)
         if rq_job is None:
             self.finish(worker, job, ok=False)
             return
-        if self._redis.zscore(started, job.execution.composite_key) is None:
+        if self._redis.zscore(registry_key, job.execution.composite_key) is None:
             return
         self._redis.incr(keys.served_jobs(self._pool))
         rq_job.ended_at = now()
         worker.handle_job_failure(rq_job, queue, exc_string=reason, execution=job.execution)
-        if self._redis.zscore(started, job.execution.composite_key) is not None:
+        if self._redis.zscore(registry_key, job.execution.composite_key) is not None:
             raise RedisError("RQ could not end the job")
         worker.set_state("idle")
         self._trim_failed(queue)
 
     def _trim_failed(self, queue: Queue) -> None:
-        """Forgets the oldest failed jobs above MOST_FAILED."""
+        """Deletes the oldest failed jobs beyond MAX_FAILED_JOBS."""
         registry = queue.failed_job_registry
         surplus = registry.get_job_ids(0, -MAX_FAILED_JOBS - 1, cleanup=False)
         if surplus:

@@ -1,29 +1,33 @@
--- Ends a worker's job, begins its next, or both: all of RQ's bookkeeping in one round trip.
+-- Finishes a worker's job, begins its next one, or both: all of RQ's bookkeeping in one round trip.
 -- Stands for BaseWorker.handle_job_success with result_ttl=0, cleanup_execution, set_state, and for
 -- rq.executions.prepare_execution and BaseWorker.prepare_job_execution (RQ 3.0).
--- Comes after limits.lua, fair.lua and ending.lua: what the job that ends has used is settled with its API key, and the one
--- that begins is the one whose turn it is. A job that BLMOVE handed over says only that there is one.
--- KEYS: queue of the interactive band, of batch, intermediate queue, started registry of either, worker, the worker's
---       executions, lease, the pool's breaker, count of served jobs, the pool's fair queue, its workers that wait, request log
--- ARGV: now (ISO), now (seconds),
---       the job that ends ('' for none), its execution id, 'successful_job_count' or 'failed_job_count', seconds worked,
---       tokens that it has used, '1' when it counts for its key's quota of requests,
---       '' to begin none, '*' for the next, or the job that BLMOVE moved; its new execution id, worker name,
---       time to live of the execution, of the worker, what the lease must hold, '1' for a probe,
---       prefix of RQ's keys, of bodies, seconds after which a batch request is due, of how many turns it then gets one,
---       the ended job's entry in the request log, '' for none, and its band
--- Keys of jobs are made from their ids here, because the next job is not known before.
--- Asked again with the same execution ids, it answers the same and does nothing twice.
--- Result: {1 when the job was ended by this execution, what was begun}: false for nothing, when the worker is noted as
---         waiting; 'not yours' without the lease and 'not now' with an open breaker, a job handed over is put back; else
---         {job id, data, retries, executions that the worker has already, body or false, band}
+-- Runs after limits.lua, fair.lua and ending.lua: settles the finished job's usage with its API key, and picks the next job
+-- in fair order. A job that BLMOVE has moved only tells that there is work; another one may be next.
+-- Idempotent: a retry with the same execution ids changes nothing and gets the same result.
+-- Job keys are built from ids here, because the next job is not known in advance.
+-- KEYS:  1 interactive queue    2 batch queue    3 intermediate queue
+--        4, 5 started registry of the interactive and of the batch band
+--        6 worker    7 the worker's executions    8 lease    9 the pool's breaker    10 count of served jobs
+--       11 the pool's fair queue    12 its idle workers    13 request log
+-- ARGV:  1 now (ISO)    2 now (seconds)
+--        3 job to finish ('' for none)    4 its execution id    5 'successful_job_count' or 'failed_job_count'
+--        6 seconds worked    7 tokens used    8 '1' when it counts towards the quota of requests
+--        9 job to begin: '' for none, '*' for the next, or the id that BLMOVE has moved    10 its new execution id
+--       11 worker name    12 TTL of the execution    13 TTL of the worker    14 value of the lease    15 '1' for a probe
+--       16 prefix of RQ's keys    17 prefix of body keys
+--       18 seconds after which a batch request is due    19 one in how many jobs is then a batch request
+--       20 the finished job's entry in the request log ('' for none)    21 its band
+-- Result: {1 if this execution has finished the job, else 0; what was was begun}, the latter
+--         false: nothing is queued, and the worker is marked as idle;
+--         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
+--         {job id, data, retries, other executions of the worker, body or false, band}
 local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[12]
-local started = {interactive = KEYS[4], batch = KEYS[5]}
-local iso, now, name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
+local registries = {interactive = KEYS[4], batch = KEYS[5]}
+local iso_now, now, worker_name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
 local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], idle = idle, jobs = ARGV[16] .. ':job:'}
 
--- Whether the worker's job has ended and no other has begun yet.
-local idles = false
+-- Whether the worker has finished its job and not started another.
+local is_idle = false
 
 local function job_keys(job, execution)
     local rq, composite = ARGV[16], job .. ':' .. execution
@@ -31,35 +35,35 @@ local function job_keys(job, execution)
 end
 
 local function finish(job, execution, counter, seconds)
-    local hash, body, mine, all, composite = job_keys(job, execution)
+    local hash, body, execution_key, job_executions, composite = job_keys(job, execution)
     redis.call('SREM', executions, composite)
-    local there = redis.call('EXISTS', worker) == 1
-    idles = there
-    if redis.call('ZREM', started[ARGV[21]], composite) == 0 then
-        redis.call('DEL', mine)
+    local has_worker = redis.call('EXISTS', worker) == 1
+    is_idle = has_worker
+    if redis.call('ZREM', registries[ARGV[21]], composite) == 0 then
+        redis.call('DEL', execution_key)
         return 0
     end
-    local whose = read_owner(hash)
-    if not whose.settled then
-        record_worked_time(pool, whose, seconds)
-        if whose.limited then
-            settle_usage(whose.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
+    local owner = read_owner(hash)
+    if not owner.settled then
+        record_worked_time(pool, owner, seconds)
+        if owner.limited then
+            settle_usage(owner.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
         end
         if ARGV[20] ~= '' then
             redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
         end
     end
-    redis.call('DEL', mine, hash, body, all, hash .. ':dependents', hash .. ':dependencies')
+    redis.call('DEL', execution_key, hash, body, job_executions, hash .. ':dependents', hash .. ':dependencies')
     redis.call('INCR', KEYS[10])
-    if there then
+    if has_worker then
         redis.call('HINCRBY', worker, counter, 1)
         redis.call('HINCRBYFLOAT', worker, 'total_working_time', seconds)
     end
     return 1
 end
 
--- Why no job may begin: only who holds the credential's lease may (I3), and only a probe while the breaker is open.
-local function refusal()
+-- Why no job may begin: the worker must hold the credential's lease (I3), and an open breaker lets only a probe through.
+local function find_refusal()
     if redis.call('GET', KEYS[8]) ~= ARGV[14] then
         return 'not yours'
     elseif ARGV[15] ~= '1' and redis.call('EXISTS', KEYS[9]) == 1 then
@@ -68,65 +72,65 @@ local function refusal()
     return false
 end
 
--- The next job, out of every queue, and whose turn it is. Those that stand in no line, because RQ itself or a person put
--- them into the queue, go when they are at its front.
-local function choose(held)
-    local turn = select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
-    local list = pool[turn and turn.band or INTERACTIVE]
-    local front = held or redis.call('LPOP', list)
-    if front and turn and turn.job == front then
-        return front, turn
-    elseif front and not (turn and redis.call('HGET', pool.jobs .. front, 'farm_lined') == '1') then
+-- Takes the next job out of its queue; returns it and its place in the fair queue. A job without one, because RQ itself or
+-- an operator has enqueued it, is next when it reaches the front of RQ's queue.
+local function take_next(moved)
+    local head = select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
+    local list = pool[head and head.band or INTERACTIVE]
+    local front = moved or redis.call('LPOP', list)
+    if front and head and head.job == front then
+        return front, head
+    elseif front and not (head and redis.call('HGET', pool.jobs .. front, 'farm_lined') == '1') then
         return front
-    elseif front and not held then
+    elseif front and not moved then
         redis.call('LPUSH', list, front)
     end
-    if not turn then
+    if not head then
         return redis.call('LPOP', pool.batch)
     end
-    if not remove_from_rq(pool, turn.band, turn.job) then
-        redis.call('LREM', intermediate, 1, turn.job)
+    if not remove_from_rq(pool, head.band, head.job) then
+        redis.call('LREM', intermediate, 1, head.job)
     end
-    return turn.job, turn
+    return head.job, head
 end
 
--- What RQ notes of a job that a worker has, and its key is charged for. Nil for one that was withdrawn, by its front or by
--- RQ's Job.cancel, or whose web process has died.
-local function start(job, execution, turn, running)
-    local hash, body, mine, all, composite = job_keys(job, execution)
-    local found = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
+-- Records a job as started, as RQ does, and charges its API key. Deletes it and returns nil when it was cancelled, by its
+-- front or by RQ's Job.cancel, or when its front has died.
+local function start(job, execution, head, other_executions)
+    local hash, body, execution_key, job_executions, composite = job_keys(job, execution)
+    local fields = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
         'status')
-    local ttl, band = ARGV[12], found[5] or INTERACTIVE
-    if not found[1] or found[4] or found[6] == 'canceled' or (found[3] and redis.call('EXISTS', found[3]) == 1) then
-        if turn then
-            drop_head(pool, turn)
+    local ttl, band = ARGV[12], fields[5] or INTERACTIVE
+    if not fields[1] or fields[4] or fields[6] == 'canceled' or (fields[3] and redis.call('EXISTS', fields[3]) == 1) then
+        if head then
+            drop_head(pool, head)
         end
         release_waiting_job(pool, hash, job)
-        redis.call('DEL', hash, body, mine, all)
+        redis.call('DEL', hash, body, execution_key, job_executions)
         redis.call('SREM', executions, composite)
-        redis.call('ZREM', started[band], composite)
+        redis.call('ZREM', registries[band], composite)
         return nil
     end
-    local cost = turn and dequeue_and_charge(pool, turn)
-    redis.call('HSET', mine, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
-        'worker_name', name)
-    redis.call('EXPIRE', mine, ttl)
-    redis.call('ZADD', all, now + ttl + 60, execution)
-    redis.call('EXPIRE', all, ttl + 60)
-    redis.call('ZADD', started[band], now + ttl, composite)
+    local cost = head and dequeue_and_charge(pool, head)
+    redis.call('HSET', execution_key, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
+        'worker_name', worker_name)
+    redis.call('EXPIRE', execution_key, ttl)
+    redis.call('ZADD', job_executions, now + ttl + 60, execution)
+    redis.call('EXPIRE', job_executions, ttl + 60)
+    redis.call('ZADD', registries[band], now + ttl, composite)
     redis.call('SADD', executions, composite)
     redis.call('EXPIRE', executions, ttl)
-    redis.call('HSET', worker, 'state', 'busy', 'last_heartbeat', iso)
+    redis.call('HSET', worker, 'state', 'busy', 'last_heartbeat', iso_now)
     redis.call('EXPIRE', worker, ARGV[13])
-    idles = false
-    redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', name,
-        'farm_lined', '', unpack(cost and {'farm_cost', cost} or {}))
+    is_idle = false
+    redis.call('HSET', hash, 'status', 'started', 'started_at', iso_now, 'last_heartbeat', iso_now,
+        'worker_name', worker_name, 'farm_lined', '', unpack(cost and {'farm_cost', cost} or {}))
     redis.call('PERSIST', hash)
-    return {job, found[1], found[2] or '0', running, redis.call('GET', body), band}
+    return {job, fields[1], fields[2] or '0', other_executions, redis.call('GET', body), band}
 end
 
--- The job that this execution has already, should it be asked for again, and how many other executions the worker has.
-local function had(execution)
+-- The job that this execution has started already (on a retry), and how many other executions the worker has.
+local function find_started_job(execution)
     local members = redis.call('SMEMBERS', executions)
     for _, composite in ipairs(members) do
         if composite:sub(-#execution) == execution then
@@ -136,68 +140,68 @@ local function had(execution)
     return nil, #members
 end
 
--- It goes back to the front of its queue, as if it had not been begun.
+-- Puts a started job back to the front of its queue as if it had not been started.
 local function put_back(job, execution)
-    local hash, _, mine, all, composite = job_keys(job, execution)
-    local whose = read_owner(hash)
-    redis.call('DEL', mine, all)
+    local hash, _, execution_key, job_executions, composite = job_keys(job, execution)
+    local owner = read_owner(hash)
+    redis.call('DEL', execution_key, job_executions)
     redis.call('SREM', executions, composite)
-    redis.call('ZREM', started[whose.band], composite)
-    if whose.key then
-        record_worked_time(pool, whose, 0)
-        rejoin_queue(pool, whose.band, whose.key, job, true)
+    redis.call('ZREM', registries[owner.band], composite)
+    if owner.key then
+        record_worked_time(pool, owner, 0)
+        rejoin_queue(pool, owner.band, owner.key, job, true)
         redis.call('HSET', hash, 'farm_lined', 1)
     end
-    push_to_rq(pool, whose.band, job, now, 'LPUSH')
+    push_to_rq(pool, owner.band, job, now, 'LPUSH')
 end
 
-local function begin(moved, execution)
-    local before, running = had(execution)
-    local held = moved ~= '*' and redis.call('LREM', intermediate, 1, moved) > 0 and moved
-    local refused = refusal()
-    if refused then
-        if held then
-            redis.call('LPUSH', pool.interactive, held)
+local function begin(requested, execution)
+    local previous, other_executions = find_started_job(execution)
+    local moved = requested ~= '*' and redis.call('LREM', intermediate, 1, requested) > 0 and requested
+    local refusal = find_refusal()
+    if refusal then
+        if moved then
+            redis.call('LPUSH', pool.interactive, moved)
         end
-        if before then
-            put_back(before, execution)
+        if previous then
+            put_back(previous, execution)
         end
-        return refused
+        return refusal
     end
-    local again = before and start(before, execution, nil, running)
-    if again then
-        return again
+    local restarted = previous and start(previous, execution, nil, other_executions)
+    if restarted then
+        return restarted
     end
     while true do
-        local job, turn = choose(held)
-        if job ~= held and held then
-            redis.call('LPUSH', pool.interactive, held)
+        local job, head = take_next(moved)
+        if job ~= moved and moved then
+            redis.call('LPUSH', pool.interactive, moved)
         end
-        held = false
+        moved = false
         if not job then
             redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_TTL_SECONDS)
-            redis.call('ZADD', idle, now, name)
+            redis.call('ZADD', idle, now, worker_name)
             return false
         end
-        local begun = start(job, execution, turn, running)
-        if begun then
-            -- A worker that has just ended a job did not wait.
+        local started_job = start(job, execution, head, other_executions)
+        if started_job then
+            -- A worker that has just finished a job was not idle.
             if ARGV[3] == '' then
-                redis.call('ZREM', idle, name)
+                redis.call('ZREM', idle, worker_name)
             end
-            return begun
+            return started_job
         end
     end
 end
 
-local ended, begun = 0, false
+local has_finished, begin_result = 0, false
 if ARGV[3] ~= '' then
-    ended = finish(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+    has_finished = finish(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 end
 if ARGV[9] ~= '' then
-    begun = begin(ARGV[9], ARGV[10])
+    begin_result = begin(ARGV[9], ARGV[10])
 end
-if idles then
-    redis.call('HSET', worker, 'state', 'idle', 'last_heartbeat', iso)
+if is_idle then
+    redis.call('HSET', worker, 'state', 'idle', 'last_heartbeat', iso_now)
 end
-return {ended, begun}
+return {has_finished, begin_result}

@@ -1,4 +1,4 @@
--- Puts a job back to the front of its queue, if it still lies in the intermediate queue.
+-- Puts a job back at the front of its queue if it is still in the intermediate queue.
 -- KEYS: intermediate queue, queue, job
 -- ARGV: job id
 -- Result: 1 when it was put back

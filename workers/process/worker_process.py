@@ -147,8 +147,8 @@ class WorkerProcess:
     def _periodic_tasks(self) -> list[tuple[float, Callable[[], object]]]:
         return [
             (1.0, self._workers.heartbeat_oldest),
-            (RECOVER_INTERVAL_SECONDS, lambda: self._for_each_queue(PoolQueues.recover)),
-            (CLEAN_INTERVAL_SECONDS, lambda: self._for_each_queue(PoolQueues.clean)),
+            (RECOVER_INTERVAL_SECONDS, lambda: self._for_each_queue(PoolQueues.recover_orphans)),
+            (CLEAN_INTERVAL_SECONDS, lambda: self._for_each_queue(PoolQueues.clean_registries)),
             (FRONT_CHECK_INTERVAL_SECONDS, self._fronts.check),
             (0.5, self._workers.refresh_idle_tokens),
             (1.0, lambda: self._counters.flush(self._redis)),

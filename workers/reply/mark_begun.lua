@@ -1,4 +1,4 @@
--- Notes in a job that the head of its answer has gone out, so that whoever finds it orphaned does not try it again (I6).
+-- Marks a job whose reply has started, so that orphan recovery does not retry it (I6).
 -- KEYS: job
 if redis.call('EXISTS', KEYS[1]) == 1 then
     redis.call('HSET', KEYS[1], 'farm_begun', '1')
