@@ -36,7 +36,6 @@ def handle_api_error(error: ApiError) -> Response:
 
 
 def handle_http_error(error: HTTPException) -> Response:
-    """Renders an error of the web framework: unknown path, wrong method, body too large."""
     if error.response is not None and isinstance(error.response, Response):
         return error.response
     status = error.code or 500

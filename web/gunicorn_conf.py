@@ -57,7 +57,7 @@ def make_app() -> Flask:
 
 
 def on_reload(server: Any) -> None:
-    """Reloads the settings at SIGHUP, in the master, before the fronts are replaced; keeps the old ones if invalid."""
+    """Reloads the settings at SIGHUP, in the master, before the fronts are replaced; keeps the old ones on an error."""
     global settings  # noqa: PLW0603 (gunicorn's hooks share nothing but this module)
     try:
         settings = load_settings()
@@ -91,7 +91,6 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Flushes the counters and deregisters the front."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
         app.extensions[EXTENSION].shut_down()

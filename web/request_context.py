@@ -7,5 +7,4 @@ from flask.globals import app_ctx, request_ctx
 
 
 def current_request() -> tuple[Request, Any]:
-    """Returns the current request and its `g`."""
     return request_ctx.request, app_ctx.g

@@ -129,7 +129,6 @@ def build_services(settings: Settings) -> WebServices:
 
 
 def services() -> WebServices:
-    """Returns the services of the current app."""
     web_services = current_app.extensions[EXTENSION]
     assert isinstance(web_services, WebServices)
     return web_services

@@ -30,9 +30,9 @@ POOL_HEADER = "x-farm-pool"
 OWN_SECRET_PREFIXES = ("sk-", "admin-")
 #: Invalid tokens after which a network is banned, and the duration of the ban in seconds.
 MAX_INVALID_TOKENS, BAN_SECONDS = 5, 300
-#: Seconds for which a refused token is not verified again, and for which a token that could not be verified is kept.
+#: Seconds that a refused token is not verified again, and that an unverifiable one is kept.
 REFUSED_TTL_SECONDS = 60
-#: Tokens that a front verifies concurrently, and the timeout in seconds of waiting for a slot and of the verification.
+#: Concurrent verifications per front, and the timeout in seconds of the wait for a slot and of the verification.
 MAX_CONCURRENT_VERIFICATIONS, VERIFICATION_TIMEOUT_SECONDS = 4, 20.0
 #: Prefix lengths that make a network: an IPv6 subscriber has a whole /64 (RFC 6177).
 NETWORK_PREFIX_LENGTHS = {4: 32, 6: 64}
@@ -94,9 +94,9 @@ class PrivateCallers:
         return self._verify(pool, private_pool, token, address)
 
     def _count_unverified(self, token: str, address: str) -> None:
-        """Counts the token as invalid until it is verified, so that concurrent verifications are bounded too.
+        """Counts the token as invalid until it is verified, which bounds concurrent verifications too.
 
-        Raises ApiError when the token was refused recently, or too many others from the network were.
+        Raises ApiError if the token was refused recently, or too many others from the network were.
         """
         unverified_key, token_fingerprint = keys.token_tries(caller_network(address)), fingerprint(token)
         with self._redis.pipeline() as pipe:
@@ -164,5 +164,4 @@ def token_refused_error() -> ApiError:
 
 
 def token_not_tried_error(reason: str) -> ApiError:
-    """Builds the 503 for a new token that could not be verified."""
     return ApiError(503, "token_not_tried", f"{reason}; try again later", "server_error", headers={"retry-after": "10"})

@@ -30,14 +30,13 @@ class BatchQueue(Generic[T]):
         self._wake()
 
     def take(self, timeout: float) -> list[T]:
-        """Returns all items; waits for the first for at most `timeout` seconds, then returns an empty list."""
+        """Returns all items, after waiting up to `timeout` seconds for the first; empty on timeout."""
         if not self._items and timeout > 0:
             self._wait(timeout)
         items, self._items = self._items, []
         return items
 
     def close(self) -> None:
-        """Stops the timer."""
         if self._timer:
             self._timer.close()
             self._timer = None

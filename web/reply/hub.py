@@ -75,7 +75,6 @@ class Hub:
 
     @property
     def is_listening(self) -> bool:
-        """Whether the subscription is active."""
         return bool(self._subscribed.is_set())
 
     def send_heartbeat(self) -> None:
@@ -93,7 +92,6 @@ class Hub:
         self._redis.zrem(keys.FRONTS, self.front_id)
 
     def start(self) -> None:
-        """Starts the greenlets that listen, publish acknowledgements, check for gaps and sweep."""
         for loop in (self._listen, self.ack_publisher.run, self._run_gap_checks, self._run_sweeps):
             gevent.spawn(keep_running, loop)
 
@@ -114,7 +112,7 @@ class Hub:
         return mailbox
 
     def close(self, mailbox: Mailbox) -> None:
-        """Closes the mailbox; later frames are dropped. Idempotent."""
+        """Idempotent; later frames are dropped."""
         if self._mailboxes.pop(self.channel(mailbox.request_id).encode(), None) is None:
             return
         if mailbox.has_started:
@@ -125,7 +123,6 @@ class Hub:
         return len(self._mailboxes)
 
     def _listen(self) -> None:
-        """Connects, subscribes and delivers messages; reconnects with backoff."""
         backoff = 0.05
         while True:
             connection = self._connections.make_connection()

@@ -58,7 +58,6 @@ class Mailbox:
         #: Seconds since the epoch at which `on_overdue` is called if the mailbox is still open.
         self.overdue_at = overdue_at
         self.on_overdue = on_overdue
-        #: Whether the last frame has arrived.
         self.ended = False
         #: Whether the front ended the reply, so that the worker may still be working on it.
         self.ended_by_front = False
@@ -67,7 +66,6 @@ class Mailbox:
 
     @property
     def has_started(self) -> bool:
-        """Whether a frame has arrived."""
         return self._tag is not None
 
     @property
@@ -118,7 +116,7 @@ class Mailbox:
             self._acknowledge(self, True)
 
     def probe_soon(self) -> None:
-        """Makes the next check ask for a retransmission: the connection was lost, and frames with it."""
+        """Makes the next check probe: the connection was lost, and frames with it."""
         self._probe_after = self._retransmit_requested_at = 0.0
         self.last_frame_at = min(self.last_frame_at, time.monotonic() - RETRANSMIT_INTERVAL_SECONDS)
 
@@ -134,17 +132,16 @@ class Mailbox:
             self._acknowledge(self, False)
 
     def fail(self, failure: Failure) -> None:
-        """Ends the reply with a failure raised by the front."""
         if not self.ended:
             self.ended_by_front = True
             self.put(Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()))
 
     def abandon(self) -> None:
-        """Ends the reply because the caller disconnected; wakes the greenlet that waits for a frame."""
+        """Wakes the greenlet that waits for a frame: the caller disconnected."""
         self.fail(Failure(499, "client_gone", "the caller disconnected", "server_error", 0))
 
     def get(self, timeout: float) -> list[Frame]:
-        """Returns the buffered frames; waits for the first, and returns an empty list on timeout."""
+        """Returns the buffered frames, after waiting up to `timeout` seconds for the first; empty on timeout."""
         frames = self._frames.take(timeout)
         if frames:
             self._count_buffered(-self._buffered)
@@ -152,7 +149,6 @@ class Mailbox:
         return frames
 
     def close(self) -> None:
-        """Discards all buffered frames."""
         self.ended = True
         self._frames.close()
         self._count_buffered(-self._buffered)

@@ -23,7 +23,6 @@ class Availability:
         return bool(states & set(USABLE_STATES))
 
     def is_usable(self, pool: str) -> bool:
-        """Whether the pool has a usable credential."""
         return self._usable_cache.get(pool)
 
     def check(self, pool: str) -> None:
@@ -33,5 +32,4 @@ class Availability:
             raise ApiError(503, "no_credentials", message, "server_error", headers={"retry-after": "30"})
 
     def is_down(self, pool: str) -> bool:
-        """Whether the pool's circuit breaker is open."""
         return self._down_cache.get(pool)

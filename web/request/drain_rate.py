@@ -30,12 +30,11 @@ class DrainRate:
         return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
 
     def expected_wait(self, pool: str) -> float:
-        """Returns the seconds that a request enqueued now would wait, 0 if unknown."""
+        """Seconds that a request enqueued now would wait, 0 if unknown."""
         rate = self._rates.get(pool, 0.0)
         return self._waiting_cache.get(pool) / rate if rate else 0.0
 
     def run(self) -> None:
-        """Samples the rates forever."""
         while True:
             try:
                 self._sample()
@@ -53,16 +52,16 @@ class DrainRate:
                 self._rates[pool] = max(0.0, (int(count or 0) - previous[1]) / (now - previous[0]))
 
     def rate(self, pool: str) -> float:
-        """Returns the pool's requests per second, 0 if unknown."""
+        """Requests served per second, 0 if unknown."""
         return round(self._rates.get(pool, 0.0), 3)
 
     def eta_ms(self, pool: str, ahead: int) -> int:
-        """Returns the milliseconds until about that many requests have been served, 0 if unknown."""
+        """Milliseconds until about `ahead` requests are served, 0 if unknown."""
         rate = self._rates.get(pool, 0.0)
         return round(1000 * ahead / rate) if rate else 0
 
     def retry_after(self, pool: str, waiting: int) -> int:
-        """Returns the whole seconds until about that many requests have been served, within 1 to 60."""
+        """Whole seconds until about `waiting` requests are served, within 1 to 60."""
         rate = self._rates.get(pool, 0.0)
         seconds = waiting / rate if rate else MAX_RETRY_AFTER_SECONDS if waiting else MIN_RETRY_AFTER_SECONDS
         return max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, round(seconds)))

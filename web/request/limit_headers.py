@@ -19,7 +19,6 @@ LIMIT_DESCRIPTIONS = {
 
 
 def build_headers(key: ApiKey, usage: LimitUsage) -> dict[str, str]:
-    """Builds `x-ratelimit-*` for the limits that the key has."""
     headers: dict[str, str] = {}
     limits = (
         ("requests", key.rpm, usage.requests, usage.requests_reset),
@@ -43,7 +42,6 @@ def format_duration(seconds: float) -> str:
 
 
 def limit_reached_error(key: ApiKey, reached: LimitReached) -> ApiError:
-    """Builds the 429 for a request beyond a limit of its key."""
     usage_headers = build_headers(key, reached.usage)
     if reached.limit.startswith("quota"):
         message = "You exceeded the quota of this API key."

@@ -48,7 +48,7 @@ class RequestServices:
     drain_rate: DrainRate
     availability: Availability
     log_buffer: RequestLogBuffer
-    #: Longest time in seconds that a request is queued.
+    #: Seconds.
     queue_timeout: float
     #: Whether a running job is cancelled when its caller disconnects; a queued one always is.
     cancels_on_disconnect: bool

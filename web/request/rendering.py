@@ -34,7 +34,6 @@ def render_reply(pending_request: PendingRequest, keepalive: float) -> Response:
 
 
 def render_after_head(pending_request: PendingRequest, head: Head, frames: list[Frame], keepalive: float) -> Response:
-    """Renders a reply whose head has arrived, by its content type."""
     headers = {**head.headers, **build_timing_headers(head)}
     content_type = head.headers.get("content-type", "").lower()
     if content_type.startswith(EVENT_STREAM):
@@ -96,7 +95,6 @@ def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> I
 
 
 def render_as_event(pending_request: PendingRequest, frames: list[Frame]) -> bytes:
-    """Renders a non-streaming reply as a single event."""
     try:
         body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     except ApiError as error:

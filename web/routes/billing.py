@@ -29,7 +29,6 @@ MAX_DAYS = 400
 @blueprint.get("/v1/dashboard/billing/subscription")
 @blueprint.get("/dashboard/billing/subscription")
 def subscription() -> dict[str, Any]:
-    """The quota of the calling key."""
     key = authenticate(services())
     limit = key.quota_tokens / TOKENS_PER_UNIT if key.quota_tokens else UNLIMITED_UNITS
     return {
@@ -64,7 +63,6 @@ def parse_day(name: str) -> float | None:
 
 
 def read_quota_usage(key: ApiKey) -> int:
-    """Returns the tokens used in the current quota period."""
     period, tokens = services().redis.hmget(keys.quota(key.id), "period", "tokens")
     is_current = period is not None and period.decode() == quota_period(key, time.time())
     return int(tokens or 0) if is_current else 0

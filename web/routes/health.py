@@ -15,7 +15,6 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
-    """200 as long as this front responds."""
     return {"status": "ok"}
 
 

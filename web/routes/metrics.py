@@ -30,7 +30,6 @@ def metrics() -> Response:
 
 
 def render(redis: Redis, pools: Sequence[str]) -> bytes:
-    """Renders all metrics."""
     registry = CollectorRegistry()
     registry.register(FarmCollector(counters.read_counters(redis), read_pool_statuses(redis, pools)))
     return generate_latest(registry)

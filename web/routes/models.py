@@ -24,14 +24,13 @@ FARM_KEY = ApiKey(id="-", hint="", created_at=0)
 @blueprint.get("/v1/models")
 @blueprint.get("/models")
 def list_models() -> dict[str, Any]:
-    """All models of all pools."""
     return {"object": "list", "data": collect_models()}
 
 
 @blueprint.get("/v1/models/<path:name>")
 @blueprint.get("/models/<path:name>")
 def get_model(name: str) -> dict[str, Any]:
-    """One model. Raises ApiError 404."""
+    """Raises ApiError 404."""
     for model in collect_models():
         if model.get("id") == name:
             return model
@@ -61,13 +60,13 @@ def collect_models() -> list[dict[str, Any]]:
 
 
 def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
-    """Lists the configured model names of a pool, including mapped ones."""
+    """Lists a pool's configured model names, including mapped ones."""
     names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
     return [{"id": name, "object": "model", "created": 0, "owned_by": pool.configured_name} for name in names]
 
 
 def list_from_upstream(web_services: WebServices, pool: PoolSettings) -> list[dict[str, Any]]:
-    """Lists the upstream's own models. Raises ApiError when that fails."""
+    """Raises ApiError when the list can't be fetched."""
     stored = web_services.redis.get(keys.models(pool.name))
     if stored is None:
         stored = fetch_upstream_list(web_services, pool)

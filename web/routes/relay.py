@@ -43,7 +43,6 @@ PASSED_HEADERS = {
 
 
 def relay(endpoint: str) -> Response:
-    """Relays a request to `endpoint` below the upstream's base URL."""
     web_services = services()
     request, context = current_request()
     context.endpoint = f"/{endpoint}"
@@ -71,7 +70,7 @@ def relay(endpoint: str) -> Response:
 
 
 def authenticate(web_services: WebServices) -> ApiKey:
-    """Returns the key of the current request. Raises ApiError."""
+    """Raises ApiError."""
     request, _ = current_request()
     authorization = request.headers.get("authorization", "")
     address = web_services.trusted_proxies.find_caller_address(request)

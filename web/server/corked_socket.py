@@ -30,7 +30,6 @@ class CorkedSocket:
         send_all(self.raw, head + data)
 
     def flush(self) -> None:
-        """Sends a head that is still held back."""
         head, self._head = self._head, b""
         if head:
             self.raw.sendall(head)

@@ -72,7 +72,6 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         return IdleConnection(self, self.cfg.keepalive if self.alive else 0.1)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """gunicorn: handles one request, from its head to the last byte of the response."""
         corked_socket = CorkedSocket(sock)
         try:
             return super().handle_request(listener_name, req, corked_socket, addr)
