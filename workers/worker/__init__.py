@@ -1,8 +1,8 @@
-"""One RQ worker bound to a leased credential: waits for a job, runs it, records how it ended."""
+"""One RQ worker bound to a leased credential: waits for a job, runs it, settles it."""
 
 from typing import Any
 
 
 def relay(request: dict[str, Any]) -> None:
-    """What the farm's jobs name as their function; a worker without a credential can't run them."""
+    """The function that the farm's jobs name. It raises RuntimeError, because only a FarmWorker can run them."""
     raise RuntimeError("this job runs only in a worker of the farm, which is bound to a credential")

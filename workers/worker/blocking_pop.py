@@ -1,34 +1,34 @@
-"""Where one idle worker waits: a BLMOVE on a connection of its own, that others can end without losing a job (I2)."""
+"""Waits for a job with BLMOVE, which another greenlet can cancel without losing a job (I2)."""
 
 from typing import Any
 
 from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
 
-#: Seconds that the connection may stay silent beyond the BLMOVE's own time.
-SLACK_SECONDS = 10.0
+#: Seconds to wait for a reply beyond the BLMOVE's own timeout.
+REPLY_GRACE_SECONDS = 10.0
 
 
 class BlockingPop:
-    """One worker's place in the queue of idle workers that Redis keeps."""
+    """One worker's blocking connection."""
 
     def __init__(self, connections: ConnectionPool, source: str, destination: str) -> None:
         self._connections = connections
         self._source = source
         self._destination = destination
         self._connection: Any = None
-        #: Redis's id of the connection while the worker waits on it; 0 otherwise.
+        #: The connection's id in Redis, for CLIENT UNBLOCK; 0 while there is none.
         self.client_id = 0
 
     def pop(self, timeout: float) -> str | None:
-        """The id of the next job, moved to the intermediate queue; None when time is up or `unblock` came.
+        """Returns the id of the next job, moved to the intermediate queue; None on timeout or CLIENT UNBLOCK.
 
         Raises RedisError or OSError when the connection breaks; the next call opens a new one.
         """
         try:
             connection = self._connect()
             connection.send_command("BLMOVE", self._source, self._destination, "LEFT", "RIGHT", timeout)
-            job_id = connection.read_response(timeout=timeout + SLACK_SECONDS)
+            job_id = connection.read_response(timeout=timeout + REPLY_GRACE_SECONDS)
         except (RedisError, OSError):
             self.close()
             raise
@@ -44,7 +44,6 @@ class BlockingPop:
         return self._connection
 
     def close(self) -> None:
-        """Gives up the connection."""
         connection, self._connection, self.client_id = self._connection, None, 0
         if connection is not None:
             connection.disconnect()

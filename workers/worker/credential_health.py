@@ -1,7 +1,7 @@
-"""The condition of a credential: whether it may work, and what a failed attempt means for it (I5).
+"""The health of a credential: whether it can take a job, and what a failed attempt means for it (I5).
 
-A failure is the credential's (it cools, and everybody sees it) or the upstream's (a short pause that nobody has to
-see, and the pool's breaker is told). It is never judged by the text of an error.
+A failure is the credential's fault, which starts a cooldown that every process sees, or the upstream's, which starts a
+short cooldown and counts towards the pool's circuit breaker. It is never judged by the text of an error.
 """
 
 import logging
@@ -22,20 +22,20 @@ from workers.credentials.leases import Lease
 from workers.worker.services import WorkerServices
 
 log = logging.getLogger("farm.worker")
-#: Outcomes that are the upstream's fault, and the longest pause in seconds that they give one account.
+#: Outcomes that are the upstream's fault, and the longest cooldown in seconds that they give a credential.
 UPSTREAM_FAULTS = frozenset({"upstream_error", "unreachable", "timeout", "cut", "no_answer"})
 MAX_UPSTREAM_COOLDOWN_SECONDS = 4.0
-#: Outcomes that are the account's: the upstream is there.
+#: Outcomes that are the credential's fault, and prove that the upstream is up.
 CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused"})
-#: Longest pauses in seconds, without a Retry-After, when an account is limited, and when a token endpoint is down.
+#: Longest cooldowns in seconds, without a Retry-After, of a rate limit, and of a token endpoint that is down.
 MAX_RATE_LIMIT_COOLDOWN_SECONDS = 60.0
 MAX_TOKEN_COOLDOWN_SECONDS = 15.0
-#: Seconds from which on a pause after a fault of the upstream is shown as cooling.
+#: Seconds from which on a cooldown after a fault of the upstream is published as state `cooling`.
 MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
 
 class CredentialHealth:
-    """The condition of one credential."""
+    """The health of one credential, shared by the workers of its slots."""
 
     def __init__(
         self, lease: Lease, pool: PoolSettings, services: WorkerServices, token: AccessToken, stop: Callable[[], None]
@@ -44,7 +44,9 @@ class CredentialHealth:
         self._pool = pool
         self._services = services
         self._token = token
+        #: Stops the workers of the credential.
         self._stop = stop
+        #: When state `cooling` was published, by the monotonic clock; inf while another state is.
         self._cooling_published_at = float("inf")
         #: Whether the token endpoint has refused the refresh token for good.
         self.is_token_refused = False
@@ -54,7 +56,7 @@ class CredentialHealth:
             self._cooling_published_at = time.monotonic()
 
     def can_work(self) -> bool:
-        """Whether it may take a job now."""
+        """Whether a worker of the credential may take a job now."""
         return not self.cooldown.remaining() and self._breaker.allows(self._id)
 
     @property
@@ -66,7 +68,10 @@ class CredentialHealth:
         return self._services.breakers[self._pool.name]
 
     def ensure_fresh_token(self) -> bool:
-        """Before a job is taken: has an access token ready, so that no request pays for a token endpoint that fails."""
+        """Gets an access token before a job is taken, so that no request pays for a failing token endpoint.
+
+        Returns whether there is a token. Also publishes the end of a cooldown.
+        """
         if self.cooldown.take_ended() and self._cooling_published_at < float("inf"):
             self._set_state("active")
         if self._token.is_fresh():
@@ -79,11 +84,11 @@ class CredentialHealth:
         return True
 
     def needs_refresh(self) -> bool:
-        """Whether an idle worker should renew its token now."""
+        """Whether an idle worker should refresh its access token now."""
         return not self._token.is_fresh() and not self._token.is_refreshing() and not self.cooldown.remaining()
 
     def handle_token_failure(self, error: Exception) -> None:
-        """No access token could be had."""
+        """Handles one of TOKEN_FAILURES outside an attempt."""
         if isinstance(error, LeaseLost):
             self._stop()
             return
@@ -91,52 +96,58 @@ class CredentialHealth:
         self.begin_cooldown(failed)
         self.publish_state(failed)
 
-    # What an attempt has told
+    def record_first_byte(self, attempted_at: float) -> None:
+        """Records the first byte of an attempt made at that time (seconds since the epoch).
 
-    def record_first_byte(self, asked_at: float) -> None:
-        """The first byte is here of what was asked at that time; told apart, because this attempt may be ended."""
+        The breaker is closed in a greenlet of its own, because this one may be cancelled.
+        """
         if self._breaker.has_faults:
-            gevent.spawn(self._close_breaker, asked_at)
+            gevent.spawn(self._close_breaker, attempted_at)
 
     def record_success(self) -> None:
-        """The account's answer is whole."""
+        """Records a complete response."""
         self.cooldown.reset_failures()
 
-    def _close_breaker(self, asked_at: float) -> None:
+    def _close_breaker(self, attempted_at: float) -> None:
         try:
-            self._breaker.record_success(asked_at)
+            self._breaker.record_success(attempted_at)
         except (RedisError, OSError) as error:
-            log.warning("breaker not closed: %s", error, extra=self._fields("redis_lost", ""))
+            log.warning("breaker not closed: %s", error, extra=self._log_fields("redis_lost", ""))
 
-    def record_failure(self, failed: Failed, request_id: str, asked_at: float) -> bool:
-        """Tells the pool's breaker; returns whether the attempt was a probe, which the request does not pay for."""
+    def record_failure(self, failed: Failed, request_id: str, attempted_at: float) -> bool:
+        """Records the failure in the pool's breaker.
+
+        Returns whether the attempt was a probe, which does not count as an attempt of the request.
+        """
         breaker = self._breaker
-        probe = breaker.is_open and breaker.probing_credential == self._id
-        answered = failed.outcome in CREDENTIAL_FAULTS or (failed.response is not None and failed.response.status < 500)
-        if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not answered:
+        was_probe = breaker.is_open and breaker.probing_credential == self._id
+        upstream_is_up = failed.outcome in CREDENTIAL_FAULTS or (
+            failed.response is not None and failed.response.status < 500
+        )
+        if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not upstream_is_up:
             try:
                 breaker.record_fault(
                     self._id, request_id, failed.outcome, self._services.worker_counts[self._pool.name]
                 )
             except (RedisError, OSError) as error:
-                log.warning("breaker not kept: %s", error, extra=self._fields("redis_lost", ""))
-        elif answered:
-            self._close_breaker(asked_at)
-        return probe
+                log.warning("breaker not updated: %s", error, extra=self._log_fields("redis_lost", ""))
+        elif upstream_is_up:
+            self._close_breaker(attempted_at)
+        return was_probe
 
     def begin_cooldown(self, failed: Failed) -> None:
-        """A failing credential leaves the queue for a while, or for good."""
+        """Takes no jobs for a while; stops the workers when the refresh token is dead."""
         if failed.fatal:
             self.is_token_refused = True
             self._stop()
         elif not failed.blameless:
-            asked, most = failed.retry_after, max_cooldown(failed.outcome)
-            if asked is not None and failed.outcome in UPSTREAM_FAULTS:
-                asked = min(asked, most)
-            self.cooldown.begin(asked, most)
+            retry_after, max_backoff = failed.retry_after, max_cooldown(failed.outcome)
+            if retry_after is not None and failed.outcome in UPSTREAM_FAULTS:
+                retry_after = min(retry_after, max_backoff)
+            self.cooldown.begin(retry_after, max_backoff)
 
     def publish_state(self, failed: Failed) -> None:
-        """Tells everybody, after the job is safe."""
+        """Publishes the state that follows from a failure; called after the job is safe."""
         if failed.fatal:
             self._set_state("dead", "invalid_grant")
         elif not failed.blameless and self._should_publish(failed):
@@ -150,12 +161,15 @@ class CredentialHealth:
         return True
 
     def disable(self, reason: str) -> None:
-        """A person's word."""
+        """Disables the credential for an operator."""
         self._set_state("disabled", reason)
 
-    def observe_state(self, state: str, asked_at: float) -> None:
-        """The state that everybody sees; `active` while it cools is a person's word."""
-        if state == "active" and asked_at > self._cooling_published_at and self.cooldown.remaining():
+    def observe_state(self, state: str, read_at: float) -> None:
+        """Takes note of the state in Redis, read at that time (monotonic clock).
+
+        `active` during a published cooldown means that an operator has ended it.
+        """
+        if state == "active" and read_at > self._cooling_published_at and self.cooldown.remaining():
             self.cooldown.end()
 
     def _set_state(self, state: str, reason: str = "", until: float = 0) -> None:
@@ -163,14 +177,14 @@ class CredentialHealth:
             self._services.set_state(self._pool.name, self._id, state, reason, until)
             self._cooling_published_at = time.monotonic() if state == "cooling" else float("inf")
         except (RedisError, OSError) as error:
-            log.warning("state not kept: %s", error, extra=self._fields("redis_lost", state))
+            log.warning("state not published: %s", error, extra=self._log_fields("redis_lost", state))
 
-    def _fields(self, action: str, reason: str) -> dict[str, Any]:
+    def _log_fields(self, action: str, reason: str) -> dict[str, Any]:
         return {"action": action, "credential_id": self._id, "pool": self._pool.name, "reason": reason}
 
 
 def max_cooldown(outcome: str) -> float:
-    """Seconds that a pause without a Retry-After may take; the limit of all pauses bounds every other one."""
+    """The longest cooldown in seconds without a Retry-After; inf leaves it to FARM_COOLING_LIMIT."""
     if outcome in UPSTREAM_FAULTS:
         return MAX_UPSTREAM_COOLDOWN_SECONDS
     return {"rate_limited": MAX_RATE_LIMIT_COOLDOWN_SECONDS, "token_endpoint_down": MAX_TOKEN_COOLDOWN_SECONDS}.get(

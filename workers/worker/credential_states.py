@@ -1,4 +1,4 @@
-"""Changes the state of credentials, and logs and counts the change."""
+"""Writes credential states to the store, and logs and counts the changes."""
 
 import logging
 from typing import cast
@@ -12,7 +12,7 @@ log = logging.getLogger("farm.process")
 
 
 class CredentialStates:
-    """Writes the states that workers find; an operator's decision is never overridden."""
+    """Sets the states that workers detect; a state set by an operator is never overridden."""
 
     def __init__(self, credentials: Credentials, counters: Counters) -> None:
         self._credentials = credentials
@@ -23,7 +23,7 @@ class CredentialStates:
         changed = self._credentials.set_state(pool, credential_id, cast("State", state), reason, until)
         fields = {"credential_id": credential_id, "pool": pool, "reason": reason}
         if not changed:
-            log.info("state kept: an operator has set it", extra={**fields, "action": "state_kept"})
+            log.info("state unchanged: an operator has set it", extra={**fields, "action": "state_kept"})
             return
         self._counters.increment("credential_changes", names.configured_pool(pool), state, reason)
         level = logging.WARNING if state == "dead" else logging.INFO

@@ -10,7 +10,7 @@ from workers.worker.services import WorkerServices
 
 
 class StopSignal:
-    """Tells the workers of a credential to end, each through an event of its own."""
+    """Stops the workers of all slots, each through an event of its own."""
 
     def __init__(self, slots: int) -> None:
         self.events = [Event() for _ in range(slots)]
@@ -21,7 +21,7 @@ class StopSignal:
 
 
 class LeasedCredential:
-    """A credential that this process may use."""
+    """A credential that this process holds the lease of."""
 
     def __init__(self, lease: Lease, pool: PoolSettings, services: WorkerServices) -> None:
         self.lease = lease

@@ -1,4 +1,4 @@
-"""What all workers of a process share; plain data, put together in worker_process.py."""
+"""The services that all workers of a process share."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from workers.upstream.client import UpstreamRoute
 
 @dataclass(frozen=True)
 class WorkerServices:
-    """What all workers of a process share."""
+    """Wired in workers/process/worker_process.py."""
 
     settings: Settings
     redis: Redis
@@ -32,14 +32,15 @@ class WorkerServices:
     token_store: TokenStore
     #: Pool -> its circuit breaker.
     breakers: PerPool[CircuitBreaker]
-    #: Pool -> how many of its workers run in this process.
+    #: Pool -> number of its workers in this process.
     worker_counts: Counter[str]
-    #: How many may ask a token endpoint at once, and the session of each configured pool that they ask over.
+    #: Bounds the concurrent token refreshes.
     refresh_limit: BoundedSemaphore
+    #: Configured pool -> HTTP session for its token endpoint.
     token_sessions: Mapping[str, requests.Session]
-    #: Configured pool -> how its upstream is reached.
+    #: Configured pool -> route to its upstream.
     routes: PerPool[UpstreamRoute]
-    #: Moves a credential to another state: pool, id, state, reason, until.
+    #: Sets a credential's state: pool, id, state, reason, end of the cooldown (seconds since the epoch, 0 for none).
     set_state: Callable[[str, str, str, str, float], None]
     #: Whether `rq suspend` is in force.
     is_suspended: Callable[[], bool]
