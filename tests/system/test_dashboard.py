@@ -100,7 +100,7 @@ def test_a_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm
     rested(farm)
     served = farm.upstream.counters()["served"]
     assert admin.post(f"{farm.url}/admin/rq/job/{job['id']}/requeue", timeout=20).json() == {"status": "OK"}
-    eventually(lambda: "no caller waits" in admin.get(failed, timeout=20).text)
+    eventually(lambda: "no caller is waiting" in admin.get(failed, timeout=20).text)
     assert farm.upstream.counters()["served"] == served
     assert admin.post(f"{farm.url}/admin/rq/queue/chat:default/failed/empty", timeout=20).status_code == 200
     assert admin.get(failed, timeout=20).json()["jobs"] == []

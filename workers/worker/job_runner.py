@@ -1,4 +1,4 @@
-"""The serving of jobs on one credential: begin, one attempt, end; it knows nothing of how jobs come."""
+"""Runs jobs on one credential: starts a job, makes one attempt, settles it."""
 
 import logging
 import time
@@ -22,49 +22,51 @@ from workers.jobs.job_records import JobCost, StartedJob
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.reply.reply_stream import ignore
 from workers.upstream.client import UpstreamConnection
-from workers.worker.job_completion import JobCompletion, log_fields
+from workers.worker.job_completion import JobCompletion
 from workers.worker.leased_credential import LeasedCredential
+from workers.worker.log_fields import build_log_fields
 
 log = logging.getLogger("farm.worker")
-#: Seconds that RQ keeps a begun job's execution beyond the request's own time.
+#: Seconds that RQ keeps a job's execution beyond the request's total timeout.
 EXECUTION_GRACE_SECONDS = 60
-#: Seconds after which every front knows what became of a credential.
+#: Seconds after which every front has read a new credential state.
 STATE_PROPAGATION_SECONDS = 2.0
 
 
 class JobRunner:
-    """Serves one job after the other for one worker."""
+    """Runs the jobs of one worker, one at a time."""
 
     def __init__(
         self,
         worker: BaseWorker,
         credential: LeasedCredential,
         bookkeeping: Bookkeeping,
-        may_continue: Callable[[], bool],
+        can_continue: Callable[[], bool],
     ) -> None:
+        """`can_continue` tells whether the next job may start right after the last."""
         self._worker = worker
         self._credential = credential
         self._services = credential.services
         self._bookkeeping = bookkeeping
-        self._may_continue = may_continue
+        self._can_continue = can_continue
         self._settings = credential.services.settings.with_pool_timeouts(credential.pool)
         self._ttl = EXECUTION_GRACE_SECONDS + int(self._settings.total_timeout)
         self._upstream: UpstreamConnection | None = None
         self._scope: CancelScope | None = None
         self._cancelled_job_id = ""
-        #: Whether Redis has just said that no job waits, and has noted that the worker does.
+        #: Whether Redis had no job at the last look, and has listed the worker as idle.
         self.queue_was_empty = False
-        #: The web process that waits for the job that runs.
+        #: The front that waits for the running job, '' for none.
         self.front = ""
         self._busy_seconds = 0.0
-        #: When the job that runs was taken, by the monotonic clock; 0 when none runs.
+        #: When the worker took a job, by the monotonic clock; 0 while it has none.
         self.busy_since = 0.0
         self.token = credential.token
         self.health = credential.health
         self._completion = JobCompletion(worker, credential, bookkeeping)
 
     def open_upstream(self) -> UpstreamConnection:
-        """The worker's own connection to the upstream, made when it is first needed."""
+        """The worker's own connection to the upstream, created on first use."""
         if self._upstream is None:
             pool = self._credential.pool
             self._upstream = UpstreamConnection(
@@ -76,18 +78,16 @@ class JobRunner:
         return self._upstream
 
     def _check_lease(self) -> None:
-        """Raises Interrupted when the lease is lost: the process may have been frozen since the job was begun (I1)."""
+        """Raises Cancelled when the lease is lost: the process may have been frozen since the job started (I1)."""
         if not self.holds_lease():
             raise Cancelled("lease_lost")
 
     @property
     def pool(self) -> PoolSettings:
-        """The credential's pool."""
         return self._credential.pool
 
     @property
     def deadlines(self) -> DeadlineMonitor:
-        """What ends a section whose time is up."""
         return self._services.deadlines
 
     def holds_lease(self) -> bool:
@@ -95,43 +95,45 @@ class JobRunner:
         return self._credential.lease.is_held()
 
     def first_model(self) -> str:
-        """A model that the pool serves, by the upstream's name; '' when it serves whatever is asked for."""
+        """The upstream's name of the pool's first model; '' when the pool is not limited to certain models."""
         pool = self._credential.pool
         return pool.model_map.get(pool.models[0], pool.models[0]) if pool.models else ""
 
     def close(self) -> None:
-        """Ends; a refresh that is on its way ends first."""
+        """Closes the connection after a token refresh in flight has ended."""
         self.token.wait_for_refresh()
         if self._upstream is not None:
             self._upstream.close()
 
     def seconds_worked(self) -> float:
-        """Seconds with a job in all, the one that runs included."""
+        """Total seconds with a job, the running one included."""
         return self._busy_seconds + (time.monotonic() - self.busy_since if self.busy_since else 0.0)
 
     def is_running(self, job_id: str) -> bool:
-        """Whether that job's attempt runs here, and can be interrupted."""
-        return self._scope is not None and any(one.job_id == job_id for one in self._worker.executions.values())
+        """Whether that job's attempt is running, so that `cancel` can end it."""
+        return self._scope is not None and any(e.job_id == job_id for e in self._worker.executions.values())
 
     def cancel_before_start(self, job_id: str) -> None:
-        """A stop command that came before Redis's answer that the job has begun: the job ends before its attempt."""
+        """Cancels a job before its attempt: its stop command may overtake Redis's reply that starts it."""
         self._cancelled_job_id = job_id
 
     def cancel(self, reason: str) -> bool:
-        """Ends the attempt that runs; False when none does."""
+        """Cancels the running attempt; False when there is none."""
         return bool(self._scope and self._scope.cancel(reason))
 
     def run(self, job_id: str = "") -> None:
-        """1. Begin. 2. One attempt. 3. End it, or hand it to another worker. 4. Pause, if the credential failed.
+        """Runs jobs until there is none or the worker may not continue.
 
-        Which job is begun, Redis decides; one that BLMOVE has moved is named, so that it is not lost. An end that went
-        well begins the next job in the same round trip.
+        1. Start the job. 2. Make one attempt. 3. Finish it, or requeue it for another credential. 4. Start a cooldown
+        if the credential failed. After a success 3 and the next 1 share a round trip.
+
+        `job_id` is the job that BLMOVE has moved, which must not be lost; Redis may start another one in its place.
         """
         self.busy_since = time.monotonic()
         try:
-            begun = self._begin(job_id)
-            while begun is not None:
-                begun = self._run_job(begun)
+            job = self._begin(job_id)
+            while job is not None:
+                job = self._run_job(job)
         except LeaseLost:
             self._credential.lease.lost = True
             self._credential.stop_signal.set()
@@ -142,94 +144,91 @@ class JobRunner:
             self.busy_since = 0.0
 
     def _begin(self, job_id: str) -> StartedJob | None:
-        books, lease = self._bookkeeping, self._credential.lease
-        execution = books.create_execution(self._worker, job_id)
+        bookkeeping, lease = self._bookkeeping, self._credential.lease
+        execution = bookkeeping.create_execution(self._worker, job_id)
         probe = self._breaker.probing_credential == lease.credential_id
-        begun = retry_forever(
-            lambda: books.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job waits to be begun"
+        job = retry_forever(
+            lambda: bookkeeping.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job cannot be started"
         )
-        self.queue_was_empty = begun is None
-        return begun
+        self.queue_was_empty = job is None
+        return job
 
-    def _end(self, begun: StartedJob, spent: JobCost, *, ok: bool) -> StartedJob | None:
-        """Ends the job; returns the next one if this worker may go on at once and one waits."""
-        books, worker = self._bookkeeping, self._worker
-        if not self._may_continue() or not self.token.is_fresh():
-            retry_forever(lambda: books.finish(worker, begun, ok=ok, cost=spent), "a job waits to be ended")
+    def _finish(self, job: StartedJob, cost: JobCost, *, ok: bool) -> StartedJob | None:
+        """Finishes the job; returns the next one, if there is one and this worker may continue."""
+        bookkeeping, worker = self._bookkeeping, self._worker
+        if not self._can_continue() or not self.token.is_fresh():
+            retry_forever(lambda: bookkeeping.finish(worker, job, ok=ok, cost=cost), "a job cannot be finished")
             return None
-        execution = books.create_execution(worker)
+        execution = bookkeeping.create_execution(worker)
         try:
-            begins = retry_forever(
-                lambda: books.finish_and_begin(
-                    worker, begun, execution, self._ttl, self._credential.lease, ok=ok, cost=spent
+            next_job = retry_forever(
+                lambda: bookkeeping.finish_and_begin(
+                    worker, job, execution, self._ttl, self._credential.lease, ok=ok, cost=cost
                 ),
-                "a job waits to be ended",
+                "a job cannot be finished",
             )
         except BreakerOpen:
-            # Of a probe that went well the breaker is about to hear; any other worker hears of it when it asks again.
+            # A probe that succeeded is about to close the breaker; any other worker learns of it at its next start.
             return None
-        self.queue_was_empty = begins is None
-        return begins
+        self.queue_was_empty = next_job is None
+        return next_job
 
     @property
     def _breaker(self) -> CircuitBreaker:
         return self._services.breakers[self._credential.pool.name]
 
-    def _run_job(self, begun: StartedJob) -> StartedJob | None:
-        """Serves the job, and returns the next one if its end has begun it."""
-        if begun.other_executions:
+    def _run_job(self, job: StartedJob) -> StartedJob | None:
+        """Runs and settles the job; returns the next one if finishing this one has started it."""
+        if job.other_executions:
             self._services.counters.increment("collisions")
-            log.error(
-                "a second request on one credential", extra=log_fields(self._worker, self._credential, "collision")
-            )
-        if begun.request is None or begun.body is None:
-            self._completion.reject(begun)
+            fields = build_log_fields(self._worker, self._credential.lease, "collision")
+            log.error("a second request on one credential", extra=fields)
+        if job.request is None or job.body is None:
+            self._completion.reject(job)
             return None
-        self._services.counters.observe("queue_wait_seconds", time.time() - begun.request.enqueued_at)
-        attempt = self._build_attempt(begun, begun.request, begun.body)
-        self.front = begun.request.front
+        self._services.counters.observe("queue_wait_seconds", time.time() - job.request.enqueued_at)
+        attempt = self._build_attempt(job, job.request, job.body)
+        self.front = job.request.front
         try:
-            outcome = Stopped() if self._cancelled_job_id == begun.job_id else attempt.run()
+            outcome = Stopped() if self._cancelled_job_id == job.job_id else attempt.run()
         except Exception:
-            log.exception(
-                "an attempt failed in a way nobody foresaw",
-                extra=log_fields(self._worker, self._credential, "attempt_crashed"),
-            )
+            fields = build_log_fields(self._worker, self._credential.lease, "attempt_crashed")
+            log.exception("an attempt failed unexpectedly", extra=fields)
             outcome = attempt.fail_crashed()
         finally:
             self._scope = None
             self.front = ""
-        spent = self._completion.settle(begun, attempt, outcome)
-        return None if spent is None else self._end(begun, spent, ok=isinstance(outcome, Done))
+        cost = self._completion.settle(job, attempt, outcome)
+        return None if cost is None else self._finish(job, cost, ok=isinstance(outcome, Done))
 
     def reject_waiting_jobs(self) -> None:
-        """Ends what waits for a private credential whose token was refused: nobody else can serve it.
+        """Fails the waiting jobs of a private credential whose token was refused: no other credential can serve them.
 
-        Again when every front has heard that it is dead, because until then it takes requests in.
+        A second pass fails those that fronts have admitted before they read that the credential is dead.
         """
         for _ in range(2):
             try:
-                while (begun := self._begin("")) is not None:
-                    self._reject_login(begun)
+                while (job := self._begin("")) is not None:
+                    self._reject_login(job)
             except (LeaseLost, BreakerOpen):
                 return
             gevent.sleep(STATE_PROPAGATION_SECONDS)
 
-    def _reject_login(self, begun: StartedJob) -> None:
-        if begun.request is None or begun.body is None:
-            self._completion.reject(begun)
+    def _reject_login(self, job: StartedJob) -> None:
+        if job.request is None or job.body is None:
+            self._completion.reject(job)
             return
-        attempt = self._build_attempt(begun, begun.request, begun.body)
-        self._completion.retry_or_reply(begun, attempt, classify_token_failure(InvalidGrant("refused")), probe=False)
+        attempt = self._build_attempt(job, job.request, job.body)
+        self._completion.retry_or_reply(job, attempt, classify_token_failure(InvalidGrant("refused")), was_probe=False)
 
-    def _build_attempt(self, begun: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
+    def _build_attempt(self, job: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
         self._scope = CancelScope(self._services.deadlines, self._credential.lease.is_held)
         counters = self._services.counters
-        cancels = self._settings.on_disconnect == "cancel"
-        on_caller_gone = partial(self._scope.cancel, "client_gone") if cancels else ignore
-        stream = self._services.streams.open_stream(request.channel, Job.key_for(begun.job_id), on_caller_gone)
+        should_cancel = self._settings.on_disconnect == "cancel"
+        on_caller_gone = partial(self._scope.cancel, "client_gone") if should_cancel else ignore
+        stream = self._services.streams.open_stream(request.channel, Job.key_for(job.job_id), on_caller_gone)
         return Attempt(
-            delivery=Delivery(request, begun.retries + 1, stream, counters, self.health.record_first_byte),
+            delivery=Delivery(request, job.retries + 1, stream, counters, self.health.record_first_byte),
             body=body,
             settings=self._settings,
             pool=self._credential.pool,

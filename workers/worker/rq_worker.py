@@ -1,6 +1,6 @@
-"""The RQ worker: a greenlet bound by a lease to one slot of a credential, waiting for jobs; job_runner.py runs them.
+"""The RQ worker: a greenlet bound by a lease to one slot of a credential, which waits for jobs.
 
-It keeps RQ's names, registries and commands, and replaces its loop: no signals, no thread or subscription of its own.
+It keeps RQ's names, registries and commands, and replaces RQ's loop: no signals, thread or subscription per worker.
 """
 
 import logging
@@ -24,15 +24,16 @@ from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.worker.blocking_pop import BlockingPop
 from workers.worker.job_runner import JobRunner
 from workers.worker.leased_credential import LeasedCredential
+from workers.worker.log_fields import build_log_fields
 
 log = logging.getLogger("farm.worker")
-#: Seconds that an idle worker waits before it asks Redis again; long, because nothing is lost by waiting.
+#: Seconds that an idle worker waits for a job before it asks again; long, because `wake_idle` can end the wait.
 POP_TIMEOUT_SECONDS = 60.0
-#: Seconds that RQ shows a worker which no longer gives a sign of life, less the 60 that RQ adds.
+#: Seconds without a heartbeat until RQ forgets a worker, less the 60 that RQ adds.
 WORKER_TTL_SECONDS = 60
-#: Longest pause before a lost Redis is tried again, in seconds.
+#: Longest pause in seconds before a lost Redis is retried.
 MAX_RECONNECT_SECONDS = 1.0
-#: Longest time in seconds until a worker that rests looks whether it may work again.
+#: Longest time in seconds until a suspended worker checks again whether it can work.
 MAX_PAUSE_SECONDS = 0.5
 
 
@@ -56,26 +57,24 @@ class FarmWorker(SimpleWorker):
         self.ip_address = "unknown"
         self.lease = lease
         self.services = services
-        waits_at = queues["interactive"]
-        self.blocking_pop = BlockingPop(services.connections, waits_at.key, waits_at.intermediate_queue_key)
+        queue = queues["interactive"]
+        self.blocking_pop = BlockingPop(services.connections, queue.key, queue.intermediate_queue_key)
         self.runner = JobRunner(self, credential, bookkeeping, self._can_continue)
         self._stopping = credential.stop_signal.events[slot - 1]
-        #: What operators ask of it, done between two requests.
+        #: Operators' operations, run between two jobs.
         self._operations: list[Callable[[], None]] = []
-        #: Whether it is over, and does nothing more.
+        #: Whether it has ended, so that it runs no more operations.
         self.has_ended = False
-        #: Whether RQ was told of it, and when it last was, by the monotonic clock.
         self.is_registered = False
+        #: By the monotonic clock.
         self.heartbeat_at = 0.0
 
     def _set_connection(self, connection: Redis) -> Redis:
-        """RQ would set its own timeout on the connections that all workers of the process share."""
+        """Overrides RQ, which would set its timeout on the connections that all workers of the process share."""
         return connection
 
-    # Life
-
     def run(self) -> None:
-        """Until asked to stop: 1. do errands, 2. wait until it may work, 3. wait for a job, 4. run it."""
+        """Until stopped: 1. run operations, 2. wait until it can work, 3. wait for a job, 4. run it."""
         try:
             self.register_birth()
             while self._operations or not self._stopping.is_set():
@@ -91,7 +90,7 @@ class FarmWorker(SimpleWorker):
             self._shut_down()
 
     def _shut_down(self) -> None:
-        """A refresh on its way ends first; a name that belongs to another's worker by now is left alone."""
+        """Unregisters the worker, unless the lease is lost: the name may be another process's worker by now."""
         self.has_ended = True
         self.blocking_pop.close()
         self.runner.close()
@@ -100,7 +99,10 @@ class FarmWorker(SimpleWorker):
             self.register_death()  # type: ignore[no-untyped-call]
 
     def register_birth(self) -> None:
-        """As RQ's, in one round trip; no other worker can have the name, because the lease is ours."""
+        """Stands for rq.worker.BaseWorker.register_birth (RQ 3.0), in one round trip.
+
+        The lease guarantees that no other worker has the name.
+        """
         self.birth_date = self.last_heartbeat = now()
         with self.connection.pipeline() as pipe:
             pipe.delete(self.key)
@@ -112,7 +114,7 @@ class FarmWorker(SimpleWorker):
         self.heartbeat_at = time.monotonic()
 
     def heartbeat_into(self, pipe: Any) -> None:
-        """A sign of life into a pipeline; registers again, should Redis have lost its data."""
+        """Adds RQ's heartbeat to a pipeline; also registers again, in case Redis has lost data."""
         self.last_heartbeat, self.heartbeat_at = now(), time.monotonic()
         pipe.hset(self.key, mapping={**self.serialize(), "last_heartbeat": utcformat(self.last_heartbeat)})
         pipe.hdel(self.key, "death")
@@ -121,39 +123,36 @@ class FarmWorker(SimpleWorker):
         pipe.expire(self.executions_key, self.worker_ttl + 60)
 
     def stop(self) -> None:
-        """Asks the worker to end after the job it runs."""
+        """Makes the worker end after its current job."""
         self._stopping.set()
 
-    def run_between_jobs(self, errand: Callable[[], None]) -> None:
-        """Has something done between two requests, even by a worker that is about to end."""
-        self._operations.append(errand)
+    def run_between_jobs(self, operation: Callable[[], None]) -> None:
+        """Queues an operation, which even a stopping worker still runs."""
+        self._operations.append(operation)
 
     @property
     def should_wake(self) -> bool:
-        """Whether it should come back from waiting for a job."""
+        """Whether it should stop waiting for a job."""
         return bool(self._operations) or self.is_stopping or not self.can_work()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was asked to end."""
         return bool(self._stopping.is_set())
 
     def kill_horse(self, sig: Any = None) -> None:
-        """RQ's stop command: ends the attempt that runs, because nobody waits for it."""
+        """RQ's stop command: cancels the running attempt, whose caller has gone."""
         self.runner.cancel("client_gone")
 
-    # Waiting
-
     def can_work(self) -> bool:
-        """Whether it may take a job now."""
+        """Whether it can take a job now."""
         return self.lease.is_held() and not self.services.is_suspended() and self.runner.health.can_work()
 
     def _can_continue(self) -> bool:
-        """Whether it may take its next job at once."""
+        """Whether it may start its next job right after the last."""
         return not self.should_wake
 
     def _pause(self) -> None:
-        """Takes no job: suspended by a person, cooling, or without its lease."""
+        """Waits while RQ is suspended, the credential cannot work, or the lease has run out."""
         self._show_state(WorkerStatus.SUSPENDED)
         self.runner.queue_was_empty = False
         while not self._operations and not self._stopping.is_set() and not self.can_work():
@@ -165,10 +164,10 @@ class FarmWorker(SimpleWorker):
         try:
             self.set_state(state.value)
         except RedisError as error:
-            log.warning("state not shown: %s", error, extra=self._fields("redis_lost"))
+            log.warning("state not set in RQ: %s", error, extra=build_log_fields(self, self.lease, "redis_lost"))
 
     def _run_next(self) -> None:
-        """Has a token ready and runs what waits, else waits for a job; a Redis that is gone is tried again soon."""
+        """Ensures a token; then runs waiting jobs, or waits for one if there was none at the last look."""
         try:
             if not self.runner.health.ensure_fresh_token():
                 return
@@ -180,18 +179,14 @@ class FarmWorker(SimpleWorker):
             if job_id is not None:
                 self.runner.run(job_id)
         except (RedisError, OSError) as error:
-            log.warning("Redis is lost: %s", error, extra=self._fields("redis_lost"))
+            log.warning("Redis is lost: %s", error, extra=build_log_fields(self, self.lease, "redis_lost"))
             self._stopping.wait(random.uniform(0.1, MAX_RECONNECT_SECONDS))
 
-    def _fields(self, action: str) -> dict[str, Any]:
-        """The fields of a log record."""
-        return {"action": action, "worker": self.name, "credential_id": self.lease.credential_id}
 
+def spawn_worker(worker: FarmWorker, on_end: Callable[[FarmWorker], None]) -> gevent.Greenlet:
+    """Runs the worker in a greenlet; calls `on_end` in any case when it has ended."""
 
-def spawn_worker(worker: FarmWorker, ended: Callable[[FarmWorker], None]) -> gevent.Greenlet:
-    """Runs the worker in a greenlet; calls `ended` when it is over, whatever ended it."""
-
-    def live() -> None:
+    def run() -> None:
         try:
             worker.run()
         except (RedisError, OSError) as error:
@@ -199,6 +194,6 @@ def spawn_worker(worker: FarmWorker, ended: Callable[[FarmWorker], None]) -> gev
         except Exception:
             log.exception("worker ended", extra={"action": "worker_ended", "worker": worker.name})
         finally:
-            ended(worker)
+            on_end(worker)
 
-    return gevent.spawn(live)
+    return gevent.spawn(run)
