@@ -1,4 +1,4 @@
-"""`./farm` as a newcomer and an operator use it: the demo, its end, and everything that can be in its way."""
+"""`./farm` from the command line: the demo, start, stop, restart, failing starts, and the operator's commands."""
 
 import os
 import re
@@ -21,24 +21,24 @@ from tests.waiting import eventually
 FARM = [sys.executable, "-m", "launcher"]
 
 
-def environment(data: Path, **settings: str) -> dict[str, str]:
+def build_environment(data: Path, **settings: str) -> dict[str, str]:
     return clean_environment(FARM_DATA_DIR=str(data), **({"PORT": str(free_port())} | settings))
 
 
-def command(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_command(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*FARM, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
-def processes_of(data: Path) -> list[psutil.Process]:
-    """Every process whose environment names that data dir."""
-    found = []
+def find_processes(data: Path) -> list[psutil.Process]:
+    """Returns the processes that have this data dir in their environment."""
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("FARM_DATA_DIR") == str(data) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                processes.append(process)
         except psutil.Error:
             continue
-    return found
+    return processes
 
 
 def start_in_foreground(env: dict[str, str], output: Path) -> "subprocess.Popen[bytes]":
@@ -49,136 +49,136 @@ def start_in_foreground(env: dict[str, str], output: Path) -> "subprocess.Popen[
     return process
 
 
-def test_the_demo_says_what_to_do_and_doing_it_streams_an_answer(tmp_path: Path):
+def test_demo_prints_a_curl_line_that_streams_a_reply(tmp_path: Path):
     data = tmp_path / "data"
-    env = environment(data)
+    env = build_environment(data)
     process = start_in_foreground(env, tmp_path / "out")
-    said = (tmp_path / "out").read_text()
-    assert "bundled simulator (20 accounts)" in said
-    line = re.search(r"try: (curl .*)", said)
+    printed = (tmp_path / "out").read_text()
+    assert "bundled simulator (20 accounts)" in printed
+    line = re.search(r"try: (curl .*)", printed)
     assert line
     streamed = subprocess.run(line[1], shell=True, capture_output=True, text=True, timeout=30).stdout
     assert streamed.rstrip().endswith("data: [DONE]")
-    assert len(command(env, "credentials", "list").stdout.splitlines()) == 21
+    assert len(run_command(env, "credentials", "list").stdout.splitlines()) == 21
 
-    key = re.search(r"API key \(shown once\): (sk-\S+)", said)
+    key = re.search(r"API key \(shown once\): (sk-\S+)", printed)
     assert key
     url = f"http://127.0.0.1:{env['PORT']}/v1/chat/completions"
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "words " * 20}]}
-    answer = requests.post(url, json=body, headers={"authorization": f"Bearer {key[1]}"}, stream=True, timeout=30)
-    pieces = answer.iter_content(None)
-    first = next(pieces)
+    response = requests.post(url, json=body, headers={"authorization": f"Bearer {key[1]}"}, stream=True, timeout=30)
+    chunks = response.iter_content(None)
+    first = next(chunks)
     process.send_signal(signal.SIGINT)
-    rest = b"".join(pieces)
-    assert (first + rest).rstrip().endswith(b"data: [DONE]"), "a running stream was not let to its end"
+    rest = b"".join(chunks)
+    assert (first + rest).rstrip().endswith(b"data: [DONE]"), "the drain cut a running stream"
     assert process.wait(30) == 0
-    assert processes_of(data) == []
+    assert find_processes(data) == []
     assert sorted(file.name for file in data.iterdir()) == ["redis", "secret.key"]
 
-    process = start_in_foreground(env, tmp_path / "again")
-    assert "shown once" not in (tmp_path / "again").read_text()
-    assert len(command(env, "credentials", "list").stdout.splitlines()) == 21
-    again = requests.post(
+    process = start_in_foreground(env, tmp_path / "second")
+    assert "shown once" not in (tmp_path / "second").read_text()
+    assert len(run_command(env, "credentials", "list").stdout.splitlines()) == 21
+    response = requests.post(
         url, json={**body, "stream": False}, headers={"authorization": f"Bearer {key[1]}"}, timeout=30
     )
-    assert again.status_code == 200
+    assert response.status_code == 200
     process.terminate()
     assert process.wait(30) == 0
 
 
 def test_a_detached_farm_is_started_once_restarted_and_stopped(tmp_path: Path):
-    env = environment(tmp_path / "data")
-    assert command(env, "status").returncode == 1
-    assert command(env, "up", "--detach").returncode == 0
-    again = command(env, "up", "--detach")
-    assert (again.returncode, "already" in again.stdout) == (0, True)
-    before = command(env, "status", "--json").stdout
+    env = build_environment(tmp_path / "data")
+    assert run_command(env, "status").returncode == 1
+    assert run_command(env, "up", "--detach").returncode == 0
+    second = run_command(env, "up", "--detach")
+    assert (second.returncode, "already" in second.stdout) == (0, True)
+    before = run_command(env, "status", "--json").stdout
     assert '"running": true' in before
-    assert command(env, "restart").returncode == 0
-    assert command(env, "status", "--json").stdout != before
+    assert run_command(env, "restart").returncode == 0
+    assert run_command(env, "status", "--json").stdout != before
     broken = env | {"FARM_CONFIG": str(tmp_path / "broken.toml")}
     (tmp_path / "broken.toml").write_text("max_queue = 'many'")
-    assert "max_queue" in command(broken, "restart").stderr
-    assert command(env, "status").returncode == 0
-    assert "worker process is up" in command(env, "logs").stdout
-    assert command(broken, "stop").stdout == "stopped\n"
-    assert command(env, "stop").stdout == "the farm is not running\n"
-    assert processes_of(tmp_path / "data") == []
+    assert "max_queue" in run_command(broken, "restart").stderr
+    assert run_command(env, "status").returncode == 0
+    assert "worker process is up" in run_command(env, "logs").stdout
+    assert run_command(broken, "stop").stdout == "stopped\n"
+    assert run_command(env, "stop").stdout == "the farm is not running\n"
+    assert find_processes(tmp_path / "data") == []
 
 
-def test_a_farm_that_was_killed_leaves_nothing_that_the_next_start_does_not_clear(tmp_path: Path):
-    env = environment(tmp_path / "data")
-    command(env, "up", "--detach")
-    running = DataDir(str(tmp_path / "data")).read_record()
-    assert running
-    os.kill(running.pid, signal.SIGKILL)
+def test_start_after_a_kill_stops_leftover_processes(tmp_path: Path):
+    env = build_environment(tmp_path / "data")
+    run_command(env, "up", "--detach")
+    record = DataDir(str(tmp_path / "data")).read_record()
+    assert record
+    os.kill(record.pid, signal.SIGKILL)
     eventually(lambda: not DataDir(str(tmp_path / "data")).is_locked())
-    started = command(env, "up", "--detach")
+    started = run_command(env, "up", "--detach")
     assert started.returncode == 0, started.stderr
     assert "of a farm that was killed" in started.stdout
-    command(env, "stop")
-    assert processes_of(tmp_path / "data") == []
+    run_command(env, "stop")
+    assert find_processes(tmp_path / "data") == []
 
 
-def fails(env: dict[str, str], data: Path, *words: str) -> None:
-    """`up` says in one line what is wrong, exits with 1 and leaves nothing running."""
+def assert_start_fails(env: dict[str, str], data: Path, *expected: str) -> None:
+    """Asserts that `up` reports the error in one line, exits with code 1 and leaves nothing running."""
     for arguments in (("up",), ("up", "--detach")):
-        done = command(env, *arguments)
-        assert done.returncode == 1, done.stdout
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert done.stderr.startswith("farm: ")
-        assert [word for word in words if word not in done.stderr] == []
-        assert processes_of(data) == []
+        result = run_command(env, *arguments)
+        assert result.returncode == 1, result.stdout
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+        assert result.stderr.startswith("farm: ")
+        assert [text for text in expected if text not in result.stderr] == []
+        assert find_processes(data) == []
         assert not DataDir(str(data)).is_locked()
 
 
-def test_a_busy_port_is_said(tmp_path: Path):
+def test_busy_port_is_reported(tmp_path: Path):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = str(busy.getsockname()[1])
-        fails(environment(tmp_path / "d", PORT=port), tmp_path / "d", port, "in use")
+        assert_start_fails(build_environment(tmp_path / "d", PORT=port), tmp_path / "d", port, "in use")
 
 
-def test_a_redis_that_does_not_answer_is_said(tmp_path: Path):
-    env = environment(tmp_path / "d", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    fails(env, tmp_path / "d", "Redis does not answer")
+def test_unreachable_redis_is_reported(tmp_path: Path):
+    env = build_environment(tmp_path / "d", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert_start_fails(env, tmp_path / "d", "Redis does not answer")
 
 
 @pytest.mark.parametrize(
     ("settings", "word"), [({"FARM_QUEUE_TIMEOT": "3"}, "FARM_QUEUE_TIMEOUT"), ({"PORT": "http"}, "PORT")]
 )
-def test_a_bad_setting_is_said(tmp_path: Path, settings: dict[str, str], word: str):
-    fails(environment(tmp_path / "d", **settings), tmp_path / "d", word)
+def test_invalid_setting_is_reported(tmp_path: Path, settings: dict[str, str], word: str):
+    assert_start_fails(build_environment(tmp_path / "d", **settings), tmp_path / "d", word)
 
 
-def test_a_wrong_secret_key_is_said_and_nothing_is_lost(tmp_path: Path):
+def test_wrong_secret_key_is_reported_and_nothing_is_lost(tmp_path: Path):
     data = tmp_path / "data"
-    env = environment(data)
-    command(env, "up", "--detach")
-    command(env, "stop")
-    fails({**env, "FARM_SECRET_KEY": "another"}, data, "FARM_SECRET_KEY", "nothing was changed")
-    assert command(env, "up", "--detach").returncode == 0
-    assert len(command(env, "credentials", "list").stdout.splitlines()) == 21
-    command(env, "stop")
+    env = build_environment(data)
+    run_command(env, "up", "--detach")
+    run_command(env, "stop")
+    assert_start_fails({**env, "FARM_SECRET_KEY": "another"}, data, "FARM_SECRET_KEY", "nothing was changed")
+    assert run_command(env, "up", "--detach").returncode == 0
+    assert len(run_command(env, "credentials", "list").stdout.splitlines()) == 21
+    run_command(env, "stop")
 
 
-def test_the_simulators_accounts_go_when_a_real_upstream_comes(tmp_path: Path):
-    env = environment(tmp_path / "data")
-    command(env, "up", "--detach")
-    command(env, "stop")
+def test_configuring_an_upstream_removes_the_simulators_credentials(tmp_path: Path):
+    env = build_environment(tmp_path / "data")
+    run_command(env, "up", "--detach")
+    run_command(env, "stop")
     real = {**env, "FARM_UPSTREAM_URL": "http://127.0.0.1:9/v1", "FARM_TOKEN_URL": "http://127.0.0.1:9/token"}
-    started = command(real, "up", "--detach")
+    started = run_command(real, "up", "--detach")
     assert (started.returncode, "no usable credential yet" in started.stdout) == (0, True)
-    assert command(real, "credentials", "list", "--json").stdout.strip() == "[]"
+    assert run_command(real, "credentials", "list", "--json").stdout.strip() == "[]"
     ready = requests.get(f"http://127.0.0.1:{env['PORT']}/readyz", timeout=10)
     assert (ready.status_code, "credentials add" in ready.text) == (503, True)
-    command(real, "stop")
+    run_command(real, "stop")
 
 
-def test_the_procfile_runs_under_another_runner(tmp_path: Path, redis_url: str, redis: Redis, upstream: Upstream):
+def test_procfile_runs_under_honcho(tmp_path: Path, redis_url: str, redis: Redis, upstream: Upstream):
     port = free_port()
-    env = environment(
+    env = build_environment(
         tmp_path / "data",
         PORT=str(port),
         REDIS_URL=redis_url,
@@ -206,40 +206,40 @@ def test_the_procfile_runs_under_another_runner(tmp_path: Path, redis_url: str, 
     runner.wait(30)
 
 
-def test_tokens_are_imported_with_a_report(tmp_path: Path):
-    env = environment(tmp_path / "data")
-    command(env, "up", "--detach")
+def test_tokens_and_keys_on_the_command_line(tmp_path: Path):
+    env = build_environment(tmp_path / "data")
+    run_command(env, "up", "--detach")
     (tmp_path / "tokens").write_text("one\n\n  two \none\nnot a token\n")
-    report = command(env, "credentials", "import", str(tmp_path / "tokens"))
+    report = run_command(env, "credentials", "import", str(tmp_path / "tokens"))
     assert report.stdout == "2 added, 1 duplicates, 1 blanks, 1 invalid\n"
-    missing = command(env, "credentials", "import", str(tmp_path / "nope"))
+    missing = run_command(env, "credentials", "import", str(tmp_path / "nope"))
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
-    assert command(env, "credentials", "show", "nope").returncode == 1
-    assert command(env, "keys", "nonsense").returncode == 2
-    secret = command(env, "keys", "create", "--name", "mine").stdout.strip()
+    assert run_command(env, "credentials", "show", "nope").returncode == 1
+    assert run_command(env, "keys", "nonsense").returncode == 2
+    secret = run_command(env, "keys", "create", "--name", "mine").stdout.strip()
     assert secret.startswith("sk-")
-    listed = command(env, "keys", "list").stdout
+    listed = run_command(env, "keys", "list").stdout
     assert "mine" in listed
     assert secret not in listed
     key_id = listed.splitlines()[-1].split()[0]
     url = f"http://127.0.0.1:{env['PORT']}/v1/models"
     assert requests.get(url, headers={"authorization": f"Bearer {secret}"}, timeout=10).status_code == 200
-    assert command(env, "keys", "revoke", key_id).returncode == 0
+    assert run_command(env, "keys", "revoke", key_id).returncode == 0
     headers = {"authorization": f"Bearer {secret}"}
     eventually(lambda: requests.get(url, headers=headers, timeout=10).status_code == 401, within=2)
-    assert "enabled: False" in command(env, "keys", "show", key_id).stdout
-    command(env, "stop")
+    assert "enabled: False" in run_command(env, "keys", "show", key_id).stdout
+    run_command(env, "stop")
 
 
-def test_the_command_line_tells_its_settings(tmp_path: Path):
-    env = environment(tmp_path / "data", FARM_CLIENT_SECRET="hush", FARM_MODELS="a,b")
-    checked = command(env, "config", "check").stdout
+def test_settings_on_the_command_line(tmp_path: Path):
+    env = build_environment(tmp_path / "data", FARM_CLIENT_SECRET="hush", FARM_MODELS="a,b")
+    checked = run_command(env, "config", "check").stdout
     assert "pools.default.client_secret = set" in checked
     assert "hush" not in checked
-    assert "FARM_MAX_QUEUE=10000" in command(env, "config", "template").stdout
-    assert "a, b" in command(env, "pools", "list").stdout
-    assert '"models"' in command(env, "pools", "show", "default", "--json").stdout
-    assert command(env, "pools", "show", "nope").returncode == 1
-    assert command(env, "credentials", "list").returncode == 1
+    assert "FARM_MAX_QUEUE=10000" in run_command(env, "config", "template").stdout
+    assert "a, b" in run_command(env, "pools", "list").stdout
+    assert '"models"' in run_command(env, "pools", "show", "default", "--json").stdout
+    assert run_command(env, "pools", "show", "nope").returncode == 1
+    assert run_command(env, "credentials", "list").returncode == 1
     for name in ("up", "stop", "restart", "status", "logs", "test", "credentials", "keys", "pools", "config"):
-        assert command(env, name, "--help").returncode == 0
+        assert run_command(env, name, "--help").returncode == 0

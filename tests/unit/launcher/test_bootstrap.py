@@ -1,4 +1,4 @@
-"""The set-up of .venv; what it runs is replaced, because a real one is made in CI for every run."""
+"""The set-up of .venv, with the commands replaced; CI builds a real one in every run."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from launcher import bootstrap
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A checkout with two lock files and no .venv, and a record of the commands that were run."""
+    """A checkout with two lock files and no .venv."""
     for lock in (bootstrap.RUNTIME_LOCK, bootstrap.DEVELOPMENT_LOCK):
         (tmp_path / lock).write_text(f"# {lock}\n")
     venv = tmp_path / ".venv"
@@ -25,19 +25,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def commands(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were run; each leaves a .venv as the real one would."""
-    found: list[list[str]] = []
+    """Records the commands that are run; each leaves a .venv as the real command would."""
+    recorded: list[list[str]] = []
 
     def run(command: list[str]) -> None:
-        found.append(command)
+        recorded.append(command)
         (root / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
         (root / ".venv" / "bin" / "python").touch()
 
     monkeypatch.setattr(bootstrap, "run_command", run)
-    return found
+    return recorded
 
 
-def test_the_first_use_makes_it_and_the_second_finds_it(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
+def test_first_use_builds_it_and_the_second_reuses_it(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bootstrap.shutil, "which", lambda _: None)
     bootstrap.ensure_venv(bootstrap.RUNTIME_LOCK)
     assert [command[2] for command in commands] == ["venv", "pip"]
@@ -46,13 +46,13 @@ def test_the_first_use_makes_it_and_the_second_finds_it(commands: list[list[str]
     assert len(commands) == 2
 
 
-def test_uv_is_used_where_there_is_one(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
+def test_uv_is_used_if_installed(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bootstrap.shutil, "which", lambda _: "/bin/uv")
     bootstrap.ensure_venv(bootstrap.DEVELOPMENT_LOCK)
     assert [command[:2] for command in commands] == [["/bin/uv", "venv"], ["/bin/uv", "pip"]]
 
 
-def test_the_development_set_is_good_for_everything_and_not_the_other_way_round(commands: list[list[str]]):
+def test_development_set_serves_all_commands_and_the_runtime_set_does_not(commands: list[list[str]]):
     bootstrap.ensure_venv(bootstrap.DEVELOPMENT_LOCK)
     assert bootstrap.is_current(bootstrap.RUNTIME_LOCK)
     commands.clear()
@@ -60,7 +60,7 @@ def test_the_development_set_is_good_for_everything_and_not_the_other_way_round(
     assert not bootstrap.is_current(bootstrap.DEVELOPMENT_LOCK)
 
 
-def test_a_changed_lock_file_makes_it_anew(root: Path, commands: list[list[str]]):
+def test_changed_lock_file_rebuilds_it(root: Path, commands: list[list[str]]):
     bootstrap.ensure_venv(bootstrap.RUNTIME_LOCK)
     commands.clear()
     (root / bootstrap.RUNTIME_LOCK).write_text("# other\n")
@@ -68,36 +68,36 @@ def test_a_changed_lock_file_makes_it_anew(root: Path, commands: list[list[str]]
     assert commands
 
 
-def test_a_python_without_ensurepip_lends_its_own_pip(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
-    without = subprocess.CompletedProcess([], 1)
-    monkeypatch.setattr(bootstrap.subprocess, "run", lambda *_, **__: without)
+def test_python_without_ensurepip_uses_its_own_pip(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
+    failed = subprocess.CompletedProcess([], 1)
+    monkeypatch.setattr(bootstrap.subprocess, "run", lambda *_, **__: failed)
     bootstrap.build_venv_with_pip(bootstrap.RUNTIME_LOCK)
     assert "--without-pip" in commands[0]
     assert commands[1][:4] == [sys.executable, "-m", "pip", "--python"]
 
 
-def test_a_set_up_that_fails_is_one_line_and_exit_code_1(
+def test_failed_set_up_is_one_line_and_exit_code_1(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(
         bootstrap, "build_venv", lambda _: bootstrap.run_command([sys.executable, "-c", "exit('no network')"])
     )
     monkeypatch.setattr(sys, "argv", ["farm", "up"])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exited:
         bootstrap.main()
-    assert ended.value.code == 1
+    assert exited.value.code == 1
     printed = capsys.readouterr().err
     assert "no network" in printed
     assert "the set-up failed" in printed
 
 
-def test_it_becomes_the_launcher_in_the_farms_folder(root: Path, commands: list[list[str]], monkeypatch):
-    became = []
+def test_it_execs_the_launcher_in_the_farms_folder(root: Path, commands: list[list[str]], monkeypatch):
+    calls = []
     monkeypatch.chdir(root)
-    monkeypatch.setattr(bootstrap.os, "execve", lambda *given: became.append(given))
+    monkeypatch.setattr(bootstrap.os, "execve", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(sys, "argv", ["farm", "test", "-x"])
     bootstrap.main()
-    _, arguments, environment = became[0]
+    _, arguments, environment = calls[0]
     assert arguments[1:] == ["-m", "launcher", "test", "-x"]
     assert environment["CALLED_FROM"] == str(root)
     assert environment["PATH"].startswith(str(root / ".venv" / "bin"))

@@ -6,20 +6,20 @@ from launcher.processes import redis_server
 from shared.errors import StoreUnavailable
 
 
-def test_the_socket_lies_in_the_data_dir_unless_its_path_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_socket_is_in_the_data_dir_unless_its_path_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(redis_server.tempfile, "gettempdir", lambda: str(tmp_path / "t"))
     (tmp_path / "t").mkdir()
     assert redis_server.socket_path(Path("/d")) == Path("/d/redis.sock")
     assert len(str(redis_server.socket_path(tmp_path / ("x" * 120)))) < redis_server.MAX_SOCKET_PATH_LENGTH
 
 
-def test_a_server_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_start_reports_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(redis_server, "build_arguments", lambda *_: ["--port", "not a port"])
     with pytest.raises(StoreUnavailable, match="does not start"):
         redis_server.start(tmp_path)
 
 
-def test_no_server_at_all_is_said_plainly(monkeypatch: pytest.MonkeyPatch):
+def test_missing_server_program_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(redis_server.shutil, "which", lambda _: None)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StoreUnavailable, match="install one, or set REDIS_URL"):
