@@ -1,1 +1,1 @@
-"""What makes a credential usable: its lease, its tokens, its cooldown, the pool's circuit breaker."""
+"""A credential's lease, tokens and cooldown, and the pool's circuit breaker."""

@@ -1,4 +1,4 @@
-"""A credential's access token: kept in memory, refreshed early, one refresh at a time (I4)."""
+"""Caches a credential's access token and refreshes it early, as a single flight (I4)."""
 
 import logging
 import random
@@ -17,12 +17,12 @@ from workers.credentials.token_endpoint import TokenGrant, refresh
 from workers.credentials.token_store import TokenStore
 
 log = logging.getLogger("farm.tokens")
-#: A token is renewed when this share of its life is left, but not more than EARLIEST seconds before its end.
+#: A token is renewed when this share of its lifetime remains, at most so many seconds before it expires.
 RENEW_AT_REMAINING_SHARE = 0.15
 MAX_RENEW_AHEAD_SECONDS = 60.0
-#: That time is spread, so that tokens which came together are not renewed together.
+#: Factors that spread renewals, so that tokens issued together are not renewed together.
 JITTER = (0.8, 1.2)
-#: Seconds after which an early renewal that failed is tried again, while the token is still good.
+#: Seconds after which a failed early renewal is retried while the token is still valid.
 RETRY_SECONDS = 5.0
 
 
@@ -38,7 +38,7 @@ class AccessToken:
         counters: Counters,
         refresh_limit: BoundedSemaphore,
     ) -> None:
-        #: How many of a process may ask the token endpoint at once.
+        #: Limits concurrent calls of token endpoints in this process.
         self._refresh_limit = refresh_limit
         self._lease = lease
         self._pool = pool
@@ -46,34 +46,33 @@ class AccessToken:
         self._session = session
         self._counters = counters
         self._token = ""
-        #: When it is to be renewed, seconds since the epoch.
+        #: When the token is due for renewal, seconds since the epoch.
         self.renew_at = 0.0
         self._expires_at = 0.0
-        self._refreshing: gevent.Greenlet | None = None
+        self._refresh_greenlet: gevent.Greenlet | None = None
 
     def is_fresh(self) -> bool:
-        """Whether it is there and need not be renewed yet."""
+        """Whether there is a token that is not due for renewal yet."""
         return bool(self._token) and time.time() < self.renew_at
 
     def is_valid(self) -> bool:
-        """Whether it is there and has not expired."""
+        """Whether there is a token that has not expired."""
         return bool(self._token) and time.time() < self._expires_at
 
     def is_refreshing(self) -> bool:
-        """Whether a refresh is on its way."""
-        return self._refreshing is not None and not self._refreshing.ready()
+        return self._refresh_greenlet is not None and not self._refresh_greenlet.ready()
 
     def get(self, stale: str = "") -> str:
-        """A valid access token, other than the one called stale. Raises TokenError or LeaseLost.
+        """Returns a valid access token other than `stale`. Raises one of TOKEN_FAILURES.
 
-        The refresh runs apart, so that nobody who waits for it can end it by leaving.
+        The refresh runs in a greenlet of its own, so that a cancelled attempt does not cancel it for the others.
         """
         if self._token != stale and self.is_fresh():
             return self._token
         if not self.is_refreshing():
-            self._refreshing = gevent.spawn(self._refresh_or_error, stale)
-        assert self._refreshing is not None
-        failure = self._refreshing.get()
+            self._refresh_greenlet = gevent.spawn(self._try_refresh, stale)
+        assert self._refresh_greenlet is not None
+        failure = self._refresh_greenlet.get()
         is_transient = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if is_transient and self._token != stale and self.is_valid():
             self.renew_at = min(self._expires_at, time.time() + RETRY_SECONDS * random.uniform(*JITTER))
@@ -82,22 +81,22 @@ class AccessToken:
         return self._token
 
     def force_refresh(self) -> None:
-        """Asks the endpoint now, whatever token there is. Raises as `get` does."""
+        """Refreshes even a fresh token. Raises one of TOKEN_FAILURES."""
         stored = self._store.load(self._lease.credential_id)[1]
         self._token = self._token or stored
         self.get(stale=self._token)
 
     def load_refresh_token(self) -> str:
-        """The refresh token as stored. Raises TokenError when it is gone."""
+        """Raises TokenError when the credential is gone."""
         return self._store.load(self._lease.credential_id)[0]
 
     def wait_for_refresh(self) -> None:
-        """Waits for a refresh that is on its way, so that the lease is not given away under it."""
-        if self._refreshing is not None:
-            self._refreshing.join()
+        """Waits for a running refresh; to be called before the lease is released."""
+        if self._refresh_greenlet is not None:
+            self._refresh_greenlet.join()
 
-    def _refresh_or_error(self, stale: str) -> BaseException | None:
-        """One refresh; returns what went wrong instead of raising, because a greenlet would print it."""
+    def _try_refresh(self, stale: str) -> BaseException | None:
+        """Returns the exception instead of raising it, because gevent prints exceptions that leave a greenlet."""
         try:
             self._refresh(stale)
         except Exception as error:
@@ -105,46 +104,46 @@ class AccessToken:
         return None
 
     def _refresh(self, stale: str) -> None:
-        """1. Another process may have left a good token. 2. Ask the endpoint. 3. Store. 4. Only then use it."""
+        """1. Uses a fresh token that another process has stored. 2. Else refreshes. 3. Stores. 4. Only then uses it."""
         refresh_token, access_token, expires_at = self._store.load(self._lease.credential_id)
         lifetime = expires_at - time.time()
         if access_token and access_token != stale and lifetime > MAX_RENEW_AHEAD_SECONDS:
-            self._use(access_token, lifetime)
+            self._set_token(access_token, lifetime)
             return
         grant, stored = self._exchange(refresh_token)
         retry_forever(lambda: self._store.store(self._lease, stored, grant), "a rotated token waits to be stored")
-        self._use(grant.access_token, grant.expires_in)
+        self._set_token(grant.access_token, grant.expires_in)
 
     def _exchange(self, refresh_token: str) -> tuple[TokenGrant, str]:
-        """Asks the endpoint; returns the grant and the refresh token that the store has.
+        """Returns the grant and the refresh token that is stored.
 
-        A refused token is tried once more if the store has another one by now, else if there is one that it replaced:
-        perhaps the new one never became good.
+        If the token is refused, retries once: with the stored token if that is another one by now, else with the token
+        that it replaced, because a rotated token may never have become valid.
         """
         try:
             return self._call_endpoint(refresh_token), refresh_token
         except InvalidGrant:
             stored = self._store.load(self._lease.credential_id)[0]
-            other = stored if stored != refresh_token else self._store.load_previous(self._lease.credential_id)
-            if not other:
+            other_token = stored if stored != refresh_token else self._store.load_previous(self._lease.credential_id)
+            if not other_token:
                 raise
-            return self._call_endpoint(other), stored
+            return self._call_endpoint(other_token), stored
 
     def _call_endpoint(self, refresh_token: str) -> TokenGrant:
         try:
             with self._refresh_limit:
                 if not self._lease.is_held():
-                    raise LeaseLost("the lease ran out before the refresh")
+                    raise LeaseLost("the lease expired before the refresh")
                 grant = refresh(self._session, self._pool, refresh_token)
         except TokenError as error:
-            self._counters.increment("token_refreshes", outcome_label(error))
+            self._counters.increment("token_refreshes", label_refresh_outcome(error))
             log.warning("no access token: %s", error, extra=self._log_fields("token_refused"))
             raise
         self._counters.increment("token_refreshes", "ok")
         log.debug("access token refreshed", extra=self._log_fields("token_refreshed"))
         return grant
 
-    def _use(self, token: str, lifetime: float) -> None:
+    def _set_token(self, token: str, lifetime: float) -> None:
         self._token = token
         self._expires_at = time.time() + lifetime
         self.renew_at = self._expires_at - min(
@@ -155,12 +154,12 @@ class AccessToken:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}
 
 
-def outcome_label(error: Exception) -> str:
-    """The outcome label of a refresh that failed."""
+def label_refresh_outcome(error: Exception) -> str:
+    """The outcome label of a failed refresh."""
     if isinstance(error, InvalidGrant):
         return "invalid_grant"
     return "refused" if type(error) is TokenError else "unavailable"
 
 
-#: What can end a wait for an access token, other than an interruption.
+#: Why no access token can be obtained, apart from a cancelled attempt.
 TOKEN_FAILURES = (TokenError, LeaseLost, WrongSecretKey)

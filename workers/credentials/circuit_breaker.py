@@ -1,12 +1,12 @@
-"""One circuit breaker per pool: an upstream that is down must not blame its accounts, nor eat the queue.
+"""A circuit breaker per pool, so that an upstream outage neither cools its credentials nor fails the queued requests.
 
-Closed: faults of the upstream in a row, on several accounts and for several requests, without one answer in between,
-open it. Open: no worker of the pool takes a job, in any process, and requests wait. From time to time one worker of all
-takes one (the probe). Its answer closes the breaker; its fault keeps it open, for longer each time. An attempt of a
-probe does not count against its request.
+Closed: opens after consecutive faults of the upstream, on several credentials and for several requests.
+Open: no worker of the pool takes a job, in any process, and requests wait. From time to time one worker takes a job as
+the probe. Any response closes the breaker; a fault keeps it open, with a longer backoff each time. A probe does not
+count as an attempt of its request.
 
-The truth is `farm:breaker:<pool>` in Redis; each process reads it once a second. Source of the pattern: M. Nygard,
-"Release It!".
+The shared state is `farm:breaker:<pool>` in Redis, which each process reads once a second. Source of the pattern:
+M. Nygard, "Release It!".
 """
 
 import logging
@@ -20,102 +20,107 @@ from shared import keys, names
 from shared.observability.counters import Counters
 
 log = logging.getLogger("farm.breaker")
-#: Faults in a row that open it, of so many different credentials (or as many as there are).
+#: Consecutive faults that open the breaker, and on how many credentials (or on all, if fewer) and requests at least.
 FAULTS_TO_OPEN = 5
 MIN_CREDENTIALS = 3
 MIN_REQUESTS = 2
-#: Seconds until the first probe; doubled with each that fails, up to the longest.
+#: Seconds until the first probe; doubled with each failed one, up to the maximum.
 PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS = 1.0, 10.0
-#: Seconds that a probe's token lives without being renewed.
+#: Seconds after which a probe's lock expires unless it is renewed.
 PROBE_TTL_SECONDS = 10.0
-#: Seconds that an open breaker is remembered when no process tends it.
+#: Seconds after which an open breaker expires in Redis if no process updates it.
 OPEN_TTL_SECONDS = 3600
 
 
 class CircuitBreaker:
-    """The breaker of one pool, as one process sees it."""
+    """One process's view of a pool's breaker."""
 
     def __init__(self, redis: Redis, pool: str, process_id: str, counters: Counters) -> None:
         self._redis = redis
         self._pool = pool
         self._process_id = process_id
         self._counters = counters
-        self._credentials: set[str] = set()
-        self._requests: set[str] = set()
-        self._faults = 0
+        self._failed_credentials: set[str] = set()
+        self._failed_requests: set[str] = set()
+        self._fault_count = 0
         self._failed_probes = 0
         self._probe_at = 0.0
-        self._written_at = 0.0
+        self._changed_at = 0.0
         self._opened_at = 0.0
         self.is_open = False
-        #: The credential whose worker may take one job; '' for none.
+        #: The credential whose worker is the probe; '' for none in this process.
         self.probing_credential = ""
 
     @property
     def has_faults(self) -> bool:
-        """Whether an answer would be news."""
-        return self.is_open or self._faults > 0
+        """Whether a success would change anything."""
+        return self.is_open or self._fault_count > 0
 
     def allows(self, credential_id: str) -> bool:
-        """Whether that credential's worker may take a job."""
+        """Whether the credential's worker may take a job."""
         return not self.is_open or self.probing_credential == credential_id
 
-    # What the workers tell
+    # Reported by workers
 
     def record_fault(self, credential_id: str, request_id: str, reason: str, worker_count: int) -> None:
-        """The upstream failed for one of so many workers."""
-        self._faults += 1
-        self._credentials.add(credential_id)
-        self._requests.add(request_id)
+        """Records a fault of the upstream; opens the breaker, or keeps it open if the probe has failed.
+
+        `worker_count`: how many workers of the pool run in this process.
+        """
+        self._fault_count += 1
+        self._failed_credentials.add(credential_id)
+        self._failed_requests.add(request_id)
         if self.is_open:
             if self.probing_credential == credential_id:
                 self._failed_probes += 1
-                self._keep_open(reason)
+                self._write_open(reason)
             return
         is_widespread = (
-            len(self._credentials) >= min(MIN_CREDENTIALS, worker_count) and len(self._requests) >= MIN_REQUESTS
+            len(self._failed_credentials) >= min(MIN_CREDENTIALS, worker_count)
+            and len(self._failed_requests) >= MIN_REQUESTS
         )
-        if self._faults >= FAULTS_TO_OPEN and is_widespread:
+        if self._fault_count >= FAULTS_TO_OPEN and is_widespread:
             self._failed_probes = 0
             self._opened_at = time.time()
             self._counters.increment("breaker_opened", names.configured_pool(self._pool), reason)
             log.error("the upstream is down: no job is taken", extra=self._log_fields("breaker_opened", reason))
-            self._keep_open(reason)
+            self._write_open(reason)
 
     def mark_open(self) -> None:
-        """A job could not be begun: another process has opened it, and the next look tells more."""
+        """Opens this view, because Redis has refused a job: another process opened the breaker. `sync` completes it."""
         if not self.is_open:
             self.is_open, self._opened_at, self._probe_at = True, time.time(), time.time() + PROBE_BACKOFF_SECONDS
 
     def record_success(self, attempted_at: float) -> None:
-        """The upstream answered, whatever it said, what it was asked at that time (seconds since the epoch).
+        """Closes the breaker: the upstream has responded, with whatever status.
 
-        What was asked before it went down, and ends well, says nothing of how it is now.
+        `attempted_at`: when the attempt started, seconds since the epoch. An attempt from before the outage is ignored,
+        because its success says nothing about the upstream now.
         """
         if self.is_open and attempted_at < self._opened_at:
             return
-        if self._faults:
-            self._reset()
+        if self._fault_count:
+            self._reset_faults()
         if not self.is_open:
             return
         if self._redis.delete(keys.breaker(self._pool), keys.probe(self._pool)):
             log.warning("the upstream is back", extra=self._log_fields("breaker_closed"))
-        # Only now, because a job that is begun while Redis still has it would find it open.
+        # Only after Redis: turn.lua would still refuse a job with an open breaker.
         self.is_open, self.probing_credential = False, ""
-        self._written_at = time.monotonic()
+        self._changed_at = time.monotonic()
 
-    def _reset(self) -> None:
-        self._faults = 0
-        self._credentials.clear()
-        self._requests.clear()
+    def _reset_faults(self) -> None:
+        self._fault_count = 0
+        self._failed_credentials.clear()
+        self._failed_requests.clear()
 
-    def _keep_open(self, reason: str) -> None:
+    def _write_open(self, reason: str) -> None:
         self.is_open, self.probing_credential = True, ""
-        pause = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2**self._failed_probes) * random.uniform(
+        backoff = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2**self._failed_probes) * random.uniform(
             0.75, 1.25
         )
-        self._probe_at = time.time() + pause
-        self._written_at = time.monotonic()
+        self._probe_at = time.time() + backoff
+        self._changed_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.breaker(self._pool), mapping=record)
@@ -124,14 +129,17 @@ class CircuitBreaker:
             pipe.delete(keys.probe(self._pool))
             pipe.execute()
 
-    # What the process tells
+    # Called by the worker process
 
     def sync(self, record: dict[str, str], read_at: float) -> None:
-        """What Redis had, asked for at that time; older than our own last word it counts for nothing."""
-        if read_at < self._written_at:
+        """Takes over the record in Redis, {} when the breaker is closed.
+
+        `read_at`: when it was requested, by the monotonic clock. A record from before our last change is ignored.
+        """
+        if read_at < self._changed_at:
             return
         if self.is_open and not record:
-            self._reset()
+            self._reset_faults()
         if record and not self.is_open:
             self._opened_at = time.time()
         self.is_open = bool(record)
@@ -142,7 +150,11 @@ class CircuitBreaker:
         self._failed_probes = int(record.get("failed_probes", 0))
 
     def assign_probe(self, eligible: Collection[str], idle: Sequence[str]) -> str:
-        """Keeps the probe of one that is able, or begins one with the first that is idle; returns whose is new."""
+        """Renews the lock of the current probe, or assigns a new one.
+
+        The current probe stays while it is in `eligible`; a new one is the first of `idle`, if no other process has a
+        probe. Returns the credential of a new probe, else ''.
+        """
         if not self.is_open or time.time() < self._probe_at:
             return ""
         token, ttl_ms = f"{self._process_id}:{self.probing_credential}", int(PROBE_TTL_SECONDS * 1000)

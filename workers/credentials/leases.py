@@ -1,4 +1,4 @@
-"""Leases: which worker process owns which credential, with a fencing number (I3); it runs no worker."""
+"""Leases of credentials to worker processes, with fencing tokens (I3)."""
 
 import time
 from collections.abc import Sequence
@@ -12,67 +12,67 @@ from shared import keys
 from shared.credentials.records import USABLE_STATES, State
 from shared.redis_connection.client import register_script
 
-#: Seconds a lease lives without being renewed.
+#: Seconds after which a lease expires unless it is renewed.
 LEASE_SECONDS = 10.0
 #: Seconds between two renewals.
 RENEW_INTERVAL_SECONDS = 3.0
-#: Seconds within which a Redis answers one process and not another, and then no one: between two reports, and a bit.
-MAX_LOST_WRITES_SECONDS = 2.0
-#: Seconds before its end from which a lease is not relied on.
+#: Seconds for which a dying Redis may still reply to other processes after its last reply to this one.
+LAST_REPLY_MARGIN_SECONDS = 2.0
+#: Seconds before its expiry from which a lease is no longer relied on.
 SAFETY_MARGIN_SECONDS = 1.0
 
 
 @dataclass
 class Lease:
-    """One credential, owned until `valid_until` by this process's clock."""
+    """A lease of one credential, valid until `valid_until` by this process's monotonic clock."""
 
     pool: str
     credential_id: str
-    #: What the lease holds in Redis: `<worker process>:<fencing number>`.
+    #: The lease's value in Redis: `<worker process>:<fencing token>`.
     value: str
-    #: Until when it cools, seconds since the epoch; 0 when it does not.
+    #: End of the credential's cooldown, seconds since the epoch; 0 for none.
     cooling_until: float = 0.0
     valid_until: float = field(default=0.0)
     lost: bool = False
 
     @property
     def key(self) -> str:
-        """Its key in Redis."""
         return keys.lease(self.credential_id)
 
     def is_held(self) -> bool:
-        """Whether the credential may be used now; a process that was frozen for too long sees that it may not."""
+        """Whether the credential may be used now. A process that was frozen notices that the lease has expired."""
         return not self.lost and time.monotonic() < self.valid_until
 
 
 class Leases:
-    """Claims, renews and gives back the leases of one worker process."""
+    """Claims, renews and releases the leases of one worker process."""
 
     def __init__(self, redis: Redis, process_id: str) -> None:
         self._redis = redis
         self._process_id = process_id
-        self._claim = register_script(redis, Path(__file__).with_name("claim.lua"))
-        self._renew = register_script(redis, Path(__file__).with_name("renew.lua"))
-        self._release = register_script(redis, Path(__file__).with_name("release.lua"))
+        self._claim_script = register_script(redis, Path(__file__).with_name("claim.lua"))
+        self._renew_script = register_script(redis, Path(__file__).with_name("renew.lua"))
+        self._release_script = register_script(redis, Path(__file__).with_name("release.lua"))
         self._claims_allowed_at = float("-inf")
 
-    def suspend_claims_after(self, at: float) -> None:
-        """Claims nothing until all leases have run out that the Redis before this one gave: it may have lost some.
+    def suspend_claims_after(self, last_reply_at: float) -> None:
+        """Suspends claims after Redis was replaced, until all leases of its predecessor have expired.
 
-        `at` is when it last answered, by the monotonic clock. A Redis that is killed can lose what it has acknowledged
-        in the last two seconds, and a replica what had not reached it; renewals bring the leases back that are held.
+        `last_reply_at`: when the predecessor last replied, by the monotonic clock. A Redis that crashes may lose the
+        writes of its last two seconds, and a replica those that had not reached it, so leases may be missing that are
+        still held. Renewals restore those.
         """
-        self._claims_allowed_at = at + LEASE_SECONDS + MAX_LOST_WRITES_SECONDS
+        self._claims_allowed_at = last_reply_at + LEASE_SECONDS + LAST_REPLY_MARGIN_SECONDS
 
     def claim(
         self, pool: str, credential_ids: Sequence[str], max_count: int, states: Sequence[State] = USABLE_STATES
     ) -> list[Lease]:
-        """Leases on at most `most` of these credentials that nobody holds and that are in one of the states."""
+        """Claims at most `max_count` of these credentials: those without a lease and in one of the states."""
         if not credential_ids or max_count < 1 or time.monotonic() < self._claims_allowed_at:
             return []
         sent_at = time.monotonic()
-        record_keys = [name for one in credential_ids for name in (keys.lease(one), keys.credential(one))]
-        reply = self._claim(
+        record_keys = [key for id_ in credential_ids for key in (keys.lease(id_), keys.credential(id_))]
+        reply = self._claim_script(
             keys=[keys.credentials(pool), *record_keys],
             args=[self._process_id, int(LEASE_SECONDS * 1000), max_count, f",{','.join(states)},", *credential_ids],
         )
@@ -83,31 +83,31 @@ class Leases:
         ]
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Renews the leases; returns those that were lost, marked so."""
+        """Renews the leases; returns those that were lost, marked as such."""
         if not leases:
             return []
         sent_at = time.monotonic()
         args = [int(LEASE_SECONDS * 1000), *(lease.value for lease in leases)]
-        reply = cast("list[int]", self._renew(keys=[lease.key for lease in leases], args=args))
+        reply = cast("list[int]", self._renew_script(keys=[lease.key for lease in leases], args=args))
         lost_positions = set(reply)
-        for place, lease in enumerate(leases, 1):
-            lease.lost = lease.lost or place in lost_positions
+        for position, lease in enumerate(leases, 1):
+            lease.lost = lease.lost or position in lost_positions
             lease.valid_until = sent_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
-        return [leases[place - 1] for place in sorted(lost_positions)]
+        return [leases[position - 1] for position in sorted(lost_positions)]
 
-    def reclaim(self, process_id: str, credential_ids: Sequence[str]) -> int:
-        """Gives back what a process held that is known to be dead; returns how many."""
+    def release_held_by(self, process_id: str, credential_ids: Sequence[str]) -> int:
+        """Releases the leases of a process that is known to be dead; returns how many."""
         if not credential_ids:
             return 0
-        values = self._redis.mget([keys.lease(one) for one in credential_ids])
+        lease_keys = [keys.lease(credential_id) for credential_id in credential_ids]
+        values = self._redis.mget(lease_keys)
         owned = [
-            (keys.lease(one), value)
-            for one, value in zip(credential_ids, values, strict=True)
+            (key, value)
+            for key, value in zip(lease_keys, values, strict=True)
             if value and value.decode().rpartition(":")[0] == process_id
         ]
-        return sum(cast("int", self._release(keys=[key], args=[value])) for key, value in owned)
+        return sum(cast("int", self._release_script(keys=[key], args=[value])) for key, value in owned)
 
     def release(self, lease: Lease) -> None:
-        """Gives a lease back."""
         lease.lost = True
-        self._release(keys=[lease.key], args=[lease.value])
+        self._release_script(keys=[lease.key], args=[lease.value])

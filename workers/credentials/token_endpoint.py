@@ -1,4 +1,4 @@
-"""The token endpoint: how it is asked and what its answer means (RFC 6749 sections 5 and 6); it stores nothing."""
+"""Exchanges refresh tokens for access tokens (RFC 6749 sections 5 and 6)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,27 +9,27 @@ from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.parsing import parse_json_object, parse_retry_after
 from shared.settings.schema import PoolSettings
 
-#: Seconds that an access token is taken to live when the answer does not say (`expires_in` is only RECOMMENDED).
+#: Lifetime in seconds of an access token whose response has no `expires_in`, which is only RECOMMENDED.
 DEFAULT_LIFETIME_SECONDS = 3600.0
-#: Seconds to wait for the token endpoint.
+#: Seconds to wait for a connection to the token endpoint, and for its response.
 TIMEOUT_SECONDS = (10.0, 30.0)
-#: Errors that say the refresh token itself is no good (RFC 6749 section 5.2).
+#: Error codes that mean the refresh token itself is invalid (RFC 6749 section 5.2).
 FATAL_ERRORS = ("invalid_grant",)
 
 
 @dataclass(frozen=True, repr=False)
 class TokenGrant:
-    """What a refresh brought. Not shown in a repr, because it is made of secrets."""
+    """A successful token response. It has no repr, because it consists of secrets."""
 
     access_token: str
     #: Seconds from now.
     expires_in: float
-    #: The rotated refresh token; None keeps the old one.
+    #: The rotated refresh token; None when the old one stays valid.
     refresh_token: str | None
 
 
 def build_token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
-    """Arguments for requests.post by the pool's FARM_TOKEN_REQUEST: `form`, `json` or `bearer`."""
+    """Arguments for requests.post, by the pool's FARM_TOKEN_REQUEST: `form`, `json` or `bearer`."""
     if pool.token_request == "bearer":  # noqa: S105
         return {"data": b"", "headers": {"authorization": f"Bearer {refresh_token}"}}
     fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
@@ -41,28 +41,28 @@ def build_token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any
 def build_revocation_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
     """Arguments for requests.post that revoke a refresh token (RFC 7009 section 2.1)."""
     fields = {"token": refresh_token, "token_type_hint": "refresh_token"}
-    fields |= {n: v for n, v in {"client_id": pool.client_id, "client_secret": pool.client_secret}.items() if v}
+    optional = {"client_id": pool.client_id, "client_secret": pool.client_secret}
+    fields |= {name: value for name, value in optional.items() if value}
     return {"data": fields}
 
 
 def parse_token_response(status: int, body: bytes, retry_after: str | None = None) -> TokenGrant:
-    """A grant out of a token answer.
+    """Parses a token response, by its status and `error` code, never by a text.
 
-    Raises InvalidGrant when the refresh token was refused, TokenEndpointDown when the endpoint failed, TokenError
-    when it refuses the request for another reason (a wrong client id, say). Decided by status and the `error` code,
-    never by a text.
+    Raises InvalidGrant when the refresh token is refused, TokenEndpointDown when the endpoint fails, TokenError when it
+    refuses the request for another reason (a wrong client id, say).
     """
     payload = parse_json_object(body)
     if status == 429 or status >= 500:
-        raise TokenEndpointDown(f"the token endpoint answered {status}", parse_retry_after(retry_after))
+        raise TokenEndpointDown(f"the token endpoint returned {status}", parse_retry_after(retry_after))
     if status >= 400:
         code = payload.get("error")
         if code in FATAL_ERRORS:
-            raise InvalidGrant(f"the token endpoint answered {status} {code}")
-        raise TokenError(f"the token endpoint answered {status} {code if isinstance(code, str) else ''}".strip())
+            raise InvalidGrant(f"the token endpoint returned {status} {code}")
+        raise TokenError(f"the token endpoint returned {status} {code if isinstance(code, str) else ''}".strip())
     access_token = payload.get("access_token")
     if status >= 300 or not isinstance(access_token, str) or not access_token:
-        raise TokenEndpointDown(f"the token endpoint answered {status} without an access token")
+        raise TokenEndpointDown(f"the token endpoint returned {status} without an access token")
     rotated = payload.get("refresh_token")
     return TokenGrant(
         access_token,
@@ -72,7 +72,7 @@ def parse_token_response(status: int, body: bytes, retry_after: str | None = Non
 
 
 def parse_lifetime(expires_in: Any) -> float:
-    """Seconds that the access token lives; some endpoints send them as text."""
+    """Lifetime of an access token in seconds; some endpoints send it as a string."""
     try:
         seconds = float(expires_in)
     except (TypeError, ValueError):
@@ -81,7 +81,7 @@ def parse_lifetime(expires_in: Any) -> float:
 
 
 def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> TokenGrant:
-    """Exchanges a refresh token for an access token. Raises as `parse_answer` does."""
+    """Exchanges a refresh token for an access token. Raises InvalidGrant, TokenEndpointDown or TokenError."""
     try:
         response = session.post(
             pool.token_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **build_token_request(pool, refresh_token)

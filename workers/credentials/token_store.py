@@ -1,4 +1,4 @@
-"""The tokens of credentials, sealed in Redis: read, and on disk before a rotated one is used (I4)."""
+"""Stores the tokens of credentials, sealed, in Redis; a rotated one is on disk before it is used (I4)."""
 
 import logging
 import time
@@ -16,23 +16,26 @@ from workers.credentials.leases import Lease
 from workers.credentials.token_endpoint import TokenGrant
 
 log = logging.getLogger("farm.tokens")
-#: Milliseconds to wait until Redis has written a rotated token to disk.
+#: Milliseconds that Redis may take to write a rotated token to disk.
 FSYNC_TIMEOUT_MS = 3000
-#: Answer of store_grant.lua: all is well, but for an export of the credential.
+#: Result of store_grant.lua: stored, but an exported copy of the refresh token has become useless.
 EXPORT_OUTDATED = 2
 
 
 class TokenStore:
-    """Reads and writes the tokens of credentials; only workers have one."""
+    """Reads and writes tokens. Only workers have one, because only they can unseal."""
 
     def __init__(self, redis: Redis, unsealer: Unsealer) -> None:
         self._redis = redis
         self._unsealer = unsealer
-        self._store_grant = register_script(redis, Path(__file__).with_name("store_grant.lua"))
+        self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
         self._supports_waitaof: bool | None = None
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
-        """The refresh token, the access token ('' for none) and its expiry. Raises TokenError when there is none."""
+        """The refresh token, the access token ('' for none) and its expiry in seconds since the epoch.
+
+        Raises TokenError when the credential is gone.
+        """
         sealed, access, expires = self._redis.hmget(
             keys.credential(credential_id), ("sealed", "access", "access_expires")
         )
@@ -42,14 +45,14 @@ class TokenStore:
         return self._unsealer.unseal(sealed, credential_id), access_token, float(expires or 0)
 
     def load_previous(self, credential_id: str) -> str:
-        """The refresh token that the present one replaced, '' when there was none."""
+        """The refresh token that the current one replaced; '' for none."""
         sealed = self._redis.hget(keys.credential(credential_id), "previous")
         return self._unsealer.unseal(sealed, credential_id) if sealed else ""
 
     def store(self, lease: Lease, replaced_token: str, grant: TokenGrant) -> None:
-        """Stores a grant in place of the refresh token that the store had, and returns when it is on disk.
+        """Stores a grant in place of the refresh token that was exchanged for it; returns once it is on disk.
 
-        Raises LeaseLost when the credential is another's now.
+        Raises LeaseLost when another process holds the credential by now.
         """
         seal = self._unsealer.sealer.seal
         rotated = grant.refresh_token or ""
@@ -65,7 +68,7 @@ class TokenStore:
             lease.credential_id,
         ]
         with self._redis.pipeline(transaction=False) as pipe:
-            self._store_grant(
+            self._store_script(
                 keys=[*leading_keys, keys.fingerprints(lease.pool), keys.credentials(lease.pool)],
                 args=args,
                 client=pipe,
@@ -75,25 +78,25 @@ class TokenStore:
             stored, *fsync_replies = pipe.execute(raise_on_error=False)
         if isinstance(stored, Exception):
             raise stored
-        self._check_fsync(fsync_replies)
+        self._log_fsync(fsync_replies)
         if cast("int", stored) == EXPORT_OUTDATED:
             extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
-            log.warning("the refresh token has rotated: the one that was exported is good no more", extra=extra)
+            log.warning("the refresh token was rotated: its exported copy is no longer valid", extra=extra)
         elif cast("int", stored) != 1:
-            raise LeaseLost("the lease was lost while the token was refreshed")
+            raise LeaseLost("the lease was lost during the refresh")
 
     def _can_wait_for_fsync(self) -> bool:
-        """Whether Redis can tell when a write is on disk (WAITAOF, 7.2); older ones write it within a second."""
+        """Whether Redis has WAITAOF (7.2), which waits until a write is on disk; older ones fsync every second."""
         if self._supports_waitaof is None:
             version = str(self._redis.info("server")["redis_version"])
             self._supports_waitaof = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
         return self._supports_waitaof
 
-    def _check_fsync(self, fsync_replies: list[Any]) -> None:
-        """A Redis without an append-only file can't wait; that is the operator's choice, and said once."""
+    def _log_fsync(self, fsync_replies: list[Any]) -> None:
+        """Logs a failed wait; without an append-only file, which is the operator's choice, only once."""
         for reply in fsync_replies:
             if isinstance(reply, Exception):
                 self._supports_waitaof = False
-                log.warning("tokens are not waited for: %s", reply, extra={"action": "no_fsync"})
+                log.warning("can't wait until tokens are on disk: %s", reply, extra={"action": "no_fsync"})
             elif not reply[0]:
                 log.warning("Redis did not write a token to disk in time", extra={"action": "slow_fsync"})

@@ -1,1 +1,1 @@
-"""Frames back to the front: numbered, kept until acknowledged, published in batches."""
+"""Sends reply frames to the front: numbered, retained until acknowledged, published in batches."""

@@ -1,4 +1,4 @@
-"""The frames of one response: numbered, kept until the front has confirmed them, sent again when it asks; no I/O."""
+"""The frames of one reply: numbered, retained until acknowledged, retransmitted on request. No I/O."""
 
 import random
 from collections.abc import Callable
@@ -9,25 +9,25 @@ from gevent.event import Event
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
 from shared.protocol.reply_acks import WINDOW_BYTES, Ack
 
-#: Seconds without a word of a front after which nobody waits there: one that does speaks every ten.
+#: Seconds without an acknowledgement after which the front is given up; it sends one at least every ten.
 FRONT_TIMEOUT_SECONDS = 30.0
 
 
 class Sender(Protocol):
-    """Who sends what a stream has."""
+    """Publishes the frames of streams."""
 
     def notify(self, stream: "ReplyStream", size: int, *, urgent: bool = False) -> None:
-        """The stream has more to send, which may wait a little for company unless it is urgent."""
+        """The stream has `size` more bytes to send. They may be coalesced with others unless they are urgent."""
 
     def is_full(self) -> bool:
-        """Whether too much is on its way."""
+        """Whether the backlog is above its bound."""
 
     def wait_for_room(self) -> None:
-        """Waits while too much is on its way."""
+        """Waits while the backlog is above its bound."""
 
 
 class Registry(Protocol):
-    """Keeps streams so that their fronts can acknowledge them."""
+    """Finds the streams that fronts acknowledge."""
 
     def stream_begins(self, stream: "ReplyStream") -> None:
         """The stream has its first frame."""
@@ -37,11 +37,11 @@ class Registry(Protocol):
 
 
 def ignore() -> None:
-    """The default handler of a caller that has gone."""
+    """A handler that does nothing."""
 
 
 class ReplyStream:
-    """The frames of one response."""
+    """The frames of one reply."""
 
     def __init__(
         self, sender: Sender, registry: Registry, channel: str, job_key: str, on_caller_gone: Callable[[], object]
@@ -51,14 +51,14 @@ class ReplyStream:
         self.channel = channel
         self.job_key = job_key
         self._tag = random.getrandbits(32)
-        #: Whether a head is on its way whose end is not, so that the job has to be marked.
+        #: Whether the job has to be marked as started: the head is to be sent, and the end is not known yet.
         self._needs_mark = False
-        #: Encoded frames that are not confirmed, the first of them with this number.
+        #: Encoded frames that have not been acknowledged, and the number of the first.
         self._unacknowledged: list[bytes] = []
         self._first_number = 0
-        #: Number of the frame that is sent next.
+        #: Number of the next frame to send.
         self._next_number = 0
-        #: Bytes that came and are no frame yet.
+        #: Body bytes that are in no frame yet.
         self._unframed: list[bytes] = []
         self._body_bytes = 0
         self._window_end = WINDOW_BYTES
@@ -67,36 +67,36 @@ class ReplyStream:
         self._is_dropped = False
         self._on_caller_gone = on_caller_gone
 
-    # What comes
+    # Frames to send
 
     def send_head(self, head: Head) -> None:
-        """The status; goes out together with what follows at once."""
+        """Sends status and headers, together with data that follows immediately."""
         self._needs_mark = True
         self._append(FrameKind.HEAD, head.encode())
 
     def send_data(self, data: bytes) -> None:
-        """Bytes of the body."""
+        """Sends bytes of the body."""
         if not self._is_dropped:
             self._unframed.append(data)
             self._body_bytes += len(data)
             self._sender.notify(self, len(data))
 
     def send_end(self) -> None:
-        """The body is whole."""
+        """Ends the reply: the body is complete."""
         self._needs_mark = False
         self._append(FrameKind.END, b"")
 
     def send_failure(self, failure: Failure) -> None:
-        """There is no answer, or no more of it."""
+        """Ends the reply with a failure, before or in the middle of the body."""
         self._needs_mark = False
         self._append(FrameKind.FAILURE, failure.encode())
 
     def is_full(self) -> bool:
-        """Whether more has to wait: for the caller, who reads slowly, or for Redis."""
+        """Whether the sender has to wait: the caller reads slowly, or the backlog of all streams is full."""
         return self._sender.is_full() or self._exceeds_window()
 
     def wait_for_room(self) -> None:
-        """Waits until more may come."""
+        """Waits while the stream is full; drops it if the front stays silent for FRONT_TIMEOUT_SECONDS."""
         while self._exceeds_window():
             self._room.clear()
             if not self._room.wait(FRONT_TIMEOUT_SECONDS):
@@ -119,7 +119,7 @@ class ReplyStream:
             self._registry.stream_ends(self)
 
     def _frame_data(self) -> None:
-        """Bytes that came together become one frame."""
+        """Puts all collected bytes into one frame."""
         if self._unframed:
             payload = self._unframed[0] if len(self._unframed) == 1 else b"".join(self._unframed)
             self._unframed.clear()
@@ -130,27 +130,28 @@ class ReplyStream:
             Frame(kind, self._first_number + len(self._unacknowledged), payload, self._tag).encode()
         )
 
-    # What goes out
+    # The outbox
 
     def take_unsent(self) -> bytes:
-        """Everything that is to be sent, as one message."""
+        """All unsent frames as one message; b'' for none."""
         self._frame_data()
         message = b"".join(self._unacknowledged[self._next_number - self._first_number :])
         self._next_number = self._first_number + len(self._unacknowledged)
         return message
 
     def take_mark(self) -> bool:
-        """Whether the job has to be marked as begun, once, because the answer goes on after this message.
+        """Whether the job has to be marked as started; True at most once per reply.
 
-        Without it a worker that finds the job orphaned would try it again (I6).
+        Without the mark, orphan recovery would retry a job whose reply has started (I6). A reply that ends in the same
+        message needs none.
         """
         needs_mark, self._needs_mark = self._needs_mark, False
         return needs_mark
 
-    # What the front says
+    # Acknowledgements
 
     def acknowledge(self, ack: Ack) -> int:
-        """Forgets what the front has, lets more come, and sends again what is missing; returns how many frames."""
+        """Drops acknowledged frames, extends the window and retransmits missing frames; returns how many."""
         next_number = self._first_number + len(self._unacknowledged)
         if (
             self._is_dropped
@@ -169,13 +170,13 @@ class ReplyStream:
         return max(0, retransmitted)
 
     def abandon(self) -> None:
-        """The attempt was ended, because nobody waits for the answer."""
+        """Ends the reply without a last frame, because the attempt was cancelled: the caller has gone."""
         self.drop()
         if self._has_started:
             self._registry.stream_ends(self)
 
     def drop(self) -> None:
-        """Nobody waits for the answer any more; whatever else comes is not kept."""
+        """Discards all frames, now and later, because the front no longer waits for them."""
         self._is_dropped = True
         self._unacknowledged.clear()
         self._unframed.clear()
@@ -183,5 +184,5 @@ class ReplyStream:
         self._on_caller_gone()
 
     def retained_bytes(self) -> int:
-        """Bytes that are kept."""
+        """Bytes of the frames that have not been acknowledged."""
         return sum(map(len, self._unacknowledged))

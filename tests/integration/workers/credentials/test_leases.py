@@ -71,10 +71,10 @@ def test_what_a_dead_process_held_is_given_back_and_nothing_else(redis: Redis, i
     dead, other = Leases(redis, "host-1-ab"), Leases(redis, "host-1-abc")
     held = dead.claim("default", ids[:2], 2)
     kept = other.claim("default", ids[2:], 1)
-    assert other.reclaim("host-1-ab", ids) == 2
+    assert other.release_held_by("host-1-ab", ids) == 2
     assert [redis.exists(lease.key) for lease in held] == [0, 0]
     assert redis.exists(kept[0].key)
-    assert other.reclaim("host-1-ab", []) == 0
+    assert other.release_held_by("host-1-ab", []) == 0
 
 
 def test_a_claim_brings_until_when_the_credential_cools_as_redis_has_it_now(redis: Redis, ids: list[str]):
