@@ -1,1 +1,1 @@
-"""Request log, usage, counters, audit log, pool status, logging."""
+"""Request log, usage, metrics, audit log, pool status and logging."""

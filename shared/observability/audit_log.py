@@ -1,4 +1,4 @@
-"""Who has changed what: an entry for each change that an operator makes, in a Redis stream; no secret is in it."""
+"""Audit log of operators' changes, kept in a Redis stream. Entries contain no secrets."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,24 +10,24 @@ from redis import Redis
 from shared import keys
 from shared.redis_connection.client import decode_hash
 
-#: Entries kept.
+#: Approximate number of entries kept.
 MAX_ENTRIES = 10_000
 PAGE_SIZE = 500
 
 
 class AuditEntry(BaseModel):
-    """One change."""
+    """One change made by an operator."""
 
     id: str
     #: Seconds since the epoch.
     time: float
     #: `token <id>` of the admin API, or `command line`.
     who: str
-    #: What was done, e.g. `key.update`.
+    #: The change, e.g. `key.update`.
     action: str
-    #: Of what: an id or a name.
+    #: Id or name of the changed object.
     target: str
-    #: What was set.
+    #: The new values.
     details: dict[str, Any]
 
 
@@ -38,16 +38,16 @@ class AuditLog:
         self._redis = redis
 
     def record(self, actor: str, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
-        """Notes a change that was made."""
+        """`actor` is stored as the entry's `who`."""
         entry = {"who": actor, "action": action, "target": target, "details": json.dumps(details or {}, default=str)}
         self._redis.xadd(keys.AUDIT_LOG, entry, maxlen=MAX_ENTRIES, approximate=True)
 
     def read_newest_first(self, before: str = "") -> Iterator[AuditEntry]:
-        """The entries, those before an id if one is given."""
-        top = f"({before}" if before else "+"
-        while page := self._redis.xrevrange(keys.AUDIT_LOG, top, "-", count=PAGE_SIZE):
+        """Yields all entries, or those older than the id `before`, reading page by page."""
+        upper_bound = f"({before}" if before else "+"
+        while page := self._redis.xrevrange(keys.AUDIT_LOG, upper_bound, "-", count=PAGE_SIZE):
             for id_, values in page:
-                found = decode_hash(values)
-                at = int(id_.partition(b"-")[0]) / 1000
-                yield AuditEntry(**{**found, "id": id_.decode(), "time": at, "details": json.loads(found["details"])})
-            top = f"({page[-1][0].decode()}"
+                entry: dict[str, Any] = {**decode_hash(values)}
+                time = int(id_.partition(b"-")[0]) / 1000
+                yield AuditEntry(**{**entry, "id": id_.decode(), "time": time, "details": json.loads(entry["details"])})
+            upper_bound = f"({page[-1][0].decode()}"

@@ -1,7 +1,6 @@
-"""Counts of all processes, added up in Redis: each process gathers its own and hands them over now and then.
+"""Counters and histograms, buffered in each process and summed in Redis.
 
-It knows the metrics by name, labels and help, not who serves them. A process that is killed loses what it had not
-handed over yet, a second's worth.
+A process that is killed loses what it has not flushed yet: about one second's worth.
 """
 
 import json
@@ -15,20 +14,20 @@ from redis import Redis
 
 from shared import keys
 
-#: Upper bounds of the buckets of every histogram, in seconds.
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+#: Upper bounds of the histogram buckets, in seconds.
+BUCKET_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that is counted where it happens."""
+    """Definition of a metric that is counted as events happen."""
 
     kind: Literal["counter", "histogram"]
     labels: tuple[str, ...]
     help: str
 
 
-#: Metric name without the prefix `farm_` (and without `_total`) -> what it is.
+#: Metric name, without the prefix `farm_` and the suffix `_total` -> its definition.
 METRICS: Mapping[str, Metric] = {
     "requests": Metric("counter", ("pool", "endpoint", "status"), "Completed requests, by status."),
     "queue_wait_seconds": Metric("histogram", (), "Seconds between admission and the start of an attempt."),
@@ -55,27 +54,27 @@ CounterKey = tuple[str, tuple[str, ...], str]
 
 
 class Counters:
-    """What this process has counted and not handed over yet."""
+    """Counts of this process that are not yet flushed to Redis."""
 
     def __init__(self) -> None:
         self._values: defaultdict[CounterKey, float] = defaultdict(float)
 
     def increment(self, name: str, *labels: str, amount: float = 1) -> None:
-        """Counts up a counter; the labels in the order that METRICS gives."""
+        """Increments a counter; `labels` are values in the order of METRICS."""
         self._values[(name, labels, "")] += amount
 
     def observe(self, name: str, value: float) -> None:
-        """Puts a value into a histogram."""
-        bucket = bisect_left(BUCKETS, value)
+        """Adds a value to a histogram."""
+        bucket = bisect_left(BUCKET_BOUNDS_SECONDS, value)
         self._values[(name, (), f"le{bucket}")] += 1
         self._values[(name, (), "sum")] += max(0.0, value)
 
     def value(self, name: str, *labels: str) -> float:
-        """What was counted under these labels since the last flush."""
+        """The count since the last flush."""
         return self._values.get((name, labels, ""), 0.0)
 
     def flush(self, redis: Redis) -> None:
-        """Adds everything to the counts in Redis. What can't be handed over now is kept for the next time."""
+        """Adds all counts to those in Redis. On failure they are kept for the next flush, and the error is raised."""
         values, self._values = self._values, defaultdict(float)
         if not values:
             return
@@ -91,14 +90,14 @@ class Counters:
 
 
 def encode_key(field: CounterKey) -> str:
-    """A counted value's name in Redis."""
+    """Field name of a value in Redis: JSON of [metric, labels, part], where part is '', `le<bucket>` or `sum`."""
     return json.dumps(field, separators=(",", ":"))
 
 
 def read_counters(redis: Redis) -> dict[CounterKey, float]:
-    """The counts of all processes."""
-    found: dict[CounterKey, float] = {}
+    """The flushed counts of all processes, summed."""
+    counts: dict[CounterKey, float] = {}
     for stored, value in redis.hgetall(keys.COUNTERS).items():
         name, labels, part = json.loads(stored)
-        found[(name, tuple(labels), part)] = float(value)
-    return found
+        counts[(name, tuple(labels), part)] = float(value)
+    return counts

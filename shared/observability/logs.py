@@ -1,4 +1,7 @@
-"""Log lines as text or JSON; every record names an `action`, and no record holds a token, a key or a prompt."""
+"""Formats log records as text or JSON.
+
+The farm's own records have an `action` and never contain a token, key or prompt.
+"""
 
 import json
 import logging
@@ -6,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-#: Fields of a record that are printed when given by `extra=`.
+#: Fields that are printed if passed through `extra=`.
 EXTRA_FIELDS = (
     "action",
     "request_id",
@@ -18,15 +21,14 @@ EXTRA_FIELDS = (
     "attempt",
     "worker_process",
 )
-#: Libraries whose own lines would be noise below a warning.
+#: Library loggers that are noise below level WARNING.
 QUIET_LOGGERS = ("urllib3", "rq", "rq.worker", "rq.job", "gunicorn.access", "redis")
 
 
 class TextFormatter(logging.Formatter):
-    """A line a fact: time, level, logger, message, fields."""
+    """One line per record: time, level, logger, message, fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """logging: one record as text."""
         fields = " ".join(f"{name}={value}" for name, value in extra_fields(record).items())
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = f"{at}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.name} {record.getMessage()} {fields}"
@@ -34,10 +36,9 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A line a JSON object."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """logging: one record as JSON."""
         line: dict[str, Any] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
@@ -51,19 +52,18 @@ class JsonFormatter(logging.Formatter):
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields that this record has."""
+    """The EXTRA_FIELDS that are set on this record."""
     return {name: value for name in EXTRA_FIELDS if (value := getattr(record, name, None)) is not None}
 
 
 def append_traceback(formatter: logging.Formatter, record: logging.LogRecord, line: str) -> str:
-    """The line and, when there is one, the traceback below it."""
     return f"{line}\n{formatter.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure_logging(level: str, shape: str) -> None:
-    """Sends every log record to standard error in the chosen shape."""
+def configure_logging(level: str, log_format: str) -> None:
+    """Sends all log records to stderr. `log_format` is `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if shape == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,6 +1,6 @@
-"""The request log: an entry for each request that has ended, in a Redis stream; it holds no prompt and no answer.
+"""Request log: one entry per finished request, without prompt or response, in a Redis stream.
 
-Who ends a request writes its entry: the worker in the script that ends the job, the front for what no worker saw.
+A worker writes the entry in the script that finishes the job; the front writes it for requests that reached no worker.
 """
 
 import json
@@ -16,74 +16,74 @@ from shared import keys, names
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.client import register_script
 
-#: Milliseconds that it is known that a batch was written.
+#: Milliseconds for which a repeated write of the same batch is recognised.
 BATCH_MARK_TTL_MS = 600_000
-#: The one field of an entry in the stream.
+#: Field of the stream entry that holds the encoded LogEntry.
 ENTRY_FIELD = "e"
-#: Entries read from Redis at a time.
+#: Entries per read from Redis.
 PAGE_SIZE = 1000
-#: Characters of a model's name that are kept.
+#: Characters after which a model name is cut off.
 MAX_MODEL_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One request that has ended. Times are milliseconds."""
+    """One finished request. Times are in milliseconds."""
 
-    #: Request id, as the caller has it.
+    #: Request id, as returned to the caller.
     request: str
     #: Id of the API key.
     key: str
     pool: str = ""
-    #: As the caller named it.
+    #: Model name as sent by the caller.
     model: str = ""
-    #: Path below /v1.
+    #: Path below `/v1`.
     endpoint: str = ""
     band: str = "interactive"
     stream: int = 0
-    #: HTTP status that the caller got, or would have got when the head had gone out already.
+    #: HTTP status for the caller; for an error after the head was sent, the status it would have had.
     status: int = 0
     attempts: int = 0
     #: The credential of the last attempt.
     credential: str = ""
-    #: Waited in the queue until the last attempt; until the first byte; until the end. After admission.
+    #: Milliseconds from admission to the start of the last attempt, to the first byte, and to the end.
     queue_ms: int = 0
     first_ms: int = 0
     total_ms: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    #: 1 when the upstream reported no tokens, so that they were counted here.
+    #: 1 if the upstream reported no token counts, so that the farm counted the tokens.
     estimated: int = 0
-    #: Code of the error, '' when there was none.
+    #: Error code, '' for none.
     code: str = ""
-    #: How the answer ended: `done`, `client_gone`, `upstream_eof`, …; '' when there was none.
+    #: How the reply ended: `done`, `client_gone`, `upstream_eof`, …; '' if there was none.
     end: str = ""
 
     def encode(self) -> str:
-        """A JSON array of the fields in their order: roll_up.lua reads them by their places, so new ones go last."""
-        return json.dumps(list({**vars(self), "model": make_printable(self.model)}.values()))
+        """Encodes the fields as a JSON array. roll_up.lua reads them by position, so new fields go last."""
+        return json.dumps(list({**vars(self), "model": sanitize_model_name(self.model)}.values()))
 
     @classmethod
     def decode(cls, encoded: bytes) -> "LogEntry":
-        """From JSON; of a field that an older farm did not write the default."""
+        """Decodes JSON; fields that an older version did not write get their defaults."""
         return cls(*json.loads(encoded))
 
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """An entry with its id, which orders all of them, and when it was written, in seconds since the epoch."""
+    """An entry with its stream id, which gives the order, and its time in seconds since the epoch."""
 
     id: str
     time: float
     entry: LogEntry
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """All fields as JSON values."""
         return {"id": self.id, "time": self.time, **vars(self.entry)}
 
 
-def build_entry(request: RelayRequest, **facts: Any) -> LogEntry:
-    """The entry of a relay request, with what became of it."""
+def build_entry(request: RelayRequest, **outcome: Any) -> LogEntry:
+    """Builds the entry of a relay request; `outcome` holds the remaining fields."""
     return LogEntry(
         request=request.id,
         key=request.key,
@@ -92,17 +92,17 @@ def build_entry(request: RelayRequest, **facts: Any) -> LogEntry:
         endpoint=request.path.partition("?")[0],
         band=request.band,
         stream=int(request.stream),
-        **facts,
+        **outcome,
     )
 
 
-#: The columns of an exported log.
-COLUMNS = ("id", "time", *(one.name for one in fields(LogEntry)))
+#: Columns of an export.
+EXPORT_COLUMNS = ("id", "time", *(field.name for field in fields(LogEntry)))
 
 
 @dataclass(frozen=True)
 class LogFilter:
-    """Which entries are wanted; '' for any. Times are seconds since the epoch."""
+    """Filter for entries; '' matches any value. Times are in seconds since the epoch."""
 
     since: float = 0.0
     until: float = float("inf")
@@ -113,52 +113,52 @@ class LogFilter:
     credential: str = ""
     endpoint: str = ""
     code: str = ""
-    #: `ok` for statuses below 400 of answers that are whole, `failed` for the others.
+    #: `ok`: status below 400 and a complete reply; `failed`: anything else.
     outcome: str = ""
 
     def matches(self, entry: LogEntry) -> bool:
-        """Whether the entry is wanted, its time apart."""
-        asked = ("request", "key", "pool", "model", "credential", "endpoint", "code")
-        if any(getattr(self, name) not in ("", getattr(entry, name)) for name in asked):
+        """Ignores `since` and `until`, which bound the read itself."""
+        names = ("request", "key", "pool", "model", "credential", "endpoint", "code")
+        if any(getattr(self, name) not in ("", getattr(entry, name)) for name in names):
             return False
         failed = entry.status >= 400 or bool(entry.code)
         return self.outcome == "" or failed == (self.outcome == "failed")
 
 
 class RequestLog:
-    """Writes and reads the log."""
+    """Writes and reads the request log."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._write = register_script(redis, Path(__file__).with_name("write_log.lua"))
+        self._write_script = register_script(redis, Path(__file__).with_name("write_log.lua"))
 
     def write(self, entries: Sequence[LogEntry], batch: str = "") -> None:
-        """Appends entries; a batch of the same name is written once, however often it is sent."""
-        names = [keys.REQUEST_LOG, keys.log_batch_mark(batch or secrets.token_hex(8))]
-        self._write(keys=names, args=[BATCH_MARK_TTL_MS, *(entry.encode() for entry in entries)])
+        """Appends entries. A batch name is written only once, so retries are idempotent."""
+        script_keys = [keys.REQUEST_LOG, keys.log_batch_mark(batch or secrets.token_hex(8))]
+        self._write_script(keys=script_keys, args=[BATCH_MARK_TTL_MS, *(entry.encode() for entry in entries)])
 
-    def read_newest_first(self, wanted: LogFilter, before: str = "") -> Iterator[StoredEntry]:
-        """The entries that are wanted, those before an id if one is given, read as they are needed."""
-        top = f"({before}" if before else stream_bound(wanted.until, "+")
-        bottom = stream_bound(wanted.since, "-")
+    def read_newest_first(self, log_filter: LogFilter, before: str = "") -> Iterator[StoredEntry]:
+        """Yields matching entries, or those older than the id `before`, reading page by page."""
+        upper_bound = f"({before}" if before else stream_bound(log_filter.until, "+")
+        lower_bound = stream_bound(log_filter.since, "-")
         while True:
-            page = self._redis.xrevrange(keys.REQUEST_LOG, top, bottom, count=PAGE_SIZE)
+            page = self._redis.xrevrange(keys.REQUEST_LOG, upper_bound, lower_bound, count=PAGE_SIZE)
             for id_, values in page:
                 entry = LogEntry.decode(values[ENTRY_FIELD.encode()])
-                if wanted.matches(entry):
+                if log_filter.matches(entry):
                     yield StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry)
             if len(page) < PAGE_SIZE:
                 return
-            top = f"({page[-1][0].decode()}"
+            upper_bound = f"({page[-1][0].decode()}"
 
 
-def make_printable(name: str) -> str:
-    """A name that a caller made up, short and printable."""
-    return "".join(sign if sign.isprintable() else "?" for sign in name[:MAX_MODEL_NAME_LENGTH])
+def sanitize_model_name(name: str) -> str:
+    """Shortens a caller's model name and replaces unprintable characters."""
+    return "".join(char if char.isprintable() else "?" for char in name[:MAX_MODEL_NAME_LENGTH])
 
 
-def stream_bound(seconds: float, beyond: str) -> str:
-    """A time as a bound of stream ids."""
+def stream_bound(seconds: float, open_end: str) -> str:
+    """A stream id that bounds a range by time; `open_end` for 0 and infinity."""
     if seconds in (0.0, float("inf")):
-        return beyond
+        return open_end
     return str(int(seconds * 1000))

@@ -1,7 +1,7 @@
-"""What was used, added up by hours and days (UTC): requests and tokens by key, pool and model, and by credential.
+"""Reads usage: requests and tokens per hour and UTC day, by key, pool and model, and by pool and credential.
 
-Memory: a sum has at most MOST_FIELDS fields of about 100 bytes; an hour of 100 credentials, 10 keys and 5 models
-has 750 of them, 75 KB.
+Each hour and day is a Redis hash of at most MAX_SUM_FIELDS fields of about 100 bytes. An hour with 100 credentials, 10
+keys and 5 models has 750 fields, 75 KB. workers/process/roll_up.lua writes them.
 """
 
 from collections import defaultdict
@@ -13,68 +13,67 @@ from redis import Redis
 
 from shared import keys
 
-#: Fields of the sums of one hour or day.
-MAX_FIELDS = 20_000
-#: Days that the sums of days are kept.
+#: Fields per hour or day; beyond that, roll_up.lua counts further models as `(others)`.
+MAX_SUM_FIELDS = 20_000
+#: Days for which daily sums are kept.
 DAY_SUMS_TTL_DAYS = 400
 SEPARATOR = "\x1f"
 METRICS = ("requests", "failed", "prompt_tokens", "completion_tokens", "estimated_tokens")
-#: Kind of a field -> what it is of.
-KINDS = {"k": ("key", "pool", "model"), "c": ("pool", "credential")}
-STEPS = {"hour": 3600, "day": 86_400}
+#: Kind of a field -> what it is grouped by.
+FIELD_KINDS = {"k": ("key", "pool", "model"), "c": ("pool", "credential")}
+STEP_SECONDS = {"hour": 3600, "day": 86_400}
 
 
 @dataclass(frozen=True)
 class SumsQuery:
-    """What is asked. Times are seconds since the epoch; the hours or days that they lie in count whole."""
+    """Query for usage. Times are seconds since the epoch, widened to whole hours or days."""
 
     since: float
     until: float
     step: str = "hour"
-    #: What the rows are of, out of `time`, `key`, `pool`, `model`, or `time`, `pool`, `credential`.
+    #: Any of `time`, `key`, `pool`, `model`, or of `time`, `pool`, `credential`.
     group_by: tuple[str, ...] = ()
-    #: Name -> the only value that counts.
+    #: Name -> required value.
     filters: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def kind(self) -> str:
-        """Which fields tell."""
+    def field_kind(self) -> str:
+        """Kind of the fields that answer the query."""
         return "c" if "credential" in (*self.group_by, *self.filters) else "k"
 
-    def times(self) -> range:
-        """When each hour or day begins; those that are forgotten are left out."""
-        seconds = STEPS[self.step]
-        first = max(self.since, self.until - DAY_SUMS_TTL_DAYS * STEPS["day"])
+    def bucket_starts(self) -> range:
+        """Start of each hour or day; skips days beyond the retention period."""
+        seconds = STEP_SECONDS[self.step]
+        first = max(self.since, self.until - DAY_SUMS_TTL_DAYS * STEP_SECONDS["day"])
         return range(int(first // seconds) * seconds, int(self.until) + 1, seconds)
 
 
 class UsageSums:
-    """Reads the sums."""
+    """Reads the sums of hours and days."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def query(self, asked: SumsQuery) -> list[dict[str, Any]]:
-        """A row for each group, in their order: its names, and the metrics."""
+    def query(self, query: SumsQuery) -> list[dict[str, Any]]:
+        """Returns one row per group, sorted, with the `group_by` values and the metrics."""
         groups: defaultdict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(METRICS, 0))
-        for at, names, metric, amount in self._amounts(asked):
-            known = {**names, "time": at}
-            if all(names.get(name) == value for name, value in asked.filters.items()):
-                groups[tuple(known[name] for name in asked.group_by)][metric] += amount
-        ordered = sorted(groups.items())
+        for at, names, metric, amount in self._read_amounts(query):
+            values = {**names, "time": at}
+            if all(names.get(name) == value for name, value in query.filters.items()):
+                groups[tuple(values[name] for name in query.group_by)][metric] += amount
         return [
             {
-                **dict(zip(asked.group_by, group, strict=True)),
+                **dict(zip(query.group_by, group, strict=True)),
                 **sums,
                 "total_tokens": sums["prompt_tokens"] + sums["completion_tokens"],
             }
-            for group, sums in ordered
+            for group, sums in sorted(groups.items())
         ]
 
-    def _amounts(self, asked: SumsQuery) -> Iterator[tuple[int, dict[str, str], str, int]]:
-        for at in asked.times():
-            name = keys.usage_hour(at) if asked.step == "hour" else keys.usage_day(at)
-            for stored, amount in self._redis.hgetall(name).items():
+    def _read_amounts(self, query: SumsQuery) -> Iterator[tuple[int, dict[str, str], str, int]]:
+        for at in query.bucket_starts():
+            key = keys.usage_hour(at) if query.step == "hour" else keys.usage_day(at)
+            for stored, amount in self._redis.hgetall(key).items():
                 kind, metric, *values = stored.decode().split(SEPARATOR)
-                if kind == asked.kind:
-                    yield at, dict(zip(KINDS[kind], values, strict=False)), metric, int(amount)
+                if kind == query.field_kind:
+                    yield at, dict(zip(FIELD_KINDS[kind], values, strict=False)), metric, int(amount)

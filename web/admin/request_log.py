@@ -2,7 +2,7 @@
 
 from flask import Response
 
-from shared.observability.request_log import COLUMNS, LogFilter, RequestLog
+from shared.observability.request_log import EXPORT_COLUMNS, LogFilter, RequestLog
 from web.admin.api import router
 from web.admin.export import CSV, JSONL, export_rows
 from web.admin.openapi import to_response
@@ -26,6 +26,6 @@ def logs(query: LogQuery) -> Response:
     found = RequestLog(services().redis).read_newest_first(wanted, parse_stream_cursor(query.cursor))
     if query.format != "json":
         rows = (one.to_dict() for one, _ in zip(found, range(MAX_EXPORT_ROWS), strict=False))
-        return export_rows(rows, COLUMNS, query.format)
+        return export_rows(rows, EXPORT_COLUMNS, query.format)
     taken, more = take_page(found, query.limit)
     return to_response(LogPage(data=[one.to_dict() for one in taken], next=taken[-1].id if more else None), 200)

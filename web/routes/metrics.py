@@ -17,7 +17,7 @@ from web.services import services
 blueprint = Blueprint("metrics", __name__)
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "farm_"
-BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKETS), "+Inf"]
+BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKET_BOUNDS_SECONDS), "+Inf"]
 
 
 @blueprint.get("/metrics")

@@ -8,7 +8,7 @@ import gevent
 from redis import Redis
 
 from shared import keys
-from shared.observability.usage import DAY_SUMS_TTL_DAYS, MAX_FIELDS
+from shared.observability.usage import DAY_SUMS_TTL_DAYS, MAX_SUM_FIELDS
 from shared.redis_connection.client import register_script
 
 #: Entries per call of the script, which block Redis for two milliseconds; seconds between two calls.
@@ -31,7 +31,7 @@ class UsageRollup:
         """Adds all new entries to the sums; returns how many there were."""
         script_keys = [keys.REQUEST_LOG, keys.USAGE_ROLLED_UP, keys.LAST_USED]
         prefixes = (keys.usage_hour(""), keys.usage_day(""))
-        limits = (self._usage_seconds, DAY_SUMS_TTL_DAYS * DAY_SECONDS, MAX_FIELDS)
+        limits = (self._usage_seconds, DAY_SUMS_TTL_DAYS * DAY_SECONDS, MAX_SUM_FIELDS)
         total, batch = 0, BATCH_ENTRIES
         while batch == BATCH_ENTRIES:
             batch = cast("int", self._roll_up_script(keys=script_keys, args=[BATCH_ENTRIES, *prefixes, *limits]))

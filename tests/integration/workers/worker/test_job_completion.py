@@ -185,7 +185,7 @@ def test_the_log_is_bounded_by_number_and_age_and_the_sums_stay(redis: Redis):
 
 
 def test_names_that_callers_make_up_do_not_fill_the_store(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(usage_rollup, "MAX_FIELDS", 60)
+    monkeypatch.setattr(usage_rollup, "MAX_SUM_FIELDS", 60)
     for number in range(100):
         RequestLog(redis).write([entry(number, model=f"made-up-{number}", credential="")])
         an_adder(redis).roll_up()
