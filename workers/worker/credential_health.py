@@ -30,7 +30,7 @@ CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused"})
 #: Longest cooldowns in seconds, without a Retry-After, of a rate limit, and of a token endpoint that is down.
 MAX_RATE_LIMIT_COOLDOWN_SECONDS = 60.0
 MAX_TOKEN_COOLDOWN_SECONDS = 15.0
-#: Seconds from which on a cooldown after a fault of the upstream is published as state `cooling`.
+#: Shortest cooldown in seconds, after a fault of the upstream, that is published as state `cooling`.
 MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
 
@@ -136,7 +136,7 @@ class CredentialHealth:
         return was_probe
 
     def begin_cooldown(self, failed: Failed) -> None:
-        """Takes no jobs for a while; stops the workers when the refresh token is dead."""
+        """Starts a cooldown; stops the workers instead when the refresh token is dead."""
         if failed.fatal:
             self.is_token_refused = True
             self._stop()

@@ -54,7 +54,7 @@ class JobCompletion:
         self._count_end(attempt, reason)
         if reason == "done":
             self._health.record_success()
-        cost = self._build_cost(attempt, reason)
+        cost = self._record_usage(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             return cost
         self._fail(job, f"the response ended early: {reason}", cost)
@@ -91,13 +91,13 @@ class JobCompletion:
         if delivery.reply_with_error(failed):
             self._count_end(attempt, end_reason)
         reason = f"{failed.failure.code} after {delivery.attempt_number} attempts"
-        self._bookkeeping.fail(self._worker, job, reason, self._build_cost(attempt, end_reason))
+        self._bookkeeping.fail(self._worker, job, reason, self._record_usage(attempt, end_reason))
 
     def _fail(self, job: StartedJob, reason: str, cost: JobCost) -> None:
         retry_forever(lambda: self._bookkeeping.fail(self._worker, job, reason, cost), "a job cannot be failed")
 
-    def _build_cost(self, attempt: Attempt, end_reason: str) -> JobCost:
-        """What the request costs its API key (nothing without a response of the upstream), and its log entry."""
+    def _record_usage(self, attempt: Attempt, end_reason: str) -> JobCost:
+        """Counts the tokens; returns the cost for the API key (nothing without a response) and the log entry."""
         try:
             usage = attempt.usage()
         except Exception:
