@@ -57,8 +57,8 @@ class CredentialOperations:
             pipe.execute()
         # Blocks for 5 s at a time, because the connections have a socket timeout of 10 s.
         for _ in range(max(1, round(timeout / 5))):
-            if response := self._redis.blpop([keys.operation_result(operation.id)], timeout=5):
-                result: dict[str, Any] = json.loads(response[1])
+            if reply := self._redis.blpop([keys.operation_result(operation.id)], timeout=5):
+                result: dict[str, Any] = json.loads(reply[1])
                 return result
         raise NoWorkerProcess("the worker process did not reply in time; the credential may be busy")
 

@@ -43,14 +43,14 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
 
 
 def check_server(redis: Redis) -> None:
-    """Raises StoreUnavailable unless Redis 6.2 or newer answers, StoreLoading while it loads its data."""
+    """Raises StoreUnavailable unless Redis 6.2 or newer responds, StoreLoading while it loads its data."""
     try:
         redis.ping()
         version = str(redis.info("server")["redis_version"])
     except BusyLoadingError:
         raise StoreLoading("Redis is still loading its data") from None
     except RedisConnectionError as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from None
+        raise StoreUnavailable(f"Redis does not respond: {error}") from None
     except RedisError as error:
         raise StoreUnavailable(f"Redis returned an error: {error}") from None
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_REDIS_VERSION:

@@ -178,7 +178,7 @@ class Multiplexer:
         self._fail_pending(RedisConnectionError("the connection was closed"))
 
     def reload_scripts(self) -> None:
-        """Loads the scripts again, after a SCRIPT FLUSH or a failover."""
+        """Queues the scripts to be loaded again, after a SCRIPT FLUSH or a failover."""
         self.enqueue(Batch([("SCRIPT", "LOAD", text) for text in self._scripts]))
 
 

@@ -142,7 +142,7 @@ def test_busy_port_is_reported(tmp_path: Path):
 
 def test_unreachable_redis_is_reported(tmp_path: Path):
     env = build_environment(tmp_path / "d", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    assert_start_fails(env, tmp_path / "d", "Redis does not answer")
+    assert_start_fails(env, tmp_path / "d", "Redis does not respond")
 
 
 @pytest.mark.parametrize(
