@@ -47,7 +47,8 @@ class AuditLog:
         upper_bound = f"({before}" if before else "+"
         while page := self._redis.xrevrange(keys.AUDIT_LOG, upper_bound, "-", count=PAGE_SIZE):
             for id_, values in page:
-                entry: dict[str, Any] = {**decode_hash(values)}
+                fields = decode_hash(values)
                 time = int(id_.partition(b"-")[0]) / 1000
-                yield AuditEntry(**{**entry, "id": id_.decode(), "time": time, "details": json.loads(entry["details"])})
+                details = json.loads(fields["details"])
+                yield AuditEntry(**{**fields, "id": id_.decode(), "time": time, "details": details})
             upper_bound = f"({page[-1][0].decode()}"

@@ -1,1 +1,1 @@
-"""The settings: fields, parsers, loading."""
+"""Settings: definitions, parsers and loading."""

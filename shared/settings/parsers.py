@@ -1,4 +1,4 @@
-"""Parsers of single setting values: text in, a checked value out; they know no setting by name."""
+"""Parsers and validators of setting values. All raise ValueError for invalid input."""
 
 import ipaddress
 import json
@@ -9,14 +9,14 @@ Parser = Callable[[Any], Any]
 
 
 def parse_text(value: Any) -> str:
-    """Any text, trimmed."""
+    """Strips whitespace."""
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value.strip()
 
 
 def int_parser(at_least: int, at_most: int | None = None) -> Parser:
-    """A reader of whole numbers within bounds."""
+    """Returns a parser of integers within inclusive bounds."""
 
     def parse(value: Any) -> int:
         try:
@@ -32,7 +32,7 @@ def int_parser(at_least: int, at_most: int | None = None) -> Parser:
 
 
 def parse_seconds(value: Any) -> float:
-    """A time in seconds, more than zero."""
+    """Parses seconds, greater than 0."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -43,12 +43,12 @@ def parse_seconds(value: Any) -> float:
 
 
 def parse_optional_seconds(value: Any) -> float:
-    """A time in seconds; 0 for none."""
+    """Parses seconds; 0 means unset."""
     return 0.0 if value in (0, "0") and not isinstance(value, bool) else parse_seconds(value)
 
 
 def parse_days(value: Any) -> float:
-    """A number of days, more than zero."""
+    """Parses days, greater than 0."""
     try:
         return parse_seconds(value)
     except ValueError:
@@ -56,7 +56,7 @@ def parse_days(value: Any) -> float:
 
 
 def choice_parser(*choices: str) -> Parser:
-    """A reader of one word out of several."""
+    """Returns a parser that accepts only these words."""
 
     def parse(value: Any) -> str:
         if value not in choices:
@@ -67,26 +67,26 @@ def choice_parser(*choices: str) -> Parser:
 
 
 def parse_bool(value: Any) -> bool:
-    """Yes or no."""
+    """Accepts true/false, 1/0, yes/no and on/off."""
     if isinstance(value, bool):
         return value
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    found = words.get(value.strip().lower()) if isinstance(value, str) else None
-    if found is None:
+    parsed = words.get(value.strip().lower()) if isinstance(value, str) else None
+    if parsed is None:
         raise ValueError(f"must be true or false, not {value!r}")
-    return found
+    return parsed
 
 
 def parse_url(value: Any) -> str:
-    """An http(s) base URL, without the slash at its end."""
-    found = parse_text(value)
-    if found and not found.startswith(("http://", "https://")):
+    """Parses an http(s) base URL and strips trailing slashes; '' stays ''."""
+    url = parse_text(value)
+    if url and not url.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
-    return found.rstrip("/")
+    return url.rstrip("/")
 
 
 def parse_names(value: Any) -> tuple[str, ...]:
-    """Names, separated by commas or as a list."""
+    """Parses a list, or text separated by commas."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError("must be names separated by commas")
@@ -94,16 +94,16 @@ def parse_names(value: Any) -> tuple[str, ...]:
 
 
 def parse_networks(value: Any) -> tuple[str, ...]:
-    """Networks in CIDR notation (RFC 4632, RFC 4291) or single addresses, separated by commas or as a list."""
-    return tuple(str(ipaddress.ip_network(one, strict=False)) for one in parse_names(value))
+    """Parses networks in CIDR notation (RFC 4632, RFC 4291) or single addresses, as parse_names does."""
+    return tuple(str(ipaddress.ip_network(network, strict=False)) for network in parse_names(value))
 
 
 def parse_mapping(value: Any) -> Mapping[str, str]:
-    """A table of text to text, or such a table as JSON."""
+    """Parses a table of text to text, or one encoded as JSON."""
     try:
         table = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("must be a JSON object of names") from None
-    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise ValueError("must be a JSON object of names")
     return dict(table)
