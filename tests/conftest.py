@@ -53,7 +53,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def opener(redis: Redis) -> Unsealer:
+def unsealer(redis: Redis) -> Unsealer:
     """The vault of a farm, claimed."""
     found = Unsealer("a secret key for tests")
     found.ensure_sealing_key(redis)

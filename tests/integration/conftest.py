@@ -1,17 +1,30 @@
 """Fixtures of the integration tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from shared.credentials.unsealing import Unsealer
-from tests.integration.harness import Workshop
+from tests.integration.harness import WorkerHarness
 from tests.upstream import Upstream
 
 
 @pytest.fixture
-def workshop(redis: Redis, redis_url: str, opener: Unsealer, upstream: Upstream) -> Iterator[Workshop]:
-    made = Workshop(redis, redis_url, opener, upstream)
-    yield made
-    made.close()
+def start_harness(
+    redis: Redis, redis_url: str, unsealer: Unsealer, upstream: Upstream
+) -> Iterator[Callable[..., WorkerHarness]]:
+    """Starts worker harnesses; arguments are pool= and settings. Closes them after the test."""
+    with ExitStack() as harnesses:
+
+        def start(**options: Any) -> WorkerHarness:
+            return harnesses.enter_context(closing(WorkerHarness(redis, redis_url, unsealer, upstream, **options)))
+
+        yield start
+
+
+@pytest.fixture
+def harness(start_harness: Callable[..., WorkerHarness]) -> WorkerHarness:
+    return start_harness()

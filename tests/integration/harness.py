@@ -1,7 +1,10 @@
-"""A worker with its queue, its lease and a simulator, in this process, and the front's side of the queue."""
+"""A running worker with its queue, lease and simulator, and a front's hub, all in this process."""
 
+import json
 import time
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import gevent
 from gevent.lock import BoundedSemaphore
@@ -15,7 +18,8 @@ from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import create_dedicated_pool
 from shared.settings.schema import PoolSettings, Settings
-from tests.integration.shared.protocol.test_relay_queue import request
+from tests import internals
+from tests.builders import build_request
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 from web.reply.hub import Hub
@@ -34,21 +38,29 @@ from workers.worker.leased_credential import LeasedCredential
 from workers.worker.rq_worker import FarmWorker, spawn_worker
 from workers.worker.services import WorkerServices
 
-BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
+CHAT_BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
 
 
-class Workshop:
-    """A worker that runs, and the front's side of the queue."""
+class WorkerHarness:
+    """A worker that takes jobs, and a hub that receives its replies."""
 
-    def __init__(self, redis: Redis, redis_url: str, opener: Unsealer, upstream: Upstream, **settings) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        redis_url: str,
+        unsealer: Unsealer,
+        upstream: Upstream,
+        pool: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """`pool` and `settings` replace the harness's own."""
         self.redis = redis
         self.upstream = upstream
-        pool = {"upstream_url": upstream.url, "token_url": upstream.token_url, **settings.pop("pool", {})}
-        self.pool = PoolSettings(**pool)
+        self.pool = PoolSettings(**{"upstream_url": upstream.url, "token_url": upstream.token_url, **(pool or {})})
         self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
         self.credentials = Credentials(redis)
-        self.id, _ = self.credentials.add("default", first_refresh_tokens(1)[0])
-        (self.lease,) = Leases(redis, "here").claim("default", [self.id], 1)
+        self.credential_id, _ = self.credentials.add("default", first_refresh_tokens(1)[0])
+        (self.lease,) = Leases(redis, "here").claim("default", [self.credential_id], 1)
         connections, counters, outbox = create_dedicated_pool(redis_url), Counters(), Outbox()
         pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)
         publisher = Publisher(outbox, pipeline)
@@ -60,7 +72,7 @@ class Workshop:
             streams=StreamRegistry(outbox, counters),
             deadlines=DeadlineMonitor(),
             counters=counters,
-            token_store=TokenStore(redis, opener),
+            token_store=TokenStore(redis, unsealer),
             breakers=PerPool(lambda pool: CircuitBreaker(redis, pool, "here", counters)),
             worker_counts=Counter({self.pool.name: 1}),
             refresh_limit=BoundedSemaphore(4),
@@ -71,41 +83,53 @@ class Workshop:
         )
         self.hub = Hub(redis, connections, lambda _: set(), lambda *_: None)
         self.queue = RelayQueue(redis, 100)
-        books = Bookkeeping(redis, "default", pipeline)
-        self.worker = FarmWorker(LeasedCredential(self.lease, self.pool, self.services), books)
-        self.ended = False
-        endless = (publisher.run, self.services.deadlines.run, self.hub._listen)
-        self.greenlets = [gevent.spawn(work) for work in endless]
-        self.greenlet = spawn_worker(self.worker, self._end)
+        bookkeeping = Bookkeeping(redis, "default", pipeline)
+        self.worker = FarmWorker(LeasedCredential(self.lease, self.pool, self.services), bookkeeping)
+        self.has_ended = False
+        self._greenlets = [gevent.spawn(work) for work in (publisher.run, self.services.deadlines.run)]
+        self._greenlets.append(internals.spawn_listener(self.hub))
+        spawn_worker(self.worker, self._on_worker_ended)
 
-    def _end(self, worker: FarmWorker) -> None:
-        self.ended = True
+    def _on_worker_ended(self, worker: FarmWorker) -> None:
+        self.has_ended = True
 
-    def ask(self, request_id: str = "req_1", body: bytes = BODY, **changes) -> Mailbox:
+    def enqueue(self, request_id: str = "req_1", body: bytes = CHAT_BODY, **changes: Any) -> Mailbox:
+        """Enqueues a request as a front does; `changes` replace fields of the request."""
         mailbox = self.hub.open(request_id)
-        self.queue.enqueue(request(request_id, channel=self.hub.channel(request_id), **changes), body)
+        self.queue.enqueue(build_request(request_id, channel=self.hub.channel(request_id), **changes), body)
         return mailbox
 
-    def state(self) -> tuple[str, str]:
-        found = self.credentials.get(self.id, ["default"])
-        return found.state, found.reason
+    def wait_until_idle(self) -> int:
+        """Waits until the worker is blocked in its pop; returns the id of that connection."""
+        return eventually(lambda: self.worker.blocking_pop.client_id)
+
+    def credential_state(self) -> tuple[str, str]:
+        """State and reason."""
+        credential = self.credentials.get(self.credential_id, ["default"])
+        return credential.state, credential.reason
 
     def close(self) -> None:
         self.worker.stop()
-        eventually(self._is_home)
-        gevent.killall(self.greenlets)
+        eventually(self._unblock_and_check_end)
+        gevent.killall(self._greenlets)
 
-    def _is_home(self) -> bool:
-        """Whether the worker has ended; one that has only just begun to wait is sent home again."""
+    def _unblock_and_check_end(self) -> bool:
+        """Whether the worker has ended; it may have blocked again since the last call, so it is unblocked each time."""
         if self.worker.blocking_pop.client_id:
             self.redis.client_unblock(self.worker.blocking_pop.client_id)
-        return self.ended
+        return self.has_ended
 
 
-def answer(mailbox: Mailbox, within: float = 10.0) -> list[Frame]:
+def streaming_body(**fields: Any) -> bytes:
+    """A streamed chat request with these fields."""
+    return json.dumps({**json.loads(CHAT_BODY), "stream": True, **fields}).encode()
+
+
+def collect_frames(mailbox: Mailbox, within: float = 10.0) -> list[Frame]:
+    """All frames of a reply, to its end or failure."""
     frames: list[Frame] = []
     until = time.monotonic() + within
     while not frames or frames[-1].kind not in (FrameKind.END, FrameKind.FAILURE):
-        assert time.monotonic() < until, "the answer does not end"
+        assert time.monotonic() < until, "the reply does not end"
         frames += mailbox.get(1)
     return frames

@@ -19,7 +19,7 @@ from werkzeug.test import EnvironBuilder
 
 from shared.api_keys.store import ApiKeys
 from shared.settings.schema import Settings
-from tests.integration.harness import Workshop
+from tests.integration.harness import WorkerHarness
 from tests.waiting import eventually
 from web.app import create_app
 from web.services import EXTENSION
@@ -78,7 +78,7 @@ def calls(work: Callable[[], None]) -> int:
 
 
 @pytest.fixture
-def whole(redis: Redis, redis_url: str, workshop: Workshop) -> Iterator[Whole]:
+def whole(redis: Redis, redis_url: str, harness: WorkerHarness) -> Iterator[Whole]:
     made = Whole(redis, redis_url)
     for _ in range(3):
         assert b"Uryyb" in made.ask(made.environ())
@@ -92,17 +92,17 @@ def test_a_request(whole: Whole):
     assert spent < 1_200, spent
 
 
-def test_a_chunk(whole: Whole, workshop: Workshop):
+def test_a_chunk(whole: Whole, harness: WorkerHarness):
     # So far apart that each travels alone: the most that one can cost, on a machine of any speed.
-    workshop.upstream.pace(chunks=CHUNKS, chunk_delay=0.02)
+    harness.upstream.pace(chunks=CHUNKS, chunk_delay=0.02)
     environ = whole.environ(stream=True)
     spent = calls(lambda: whole.ask(environ) and None) / CHUNKS
-    eventually(lambda: workshop.redis.keys("*req_*") == [])
+    eventually(lambda: harness.redis.keys("*req_*") == [])
     assert spent < 150, spent
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_a_request_leaves_to_the_collector(whole: Whole, workshop: Workshop, stream: bool):
+def test_what_a_request_leaves_to_the_collector(whole: Whole, harness: WorkerHarness, stream: bool):
     environs = [whole.environ(stream=stream) for _ in range(REQUESTS)]
     gc.collect()
     gc.disable()
@@ -110,7 +110,7 @@ def test_what_a_request_leaves_to_the_collector(whole: Whole, workshop: Workshop
     try:
         for environ in environs:
             whole.ask(environ)
-        eventually(lambda: workshop.redis.keys("*req_*") == [])
+        eventually(lambda: harness.redis.keys("*req_*") == [])
         environs.clear()
         gc.collect()
         ours = Counter(type(one).__qualname__ for one in gc.garbage if type(one).__module__.split(".")[0] in PACKAGES)

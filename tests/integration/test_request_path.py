@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 
 from tests.conftest import ROOT
-from tests.integration.harness import Workshop
+from tests.integration.harness import WorkerHarness
 from tests.integration.test_call_counts import Whole
 from tests.waiting import eventually
 
@@ -42,11 +42,11 @@ def record_calls(work: Any) -> list[tuple[str, str]]:
     return list(seen)
 
 
-def test_documented_calls_are_made_in_their_order(redis: Redis, redis_url: str, workshop: Workshop):
+def test_documented_calls_are_made_in_their_order(redis: Redis, redis_url: str, harness: WorkerHarness):
     whole = Whole(redis, redis_url)
     # So far apart that frames leave before the response has ended.
-    workshop.upstream.pace(chunks=5, chunk_delay=0.05)
-    worker = workshop.worker
+    harness.upstream.pace(chunks=5, chunk_delay=0.05)
+    worker = harness.worker
 
     def relay_one() -> None:
         whole.ask(whole.environ(stream=True))

@@ -37,7 +37,7 @@ class Api:
 
 
 @pytest.fixture
-def api(redis: Redis, redis_url: str, opener: Unsealer) -> Iterator[Api]:
+def api(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[Api]:
     return Api(redis, redis_url)  # type: ignore[return-value]
 
 

@@ -58,7 +58,7 @@ class Front:
 
 
 @pytest.fixture
-def front(redis: Redis, redis_url: str, opener: Unsealer) -> Iterator[Front]:
+def front(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[Front]:
     Credentials(redis).add("default", "token")
     made = Front(redis, redis_url, keepalive=0.1)
     yield made
@@ -113,7 +113,7 @@ def test_a_model_list_that_can_not_be_had_is_a_502(front: Front, status: int, bo
     assert not front.redis.exists(keys.models("default"))
 
 
-def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, opener: Unsealer):
+def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, unsealer: Unsealer):
     pools = (PoolSettings(models=("a",), model_map={"b": "a"}), PoolSettings(name="empty"))
     front = Front(redis, redis_url, pools=pools[:1])
     listed = front.ask("/v1/models", method="GET").get(timeout=5)
@@ -123,7 +123,7 @@ def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url
     front.close()
 
 
-def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, redis_url: str, opener: Unsealer):
+def test_a_mapped_model_reaches_the_upstream_by_its_name_there(redis: Redis, redis_url: str, unsealer: Unsealer):
     Credentials(redis).add("default", "token")
     front = Front(redis, redis_url, pools=(PoolSettings(model_map={"gpt": "theirs"}),))
     asked = front.ask(model="gpt")
@@ -250,7 +250,7 @@ def test_a_caller_who_leaves_the_queue_gives_his_place_back(front: Front):
     assert front.redis.zcard(keys.running_requests(key.id)) == 0
 
 
-def test_a_key_sees_its_own_models_only(redis: Redis, redis_url: str, opener: Unsealer):
+def test_a_key_sees_its_own_models_only(redis: Redis, redis_url: str, unsealer: Unsealer):
     pools = (PoolSettings(name="a", models=("small", "large")), PoolSettings(name="b", models=("other",)))
     made = Front(redis, redis_url, pools=pools)
     Credentials(redis).add("a", "token")

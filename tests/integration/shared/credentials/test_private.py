@@ -14,7 +14,7 @@ from shared.errors import ApiError
 from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from shared.protocol.relay_queue import RelayQueue
 from shared.settings.schema import PoolSettings, Settings
-from tests.integration.shared.protocol.test_relay_queue import request
+from tests.builders import build_request
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers, caller_network
 from workers.process.membership import PRIVATE_GROUP, Membership
@@ -23,7 +23,7 @@ POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(na
 
 
 @pytest.fixture
-def store(redis: Redis, opener: Unsealer) -> PrivateCredentials:
+def store(redis: Redis, unsealer: Unsealer) -> PrivateCredentials:
     return PrivateCredentials(redis)
 
 
@@ -63,7 +63,7 @@ def test_one_that_is_idle_is_forgotten_with_everything_and_one_that_works_is_not
     before = set(redis.scan_iter())
     name = store.add("default", "a-token", 2)
     queue = RelayQueue(redis, 10)
-    queue.enqueue(request("req_1", pool=name, key="private-x"), b"{}")
+    queue.enqueue(build_request("req_1", pool=name, key="private-x"), b"{}")
     redis.zadd(keys.PRIVATE_POOLS, {name: time.time() - 100})
     redis.set(keys.served_jobs(name), 1)
     redis.zadd(f"rq:failed:batch:{name}", {"req_2": 1})
@@ -142,7 +142,7 @@ class Endpoint:
 
 
 @pytest.fixture
-def endpoint(redis: Redis, opener: Unsealer) -> Endpoint:
+def endpoint(redis: Redis, unsealer: Unsealer) -> Endpoint:
     return Endpoint(redis)
 
 

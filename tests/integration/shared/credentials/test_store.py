@@ -19,7 +19,7 @@ def everything(redis: Redis) -> str:
 
 
 @pytest.fixture
-def store(redis: Redis, opener: Unsealer) -> Credentials:
+def store(redis: Redis, unsealer: Unsealer) -> Credentials:
     return Credentials(redis)
 
 

@@ -50,7 +50,7 @@ def test_every_counted_metric_is_rendered_even_at_zero(redis: Redis):
     assert {"farm_queue_depth", "farm_workers", "farm_credentials", "farm_utilisation"} <= families
 
 
-def test_gauges_show_what_is_so_now(redis: Redis, opener: Unsealer):
+def test_gauges_show_what_is_so_now(redis: Redis, unsealer: Unsealer):
     store = Credentials(redis)
     ids = store.import_lines("default", ["a", "b", "c"]).new_ids
     store.set_state("default", ids[0], "dead")

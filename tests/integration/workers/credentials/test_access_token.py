@@ -31,9 +31,9 @@ Asked = Callable[[requests.Session, PoolSettings, str], TokenGrant]
 class Farm:
     """One leased credential and what is needed to refresh it."""
 
-    def __init__(self, redis: Redis, opener: Unsealer, upstream: Upstream, **pool: str) -> None:
+    def __init__(self, redis: Redis, unsealer: Unsealer, upstream: Upstream, **pool: str) -> None:
         self.redis = redis
-        self.store = TokenStore(redis, opener)
+        self.store = TokenStore(redis, unsealer)
         self.first = first_refresh_tokens(3)[0]
         self.id, _ = Credentials(redis).add("default", self.first)
         (self.lease,) = Leases(redis, "a").claim("default", [self.id], 1)
@@ -56,8 +56,8 @@ def slow_refresh(session: requests.Session, pool: PoolSettings, token: str) -> T
 
 
 @pytest.fixture
-def farm(redis: Redis, opener: Unsealer, upstream: Upstream) -> Farm:
-    return Farm(redis, opener, upstream)
+def farm(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> Farm:
+    return Farm(redis, unsealer, upstream)
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def refreshes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Asked], None]:
 
 
 @pytest.mark.parametrize("way", ["form", "json", "bearer"])
-def test_an_access_token_is_had_in_each_way_and_used_again(redis, opener, upstream, way: str):
-    farm = Farm(redis, opener, upstream, token_request=way)
+def test_an_access_token_is_had_in_each_way_and_used_again(redis, unsealer, upstream, way: str):
+    farm = Farm(redis, unsealer, upstream, token_request=way)
     token = farm.token()
     first = token.get()
     assert token.get() == first
@@ -170,14 +170,14 @@ def test_invalid_grant_is_final_when_the_store_has_no_other_token(farm: Farm, re
 
 
 def test_invalid_grant_is_tried_again_once_with_the_token_that_somebody_else_stored(
-    farm: Farm, opener: Unsealer, refreshes
+    farm: Farm, unsealer: Unsealer, refreshes
 ):
     asked = []
 
     def refuse_the_first(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         asked.append(token)
         if token == farm.first:
-            sealed = opener.sealer.seal("rotated elsewhere", farm.id)
+            sealed = unsealer.sealer.seal("rotated elsewhere", farm.id)
             fields = {"sealed": sealed, "fingerprint": fingerprint("rotated elsewhere")}
             farm.redis.hset(keys.credential(farm.id), mapping=fields)
             raise InvalidGrant("no")
@@ -220,7 +220,7 @@ def test_a_token_that_was_rotated_while_the_lease_went_is_kept_but_not_used(farm
     assert farm.stored() == "rt-next"
 
 
-def test_a_late_answer_does_not_overwrite_a_newer_token(farm: Farm, opener: Unsealer):
+def test_a_late_answer_does_not_overwrite_a_newer_token(farm: Farm, unsealer: Unsealer):
     farm.redis.hset(keys.credential(farm.id), mapping={"fingerprint": fingerprint("newer")})
     with pytest.raises(LeaseLost):
         farm.store.store(farm.lease, farm.first, TokenGrant("at", 60, "older"))

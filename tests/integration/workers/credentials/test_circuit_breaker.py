@@ -9,7 +9,7 @@ from shared import keys
 from shared.observability.counters import Counters
 from shared.protocol.messages import Head
 from shared.redis_connection.client import decode_hash
-from tests.integration.harness import BODY, Workshop, answer
+from tests.integration.harness import CHAT_BODY, WorkerHarness, collect_frames
 from tests.waiting import eventually
 from workers.attempt.upstream_errors import classify_error_response
 from workers.credentials import circuit_breaker as module
@@ -120,68 +120,68 @@ def test_what_was_read_before_our_own_word_counts_for_nothing(redis: Redis):
     assert not one.allows("c9")
 
 
-def test_requests_wait_for_an_upstream_that_is_down_and_pay_for_no_probe(workshop: Workshop):
-    gate = workshop.services.breakers["default"]
-    workshop.upstream.faults(server_error=1)
+def test_requests_wait_for_an_upstream_that_is_down_and_pay_for_no_probe(harness: WorkerHarness):
+    gate = harness.services.breakers["default"]
+    harness.upstream.faults(server_error=1)
     fail(gate)
-    mailbox = workshop.ask()
+    mailbox = harness.enqueue()
     for probes in range(1, 4):
         gate._probe_at = 0.0
-        gate.assign_probe([workshop.id], [workshop.id])
-        eventually(lambda p=probes: workshop.upstream.counters().get("fault_server_error", 0) >= p)
-        eventually(lambda: workshop.queue.count_waiting("default") == 1)
-        workshop.worker.runner.health.cooldown.end()
-    assert workshop.redis.hget("rq:job:req_1", "number_of_retries") == b"0"
-    workshop.upstream.faults()
+        gate.assign_probe([harness.credential_id], [harness.credential_id])
+        eventually(lambda p=probes: harness.upstream.counters().get("fault_server_error", 0) >= p)
+        eventually(lambda: harness.queue.count_waiting("default") == 1)
+        harness.worker.runner.health.cooldown.end()
+    assert harness.redis.hget("rq:job:req_1", "number_of_retries") == b"0"
+    harness.upstream.faults()
     gate._probe_at = 0.0
-    gate.assign_probe([workshop.id], [workshop.id])
-    assert Head.decode(answer(mailbox)[0].payload).attempts == 1
+    gate.assign_probe([harness.credential_id], [harness.credential_id])
+    assert Head.decode(collect_frames(mailbox)[0].payload).attempts == 1
     eventually(lambda: gate.allows("anybody"), within=1)
 
 
-def test_a_worker_that_does_not_know_yet_begins_no_job(workshop: Workshop):
-    workshop.redis.hset(keys.breaker("default"), mapping={"probe_at": "0", "failed_probes": "0", "reason": "x"})
-    mailbox = workshop.ask()
-    eventually(lambda: workshop.services.breakers["default"].is_open)
-    assert workshop.queue.count_waiting("default") == 1
-    assert workshop.upstream.counters()["served"] == 0
-    workshop.services.breakers["default"].record_success(time.time())
-    assert answer(mailbox)
+def test_a_worker_that_does_not_know_yet_begins_no_job(harness: WorkerHarness):
+    harness.redis.hset(keys.breaker("default"), mapping={"probe_at": "0", "failed_probes": "0", "reason": "x"})
+    mailbox = harness.enqueue()
+    eventually(lambda: harness.services.breakers["default"].is_open)
+    assert harness.queue.count_waiting("default") == 1
+    assert harness.upstream.counters()["served"] == 0
+    harness.services.breakers["default"].record_success(time.time())
+    assert collect_frames(mailbox)
 
 
-def test_a_request_that_fails_everywhere_does_not_hold_up_the_others(workshop: Workshop):
-    gate = workshop.services.breakers["default"]
-    workshop.upstream.faults(server_error=1)
+def test_a_request_that_fails_everywhere_does_not_hold_up_the_others(harness: WorkerHarness):
+    gate = harness.services.breakers["default"]
+    harness.upstream.faults(server_error=1)
     fail(gate)
-    poison, good = workshop.ask("req_poison"), workshop.ask("req_good")
+    poison, good = harness.enqueue("req_poison"), harness.enqueue("req_good")
     gate._probe_at = 0.0
-    gate.assign_probe([workshop.id], [workshop.id])
-    eventually(lambda: workshop.upstream.counters().get("fault_server_error", 0) == 1)
-    eventually(lambda: workshop.queue.count_waiting("default") == 2)
-    assert workshop.redis.lrange("rq:queue:chat:default", 0, -1) == [b"req_good", b"req_poison"]
-    workshop.upstream.faults()
-    workshop.worker.runner.health.cooldown.end()
+    gate.assign_probe([harness.credential_id], [harness.credential_id])
+    eventually(lambda: harness.upstream.counters().get("fault_server_error", 0) == 1)
+    eventually(lambda: harness.queue.count_waiting("default") == 2)
+    assert harness.redis.lrange("rq:queue:chat:default", 0, -1) == [b"req_good", b"req_poison"]
+    harness.upstream.faults()
+    harness.worker.runner.health.cooldown.end()
     gate._probe_at = 0.0
-    gate.assign_probe([workshop.id], [workshop.id])
-    assert answer(good)
-    assert answer(poison)
+    gate.assign_probe([harness.credential_id], [harness.credential_id])
+    assert collect_frames(good)
+    assert collect_frames(poison)
 
 
-def test_the_first_byte_of_a_probe_closes_it(workshop: Workshop):
-    gate = workshop.services.breakers["default"]
+def test_the_first_byte_of_a_probe_closes_it(harness: WorkerHarness):
+    gate = harness.services.breakers["default"]
     fail(gate)
-    workshop.upstream.pace(chunks=20, chunk_delay=0.2)
-    body = BODY.replace(b'{"model"', b'{"stream": true, "model"')
-    mailbox = workshop.ask(body=body, stream=True)
+    harness.upstream.pace(chunks=20, chunk_delay=0.2)
+    body = CHAT_BODY.replace(b'{"model"', b'{"stream": true, "model"')
+    mailbox = harness.enqueue(body=body, stream=True)
     gate._probe_at = 0.0
-    gate.assign_probe([workshop.id], [workshop.id])
+    gate.assign_probe([harness.credential_id], [harness.credential_id])
     assert mailbox.get(5)
     eventually(lambda: gate.allows("anybody"), within=1)
-    assert workshop.upstream.counters()["in_flight"] == 1
+    assert harness.upstream.counters()["in_flight"] == 1
 
 
-def test_a_retry_after_of_an_upstream_that_fails_pauses_no_account_for_long(workshop: Workshop):
-    condition = workshop.worker.runner.health
+def test_a_retry_after_of_an_upstream_that_fails_pauses_no_account_for_long(harness: WorkerHarness):
+    condition = harness.worker.runner.health
     failed = classify_error_response(1, 503, {"retry-after": "3600"}, b"")
     condition.begin_cooldown(failed)
     assert condition.cooldown.remaining() <= MAX_UPSTREAM_COOLDOWN_SECONDS

@@ -12,7 +12,7 @@ from workers.process.membership import Membership
 
 
 @pytest.fixture
-def ids(redis: Redis, opener: Unsealer) -> list[str]:
+def ids(redis: Redis, unsealer: Unsealer) -> list[str]:
     return list(Credentials(redis).import_lines("default", ["t1", "t2", "t3"]).new_ids)
 
 

@@ -1,4 +1,6 @@
-"""What a worker that died left behind (I11): found, handed on if nothing had been answered, else ended loudly."""
+"""Jobs of workers that died are requeued, or ended with a failure (I11)."""
+
+from collections.abc import Callable
 
 import pytest
 from redis import Redis
@@ -6,30 +8,32 @@ from redis import Redis
 from shared import keys
 from shared.observability.counters import Counters
 from shared.protocol.messages import Failure, FrameKind, decode_frames
-from tests.integration.workers.jobs.test_rq_bookkeeping import Bench
-from workers.jobs.orphan_recovery import OrphanRecovery
+from shared.protocol.relay_queue import open_rq_queue
+from tests import internals
+from tests.integration.workers.jobs.bookkeeping_harness import BookkeepingHarness
+from workers.jobs.orphan_recovery import IntermediateQueueMonitor, OrphanRecovery
 from workers.reply.outbox import MARK_BEGUN_SCRIPT
 
 
 @pytest.fixture
-def bench(redis: Redis) -> Bench:
-    """A job that was begun by a worker which died: its lease has run out."""
-    made = Bench(redis)
-    made.begin()
-    redis.delete(made.lease.key)
-    return made
+def orphaned(redis: Redis) -> BookkeepingHarness:
+    """A job that was started by a worker whose lease has expired."""
+    harness = BookkeepingHarness(redis)
+    harness.start()
+    redis.delete(harness.lease.key)
+    return harness
 
 
-def orphans(bench: Bench, max_attempts: int = 4) -> OrphanRecovery:
-    return OrphanRecovery(bench.redis, bench.books, "interactive", max_attempts, Counters())
+def build_recovery(orphaned: BookkeepingHarness, max_attempts: int = 4) -> OrphanRecovery:
+    return OrphanRecovery(orphaned.redis, orphaned.bookkeeping, "interactive", max_attempts, Counters())
 
 
-def told(redis: Redis, end) -> list[str]:
-    """The codes of the failures that are published while `end` runs."""
+def published_failures(redis: Redis, recover: Callable[[], object]) -> list[str]:
+    """The codes of the failures that are published during `recover`."""
     listener = redis.pubsub(ignore_subscribe_messages=True)
     listener.psubscribe("farm:reply:*")
     listener.get_message(timeout=1)
-    end()
+    recover()
     codes = []
     while message := listener.get_message(timeout=0.2):
         frames = list(decode_frames(message["data"]))
@@ -39,56 +43,72 @@ def told(redis: Redis, end) -> list[str]:
     return codes
 
 
-def test_whoever_takes_the_credential_over_hands_the_job_on(bench: Bench):
-    assert told(bench.redis, lambda: orphans(bench).recover_from_predecessor(bench.worker)) == []
-    assert bench.redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
-    assert bench.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
-    assert bench.redis.get(keys.body("req_1")) == b"the body"
-    assert bench.worker.get_current_job_id() is None
+def test_successor_requeues_the_job_of_a_dead_worker(orphaned: BookkeepingHarness):
+    recovery = build_recovery(orphaned)
+    assert published_failures(orphaned.redis, lambda: recovery.recover_from_predecessor(orphaned.worker)) == []
+    assert orphaned.redis.lrange(orphaned.queue.key, 0, -1) == [b"req_1"]
+    assert orphaned.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
+    assert orphaned.redis.get(keys.body("req_1")) == b"the body"
+    assert orphaned.worker.get_current_job_id() is None
 
 
-def test_an_answer_that_had_begun_is_ended_and_its_caller_told(bench: Bench):
-    bench.redis.eval(MARK_BEGUN_SCRIPT.read_text(), 1, "rq:job:req_1")
-    assert told(bench.redis, lambda: orphans(bench).recover_from_predecessor(bench.worker)) == ["worker_lost"]
-    assert bench.redis.keys("*req_1*") == []
-    assert bench.queue.count == 0
+def test_successor_fails_a_reply_that_had_started(orphaned: BookkeepingHarness):
+    orphaned.redis.eval(MARK_BEGUN_SCRIPT.read_text(), 1, "rq:job:req_1")
+    recovery = build_recovery(orphaned)
+    codes = published_failures(orphaned.redis, lambda: recovery.recover_from_predecessor(orphaned.worker))
+    assert codes == ["worker_lost"]
+    assert orphaned.redis.keys("*req_1*") == []
+    assert orphaned.queue.count == 0
 
 
-def test_a_job_without_attempts_left_is_ended(bench: Bench):
-    assert told(bench.redis, lambda: orphans(bench, max_attempts=1).recover_from_predecessor(bench.worker)) == [
-        "worker_lost"
-    ]
-    assert bench.queue.count == 0
+def test_successor_fails_a_job_without_attempts_left(orphaned: BookkeepingHarness):
+    recovery = build_recovery(orphaned, max_attempts=1)
+    codes = published_failures(orphaned.redis, lambda: recovery.recover_from_predecessor(orphaned.worker))
+    assert codes == ["worker_lost"]
+    assert orphaned.queue.count == 0
 
 
-def test_a_job_is_found_even_if_nobody_takes_its_credential_over(bench: Bench):
-    found = orphans(bench)
-    assert found.recover() == 0
-    assert bench.queue.count == 0
-    assert found.recover() == 1
-    assert bench.redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
-    assert bench.queue.started_job_registry.count == 0
+def test_recovery_requeues_a_job_whose_credential_has_no_successor(orphaned: BookkeepingHarness):
+    recovery = build_recovery(orphaned)
+    assert recovery.recover() == 0
+    assert orphaned.queue.count == 0
+    assert recovery.recover() == 1
+    assert orphaned.redis.lrange(orphaned.queue.key, 0, -1) == [b"req_1"]
+    assert orphaned.queue.started_job_registry.count == 0
 
 
-def test_a_job_whose_worker_lives_is_left_alone(bench: Bench):
-    bench.redis.set(bench.lease.key, "someone:1")
-    found = orphans(bench)
-    assert [found.recover() for _ in range(3)] == [0, 0, 0]
-    assert bench.queue.started_job_registry.count == 1
+def test_recovery_leaves_a_job_whose_worker_lives(orphaned: BookkeepingHarness):
+    orphaned.redis.set(orphaned.lease.key, "someone:1")
+    recovery = build_recovery(orphaned)
+    assert [recovery.recover() for _ in range(3)] == [0, 0, 0]
+    assert orphaned.queue.started_job_registry.count == 1
 
 
-def test_a_long_job_is_asked_for_its_worker_once_and_forgotten_with_its_end(bench: Bench):
-    bench.redis.set(bench.lease.key, "someone:1")
-    found = orphans(bench)
-    bench.redis.config_resetstat()
-    assert [found.recover() for _ in range(3)] == [0, 0, 0]
-    assert bench.redis.info("commandstats")["cmdstat_hget"]["calls"] == 1
-    assert len(found._owners) == 1
-    bench.redis.delete(bench.queue.started_job_registry.key)
-    assert found.recover() == 0
-    assert not found._owners
+def test_recovery_looks_up_the_worker_of_a_job_once(orphaned: BookkeepingHarness):
+    orphaned.redis.set(orphaned.lease.key, "someone:1")
+    recovery = build_recovery(orphaned)
+    orphaned.redis.config_resetstat()
+    assert [recovery.recover() for _ in range(3)] == [0, 0, 0]
+    assert orphaned.redis.info("commandstats")["cmdstat_hget"]["calls"] == 1
+    assert len(internals.known_owners(recovery)) == 1
+    orphaned.redis.delete(orphaned.queue.started_job_registry.key)
+    assert recovery.recover() == 0
+    assert not internals.known_owners(recovery)
 
 
-def test_a_job_that_has_ended_is_not_marked(redis: Redis):
+def test_mark_script_does_not_recreate_a_finished_job(redis: Redis):
     redis.eval(MARK_BEGUN_SCRIPT.read_text(), 1, "rq:job:gone")
     assert redis.keys("rq:job:*") == []
+
+
+def test_job_that_was_popped_but_never_started_is_put_back_first(redis: Redis):
+    queue = open_rq_queue(redis, "q")
+    for job_id in ("lost", "gone"):
+        redis.rpush(queue.intermediate_queue_key, job_id)
+    redis.hset("rq:job:lost", "status", "queued")
+    redis.rpush(queue.key, "other")
+    monitor = IntermediateQueueMonitor(redis, queue, Counters())
+    assert monitor.put_back_stuck() == 0
+    assert monitor.put_back_stuck() == 1
+    assert redis.lrange(queue.key, 0, -1) == [b"lost", b"other"]
+    assert redis.llen(queue.intermediate_queue_key) == 0

@@ -1,4 +1,4 @@
-"""The same job through stock RQ and through ours: what Redis holds afterwards must be the same."""
+"""The bookkeeping of jobs leaves in Redis what stock RQ leaves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,43 +6,37 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from shared import keys
 from shared.errors import BreakerOpen, LeaseLost
-from shared.protocol.relay_queue import RelayQueue, open_rq_queue
-from tests.integration.shared.protocol.test_relay_queue import request
-from workers.credentials.leases import Lease
-from workers.jobs.job_records import StartedJob
-from workers.jobs.rq_bookkeeping import MAX_FAILED_JOBS, Bookkeeping
+from shared.observability.request_log import LogEntry, LogFilter, RequestLog
+from shared.protocol.relay_queue import RelayQueue
+from tests.builders import build_request
+from tests.doubles import HEARTBEAT_TTL_SECONDS
+from tests.integration.workers.jobs.bookkeeping_harness import BookkeepingHarness, TwoJobHarness
+from tests.integration.workers.jobs.simulated_pool import SimulatedPool
+from workers.jobs.job_records import JobCost
+from workers.jobs.rq_bookkeeping import MAX_FAILED_JOBS
 
-TIMES = {"last_heartbeat", "started_at", "ended_at", "created_at", "enqueued_at", "birth", "total_working_time"}
-TTL = 960
-REQUEST, SECOND = request(), request("req_2")
-
-
-class Stock(SimpleWorker):
-    """A stock worker that neither listens for commands nor takes signals."""
-
-    def subscribe(self) -> None:
-        return
-
-    def unsubscribe(self) -> None:
-        return
-
-    def _install_signal_handlers(self) -> None:
-        return
-
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        return TTL
+#: Fields of hashes that differ from one run to the next.
+VARYING_FIELDS = {
+    "id",
+    "last_heartbeat",
+    "started_at",
+    "ended_at",
+    "created_at",
+    "enqueued_at",
+    "birth",
+    "total_working_time",
+}
 
 
 def snapshot(redis: Redis) -> dict[str, Any]:
-    """Everything of RQ's in Redis, without times and execution ids."""
-    found: dict[str, Any] = {}
+    """All of RQ's keys in Redis, without times and execution ids."""
+    state: dict[str, Any] = {}
     for key in sorted(redis.keys("rq:*")):
         name = key.decode()
         kind = redis.type(key).decode()
@@ -50,309 +44,278 @@ def snapshot(redis: Redis) -> dict[str, Any]:
             name = "rq:execution:<job>:<execution>"
         if kind == "hash":
             fields = {k.decode(): v.decode(errors="replace") for k, v in redis.hgetall(key).items()}
-            known = TIMES | {"id"}
-            found[name] = {k: v for k, v in fields.items() if k not in known and not k.startswith("farm_")}
+            state[name] = {k: v for k, v in fields.items() if k not in VARYING_FIELDS and not k.startswith("farm_")}
         elif kind == "zset":
             members = redis.zrange(key, 0, -1)
             composite = not name.startswith("rq:executions:")
-            found[name] = sorted(m.decode().split(":")[0] for m in members) if composite else len(members)
+            state[name] = sorted(m.decode().split(":")[0] for m in members) if composite else len(members)
         elif kind == "set":
-            found[name] = sorted(member.decode().split(":")[0] for member in redis.smembers(key))
+            state[name] = sorted(member.decode().split(":")[0] for member in redis.smembers(key))
         elif kind == "list":
-            found[name] = redis.lrange(key, 0, -1)
+            state[name] = redis.lrange(key, 0, -1)
         else:
-            found[name] = kind
-    return found
+            state[name] = kind
+    return state
 
 
-class Bench:
-    """A queue with one job, a registered worker, and both kinds of bookkeeping."""
-
-    def __init__(self, redis: Redis) -> None:
-        redis.flushall()
-        self.redis = redis
-        self.queue: Queue = open_rq_queue(redis, "chat:default")
-        RelayQueue(redis, 10).enqueue(REQUEST, b"the body")
-        self.worker = Stock([self.queue], name="default.c1", connection=redis, serializer=JSONSerializer, worker_ttl=60)
-        self.worker.register_birth()
-        self.worker.set_state("idle")
-        self.lease = Lease("default", "c1", "a:1", 1e12)
-        redis.set(self.lease.key, self.lease.value)
-        self.books = Bookkeeping(redis, "default")
-        self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
-
-    def begin(self) -> StartedJob:
-        begun = self.try_to_begin("req_1")
-        assert begun is not None
-        return begun
-
-    def try_to_begin(self, job_id: str) -> StartedJob | None:
-        execution = self.books.create_execution(self.worker, job_id)
-        return self.books.begin(self.worker, execution, TTL, self.lease)
-
-    def job(self) -> Job:
-        return Job.fetch("req_1", connection=self.redis, serializer=JSONSerializer)
-
-
-def stock_begin(bench: Bench) -> Any:
-    job = bench.job()
-    execution = bench.worker.prepare_execution(job)
-    bench.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+def start_with_stock_rq(harness: BookkeepingHarness) -> Any:
+    job = harness.job()
+    execution = harness.worker.prepare_execution(job)
+    harness.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
     return job, execution
 
 
-def compare(redis: Redis, ours: Callable[[Bench], Any], theirs: Callable[[Bench], Any]) -> dict[str, Any]:
-    bench = Bench(redis)
-    ours(bench)
+def compare(
+    redis: Redis, ours: Callable[[BookkeepingHarness], Any], theirs: Callable[[BookkeepingHarness], Any]
+) -> dict[str, Any]:
+    harness = BookkeepingHarness(redis)
+    ours(harness)
     redis.delete(keys.body("req_1"))
     left = snapshot(redis)
-    bench = Bench(redis)
-    theirs(bench)
+    harness = BookkeepingHarness(redis)
+    theirs(harness)
     assert left == snapshot(redis)
     return left
 
 
-def test_a_begun_job_looks_as_stock_rq_leaves_it(redis: Redis):
-    left = compare(redis, lambda bench: bench.begin(), stock_begin)
+def test_started_job_looks_as_stock_rq_leaves_it(redis: Redis):
+    left = compare(redis, lambda harness: harness.start(), start_with_stock_rq)
     assert left["rq:worker:default.c1"]["state"] == "busy"
     assert left["rq:job:req_1"]["status"] == "started"
 
 
-def test_lifetimes_of_a_begun_jobs_keys_are_stock_rqs(redis: Redis):
-    def lifetimes(begin: Callable[[Bench], Any]) -> dict[str, int]:
-        begin(Bench(redis))
-        found = {key.decode().split(":req_1")[0]: redis.ttl(key) for key in redis.keys("rq:*")}
-        return {name: ttl for name, ttl in found.items() if "worker:default.c1" not in name or "executions" in name}
+def test_started_jobs_keys_have_the_ttls_of_stock_rq(redis: Redis):
+    def lifetimes(start: Callable[[BookkeepingHarness], Any]) -> dict[str, int]:
+        start(BookkeepingHarness(redis))
+        ttls = {key.decode().split(":req_1")[0]: redis.ttl(key) for key in redis.keys("rq:*")}
+        return {name: ttl for name, ttl in ttls.items() if "worker:default.c1" not in name or "executions" in name}
 
-    ours, theirs = lifetimes(lambda bench: bench.begin()), lifetimes(stock_begin)
+    ours, theirs = lifetimes(lambda harness: harness.start()), lifetimes(start_with_stock_rq)
     assert ours.keys() == theirs.keys()
     assert {name: ttl for name, ttl in ours.items() if abs(ttl - theirs[name]) > 2} == {}
 
 
-def test_an_ended_job_leaves_what_stock_rq_leaves(redis: Redis):
-    def stock(bench: Bench) -> None:
-        job, execution = stock_begin(bench)
+def test_finished_job_leaves_what_stock_rq_leaves(redis: Redis):
+    def stock(harness: BookkeepingHarness) -> None:
+        job, execution = start_with_stock_rq(harness)
         job.started_at = job.ended_at = now()
-        registry = bench.queue.started_job_registry
-        bench.worker.handle_job_success(job=job, queue=bench.queue, started_job_registry=registry, execution=execution)
-        bench.worker.set_state("idle")
+        registry = harness.queue.started_job_registry
+        harness.worker.handle_job_success(
+            job=job, queue=harness.queue, started_job_registry=registry, execution=execution
+        )
+        harness.worker.set_state("idle")
 
-    left = compare(redis, lambda bench: bench.books.finish(bench.worker, bench.begin(), ok=True), stock)
+    left = compare(redis, lambda harness: harness.bookkeeping.finish(harness.worker, harness.start(), ok=True), stock)
     assert left["rq:worker:default.c1"]["successful_job_count"] == "1"
     assert "rq:job:req_1" not in left
 
 
-def test_an_ended_job_leaves_no_body(redis: Redis):
-    bench = Bench(redis)
-    begun = bench.begin()
-    assert (begun.body, begun.retries, begun.other_executions) == (b"the body", 0, 0)
-    assert begun.request is not None
-    bench.books.finish(bench.worker, begun, ok=True)
+def test_finished_job_leaves_no_body(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    started = harness.start()
+    assert (started.body, started.retries, started.other_executions) == (b"the body", 0, 0)
+    assert started.request is not None
+    harness.bookkeeping.finish(harness.worker, started, ok=True)
     assert redis.keys("*req_1*") == []
     assert redis.get(keys.served_jobs("default")) == b"1"
-    assert bench.worker.executions == {}
+    assert harness.worker.executions == {}
 
 
-def test_a_failed_job_is_kept_for_the_dashboard_without_its_body(redis: Redis):
-    bench = Bench(redis)
-    bench.books.fail(bench.worker, bench.begin(), "upstream_error after 4 attempts")
-    assert bench.queue.failed_job_registry.get_job_ids() == ["req_1"]
-    assert bench.job().latest_result().exc_string == "upstream_error after 4 attempts"
+def test_failed_job_is_kept_for_the_dashboard_without_its_body(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    harness.bookkeeping.fail(harness.worker, harness.start(), "upstream_error after 4 attempts")
+    assert harness.queue.failed_job_registry.get_job_ids() == ["req_1"]
+    assert harness.job().latest_result().exc_string == "upstream_error after 4 attempts"
     assert redis.hget("rq:worker:default.c1", "state") == b"idle"
     assert not redis.exists(keys.body("req_1"))
-    assert bench.queue.started_job_registry.count == 0
+    assert harness.queue.started_job_registry.count == 0
 
 
-def test_failed_jobs_are_bounded(redis: Redis):
-    bench = Bench(redis)
-    registry = bench.queue.failed_job_registry
+def test_failed_jobs_are_bounded_in_number(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    registry = harness.queue.failed_job_registry
     redis.zadd(registry.key, {f"old_{i}": 2e9 + i for i in range(MAX_FAILED_JOBS + 5)})
-    bench.books.fail(bench.worker, bench.begin(), "x")
+    harness.bookkeeping.fail(harness.worker, harness.start(), "x")
     assert redis.zcard(registry.key) == MAX_FAILED_JOBS
 
 
-def test_a_requeued_job_waits_in_front_with_its_body(redis: Redis):
-    bench = Bench(redis)
-    RelayQueue(redis, 10).enqueue(request("req_2"), b"x")
-    assert bench.books.requeue(bench.worker, bench.begin())
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1", b"req_2"]
-    job = bench.job()
+def test_requeued_job_waits_first_in_the_queue_with_its_body(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    RelayQueue(redis, 10).enqueue(build_request("req_2"), b"x")
+    assert harness.bookkeeping.requeue(harness.worker, harness.start())
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1", b"req_2"]
+    job = harness.job()
     assert (job.get_status(), job.number_of_retries, job.worker_name) == ("queued", 1, None)
     assert redis.get(keys.body("req_1")) == b"the body"
-    assert bench.queue.started_job_registry.count == 0
-    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
-    assert bench.begin().retries == 1
+    assert harness.queue.started_job_registry.count == 0
+    harness.pop()
+    assert harness.start().retries == 1
 
 
-def test_a_requeued_job_that_was_deleted_meanwhile_does_not_come_back(redis: Redis):
-    bench = Bench(redis)
-    begun = bench.begin()
+def test_requeue_of_a_deleted_job_does_not_bring_it_back(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    started = harness.start()
     redis.delete("rq:job:req_1")
-    assert not bench.books.requeue(bench.worker, begun)
-    assert bench.queue.count == 0
+    assert not harness.bookkeeping.requeue(harness.worker, started)
+    assert harness.queue.count == 0
 
 
-def test_a_job_that_was_withdrawn_is_not_begun(redis: Redis):
-    bench = Bench(redis)
+def test_withdrawn_job_is_not_started(redis: Redis):
+    harness = BookkeepingHarness(redis)
     redis.delete("rq:job:req_1")
-    assert bench.try_to_begin("req_1") is None
+    assert harness.try_to_start("req_1") is None
     assert redis.keys("*req_1*") == []
-    assert redis.llen(bench.queue.intermediate_queue_key) == 0
+    assert redis.llen(harness.queue.intermediate_queue_key) == 0
     assert redis.hget("rq:worker:default.c1", "state") == b"idle"
 
 
-def test_a_second_job_on_a_worker_is_seen(redis: Redis):
-    bench = Bench(redis)
-    bench.begin()
-    RelayQueue(redis, 10).enqueue(request("req_2"), b"x")
-    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
-    second = bench.try_to_begin("req_2")
+def test_start_reports_another_job_that_runs_on_the_worker(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    harness.start()
+    RelayQueue(redis, 10).enqueue(build_request("req_2"), b"x")
+    harness.pop()
+    second = harness.try_to_start("req_2")
     assert second is not None
     assert second.other_executions == 1
 
 
-def test_beginning_and_ending_are_one_round_trip_each(redis: Redis):
-    bench = Bench(redis)
-    bench.books.finish(bench.worker, bench.begin(), ok=True)
-    bench = Bench(redis)
+def test_start_and_finish_are_one_round_trip_each(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    harness.bookkeeping.finish(harness.worker, harness.start(), ok=True)
+    harness = BookkeepingHarness(redis)
     redis.config_resetstat()
-    bench.books.finish(bench.worker, bench.begin(), ok=True)
+    harness.bookkeeping.finish(harness.worker, harness.start(), ok=True)
     assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
 
 
-def test_a_job_that_is_not_the_farms_is_begun_without_a_request(redis: Redis):
-    bench = Bench(redis)
-    foreign = bench.queue.enqueue("builtins.print", "hello", job_id="foreign")
-    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
-    begun = bench.try_to_begin(foreign.id)
-    assert begun is not None
-    assert begun.request is None
+def test_foreign_job_is_started_without_a_request(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    foreign = harness.queue.enqueue("builtins.print", "hello", job_id="foreign")
+    harness.pop()
+    started = harness.try_to_start(foreign.id)
+    assert started is not None
+    assert started.request is None
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_counts_are_kept_by_outcome(redis: Redis, ok: bool):
-    bench = Bench(redis)
-    bench.books.finish(bench.worker, bench.begin(), ok=ok)
+def test_finish_counts_the_job_by_its_outcome(redis: Redis, ok: bool):
+    harness = BookkeepingHarness(redis)
+    harness.bookkeeping.finish(harness.worker, harness.start(), ok=ok)
     name = "successful_job_count" if ok else "failed_job_count"
     assert redis.hget("rq:worker:default.c1", name) == b"1"
 
 
-def test_who_lost_the_lease_begins_nothing_and_the_job_is_back_in_front(redis: Redis):
-    bench = Bench(redis)
-    redis.set(bench.lease.key, "b:2")
+def test_start_without_the_lease_puts_the_job_back_first(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    redis.set(harness.lease.key, "b:2")
     with pytest.raises(LeaseLost):
-        bench.try_to_begin("req_1")
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+        harness.try_to_start("req_1")
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
     assert redis.hget("rq:job:req_1", "status") == b"queued"
-    assert redis.scard(bench.worker.executions_key) == 0
+    assert redis.scard(harness.worker.executions_key) == 0
 
 
-def test_a_job_that_was_put_back_meanwhile_is_begun_once(redis: Redis):
-    bench = Bench(redis)
-    redis.lmove(bench.queue.intermediate_queue_key, bench.queue.key)
-    assert bench.begin().job_id == "req_1"
-    assert bench.queue.count == 0
-    assert bench.try_to_begin("req_1") is None
+def test_job_that_was_put_back_after_the_pop_is_started_once(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    redis.lmove(harness.queue.intermediate_queue_key, harness.queue.key)
+    assert harness.start().job_id == "req_1"
+    assert harness.queue.count == 0
+    assert harness.try_to_start("req_1") is None
     assert redis.get(keys.body("req_1")) == b"the body"
 
 
-def test_every_step_may_be_asked_for_again(redis: Redis):
-    bench = Bench(redis)
-    execution = bench.books.create_execution(bench.worker, "req_1")
-    begun = [bench.books.begin(bench.worker, execution, TTL, bench.lease) for _ in range(2)]
-    assert begun[0] == begun[1]
-    assert begun[0] is not None
-    assert begun[0].other_executions == 0
+def test_start_requeue_and_finish_are_idempotent(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    execution = harness.bookkeeping.create_execution(harness.worker, "req_1")
+    started = [
+        harness.bookkeeping.begin(harness.worker, execution, HEARTBEAT_TTL_SECONDS, harness.lease) for _ in range(2)
+    ]
+    assert started[0] == started[1]
+    assert started[0] is not None
+    assert started[0].other_executions == 0
     for _ in range(2):
-        bench.books.requeue(bench.worker, begun[0])
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+        harness.bookkeeping.requeue(harness.worker, started[0])
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
     assert redis.hget("rq:job:req_1", "number_of_retries") == b"1"
-    redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
-    again = bench.begin()
+    harness.pop()
+    retried = harness.start()
     for _ in range(2):
-        bench.books.finish(bench.worker, again, ok=True)
-    assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
+        harness.bookkeeping.finish(harness.worker, retried, ok=True)
+    assert redis.hget(harness.worker.key, "successful_job_count") == b"1"
     assert redis.get(keys.served_jobs("default")) == b"1"
 
 
-def test_a_job_whose_web_process_has_died_is_dropped(redis: Redis):
-    bench = Bench(redis)
+def test_job_of_a_dead_front_is_dropped(redis: Redis):
+    harness = BookkeepingHarness(redis)
     redis.set(keys.front_gone("p"), 1)
-    assert bench.try_to_begin("req_1") is None
+    assert harness.try_to_start("req_1") is None
     assert redis.keys("*req_1*") == []
 
 
-def test_a_job_whose_caller_left_between_two_attempts_is_not_tried_again(redis: Redis):
-    bench = Bench(redis)
-    begun = bench.begin()
+def test_requeue_drops_a_job_whose_caller_left_between_attempts(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    started = harness.start()
     assert RelayQueue(redis, 10).cancel("default", "req_1") == "stopping"
-    assert not bench.books.requeue(bench.worker, begun)
+    assert not harness.bookkeeping.requeue(harness.worker, started)
     assert redis.keys("*req_1*") == []
-    assert bench.queue.count == 0
+    assert harness.queue.count == 0
 
 
-def test_a_begin_that_is_asked_again_and_refused_leaves_nothing_behind(redis: Redis):
-    bench = Bench(redis)
-    execution = bench.books.create_execution(bench.worker, "req_1")
-    assert bench.books.begin(bench.worker, execution, TTL, bench.lease)
-    redis.set(bench.lease.key, "b:2")
+def test_repeated_start_without_the_lease_leaves_nothing_behind(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    execution = harness.bookkeeping.create_execution(harness.worker, "req_1")
+    assert harness.bookkeeping.begin(harness.worker, execution, HEARTBEAT_TTL_SECONDS, harness.lease)
+    redis.set(harness.lease.key, "b:2")
     with pytest.raises(LeaseLost):
-        bench.books.begin(bench.worker, execution, TTL, bench.lease)
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+        harness.bookkeeping.begin(harness.worker, execution, HEARTBEAT_TTL_SECONDS, harness.lease)
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
     assert redis.zcard("rq:wip:chat:default") == 0
-    assert redis.scard(bench.worker.executions_key) == 0
+    assert redis.scard(harness.worker.executions_key) == 0
 
 
-def test_who_ends_an_execution_that_another_has_handed_on_ends_nothing(redis: Redis):
-    bench = Bench(redis)
-    begun = bench.begin()
-    assert bench.books.requeue(bench.worker, begun)
-    assert not bench.books.finish(bench.worker, begun, ok=False)
+def test_finish_of_a_requeued_execution_changes_nothing(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    started = harness.start()
+    assert harness.bookkeeping.requeue(harness.worker, started)
+    assert not harness.bookkeeping.finish(harness.worker, started, ok=False)
     assert redis.exists("rq:job:req_1")
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_1"]
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
 
 
-def test_a_failure_that_rq_could_not_note_is_tried_again(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    bench = Bench(redis)
-    begun = bench.begin()
-    monkeypatch.setattr(bench.worker, "handle_job_failure", lambda *_, **__: None)
+def test_fail_can_be_retried_when_rq_could_not_record_it(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    harness = BookkeepingHarness(redis)
+    started = harness.start()
+    monkeypatch.setattr(harness.worker, "handle_job_failure", lambda *_, **__: None)
     with pytest.raises(RedisError):
-        bench.books.fail(bench.worker, begun, "reason")
+        harness.bookkeeping.fail(harness.worker, started, "reason")
     monkeypatch.undo()
-    bench.books.fail(bench.worker, begun, "reason")
+    harness.bookkeeping.fail(harness.worker, started, "reason")
     assert redis.zcard("rq:wip:chat:default") == 0
 
 
-class TwoJobs(Bench):
-    """A queue with a job that runs and one that waits."""
-
-    def __init__(self, redis: Redis) -> None:
-        super().__init__(redis)
-        RelayQueue(redis, 10).enqueue(SECOND, b"the second body")
-
-    def turn(self, ended: StartedJob, *, ok: bool = True) -> StartedJob | None:
-        execution = self.books.create_execution(self.worker)
-        return self.books.finish_and_begin(self.worker, ended, execution, TTL, self.lease, ok=ok)
+# Finishing a job and starting the next in one step
 
 
-def test_an_end_that_begins_the_next_job_leaves_what_stock_rq_leaves(redis: Redis):
-    def ours(bench: TwoJobs) -> None:
-        bench.turn(bench.begin())
+def test_finish_and_start_leaves_what_stock_rq_leaves(redis: Redis):
+    def ours(harness: TwoJobHarness) -> None:
+        harness.finish_and_start(harness.start())
 
-    def theirs(bench: TwoJobs) -> None:
-        job, execution = stock_begin(bench)
+    def theirs(harness: TwoJobHarness) -> None:
+        job, execution = start_with_stock_rq(harness)
         job.started_at = job.ended_at = now()
-        registry = bench.queue.started_job_registry
-        bench.worker.handle_job_success(job=job, queue=bench.queue, started_job_registry=registry, execution=execution)
-        bench.redis.lmove(bench.queue.key, bench.queue.intermediate_queue_key)
+        registry = harness.queue.started_job_registry
+        harness.worker.handle_job_success(
+            job=job, queue=harness.queue, started_job_registry=registry, execution=execution
+        )
+        harness.pop()
         job = Job.fetch("req_2", connection=redis, serializer=JSONSerializer)
-        bench.worker.prepare_execution(job)
-        bench.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        harness.worker.prepare_execution(job)
+        harness.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
 
     left = []
     for work in (ours, theirs):
-        bench = TwoJobs(redis)
-        work(bench)
+        harness = TwoJobHarness(redis)
+        work(harness)
         redis.delete(keys.body("req_1"))
         left.append(snapshot(redis))
     assert left[0] == left[1]
@@ -360,69 +323,174 @@ def test_an_end_that_begins_the_next_job_leaves_what_stock_rq_leaves(redis: Redi
     assert left[0]["rq:job:req_2"]["status"] == "started"
 
 
-def test_an_end_and_the_next_beginning_are_one_round_trip(redis: Redis):
-    bench = TwoJobs(redis)
-    begun = bench.begin()
+def test_finish_and_start_is_one_round_trip(redis: Redis):
+    harness = TwoJobHarness(redis)
+    started = harness.start()
     redis.config_resetstat()
-    second = bench.turn(begun)
+    second = harness.finish_and_start(started)
     assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
     assert second is not None
     assert (second.job_id, second.body, second.other_executions) == ("req_2", b"the second body", 0)
     assert redis.keys("*req_1*") == []
-    assert list(bench.worker.executions.values()) == [second.execution]
+    assert list(harness.worker.executions.values()) == [second.execution]
 
 
-def test_an_end_with_nothing_to_begin_leaves_the_worker_idle(redis: Redis):
-    bench = TwoJobs(redis)
-    second = bench.turn(bench.begin())
+def test_finish_and_start_without_a_next_job_leaves_the_worker_idle(redis: Redis):
+    harness = TwoJobHarness(redis)
+    second = harness.finish_and_start(harness.start())
     assert second is not None
-    assert bench.turn(second, ok=False) is None
-    assert redis.hget(bench.worker.key, "state") == b"idle"
-    assert redis.hget(bench.worker.key, "failed_job_count") == b"1"
+    assert harness.finish_and_start(second, ok=False) is None
+    assert redis.hget(harness.worker.key, "state") == b"idle"
+    assert redis.hget(harness.worker.key, "failed_job_count") == b"1"
     assert redis.keys("*req_*") == []
 
 
-def test_an_end_that_is_asked_again_begins_the_same_job(redis: Redis):
-    bench = TwoJobs(redis)
-    RelayQueue(redis, 10).enqueue(request("req_3"), b"x")
-    begun = bench.begin()
-    execution = bench.books.create_execution(bench.worker)
-    found = [bench.books.finish_and_begin(bench.worker, begun, execution, TTL, bench.lease, ok=True) for _ in range(2)]
-    assert found[0] == found[1]
-    assert found[0] is not None
-    assert (found[0].job_id, found[0].other_executions) == ("req_2", 0)
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_3"]
-    assert redis.hget(bench.worker.key, "successful_job_count") == b"1"
+def test_repeated_finish_and_start_starts_the_same_job(redis: Redis):
+    harness = TwoJobHarness(redis)
+    RelayQueue(redis, 10).enqueue(build_request("req_3"), b"x")
+    started = harness.start()
+    execution = harness.bookkeeping.create_execution(harness.worker)
+    replies = [
+        harness.bookkeeping.finish_and_begin(
+            harness.worker, started, execution, HEARTBEAT_TTL_SECONDS, harness.lease, ok=True
+        )
+        for _ in range(2)
+    ]
+    assert replies[0] == replies[1]
+    assert replies[0] is not None
+    assert (replies[0].job_id, replies[0].other_executions) == ("req_2", 0)
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_3"]
+    assert redis.hget(harness.worker.key, "successful_job_count") == b"1"
 
 
-def test_without_the_lease_a_job_ends_and_none_begins(redis: Redis):
-    bench = TwoJobs(redis)
-    begun = bench.begin()
-    redis.set(bench.lease.key, "b:2")
+def test_finish_and_start_without_the_lease_starts_nothing(redis: Redis):
+    harness = TwoJobHarness(redis)
+    started = harness.start()
+    redis.set(harness.lease.key, "b:2")
     with pytest.raises(LeaseLost):
-        bench.turn(begun)
+        harness.finish_and_start(started)
     assert not redis.exists("rq:job:req_1")
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_2"]
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_2"]
 
 
-def test_while_the_upstream_is_down_a_job_ends_and_none_begins(redis: Redis):
-    bench = TwoJobs(redis)
-    begun = bench.begin()
+def test_finish_and_start_starts_nothing_while_the_breaker_is_open(redis: Redis):
+    harness = TwoJobHarness(redis)
+    started = harness.start()
     redis.hset(keys.breaker("default"), "probe_at", 0)
     with pytest.raises(BreakerOpen):
-        bench.turn(begun)
+        harness.finish_and_start(started)
     assert not redis.exists("rq:job:req_1")
-    assert redis.lrange(bench.queue.key, 0, -1) == [b"req_2"]
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_2"]
 
 
-def test_jobs_that_nobody_waits_for_are_passed_over(redis: Redis):
-    bench = TwoJobs(redis)
+def test_finish_and_start_skips_jobs_without_a_waiting_caller(redis: Redis):
+    harness = TwoJobHarness(redis)
     queue = RelayQueue(redis, 10)
-    queue.enqueue(request("req_dead", front="gone"), b"x")
-    queue.enqueue(request("req_last"), b"x")
+    queue.enqueue(build_request("req_dead", front="gone"), b"x")
+    queue.enqueue(build_request("req_last"), b"x")
     redis.set(keys.front_gone("gone"), 1)
     redis.delete("rq:job:req_2")
-    second = bench.turn(bench.begin())
+    second = harness.finish_and_start(harness.start())
     assert second is not None
     assert second.job_id == "req_last"
     assert redis.keys("*req_dead*") + redis.keys("*req_2*") == []
+
+
+# Lost Redis replies, dead workers, and jobs that operators delete
+
+
+def codes(redis: Redis) -> list[str]:
+    """Error codes in the request log, oldest first."""
+    return [logged.entry.code for logged in RequestLog(redis).read_newest_first(LogFilter())][::-1]
+
+
+def cost_logged_as(code: str) -> JobCost:
+    return JobCost(entry=LogEntry("req", "k", code=code).encode())
+
+
+def test_repeated_start_after_a_cancel_starts_the_next_job(pool: SimulatedPool):
+    pool.enqueue("a", 2)
+    worker = pool.worker()
+    execution = pool.bookkeeping.create_execution(worker.rq)
+    first = pool.bookkeeping.begin(worker.rq, execution, 60, worker.lease)
+    assert first is not None
+    assert pool.queue.cancel("default", first.job_id) == "stopping"
+    second = pool.bookkeeping.begin(worker.rq, execution, 60, worker.lease)
+    assert second is not None
+    assert (second.job_id, second.other_executions) == ("req_a_2", 0)
+    assert pool.redis.keys(f"*{first.job_id}*") == []
+    assert pool.redis.zcard("rq:wip:chat:default") == 1
+
+
+def test_job_that_rq_cancelled_while_it_waited_is_not_started(pool: SimulatedPool):
+    pool.enqueue("a", 2)
+    worker = pool.worker()
+    Job.fetch("req_a_1", connection=pool.redis, serializer=JSONSerializer).cancel()
+    started = pool.bookkeeping.begin(worker.rq, pool.bookkeeping.create_execution(worker.rq), 60, worker.lease)
+    assert started is not None
+    assert started.job_id == "req_a_2"
+    assert pool.redis.keys("*req_a_1*") == []
+
+
+def test_repeated_start_without_a_job_records_the_worker_as_idle(pool: SimulatedPool):
+    pool.enqueue("a")
+    worker = pool.worker()
+    execution = pool.bookkeeping.create_execution(worker.rq)
+    assert pool.bookkeeping.begin(worker.rq, execution, 60, worker.lease)
+    pool.queue.cancel("default", "req_a_1")
+    assert pool.bookkeeping.begin(worker.rq, execution, 60, worker.lease) is None
+    assert pool.redis.zcard(keys.idle_workers("default")) == 1
+
+
+def test_failure_that_was_settled_is_not_settled_again_by_recovery(
+    pool: SimulatedPool, monkeypatch: pytest.MonkeyPatch
+):
+    pool.enqueue("a")
+    worker = pool.worker()
+    worker.start()
+    monkeypatch.setattr(worker.rq, "handle_job_failure", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pool.bookkeeping.fail(worker.rq, worker.started, "why", cost_logged_as("upstream_eof"))
+    assert pool.bookkeeping.finish(worker.rq, worker.started, ok=False, cost=cost_logged_as("worker_lost"))
+    assert codes(pool.redis) == ["upstream_eof"]
+
+
+def test_fail_of_a_lost_execution_settles_nothing_of_the_next(pool: SimulatedPool):
+    (job_id,) = pool.enqueue("a")
+    first, second = pool.worker(1), pool.worker(2)
+    first.start()
+    pool.bookkeeping.requeue(first.rq, first.started)
+    assert second.start() == job_id
+    pool.bookkeeping.fail(first.rq, first.started, "late", cost_logged_as("late"))
+    assert codes(pool.redis) == []
+    assert pool.redis.get(keys.body(job_id)) == b"x"
+
+
+def test_failed_job_cannot_be_cancelled(pool: SimulatedPool):
+    (job_id,) = pool.enqueue("a")
+    worker = pool.worker()
+    worker.start()
+    pool.bookkeeping.fail(worker.rq, worker.started, "why")
+    assert pool.queue.cancel("default", job_id) == "gone"
+    assert Job.exists(job_id, connection=pool.redis)
+
+
+def test_requeue_logs_a_caller_who_left_during_the_failed_attempt(pool: SimulatedPool):
+    (job_id,) = pool.enqueue("a")
+    worker = pool.worker()
+    worker.start()
+    pool.queue.cancel("default", job_id)
+    client_gone = LogEntry("req", "k", code="client_gone").encode()
+    assert not pool.bookkeeping.requeue(worker.rq, worker.started, entry_if_cancelled=client_gone)
+    assert codes(pool.redis) == ["client_gone"]
+
+
+def test_worker_whose_running_job_was_deleted_becomes_idle(pool: SimulatedPool):
+    (job_id,) = pool.enqueue("b", band="batch")
+    worker = pool.worker()
+    worker.rq.register_birth()
+    worker.start()
+    pool.redis.delete(f"rq:job:{job_id}")
+    assert worker.finish_and_start() == ""
+    assert pool.redis.hget(worker.rq.key, "state") == b"idle"
+    assert pool.redis.zcard("rq:wip:batch:default") == 0

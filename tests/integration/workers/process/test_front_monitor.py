@@ -11,7 +11,7 @@ from shared import keys, names
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue, open_rq_queue
 from shared.redis_connection.client import create_dedicated_pool
-from tests.integration.shared.protocol.test_relay_queue import request
+from tests.builders import build_request
 from web.reply.hub import Hub
 from workers.process import front_monitor
 from workers.process.front_monitor import FrontMonitor
@@ -53,8 +53,8 @@ def test_the_jobs_of_a_web_process_that_died_are_taken_out_and_no_others(
 ):
     relay_queue = RelayQueue(redis, 100)
     for number in range(3):
-        relay_queue.enqueue(request(f"req_{number}"), b"body")
-    relay_queue.enqueue(request("req_other", front="other"), b"body")
+        relay_queue.enqueue(build_request(f"req_{number}"), b"body")
+    relay_queue.enqueue(build_request("req_other", front="other"), b"body")
     fronts_, gone = looking
     look(fronts_, 0.5)
     assert (gone, queue.count) == ([], 4)
@@ -107,7 +107,7 @@ def test_one_that_listens_again_takes_its_mark_back_before_it_admits_anything(re
 
 def test_what_redis_took_in_though_its_caller_was_refused_is_cancelled_later(redis: Redis, redis_url: str):
     relay_queue = RelayQueue(redis, 100)
-    relay_queue.enqueue(request("req_1"), b"body")
+    relay_queue.enqueue(build_request("req_1"), b"body")
     tries = []
 
     def cancel(pool: str, request_id: str) -> None:

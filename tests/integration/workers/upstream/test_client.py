@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from gevent.server import StreamServer
 
+from tests.builders import build_request
 from tests.conftest import free_port
-from tests.integration.shared.protocol.test_relay_queue import request
 from workers.attempt.cancel_scope import Cancelled
 from workers.upstream.client import ResponseTruncated, UpstreamConnection, UpstreamRoute, UpstreamUnreachable, iter_body
 from workers.upstream.http_response import MAX_HEAD_BYTES
@@ -76,7 +76,7 @@ def server() -> Iterator[Server]:
 
 
 def ask(connection: UpstreamConnection) -> int:
-    response = connection.call(request(), b"body", "a-token")
+    response = connection.call(build_request(), b"body", "a-token")
     assert b"".join(iter_body(response)) in (b"{}", b"")
     response.close()
     return response.status
@@ -144,7 +144,7 @@ def test_head_and_body_travel_together(server: Server, monkeypatch: pytest.Monke
     monkeypatch.setattr(gevent.socket.socket, "send", see)
     upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
     for _ in range(3):
-        assert b"".join(iter_body(upstream.call(request("r"), b"body", "token"))) == b"{}"
+        assert b"".join(iter_body(upstream.call(build_request("r"), b"body", "token"))) == b"{}"
     asked = [data for data in sent if data != OK]
     assert [(data[:5], data[-4:]) for data in asked] == [(b"POST ", b"body")] * 3
     assert len(server.seen) == 1
@@ -152,17 +152,17 @@ def test_head_and_body_travel_together(server: Server, monkeypatch: pytest.Monke
 
 def test_a_large_body_arrives_whole(server: Server):
     upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
-    response = upstream.call(request("r"), bytes(300_000) + b"body", "token")
+    response = upstream.call(build_request("r"), bytes(300_000) + b"body", "token")
     assert b"".join(iter_body(response)) == b"{}"
     assert "content-length: 300004" in server.seen[0][0].lower()
 
 
 def test_bytes_that_nobody_asked_for_end_the_kept_connection(server: Server):
     upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
-    assert b"".join(iter_body(upstream.call(request("r"), b"body", "token"))) == b"{}"
+    assert b"".join(iter_body(upstream.call(build_request("r"), b"body", "token"))) == b"{}"
     server.clients[0].sendall(MOVED)
     gevent.sleep(0.05)
-    answered = upstream.call(request("r"), b"body", "token")
+    answered = upstream.call(build_request("r"), b"body", "token")
     assert answered.status == 200
     assert b"".join(iter_body(answered)) == b"{}"
     assert len(server.seen) == 2
@@ -192,7 +192,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/
 
 
 def body(connection: UpstreamConnection) -> bytes:
-    response = connection.call(request(), b"body", "a-token")
+    response = connection.call(build_request(), b"body", "a-token")
     try:
         return b"".join(iter_body(response))
     finally:
@@ -291,7 +291,7 @@ def test_an_answer_that_nobody_asked_for_reaches_nobody(server: Server):
 def test_an_answer_that_is_left_takes_its_connection_along(server: Server):
     server.answers = lambda connection, _: CHUNKED + b"3\r\nabc\r\n" if connection == 0 else OK
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
-    response = upstream.call(request(), b"body", "a-token")
+    response = upstream.call(build_request(), b"body", "a-token")
     assert next(iter_body(response)) == b"abc"
     response.close()
     assert body(upstream) == b"{}"

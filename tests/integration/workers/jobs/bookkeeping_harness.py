@@ -1,0 +1,65 @@
+"""A queue with one or two jobs, a stock RQ worker with a lease, and our bookkeeping."""
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from shared.protocol.relay_queue import RelayQueue, open_rq_queue
+from tests.builders import build_request
+from tests.doubles import HEARTBEAT_TTL_SECONDS, StockWorker
+from workers.credentials.leases import Lease
+from workers.jobs.job_records import StartedJob
+from workers.jobs.rq_bookkeeping import Bookkeeping
+
+#: Built once: what stock RQ leaves is compared with what we leave of the same requests.
+FIRST_REQUEST, SECOND_REQUEST = build_request(), build_request("req_2")
+
+
+class BookkeepingHarness:
+    """One job, popped by a registered worker and not started yet. Flushes Redis first."""
+
+    def __init__(self, redis: Redis) -> None:
+        redis.flushall()
+        self.redis = redis
+        self.queue: Queue = open_rq_queue(redis, "chat:default")
+        RelayQueue(redis, 10).enqueue(FIRST_REQUEST, b"the body")
+        self.worker = StockWorker(
+            [self.queue], name="default.c1", connection=redis, serializer=JSONSerializer, worker_ttl=60
+        )
+        self.worker.register_birth()
+        self.worker.set_state("idle")
+        self.lease = Lease("default", "c1", "a:1", 1e12)
+        redis.set(self.lease.key, self.lease.value)
+        self.bookkeeping = Bookkeeping(redis, "default")
+        self.pop()
+
+    def pop(self) -> None:
+        """Moves the first waiting job to the worker, as BLMOVE does."""
+        self.redis.lmove(self.queue.key, self.queue.intermediate_queue_key)
+
+    def start(self) -> StartedJob:
+        started = self.try_to_start("req_1")
+        assert started is not None
+        return started
+
+    def try_to_start(self, job_id: str) -> StartedJob | None:
+        execution = self.bookkeeping.create_execution(self.worker, job_id)
+        return self.bookkeeping.begin(self.worker, execution, HEARTBEAT_TTL_SECONDS, self.lease)
+
+    def job(self) -> Job:
+        return Job.fetch("req_1", connection=self.redis, serializer=JSONSerializer)
+
+
+class TwoJobHarness(BookkeepingHarness):
+    """One job that a worker has popped, and one that waits."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        RelayQueue(redis, 10).enqueue(SECOND_REQUEST, b"the second body")
+
+    def finish_and_start(self, ended: StartedJob, *, ok: bool = True) -> StartedJob | None:
+        execution = self.bookkeeping.create_execution(self.worker)
+        return self.bookkeeping.finish_and_begin(
+            self.worker, ended, execution, HEARTBEAT_TTL_SECONDS, self.lease, ok=ok
+        )

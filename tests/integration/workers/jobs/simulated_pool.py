@@ -1,0 +1,82 @@
+"""A pool's queue and workers whose jobs take as long as the test says, without waiting for it."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from redis import Redis
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from shared.protocol.relay_queue import RelayQueue
+from tests.builders import build_request
+from tests.doubles import StockWorker
+from workers.credentials.leases import Lease
+from workers.jobs.job_records import StartedJob
+from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping
+
+
+@dataclass
+class SimulatedPool:
+    """The queue of the pool `default`, and as many workers as a test wants."""
+
+    redis: Redis
+    batch_policy: BatchPolicy = field(default_factory=BatchPolicy)
+    max_queue: int = 100_000
+
+    def __post_init__(self) -> None:
+        self.queue = RelayQueue(self.redis, self.max_queue)
+        self.bookkeeping = Bookkeeping(self.redis, "default", batch_policy=self.batch_policy)
+        self.count = 0
+
+    def enqueue(self, key: str, times: int = 1, weight: float = 1.0, **changes) -> list[str]:
+        """Enqueues requests of a key; returns their ids, `req_<key>_<number>`."""
+        ids = []
+        for _ in range(times):
+            self.count += 1
+            request = build_request(f"req_{key}_{self.count}", key=key, **changes)
+            self.queue.enqueue(request, b"x", weight=weight)
+            ids.append(request.id)
+        return ids
+
+    def worker(self, number: int = 1) -> "SimulatedWorker":
+        return SimulatedWorker(self, number)
+
+
+class SimulatedWorker:
+    """An RQ worker that starts and ends jobs when it is told to."""
+
+    def __init__(self, pool: SimulatedPool, number: int) -> None:
+        self.pool = pool
+        self.lease = Lease("default", f"c{number}", f"p:{number}", 1e12)
+        pool.redis.set(self.lease.key, self.lease.value)
+        queues = list(pool.bookkeeping.queues.values())
+        name = f"default.c{number}"
+        self.rq = StockWorker(queues, name=name, connection=pool.redis, serializer=JSONSerializer)
+        self.started: StartedJob | None = None
+
+    def start(self, job_id: str = "") -> str:
+        """Starts that job, or the next; returns the id of the one it has started, '' for none."""
+        bookkeeping = self.pool.bookkeeping
+        self.started = bookkeeping.begin(self.rq, bookkeeping.create_execution(self.rq, job_id), 60, self.lease)
+        return self.started.job_id if self.started else ""
+
+    def finish_and_start(self, seconds: float = 1.0) -> str:
+        """Ends its job, which has taken so many seconds, and starts the next; returns its id, '' for none."""
+        assert self.started is not None
+        bookkeeping = self.pool.bookkeeping
+        self.started.execution.created_at = now() - timedelta(seconds=seconds)
+        execution = bookkeeping.create_execution(self.rq)
+        self.started = bookkeeping.finish_and_begin(self.rq, self.started, execution, 60, self.lease, ok=True)
+        return self.started.job_id if self.started else ""
+
+
+def key_of(job_id: str) -> str:
+    return job_id.split("_")[1]
+
+
+def serve(worker: SimulatedWorker, jobs: int) -> list[str]:
+    """The keys whose jobs are started, one after the other, each taking a second."""
+    job_ids = [worker.start()]
+    while len(job_ids) < jobs and worker.started:
+        job_ids.append(worker.finish_and_start())
+    return [key_of(job_id) for job_id in job_ids if job_id]

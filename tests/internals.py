@@ -1,0 +1,148 @@
+"""Private state that tests have no public way to read or set; no other test module touches any."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from redis import Redis
+
+from shared.api_keys.store import ApiKeys
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from web.access.private_callers import PrivateCallers
+from web.reply.hub import Hub
+from web.reply.mailbox import Mailbox
+from web.request.drain_rate import DrainRate
+from web.single_flight_cache import SingleFlightCache
+from workers.credentials.access_token import AccessToken
+from workers.credentials.circuit_breaker import CircuitBreaker
+from workers.jobs.orphan_recovery import OrphanRecovery
+from workers.process.worker_set import WorkerSet
+from workers.reply.outbox import Outbox
+from workers.reply.stream_registry import StreamRegistry
+from workers.response.tail_buffer import TailBuffer
+from workers.response.token_meter import TokenMeter
+from workers.upstream.client import UpstreamConnection
+
+# The front
+
+
+def spawn_listener(hub: Hub) -> gevent.Greenlet:
+    return gevent.spawn(hub._listen)
+
+
+def start_listening(hub: Hub) -> gevent.Greenlet:
+    """Starts the hub's subscription and waits until it stands."""
+    listener = spawn_listener(hub)
+    assert hub._subscribed.wait(5)
+    return listener
+
+
+def mark_subscribed(hub: Hub) -> None:
+    hub._subscribed.set()
+
+
+def spawn_gap_checks(hub: Hub) -> gevent.Greenlet:
+    return gevent.spawn(hub._run_gap_checks)
+
+
+def spawn_sweep(hub: Hub) -> gevent.Greenlet:
+    return gevent.spawn(hub._run_sweeps)
+
+
+def cancel_abandoned(hub: Hub) -> None:
+    hub._cancel_abandoned()
+
+
+def open_mailboxes(hub: Hub) -> list[Mailbox]:
+    return list(hub._mailboxes.values())
+
+
+def buffered_bytes(mailbox: Mailbox) -> int:
+    return mailbox._buffered
+
+
+def count_cached(cache: SingleFlightCache[Any, Any]) -> int:
+    return len(cache._cached)
+
+
+def set_drain_rate(drain: DrainRate, pool: str, rate: float) -> None:
+    drain._rates[pool] = rate
+
+
+def replace_operations(callers: PrivateCallers, operations: Any) -> None:
+    """Tokens are proven by `operations` from now on."""
+    callers._operations = operations
+
+
+# Workers
+
+
+def add_workers(worker_set: WorkerSet, workers: Mapping[str, Any]) -> None:
+    worker_set._workers.update(workers)
+
+
+def stop_surplus(worker_set: WorkerSet, group: str) -> None:
+    worker_set._stop_surplus(group)
+
+
+def current_token(token: AccessToken) -> str:
+    return token._token
+
+
+def make_probe_due(breaker: CircuitBreaker) -> None:
+    breaker._probe_at = 0.0
+
+
+def known_owners(recovery: OrphanRecovery) -> Mapping[str, Any]:
+    return recovery._owners
+
+
+def open_streams(registry: StreamRegistry) -> Mapping[str, Any]:
+    return registry._streams
+
+
+def ended_channels(registry: StreamRegistry) -> list[str]:
+    return list(registry._ended)
+
+
+def ended_bytes(registry: StreamRegistry) -> int:
+    return registry._ended_bytes
+
+
+def backlog_bytes(outbox: Outbox) -> int:
+    return outbox._backlog_bytes
+
+
+def connection_counts(upstream: UpstreamConnection) -> tuple[int, int]:
+    """Requests sent and connections opened so far."""
+    return upstream._pool.num_requests, upstream._pool.num_connections
+
+
+def retained_bytes(tail: TailBuffer) -> int:
+    return sum(map(len, tail._parts))
+
+
+def uncounted_bytes(meter: TokenMeter) -> int:
+    return sum(map(len, meter._uncounted))
+
+
+# Redis
+
+
+def count_in_flight(pipeline: AutoPipeline) -> int:
+    return len(pipeline.multiplexer._awaiting_reply)
+
+
+class ContendedApiKeys(ApiKeys):
+    """API keys; once, right after the first read, another process changes the key that was read."""
+
+    def __init__(self, redis: Redis, change: Mapping[str, Any]) -> None:
+        super().__init__(redis)
+        self.change: Mapping[str, Any] | None = change
+
+    def _get_with_digest(self, key_id: str) -> Any:
+        location = super()._get_with_digest(key_id)
+        if self.change is not None:
+            change, self.change = self.change, None
+            ApiKeys(self._redis).update(key_id, dict(change))
+        return location
