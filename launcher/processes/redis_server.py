@@ -32,8 +32,11 @@ def find_program() -> str:
     raise StoreUnavailable("no redis-server or valkey-server on PATH: install one, or set REDIS_URL")
 
 
-def socket_path(data_dir: Path) -> Path:
-    """The socket in the data dir if its path is short enough, else in a private directory under the temporary one."""
+def prepare_socket_path(data_dir: Path) -> Path:
+    """Returns the path of the socket: in the data dir if that is short enough, else in a temporary directory.
+
+    Creates that directory for its owner only. Raises StoreUnavailable when other users can access it.
+    """
     in_data_dir = data_dir.resolve() / "redis.sock"
     if len(str(in_data_dir)) < MAX_SOCKET_PATH_LENGTH:
         return in_data_dir
@@ -48,7 +51,7 @@ def socket_path(data_dir: Path) -> Path:
 
 def build_url(data_dir: Path) -> str:
     """Returns the REDIS_URL of the private Redis."""
-    return f"unix://{socket_path(data_dir)}"
+    return f"unix://{prepare_socket_path(data_dir)}"
 
 
 def start(data_dir: Path) -> "subprocess.Popen[bytes]":
@@ -57,7 +60,7 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
     home.mkdir(parents=True, exist_ok=True)
     log_file = home / "redis.log"
     process = subprocess.Popen(
-        [find_program(), *build_arguments(home, socket_path(data_dir), log_file)],
+        [find_program(), *build_arguments(home, prepare_socket_path(data_dir), log_file)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
