@@ -94,7 +94,7 @@ def finish_response(services: WebServices, response: Response) -> Response:
     request, context = current_request()
     headers = response.headers
     if request.path.startswith(ADMIN_PREFIX):
-        login.harden_headers(response)
+        login.add_security_headers(response)
     else:
         headers.update(cors.HEADERS)
     headers["x-request-id"] = context.get("request_id", "")

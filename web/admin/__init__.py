@@ -1,1 +1,1 @@
-"""The operator's side of the front: the door to /admin and the JSON API behind it."""
+"""Operators' login and the admin API."""

@@ -1,4 +1,4 @@
-"""The admin API: JSON over credentials, keys, pools, usage, the log and what runs; /openapi.json tells of it."""
+"""Blueprint and router of the admin API; /openapi.json describes it."""
 
 from flask import Blueprint, Response
 
@@ -12,5 +12,4 @@ router = OpenApiRouter(blueprint)
 
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """The OpenAPI 3.1 document of this API."""
     return document_response(router.build_document("Token farm, admin API", VERSION, PREFIX))

@@ -1,8 +1,8 @@
-"""API keys by the admin API."""
+"""Admin API: API keys."""
 
 from flask import Response
 
-from shared import keys as names
+from shared import keys as redis_keys
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
@@ -16,18 +16,16 @@ from web.services import services
 
 
 def open_store() -> ApiKeys:
-    """The keys of the farm."""
     return ApiKeys(services().redis)
 
 
 def to_schema(key: ApiKey) -> Key:
-    """A key as the API gives it."""
-    used = services().redis.hget(names.LAST_USED, key.id)
-    return Key(**key.model_dump(), last_used_at=float(used or 0))
+    last_used_at = services().redis.hget(redis_keys.LAST_USED, key.id)
+    return Key(**key.model_dump(), last_used_at=float(last_used_at or 0))
 
 
 def get_or_404(key_id: str) -> ApiKey:
-    """A key. Raises ApiError 404."""
+    """Raises ApiError 404."""
     try:
         return open_store().get(key_id)
     except NotFound as error:
@@ -36,15 +34,15 @@ def get_or_404(key_id: str) -> ApiKey:
 
 @router.route("GET", "/keys", query=Page, response=KeyPage, errors=(404,))
 def list_keys(query: Page) -> KeyPage:
-    """Every API key, oldest first."""
+    """List all API keys, oldest first."""
     all_keys = open_store().list()
-    data, following = paginate(all_keys, [key.id for key in all_keys], query.limit, query.cursor)
-    return KeyPage(data=[to_schema(key) for key in data], next=following)
+    data, next_cursor = paginate(all_keys, [key.id for key in all_keys], query.limit, query.cursor)
+    return KeyPage(data=[to_schema(key) for key in data], next=next_cursor)
 
 
 @router.route("POST", "/keys", body=NewKey, response=CreatedKey, status=201)
 def create_key(body: NewKey) -> CreatedKey:
-    """Make an API key; the secret is told this once."""
+    """Create an API key; only this response contains the secret."""
     try:
         secret, key = open_store().create(**body.model_dump())
     except BadField as error:
@@ -55,14 +53,14 @@ def create_key(body: NewKey) -> CreatedKey:
 
 @router.route("GET", "/keys/<key_id>", response=Key)
 def get_key(key_id: str) -> Response:
-    """One API key; its ETag can be sent back as If-Match."""
+    """Get an API key; send its ETag as If-Match to detect concurrent changes."""
     key = get_or_404(key_id)
     return set_etag(to_response(to_schema(key), 200), key.version)
 
 
 @router.route("PATCH", "/keys/<key_id>", body=KeyChange, response=Key, errors=(409, 412))
 def update_key(key_id: str, body: KeyChange) -> Response:
-    """Change an API key; in force everywhere within two seconds."""
+    """Change an API key; takes effect everywhere within two seconds."""
     before = get_or_404(key_id)
     check_if_match(before.version)
     changes = body.model_dump(exclude_unset=True)
@@ -78,7 +76,7 @@ def update_key(key_id: str, body: KeyChange) -> Response:
 
 @router.route("POST", "/keys/<key_id>/revoke", body=Empty, response=Key)
 def revoke_key(key_id: str, body: Empty) -> Key:
-    """Revoke an API key for good; its record stays."""
+    """Revoke an API key permanently; its record is kept."""
     get_or_404(key_id)
     revoked = open_store().revoke(key_id)
     record_change("key.revoke", key_id)

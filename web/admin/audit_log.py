@@ -1,4 +1,4 @@
-"""The audit log in the admin API, and the entries that the API itself writes."""
+"""Admin API: the audit log, and recording the API's own changes in it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,20 +7,17 @@ from flask import g
 
 from web.admin.api import router
 from web.admin.pagination import parse_stream_cursor, take_page
-from web.admin.schemas import (
-    AuditPage,
-    Page,
-)
+from web.admin.schemas import AuditPage, Page
 from web.services import services
 
 
 def record_change(action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
-    """A line in the audit log."""
+    """Records a change made with the current request's admin token."""
     services().audit_log.record(f"token {g.admin.id}", action, target, details)
 
 
 @router.route("GET", "/audit", query=Page, response=AuditPage, errors=(404,))
 def audit(query: Page) -> AuditPage:
-    """What operators have changed, newest first."""
-    taken, more = take_page(services().audit_log.read_newest_first(parse_stream_cursor(query.cursor)), query.limit)
-    return AuditPage(data=taken, next=taken[-1].id if more else None)
+    """List operators' changes, newest first."""
+    page, has_more = take_page(services().audit_log.read_newest_first(parse_stream_cursor(query.cursor)), query.limit)
+    return AuditPage(data=page, next=page[-1].id if has_more else None)

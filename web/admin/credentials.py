@@ -1,4 +1,4 @@
-"""Credentials by the admin API: tokens go in, states come out, and no token ever does."""
+"""Admin API: credentials. Responses never contain a token."""
 
 from flask import Response
 
@@ -30,22 +30,20 @@ from web.services import services
 
 
 def open_store() -> Credentials:
-    """The credentials of the farm."""
     return Credentials(services().redis)
 
 
-def list_pools() -> list[str]:
-    """Every configured pool's name."""
+def list_configured_pools() -> list[str]:
     return [pool.name for pool in services().pool_selector]
 
 
 def list_all_pools() -> list[str]:
-    """Those, and the pools of private credentials."""
-    return private.list_all_pools(services().redis, list_pools())
+    """Names of the configured pools and of the pools of private credentials."""
+    return private.list_all_pools(services().redis, list_configured_pools())
 
 
 def get_or_404(credential_id: str) -> CredentialRecord:
-    """A credential. Raises ApiError 404."""
+    """Raises ApiError 404."""
     try:
         return open_store().get(credential_id, list_all_pools())
     except NotFound as error:
@@ -53,28 +51,27 @@ def get_or_404(credential_id: str) -> CredentialRecord:
 
 
 def to_schema(record: CredentialRecord) -> Credential:
-    """A credential as the API gives it."""
     return Credential(**record.to_dict())
 
 
 def record_version(record: CredentialRecord) -> object:
-    """What a person may change of it."""
+    """The parts that operators can change; ETags cover only these, because the rest changes all the time."""
     return record.label, record.state == "disabled"
 
 
 @router.route("GET", "/credentials", query=CredentialQuery, response=CredentialPage, errors=(404,))
 def list_credentials(query: CredentialQuery) -> CredentialPage:
-    """Credentials by pool and age."""
+    """List credentials by pool, oldest first."""
     pools = [name for name in list_all_pools() if query.pool in ("", name)]
-    wanted = [one for one in open_store().list(pools) if query.state in ("", one.state)]
-    data, following = paginate(wanted, [one.id for one in wanted], query.limit, query.cursor)
-    return CredentialPage(data=[to_schema(one) for one in data], next=following)
+    records = [record for record in open_store().list(pools) if query.state in ("", record.state)]
+    data, next_cursor = paginate(records, [record.id for record in records], query.limit, query.cursor)
+    return CredentialPage(data=[to_schema(record) for record in data], next=next_cursor)
 
 
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))
 def add_credentials(body: NewCredentials) -> ImportResult:
-    """Add refresh tokens; tells what became of each line."""
-    if body.pool not in list_pools():
+    """Add refresh tokens and report the outcome of each."""
+    if body.pool not in list_configured_pools():
         raise ApiError(404, "not_found", f"no pool {body.pool!r}")
     try:
         report = open_store().import_lines(body.pool, body.tokens, body.label)
@@ -87,14 +84,14 @@ def add_credentials(body: NewCredentials) -> ImportResult:
 
 @router.route("GET", "/credentials/<credential_id>", response=Credential)
 def get_credential(credential_id: str) -> Response:
-    """One credential; its ETag can be sent back as If-Match."""
+    """Get a credential; send its ETag as If-Match to detect concurrent changes."""
     record = get_or_404(credential_id)
     return set_etag(to_response(to_schema(record), 200), record_version(record))
 
 
 @router.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, response=Credential, errors=(412,))
 def update_credential(credential_id: str, body: CredentialChange) -> Response:
-    """Change its label, take it out of service or put it back."""
+    """Change the label of a credential, disable it or reactivate it."""
     record = get_or_404(credential_id)
     check_if_match(record_version(record))
     if body.label is not None:
@@ -110,7 +107,7 @@ def update_credential(credential_id: str, body: CredentialChange) -> Response:
 
 @router.route("DELETE", "/credentials/<credential_id>", status=204)
 def remove_credential(credential_id: str) -> None:
-    """Forget a credential and its tokens."""
+    """Delete a credential and its tokens."""
     record = get_or_404(credential_id)
     private.remove_credential(services().redis, record.pool, record.id)
     record_change("credential.remove", credential_id)
@@ -118,31 +115,34 @@ def remove_credential(credential_id: str) -> None:
 
 @router.route("GET", "/credentials/<credential_id>/history", response=History)
 def credential_history(credential_id: str) -> History:
-    """Its states and why, newest first."""
+    """List the state changes of a credential with their reasons, newest first."""
     get_or_404(credential_id)
-    return History(data=[StateEntry(**vars(one)) for one in open_store().get_history(credential_id)])
+    return History(data=[StateEntry(**vars(change)) for change in open_store().get_history(credential_id)])
 
 
 @router.route("POST", "/credentials/<credential_id>/test", body=TestParameters, response=OperationResult)
 def test_credential(credential_id: str, body: TestParameters) -> OperationResult:
-    """One real refresh and one tiny chat, by its worker between two requests, with timings."""
+    """Test a credential with a real token refresh and a minimal chat request, and report the timings.
+
+    Its worker runs the test between two requests.
+    """
     return run_operation(credential_id, "test", body.model)
 
 
 @router.route("POST", "/credentials/<credential_id>/refresh", body=Empty, response=OperationResult)
 def refresh_credential(credential_id: str, body: Empty) -> OperationResult:
-    """Exchange its refresh token now."""
+    """Refresh the access token of a credential now."""
     return run_operation(credential_id, "refresh")
 
 
 @router.route("POST", "/credentials/<credential_id>/revoke", body=Empty, response=OperationResult)
 def revoke_credential(credential_id: str, body: Empty) -> OperationResult:
-    """Revoke its token at the upstream (RFC 7009), where the pool has a revocation endpoint, and disable it."""
+    """Revoke a credential at the upstream (RFC 7009), if its pool has a revocation endpoint, and disable it."""
     return run_operation(credential_id, "revoke")
 
 
 def run_operation(credential_id: str, kind: str, model: str = "") -> OperationResult:
-    """What a worker process has found. Raises ApiError 503 when none does it."""
+    """Has a worker process run the operation. Raises ApiError 503 if none carries it out in time."""
     record = get_or_404(credential_id)
     record_change(f"credential.{kind}", credential_id)
     try:

@@ -7,14 +7,14 @@ from flask import Response, request
 from shared.errors import ApiError
 
 
-def set_etag(answer: Response, version: object) -> Response:
-    """An answer with the version of its record (RFC 9110, ETag)."""
-    answer.set_etag(hashlib.sha256(str(version).encode()).hexdigest()[:20])
-    return answer
+def set_etag(response: Response, version: object) -> Response:
+    """Sets the ETag to a hash of the record's version."""
+    response.set_etag(hashlib.sha256(str(version).encode()).hexdigest()[:20])
+    return response
 
 
 def check_if_match(version: object) -> None:
-    """Raises ApiError 412 when the caller has another version of the record in mind (RFC 9110, If-Match)."""
+    """Raises ApiError 412 if the request's If-Match names another version of the record."""
     expected = hashlib.sha256(str(version).encode()).hexdigest()[:20]
     if request.if_match and not request.if_match.contains(expected) and not request.if_match.star_tag:
         raise ApiError(412, "version_conflict", "the record has changed since it was read")

@@ -1,7 +1,7 @@
-"""Routes that say what they take and give: checked by pydantic, and told of in an OpenAPI 3.1 document; no route in it.
+"""Routes validated by pydantic and described in an OpenAPI 3.1 document.
 
-The libraries that do this for Flask take a body that is no JSON for an empty one and parameters that nobody knows for
-none; here both are the caller's mistake, and every answer is one that the document names.
+Flask libraries for this treat a body that is not JSON as empty and ignore unknown parameters. Here both are errors, and
+the document lists every response that an operation can give.
 """
 
 import json
@@ -18,31 +18,31 @@ from pydantic.json_schema import models_json_schema
 from shared.errors import ApiError, BadField
 
 V = TypeVar("V", bound=Callable[..., Any])
-#: A path parameter in a Flask rule.
-PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
-REFERENCE = "#/components/schemas/{model}"
-JSON = "application/json"
-#: Status -> what it says of a request.
+#: Path parameter in a Flask rule.
+PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+SCHEMA_REFERENCE = "#/components/schemas/{model}"
+JSON_TYPE = "application/json"
+#: HTTP status -> description in the document.
 STATUS_DESCRIPTIONS = {
-    200: "Done.",
-    201: "Made.",
-    204: "Done; there is nothing to say.",
-    400: "The request is not as described here.",
+    200: "Success.",
+    201: "Created.",
+    204: "Success, without content.",
+    400: "The request does not match this description.",
     401: "The admin token is missing or wrong.",
-    403: "The token's role may not do that.",
-    404: "There is no such thing.",
-    409: "It is not in a state for that.",
-    412: "It has changed since it was read (RFC 9110, If-Match).",
+    403: "The role of the admin token does not permit this.",
+    404: "The object does not exist.",
+    409: "The state of the object does not permit this.",
+    412: "The object has changed since it was read (RFC 9110, If-Match).",
     413: "The body is too large.",
-    422: "A value is well formed and can't be.",
-    503: "Redis, or the worker process that is needed, does not answer.",
+    422: "A value is well-formed but invalid.",
+    503: "Redis or a worker process does not respond.",
 }
-#: Answers that every operation may give.
+#: Error statuses that every operation can return.
 COMMON_ERRORS = (400, 401, 403, 503)
 
 
 class ErrorBody(BaseModel):
-    """What went wrong."""
+    """Description of an error."""
 
     message: str
     type: str
@@ -51,14 +51,14 @@ class ErrorBody(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """An error in OpenAI's shape."""
+    """An error in OpenAI's format."""
 
     error: ErrorBody
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One route and what it takes and gives."""
+    """One route with its request and response models."""
 
     method: str
     rule: str
@@ -68,18 +68,18 @@ class Operation:
     response: type[BaseModel] | None
     status: int
     errors: tuple[int, ...]
-    #: Other media types that the answer may have.
+    #: Further media types of the response.
     media: tuple[str, ...]
 
     @property
     def path(self) -> str:
-        """As OpenAPI writes it."""
-        return PARAMETER.sub(r"{\1}", self.rule)
+        """The rule in OpenAPI's notation."""
+        return PATH_PARAMETER.sub(r"{\1}", self.rule)
 
 
 @dataclass
 class OpenApiRouter:
-    """The operations of a blueprint."""
+    """Registers the operations of a blueprint and documents them."""
 
     blueprint: Blueprint
     operations: list[Operation] = field(default_factory=list)
@@ -96,7 +96,10 @@ class OpenApiRouter:
         errors: tuple[int, ...] = (),
         media: tuple[str, ...] = (),
     ) -> Callable[[V], V]:
-        """Makes a view a route; it is given `query` and `body` as models, and its first lines describe it."""
+        """Registers a view, which gets `query` and `body` as models.
+
+        Its docstring is the OpenAPI text: the first line is the summary, the rest the description.
+        """
 
         def register(view: V) -> V:
             operation = Operation(method, rule, view, query, body, response, status, errors, media)
@@ -107,14 +110,13 @@ class OpenApiRouter:
         return register
 
     def build_document(self, title: str, version: str, prefix: str) -> dict[str, Any]:
-        """The OpenAPI 3.1 document."""
         paths: dict[str, dict[str, Any]] = {}
         models: dict[type[BaseModel], None] = {ErrorResponse: None}
-        for one in self.operations:
-            models |= dict.fromkeys(model for model in (one.query, one.body, one.response) if model)
-            paths.setdefault(prefix + one.path, {})[one.method.lower()] = describe_operation(one)
-        # A model that is asked for must not want what an answer always has.
-        _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
+        for operation in self.operations:
+            models |= dict.fromkeys(model for model in (operation.query, operation.body, operation.response) if model)
+            paths.setdefault(prefix + operation.path, {})[operation.method.lower()] = describe_operation(operation)
+        # Mode "serialization" would make fields with a default required, and some models are used in requests too.
+        _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=SCHEMA_REFERENCE)
         return {
             "openapi": "3.1.0",
             "info": {"title": title, "version": version},
@@ -128,33 +130,35 @@ class OpenApiRouter:
 
 
 def build_view(operation: Operation) -> Callable[..., Response]:
-    """The view that Flask calls."""
+    """Builds the Flask view, which validates the request and encodes the response."""
 
     @wraps(operation.view)
     def serve(**path: Any) -> Response:
-        given = dict(path)
+        arguments = dict(path)
         if operation.query:
-            given["query"] = parse_model(operation.query, read_query(operation.query))
+            arguments["query"] = parse_model(operation.query, read_query(operation.query))
         elif request.args:
-            raise ApiError(400, "unknown_parameter", "this takes no parameters", param=next(iter(request.args)))
+            raise ApiError(
+                400, "unknown_parameter", "this operation takes no parameters", param=next(iter(request.args))
+            )
         if operation.body:
-            given["body"] = parse_model(operation.body, request.get_data(), strict=True)
-        return to_response(operation.view(**given), operation.status)
+            arguments["body"] = parse_model(operation.body, request.get_data(), strict=True)
+        return to_response(operation.view(**arguments), operation.status)
 
     return serve
 
 
-def to_response(found: Any, status: int) -> Response:
-    """A model, or nothing, as an answer; one that is ready passes."""
-    if isinstance(found, Response):
-        return found
-    if found is None:
+def to_response(result: Any, status: int) -> Response:
+    """Encodes a model as JSON; None gives an empty response, and a Response is returned unchanged."""
+    if isinstance(result, Response):
+        return result
+    if result is None:
         return Response(status=status)
-    return Response(found.model_dump_json(), status, content_type=JSON)
+    return Response(result.model_dump_json(), status, content_type=JSON_TYPE)
 
 
 def read_query(model: type[BaseModel]) -> dict[str, Any]:
-    """The parameters; one that is given twice is a mistake."""
+    """Reads the query parameters. Raises ApiError 400 for a repeated one."""
     for name, values in request.args.lists():
         if len(values) > 1:
             raise ApiError(400, "invalid_parameter", f"{name} is given more than once", param=name)
@@ -162,7 +166,10 @@ def read_query(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def parse_model(model: type[BaseModel], values: Any, *, strict: bool = False) -> BaseModel:
-    """A model out of parameters or of JSON. Raises ApiError 400 that names the field, 422 for a value that can't be."""
+    """Validates parameters, or with `strict` a JSON body.
+
+    Raises ApiError, which names the field: 422 for a well-formed but invalid value, otherwise 400.
+    """
     try:
         return model.model_validate_json(values, strict=True) if strict else model.model_validate(values)
     except ValidationError as error:
@@ -179,64 +186,65 @@ def parse_model(model: type[BaseModel], values: Any, *, strict: bool = False) ->
 
 
 def to_api_error(error: BadField) -> ApiError:
-    """A field that a store has found to be wrong."""
+    """Converts an invalid field reported by a store."""
     return ApiError(422, "invalid_parameter", str(error), param=error.name or None)
 
 
 # The document
 
 
-def describe_operation(one: Operation) -> dict[str, Any]:
-    """One operation of the document."""
-    summary, _, rest = (one.view.__doc__ or "").partition("\n")
+def describe_operation(operation: Operation) -> dict[str, Any]:
+    summary, _, rest = (operation.view.__doc__ or "").partition("\n")
     path = [
-        {"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in PARAMETER.findall(one.rule)
+        {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
+        for n in PATH_PARAMETER.findall(operation.rule)
     ]
-    found: dict[str, Any] = {
-        "operationId": one.view.__name__,
+    described: dict[str, Any] = {
+        "operationId": operation.view.__name__,
         "summary": summary.strip(),
         "description": " ".join(rest.split()),
-        "tags": [one.rule.split("/")[1]],
-        "parameters": [*path, *(describe_parameters(one.query) if one.query else ())],
-        "responses": describe_responses(one),
+        "tags": [operation.rule.split("/")[1]],
+        "parameters": [*path, *(describe_parameters(operation.query) if operation.query else ())],
+        "responses": describe_responses(operation),
     }
-    if one.body:
-        found["requestBody"] = {"required": True, "content": {JSON: {"schema": schema_reference(one.body)}}}
-    return found
+    if operation.body:
+        described["requestBody"] = {
+            "required": True,
+            "content": {JSON_TYPE: {"schema": schema_reference(operation.body)}},
+        }
+    return described
 
 
 def describe_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
-    """Each field of a query as a parameter."""
-    schema = model.model_json_schema(ref_template=REFERENCE)
-    for name, one in schema.get("properties", {}).items():
-        described_as = {"description": one["description"]} if "description" in one else {}
+    """Yields one parameter per field of the query model."""
+    schema = model.model_json_schema(ref_template=SCHEMA_REFERENCE)
+    for name, field_schema in schema.get("properties", {}).items():
+        described_as = {"description": field_schema["description"]} if "description" in field_schema else {}
         required = name in schema.get("required", ())
-        yield {"name": name, "in": "query", "required": required, "schema": one, **described_as}
+        yield {"name": name, "in": "query", "required": required, "schema": field_schema, **described_as}
 
 
-def describe_responses(one: Operation) -> dict[str, Any]:
-    """Every answer of an operation."""
-    good: dict[str, Any] = {"description": STATUS_DESCRIPTIONS[one.status]}
-    if one.response:
-        good["content"] = {JSON: {"schema": schema_reference(one.response)}}
-    for media in one.media:
-        good.setdefault("content", {})[media] = {"schema": {"type": "string"}}
+def describe_responses(operation: Operation) -> dict[str, Any]:
+    """Describes the success and error responses by status."""
+    success: dict[str, Any] = {"description": STATUS_DESCRIPTIONS[operation.status]}
+    if operation.response:
+        success["content"] = {JSON_TYPE: {"schema": schema_reference(operation.response)}}
+    for media in operation.media:
+        success.setdefault("content", {})[media] = {"schema": {"type": "string"}}
     statuses = {
         *COMMON_ERRORS,
-        *one.errors,
-        *({404} if PARAMETER.search(one.rule) else ()),
-        *({413, 422} if one.body else ()),
+        *operation.errors,
+        *({404} if PATH_PARAMETER.search(operation.rule) else ()),
+        *({413, 422} if operation.body else ()),
     }
-    error = {"content": {JSON: {"schema": schema_reference(ErrorResponse)}}}
-    bad = {str(status): {"description": STATUS_DESCRIPTIONS[status], **error} for status in sorted(statuses)}
-    return {str(one.status): good, **bad}
+    error = {"content": {JSON_TYPE: {"schema": schema_reference(ErrorResponse)}}}
+    failures = {str(status): {"description": STATUS_DESCRIPTIONS[status], **error} for status in sorted(statuses)}
+    return {str(operation.status): success, **failures}
 
 
 def schema_reference(model: type[BaseModel]) -> dict[str, str]:
-    """Where a model is described."""
-    return {"$ref": REFERENCE.format(model=model.__name__)}
+    return {"$ref": SCHEMA_REFERENCE.format(model=model.__name__)}
 
 
 def document_response(document: dict[str, Any]) -> Response:
-    """The document as an answer."""
-    return Response(json.dumps(document), content_type=JSON)
+    return Response(json.dumps(document), content_type=JSON_TYPE)

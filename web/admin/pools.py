@@ -1,4 +1,4 @@
-"""Pools in the admin API: as configured, and what runs now."""
+"""Admin API: configuration and live status of the pools."""
 
 import time
 
@@ -7,24 +7,22 @@ from shared.errors import ApiError
 from shared.observability.pool_status import read_pool_statuses
 from shared.settings.schema import PoolSettings, describe
 from web.admin.api import router
-from web.admin.schemas import (
-    Live,
-    LivePool,
-    Pool,
-    PoolList,
-)
+from web.admin.schemas import Live, LivePool, Pool, PoolList
 from web.services import services
+
+#: Seconds since the last heartbeat within which a process counts as alive.
+HEARTBEAT_TIMEOUT_SECONDS = 10
 
 
 @router.route("GET", "/pools", response=PoolList)
 def list_pools() -> PoolList:
-    """Every pool as configured."""
+    """List the configuration of all pools."""
     return PoolList(data=[to_schema(pool) for pool in services().pool_selector])
 
 
 @router.route("GET", "/pools/<name>", response=Pool)
 def get_pool(name: str) -> Pool:
-    """One pool as configured."""
+    """Get the configuration of a pool."""
     for pool in services().pool_selector:
         if pool.name == name:
             return to_schema(pool)
@@ -32,19 +30,18 @@ def get_pool(name: str) -> Pool:
 
 
 def to_schema(pool: PoolSettings) -> Pool:
-    """A pool as the API gives it."""
     return Pool(name=pool.name, settings=describe(pool))
 
 
 @router.route("GET", "/live", response=Live)
 def live() -> Live:
-    """What runs now: workers, queues, utilisation, drain rate."""
-    farm = services()
-    states = read_pool_statuses(farm.redis, [pool.name for pool in farm.pool_selector])
-    pools = [LivePool(**state.to_dict(), drain_rate=farm.drain_rate.rate(state.name)) for state in states]
-    recent = time.time() - 10
+    """Get the live status: workers, queues, utilisation, drain rate."""
+    web_services = services()
+    statuses = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
+    pools = [LivePool(**status.to_dict(), drain_rate=web_services.drain_rate.rate(status.name)) for status in statuses]
+    alive_since = time.time() - HEARTBEAT_TIMEOUT_SECONDS
     return Live(
         pools=pools,
-        worker_processes=farm.redis.zcount(keys.PROCESSES, recent, "+inf"),
-        web_processes=farm.redis.zcount(keys.FRONTS, recent, "+inf"),
+        worker_processes=web_services.redis.zcount(keys.PROCESSES, alive_since, "+inf"),
+        web_processes=web_services.redis.zcount(keys.FRONTS, alive_since, "+inf"),
     )

@@ -1,4 +1,4 @@
-"""What the admin API takes and gives, as models; the document is made of them. Times are seconds since the epoch."""
+"""Request and response models of the admin API and its document. Times are seconds since the epoch."""
 
 import zoneinfo
 from typing import Annotated, Any, Literal
@@ -10,37 +10,39 @@ from shared.api_keys.api_key import ApiKey, KeyFields
 from shared.credentials.token_import import MAX_TOKEN_LENGTH
 from shared.observability.audit_log import AuditEntry
 
-#: A name that a caller of the API gives; no sign in it that a terminal or a log would trip over.
+#: Text without control characters, which could corrupt a terminal or a log.
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Identifier = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Timestamp = Annotated[float, Field(ge=0, le=2**40, allow_inf_nan=False)]
 
 
 class StrictModel(BaseModel):
-    """What is sent: a field that nobody knows is a mistake."""
+    """Base of request models; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Page(StrictModel):
-    """Which part of a list."""
+    """Page of a list."""
 
-    limit: Annotated[int, Field(ge=1, le=1000, description="most entries")] = 100
-    cursor: Annotated[str, Field(max_length=100, description="`next` of the page before")] = ""
+    limit: Annotated[int, Field(ge=1, le=1000, description="maximum entries")] = 100
+    cursor: Annotated[str, Field(max_length=100, description="`next` of the previous page")] = ""
 
 
 class Empty(StrictModel):
-    """Nothing."""
+    """An empty object."""
 
 
 # Credentials
 
 
 class CredentialQuery(Page):
-    """Which credentials."""
+    """Filter and page of the credentials."""
 
-    pool: Annotated[Identifier, Field(description="only of this pool")] = ""
-    state: Annotated[Literal["", "active", "cooling", "disabled", "dead"], Field(description="only in this state")] = ""
+    pool: Annotated[Identifier, Field(description="only credentials of this pool")] = ""
+    state: Annotated[
+        Literal["", "active", "cooling", "disabled", "dead"], Field(description="only credentials in this state")
+    ] = ""
 
 
 class NewCredentials(StrictModel):
@@ -50,12 +52,12 @@ class NewCredentials(StrictModel):
     label: Text = ""
     tokens: Annotated[
         list[Annotated[str, Field(max_length=MAX_TOKEN_LENGTH)]],
-        Field(min_length=1, max_length=1000, description="a refresh token each; blanks and duplicates are skipped"),
+        Field(min_length=1, max_length=1000, description="one refresh token each; blanks and duplicates are skipped"),
     ]
 
 
 class LineReport(BaseModel):
-    """What became of one line."""
+    """Outcome of one line of an import."""
 
     number: int
     outcome: Literal["added", "duplicate", "blank", "invalid"]
@@ -63,7 +65,7 @@ class LineReport(BaseModel):
 
 
 class ImportResult(BaseModel):
-    """What became of all."""
+    """Outcome of an import: counts, and each line."""
 
     added: int
     duplicates: int
@@ -73,7 +75,7 @@ class ImportResult(BaseModel):
 
 
 class Credential(BaseModel):
-    """A credential; never its token."""
+    """A credential, without its tokens."""
 
     id: str
     pool: str
@@ -87,28 +89,28 @@ class Credential(BaseModel):
     until: float
     state_since: float
     exported_at: float
-    export_outdated: Annotated[bool, Field(description="whether its token has rotated since it was exported")]
+    export_outdated: Annotated[bool, Field(description="whether the refresh token has rotated since its export")]
     owner: str
 
 
 class CredentialPage(BaseModel):
-    """Credentials, and where the next page begins; null after the last."""
+    """A page of credentials; `next` is the cursor of the next page, null on the last."""
 
     data: list[Credential]
     next: str | None
 
 
 class CredentialChange(StrictModel):
-    """What may be changed of a credential."""
+    """Changes to a credential; omitted fields keep their values."""
 
     label: Text | None = None
     state: Annotated[
-        Literal["active", "disabled"] | None, Field(description="`active` puts it into service from whatever state")
+        Literal["active", "disabled"] | None, Field(description="`active` reactivates it from any state")
     ] = None
 
 
 class StateEntry(BaseModel):
-    """A state that a credential went into."""
+    """A state change of a credential."""
 
     time: float
     state: str
@@ -116,26 +118,26 @@ class StateEntry(BaseModel):
 
 
 class History(BaseModel):
-    """Its states, newest first."""
+    """State changes of a credential, newest first."""
 
     data: list[StateEntry]
 
 
 class TestParameters(StrictModel):
-    """A test: with which model; the first that the pool serves when none is named."""
+    """Parameters of a test; without a model, the pool's first one is used."""
 
     model: Text = ""
 
 
 class OperationResult(BaseModel):
-    """What a worker has found when it tried a credential. Times are milliseconds."""
+    """Result of an operation on a credential. Times are milliseconds."""
 
     ok: bool
-    error: Annotated[str, Field(description="why not, without any token in it")] = ""
+    error: Annotated[str, Field(description="error message, which contains no tokens")] = ""
     refresh_ms: int = 0
     chat_ms: int = 0
     first_byte_ms: int = 0
-    status: Annotated[int, Field(description="of the chat, 0 when there was none")] = 0
+    status: Annotated[int, Field(description="HTTP status of the chat request, 0 if there was none")] = 0
     model: str = ""
 
 
@@ -145,29 +147,29 @@ Zone = Annotated[str, Field(json_schema_extra={"enum": sorted(zoneinfo.available
 
 
 class NewKey(KeyFields):
-    """An API key to make."""
+    """An API key to create."""
 
     quota_zone: Zone = KeyFields.model_fields["quota_zone"].default
 
 
 class KeyChange(NewKey):
-    """What is to change of a key; what is not named stays."""
+    """Changes to an API key; omitted fields keep their values."""
 
 
 class Key(ApiKey):
-    """An API key; never the secret itself."""
+    """An API key, without its secret."""
 
-    last_used_at: Annotated[float, Field(description="0 for never; a second late")] = 0
+    last_used_at: Annotated[float, Field(description="0 for never; up to a second late")] = 0
 
 
 class CreatedKey(Key):
-    """A new key, with the secret for the only time."""
+    """A new API key with its secret, which is not shown again."""
 
     key: str
 
 
 class KeyPage(BaseModel):
-    """API keys, and where the next page begins; null after the last."""
+    """A page of API keys; `next` is the cursor of the next page, null on the last."""
 
     data: list[Key]
     next: str | None
@@ -177,33 +179,33 @@ class KeyPage(BaseModel):
 
 
 class Pool(BaseModel):
-    """A pool as configured; secrets only as `set` or `unset`."""
+    """Configuration of a pool; secrets appear only as `set` or `unset`."""
 
     name: str
     settings: dict[str, Any]
 
 
 class PoolList(BaseModel):
-    """Every pool."""
+    """All pools."""
 
     data: list[Pool]
 
 
 class LivePool(BaseModel):
-    """What runs in a pool now."""
+    """Live status of a pool."""
 
     name: str
     credentials: dict[str, int]
     workers: dict[str, int]
     queue_depth: dict[str, int]
     utilisation: float
-    private_credentials: Annotated[int, Field(description="accounts that callers have brought themselves")]
+    private_credentials: Annotated[int, Field(description="number of private credentials")]
     upstream_down: bool
-    drain_rate: Annotated[float, Field(description="requests served per second, 0 when not known yet")]
+    drain_rate: Annotated[float, Field(description="requests finished per second, 0 if not yet known")]
 
 
 class Live(BaseModel):
-    """What runs now."""
+    """Live status of the farm."""
 
     pools: list[LivePool]
     worker_processes: int
@@ -214,34 +216,34 @@ class Live(BaseModel):
 
 
 class UsageQuery(StrictModel):
-    """What was used; of the last day when no time is given."""
+    """Query for usage; without times, it covers the last 24 hours."""
 
     since: Timestamp | None = None
     until: Timestamp | None = None
-    step: Annotated[Literal["hour", "day"], Field(description="which sums are read")] = "hour"
+    step: Annotated[Literal["hour", "day"], Field(description="granularity of the sums")] = "hour"
     by: Annotated[
         str,
         Field(
             max_length=60,
             pattern=r"^((time|key|pool|model|credential)(,(time|key|pool|model|credential))*)?$",
-            description="what the rows are of, with commas; `credential` goes with `time` and `pool` only",
+            description="names to group by, separated by commas; `credential` combines only with `time` and `pool`",
         ),
     ] = ""
     key: Identifier = ""
     pool: Identifier = ""
     model: Text = ""
     credential: Identifier = ""
-    format: Annotated[Literal["json", "csv", "jsonl"], Field(description="of the answer")] = "json"
+    format: Annotated[Literal["json", "csv", "jsonl"], Field(description="format of the response")] = "json"
 
 
 class UsageReport(BaseModel):
-    """Rows of usage: the names asked for, and `requests`, `failed` and tokens."""
+    """Rows of usage: the names grouped by, `requests`, `failed` and token counts."""
 
     data: list[dict[str, Any]]
 
 
 class LogQuery(Page):
-    """Which entries of the request log, newest first."""
+    """Filter and page of the request log, newest first."""
 
     since: Timestamp | None = None
     until: Timestamp | None = None
@@ -254,12 +256,12 @@ class LogQuery(Page):
     code: Identifier = ""
     outcome: Literal["", "ok", "failed"] = ""
     format: Annotated[
-        Literal["json", "csv", "jsonl"], Field(description="`csv` and `jsonl` give all at once, without pages")
+        Literal["json", "csv", "jsonl"], Field(description="`csv` and `jsonl` return all entries without paging")
     ] = "json"
 
 
 class LogPage(BaseModel):
-    """Entries, and where the next page begins; null after the last."""
+    """A page of entries; `next` is the cursor of the next page, null on the last."""
 
     data: list[dict[str, Any]]
     next: str | None
@@ -269,26 +271,26 @@ class LogPage(BaseModel):
 
 
 class NewAdminToken(StrictModel):
-    """An admin token to make."""
+    """An admin token to create."""
 
     name: Annotated[Text, Field(min_length=1)]
     role: Literal["admin", "viewer"] = "viewer"
 
 
 class CreatedAdminToken(AdminToken):
-    """A new token, with the secret for the only time."""
+    """A new admin token with its secret, which is not shown again."""
 
     token: str
 
 
 class AdminTokenList(BaseModel):
-    """Every admin token."""
+    """All admin tokens."""
 
     data: list[AdminToken]
 
 
 class AuditPage(BaseModel):
-    """Changes, newest first, and where the next page begins; null after the last."""
+    """A page of changes, newest first; `next` is the cursor of the next page, null on the last."""
 
     data: list[AuditEntry]
     next: str | None

@@ -1,4 +1,4 @@
-"""Usage sums in the admin API."""
+"""Admin API: usage."""
 
 import time
 
@@ -7,27 +7,28 @@ from flask import Response
 from shared.errors import ApiError
 from shared.observability.usage import METRICS, SumsQuery, UsageSums
 from web.admin.api import router
-from web.admin.export import CSV, JSONL, export_rows
+from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
 from web.admin.openapi import to_response
-from web.admin.schemas import (
-    UsageQuery,
-    UsageReport,
-)
+from web.admin.schemas import UsageQuery, UsageReport
 from web.services import services
 
 DAY_SECONDS = 86_400
 
 
-@router.route("GET", "/usage", query=UsageQuery, response=UsageReport, errors=(409,), media=(CSV, JSONL))
+@router.route("GET", "/usage", query=UsageQuery, response=UsageReport, errors=(409,), media=(CSV_TYPE, JSONL_TYPE))
 def usage(query: UsageQuery) -> Response:
-    """What was used, added up by what is asked."""
-    by = tuple(name for name in query.by.split(",") if name)
-    only = {name: value for name in ("key", "pool", "model", "credential") if (value := getattr(query, name))}
-    if "credential" in (*by, *only) and {"key", "model"} & {*by, *only}:
-        raise ApiError(409, "conflict", "sums are kept by credential, or by key and model", param="by")
+    """Get usage, summed by the requested names."""
+    group_by = tuple(name for name in query.by.split(",") if name)
+    filters = {name: value for name in ("key", "pool", "model", "credential") if (value := getattr(query, name))}
+    if "credential" in (*group_by, *filters) and {"key", "model"} & {*group_by, *filters}:
+        raise ApiError(
+            409, "conflict", "usage is recorded by credential, or by key and model, but not by both", param="by"
+        )
     until = time.time() if query.until is None else query.until
     since = until - DAY_SECONDS if query.since is None else query.since
-    rows = UsageSums(services().redis).query(SumsQuery(since, until, query.step, tuple(dict.fromkeys(by)), only))
+    rows = UsageSums(services().redis).query(
+        SumsQuery(since, until, query.step, tuple(dict.fromkeys(group_by)), filters)
+    )
     if query.format != "json":
-        return export_rows(rows, (*dict.fromkeys(by), *METRICS, "total_tokens"), query.format)
+        return export_rows(rows, (*dict.fromkeys(group_by), *METRICS, "total_tokens"), query.format)
     return to_response(UsageReport(data=rows), 200)
