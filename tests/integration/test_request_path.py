@@ -1,4 +1,4 @@
-"""The numbered way of a request in docs/architecture.md names the calls that a request makes, in their order."""
+"""The request path in docs/architecture.md names the calls that a request makes, in their order."""
 
 import re
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 from redis import Redis
 
 from tests.conftest import ROOT
+from tests.integration.front_harness import FrontHarness
 from tests.integration.harness import WorkerHarness
-from tests.integration.test_call_counts import Whole
 from tests.waiting import eventually
 
 #: A call as the document names it: a file and what is defined there.
@@ -43,21 +43,21 @@ def record_calls(work: Any) -> list[tuple[str, str]]:
 
 
 def test_documented_calls_are_made_in_their_order(redis: Redis, redis_url: str, harness: WorkerHarness):
-    whole = Whole(redis, redis_url)
+    front = FrontHarness(redis, redis_url)
     # So far apart that frames leave before the response has ended.
     harness.upstream.pace(chunks=5, chunk_delay=0.05)
     worker = harness.worker
 
     def relay_one() -> None:
-        whole.ask(whole.environ(stream=True))
+        front.call(front.build_environ(stream=True))
         eventually(lambda: worker.blocking_pop.client_id and not worker.runner.busy_since)
 
     relay_one()
-    made = record_calls(relay_one)
-    whole.close()
+    recorded = record_calls(relay_one)
+    front.close()
     documented = documented_calls()
     assert len(documented) >= 20
-    assert [call for call in documented if call not in made] == []
+    assert [call for call in documented if call not in recorded] == []
     for side in ("web/", "workers/"):
         calls = [call for call in documented if call[0].startswith(side)]
-        assert calls == sorted(calls, key=made.index)
+        assert calls == sorted(calls, key=recorded.index)
