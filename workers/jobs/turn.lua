@@ -17,7 +17,7 @@
 --       16 prefix of RQ's keys    17 prefix of body keys
 --       18 seconds after which a batch request is due    19 one in how many jobs is then a batch request
 --       20 the finished job's entry in the request log ('' for none)    21 its band
--- Result: {1 if this execution has finished the job, else 0; what was was begun}, the latter
+-- Result: {1 if this execution has finished the job, else 0; what was begun}, the latter
 --         false: nothing is queued, and the worker is marked as idle;
 --         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
 --         {job id, data, retries, other executions of the worker, body or false, band}

@@ -32,7 +32,7 @@ class StreamRegistry:
     def open_stream(
         self, channel: str, job_key: str = "", on_caller_gone: Callable[[], object] = ignore
     ) -> ReplyStream:
-        """A new reply's stream. `on_caller_gone` is called when the front says that nobody waits for it any more."""
+        """Opens a stream for a reply. `on_caller_gone` is called when the front no longer waits for it."""
         return ReplyStream(self._outbox, self, channel, job_key, on_caller_gone)
 
     def stream_begins(self, stream: ReplyStream) -> None:
