@@ -75,7 +75,7 @@ def test_rotation_after_an_export_is_reported(tmp_path: Path, old: Farm):
     assert old.command("credentials", "refresh", credential["id"]).returncode == 0
     assert old.json("credentials", "show", credential["id"])["export_outdated"]
     assert "1 credentials have rotated since they were exported" in old.command("status").stdout
-    assert "the one that was exported is good no more" in old.log()
+    assert "its exported copy is no longer valid" in old.log()
 
 
 def test_a_backup_never_overwrites_a_file(tmp_path: Path, old: Farm):
