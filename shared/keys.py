@@ -56,7 +56,7 @@ from shared import names
 
 SEALING_KEY = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
-ADMIN_TOKENS_MADE = "farm:admin-tokens:made"
+ADMIN_TOKENS_INITIALIZED = "farm:admin-tokens:made"
 SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
 AUDIT_LOG = "farm:audit"
 API_KEYS = "farm:api-keys"

@@ -51,7 +51,7 @@ class AdminTokens:
                 self._delete(FIRST_TOKEN_ID)
                 self._store(configured, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
             return None
-        if not self._redis.set(keys.ADMIN_TOKENS_MADE, 1, nx=True) or self.list():
+        if not self._redis.set(keys.ADMIN_TOKENS_INITIALIZED, 1, nx=True) or self.list():
             return None
         token = PREFIX + secrets.token_urlsafe(24)
         self._store(token, FIRST_TOKEN_ID, "made on the first start", "admin")

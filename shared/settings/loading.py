@@ -131,13 +131,13 @@ def env_names() -> list[str]:
 
 def reject_unknown_variables(environ: Mapping[str, str]) -> None:
     """Raises SettingsError for an unknown FARM_ variable, which is probably a typo."""
-    known = env_names()
+    known_names = env_names()
     for name in environ:
-        if name.startswith("FARM_") and name not in known:
-            raise SettingsError(f"unknown setting {name}{suggest_name(name, known)}")
+        if name.startswith("FARM_") and name not in known_names:
+            raise SettingsError(f"unknown setting {name}{suggest_name(name, known_names)}")
 
 
-def suggest_name(name: str, known: list[str]) -> str:
+def suggest_name(name: str, known_names: list[str]) -> str:
     """Returns ' (did you mean X?)' for the closest match, '' if nothing is similar."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    matches = difflib.get_close_matches(name, known_names, n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""

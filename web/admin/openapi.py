@@ -196,8 +196,8 @@ def to_api_error(error: BadField) -> ApiError:
 def describe_operation(operation: Operation) -> dict[str, Any]:
     summary, _, rest = (operation.view.__doc__ or "").partition("\n")
     path = [
-        {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
-        for n in PATH_PARAMETER.findall(operation.rule)
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in PATH_PARAMETER.findall(operation.rule)
     ]
     described: dict[str, Any] = {
         "operationId": operation.view.__name__,
