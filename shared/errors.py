@@ -55,7 +55,7 @@ class NotFound(FarmError):
 
 
 class BadField(FarmError):
-    """Raised when a field of a record is unknown or invalid."""
+    """Raised for an unknown or invalid field of a record."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}" if name else reason)
@@ -68,7 +68,7 @@ class Conflict(FarmError):
 
 
 class LeaseLost(FarmError):
-    """Raised when a lease has expired or gone to another process; the worker must stop using the credential."""
+    """Raised when a lease is lost; the worker must stop using the credential."""
 
 
 class BreakerOpen(FarmError):

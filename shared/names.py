@@ -19,17 +19,14 @@ def private_credential_id(pool: str) -> str:
 
 
 def is_private(pool: str) -> bool:
-    """Whether the pool belongs to a private credential."""
     return PRIVATE_SEPARATOR in pool
 
 
 def chat_queue(pool: str) -> str:
-    """RQ queue of the interactive band."""
     return f"chat:{pool}"
 
 
 def batch_queue(pool: str) -> str:
-    """RQ queue of the batch band."""
     return f"batch:{pool}"
 
 

@@ -94,11 +94,9 @@ class ApiKey(KeyFields):
         return 0 < self.expires_at <= time.time()
 
     def settable_fields(self) -> dict[str, Any]:
-        """The fields an operator may set."""
         return self.model_dump(include=set(KeyFields.model_fields))
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
         return self.model_dump(mode="json")
 
     def allows_pool(self, name: str) -> bool:

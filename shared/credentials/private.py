@@ -58,7 +58,6 @@ class PrivateCredentials:
         return [name.decode() for name in self._redis.zrange(keys.PRIVATE_POOLS, 0, -1)]
 
     def count_by_pool(self) -> Counter[str]:
-        """Number of private credentials per configured pool."""
         return Counter(names.configured_pool(name) for name in self.list_pools())
 
     def find(self, pool: str, token: str) -> KnownToken | None:
@@ -131,7 +130,6 @@ class PrivateCredentials:
 
 
 def registry_keys(pool: str, kind: type[BaseRegistry]) -> list[str]:
-    """Keys of RQ's registries of this kind, one per queue of the pool."""
     return [str(kind.key_template.format(queue(pool))) for queue in BANDS.values()]
 
 

@@ -61,7 +61,6 @@ class CredentialRecord:
     owner: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
         return asdict(self)
 
 

@@ -55,7 +55,6 @@ class Credentials:
         return (existing_id, False) if existing_id else (credential_id, True)
 
     def import_lines(self, pool: str, lines: Iterable[str], label: str = "") -> ImportReport:
-        """Adds one refresh token per line, trimmed; reports the outcome of each line."""
         sealer = Sealer.load(self._redis)
         report = []
         for number, (outcome, token) in enumerate(classify_lines(lines), 1):
@@ -148,7 +147,6 @@ class Credentials:
 
 
 def build_fields(sealer: Sealer, token: str, credential_id: str, pool: str, label: str) -> dict[str, Any]:
-    """Fields of a new credential, with its token sealed."""
     now = time.time()
     return {
         "fingerprint": fingerprint(token),

@@ -30,7 +30,6 @@ class ImportReport:
 
     @property
     def new_ids(self) -> tuple[str, ...]:
-        """Ids of the added credentials."""
         return tuple(line.id for line in self.lines if line.outcome == "added")
 
     def to_counts(self) -> dict[str, int]:

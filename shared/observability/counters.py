@@ -64,7 +64,6 @@ class Counters:
         self._values[(name, labels, "")] += amount
 
     def observe(self, name: str, value: float) -> None:
-        """Adds a value to a histogram."""
         bucket = bisect_left(BUCKET_BOUNDS_SECONDS, value)
         self._values[(name, (), f"le{bucket}")] += 1
         self._values[(name, (), "sum")] += max(0.0, value)
@@ -95,7 +94,6 @@ def encode_key(field: CounterKey) -> str:
 
 
 def read_counters(redis: Redis) -> dict[CounterKey, float]:
-    """The flushed counts of all processes, summed."""
     counts: dict[CounterKey, float] = {}
     for stored, value in redis.hgetall(keys.COUNTERS).items():
         name, labels, part = json.loads(stored)

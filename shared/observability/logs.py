@@ -52,7 +52,6 @@ class JsonFormatter(logging.Formatter):
 
 
 def extra_fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The EXTRA_FIELDS that are set on this record."""
     return {name: value for name in EXTRA_FIELDS if (value := getattr(record, name, None)) is not None}
 
 

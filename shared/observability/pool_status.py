@@ -35,7 +35,6 @@ class PoolStatus:
         return sum(self.workers.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
         return {
             "name": self.name,
             "credentials": self.credentials,
@@ -48,7 +47,6 @@ class PoolStatus:
 
 
 def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
-    """Reads the status of each pool from the worker processes' reports and the queues."""
     processes = [process.decode() for process in redis.zrange(keys.PROCESSES, 0, -1)]
     with redis.pipeline(transaction=False) as pipe:
         for process in processes:

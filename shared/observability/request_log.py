@@ -78,7 +78,6 @@ class StoredEntry:
     entry: LogEntry
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
         return {"id": self.id, "time": self.time, **vars(self.entry)}
 
 

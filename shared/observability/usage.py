@@ -38,7 +38,6 @@ class SumsQuery:
 
     @property
     def field_kind(self) -> str:
-        """Kind of the fields that answer the query."""
         return "c" if "credential" in (*self.group_by, *self.filters) else "k"
 
     def bucket_starts(self) -> range:

@@ -47,7 +47,6 @@ def read_data_dir(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def build_settings(environ: Mapping[str, str], table: dict[str, Any]) -> Settings:
-    """Builds the settings from the environment and the parsed `farm.toml`."""
     pool_tables = table.pop("pools", {})
     if not isinstance(pool_tables, dict) or not all(isinstance(t, dict) for t in pool_tables.values()):
         raise SettingsError("farm.toml: pools must be tables, [pools.NAME]")
@@ -124,7 +123,6 @@ def parse_value(setting_field: Field[Any], value: Any, where: str) -> Any:
 
 
 def env_names() -> list[str]:
-    """All environment variables that configure the farm."""
     all_fields = [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]
     return [CONFIG_VARIABLE, *(env for setting_field in all_fields if (env := setting_field.metadata["env"]))]
 

@@ -9,7 +9,6 @@ Parser = Callable[[Any], Any]
 
 
 def parse_text(value: Any) -> str:
-    """Strips whitespace."""
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value.strip()
@@ -56,7 +55,6 @@ def parse_days(value: Any) -> float:
 
 
 def choice_parser(*choices: str) -> Parser:
-    """Returns a parser that accepts only these words."""
 
     def parse(value: Any) -> str:
         if value not in choices:

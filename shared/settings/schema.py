@@ -265,7 +265,6 @@ class Settings:
 
     @property
     def pool_names(self) -> list[str]:
-        """Names of the configured pools."""
         return [pool.name for pool in self.pools]
 
     def has_pool(self, name: str) -> bool:
@@ -281,17 +280,14 @@ class Settings:
 
     @property
     def front_count(self) -> int:
-        """Number of fronts, with 0 resolved to half the cores."""
         return self.web_concurrency or default_process_count()
 
     @property
     def worker_process_count(self) -> int:
-        """Number of worker processes, with 0 resolved to half the cores."""
         return self.worker_processes or default_process_count()
 
 
 def default_process_count() -> int:
-    """Half the cores: the default number of fronts and of worker processes."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 

@@ -38,7 +38,6 @@ def list_configured_pools() -> list[str]:
 
 
 def list_all_pools() -> list[str]:
-    """Names of the configured pools and of the pools of private credentials."""
     return private.list_all_pools(services().redis, list_configured_pools())
 
 

@@ -28,7 +28,6 @@ VIEWER_PATHS = ("/admin/logout",)
 
 @blueprint.get("/")
 def home() -> BaseResponse:
-    """Redirects to the RQ dashboard until there is a console."""
     return redirect(url_for("rq_dashboard.queues_overview"))
 
 

@@ -130,7 +130,6 @@ class OpenApiRouter:
 
 
 def build_view(operation: Operation) -> Callable[..., Response]:
-    """Builds the Flask view, which validates the request and encodes the response."""
 
     @wraps(operation.view)
     def serve(**path: Any) -> Response:
@@ -186,7 +185,6 @@ def parse_model(model: type[BaseModel], values: Any, *, strict: bool = False) ->
 
 
 def to_api_error(error: BadField) -> ApiError:
-    """Converts an invalid field reported by a store."""
     return ApiError(422, "invalid_parameter", str(error), param=error.name or None)
 
 
@@ -216,7 +214,6 @@ def describe_operation(operation: Operation) -> dict[str, Any]:
 
 
 def describe_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
-    """Yields one parameter per field of the query model."""
     schema = model.model_json_schema(ref_template=SCHEMA_REFERENCE)
     for name, field_schema in schema.get("properties", {}).items():
         described_as = {"description": field_schema["description"]} if "description" in field_schema else {}
@@ -225,7 +222,6 @@ def describe_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
 
 
 def describe_responses(operation: Operation) -> dict[str, Any]:
-    """Describes the success and error responses by status."""
     success: dict[str, Any] = {"description": STATUS_DESCRIPTIONS[operation.status]}
     if operation.response:
         success["content"] = {JSON_TYPE: {"schema": schema_reference(operation.response)}}
