@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared import keys
 from shared.redis_connection.client import connect
-from tests.integration.shared.credentials.test_store import everything
+from tests.redis_dump import dump_redis
 from tests.system.conftest import farm_with
 from tests.system.farm import KEY, Farm, chat_body
 from tests.upstream import first_refresh_tokens
@@ -89,7 +89,7 @@ def test_a_token_that_has_rotated_is_known_by_the_one_its_caller_has_and_found_n
     farm.upstream.accounts(expire=True)
     assert ask(farm, THEIRS[1])[0] == 200
     assert len(redis.zrange(keys.PRIVATE_POOLS, 0, -1)) == 1
-    places = [everything(redis), farm.log(), str(farm.json("credentials", "list")), farm.json("credentials", "export")]
+    places = [dump_redis(redis), farm.log(), str(farm.json("credentials", "list")), farm.json("credentials", "export")]
     assert [place for place in places if "sim-rt-3-" in str(place) or THEIRS[1] in str(place)] == []
 
 
@@ -115,7 +115,7 @@ def test_what_is_no_good_token_is_refused_and_leaves_nothing(private: tuple[Farm
     assert ask(farm, KEY) == (200, "Uryyb")
     eventually(lambda: not left(redis))
     assert not redis.exists(keys.PRIVATE_POOLS)
-    assert "wrong-" not in everything(redis) + farm.log()
+    assert "wrong-" not in dump_redis(redis) + farm.log()
 
 
 def test_when_the_account_is_lost_those_who_wait_hear_it_too(private: tuple[Farm, Redis]):

@@ -4,7 +4,7 @@ import psutil
 import requests
 
 from shared.redis_connection.client import connect
-from tests.integration.shared.credentials.test_store import everything
+from tests.redis_dump import dump_redis
 from tests.system.farm import ADMIN, KEY, Farm
 from tests.upstream import first_refresh_tokens
 
@@ -29,7 +29,7 @@ def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm
         for name in ("queues", "workers", "jobs/chat:default/failed/100/asc/1")
     ]
     places = {
-        "redis": everything(connect(farm.redis_url())),
+        "redis": dump_redis(connect(farm.redis_url())),
         "log": farm.log(),
         "pages": " ".join(pages),
         "list": str(farm.json("credentials", "list")) + str(farm.json("keys", "list")),

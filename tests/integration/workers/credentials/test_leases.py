@@ -5,10 +5,8 @@ from redis import Redis
 
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from shared.settings.schema import Settings
 from workers.credentials import leases as leases_module
 from workers.credentials.leases import Leases
-from workers.process.membership import Membership
 
 
 @pytest.fixture
@@ -105,16 +103,3 @@ def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_befo
     assert leases.renew([kept]) == []
     monkeypatch.setattr(leases_module.time, "monotonic", lambda: gone + leases_module.LEASE_SECONDS + 3)
     assert [lease.credential_id for lease in leases.claim("default", ids, 9)] == ids[1:]
-
-
-def test_the_census_notes_when_another_redis_has_come(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    census = Membership(redis, "here", Settings())
-    census.refresh([])
-    assert census.redis_replaced_at == float("-inf")
-    before = census.refreshed_at
-    information = dict(redis.info("server"))
-    monkeypatch.setitem(redis.response_callbacks, "INFO", lambda *_, **__: information | {"run_id": "another"})
-    census.refresh([])
-    assert census.redis_replaced_at == before
-    census.refresh([])
-    assert census.redis_replaced_at == before

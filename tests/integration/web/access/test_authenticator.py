@@ -1,0 +1,62 @@
+"""Callers authenticate with an API key."""
+
+import pytest
+from redis import Redis
+
+from shared.api_keys.store import ApiKeys
+from shared.errors import ApiError, NotFound
+from web.access.authenticator import Authenticator
+from web.access.private_callers import PrivateCallers
+
+ADDRESS = "192.0.2.1"
+
+
+def build_authenticator(redis: Redis) -> Authenticator:
+    """One that accepts no refresh tokens."""
+    return Authenticator(ApiKeys(redis), PrivateCallers(redis, ()))
+
+
+def test_revoked_key_is_refused(redis: Redis):
+    store = ApiKeys(redis)
+    secret, key = store.create("mine")
+    assert build_authenticator(redis).authenticate(f"Bearer {secret}", ADDRESS).id == key.id
+    assert not store.revoke(key.id).enabled
+    with pytest.raises(ApiError) as caught:
+        build_authenticator(redis).authenticate(f"Bearer {secret}", ADDRESS)
+    assert caught.value.status == 401
+    with pytest.raises(NotFound):
+        store.revoke("nope")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"enabled": False}, 401, "invalid_api_key"),
+        ({"expires_at": 1.0}, 401, "api_key_expired"),
+        ({"networks": ["198.51.100.0/24", "2001:db8::/32"]}, 403, "ip_not_authorized"),
+    ],
+)
+def test_disabled_expired_or_foreign_key_is_refused(redis: Redis, fields: dict, status: int, code: str):
+    store = ApiKeys(redis)
+    secret, _ = store.create("mine", **fields)
+    with pytest.raises(ApiError) as caught:
+        build_authenticator(redis).authenticate(f"Bearer {secret}", ADDRESS)
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer sk-unknown"])
+def test_missing_or_unknown_key_is_refused(redis: Redis, header: str):
+    with pytest.raises(ApiError) as caught:
+        build_authenticator(redis).authenticate(header, ADDRESS)
+    assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
+
+
+def test_key_is_looked_up_once_for_many_requests(redis: Redis):
+    store = ApiKeys(redis)
+    secret, _ = store.create("mine")
+    authenticator = build_authenticator(redis)
+    authenticator.authenticate(f"Bearer {secret}", ADDRESS)
+    before = redis.info("commandstats")["cmdstat_hget"]["calls"]
+    for _ in range(50):
+        authenticator.authenticate(f"Bearer {secret}", ADDRESS)
+    assert redis.info("commandstats")["cmdstat_hget"]["calls"] == before

@@ -1,0 +1,40 @@
+"""Worker processes divide the credentials among themselves, and notice a replaced Redis."""
+
+import pytest
+from redis import Redis
+
+from shared.credentials.private import PrivateCredentials
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Unsealer
+from shared.settings.schema import PoolSettings, Settings
+from workers.process.membership import PRIVATE_GROUP, Membership
+
+POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))
+
+
+def test_private_credentials_are_shared_out_as_if_they_were_one_pool(redis: Redis, unsealer: Unsealer):
+    store = PrivateCredentials(redis)
+    settings = Settings(pools=POOLS)
+    both = [Membership(redis, name, settings) for name in ("a", "b")]
+    Credentials(redis).import_lines("default", ["one", "two", "three"])
+    names = {store.add("default", f"private-{i}", 9) for i in range(6)}
+    store.add("other", "its pool allows none", 9)
+    for _ in range(2):
+        for membership in both:
+            membership.refresh([])
+    assert [sorted(membership.pools_in_group(PRIVATE_GROUP)) for membership in both] == [sorted(names)] * 2
+    assert sum(membership.fair_share("default") for membership in both) == 3
+    assert [membership.fair_share(PRIVATE_GROUP) for membership in both] == [3, 3]
+
+
+def test_membership_notices_a_replaced_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    membership = Membership(redis, "here", Settings())
+    membership.refresh([])
+    assert membership.redis_replaced_at == float("-inf")
+    before = membership.refreshed_at
+    server_info = dict(redis.info("server"))
+    monkeypatch.setitem(redis.response_callbacks, "INFO", lambda *_, **__: server_info | {"run_id": "another"})
+    membership.refresh([])
+    assert membership.redis_replaced_at == before
+    membership.refresh([])
+    assert membership.redis_replaced_at == before
