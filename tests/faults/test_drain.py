@@ -25,7 +25,7 @@ def test_a_response_is_drained_and_a_queued_request_is_cancelled(tmp_path: Path)
     eventually(lambda: upstream.counters()["in_flight"] == 0)
     eventually(lambda: farm.metric("farm_stream_ends_total") == 1)
     assert upstream.counters()["served"] == 1, "the second request has no caller any more"
-    assert farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 0
+    assert farm.live_pool()["queue_depth"]["interactive"] == 0
     farm.command("stop")
     simulator.terminate()
     simulator.communicate()

@@ -29,7 +29,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 
 def find_process(farm: Farm, word: str) -> psutil.Process:
-    launcher = psutil.Process(farm.json("status")["pid"])
+    launcher = psutil.Process(farm.record.pid)
     return next(process for process in launcher.children() if word in " ".join(process.cmdline()))
 
 
@@ -59,7 +59,7 @@ def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Fa
     assert [streamed_text(stream) for stream in streams] == [streamed_text(streams[0])] * 3
     eventually(lambda: find_process(farm, word).pid != killed.pid)
     eventually(lambda: is_serving(farm), within=20)
-    eventually(lambda: farm.json("status")["pools"][0]["workers"]["idle"] == 4, within=40)
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == 4, within=40)
     eventually(lambda: all(has_ended(orphan.pid) for orphan in orphans), within=40)
     assert farm.upstream.counters()["collisions"] == 0
     assert f"{killed.pid}" not in (farm.data / "farm.json").read_text()

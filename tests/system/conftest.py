@@ -50,11 +50,11 @@ def rested(farm: Farm) -> Farm:
     """The farm with a well upstream, nothing in flight and every credential in service."""
     farm.upstream.reset()
     eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
-    for one in farm.json("credentials", "list"):
-        if one["state"] != "active":
-            farm.command("credentials", "enable", one["id"])
-    workers = len(farm.json("credentials", "list"))
-    eventually(lambda: farm.json("status")["pools"][0]["workers"]["idle"] == workers, within=20)
+    credentials = farm.credentials()
+    for credential in credentials:
+        if credential["state"] != "active":
+            farm.admin("PATCH", f"/credentials/{credential['id']}", json={"state": "active"})
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials), within=20)
     return farm
 
 

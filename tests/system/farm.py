@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import requests
 
+from launcher.processes.data_dir import DataDir, FarmRecord
 from tests.conftest import ROOT, clean_environment, free_port
 from tests.upstream import Upstream, first_refresh_tokens
 
@@ -47,8 +48,30 @@ class Farm:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def admin(self, method: str, path: str, **options: Any) -> requests.Response:
+        """A request to the admin API, which costs milliseconds where a command costs a second."""
+        headers = {"authorization": f"Bearer {ADMIN}"}
+        response = requests.request(method, f"{self.url}/admin/api/v1{path}", headers=headers, timeout=30, **options)
+        assert response.ok, response.text
+        return response
+
+    def credentials(self) -> list[dict[str, Any]]:
+        """Every credential, as `./farm credentials list --json` prints it."""
+        return list(self.admin("GET", "/credentials").json()["data"])
+
+    def live_pool(self) -> dict[str, Any]:
+        """The first pool, as `./farm status --json` prints it."""
+        return dict(self.admin("GET", "/live").json()["pools"][0])
+
+    @property
+    def record(self) -> FarmRecord:
+        """What the launcher keeps of the running farm in its data dir."""
+        record = DataDir(str(self.data)).read_record()
+        assert record is not None
+        return record
+
     def redis_url(self) -> str:
-        return str(self.json("status")["redis_url"])
+        return self.record.redis_url
 
     def log(self) -> str:
         return (self.data / "farm.log").read_text()
@@ -71,7 +94,7 @@ class Farm:
 
     def processes(self, module: str) -> list[psutil.Process]:
         """The processes below `python -m workers` or gunicorn's master, which do the work."""
-        launcher = psutil.Process(self.json("status")["pid"])
+        launcher = psutil.Process(self.record.pid)
         masters = [one for one in launcher.children() if module in " ".join(one.cmdline())]
         return [child for master in masters for child in master.children()]
 

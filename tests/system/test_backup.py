@@ -37,7 +37,7 @@ def old(tmp_path: Path, upstream: Upstream) -> Iterator[Farm]:
 def test_import_takes_over_everything_that_was_exported(tmp_path: Path, old: Farm, upstream: Upstream):
     key = old.json("keys", "create", "--name", "moved", "--rpm", "77", "--quota-tokens", "1000")
     assert old.post("/v1/chat/completions", CHAT, key=key["key"]).status_code == 200
-    ids = [credential["id"] for credential in old.json("credentials", "list")]
+    ids = [credential["id"] for credential in old.credentials()]
     disabled = ids[0]
     old.command("credentials", "disable", disabled)
     backup = tmp_path / "farm.backup"
@@ -46,7 +46,7 @@ def test_import_takes_over_everything_that_was_exported(tmp_path: Path, old: Far
     assert result.returncode == 0, result.stderr
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert b"sim-rt-" not in backup.read_bytes()
-    assert {credential["state"] for credential in old.json("credentials", "list")} == {"disabled"}
+    assert {credential["state"] for credential in old.credentials()} == {"disabled"}
 
     new = start(tmp_path / "new", upstream, 0)
     try:
@@ -56,7 +56,7 @@ def test_import_takes_over_everything_that_was_exported(tmp_path: Path, old: Far
             result = new.command("import", str(backup), "--passphrase-file", "-", stdin=PASSPHRASE + "\n")
             assert result.returncode == 0, result.stderr
         assert "3 credentials known already" in result.stdout
-        states = {record["id"]: record["state"] for record in new.json("credentials", "list")}
+        states = {record["id"]: record["state"] for record in new.credentials()}
         assert states == {id_: "disabled" if id_ == disabled else "active" for id_ in ids}
         response = eventually(lambda: new.post("/v1/chat/completions", CHAT, key=key["key"]))
         assert response.status_code == 200
@@ -70,7 +70,7 @@ def test_import_takes_over_everything_that_was_exported(tmp_path: Path, old: Far
 def test_rotation_after_an_export_is_reported(tmp_path: Path, old: Farm):
     result = old.command("export", str(tmp_path / "backup"), "--passphrase-file", "-", stdin=PASSPHRASE + "\n")
     assert result.returncode == 0, result.stderr
-    (credential, *_) = old.json("credentials", "list")
+    (credential, *_) = old.credentials()
     assert (credential["exported_at"] > 0, credential["export_outdated"]) == (True, False)
     assert old.command("credentials", "refresh", credential["id"]).returncode == 0
     assert old.json("credentials", "show", credential["id"])["export_outdated"]

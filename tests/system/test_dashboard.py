@@ -60,7 +60,7 @@ def test_every_worker_is_shown_by_its_credential_busy_or_idle(farm: Farm, admin:
     answer = admin.get(f"{farm.url}{DATA}/workers.json", timeout=20)
     workers = answer.json()["workers"]
     running.join()
-    ids = {one["id"] for one in farm.json("credentials", "list")}
+    ids = {one["id"] for one in farm.credentials()}
     assert {one["name"] for one in workers} == {f"default.{one}" for one in ids}
     assert sorted(one["state"] for one in workers).count("busy") == 1
     (busy,) = [one for one in workers if one["state"] == "busy"]

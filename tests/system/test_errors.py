@@ -203,7 +203,7 @@ def test_a_fresh_token_that_is_refused_is_not_the_callers_401(strict: Farm):
 
 
 def test_without_any_account_a_request_is_refused_at_once(strict: Farm):
-    (credential,) = strict.json("credentials", "list")
+    (credential,) = strict.credentials()
     strict.command("credentials", "disable", credential["id"])
     eventually(lambda: strict.chat().status_code == 503, within=5)
     answer = strict.chat()
@@ -233,14 +233,14 @@ def test_a_caller_that_leaves_frees_its_worker(farm: Farm, stream: bool):
 
 def test_a_caller_that_leaves_the_queue_takes_its_request_along(farm: Farm):
     farm.upstream.pace(delay=60)
-    accounts = len(farm.json("credentials", "list"))
+    accounts = len(farm.credentials())
     asking = request_bytes(json.dumps(chat_body()).encode())
     running = [raw(farm, asking) for _ in range(accounts)]
     eventually(lambda: farm.upstream.counters()["in_flight"] == accounts)
     client = raw(farm, asking)
-    eventually(lambda: farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 1)
+    eventually(lambda: farm.live_pool()["queue_depth"]["interactive"] == 1)
     client.close()
-    eventually(lambda: farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 0)
+    eventually(lambda: farm.live_pool()["queue_depth"]["interactive"] == 0)
     for one in running:
         one.close()
     eventually(lambda: left_behind(farm) == [])

@@ -93,7 +93,7 @@ def test_a_new_pool_serves_soon_after_a_reload_and_nobody_notices(pools: Pools):
     assert second.counters()["served"] >= 1
     workers = pools.farm.json("status")["pools"]
     assert [pool["name"] for pool in workers] == ["one", "two"]
-    eventually(lambda: sum(pools.farm.json("status")["pools"][0]["workers"].values()) == 4, within=10)
+    eventually(lambda: sum(pools.farm.live_pool()["workers"].values()) == 4, within=10)
     done.set()
     for client in clients:
         client.join()

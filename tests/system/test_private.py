@@ -76,10 +76,10 @@ def test_a_caller_has_its_own_account_alone_one_request_at_a_time(private: tuple
     assert [row for row in logged if row["key"].startswith("private-")] == mine
     workers = {one.decode() for one in redis.smembers("rq:workers")}
     assert f"rq:worker:{name}.{credential}" in workers
-    assert farm.json("status")["pools"][0]["private_credentials"] == 1
+    assert farm.live_pool()["private_credentials"] == 1
     assert farm.metric("farm_private_credentials") == 1
     assert farm.get("/v1/models", key=THEIRS[0]).json()["data"]
-    listed = {one["id"]: one for one in farm.json("credentials", "list")}
+    listed = {one["id"]: one for one in farm.credentials()}
     assert (listed[credential]["pool"], listed[credential]["state"]) == (name, "active")
 
 

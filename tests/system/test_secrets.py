@@ -40,7 +40,7 @@ def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm
 
 
 def test_the_front_does_not_even_have_the_key_that_opens_tokens(strict: Farm):
-    processes = psutil.Process(strict.json("status")["pid"]).children(recursive=True)
+    processes = psutil.Process(strict.record.pid).children(recursive=True)
     having = {"web": 0, "workers": 0}
     for process in processes:
         line = " ".join(process.cmdline())

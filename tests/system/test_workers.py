@@ -20,7 +20,7 @@ from tests.waiting import eventually
 
 
 def workers(farm: Farm) -> dict[str, int]:
-    return dict(farm.json("status")["pools"][0]["workers"])
+    return dict(farm.live_pool()["workers"])
 
 
 def rq(farm: Farm, *arguments: str) -> str:
@@ -63,7 +63,7 @@ class Load:
 
 
 def test_rq_info_lists_every_worker_by_its_credential(farm: Farm):
-    ids = [one["id"] for one in farm.json("credentials", "list")]
+    ids = [one["id"] for one in farm.credentials()]
     listed = eventually(lambda: (found := rq(farm, "info")) and "8 workers, 2 queues" in found and found)
     assert all(f"default.{one} " in listed for one in ids)
     assert "chat:default" in listed
@@ -80,7 +80,7 @@ def test_a_credential_that_comes_or_goes_has_or_loses_its_worker_soon(farm: Farm
 
 
 def test_a_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm):
-    ids = [one["id"] for one in farm.json("credentials", "list")]
+    ids = [one["id"] for one in farm.credentials()]
     farm.command("credentials", "disable", *ids[:7])
     eventually(lambda: sum(workers(farm).values()) == 1, within=5)
     assert farm.chat().status_code == 200
@@ -89,7 +89,7 @@ def test_a_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm)
 
 
 def test_worker_processes_share_the_credentials_evenly(farm: Farm):
-    owners = eventually(lambda: Counter(one["owner"] for one in farm.json("credentials", "list")))
+    owners = eventually(lambda: Counter(one["owner"] for one in farm.credentials()))
     assert sorted(owners.values()) == [4, 4]
 
 
@@ -102,7 +102,7 @@ def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(fa
         )
 
         def shares() -> list[int]:
-            return sorted(Counter(one["owner"] for one in farm.json("credentials", "list") if one["owner"]).values())
+            return sorted(Counter(one["owner"] for one in farm.credentials() if one["owner"]).values())
 
         eventually(lambda: shares() == [2, 3, 3], within=10)
         process.send_signal(signal.SIGTERM)
@@ -172,7 +172,7 @@ def test_rq_suspend_holds_the_workers_and_resume_lets_them_go(farm: Farm):
     answers = []
     thread = threading.Thread(target=lambda: answers.append(farm.chat()))
     thread.start()
-    eventually(lambda: farm.json("status")["pools"][0]["queue_depth"]["interactive"] == 1)
+    eventually(lambda: farm.live_pool()["queue_depth"]["interactive"] == 1)
     assert farm.upstream.counters()["served"] == 0
     rq(farm, "resume")
     thread.join(15)
@@ -201,9 +201,9 @@ def test_a_cooling_credential_takes_no_job(strict: Farm):
     """I5: the only account was told to wait for a second, so the next request waits, too."""
     strict.upstream.faults(rate_limit=1, retry_after=1)
     assert strict.chat().status_code == 429
-    (credential,) = strict.json("credentials", "list")
+    (credential,) = strict.credentials()
     assert (credential["state"], credential["reason"]) == ("cooling", "rate_limited")
     strict.upstream.faults()
     answer = strict.chat()
     assert answer.status_code == 200
-    eventually(lambda: strict.json("credentials", "list")[0]["state"] == "active", within=3)
+    eventually(lambda: strict.credentials()[0]["state"] == "active", within=3)
