@@ -34,7 +34,7 @@ def reload_settings() -> Serve | None:
         settings = load_settings()
         require_upstreams(settings)
     except FarmError as error:
-        print(f"farm: not reloaded, nothing is changed: {error}", file=sys.stderr, flush=True)
+        print(f"farm: not reloaded, the settings are unchanged: {error}", file=sys.stderr, flush=True)
         return None
     print("farm: reloaded", file=sys.stderr, flush=True)
     return functools.partial(serve, settings)

@@ -59,6 +59,11 @@ class Farm:
         """Every credential, as `./farm credentials list --json` prints it."""
         return list(self.admin("GET", "/credentials").json()["data"])
 
+    def states(self, credential_id: str) -> list[tuple[str, str]]:
+        """The states that a credential was in and why, newest first."""
+        history = self.admin("GET", f"/credentials/{credential_id}/history").json()["data"]
+        return [(change["state"], change["reason"]) for change in history]
+
     def live_pool(self) -> dict[str, Any]:
         """The first pool, as `./farm status --json` prints it."""
         return dict(self.admin("GET", "/live").json()["pools"][0])

@@ -109,7 +109,7 @@ def test_a_bad_file_stops_no_process_either(pools: Pools):
         master = child.parent()
         assert master is not None
         master.send_signal(signal.SIGHUP)
-    eventually(lambda: pools.farm.log().count("nothing is changed") == 2)
+    eventually(lambda: pools.farm.log().count("the settings are unchanged") == 2)
     assert "farm.toml, line" in pools.farm.log()
     assert pools.chat("alpha")["status"] == 200
     pools.write(good)
