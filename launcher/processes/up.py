@@ -227,7 +227,7 @@ class Farm:
         self.print_line(f"ready: {self.url}/v1")
         for line in secrets:
             self.print_line(line)
-        self.print_line(f"console: {self.url}/admin/")
+        self.print_line(f"console: {self.url}/admin/ (the RQ dashboard; sign in with the admin token)")
         body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
         header = f'"Authorization: Bearer {api_key}"'
         self.print_line(
