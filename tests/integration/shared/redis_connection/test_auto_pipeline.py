@@ -1,4 +1,4 @@
-"""Commands of many greenlets over one connection: answers arrive where they were asked for, whatever happens to it."""
+"""Commands of many greenlets share one connection, and each greenlet gets its own reply."""
 
 import gc
 from collections.abc import Callable
@@ -13,27 +13,29 @@ from redis.exceptions import RedisError, ResponseError
 
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.multiplexer import Batch
+from tests import internals
 from tests.waiting import eventually
 
 ECHO = "return {KEYS[1], ARGV[1]}"
 
 
-def all_at_once(works: list[Callable[[], Any]]) -> list[Any]:
-    return [one.get(timeout=5) for one in [gevent.spawn(work) for work in works]]
+def run_concurrently(works: list[Callable[[], Any]]) -> list[Any]:
+    greenlets = [gevent.spawn(work) for work in works]
+    return [greenlet.get(timeout=5) for greenlet in greenlets]
 
 
-def reads(redis: Redis) -> int:
-    """How often Redis has read from a connection, this time included."""
+def count_reads(redis: Redis) -> int:
+    """How often Redis has read from a connection, this call included."""
     return int(redis.info("stats")["total_reads_processed"])
 
 
-def reads_at_rest(redis: Redis) -> int:
-    """The same, when the connections that other tests have left behind are closed: Redis reads their ends."""
+def count_reads_at_rest(redis: Redis) -> int:
+    """As count_reads, once the connections that other tests have left are closed: Redis reads their ends."""
     gc.collect()
-    return eventually(lambda: (before := reads(redis)) + 1 == reads(redis) and before + 1)
+    return eventually(lambda: (before := count_reads(redis)) + 1 == count_reads(redis) and before + 1)
 
 
-def cut(redis: Redis, pipeline: AutoPipeline) -> None:
+def disconnect(redis: Redis, pipeline: AutoPipeline) -> None:
     redis.client_kill_filter(_id=pipeline.execute("CLIENT", "ID"))
 
 
@@ -43,42 +45,42 @@ def echo(tmp_path: Path) -> Path:
     return tmp_path / "echo.lua"
 
 
-def test_everybody_gets_the_answer_to_his_own_question(redis: Redis):
+def test_each_greenlet_gets_the_reply_to_its_own_command(redis: Redis):
     pipeline = AutoPipeline(redis)
     works = [lambda i=i: pipeline.execute("ECHO", str(i)) for i in range(200)]
-    assert all_at_once(works) == [str(i).encode() for i in range(200)]
+    assert run_concurrently(works) == [str(i).encode() for i in range(200)]
 
 
-def test_what_is_asked_together_travels_together(redis: Redis):
+def test_concurrent_commands_are_sent_together(redis: Redis):
     pipeline = AutoPipeline(redis)
     pipeline.execute("PING")
-    before = reads_at_rest(redis)
-    all_at_once([lambda: pipeline.execute("PING")] * 50)
-    assert reads(redis) - before == 2
+    before = count_reads_at_rest(redis)
+    run_concurrently([lambda: pipeline.execute("PING")] * 50)
+    assert count_reads(redis) - before == 2
 
 
-def test_of_one_that_is_paced_one_question_at_a_time_is_on_its_way(redis: Redis):
+def test_limited_pipeline_has_one_command_in_flight(redis: Redis):
     pipeline = AutoPipeline(redis, eager=True, max_in_flight=1)
     pipeline.execute("PING")
-    before = reads_at_rest(redis)
-    assert all_at_once([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
-    assert reads(redis) - before == 51
+    before = count_reads_at_rest(redis)
+    assert run_concurrently([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
+    assert count_reads(redis) - before == 51
 
 
-def test_nobody_waits_for_the_answers_to_others(redis: Redis):
+def test_commands_do_not_wait_for_replies_to_earlier_ones(redis: Redis):
     pipeline = AutoPipeline(redis, eager=True)
     pipeline.execute("PING")
     slow = gevent.spawn(pipeline.execute, "BLPOP", "empty", "0.5")
     gevent.sleep(0)
     redis.client_pause(300)
-    asked = [gevent.spawn(pipeline.execute, "ECHO", str(i)) for i in range(5)]
+    greenlets = [gevent.spawn(pipeline.execute, "ECHO", str(i)) for i in range(5)]
     gevent.sleep(0.05)
-    assert len(pipeline.multiplexer._awaiting_reply) == 6
-    assert [one.get(timeout=5) for one in asked] == [b"0", b"1", b"2", b"3", b"4"]
+    assert internals.count_in_flight(pipeline) == 6
+    assert [greenlet.get(timeout=5) for greenlet in greenlets] == [b"0", b"1", b"2", b"3", b"4"]
     assert slow.get() is None
 
 
-def test_a_refusal_reaches_only_who_asked_for_it(redis: Redis):
+def test_error_reply_reaches_only_its_own_command(redis: Redis):
     pipeline = AutoPipeline(redis)
     redis.set("text", "no list")
 
@@ -87,71 +89,74 @@ def test_a_refusal_reaches_only_who_asked_for_it(redis: Redis):
             pipeline.execute("LPUSH", "text", "1")
         return "refused"
 
-    assert all_at_once([lambda: pipeline.execute("PING"), push, lambda: pipeline.execute("GET", "text")]) == [
+    assert run_concurrently([lambda: pipeline.execute("PING"), push, lambda: pipeline.execute("GET", "text")]) == [
         b"PONG",
         "refused",
         b"no list",
     ]
 
 
-def test_a_script_is_known_to_each_new_connection_and_after_a_flush(redis: Redis, echo: Path):
+def test_script_is_reloaded_after_a_reconnect_and_after_a_flush(redis: Redis, echo: Path):
     pipeline = AutoPipeline(redis)
     script = pipeline.register_script(echo)
     assert script(["k"], ["v"]) == [b"k", b"v"]
     redis.script_flush()
-    assert all_at_once([lambda: script(["k"], ["1"]), lambda: pipeline.execute("ECHO", "x")]) == [[b"k", b"1"], b"x"]
+    assert run_concurrently([lambda: script(["k"], ["1"]), lambda: pipeline.execute("ECHO", "x")]) == [
+        [b"k", b"1"],
+        b"x",
+    ]
     redis.script_flush()
-    cut(redis, pipeline)
+    disconnect(redis, pipeline)
     with pytest.raises((RedisError, OSError)):
         script(["k"], ["lost"])
     assert script(["k"], ["2"]) == [b"k", b"2"]
 
 
-@pytest.mark.parametrize("how", [{}, {"eager": True}, {"eager": True, "max_in_flight": 1}])
-def test_a_broken_connection_is_an_error_for_all_who_wait_and_mended_for_the_next(redis: Redis, how: dict[str, Any]):
-    pipeline = AutoPipeline(redis, **how)
+@pytest.mark.parametrize("options", [{}, {"eager": True}, {"eager": True, "max_in_flight": 1}])
+def test_broken_connection_fails_pending_commands_and_is_reopened(redis: Redis, options: dict[str, Any]):
+    pipeline = AutoPipeline(redis, **options)
 
-    def ask() -> str:
+    def pop() -> str:
         try:
             return str(pipeline.execute("BLPOP", "empty", "0"))
         except RedisConnectionError:
             return "broken"
 
     pipeline.execute("PING")
-    waiting = [gevent.spawn(ask) for _ in range(3)]
+    greenlets = [gevent.spawn(pop) for _ in range(3)]
     gevent.sleep(0.1)
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert [one.get(timeout=5) for one in waiting] == ["broken"] * 3
+    assert [greenlet.get(timeout=5) for greenlet in greenlets] == ["broken"] * 3
     assert pipeline.execute("PING") == b"PONG"
 
 
-def test_company_goes_ahead_of_what_is_asked_next_and_does_not_count(redis: Redis):
+def test_piggyback_batch_is_sent_ahead_and_not_counted(redis: Redis):
     piggyback = Batch([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")], is_piggyback=True)
     waiting: list[Batch] = []
     pipeline = AutoPipeline(redis, eager=True, max_in_flight=1, piggyback=lambda: waiting.pop() if waiting else None)
     pipeline.execute("PING")
-    before = reads_at_rest(redis)
+    before = count_reads_at_rest(redis)
     waiting.append(piggyback)
-    assert pipeline.execute("RPUSH", "order", "asked") == 3
-    assert reads(redis) - before == 2
-    assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"asked"]
+    assert pipeline.execute("RPUSH", "order", "commanded") == 3
+    assert count_reads(redis) - before == 2
+    assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"commanded"]
     *lengths, refused = piggyback.replies.get(timeout=1)
     assert lengths == [1, 2]
     assert isinstance(refused, ResponseError)
 
 
-def test_a_command_that_can_not_be_sent_is_the_fault_of_who_asked_for_it_alone(redis: Redis):
+def test_command_that_cannot_be_encoded_fails_alone(redis: Redis):
     pipeline = AutoPipeline(redis)
 
-    def wrong() -> str:
+    def send_invalid() -> str:
         with pytest.raises(TypeError):
             pipeline.execute("SET", "name", object())
         return "wrong"
 
-    assert all_at_once([lambda: pipeline.execute("PING"), wrong]) == [b"PONG", "wrong"]
+    assert run_concurrently([lambda: pipeline.execute("PING"), send_invalid]) == [b"PONG", "wrong"]
 
 
-def test_a_script_that_is_known_disturbs_nobody(redis: Redis, echo: Path):
+def test_registering_a_known_script_keeps_the_connection(redis: Redis, echo: Path):
     pipeline = AutoPipeline(redis)
     first = pipeline.register_script(echo)
     connection = pipeline.execute("CLIENT", "ID")

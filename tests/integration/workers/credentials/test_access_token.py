@@ -1,4 +1,4 @@
-"""Invariant I4: a rotated refresh token is durable before its access token is used; no fault kills a credential."""
+"""A rotated refresh token is durable before its access token is used; no outage kills a credential (I4)."""
 
 from collections.abc import Callable
 
@@ -17,272 +17,282 @@ from shared.credentials.unsealing import Unsealer
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
+from tests import internals
 from tests.upstream import Upstream, first_refresh_tokens
-from workers.credentials import access_token as tokens_module
+from workers.credentials import access_token
 from workers.credentials.access_token import AccessToken
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_endpoint import TokenGrant, refresh
 from workers.credentials.token_store import FSYNC_TIMEOUT_MS, TokenStore
 from workers.upstream.client import create_shared_session
 
-Asked = Callable[[requests.Session, PoolSettings, str], TokenGrant]
+Refresh = Callable[[requests.Session, PoolSettings, str], TokenGrant]
+ReplaceRefresh = Callable[[Refresh], None]
 
 
-class Farm:
-    """One leased credential and what is needed to refresh it."""
+class TokenHarness:
+    """One leased credential, and what is needed to refresh its access token."""
 
     def __init__(self, redis: Redis, unsealer: Unsealer, upstream: Upstream, **pool: str) -> None:
         self.redis = redis
-        self.store = TokenStore(redis, unsealer)
-        self.first = first_refresh_tokens(3)[0]
-        self.id, _ = Credentials(redis).add("default", self.first)
-        (self.lease,) = Leases(redis, "a").claim("default", [self.id], 1)
+        self.token_store = TokenStore(redis, unsealer)
+        self.imported = first_refresh_tokens(3)[0]
+        self.credential_id, _ = Credentials(redis).add("default", self.imported)
+        (self.lease,) = Leases(redis, "a").claim("default", [self.credential_id], 1)
         self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url, **pool)
         self.counters = Counters()
 
-    def token(self, lease: Lease | None = None) -> AccessToken:
+    def build_token(self, lease: Lease | None = None) -> AccessToken:
         return AccessToken(
-            lease or self.lease, self.pool, self.store, requests.Session(), self.counters, BoundedSemaphore(4)
+            lease or self.lease, self.pool, self.token_store, requests.Session(), self.counters, BoundedSemaphore(4)
         )
 
-    def stored(self) -> str:
-        return self.store.load(self.id)[0]
+    def stored_refresh_token(self) -> str:
+        return self.token_store.load(self.credential_id)[0]
 
 
 def slow_refresh(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
-    """A token endpoint that takes its time."""
+    """A slow token endpoint."""
     gevent.sleep(0.05)
     return TokenGrant("at", 60, "rt-next")
 
 
 @pytest.fixture
-def farm(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> Farm:
-    return Farm(redis, unsealer, upstream)
+def harness(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> TokenHarness:
+    return TokenHarness(redis, unsealer, upstream)
 
 
 @pytest.fixture
-def refreshes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Asked], None]:
-    """Puts a token endpoint of the test's own in place."""
-    return lambda ask: monkeypatch.setattr(tokens_module, "refresh", ask)
+def replace_refresh(monkeypatch: pytest.MonkeyPatch) -> ReplaceRefresh:
+    """Replaces the token endpoint."""
+    return lambda refresh: monkeypatch.setattr(access_token, "refresh", refresh)
 
 
 @pytest.mark.parametrize("way", ["form", "json", "bearer"])
-def test_an_access_token_is_had_in_each_way_and_used_again(redis, unsealer, upstream, way: str):
-    farm = Farm(redis, unsealer, upstream, token_request=way)
-    token = farm.token()
+def test_access_token_is_fetched_by_each_request_format_and_cached(redis, unsealer, upstream, way: str):
+    harness = TokenHarness(redis, unsealer, upstream, token_request=way)
+    token = harness.build_token()
     first = token.get()
     assert token.get() == first
     assert upstream.counters()["refreshes"] == 1
 
 
-def test_a_rotated_token_is_stored_before_its_access_token_is_used(farm: Farm):
-    farm.token().get()
-    renewed = farm.stored()
-    assert renewed != farm.first
-    assert farm.redis.hget(keys.fingerprints("default"), fingerprint(renewed)).decode() == farm.id
-    assert Credentials(farm.redis).get(farm.id, ["default"]).rotations == 1
+def test_rotated_token_is_stored_before_its_access_token_is_used(harness: TokenHarness):
+    harness.build_token().get()
+    renewed = harness.stored_refresh_token()
+    assert renewed != harness.imported
+    assert harness.redis.hget(keys.fingerprints("default"), fingerprint(renewed)).decode() == harness.credential_id
+    assert Credentials(harness.redis).get(harness.credential_id, ["default"]).rotations == 1
 
 
-def test_a_grant_is_kept_until_redis_takes_it_and_only_then_used(farm: Farm, upstream: Upstream, monkeypatch):
-    store, tries = farm.store.store, []
+def test_grant_is_used_only_after_redis_has_stored_it(harness: TokenHarness, upstream: Upstream, monkeypatch):
+    store, tries = harness.token_store.store, []
 
     def refuse_twice(*given) -> None:
-        tries.append(farm_token._token)
+        tries.append(internals.current_token(token))
         if len(tries) < 3:
             raise RedisError("away")
         store(*given)
 
-    farm_token = farm.token()
-    monkeypatch.setattr(farm.store, "store", refuse_twice)
-    assert farm_token.get()
+    token = harness.build_token()
+    monkeypatch.setattr(harness.token_store, "store", refuse_twice)
+    assert token.get()
     assert tries == ["", "", ""]
-    assert farm.stored() != farm.first
+    assert harness.stored_refresh_token() != harness.imported
     assert upstream.counters()["refreshes"] == 1
 
 
-def test_a_refresh_on_its_way_is_waited_for_before_the_lease_goes(farm: Farm, refreshes):
-    refreshes(slow_refresh)
-    token = farm.token()
+def test_refresh_in_flight_is_awaited_before_the_lease_is_released(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    replace_refresh(slow_refresh)
+    token = harness.build_token()
     gevent.spawn(token.get)
     gevent.sleep(0.01)
     token.wait_for_refresh()
-    assert farm.stored() == "rt-next"
+    assert harness.stored_refresh_token() == "rt-next"
 
 
-def test_an_imported_token_is_known_after_any_number_of_rotations(farm: Farm):
-    token = farm.token()
+def test_imported_token_is_known_after_any_number_of_rotations(harness: TokenHarness):
+    token = harness.build_token()
     for _ in range(3):
         token.get(stale=token.get())
-    report = Credentials(farm.redis).import_lines("default", [farm.first, farm.stored()])
+    report = Credentials(harness.redis).import_lines("default", [harness.imported, harness.stored_refresh_token()])
     assert (report.count("added"), report.count("duplicate")) == (0, 2)
-    assert farm.redis.hlen(keys.fingerprints("default")) == 2
+    assert harness.redis.hlen(keys.fingerprints("default")) == 2
 
 
-def test_an_answer_without_a_refresh_token_keeps_the_old_one(farm: Farm, upstream: Upstream):
+def test_grant_without_a_refresh_token_keeps_the_old_one(harness: TokenHarness, upstream: Upstream):
     upstream.accounts(rotate=False)
-    farm.token().get()
-    assert farm.stored() == farm.first
+    harness.build_token().get()
+    assert harness.stored_refresh_token() == harness.imported
 
 
-def test_another_worker_takes_the_access_token_over(farm: Farm, upstream: Upstream):
-    first = farm.token().get()
-    assert farm.token().get() == first
+def test_access_token_is_reused_by_another_worker(harness: TokenHarness, upstream: Upstream):
+    first = harness.build_token().get()
+    assert harness.build_token().get() == first
     assert upstream.counters()["refreshes"] == 1
 
 
-def test_many_who_ask_at_once_cause_one_refresh(farm: Farm, upstream: Upstream):
-    token = farm.token()
-    waiting = [gevent.spawn(token.get) for _ in range(20)]
-    assert len({one.get(timeout=5) for one in waiting}) == 1
+def test_concurrent_gets_cause_one_refresh(harness: TokenHarness, upstream: Upstream):
+    token = harness.build_token()
+    greenlets = [gevent.spawn(token.get) for _ in range(20)]
+    assert len({greenlet.get(timeout=5) for greenlet in greenlets}) == 1
     assert upstream.counters()["refreshes"] == 1
 
 
-def test_a_refresh_is_not_ended_by_whoever_waits_for_it(farm: Farm, refreshes):
-    refreshes(slow_refresh)
-    token = farm.token()
+def test_refresh_goes_on_when_its_waiter_is_killed(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    replace_refresh(slow_refresh)
+    token = harness.build_token()
     impatient = gevent.spawn(token.get)
     gevent.sleep(0.01)
     impatient.kill()
     gevent.sleep(0.1)
-    assert farm.stored() == "rt-next"
+    assert harness.stored_refresh_token() == "rt-next"
 
 
-def test_a_token_is_renewed_before_it_expires(farm: Farm, refreshes):
+def test_access_token_is_renewed_before_it_expires(harness: TokenHarness, replace_refresh: ReplaceRefresh):
     grants = iter([TokenGrant("short", 0.4, None), TokenGrant("next", 60, None)])
-    refreshes(lambda *_: next(grants))
-    token = farm.token()
+    replace_refresh(lambda *_: next(grants))
+    token = harness.build_token()
     assert token.get() == "short"
     gevent.sleep(0.36)
     assert token.get() == "next"
 
 
-def test_invalid_grant_is_final_when_the_store_has_no_other_token(farm: Farm, refreshes):
-    asked = []
+def test_invalid_grant_is_final_without_another_stored_token(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    requested = []
 
     def refuse(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
-        asked.append(token)
+        requested.append(token)
         raise InvalidGrant("no")
 
-    refreshes(refuse)
+    replace_refresh(refuse)
     with pytest.raises(InvalidGrant):
-        farm.token().get()
-    assert asked == [farm.first]
+        harness.build_token().get()
+    assert requested == [harness.imported]
 
 
-def test_invalid_grant_is_tried_again_once_with_the_token_that_somebody_else_stored(
-    farm: Farm, unsealer: Unsealer, refreshes
+def test_invalid_grant_is_retried_once_with_a_token_stored_meanwhile(
+    harness: TokenHarness, unsealer: Unsealer, replace_refresh: ReplaceRefresh
 ):
-    asked = []
+    requested = []
 
     def refuse_the_first(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
-        asked.append(token)
-        if token == farm.first:
-            sealed = unsealer.sealer.seal("rotated elsewhere", farm.id)
+        requested.append(token)
+        if token == harness.imported:
+            sealed = unsealer.sealer.seal("rotated elsewhere", harness.credential_id)
             fields = {"sealed": sealed, "fingerprint": fingerprint("rotated elsewhere")}
-            farm.redis.hset(keys.credential(farm.id), mapping=fields)
+            harness.redis.hset(keys.credential(harness.credential_id), mapping=fields)
             raise InvalidGrant("no")
         return TokenGrant("at", 60, None)
 
-    refreshes(refuse_the_first)
-    assert farm.token().get() == "at"
-    assert asked == [farm.first, "rotated elsewhere"]
+    replace_refresh(refuse_the_first)
+    assert harness.build_token().get() == "at"
+    assert requested == [harness.imported, "rotated elsewhere"]
 
 
-def test_a_failing_endpoint_says_nothing_about_the_credential(farm: Farm, upstream: Upstream):
+def test_failing_token_endpoint_does_not_blame_the_credential(harness: TokenHarness, upstream: Upstream):
     upstream.faults(token_error=1)
     with pytest.raises(TokenEndpointDown):
-        farm.token().get()
+        harness.build_token().get()
     upstream.faults()
-    assert farm.token().get()
+    assert harness.build_token().get()
 
 
-def test_an_endpoint_that_can_not_be_reached_says_nothing_either(farm: Farm):
-    farm.pool = PoolSettings(token_url="http://127.0.0.1:9/token")
+def test_unreachable_token_endpoint_does_not_blame_the_credential(harness: TokenHarness):
+    harness.pool = PoolSettings(token_url="http://127.0.0.1:9/token")
     with pytest.raises(TokenEndpointDown):
-        farm.token().get()
+        harness.build_token().get()
 
 
-def test_nobody_refreshes_without_the_lease(farm: Farm, upstream: Upstream):
-    farm.lease.lost = True
+def test_refresh_needs_the_lease(harness: TokenHarness, upstream: Upstream):
+    harness.lease.lost = True
     with pytest.raises(LeaseLost):
-        farm.token().get()
+        harness.build_token().get()
     assert upstream.counters()["refreshes"] == 0
 
 
-def test_a_token_that_was_rotated_while_the_lease_went_is_kept_but_not_used(farm: Farm, refreshes):
+def test_token_rotated_while_the_lease_was_lost_is_stored_but_not_used(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
     def lose(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
-        farm.redis.set(farm.lease.key, "b:99")
+        harness.redis.set(harness.lease.key, "b:99")
         return TokenGrant("at", 60, "rt-next")
 
-    refreshes(lose)
+    replace_refresh(lose)
     with pytest.raises(LeaseLost):
-        farm.token().get()
-    assert farm.stored() == "rt-next"
+        harness.build_token().get()
+    assert harness.stored_refresh_token() == "rt-next"
 
 
-def test_a_late_answer_does_not_overwrite_a_newer_token(farm: Farm, unsealer: Unsealer):
-    farm.redis.hset(keys.credential(farm.id), mapping={"fingerprint": fingerprint("newer")})
+def test_late_grant_does_not_overwrite_a_newer_token(harness: TokenHarness, unsealer: Unsealer):
+    harness.redis.hset(keys.credential(harness.credential_id), mapping={"fingerprint": fingerprint("newer")})
     with pytest.raises(LeaseLost):
-        farm.store.store(farm.lease, farm.first, TokenGrant("at", 60, "older"))
-    assert farm.stored() == farm.first
+        harness.token_store.store(harness.lease, harness.imported, TokenGrant("at", 60, "older"))
+    assert harness.stored_refresh_token() == harness.imported
 
 
-def test_a_removed_credential_has_no_token(farm: Farm):
-    Credentials(farm.redis).remove("default", farm.id)
+def test_removed_credential_has_no_token(harness: TokenHarness):
+    Credentials(harness.redis).remove("default", harness.credential_id)
     with pytest.raises(TokenError, match="gone"):
-        farm.token().get()
+        harness.build_token().get()
 
 
-def test_refreshes_are_counted_by_outcome(farm: Farm, upstream: Upstream):
-    farm.token().get()
+def test_refreshes_are_counted_by_outcome(harness: TokenHarness, upstream: Upstream):
+    harness.build_token().get()
     upstream.accounts(kill=0)
     with pytest.raises(InvalidGrant):
-        farm.token().get(stale=farm.token().get())
-    assert {field[1] for field in farm.counters._values} == {("ok",), ("invalid_grant",)}
+        harness.build_token().get(stale=harness.build_token().get())
+    outcomes = ("ok", "invalid_grant", "refused", "unavailable")
+    counted = {outcome for outcome in outcomes if harness.counters.value("token_refreshes", outcome)}
+    assert counted == {"ok", "invalid_grant"}
 
 
-def test_the_token_that_was_replaced_is_tried_when_the_new_one_never_became_good(farm: Farm, refreshes):
-    good = {farm.first: TokenGrant("at-1", 0.1, "rt-bad")}
+def test_replaced_token_is_tried_when_the_new_one_is_refused(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    good = {harness.imported: TokenGrant("at-1", 0.1, "rt-bad")}
 
-    def ask(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+    def refresh_known(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         if token not in good:
             raise InvalidGrant("refused")
         return good[token]
 
-    refreshes(ask)
-    token = farm.token()
+    replace_refresh(refresh_known)
+    token = harness.build_token()
     assert token.get() == "at-1"
-    assert farm.stored() == "rt-bad"
-    good[farm.first] = TokenGrant("at-2", 60, "rt-good")
+    assert harness.stored_refresh_token() == "rt-bad"
+    good[harness.imported] = TokenGrant("at-2", 60, "rt-good")
     assert token.get(stale="at-1") == "at-2"
-    assert farm.stored() == "rt-good"
+    assert harness.stored_refresh_token() == "rt-good"
     good.clear()
     with pytest.raises(InvalidGrant):
         token.get(stale="at-2")
 
 
-def test_a_credential_called_dead_while_its_grant_was_on_its_way_lives(farm: Farm, refreshes):
-    credentials = Credentials(farm.redis)
+def test_grant_revives_a_credential_that_was_marked_dead_meanwhile(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    credentials = Credentials(harness.redis)
 
-    def ask(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
-        credentials.set_state("default", farm.id, "dead", "invalid_grant")
+    def refresh_known(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+        credentials.set_state("default", harness.credential_id, "dead", "invalid_grant")
         return TokenGrant("at", 60, "rt-next")
 
-    refreshes(ask)
-    farm.token().get()
-    found = credentials.get(farm.id, ["default"])
-    assert (found.state, found.reason) == ("active", "")
+    replace_refresh(refresh_known)
+    harness.build_token().get()
+    credential = credentials.get(harness.credential_id, ["default"])
+    assert (credential.state, credential.reason) == ("active", "")
 
 
-def test_a_disabled_credential_is_not_revived_by_a_grant(farm: Farm):
-    credentials = Credentials(farm.redis)
-    credentials.set_state("default", farm.id, "disabled", "a person")
-    farm.token().get()
-    assert credentials.get(farm.id, ["default"]).state == "disabled"
+def test_grant_does_not_revive_a_disabled_credential(harness: TokenHarness):
+    credentials = Credentials(harness.redis)
+    credentials.set_state("default", harness.credential_id, "disabled", "a person")
+    harness.build_token().get()
+    assert credentials.get(harness.credential_id, ["default"]).state == "disabled"
 
 
-def test_a_token_that_is_still_good_is_used_while_its_early_renewal_fails(farm: Farm, upstream: Upstream):
-    token = farm.token()
+def test_valid_token_is_used_while_its_early_renewal_fails(harness: TokenHarness, upstream: Upstream):
+    token = harness.build_token()
     first = token.get()
     upstream.faults(token_error=1)
     token.renew_at = 0.0
@@ -292,13 +302,13 @@ def test_a_token_that_is_still_good_is_used_while_its_early_renewal_fails(farm: 
         token.get(stale=first)
 
 
-class Waiting:
-    """A Redis that can tell when a write is on disk, in front of one that is too old for it."""
+class FsyncingRedis:
+    """A Redis new enough for WAITAOF, in front of one that is too old for it."""
 
-    def __init__(self, redis: Redis, answer: object) -> None:
+    def __init__(self, redis: Redis, reply: object) -> None:
         self._redis = redis
-        self._answer = answer
-        self.asked: list[tuple[object, ...]] = []
+        self._reply = reply
+        self.waits: list[tuple[object, ...]] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._redis, name)
@@ -310,41 +320,46 @@ class Waiting:
         pipe = self._redis.pipeline(transaction=transaction)
         execute = pipe.execute
 
-        def note(*command: object) -> None:
-            assert len(pipe.command_stack) == 1, "it waits on the connection that wrote"
-            self.asked.append(command)
+        def record(*command: object) -> None:
+            assert len(pipe.command_stack) == 1, "WAITAOF must follow the write on the same connection"
+            self.waits.append(command)
 
-        pipe.execute_command, ask = (
-            (lambda *command, **options: note(*command) if command[0] == "WAITAOF" else ask(*command, **options)),
+        pipe.execute_command, forward = (
+            (lambda *command, **options: record(*command) if command[0] == "WAITAOF" else forward(*command, **options)),
             pipe.execute_command,
         )
-        pipe.execute = lambda **options: [*execute(**options), *([self._answer] if self.asked else [])]
+        pipe.execute = lambda **options: [*execute(**options), *([self._reply] if self.waits else [])]
         return pipe
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [([1, 0], ""), ([0, 0], "slow_fsync"), (RedisError("appendonly is off"), "no_fsync")]
+    ("reply", "warning"), [([1, 0], ""), ([0, 0], "slow_fsync"), (RedisError("appendonly is off"), "no_fsync")]
 )
-def test_a_rotated_token_is_on_disk_before_it_is_used(farm: Farm, caplog, answer: object, said: str):
-    farm.store._redis = Waiting(farm.redis, answer)  # type: ignore[assignment]
-    farm.token().get()
-    assert farm.store._redis.asked == [("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)]
-    assert [record.action for record in caplog.records if record.levelname == "WARNING"] == ([said] if said else [])
+def test_rotated_token_is_on_disk_before_it_is_used(
+    harness: TokenHarness, unsealer: Unsealer, caplog, reply: object, warning: str
+):
+    redis = FsyncingRedis(harness.redis, reply)
+    harness.token_store = TokenStore(redis, unsealer)  # type: ignore[arg-type]
+    harness.build_token().get()
+    assert redis.waits == [("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)]
+    assert [record.action for record in caplog.records if record.levelname == "WARNING"] == (
+        [warning] if warning else []
+    )
 
 
-def test_no_cookie_of_one_account_reaches_another():
-    seen: list[str] = []
+def test_cookies_of_one_credential_never_reach_another():
+    cookies: list[str] = []
 
-    def answer(environ, start_response):
-        seen.append(environ.get("HTTP_COOKIE", ""))
+    def respond(environ, start_response):
+        cookies.append(environ.get("HTTP_COOKIE", ""))
         start_response("200 OK", [("content-type", "application/json"), ("set-cookie", "session=first; Path=/")])
         return [b'{"access_token": "at"}']
 
-    server = WSGIServer(("127.0.0.1", 0), answer, log=None)
+    server = WSGIServer(("127.0.0.1", 0), respond, log=None)
     server.start()
     pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")
     session = create_shared_session(pool.token_url, 4)
     for token in ("rt-1", "rt-2"):
         assert refresh(session, pool, token).access_token == "at"
     server.stop()
-    assert seen == ["", ""]
+    assert cookies == ["", ""]

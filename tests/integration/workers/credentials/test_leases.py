@@ -1,3 +1,5 @@
+"""Leases give each credential to one worker process at a time."""
+
 import time
 
 import pytest
@@ -14,31 +16,31 @@ def ids(redis: Redis, unsealer: Unsealer) -> list[str]:
     return list(Credentials(redis).import_lines("default", ["t1", "t2", "t3"]).new_ids)
 
 
-def test_a_credential_has_one_owner(redis: Redis, ids: list[str]):
-    mine = Leases(redis, "a").claim("default", ids, 2)
-    theirs = Leases(redis, "b").claim("default", ids, 9)
-    assert [lease.credential_id for lease in mine] == ids[:2]
-    assert [lease.credential_id for lease in theirs] == ids[2:]
-    assert all(lease.is_held() for lease in mine + theirs)
+def test_credential_has_one_owner(redis: Redis, ids: list[str]):
+    first = Leases(redis, "a").claim("default", ids, 2)
+    second = Leases(redis, "b").claim("default", ids, 9)
+    assert [lease.credential_id for lease in first] == ids[:2]
+    assert [lease.credential_id for lease in second] == ids[2:]
+    assert all(lease.is_held() for lease in first + second)
 
 
-def test_each_owner_has_a_higher_number_than_the_one_before(redis: Redis, ids: list[str]):
+def test_each_owner_gets_a_higher_fencing_token(redis: Redis, ids: list[str]):
     leases = Leases(redis, "a")
-    numbers = []
+    fencing_tokens = []
     for _ in range(3):
         (lease,) = leases.claim("default", ids[:1], 1)
-        numbers.append(int(lease.value.rpartition(":")[2]))
+        fencing_tokens.append(int(lease.value.rpartition(":")[2]))
         leases.release(lease)
         assert not lease.is_held()
-    assert numbers == [1, 2, 3]
+    assert fencing_tokens == [1, 2, 3]
 
 
-def test_a_removed_credential_is_not_claimed(redis: Redis, ids: list[str]):
+def test_removed_credential_is_not_claimed(redis: Redis, ids: list[str]):
     Credentials(redis).remove("default", ids[0])
     assert Leases(redis, "a").claim("default", ids[:1], 1) == []
 
 
-def test_renewing_keeps_a_lease_and_tells_of_lost_ones(redis: Redis, ids: list[str]):
+def test_renew_extends_leases_and_returns_lost_ones(redis: Redis, ids: list[str]):
     leases = Leases(redis, "a")
     kept, taken, expired = leases.claim("default", ids, 3)
     redis.set(taken.key, "b:9")
@@ -50,7 +52,7 @@ def test_renewing_keeps_a_lease_and_tells_of_lost_ones(redis: Redis, ids: list[s
     assert leases.renew([]) == []
 
 
-def test_whoever_lost_a_lease_does_not_give_it_away(redis: Redis, ids: list[str]):
+def test_release_of_a_lost_lease_leaves_it_to_its_new_owner(redis: Redis, ids: list[str]):
     leases = Leases(redis, "a")
     (lease,) = leases.claim("default", ids[:1], 1)
     redis.set(lease.key, "b:9")
@@ -58,48 +60,50 @@ def test_whoever_lost_a_lease_does_not_give_it_away(redis: Redis, ids: list[str]
     assert redis.get(lease.key) == b"b:9"
 
 
-def test_an_owner_that_was_frozen_knows_by_its_own_clock(redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_frozen_owner_sees_its_lease_expire_by_its_own_clock(
+    redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch
+):
     (lease,) = Leases(redis, "a").claim("default", ids[:1], 1)
     later = time.monotonic() + leases_module.LEASE_SECONDS + 1
     monkeypatch.setattr(leases_module.time, "monotonic", lambda: later)
     assert not lease.is_held()
 
 
-def test_what_a_dead_process_held_is_given_back_and_nothing_else(redis: Redis, ids: list[str]):
-    dead, other = Leases(redis, "host-1-ab"), Leases(redis, "host-1-abc")
+def test_release_held_by_frees_only_the_leases_of_the_dead_process(redis: Redis, ids: list[str]):
+    dead, living = Leases(redis, "host-1-ab"), Leases(redis, "host-1-abc")
     held = dead.claim("default", ids[:2], 2)
-    kept = other.claim("default", ids[2:], 1)
-    assert other.release_held_by("host-1-ab", ids) == 2
+    kept = living.claim("default", ids[2:], 1)
+    assert living.release_held_by("host-1-ab", ids) == 2
     assert [redis.exists(lease.key) for lease in held] == [0, 0]
     assert redis.exists(kept[0].key)
-    assert other.release_held_by("host-1-ab", []) == 0
+    assert living.release_held_by("host-1-ab", []) == 0
 
 
-def test_a_claim_brings_until_when_the_credential_cools_as_redis_has_it_now(redis: Redis, ids: list[str]):
+def test_claim_returns_the_cooldown_stored_in_redis(redis: Redis, ids: list[str]):
     credentials, leases = Credentials(redis), Leases(redis, "a")
     until = time.time() + 100
     credentials.set_state("default", ids[0], "cooling", "rate_limited", until)
     credentials.set_state("default", ids[1], "disabled")
-    found = leases.claim("default", ids, 9)
-    assert [lease.credential_id for lease in found] == [ids[0], ids[2]]
-    assert [lease.cooling_until for lease in found] == [pytest.approx(until), 0.0]
+    claimed = leases.claim("default", ids, 9)
+    assert [lease.credential_id for lease in claimed] == [ids[0], ids[2]]
+    assert [lease.cooling_until for lease in claimed] == [pytest.approx(until), 0.0]
 
 
-def test_a_credential_that_cools_never_cools_shorter(redis: Redis, ids: list[str]):
+def test_cooldown_is_never_shortened(redis: Redis, ids: list[str]):
     credentials = Credentials(redis)
     for seconds in (100, 10):
         credentials.set_state("default", ids[0], "cooling", "rate_limited", time.time() + seconds)
     assert credentials.get(ids[0], ["default"]).until > time.time() + 90
 
 
-def test_after_another_redis_nothing_is_claimed_until_the_leases_of_the_one_before_have_run_out(
+def test_claims_are_suspended_until_leases_of_a_replaced_redis_expire(
     redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     leases = Leases(redis, "a")
     (kept,) = leases.claim("default", ids[:1], 1)
-    gone = time.monotonic()
-    leases.suspend_claims_after(gone)
+    replaced_at = time.monotonic()
+    leases.suspend_claims_after(replaced_at)
     assert leases.claim("default", ids, 9) == []
     assert leases.renew([kept]) == []
-    monkeypatch.setattr(leases_module.time, "monotonic", lambda: gone + leases_module.LEASE_SECONDS + 3)
+    monkeypatch.setattr(leases_module.time, "monotonic", lambda: replaced_at + leases_module.LEASE_SECONDS + 3)
     assert [lease.credential_id for lease in leases.claim("default", ids, 9)] == ids[1:]

@@ -1,4 +1,4 @@
-"""What a worker process does to all of its workers."""
+"""A worker process sends heartbeats for its workers and stops surplus ones."""
 
 import math
 import time
@@ -7,36 +7,37 @@ from typing import Any
 
 from redis import Redis
 
+from tests import internals
 from workers.process.worker_set import HEARTBEAT_ROUNDS, WorkerSet
 
 
-class Beating:
-    """A worker as far as its signs of life go."""
+class HeartbeatRecorder:
+    """A worker that counts its heartbeats."""
 
     def __init__(self) -> None:
         self.heartbeat_at = time.monotonic()
-        self.beats = 0
+        self.heartbeats = 0
 
     def heartbeat_into(self, pipe: Any) -> None:
         self.heartbeat_at = time.monotonic()
-        self.beats += 1
+        self.heartbeats += 1
 
 
-def test_signs_of_life_are_spread_and_nobody_is_left_out(redis: Redis):
+def test_heartbeats_are_spread_over_rounds_and_reach_every_worker(redis: Redis):
     worker_set = WorkerSet(SimpleNamespace(redis=redis), None, None, None, {})  # type: ignore[arg-type]
-    workers = {str(i): Beating() for i in range(45)}
-    worker_set._workers.update(workers)  # type: ignore[arg-type]
-    for turn in range(1, HEARTBEAT_ROUNDS + 1):
+    workers = {str(i): HeartbeatRecorder() for i in range(45)}
+    internals.add_workers(worker_set, workers)
+    for round_number in range(1, HEARTBEAT_ROUNDS + 1):
         worker_set.heartbeat_oldest()
-        assert sum(one.beats for one in workers.values()) <= turn * math.ceil(45 / HEARTBEAT_ROUNDS)
-    assert min(one.beats for one in workers.values()) >= 1
-    assert max(one.beats for one in workers.values()) <= 2
+        assert sum(worker.heartbeats for worker in workers.values()) <= round_number * math.ceil(45 / HEARTBEAT_ROUNDS)
+    assert min(worker.heartbeats for worker in workers.values()) >= 1
+    assert max(worker.heartbeats for worker in workers.values()) <= 2
     worker_set.heartbeat()
-    assert min(one.beats for one in workers.values()) >= 2
+    assert min(worker.heartbeats for worker in workers.values()) >= 2
 
 
-class Idle:
-    """A worker that serves nothing; comparing it with others would be a mistake, for a thousand are a million pairs."""
+class IdleWorker:
+    """A worker without a job. Comparing it fails: comparing a thousand workers takes a million comparisons."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,14 +54,14 @@ class Idle:
     __hash__ = None  # type: ignore[assignment]
 
 
-def test_who_is_above_the_share_or_not_usable_stops_and_no_worker_is_compared_with_another():
+def test_surplus_and_unusable_workers_stop_without_comparisons():
     membership: Any = SimpleNamespace(
         usable_credentials_in_group=lambda _: ["a", "b", "c", "d"], fair_share=lambda _: 2
     )
     worker_set = WorkerSet(SimpleNamespace(), None, membership, None, {})  # type: ignore[arg-type]
-    workers = {name: Idle(name) for name in "abcdx"}
+    workers = {name: IdleWorker(name) for name in "abcdx"}
     workers["a"].runner.busy_since = 1.0
     workers["d"].lease.lost = True
-    worker_set._workers.update(workers)  # type: ignore[arg-type]
-    worker_set._stop_surplus("default")
-    assert [name for name, one in workers.items() if one.is_stopping] == ["b", "d", "x"]
+    internals.add_workers(worker_set, workers)
+    internals.stop_surplus(worker_set, "default")
+    assert [name for name, worker in workers.items() if worker.is_stopping] == ["b", "d", "x"]
