@@ -1,4 +1,4 @@
-"""The way to the upstream: what is sent where, over which connection, and what its failures are called."""
+"""The upstream client sends requests over kept connections and reads responses of every shape."""
 
 import gc
 import gzip
@@ -26,27 +26,28 @@ from workers.upstream.client import ResponseTruncated, UpstreamConnection, Upstr
 from workers.upstream.http_response import MAX_HEAD_BYTES, LlhttpResponse, ParserEvents
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
-MOVED = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"
+REDIRECT = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"
 
 
 class Server:
-    """Answers each request of each connection by a script: bytes, or None to close without an answer."""
+    """An HTTP server whose responses the test chooses."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        #: Heads of the requests, by connection.
-        self.seen: list[list[str]] = []
+        #: Request heads, by connection.
+        self.heads: list[list[str]] = []
         self.clients: list[socket.socket] = []
-        self.answers: Callable[[int, int], bytes | None] = lambda *_: OK
-        self.greenlet = gevent.spawn(self._accept)
+        #: Connection, number of its request -> a response, or None to close the connection.
+        self.respond: Callable[[int, int], bytes | None] = lambda *_: OK
+        self.greenlet = gevent.spawn(self.accept)
 
-    def _accept(self) -> None:
+    def accept(self) -> None:
         while True:
             client, _ = self.listener.accept()
             self.clients.append(client)
-            self.seen.append([])
-            gevent.spawn(self._serve, client, len(self.seen) - 1)
+            self.heads.append([])
+            gevent.spawn(self._serve, client, len(self.heads) - 1)
 
     def _serve(self, client: socket.socket, connection: int) -> None:
         with client:
@@ -57,11 +58,11 @@ class Server:
                     if not part:
                         return
                     received += part
-                self.seen[connection].append(received.partition(b"\r\n\r\n")[0].decode())
-                answer = self.answers(connection, len(self.seen[connection]))
-                if answer is None:
+                self.heads[connection].append(received.partition(b"\r\n\r\n")[0].decode())
+                response = self.respond(connection, len(self.heads[connection]))
+                if response is None:
                     return
-                client.sendall(answer)
+                client.sendall(response)
 
     def close(self) -> None:
         self.greenlet.kill()
@@ -70,21 +71,21 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    yield made
-    made.close()
+    server = Server()
+    yield server
+    server.close()
 
 
-def ask(connection: UpstreamConnection) -> int:
+def send(connection: UpstreamConnection) -> int:
     response = connection.call(build_request(), b"body", "a-token")
     assert b"".join(iter_body(response)) in (b"{}", b"")
     response.close()
     return response.status
 
 
-def test_a_request_has_the_upstreams_path_the_token_and_nothing_of_a_library(server: Server):
-    assert ask(UpstreamConnection(UpstreamRoute(f"{server.url}/base/v1"), 5)) == 200
-    ((head,),) = server.seen
+def test_request_has_the_upstream_path_the_token_and_no_library_headers(server: Server):
+    assert send(UpstreamConnection(UpstreamRoute(f"{server.url}/base/v1"), 5)) == 200
+    ((head,),) = server.heads
     first, *lines = head.split("\r\n")
     assert first == "POST /base/v1/chat/completions?k=v HTTP/1.1"
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -98,100 +99,100 @@ def test_a_request_has_the_upstreams_path_the_token_and_nothing_of_a_library(ser
     }
 
 
-def test_a_kept_connection_that_was_closed_while_idle_is_no_failure(server: Server):
-    server.answers = lambda _, number: OK if number == 1 else None
+def test_connection_that_was_closed_while_idle_is_replaced(server: Server):
+    server.respond = lambda _, number: OK if number == 1 else None
     connection = UpstreamConnection(UpstreamRoute(server.url), 5)
-    assert [ask(connection), ask(connection)] == [200, 200]
-    assert [len(heads) for heads in server.seen] == [2, 1] or [len(heads) for heads in server.seen] == [1, 1]
+    assert [send(connection), send(connection)] == [200, 200]
+    assert [len(heads) for heads in server.heads] == [2, 1] or [len(heads) for heads in server.heads] == [1, 1]
 
 
-def test_an_upstream_that_always_closes_is_asked_twice_and_not_for_ever(server: Server):
-    server.answers = lambda *_: None
+def test_upstream_that_always_closes_is_tried_twice(server: Server):
+    server.respond = lambda *_: None
     with pytest.raises(UpstreamUnreachable):
-        ask(UpstreamConnection(UpstreamRoute(server.url), 5))
-    assert sum(map(len, server.seen)) == 2
+        send(UpstreamConnection(UpstreamRoute(server.url), 5))
+    assert sum(map(len, server.heads)) == 2
 
 
-def test_a_redirect_is_an_answer(server: Server):
-    server.answers = lambda *_: MOVED
-    assert ask(UpstreamConnection(UpstreamRoute(server.url), 5)) == 307
-    assert sum(map(len, server.seen)) == 1
+def test_redirect_is_returned_as_a_response(server: Server):
+    server.respond = lambda *_: REDIRECT
+    assert send(UpstreamConnection(UpstreamRoute(server.url), 5)) == 307
+    assert sum(map(len, server.heads)) == 1
 
 
-def test_nobody_there_is_unreachable_at_once():
-    with pytest.raises(UpstreamUnreachable) as found:
-        ask(UpstreamConnection(UpstreamRoute(f"http://127.0.0.1:{free_port()}"), 5))
-    assert found.value.code == "upstream_unreachable"
+def test_refused_connection_is_unreachable_at_once():
+    with pytest.raises(UpstreamUnreachable) as caught:
+        send(UpstreamConnection(UpstreamRoute(f"http://127.0.0.1:{free_port()}"), 5))
+    assert caught.value.code == "upstream_unreachable"
 
 
-def test_a_proxy_of_the_environment_is_asked_by_the_whole_address(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_proxy_of_the_environment_gets_the_absolute_url(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "")
-    assert ask(UpstreamConnection(UpstreamRoute("http://upstream.invalid/v1"), 5)) == 200
-    ((head,),) = server.seen
+    assert send(UpstreamConnection(UpstreamRoute("http://upstream.invalid/v1"), 5)) == 200
+    ((head,),) = server.heads
     assert head.startswith("POST http://upstream.invalid/v1/chat/completions?k=v HTTP/1.1\r\n")
     assert "\r\nHost: upstream.invalid\r\n" in head
 
 
-def test_head_and_body_travel_together(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_request_head_and_body_are_sent_together(server: Server, monkeypatch: pytest.MonkeyPatch):
     sent: list[bytes] = []
     send = gevent.socket.socket.send
 
-    def see(self: gevent.socket.socket, data: bytes, *more: object) -> int:
+    def record(self: gevent.socket.socket, data: bytes, *more: object) -> int:
         sent.append(bytes(data))
         return send(self, data, *more)
 
-    monkeypatch.setattr(gevent.socket.socket, "send", see)
+    monkeypatch.setattr(gevent.socket.socket, "send", record)
     upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
     for _ in range(3):
         assert b"".join(iter_body(upstream.call(build_request("r"), b"body", "token"))) == b"{}"
-    asked = [data for data in sent if data != OK]
-    assert [(data[:5], data[-4:]) for data in asked] == [(b"POST ", b"body")] * 3
-    assert len(server.seen) == 1
+    requests = [data for data in sent if data != OK]
+    assert [(data[:5], data[-4:]) for data in requests] == [(b"POST ", b"body")] * 3
+    assert len(server.heads) == 1
 
 
-def test_a_large_body_arrives_whole(server: Server):
+def test_large_request_body_arrives_complete(server: Server):
     upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
     response = upstream.call(build_request("r"), bytes(300_000) + b"body", "token")
     assert b"".join(iter_body(response)) == b"{}"
-    assert "content-length: 300004" in server.seen[0][0].lower()
+    assert "content-length: 300004" in server.heads[0][0].lower()
 
 
-def test_bytes_that_nobody_asked_for_end_the_kept_connection(server: Server):
+def test_unexpected_bytes_end_the_kept_connection(server: Server):
     upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0)
     assert b"".join(iter_body(upstream.call(build_request("r"), b"body", "token"))) == b"{}"
-    server.clients[0].sendall(MOVED)
+    server.clients[0].sendall(REDIRECT)
     gevent.sleep(0.05)
-    answered = upstream.call(build_request("r"), b"body", "token")
-    assert answered.status == 200
-    assert b"".join(iter_body(answered)) == b"{}"
-    assert len(server.seen) == 2
+    response = upstream.call(build_request("r"), b"body", "token")
+    assert response.status == 200
+    assert b"".join(iter_body(response)) == b"{}"
+    assert len(server.heads) == 2
 
 
-def test_a_request_is_called_off_when_nothing_but_the_sending_is_left(server: Server):
-    looked: list[int] = []
+def test_request_can_be_cancelled_right_before_it_is_sent(server: Server):
+    connections_seen: list[int] = []
 
-    def look() -> None:
+    def check() -> None:
         gevent.sleep(0.05)
-        looked.append(len(server.seen))
-        if len(looked) == 2:
+        connections_seen.append(len(server.heads))
+        if len(connections_seen) == 2:
             raise Cancelled("lease_lost")
 
-    upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0, before_send=look)
-    assert ask(upstream) == 200
+    upstream = UpstreamConnection(UpstreamRoute(server.url), 1.0, before_send=check)
+    assert send(upstream) == 200
     with pytest.raises(Cancelled):
-        ask(upstream)
-    assert looked == [1, 1]
-    assert sum(map(len, server.seen)) == 1
-    assert ask(upstream) == 200
+        send(upstream)
+    assert connections_seen == [1, 1]
+    assert sum(map(len, server.heads)) == 1
+    assert send(upstream) == 200
 
 
-# Answers, as they come over the wire
+# Responses
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
-def body(connection: UpstreamConnection) -> bytes:
+def fetch_body(connection: UpstreamConnection) -> bytes:
     response = connection.call(build_request(), b"body", "a-token")
     try:
         return b"".join(iter_body(response))
@@ -200,7 +201,7 @@ def body(connection: UpstreamConnection) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (OK, b"{}"),
         (CHUNKED + b"3\r\nabc\r\n2;name=value\r\nde\r\n0\r\n\r\n", b"abcde"),
@@ -210,26 +211,26 @@ def body(connection: UpstreamConnection) -> bytes:
         (b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\n{}", b"{}"),
     ],
 )
-def test_an_answer_is_read_however_it_is_cut_into_packets(server: Server, answer: bytes, expected: bytes):
-    server.answers = lambda *_: answer
+def test_response_is_read_however_it_is_split_into_packets(server: Server, response: bytes, expected: bytes):
+    server.respond = lambda *_: response
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
-    assert body(upstream) == expected
+    assert fetch_body(upstream) == expected
 
     def drip(connection: int, number: int) -> bytes:
-        for at in range(len(answer) - 1):
-            server.clients[connection].sendall(answer[at : at + 1])
+        for at in range(len(response) - 1):
+            server.clients[connection].sendall(response[at : at + 1])
             gevent.sleep(0.0005)
-        return answer[-1:]
+        return response[-1:]
 
-    server.answers = drip
-    assert body(upstream) == expected
-    server.answers = lambda *_: OK
-    assert body(upstream) == b"{}"
-    assert len(server.seen) == 1, "over one connection"
+    server.respond = drip
+    assert fetch_body(upstream) == expected
+    server.respond = lambda *_: OK
+    assert fetch_body(upstream) == b"{}"
+    assert len(server.heads) == 1, "on one connection"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}",
         CHUNKED + b"3\r\nabc\r\n",
@@ -238,18 +239,18 @@ def test_an_answer_is_read_however_it_is_cut_into_packets(server: Server, answer
         CHUNKED + b"3\r\nabc\r\nno number\r\n",
     ],
 )
-def test_an_answer_that_breaks_off_is_no_whole_one(server: Server, answer: bytes):
-    server.answers = lambda *_: close_after(server, answer)
+def test_response_body_that_breaks_off_is_truncated(server: Server, response: bytes):
+    server.respond = lambda *_: close_after(server, response)
     with pytest.raises(ResponseTruncated):
-        body(UpstreamConnection(UpstreamRoute(server.url), 5))
+        fetch_body(UpstreamConnection(UpstreamRoute(server.url), 5))
 
 
-def close_after(server: Server, answer: bytes) -> None:
-    server.clients[-1].sendall(answer)
+def close_after(server: Server, response: bytes) -> None:
+    server.clients[-1].sendall(response)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\ncontent-le",
         b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -258,71 +259,71 @@ def close_after(server: Server, answer: bytes) -> None:
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
     ],
 )
-def test_what_is_no_head_is_no_answer(server: Server, answer: bytes):
-    server.answers = lambda *_: close_after(server, answer)
+def test_invalid_response_head_is_unreachable(server: Server, response: bytes):
+    server.respond = lambda *_: close_after(server, response)
     with pytest.raises(UpstreamUnreachable):
-        body(UpstreamConnection(UpstreamRoute(server.url), 5))
+        fetch_body(UpstreamConnection(UpstreamRoute(server.url), 5))
 
 
-def test_a_body_without_a_length_ends_with_the_connection(server: Server):
-    server.answers = lambda *_: close_after(server, b"HTTP/1.0 200 OK\r\n\r\nall of it")
+def test_response_without_a_length_ends_with_its_connection(server: Server):
+    server.respond = lambda *_: close_after(server, b"HTTP/1.0 200 OK\r\n\r\nall of it")
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
-    assert [body(upstream), body(upstream)] == [b"all of it"] * 2
-    assert len(server.seen) == 2
+    assert [fetch_body(upstream), fetch_body(upstream)] == [b"all of it"] * 2
+    assert len(server.heads) == 2
 
 
-def test_a_connection_that_the_upstream_closes_is_not_used_again(server: Server):
+def test_connection_that_the_upstream_closes_is_not_reused(server: Server):
     closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
-    server.answers = lambda *_: closing
+    server.respond = lambda *_: closing
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
-    assert [body(upstream), body(upstream)] == [b"{}"] * 2
-    assert [len(heads) for heads in server.seen] == [1, 1]
+    assert [fetch_body(upstream), fetch_body(upstream)] == [b"{}"] * 2
+    assert [len(heads) for heads in server.heads] == [1, 1]
 
 
-def test_an_answer_that_nobody_asked_for_reaches_nobody(server: Server):
-    """It comes in one packet with the one that was asked for, and is not taken for the answer to the next request."""
+def test_unsolicited_response_is_discarded(server: Server):
+    """It arrives in one packet with the expected response, and must not be read as the response to the next request."""
     other = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nother"
-    server.answers = lambda *_: OK + other
+    server.respond = lambda *_: OK + other
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
-    assert [body(upstream), body(upstream)] == [b"{}"] * 2
-    assert [len(heads) for heads in server.seen] == [1, 1]
+    assert [fetch_body(upstream), fetch_body(upstream)] == [b"{}"] * 2
+    assert [len(heads) for heads in server.heads] == [1, 1]
 
 
-def test_an_answer_that_is_left_takes_its_connection_along(server: Server):
-    server.answers = lambda connection, _: CHUNKED + b"3\r\nabc\r\n" if connection == 0 else OK
+def test_response_that_is_not_read_to_its_end_closes_its_connection(server: Server):
+    server.respond = lambda connection, _: CHUNKED + b"3\r\nabc\r\n" if connection == 0 else OK
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
     response = upstream.call(build_request(), b"body", "a-token")
     assert next(iter_body(response)) == b"abc"
     response.close()
-    assert body(upstream) == b"{}"
-    assert len(server.seen) == 2
+    assert fetch_body(upstream) == b"{}"
+    assert len(server.heads) == 2
 
 
-def test_an_answer_that_is_over_leaves_nothing_that_only_a_search_for_cycles_finds(server: Server):
+def test_finished_response_leaves_no_reference_cycle(server: Server):
     upstream = UpstreamConnection(UpstreamRoute(server.url), 5)
-    assert body(upstream) == b"{}"
+    assert fetch_body(upstream) == b"{}"
     gc.collect()
-    before = kept()
+    before = count_response_objects()
     gc.disable()
     try:
         for _ in range(20):
-            assert body(upstream) == b"{}"
-        assert kept() == before and before, "http.client keeps the last one, as before"
+            assert fetch_body(upstream) == b"{}"
+        assert count_response_objects() == before and before, "http.client keeps the last response, as before"
     finally:
         gc.enable()
 
 
-def kept() -> Counter[str]:
-    """Responses, and what their parsers have read, that are in memory."""
-    kinds = (type(thing) for thing in gc.get_objects())
-    return Counter(kind.__name__ for kind in kinds if kind in (LlhttpResponse, ParserEvents))
+def count_response_objects() -> Counter[str]:
+    """Live responses and parser events, by class."""
+    classes = (type(item) for item in gc.get_objects())
+    return Counter(cls.__name__ for cls in classes if cls in (LlhttpResponse, ParserEvents))
 
 
-def test_a_packed_answer_is_unpacked_though_nobody_asked_for_it(server: Server):
+def test_compressed_response_is_decompressed(server: Server):
     packed = gzip.compress(b"much " * 10_000)
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
-    server.answers = lambda *_: head + packed
-    assert body(UpstreamConnection(UpstreamRoute(server.url), 5)) == b"much " * 10_000
+    server.respond = lambda *_: head + packed
+    assert fetch_body(UpstreamConnection(UpstreamRoute(server.url), 5)) == b"much " * 10_000
 
 
 @pytest.fixture
@@ -343,45 +344,45 @@ def secure(server: Server, tmp_path: Path) -> tuple[str, str]:
     context.load_cert_chain(file)
     server.greenlet.kill()
     server.listener = context.wrap_socket(server.listener, server_side=True)
-    server.greenlet = gevent.spawn(server._accept)
+    server.greenlet = gevent.spawn(server.accept)
     return server.url.replace("http://127.0.0.1", "https://localhost"), str(file)
 
 
-def test_an_answer_over_tls_is_read_to_its_end(server: Server, secure: tuple[str, str]):
-    """More than one read takes lies decrypted in the TLS library, where the system does not know of it."""
+def test_response_over_tls_is_read_to_its_end(server: Server, secure: tuple[str, str]):
+    """Decrypted data that one read leaves in the TLS library is invisible to the operating system's poll."""
     url, bundle = secure
     whole = bytes(range(256)) * 1000
-    server.answers = lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(whole) + whole
+    server.respond = lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(whole) + whole
     upstream = UpstreamConnection(UpstreamRoute(url, ca_bundle=bundle), 5)
-    assert [body(upstream) == whole, body(upstream) == whole] == [True, True]
-    assert len(server.seen) == 1
+    assert [fetch_body(upstream) == whole, fetch_body(upstream) == whole] == [True, True]
+    assert len(server.heads) == 1
 
 
-def test_tls_goes_through_a_tunnel_that_a_proxy_opens(server: Server, secure: tuple[str, str]):
+def test_tls_connection_goes_through_a_proxys_tunnel(server: Server, secure: tuple[str, str]):
     url, bundle = secure
-    asked: list[bytes] = []
+    connect_requests: list[bytes] = []
 
     def tunnel(client: socket.socket, _: object) -> None:
-        asked.append(client.recv(65_536))
+        connect_requests.append(client.recv(65_536))
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as target:
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = gevent.spawn(pipe, target, client)
-            pipe(client, target)
+            back = gevent.spawn(forward, target, client)
+            forward(client, target)
             back.kill()
 
     proxy = StreamServer(("127.0.0.1", 0), tunnel)
     proxy.start()
     try:
-        way = UpstreamRoute(url, ca_bundle=bundle, proxy=f"http://127.0.0.1:{proxy.server_port}")
-        upstream = UpstreamConnection(way, 5)
-        assert [body(upstream), body(upstream)] == [b"{}"] * 2
+        route = UpstreamRoute(url, ca_bundle=bundle, proxy=f"http://127.0.0.1:{proxy.server_port}")
+        upstream = UpstreamConnection(route, 5)
+        assert [fetch_body(upstream), fetch_body(upstream)] == [b"{}"] * 2
         upstream.close()
     finally:
         proxy.stop()
     address = url.removeprefix("https://")
-    assert [one.decode().split("\r\n")[0] for one in asked] == [f"CONNECT {address} HTTP/1.0"]
+    assert [head.decode().split("\r\n")[0] for head in connect_requests] == [f"CONNECT {address} HTTP/1.0"]
 
 
-def pipe(source: socket.socket, target: socket.socket) -> None:
+def forward(source: socket.socket, target: socket.socket) -> None:
     while data := source.recv(65_536):
         target.sendall(data)
