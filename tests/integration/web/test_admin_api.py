@@ -1,7 +1,6 @@
-"""The admin API by Flask's test client: what it takes, what it refuses and how, what it never gives away."""
+"""The admin API accepts, refuses and reports, and never returns a secret."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,13 +20,13 @@ PREFIX = "/admin/api/v1"
 
 
 class Api:
-    """An app, and an admin token to talk to it with."""
+    """A client of the admin API, with an admin's and a viewer's token."""
 
     def __init__(self, redis: Redis, redis_url: str) -> None:
         self.redis = redis
         tokens = AdminTokens(redis)
         self.admin, _ = tokens.create("tests", "admin")
-        self.viewer, _ = tokens.create("looker", "viewer")
+        self.viewer, _ = tokens.create("dashboard", "viewer")
         pools = (PoolSettings(client_secret="a client secret"), PoolSettings(name="other"))
         self.client: FlaskClient = create_app(Settings(redis_url=redis_url, pools=pools)).test_client()
 
@@ -37,28 +36,29 @@ class Api:
 
 
 @pytest.fixture
-def api(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[Api]:
-    return Api(redis, redis_url)  # type: ignore[return-value]
+def api(redis: Redis, redis_url: str, unsealer: Unsealer) -> Api:
+    return Api(redis, redis_url)
 
 
-def error(answer: TestResponse) -> tuple[int, str, str | None]:
-    assert answer.json is not None
-    found = answer.json["error"]
-    assert set(found) == {"message", "type", "param", "code"}
-    return answer.status_code, found["code"], found["param"]
+def error(response: TestResponse) -> tuple[int, str, str | None]:
+    """Status, code and param of an error response."""
+    assert response.json is not None
+    error = response.json["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return response.status_code, error["code"], error["param"]
 
 
-# The door
+# Access
 
 
-def test_without_a_token_nothing_is_told(api: Api, monkeypatch: pytest.MonkeyPatch):
+def test_requests_without_an_admin_token_are_refused(api: Api, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("web.admin.login.DELAY_STEP_SECONDS", 0)
     for path in ("/keys", "/openapi.json", "/live", "/logs", "/nothing"):
         assert api.client.get(PREFIX + path).status_code == 401
         assert api("GET", path, token="admin-wrong").status_code == 401
 
 
-def test_a_viewer_looks_and_changes_nothing(api: Api):
+def test_viewer_can_read_but_not_change(api: Api):
     assert api("GET", "/keys", token=api.viewer).status_code == 200
     for method, path in (
         ("POST", "/keys"),
@@ -70,30 +70,31 @@ def test_a_viewer_looks_and_changes_nothing(api: Api):
     assert ApiKeys(api.redis).list() == []
 
 
-def test_an_api_key_opens_no_door(api: Api, monkeypatch: pytest.MonkeyPatch):
+def test_api_key_is_not_an_admin_token(api: Api, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("web.admin.login.DELAY_STEP_SECONDS", 0)
     secret, _ = ApiKeys(api.redis).create("caller")
     assert api("GET", "/keys", token=secret).status_code == 401
 
 
-def test_a_revoked_token_ends_with_its_sessions(api: Api):
-    made = api("POST", "/admin-tokens", {"name": "console", "role": "admin"}).json
-    assert api.client.post("/admin/login", data={"token": made["token"]}).status_code == 302
+def test_revoked_admin_token_ends_its_sessions(api: Api):
+    token = api("POST", "/admin-tokens", {"name": "console", "role": "admin"}).json
+    assert api.client.post("/admin/login", data={"token": token["token"]}).status_code == 302
     assert api.client.get(PREFIX + "/live").status_code == 200
-    assert api("DELETE", f"/admin-tokens/{made['id']}").status_code == 204
+    assert api("DELETE", f"/admin-tokens/{token['id']}").status_code == 204
     assert api.client.get(PREFIX + "/live").status_code == 401
     listed = api("GET", "/admin-tokens").json["data"]
-    assert made["id"] not in {one["id"] for one in listed}
-    assert made["token"] not in repr(listed)
+    assert token["id"] not in {record["id"] for record in listed}
+    assert token["token"] not in repr(listed)
 
 
-def test_the_last_admin_token_stays(api: Api):
-    (mine,) = [one["id"] for one in api("GET", "/admin-tokens").json["data"] if one["role"] == "admin"]
-    assert error(api("DELETE", f"/admin-tokens/{mine}"))[:2] == (409, "conflict")
+def test_last_admin_token_cannot_be_revoked(api: Api):
+    records = api("GET", "/admin-tokens").json["data"]
+    (admin_id,) = [record["id"] for record in records if record["role"] == "admin"]
+    assert error(api("DELETE", f"/admin-tokens/{admin_id}"))[:2] == (409, "conflict")
     assert error(api("DELETE", "/admin-tokens/none"))[:2] == (404, "not_found")
 
 
-# What is asked
+# Validation
 
 
 @pytest.mark.parametrize(
@@ -122,68 +123,70 @@ def test_the_last_admin_token_stays(api: Api):
         ("GET", "/nothing", None, (404, "unknown_url", None)),
     ],
 )
-def test_a_bad_question_is_told_what_is_wrong(api: Api, method: str, path: str, body: Any, expected: tuple[Any, ...]):
+def test_invalid_request_is_refused_with_its_parameter(
+    api: Api, method: str, path: str, body: Any, expected: tuple[Any, ...]
+):
     assert error(api(method, path, body)) == expected
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b'{"name": "\\ud800"}', b"[" * 100_000])
-def test_a_body_that_is_no_json_is_a_400(api: Api, data: bytes):
+def test_body_that_is_not_json_is_a_400(api: Api, data: bytes):
     assert error(api("POST", "/keys", data=data))[:2] == (400, "invalid_json")
 
 
 # Keys
 
 
-def test_a_key_is_made_changed_and_revoked(api: Api):
-    made = api("POST", "/keys", {"name": "laptop", "rpm": 600, "weight": 2.5, "networks": ["192.0.2.7"]})
-    assert made.status_code == 201
-    key = made.json
+def test_key_is_created_changed_and_revoked(api: Api):
+    created = api("POST", "/keys", {"name": "laptop", "rpm": 600, "weight": 2.5, "networks": ["192.0.2.7"]})
+    assert created.status_code == 201
+    key = created.json
     assert (key["rpm"], key["weight"], key["networks"]) == (600, 2.5, ["192.0.2.7/32"])
     assert key["key"].startswith("sk-")
-    found = api("GET", f"/keys/{key['id']}")
-    assert "key" not in found.json
-    changed = api("PATCH", f"/keys/{key['id']}", {"rpm": 60}, headers={"if-match": found.headers["etag"]})
+    shown = api("GET", f"/keys/{key['id']}")
+    assert "key" not in shown.json
+    changed = api("PATCH", f"/keys/{key['id']}", {"rpm": 60}, headers={"if-match": shown.headers["etag"]})
     assert (changed.json["rpm"], changed.json["weight"], changed.json["version"]) == (60, 2.5, 2)
-    late = api("PATCH", f"/keys/{key['id']}", {"rpm": 1}, headers={"if-match": found.headers["etag"]})
+    late = api("PATCH", f"/keys/{key['id']}", {"rpm": 1}, headers={"if-match": shown.headers["etag"]})
     assert error(late)[:2] == (412, "version_conflict")
     assert not api("POST", f"/keys/{key['id']}/revoke", {}).json["enabled"]
     assert error(api("PATCH", f"/keys/{key['id']}", {"rpm": 1}))[:2] == (409, "conflict")
 
 
-def test_lists_come_in_pages(api: Api):
+def test_lists_are_paginated(api: Api):
     for number in range(7):
         ApiKeys(api.redis).create(f"key {number}")
     names, cursor = [], ""
     while cursor is not None:
-        answer = api("GET", f"/keys?limit=3&cursor={cursor}").json
-        names += [key["name"] for key in answer["data"]]
-        cursor = answer["next"]
+        page = api("GET", f"/keys?limit=3&cursor={cursor}").json
+        names += [key["name"] for key in page["data"]]
+        cursor = page["next"]
     assert names == [f"key {number}" for number in range(7)]
 
 
 # Credentials
 
 
-def test_tokens_go_in_line_by_line_and_never_come_out(api: Api):
-    answer = api("POST", "/credentials", {"tokens": ["\ufefftoken-one\r", "", "token-one", "two words"], "label": "x"})
-    report = answer.json
+def test_tokens_are_imported_line_by_line_and_never_returned(api: Api):
+    tokens = ["\ufefftoken-one\r", "", "token-one", "two words"]
+    report = api("POST", "/credentials", {"tokens": tokens, "label": "x"}).json
     assert (report["added"], report["duplicates"], report["blanks"], report["invalid"]) == (1, 1, 1, 1)
     assert [line["outcome"] for line in report["lines"]] == ["added", "blank", "duplicate", "invalid"]
     (record,) = api("GET", "/credentials").json["data"]
     assert (record["id"], record["label"], record["state"]) == (report["lines"][0]["id"], "x", "active")
-    everything = [api("GET", path).get_data(as_text=True) for path in ("/credentials", "/audit", "/pools", "/live")]
-    assert "token-one" not in "".join(everything)
-    assert "a client secret" not in "".join(everything)
+    responses = [api("GET", path).get_data(as_text=True) for path in ("/credentials", "/audit", "/pools", "/live")]
+    assert "token-one" not in "".join(responses)
+    assert "a client secret" not in "".join(responses)
 
 
-def test_a_credential_is_taken_out_put_back_and_removed_and_its_history_told(api: Api):
+def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
     path = f"/credentials/{line['id']}"
     etag = api("GET", path).headers["etag"]
     assert api("PATCH", path, {"state": "disabled", "label": "spare"}).json["state"] == "disabled"
     assert error(api("PATCH", path, {"label": "y"}, headers={"if-match": etag}))[:2] == (412, "version_conflict")
     assert api("PATCH", path, {"state": "active"}).json["label"] == "spare"
-    states = [(one["state"], one["reason"]) for one in api("GET", f"{path}/history").json["data"]]
+    states = [(change["state"], change["reason"]) for change in api("GET", f"{path}/history").json["data"]]
     assert states == [("active", ""), ("disabled", "by a person")]
     assert [api("GET", f"/credentials?state={s}").json["data"] != [] for s in ("active", "dead")] == [True, False]
     assert api("GET", "/credentials?pool=other").json["data"] == []
@@ -192,7 +195,7 @@ def test_a_credential_is_taken_out_put_back_and_removed_and_its_history_told(api
     assert api.redis.keys(f"*{line['id']}*") == []
 
 
-def test_an_errand_that_nobody_can_do_is_a_503(api: Api):
+def test_operation_without_a_worker_process_is_a_503(api: Api):
     (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
     for kind in ("test", "refresh", "revoke"):
         assert error(api("POST", f"/credentials/{line['id']}/{kind}", {}))[:2] == (503, "no_worker")
@@ -215,7 +218,7 @@ def used(api: Api) -> Api:
     return api
 
 
-def test_usage_is_told_by_what_is_asked(used: Api):
+def test_usage_is_grouped_and_filtered(used: Api):
     (total,) = used("GET", "/usage").json["data"]
     assert (total["requests"], total["failed"], total["total_tokens"]) == (6, 1, 15)
     rows = used("GET", "/usage?by=key,model&key=k1").json["data"]
@@ -224,16 +227,16 @@ def test_usage_is_told_by_what_is_asked(used: Api):
     assert used("GET", "/usage?by=time,credential&step=day").json["data"][0]["credential"] == "c"
 
 
-def test_the_log_is_paged_and_filtered(used: Api):
+def test_log_is_paginated_and_filtered(used: Api):
     first = used("GET", "/logs?limit=4").json
-    assert [one["request"] for one in first["data"]] == ["req_bad", "req_4", "req_3", "req_2"]
+    assert [entry["request"] for entry in first["data"]] == ["req_bad", "req_4", "req_3", "req_2"]
     rest = used("GET", f"/logs?limit=4&cursor={first['next']}").json
-    assert ([one["request"] for one in rest["data"]], rest["next"]) == (["req_1", "req_0"], None)
-    assert [one["request"] for one in used("GET", "/logs?outcome=failed").json["data"]] == ["req_bad"]
-    assert [one["request"] for one in used("GET", "/logs?request=req_1").json["data"]] == ["req_1"]
+    assert ([entry["request"] for entry in rest["data"]], rest["next"]) == (["req_1", "req_0"], None)
+    assert [entry["request"] for entry in used("GET", "/logs?outcome=failed").json["data"]] == ["req_bad"]
+    assert [entry["request"] for entry in used("GET", "/logs?request=req_1").json["data"]] == ["req_1"]
 
 
-def test_exports_are_whole_and_no_spreadsheet_runs_them(used: Api):
+def test_exports_are_complete_and_escape_spreadsheet_formulas(used: Api):
     table = used("GET", "/logs?format=csv")
     assert table.content_type.startswith("text/csv")
     lines = table.get_data(as_text=True).splitlines()
@@ -244,28 +247,28 @@ def test_exports_are_whole_and_no_spreadsheet_runs_them(used: Api):
     assert used("GET", "/usage?by=key&format=csv").get_data(as_text=True).startswith("key,requests,failed,")
 
 
-def test_who_changed_what_is_told(api: Api):
+def test_audit_log_records_who_changed_what(api: Api):
     api("POST", "/keys", {"name": "one"})
     api("POST", "/credentials", {"tokens": ["a secret token"]})
     entries = api("GET", "/audit").json["data"]
-    assert [one["action"] for one in entries] == ["credentials.add", "key.create"]
+    assert [entry["action"] for entry in entries] == ["credentials.add", "key.create"]
     assert entries[1]["details"] == {"name": "one"}
     assert entries[0]["who"].startswith("token ")
     assert "a secret token" not in repr(entries)
     assert "sk-" not in repr(entries)
 
 
-def test_pools_and_what_runs_are_told(api: Api):
+def test_pools_and_live_state_are_reported(api: Api):
     assert [pool["name"] for pool in api("GET", "/pools").json["data"]] == ["default", "other"]
     assert api("GET", "/pools/default").json["settings"]["client_secret"] == "set"
-    found = api("GET", "/live").json
-    assert (found["worker_processes"], [pool["name"] for pool in found["pools"]]) == (0, ["default", "other"])
+    live = api("GET", "/live").json
+    assert (live["worker_processes"], [pool["name"] for pool in live["pools"]]) == (0, ["default", "other"])
 
 
-# The document
+# The OpenAPI document
 
 
-def test_the_document_names_every_route_and_nothing_else(api: Api):
+def test_openapi_document_names_exactly_the_routes(api: Api):
     document = api("GET", "/openapi.json").json
     assert document["openapi"] == "3.1.0"
     app = api.client.application
@@ -276,9 +279,9 @@ def test_the_document_names_every_route_and_nothing_else(api: Api):
     def collect(value: Any) -> None:
         if isinstance(value, dict):
             references.update({value["$ref"].rpartition("/")[2]} if "$ref" in value else ())
-            [collect(one) for one in value.values()]
+            [collect(item) for item in value.values()]
         elif isinstance(value, list):
-            [collect(one) for one in value]
+            [collect(item) for item in value]
 
     collect(document)
     assert references <= set(document["components"]["schemas"])
