@@ -1,4 +1,4 @@
-"""The tree of errors in shared/errors.py is complete."""
+"""The tree of errors drawn in shared/errors.py is complete."""
 
 import importlib
 import pkgutil
@@ -38,7 +38,7 @@ def defined_tree(root: type[FarmError]) -> dict[str, str]:
     return tree
 
 
-def test_the_drawing_shows_every_error_below_its_parent():
+def test_docstring_draws_every_error_below_its_parent():
     for package in ("shared", "web", "workers", "launcher"):
         import_all(package)
     assert drawn_tree() == defined_tree(FarmError)

@@ -1,4 +1,4 @@
-"""Python looks for cycles rarely, and not among what is here from the start."""
+"""Python looks for reference cycles rarely, and not among the objects that exist at the start."""
 
 import gc
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from shared import gc_tuning
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def restore_gc() -> Iterator[None]:
     before = gc.get_threshold()
     yield
     gc.unfreeze()
     gc.set_threshold(*before)
 
 
-def test_what_waits_is_not_looked_at_again_and_again():
+def test_collector_runs_rarely_while_many_objects_are_alive():
     gc_tuning.tune_gc()
     assert gc.get_freeze_count() > 1000
     before = gc.get_stats()[0]["collections"]
@@ -25,10 +25,10 @@ def test_what_waits_is_not_looked_at_again_and_again():
     assert len(waiting) == 40_000
 
 
-def test_cycles_are_found_all_the_same():
+def test_collector_still_frees_cycles():
     gc_tuning.tune_gc()
     before = gc.get_stats()[0]["collected"]
     for _ in range(60_000):
-        one: list[object] = []
-        one.append(one)
+        cycle: list[object] = []
+        cycle.append(cycle)
     assert gc.get_stats()[0]["collected"] > before

@@ -1,4 +1,4 @@
-"""What may be set of an API key, and what it allows."""
+"""An API key's fields are validated, and say what the key allows."""
 
 import time
 from typing import Any
@@ -9,22 +9,27 @@ from shared.api_keys.api_key import ApiKey, KeyFields, validate_fields
 from shared.errors import BadField
 
 
-def key(**fields: Any) -> ApiKey:
+def build_key(**fields: Any) -> ApiKey:
     return ApiKey(id="k", hint="sk-…", created_at=0, **validate_fields(fields).model_dump())
 
 
-def test_everything_is_allowed_where_nothing_is_said():
-    free = key()
-    assert free.allows_pool("default")
-    assert free.allows_model("anything")
-    assert free.allows_address("")
-    assert not free.is_expired
+def test_key_without_limits_allows_everything():
+    unlimited = build_key()
+    assert unlimited.allows_pool("default")
+    assert unlimited.allows_model("anything")
+    assert unlimited.allows_address("")
+    assert not unlimited.is_expired
 
 
-def test_pools_and_models_are_named_with_wildcards():
-    bound = key(pools=["eu-*"], models=["gpt-?", "small"])
-    assert [bound.allows_pool(name) for name in ("eu-1", "us-1", "EU-1")] == [True, False, False]
-    assert [bound.allows_model(name) for name in ("gpt-5", "gpt-55", "small", "smaller")] == [True, False, True, False]
+def test_pools_and_models_match_wildcards():
+    limited = build_key(pools=["eu-*"], models=["gpt-?", "small"])
+    assert [limited.allows_pool(name) for name in ("eu-1", "us-1", "EU-1")] == [True, False, False]
+    assert [limited.allows_model(name) for name in ("gpt-5", "gpt-55", "small", "smaller")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -39,13 +44,13 @@ def test_pools_and_models_are_named_with_wildcards():
         ("unix", False),
     ],
 )
-def test_callers_come_from_its_networks(address: str, allowed: bool):
-    assert key(networks=["192.0.2.0/24", "2001:db8::/32"]).allows_address(address) is allowed
+def test_key_allows_only_addresses_of_its_networks(address: str, allowed: bool):
+    assert build_key(networks=["192.0.2.0/24", "2001:db8::/32"]).allows_address(address) is allowed
 
 
-def test_a_key_ends():
-    assert key(expires_at=time.time() - 1).is_expired
-    assert not key(expires_at=time.time() + 60).is_expired
+def test_key_expires():
+    assert build_key(expires_at=time.time() - 1).is_expired
+    assert not build_key(expires_at=time.time() + 60).is_expired
 
 
 @pytest.mark.parametrize(
@@ -67,17 +72,17 @@ def test_a_key_ends():
         ({"rmp": 1}, "rmp"),
     ],
 )
-def test_what_is_wrong_is_named(fields: dict[str, Any], name: str):
+def test_invalid_field_is_named(fields: dict[str, Any], name: str):
     with pytest.raises(BadField) as caught:
         validate_fields(fields)
     assert caught.value.name == name
     assert str(caught.value).startswith(f"{name}: ")
 
 
-def test_text_is_read_as_the_command_line_gives_it():
-    found = validate_fields({"rpm": "600", "weight": "2.5", "enabled": "false"})
-    assert (found.rpm, found.weight, found.enabled) == (600, 2.5, False)
+def test_fields_are_parsed_from_text():
+    validated = validate_fields({"rpm": "600", "weight": "2.5", "enabled": "false"})
+    assert (validated.rpm, validated.weight, validated.enabled) == (600, 2.5, False)
 
 
-def test_every_field_says_what_it_is():
+def test_every_field_has_a_description():
     assert all(field.description for field in KeyFields.model_fields.values())

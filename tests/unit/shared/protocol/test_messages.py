@@ -1,3 +1,5 @@
+"""Relay requests, frames and failures survive their encoding."""
+
 import json
 
 import pytest
@@ -17,11 +19,11 @@ REQUEST = RelayRequest(
 )
 
 
-def test_a_relay_request_survives_json():
+def test_relay_request_survives_json():
     assert RelayRequest.decode(json.loads(json.dumps(REQUEST.encode()))) == REQUEST
 
 
-def test_frames_that_travel_together_come_apart_in_order():
+def test_concatenated_frames_are_decoded_in_order():
     frames = [
         Frame(FrameKind.HEAD, 0, b"{}"),
         Frame(FrameKind.DATA, 1, bytes(range(256)), tag=0xFFFF_FFFF),
@@ -31,13 +33,13 @@ def test_frames_that_travel_together_come_apart_in_order():
 
 
 @pytest.mark.parametrize("cut", [1, 12, 16])
-def test_a_cut_message_is_refused(cut: int):
+def test_truncated_message_is_refused(cut: int):
     message = Frame(FrameKind.DATA, 0, b"hello").encode()[:cut]
     with pytest.raises(ValueError, match="truncated"):
         list(decode_frames(message))
 
 
-def test_an_unknown_kind_is_refused():
+def test_frame_of_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="unknown frame kind: 9"):
         list(decode_frames(b"\x09" + bytes(12)))
 
@@ -49,7 +51,7 @@ def test_head_and_failure_survive_their_encoding():
     assert Failure.decode(failure.encode()) == failure
 
 
-def test_a_failure_tells_the_caller_how_many_attempts_were_made():
+def test_failure_tells_the_caller_how_many_attempts_were_made():
     error = Failure(502, "upstream_eof", "broke off", "upstream_error", 3).to_error()
     assert error.headers["x-farm-attempts"] == "3"
     assert json.loads(error.body())["error"] == {

@@ -1,3 +1,5 @@
+"""Settings are read from the environment and farm.toml, and errors name the setting and its line."""
+
 from dataclasses import fields
 from pathlib import Path
 
@@ -7,29 +9,28 @@ from launcher.commands.config import build_template
 from shared.errors import SettingsError
 from shared.settings.loading import env_names, load_settings, read_data_dir
 from shared.settings.schema import PoolSettings, Settings, setting_fields
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[4]
 
-
-def read(tmp_path: Path, environ: dict[str, str] | None = None, toml: str = "") -> Settings:
+def load(tmp_path: Path, environ: dict[str, str] | None = None, toml: str = "") -> Settings:
     file = tmp_path / "farm.toml"
     file.write_text(toml)
     return load_settings(environ or {}, file)
 
 
-def test_defaults_need_no_configuration(tmp_path: Path):
-    settings = read(tmp_path)
+def test_settings_need_no_configuration(tmp_path: Path):
+    settings = load(tmp_path)
     assert (settings.host, settings.port, settings.max_body) == ("127.0.0.1", 8000, 26_214_400)
     assert [pool.name for pool in settings.pools] == ["default"]
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path):
-    settings = read(tmp_path, {"PORT": "9001"}, "port = 9000\nhost = '0.0.0.0'")
+def test_environment_overrides_the_file(tmp_path: Path):
+    settings = load(tmp_path, {"PORT": "9001"}, "port = 9000\nhost = '0.0.0.0'")
     assert (settings.port, settings.host) == (9001, "0.0.0.0")
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "data_dir"),
     [
         ("data_dir = '/there'\nbad = 1", "/there"),
         ("port = 'none'", "./data"),
@@ -37,34 +38,34 @@ def test_the_environment_wins_over_the_file(tmp_path: Path):
         ("pools = 7\ndata_dir = '/there'", "/there"),
     ],
 )
-def test_the_data_dir_is_found_whatever_else_is_wrong(tmp_path: Path, text: str, found: str):
+def test_data_dir_is_read_from_an_otherwise_invalid_file(tmp_path: Path, text: str, data_dir: str):
     file = tmp_path / "farm.toml"
     file.write_text(text)
-    assert read_data_dir({"FARM_CONFIG": str(file), "FARM_BAD": "1"}) == found
+    assert read_data_dir({"FARM_CONFIG": str(file), "FARM_BAD": "1"}) == data_dir
     assert read_data_dir({"FARM_CONFIG": str(file), "FARM_DATA_DIR": "/here"}) == "/here"
 
 
-def test_an_empty_variable_counts_as_not_given(tmp_path: Path):
-    assert read(tmp_path, {"PORT": ""}).port == 8000
+def test_empty_variable_counts_as_unset(tmp_path: Path):
+    assert load(tmp_path, {"PORT": ""}).port == 8000
 
 
-def test_farm_variables_speak_of_the_default_pool(tmp_path: Path):
+def test_environment_variables_set_the_default_pool(tmp_path: Path):
     environ = {
         "FARM_UPSTREAM_URL": "http://up/v1/",
         "FARM_MODELS": "a, b,",
         "FARM_MODEL_MAP": '{"gpt": "a"}',
         "FARM_TOKEN_REQUEST": "bearer",
     }
-    pool = read(tmp_path, environ).pool("default")
+    pool = load(tmp_path, environ).pool("default")
     assert pool.upstream_url == "http://up/v1"
     assert pool.models == ("a", "b")
     assert pool.model_map == {"gpt": "a"}
     assert pool.token_request == "bearer"
 
 
-def test_pools_of_the_file_take_the_same_names_in_lower_case(tmp_path: Path):
+def test_pools_of_the_file_take_settings_in_lower_case(tmp_path: Path):
     toml = '[pools.first]\nupstream_url = "http://one/v1"\n[pools.second]\nfarm_upstream_url = "http://two/v1"'
-    settings = read(tmp_path, toml=toml)
+    settings = load(tmp_path, toml=toml)
     assert [(pool.name, pool.upstream_url) for pool in settings.pools] == [
         ("first", "http://one/v1"),
         ("second", "http://two/v1"),
@@ -92,9 +93,9 @@ def test_pools_of_the_file_take_the_same_names_in_lower_case(tmp_path: Path):
         ({}, "pools = 3", "pools"),
     ],
 )
-def test_a_bad_setting_is_an_error_that_names_it(tmp_path: Path, environ: dict[str, str], toml: str, named: str):
+def test_invalid_setting_is_an_error_that_names_it(tmp_path: Path, environ: dict[str, str], toml: str, named: str):
     with pytest.raises(SettingsError, match=named):
-        read(tmp_path, environ, toml)
+        load(tmp_path, environ, toml)
 
 
 @pytest.mark.parametrize(
@@ -107,34 +108,34 @@ def test_a_bad_setting_is_an_error_that_names_it(tmp_path: Path, environ: dict[s
         ("port = 1\nport = 2\n", 2),
     ],
 )
-def test_an_error_in_the_file_tells_its_line(tmp_path: Path, toml: str, line: int):
+def test_error_in_the_file_names_its_line(tmp_path: Path, toml: str, line: int):
     with pytest.raises(SettingsError, match=rf"line {line}\b"):
-        read(tmp_path, toml=toml)
+        load(tmp_path, toml=toml)
 
 
-def test_a_pool_may_have_times_of_its_own(tmp_path: Path):
-    found = read(tmp_path, toml="idle_timeout = 7\n[pools.a]\nidle_timeout = 3\n[pools.b]\n")
-    assert [found.with_pool_timeouts(pool).idle_timeout for pool in found.pools] == [3, 7]
+def test_pool_may_override_timeouts(tmp_path: Path):
+    settings = load(tmp_path, toml="idle_timeout = 7\n[pools.a]\nidle_timeout = 3\n[pools.b]\n")
+    assert [settings.with_pool_timeouts(pool).idle_timeout for pool in settings.pools] == [3, 7]
 
 
-def test_a_bad_secret_is_named_and_not_repeated(tmp_path: Path):
+def test_invalid_secret_is_named_but_not_printed(tmp_path: Path):
     with pytest.raises(SettingsError, match="secret_key is not valid") as caught:
-        read(tmp_path, toml="secret_key = 12345")
+        load(tmp_path, toml="secret_key = 12345")
     assert "12345" not in str(caught.value)
 
 
-def test_secrets_are_not_in_a_repr(tmp_path: Path):
+def test_repr_hides_secrets(tmp_path: Path):
     environ = {"FARM_SECRET_KEY": "hush1", "FARM_CLIENT_SECRET": "hush2", "REDIS_URL": "redis://:hush3@x"}
-    assert "hush" not in repr(read(tmp_path, environ))
+    assert "hush" not in repr(load(tmp_path, environ))
 
 
-def test_every_field_is_a_setting_with_a_meaning():
+def test_every_field_is_a_setting_with_a_help_text():
     for cls, others in ((Settings, {"pools"}), (PoolSettings, {"name"})):
         assert {f.name for f in fields(cls)} - set(setting_fields(cls)) == others
         assert all(f.metadata["help"] for f in setting_fields(cls).values())
 
 
-def test_the_settings_template_in_the_repository_is_the_true_one():
+def test_settings_template_in_the_repository_is_current():
     assert (ROOT / ".env.example").read_text() == build_template()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, LimitUsage, estimate_tokens
+from shared.api_keys.limits import LimitReached, LimitUsage
 from web.request import limit_headers
 
 STANDING = LimitUsage(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)
@@ -54,10 +54,3 @@ def test_a_quota_is_not_to_be_tried_again():
     assert (error.status, error.code) == (429, "insufficient_quota")
     assert error.headers["x-should-retry"] == "false"
     assert "retry-after" not in error.headers
-
-
-@pytest.mark.parametrize(
-    ("size", "most", "answers", "tokens"), [(1000, None, 1, 1000), (10, None, 1, 69), (1000, 50, 3, 650), (0, 0, 1, 0)]
-)
-def test_what_is_reserved_is_more_than_is_used(size: int, most: int | None, answers: int, tokens: int):
-    assert estimate_tokens(size, most, answers) == tokens

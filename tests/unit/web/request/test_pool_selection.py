@@ -5,7 +5,6 @@ import pytest
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings, Settings
-from web.request.drain_rate import DrainRate
 from web.request.pool_selection import PoolSelector
 
 ANY = ApiKey(id="k", hint="sk-…", created_at=0)
@@ -84,12 +83,3 @@ def test_a_pool_that_lets_wait_too_long_overflows_into_the_next():
     assert chosen(pools_of(first, second, a=6.0)) == {"b"}
     assert chosen(pools_of(first, second, a=6.0, b=7.0)) == {"a"}
     assert chosen(pools_of(PoolSettings(name="a"), second, a=600.0)) == {"a"}
-
-
-@pytest.mark.parametrize(
-    ("rate", "waiting", "seconds"), [(10, 100, 10), (10, 0, 1), (1, 1000, 60), (0, 5, 60), (0, 0, 1)]
-)
-def test_the_time_to_wait_follows_the_measured_rate_within_bounds(rate: float, waiting: int, seconds: int):
-    drain = DrainRate(None, ["default"])
-    drain._rates["default"] = rate
-    assert drain.retry_after("default", waiting) == seconds

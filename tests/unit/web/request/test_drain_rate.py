@@ -1,0 +1,15 @@
+"""The expected wait follows the rate at which a queue drains."""
+
+import pytest
+
+from tests import internals
+from web.request.drain_rate import DrainRate
+
+
+@pytest.mark.parametrize(
+    ("rate", "waiting", "seconds"), [(10, 100, 10), (10, 0, 1), (1, 1000, 60), (0, 5, 60), (0, 0, 1)]
+)
+def test_retry_after_follows_the_measured_rate_within_bounds(rate: float, waiting: int, seconds: int):
+    drain = DrainRate(None, ["default"])
+    internals.set_drain_rate(drain, "default", rate)
+    assert drain.retry_after("default", waiting) == seconds
