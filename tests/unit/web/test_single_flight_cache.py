@@ -1,70 +1,71 @@
-"""What many ask at once is asked once."""
+"""Concurrent lookups of a key cause one load, whose result is cached briefly."""
 
 import gevent
 import pytest
 
+from tests import internals
 from web import single_flight_cache
 from web.single_flight_cache import SingleFlightCache
 
 
 class Store:
-    """Answers slowly; counts the questions."""
+    """A slow store that records its lookups."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
         self.failure: Exception | None = None
 
-    def look(self, key: str) -> str:
-        self.asked.append(key)
+    def load(self, key: str) -> str:
+        self.lookups.append(key)
         gevent.sleep(0.01)
         if self.failure:
             raise self.failure
         return key.upper()
 
 
-def test_a_thousand_who_come_together_ask_once():
+def test_concurrent_lookups_load_each_key_once():
     store = Store()
-    answers: SingleFlightCache[str, str] = SingleFlightCache(store.look)
-    greenlets = [gevent.spawn(answers.get, "ab"[i % 2]) for i in range(1000)]
-    assert [one.get(timeout=5) for one in greenlets] == ["A", "B"] * 500
-    assert store.asked == ["a", "b"]
-    assert answers.get("a") == "A"
-    assert store.asked == ["a", "b"]
+    cache: SingleFlightCache[str, str] = SingleFlightCache(store.load)
+    greenlets = [gevent.spawn(cache.get, "ab"[i % 2]) for i in range(1000)]
+    assert [greenlet.get(timeout=5) for greenlet in greenlets] == ["A", "B"] * 500
+    assert store.lookups == ["a", "b"]
+    assert cache.get("a") == "A"
+    assert store.lookups == ["a", "b"]
 
 
-def test_an_answer_is_not_believed_for_long(monkeypatch: pytest.MonkeyPatch):
+def test_cached_result_expires(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(single_flight_cache, "TTL_SECONDS", 0.0)
     store = Store()
-    answers: SingleFlightCache[str, str] = SingleFlightCache(store.look)
-    assert [answers.get("a"), answers.get("a")] == ["A", "A"]
-    assert store.asked == ["a", "a"]
+    cache: SingleFlightCache[str, str] = SingleFlightCache(store.load)
+    assert [cache.get("a"), cache.get("a")] == ["A", "A"]
+    assert store.lookups == ["a", "a"]
 
 
-def test_a_failure_reaches_all_and_is_not_kept():
+def test_failed_load_reaches_all_waiters_and_is_not_cached():
     store = Store()
     store.failure = ConnectionError("away")
-    answers: SingleFlightCache[str, str] = SingleFlightCache(store.look)
-    greenlets = [gevent.spawn(answers.get, "a") for _ in range(3)]
-    for one in greenlets:
+    cache: SingleFlightCache[str, str] = SingleFlightCache(store.load)
+    greenlets = [gevent.spawn(cache.get, "a") for _ in range(3)]
+    for greenlet in greenlets:
         with pytest.raises(ConnectionError, match="away"):
-            one.get(timeout=5)
+            greenlet.get(timeout=5)
     store.failure = None
-    assert answers.get("a") == "A"
-    assert len(store.asked) == 2
+    assert cache.get("a") == "A"
+    assert len(store.lookups) == 2
 
 
-def test_who_waits_for_one_who_is_killed_hears_of_it():
-    answers: SingleFlightCache[str, str] = SingleFlightCache(Store().look)
-    first, second = gevent.spawn(answers.get, "a"), gevent.spawn(answers.get, "a")
+def test_cache_waiters_are_told_when_the_loader_is_killed():
+    cache: SingleFlightCache[str, str] = SingleFlightCache(Store().load)
+    first, second = gevent.spawn(cache.get, "a"), gevent.spawn(cache.get, "a")
     gevent.sleep(0)
     first.kill()
     with pytest.raises(ConnectionError):
         second.get(timeout=5)
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_cache_is_bounded_in_size(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(single_flight_cache, "MAX_ENTRIES", 3)
-    answers: SingleFlightCache[str, str] = SingleFlightCache(str.upper)
+    cache: SingleFlightCache[str, str] = SingleFlightCache(str.upper)
     for key in "abcdefgh":
-        answers.get(key)
-    assert len(answers._cached) <= 3
+        cache.get(key)
+    assert internals.count_cached(cache) <= 3

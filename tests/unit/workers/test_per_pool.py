@@ -1,12 +1,14 @@
+"""Objects per pool are created on first use and dropped with their pool."""
+
 from workers.per_pool import PerPool
 
 
-def test_what_is_not_there_is_made_once_and_what_nobody_wants_goes():
-    made: list[str] = []
-    table = PerPool(lambda name: made.append(name) or name.upper(), ("a",))
+def test_per_pool_creates_missing_objects_once_and_drops_unwanted_ones():
+    created: list[str] = []
+    table = PerPool(lambda name: created.append(name) or name.upper(), ("a",))
     assert (table["a"], table["b"], table["b"]) == ("A", "B", "B")
-    assert made == ["a", "b"]
+    assert created == ["a", "b"]
     table.keep({"b"})
     assert list(table) == ["b"]
     assert table["a"] == "A"
-    assert made == ["a", "b", "a"]
+    assert created == ["a", "b", "a"]

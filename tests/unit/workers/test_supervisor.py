@@ -1,3 +1,5 @@
+"""The supervisor restarts worker processes that die, and replaces all of them on SIGHUP."""
+
 import os
 import signal
 import subprocess
@@ -23,17 +25,17 @@ def supervise(child: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", SCRIPT, child], stderr=subprocess.PIPE, text=True)
 
 
-def test_a_child_that_dies_is_started_again_and_all_end_with_their_parent(tmp_path: Path):
+def test_dead_child_is_restarted_and_all_end_with_the_supervisor(tmp_path: Path):
     child = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w'); time.sleep(60)"
     supervisor = supervise(child)
     first = eventually(lambda: len(os.listdir(tmp_path)) == 2 and os.listdir(tmp_path))
     os.kill(int(first[0]), signal.SIGKILL)
-    everyone = eventually(lambda: len(os.listdir(tmp_path)) == 3 and os.listdir(tmp_path))
+    children = eventually(lambda: len(os.listdir(tmp_path)) == 3 and os.listdir(tmp_path))
     supervisor.send_signal(signal.SIGTERM)
     _, errors = supervisor.communicate(timeout=10)
     assert supervisor.returncode == 0
     assert "restarting it" in errors
-    assert [pid for pid in everyone if Path(f"/proc/{pid}").exists()] == []
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
 
 
 RELOADING_SCRIPT = """
@@ -55,7 +57,7 @@ sys.exit(Supervisor(serve("old"), 2, reload_settings).run())
 """
 
 
-def test_at_sighup_new_processes_come_before_the_old_ones_end(tmp_path: Path):
+def test_sighup_starts_new_processes_before_the_old_ones_end(tmp_path: Path):
     supervisor = subprocess.Popen([sys.executable, "-c", RELOADING_SCRIPT, str(tmp_path)])
 
     def pids(generation: str) -> list[int]:
@@ -74,23 +76,23 @@ def test_at_sighup_new_processes_come_before_the_old_ones_end(tmp_path: Path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in new)
 
 
-def test_who_follows_a_process_that_died_is_told_its_id(tmp_path: Path):
+def test_restarted_child_is_told_the_id_of_its_predecessor(tmp_path: Path):
     child = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w').write(repr(spawn_info)); time.sleep(60)"
     supervisor = supervise(child)
     first = eventually(lambda: len(os.listdir(tmp_path)) == 2 and sorted(os.listdir(tmp_path)))
-    eventually(lambda: all((tmp_path / one).read_text() for one in first))
-    assert all("predecessor='', is_first=True" in (tmp_path / one).read_text() for one in first)
-    born = (tmp_path / first[0]).read_text().split("'")[1]
-    assert first[0] in born
+    eventually(lambda: all((tmp_path / pid).read_text() for pid in first))
+    assert all("predecessor='', is_first=True" in (tmp_path / pid).read_text() for pid in first)
+    birth_id = (tmp_path / first[0]).read_text().split("'")[1]
+    assert first[0] in birth_id
     os.kill(int(first[0]), signal.SIGKILL)
     second = eventually(lambda: set(os.listdir(tmp_path)) - set(first)).pop()
-    told = eventually((tmp_path / second).read_text)
-    assert f"predecessor='{born}', is_first=False" in told
+    birth = eventually((tmp_path / second).read_text)
+    assert f"predecessor='{birth_id}', is_first=False" in birth
     supervisor.send_signal(signal.SIGTERM)
     supervisor.communicate(timeout=10)
 
 
-def test_a_misconfigured_child_is_not_started_again():
+def test_misconfigured_child_is_not_restarted():
     supervisor = supervise("import sys; sys.exit(2)")
     timer = threading.Timer(10, supervisor.kill)
     timer.start()

@@ -1,3 +1,5 @@
+"""Request bodies are read, and changed in place, without changing any other byte."""
+
 import json
 
 import pytest
@@ -9,10 +11,10 @@ from web.request.body import RequestBody, read_body
 app = Flask(__name__)
 
 
-def asked(data: bytes, content_type: str = "application/json") -> RequestBody:
+def read(data: bytes, content_type: str = "application/json") -> RequestBody:
     with app.test_request_context("/", method="POST", data=data, content_type=content_type):
-        found: Request = request
-        return read_body(found)
+        current: Request = request
+        return read_body(current)
 
 
 def multipart(**fields: str) -> tuple[bytes, str]:
@@ -26,17 +28,17 @@ def multipart(**fields: str) -> tuple[bytes, str]:
 
 
 def test_model_and_stream_are_read_from_json():
-    found = asked(b'{"model": "m", "stream": true, "other": [1]}')
-    assert (found.model, found.stream) == ("m", True)
+    body = read(b'{"model": "m", "stream": true, "other": [1]}')
+    assert (body.model, body.stream) == ("m", True)
 
 
-def test_json_is_taken_whatever_it_is_called():
-    assert asked(b'{"model": "m"}', "text/plain").model == "m"
+def test_json_is_read_under_any_content_type():
+    assert read(b'{"model": "m"}', "text/plain").model == "m"
 
 
-def test_model_is_read_from_a_form():
-    found = asked(*multipart(model="whisper", stream="true"))
-    assert (found.model, found.stream) == ("whisper", True)
+def test_model_and_stream_are_read_from_a_form():
+    body = read(*multipart(model="whisper", stream="true"))
+    assert (body.model, body.stream) == ("whisper", True)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +56,15 @@ def test_model_is_read_from_a_form():
         (b'{"model": "m", "stream": "yes"}', "invalid_type", "stream"),
     ],
 )
-def test_a_bad_body_is_a_400_that_says_why(data: bytes, code: str, param: str | None):
+def test_invalid_body_is_a_400_that_says_why(data: bytes, code: str, param: str | None):
     with pytest.raises(ApiError) as caught:
-        asked(data)
+        read(data)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)
 
 
-def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
+def test_body_without_a_mapped_model_is_unchanged():
     data = b'{ "model":"m" ,"x":1.10, "y":[ ] }'
-    assert asked(data).with_model("m").data == data
+    assert read(data).with_model("m").data == data
 
 
 @pytest.mark.parametrize(
@@ -77,18 +79,18 @@ def test_a_body_whose_model_is_not_mapped_passes_byte_for_byte():
         (b'{"model":"x","a":{"model":"m"},"model":"m"}', b'{"model":"big","a":{"model":"m"},"model":"big"}'),
     ],
 )
-def test_mapping_changes_the_models_bytes_and_no_other(before: bytes, after: bytes):
-    assert asked(before).with_model("big").data == after
+def test_mapping_changes_only_the_bytes_of_the_model(before: bytes, after: bytes):
+    assert read(before).with_model("big").data == after
 
 
-def test_mapping_in_a_form_changes_only_that_field():
+def test_mapping_in_a_form_changes_only_the_model_field():
     data, content_type = multipart(model="m", prompt="the model is m")
-    changed = asked(data, content_type).with_model("whisper-large").data
+    changed = read(data, content_type).with_model("whisper-large").data
     assert changed == data.replace(b'name="model"\r\n\r\nm\r\n', b'name="model"\r\n\r\nwhisper-large\r\n')
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("before", "after"),
     [
         (
             b'{"model":"m","stream":true} \n',
@@ -108,15 +110,15 @@ def test_mapping_in_a_form_changes_only_that_field():
         ),
     ],
 )
-def test_the_usage_of_a_stream_is_asked_for_and_nothing_else_changed(given: bytes, expected: bytes):
-    found = asked(given)
-    assert found.lacks_usage
-    assert found.with_usage().data == expected
+def test_usage_is_requested_of_a_stream_and_nothing_else_changed(before: bytes, after: bytes):
+    body = read(before)
+    assert body.lacks_usage
+    assert body.with_usage().data == after
 
 
-def test_other_encodings_are_asked_for_their_usage_too():
-    found = asked('{"model": "m", "stream": true, "x": "\u00e9"}'.encode("utf-16"))
-    assert json.loads(found.with_usage().data) == {
+def test_usage_is_requested_in_other_encodings_too():
+    body = read('{"model": "m", "stream": true, "x": "\u00e9"}'.encode("utf-16"))
+    assert json.loads(body.with_usage().data) == {
         "model": "m",
         "stream": True,
         "x": "\u00e9",
@@ -125,21 +127,21 @@ def test_other_encodings_are_asked_for_their_usage_too():
 
 
 @pytest.mark.parametrize(
-    "given",
+    "before",
     [
         b'{"model": "m"}',
         b'{"model": "m", "stream": true, "stream_options": {"include_usage": true}}',
         b'{"model": "m", "stream": true, "stream_options": "odd"}',
     ],
 )
-def test_who_asks_for_the_usage_or_for_no_stream_is_left_alone(given: bytes):
-    assert not asked(given).lacks_usage
+def test_usage_is_not_added_to_other_requests(before: bytes):
+    assert not read(before).lacks_usage
 
 
-def test_what_may_wait_is_flexible():
-    assert asked(b'{"model": "m", "service_tier": "flex"}').is_flexible
-    assert not asked(b'{"model": "m", "service_tier": "auto"}').is_flexible
+def test_service_tier_flex_is_flexible():
+    assert read(b'{"model": "m", "service_tier": "flex"}').is_flexible
+    assert not read(b'{"model": "m", "service_tier": "auto"}').is_flexible
 
 
-def test_a_form_is_never_asked_for_its_usage():
-    assert not asked(*multipart(model="m", stream="true")).lacks_usage
+def test_usage_is_never_requested_in_a_form():
+    assert not read(*multipart(model="m", stream="true")).lacks_usage

@@ -1,4 +1,4 @@
-"""Headers and errors of limits, as OpenAI's."""
+"""Limits are reported in OpenAI's headers and errors."""
 
 import pytest
 
@@ -6,21 +6,21 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage
 from web.request import limit_headers
 
-STANDING = LimitUsage(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)
+USAGE = LimitUsage(requests=7, requests_reset=59.2, tokens=30, tokens_reset=0.02)
 
 
-def key(**fields: int) -> ApiKey:
+def build_key(**fields: int) -> ApiKey:
     return ApiKey(id="k", hint="sk-…", created_at=0, **fields)
 
 
-def test_headers_speak_of_the_limits_that_there_are():
-    assert limit_headers.build_headers(key(), STANDING) == {}
-    assert limit_headers.build_headers(key(rpm=10), STANDING) == {
+def test_headers_cover_only_the_limits_of_the_key():
+    assert limit_headers.build_headers(build_key(), USAGE) == {}
+    assert limit_headers.build_headers(build_key(rpm=10), USAGE) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "3",
         "x-ratelimit-reset-requests": "59.2s",
     }
-    assert limit_headers.build_headers(key(tpm=20), STANDING) == {
+    assert limit_headers.build_headers(build_key(tpm=20), USAGE) == {
         "x-ratelimit-limit-tokens": "20",
         "x-ratelimit-remaining-tokens": "0",
         "x-ratelimit-reset-tokens": "20ms",
@@ -28,29 +28,29 @@ def test_headers_speak_of_the_limits_that_there_are():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(0, "0ms"), (0.0201, "21ms"), (1, "1s"), (1.25, "1.25s"), (60, "1m0s"), (61.5, "1m1.5s"), (-1, "0ms")],
 )
-def test_times_are_written_as_openai_does(seconds: float, words: str):
-    assert limit_headers.format_duration(seconds) == words
+def test_durations_are_formatted_as_openai_does(seconds: float, text: str):
+    assert limit_headers.format_duration(seconds) == text
 
 
-def test_a_rate_limit_tells_exactly_when_there_is_room():
-    error = limit_headers.limit_reached_error(key(rpm=7), LimitReached("requests", 1.2341, STANDING))
+def test_rate_limit_error_says_when_to_retry():
+    error = limit_headers.limit_reached_error(build_key(rpm=7), LimitReached("requests", 1.2341, USAGE))
     assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "requests")
     assert (error.headers["retry-after"], error.headers["retry-after-ms"]) == ("2", "1235")
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
-    assert limit_headers.limit_reached_error(key(tpm=7), LimitReached("tokens", 3, STANDING)).type == "tokens"
+    assert limit_headers.limit_reached_error(build_key(tpm=7), LimitReached("tokens", 3, USAGE)).type == "tokens"
 
 
-def test_requests_at_once_give_a_time_too():
-    error = limit_headers.limit_reached_error(key(concurrency=7), LimitReached("concurrency", 0, STANDING))
+def test_concurrency_error_says_when_to_retry():
+    error = limit_headers.limit_reached_error(build_key(concurrency=7), LimitReached("concurrency", 0, USAGE))
     assert error.headers["retry-after"] == "1"
     assert "7 requests at once" in error.message
 
 
-def test_a_quota_is_not_to_be_tried_again():
-    error = limit_headers.limit_reached_error(key(quota_tokens=7), LimitReached("quota_tokens", 0, STANDING))
+def test_quota_error_says_not_to_retry():
+    error = limit_headers.limit_reached_error(build_key(quota_tokens=7), LimitReached("quota_tokens", 0, USAGE))
     assert (error.status, error.code) == (429, "insufficient_quota")
     assert error.headers["x-should-retry"] == "false"
     assert "retry-after" not in error.headers

@@ -1,4 +1,4 @@
-"""Where a caller comes from."""
+"""The caller's address is taken from X-Forwarded-For only behind a trusted proxy."""
 
 import pytest
 from flask import Request
@@ -7,7 +7,7 @@ from werkzeug.test import EnvironBuilder
 from web.server.client_address import TrustedProxies
 
 
-def client(peer: str, forwarded: str, *trusted: str) -> str:
+def find_address(peer: str, forwarded: str, *trusted: str) -> str:
     headers = {"x-forwarded-for": forwarded} if forwarded else {}
     environ = EnvironBuilder("/", headers=headers).get_environ()
     return TrustedProxies(trusted).find_caller_address(Request({**environ, "REMOTE_ADDR": peer}))
@@ -30,5 +30,7 @@ def client(peer: str, forwarded: str, *trusted: str) -> str:
         ("", "192.0.2.1", ["10.0.0.0/8"], ""),
     ],
 )
-def test_only_what_a_trusted_proxy_says_is_believed(peer: str, forwarded: str, trusted: list[str], expected: str):
-    assert client(peer, forwarded, *trusted) == expected
+def test_forwarded_address_is_believed_only_from_trusted_proxies(
+    peer: str, forwarded: str, trusted: list[str], expected: str
+):
+    assert find_address(peer, forwarded, *trusted) == expected

@@ -1,18 +1,18 @@
-"""An answer's head travels with the first of its body."""
+"""A corked socket sends the head of a response together with the start of its body."""
 
 from web.server.corked_socket import MAX_JOINED_BYTES, CorkedSocket
 
 
-class Socket:
-    """Keeps what is sent; takes at most so many bytes at once."""
+class FakeSocket:
+    """Records what is sent; accepts at most so many bytes per send."""
 
-    def __init__(self, most: int = 1_000_000) -> None:
+    def __init__(self, max_bytes: int = 1_000_000) -> None:
         self.sent: list[bytes] = []
-        self.most = most
+        self.max_bytes = max_bytes
 
     def send(self, data: bytes) -> int:
-        self.sent.append(bytes(data[: self.most]))
-        return min(len(data), self.most)
+        self.sent.append(bytes(data[: self.max_bytes]))
+        return min(len(data), self.max_bytes)
 
     def sendall(self, data: bytes) -> None:
         self.sent.append(bytes(data))
@@ -22,43 +22,43 @@ class Socket:
         return "done"
 
 
-def test_head_and_body_are_one_send():
-    raw = Socket()
-    joined = CorkedSocket(raw)
+def test_head_and_first_body_chunk_are_one_send():
+    raw = FakeSocket()
+    corked = CorkedSocket(raw)
     for part in (b"head ", b"body ", b"more ", b"end"):
-        joined.sendall(part)
+        corked.sendall(part)
     assert raw.sent == [b"head body ", b"more ", b"end"]
 
 
-def test_a_head_without_a_body_is_sent_once():
-    raw = Socket()
-    joined = CorkedSocket(raw)
-    joined.sendall(b"head")
+def test_head_without_a_body_is_sent_once():
+    raw = FakeSocket()
+    corked = CorkedSocket(raw)
+    corked.sendall(b"head")
     assert raw.sent == []
-    joined.flush()
-    joined.flush()
+    corked.flush()
+    corked.flush()
     assert raw.sent == [b"head"]
 
 
-def test_what_else_is_done_with_the_socket_comes_after_the_head():
-    raw = Socket()
-    joined = CorkedSocket(raw)
-    joined.sendall(b"head")
-    assert joined.shutdown() == "done"
+def test_socket_flushes_the_head_before_any_other_call():
+    raw = FakeSocket()
+    corked = CorkedSocket(raw)
+    corked.sendall(b"head")
+    assert corked.shutdown() == "done"
     assert raw.sent == [b"head", b"shut"]
 
 
-def test_a_socket_that_takes_a_part_gets_the_rest():
-    raw = Socket(most=7)
-    joined = CorkedSocket(raw)
-    joined.sendall(b"head ")
-    joined.sendall(b"body")
+def test_partial_send_is_completed():
+    raw = FakeSocket(max_bytes=7)
+    corked = CorkedSocket(raw)
+    corked.sendall(b"head ")
+    corked.sendall(b"body")
     assert raw.sent == [b"head bo", b"dy"]
 
 
-def test_a_large_body_is_not_copied():
-    raw = Socket()
-    joined = CorkedSocket(raw)
-    joined.sendall(b"head")
-    joined.sendall(bytes(MAX_JOINED_BYTES + 1))
-    assert [len(one) for one in raw.sent] == [4, MAX_JOINED_BYTES + 1]
+def test_large_body_is_sent_without_a_copy():
+    raw = FakeSocket()
+    corked = CorkedSocket(raw)
+    corked.sendall(b"head")
+    corked.sendall(bytes(MAX_JOINED_BYTES + 1))
+    assert [len(data) for data in raw.sent] == [4, MAX_JOINED_BYTES + 1]

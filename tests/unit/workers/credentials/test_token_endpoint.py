@@ -1,3 +1,5 @@
+"""Token requests and token responses follow RFC 6749."""
+
 import json
 from email.utils import formatdate
 from time import time
@@ -10,18 +12,18 @@ from shared.settings.schema import PoolSettings
 from workers.credentials.token_endpoint import DEFAULT_LIFETIME_SECONDS, build_token_request, parse_token_response
 
 
-def body(**fields: object) -> bytes:
+def build_body(**fields: object) -> bytes:
     return json.dumps(fields).encode()
 
 
-def test_the_form_is_rfc_6749s():
+def test_form_request_follows_rfc_6749():
     pool = PoolSettings(client_id="app", scope="chat")
     assert build_token_request(pool, "rt") == {
         "data": {"grant_type": "refresh_token", "refresh_token": "rt", "client_id": "app", "scope": "chat"}
     }
 
 
-def test_json_and_bearer_are_the_other_ways():
+def test_json_and_bearer_requests_are_the_alternatives():
     assert build_token_request(PoolSettings(token_request="json"), "rt")["json"]["refresh_token"] == "rt"
     assert build_token_request(PoolSettings(token_request="bearer"), "rt") == {
         "data": b"",
@@ -29,53 +31,55 @@ def test_json_and_bearer_are_the_other_ways():
     }
 
 
-def test_a_grant_is_read():
-    grant = parse_token_response(200, body(access_token="at", expires_in="30", refresh_token="rt2"))
+def test_grant_is_parsed():
+    grant = parse_token_response(200, build_body(access_token="at", expires_in="30", refresh_token="rt2"))
     assert (grant.access_token, grant.expires_in, grant.refresh_token) == ("at", 30.0, "rt2")
 
 
-@pytest.mark.parametrize("given", [{}, {"refresh_token": ""}, {"refresh_token": None}])
-def test_an_answer_without_a_refresh_token_keeps_the_old_one(given: dict[str, object]):
-    grant = parse_token_response(200, body(access_token="at", **given))
+@pytest.mark.parametrize("fields", [{}, {"refresh_token": ""}, {"refresh_token": None}])
+def test_response_without_a_refresh_token_keeps_the_old_one(fields: dict[str, object]):
+    grant = parse_token_response(200, build_body(access_token="at", **fields))
     assert grant.refresh_token is None
     assert grant.expires_in == DEFAULT_LIFETIME_SECONDS
 
 
-def test_a_grants_tokens_are_not_in_its_repr():
-    assert "secret" not in repr(parse_token_response(200, body(access_token="secret", refresh_token="secret")))
+def test_repr_of_a_grant_hides_its_tokens():
+    assert "secret" not in repr(parse_token_response(200, build_body(access_token="secret", refresh_token="secret")))
 
 
 @pytest.mark.parametrize("status", [400, 401])
 def test_invalid_grant_is_fatal(status: int):
     with pytest.raises(InvalidGrant):
-        parse_token_response(status, body(error="invalid_grant"))
+        parse_token_response(status, build_body(error="invalid_grant"))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_failing_endpoint_never_kills_a_credential_even_if_it_says_invalid_grant(status: int):
+def test_failing_token_endpoint_is_never_an_invalid_grant(status: int):
     with pytest.raises(TokenEndpointDown) as caught:
-        parse_token_response(status, body(error="invalid_grant"), "7")
+        parse_token_response(status, build_body(error="invalid_grant"), "7")
     assert caught.value.retry_after == 7
 
 
 @pytest.mark.parametrize(
-    ("status", "answer"),
+    ("status", "response"),
     [
-        (400, body(error="invalid_client")),
+        (400, build_body(error="invalid_client")),
         (401, b"<html>invalid_grant</html>"),
-        (403, body(error={"code": "invalid_grant"})),
+        (403, build_body(error={"code": "invalid_grant"})),
     ],
 )
-def test_other_refusals_are_not_fatal(status: int, answer: bytes):
+def test_other_refusals_are_not_fatal(status: int, response: bytes):
     with pytest.raises(TokenError) as caught:
-        parse_token_response(status, answer)
+        parse_token_response(status, response)
     assert type(caught.value) is TokenError
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b"<html>", body(token_type="Bearer"), body(access_token="")])
-def test_nonsense_is_the_endpoints_fault(answer: bytes):
+@pytest.mark.parametrize(
+    "response", [b"", b"[]", b"<html>", build_body(token_type="Bearer"), build_body(access_token="")]
+)
+def test_malformed_response_is_the_token_endpoints_fault(response: bytes):
     with pytest.raises(TokenEndpointDown):
-        parse_token_response(200, answer)
+        parse_token_response(200, response)
 
 
 def test_retry_after_is_seconds_or_a_date():

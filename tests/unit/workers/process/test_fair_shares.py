@@ -1,3 +1,5 @@
+"""Totals are split evenly within capacities."""
+
 import pytest
 
 from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
@@ -16,5 +18,5 @@ from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
         (5, {}, {}),
     ],
 )
-def test_shares_are_even_within_capacities_and_lose_nothing(total, capacities, shares):
+def test_shares_are_even_within_capacities_and_add_up(total, capacities, shares):
     assert split_evenly(total, capacities) == shares

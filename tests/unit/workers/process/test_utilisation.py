@@ -1,3 +1,5 @@
+"""Utilisation is the share of a window in which workers were busy."""
+
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,32 +17,32 @@ class Clock:
         return self.now
 
 
-def worker(pool: str, seconds: float) -> Any:
+def build_worker(pool: str, seconds: float) -> Any:
     return SimpleNamespace(lease=SimpleNamespace(pool=pool), runner=SimpleNamespace(seconds_worked=lambda: seconds))
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    fake = Clock()
-    monkeypatch.setattr(utilisation, "time", fake)
-    return fake
+    clock = Clock()
+    monkeypatch.setattr(utilisation, "time", clock)
+    return clock
 
 
 def test_utilisation_is_the_busy_share_of_the_last_window(clock: Clock):
     meter = UtilisationMeter(["a", "b"])
     clock.now += WINDOW_SECONDS
-    assert meter.measure({"a": [worker("a", 10.0), worker("a", 0.0)]}) == {"a": 0.5, "b": 0.0}
+    assert meter.measure({"a": [build_worker("a", 10.0), build_worker("a", 0.0)]}) == {"a": 0.5, "b": 0.0}
     clock.now += WINDOW_SECONDS / 2
-    assert meter.measure({"a": [worker("a", 15.0), worker("a", 5.0)]})["a"] == 0.5
+    assert meter.measure({"a": [build_worker("a", 15.0), build_worker("a", 5.0)]})["a"] == 0.5
     clock.now += WINDOW_SECONDS / 2
-    assert meter.measure({"a": [worker("a", 20.0), worker("a", 10.0)]})["a"] == 1.0
+    assert meter.measure({"a": [build_worker("a", 20.0), build_worker("a", 10.0)]})["a"] == 1.0
 
 
-def test_the_time_of_workers_that_have_ended_counts_once(clock: Clock):
+def test_time_of_ended_workers_counts_once(clock: Clock):
     meter = UtilisationMeter(["a"])
-    meter.record_ended(worker("a", 4.0))
-    meter.record_ended(worker("a~private", 4.0))
+    meter.record_ended(build_worker("a", 4.0))
+    meter.record_ended(build_worker("a~private", 4.0))
     clock.now += WINDOW_SECONDS
-    assert meter.measure({"a": [worker("a", 1.0)]})["a"] == 0.5
+    assert meter.measure({"a": [build_worker("a", 1.0)]})["a"] == 0.5
     clock.now += WINDOW_SECONDS
-    assert meter.measure({"a": [worker("a", 1.0)]})["a"] == 0.0
+    assert meter.measure({"a": [build_worker("a", 1.0)]})["a"] == 0.0

@@ -1,3 +1,5 @@
+"""Error responses with status 200 are found before anything is passed on."""
+
 import pytest
 
 from workers.response.error_sniffer import MAX_SNIFFED_BYTES, ErrorSniffer, InvalidResponse
@@ -5,36 +7,36 @@ from workers.response.error_sniffer import MAX_SNIFFED_BYTES, ErrorSniffer, Inva
 STREAM, JSON = "text/event-stream; charset=utf-8", "application/json"
 
 
-def passed(kind: str, *parts: bytes) -> list[bytes]:
-    opening = ErrorSniffer(kind)
-    found = [opening.feed(part) if not opening.is_done else part for part in parts]
-    return [*found, opening.flush()]
+def sniff(kind: str, *parts: bytes) -> list[bytes]:
+    sniffer = ErrorSniffer(kind)
+    passed = [sniffer.feed(part) if not sniffer.is_done else part for part in parts]
+    return [*passed, sniffer.flush()]
 
 
-def test_a_stream_passes_from_its_first_whole_event_on():
+def test_stream_passes_from_its_first_complete_event_on():
     parts = (b": hello\n\n", b'data: {"choi', b'ces": []}\n\ndata: x', b"\n\n")
-    assert passed(STREAM, *parts) == [b"", b"", b"".join(parts[:3]), parts[3], b""]
+    assert sniff(STREAM, *parts) == [b"", b"", b"".join(parts[:3]), parts[3], b""]
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
-def test_whatever_ends_its_lines(end: bytes):
+def test_stream_events_may_end_with_any_line_ending(end: bytes):
     first = b": comment" + end + b"event: x" + end[: len(end) // 2] + b'data: {"a": 1}' + end
-    assert passed(STREAM, first)[0] == first
+    assert sniff(STREAM, first)[0] == first
 
 
-def test_an_answer_in_json_passes_when_it_is_whole():
-    assert passed(JSON, b'{"choices"', b": []}") == [b"", b"", b'{"choices": []}']
+def test_json_response_passes_when_it_is_complete():
+    assert sniff(JSON, b'{"choices"', b": []}") == [b"", b"", b'{"choices": []}']
 
 
-def test_other_bodies_pass_as_they_come():
-    assert passed("audio/mpeg", b"a", b"b") == [b"a", b"b", b""]
-    assert passed("", b"", b"b") == [b"", b"b", b""]
+def test_other_bodies_pass_at_once():
+    assert sniff("audio/mpeg", b"a", b"b") == [b"a", b"b", b""]
+    assert sniff("", b"", b"b") == [b"", b"b", b""]
 
 
-def test_what_is_too_long_for_an_error_passes():
+def test_body_too_long_for_an_error_passes():
     long = b'{"data": "' + b"x" * MAX_SNIFFED_BYTES
-    assert passed(JSON, long, b'"}') == [long, b'"}', b""]
-    assert passed(STREAM, b": " + b"x" * MAX_SNIFFED_BYTES)[0]
+    assert sniff(JSON, long, b'"}') == [long, b'"}', b""]
+    assert sniff(STREAM, b": " + b"x" * MAX_SNIFFED_BYTES)[0]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +54,13 @@ def test_what_is_too_long_for_an_error_passes():
         (STREAM, b"", b""),
     ],
 )
-def test_an_error_in_disguise_does_not_pass(kind: str, body: bytes, error: bytes):
-    with pytest.raises(InvalidResponse) as found:
-        passed(kind, body)
-    assert found.value.body == error
+def test_error_with_status_200_does_not_pass(kind: str, body: bytes, error: bytes):
+    with pytest.raises(InvalidResponse) as caught:
+        sniff(kind, body)
+    assert caught.value.body == error
 
 
-def test_a_page_for_people_is_no_answer():
+def test_html_page_is_an_invalid_response():
     with pytest.raises(InvalidResponse):
         ErrorSniffer("text/html; charset=utf-8")
 
@@ -73,13 +75,13 @@ def test_a_page_for_people_is_no_answer():
         b"12",
     ],
 )
-def test_an_answer_that_speaks_of_an_error_is_one(body: bytes):
-    assert passed(JSON, body) == [b"", body]
+def test_response_that_mentions_an_error_passes(body: bytes):
+    assert sniff(JSON, body) == [b"", body]
 
 
-def test_only_a_body_that_is_no_stream_counts_as_begun():
+def test_only_a_body_that_is_not_a_stream_counts_as_held():
     for kind, begun in ((JSON, True), (STREAM, False)):
-        opening = ErrorSniffer(kind)
-        assert not opening.has_held_body
-        opening.feed(b": ")
-        assert opening.has_held_body is begun
+        sniffer = ErrorSniffer(kind)
+        assert not sniffer.has_held_body
+        sniffer.feed(b": ")
+        assert sniffer.has_held_body is begun

@@ -1,4 +1,4 @@
-"""What is changed in an answer on its way."""
+"""Responses are rewritten on their way: usage is hidden and mapped models are renamed back."""
 
 import pytest
 
@@ -11,21 +11,21 @@ USAGE = b'data: {"id":"1","model":"up","choices": [ ],"usage":{"prompt_tokens":1
 DONE = b"data: [DONE]\n\n"
 
 
-def through(rewriting: ResponseRewriter, data: bytes, size: int) -> bytes:
-    parts = [rewriting.feed(data[at : at + size]) for at in range(0, len(data), size)]
-    return b"".join(parts) + rewriting.flush()
+def rewrite(rewriter: ResponseRewriter, data: bytes, size: int) -> bytes:
+    parts = [rewriter.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    return b"".join(parts) + rewriter.flush()
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 10_000])
-def test_the_usage_that_nobody_asked_for_is_hidden_whatever_the_pieces(size: int):
-    hides = ResponseRewriter(is_stream=True, hides_usage=True)
-    assert through(hides, CHUNK + USAGE + DONE, size) == CHUNK + DONE
+def test_usage_is_hidden_however_the_stream_is_split(size: int):
+    rewriter = ResponseRewriter(is_stream=True, hides_usage=True)
+    assert rewrite(rewriter, CHUNK + USAGE + DONE, size) == CHUNK + DONE
 
 
-def test_other_line_ends_and_comments_are_left_alone():
+def test_crlf_and_comments_are_left_unchanged():
     stream = CHUNK.replace(b"\n", b"\r\n") + USAGE.replace(b"\n", b"\r\n") + b": ping\r\n\r\n" + DONE
     expected = CHUNK.replace(b"\n", b"\r\n") + b": ping\r\n\r\n" + DONE
-    assert through(ResponseRewriter(is_stream=True, hides_usage=True), stream, 10_000) == expected
+    assert rewrite(ResponseRewriter(is_stream=True, hides_usage=True), stream, 10_000) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,18 @@ def test_other_line_ends_and_comments_are_left_alone():
         b'data: {"choices":[],"usage":{}\n\n',
     ],
 )
-def test_what_is_not_a_usage_alone_passes(event: bytes):
-    assert through(ResponseRewriter(is_stream=True, hides_usage=True), event, 9) == event
+def test_events_that_hold_more_than_usage_pass(event: bytes):
+    assert rewrite(ResponseRewriter(is_stream=True, hides_usage=True), event, 9) == event
 
 
 @pytest.mark.parametrize("size", [1, 13, 10_000])
 @pytest.mark.parametrize("is_stream", [True, False])
-def test_a_mapped_model_is_named_as_the_caller_did(size: int, is_stream: bool):
-    changed = ResponseRewriter(is_stream=is_stream, hides_usage=False, model=("up", "mine \u00e9"))
+def test_mapped_model_is_renamed_to_the_callers_name(size: int, is_stream: bool):
+    rewriter = ResponseRewriter(is_stream=is_stream, hides_usage=False, model=("up", "mine \u00e9"))
     expected = CHUNK.replace(b'"model":"up"', '"model":"mine \u00e9"'.encode())
-    assert through(changed, CHUNK, size) == expected
+    assert rewrite(rewriter, CHUNK, size) == expected
 
 
-def test_an_answer_that_needs_no_change_is_told():
+def test_rewriter_is_needed_only_for_changes():
     assert not ResponseRewriter(is_stream=False, hides_usage=True).is_needed
     assert ResponseRewriter(is_stream=True, hides_usage=True).is_needed

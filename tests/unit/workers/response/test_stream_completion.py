@@ -1,3 +1,5 @@
+"""A stream counts as complete only when its end says so."""
+
 import pytest
 
 from workers.response.stream_completion import TAIL_BYTES, StreamCompletion
@@ -5,18 +7,18 @@ from workers.response.stream_completion import TAIL_BYTES, StreamCompletion
 CHAT = "/chat/completions"
 
 
-@pytest.mark.parametrize(("delimited", "whole"), [(True, True), (False, False)])
-def test_a_stream_of_the_responses_api_must_say_that_it_ended_where_http_can_not(delimited: bool, whole: bool):
-    tail = StreamCompletion("/responses", delimited=delimited)
-    tail.feed(b"event: response.output_text.delta\ndata: {}\n\n")
-    assert tail.is_complete() is whole
-    tail.feed(b"event: response.compl")
-    tail.feed(b"eted\ndata: " + b"x" * 2 * TAIL_BYTES + b"\n\n")
-    assert tail.is_complete()
+@pytest.mark.parametrize(("delimited", "complete"), [(True, True), (False, False)])
+def test_responses_api_stream_must_say_that_it_ended_unless_http_does(delimited: bool, complete: bool):
+    stream = StreamCompletion("/responses", delimited=delimited)
+    stream.feed(b"event: response.output_text.delta\ndata: {}\n\n")
+    assert stream.is_complete() is complete
+    stream.feed(b"event: response.compl")
+    stream.feed(b"eted\ndata: " + b"x" * 2 * TAIL_BYTES + b"\n\n")
+    assert stream.is_complete()
 
 
 @pytest.mark.parametrize(
-    ("path", "parts", "whole"),
+    ("path", "parts", "complete"),
     [
         (CHAT, [b"data: {}\n\n", b"data: [DONE]\n\n"], True),
         (CHAT, [b"data: {}\n\n", b"data: [DO", b"NE]\n\n"], True),
@@ -29,8 +31,8 @@ def test_a_stream_of_the_responses_api_must_say_that_it_ended_where_http_can_not
         (CHAT, [b"x" * (2 * TAIL_BYTES) + b"data: [DONE]"], True),
     ],
 )
-def test_a_stream_without_its_end_is_not_whole(path: str, parts: list[bytes], whole: bool):
-    tail = StreamCompletion(path)
+def test_stream_without_its_end_is_incomplete(path: str, parts: list[bytes], complete: bool):
+    stream = StreamCompletion(path)
     for part in parts:
-        tail.feed(part)
-    assert tail.is_complete() is whole
+        stream.feed(part)
+    assert stream.is_complete() is complete
