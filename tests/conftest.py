@@ -1,11 +1,6 @@
-"""Fixtures for every kind of test: a real Redis of our own, a real simulator, free ports."""
+"""Fixtures for every kind of test: a real Redis and a real simulator."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -13,26 +8,7 @@ from redis import Redis
 from launcher.processes import redis_server
 from shared.credentials.unsealing import Unsealer
 from shared.redis_connection.client import connect
-from tests.upstream import Upstream
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def clean_environment(**settings: str) -> dict[str, str]:
-    """An environment as poor as a new user's, with these settings; coverage of child processes is passed on."""
-    kept = {
-        name: os.environ[name]
-        for name in ("HOME", "PATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-        if name in os.environ
-    }
-    return {**kept, **settings}
+from tests.upstream import Upstream, start_simulator
 
 
 @pytest.fixture(scope="session")
@@ -60,22 +36,11 @@ def unsealer(redis: Redis) -> Unsealer:
     return found
 
 
-def start_simulator(*arguments: str) -> tuple["subprocess.Popen[str]", Upstream]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simulator", "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    assert process.stdout is not None
-    return process, Upstream(process.stdout.readline().strip().rpartition(" ")[2])
-
-
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     """A simulator of three accounts that rotates its refresh tokens."""
-    process, found = start_simulator("--accounts", "3", "--rotate")
-    yield found
+    process, upstream = start_simulator("--accounts", "3", "--rotate")
+    yield upstream
     process.terminate()
     process.wait()
     if process.stdout:

@@ -1,11 +1,14 @@
-"""A test's handle on a running simulator."""
+"""Starts simulators, and controls running ones."""
 
 import json
+import subprocess
+import sys
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
 from simulator.accounts import Accounts
+from tests.environment import ROOT
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,17 @@ class Upstream:
         data = None if values is None else json.dumps(values).encode()
         with urllib.request.urlopen(f"{self.base}/simulator/{endpoint}", data=data, timeout=5) as response:
             return json.load(response)
+
+
+def start_simulator(*arguments: str) -> tuple["subprocess.Popen[str]", Upstream]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    return process, Upstream(process.stdout.readline().strip().rpartition(" ")[2])
 
 
 def first_refresh_tokens(count: int) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.compare.scenarios import SCENARIOS
-from tests.conftest import ROOT, clean_environment
+from tests.environment import ROOT, clean_environment
 
 #: For seven farms to start, serve and stop while the other half of the tests runs.
 TIMEOUT_SECONDS = 400

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import requests
 
-from tests.conftest import start_simulator
-from tests.system.farm import KEY, chat_body, start
+from tests.system.farm import KEY, chat_body, start_farm
+from tests.upstream import start_simulator
 from tests.waiting import eventually
 
 
 def test_a_response_is_drained_and_a_queued_request_is_cancelled(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "1", "--chunks", "10", "--chunk-delay", "0.2")
-    farm = start(tmp_path, upstream, 1, FARM_ON_DISCONNECT="drain")
+    farm = start_farm(tmp_path, upstream, 1, FARM_ON_DISCONNECT="drain")
     url, headers = f"{farm.url}/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
     streaming = requests.post(url, json=chat_body("a b c", stream=True), headers=headers, stream=True, timeout=10)
     next(streaming.iter_content(None))

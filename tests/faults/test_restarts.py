@@ -11,8 +11,8 @@ import requests
 
 from launcher.processes import redis_server
 from launcher.processes.termination import has_ended
-from tests.conftest import start_simulator
-from tests.system.farm import Farm, chat_body, start, streamed_text
+from tests.system.farm import Farm, chat_body, start_farm, streamed_text
+from tests.upstream import start_simulator
 from tests.waiting import eventually
 
 PROMPT = "word " * 40
@@ -21,7 +21,7 @@ PROMPT = "word " * 40
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     simulator, upstream = start_simulator("--accounts", "4", "--rotate", "--chunks", "20", "--chunk-delay", "0.15")
-    running = start(tmp_path_factory.mktemp("restarts"), upstream, 4)
+    running = start_farm(tmp_path_factory.mktemp("restarts"), upstream, 4)
     yield running
     assert running.command("stop").returncode == 0
     simulator.terminate()
@@ -68,7 +68,7 @@ def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Fa
 def test_a_farm_whose_processes_die_while_redis_is_down_recovers_with_redis(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "2")
     redis = redis_server.start(tmp_path / "store")
-    farm = start(tmp_path, upstream, 2, REDIS_URL=redis_server.build_url(tmp_path / "store"), WEB_CONCURRENCY="1")
+    farm = start_farm(tmp_path, upstream, 2, REDIS_URL=redis_server.build_url(tmp_path / "store"), WEB_CONCURRENCY="1")
     processes = [*farm.processes("-m workers"), *farm.processes("gunicorn"), find_process(farm, "-m workers")]
     redis.kill()
     redis.wait()

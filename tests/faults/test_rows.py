@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.faults import ROWS
-from tests.conftest import ROOT, clean_environment
+from tests.environment import ROOT, clean_environment
 
 #: Each row spends most of its time waiting.
 CONCURRENT_ROWS = 2

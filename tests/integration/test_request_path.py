@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import Redis
 
-from tests.conftest import ROOT
+from tests.environment import ROOT
 from tests.integration.front_harness import FrontHarness
 from tests.integration.harness import WorkerHarness
 from tests.waiting import eventually

@@ -4,30 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import start_simulator
-from tests.system.farm import Farm, start
-from tests.waiting import eventually
-
-
-def farm_with(
-    tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, more: int = 2, **settings: str
-) -> Iterator[Farm]:
-    """A farm with so many accounts; its upstream has some more."""
-    process, upstream = start_simulator("--accounts", str(accounts + more), "--rotate")
-    farm = start(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
-    yield farm
-    done = farm.command("stop")
-    assert done.returncode == 0, done.stderr
-    process.terminate()
-    process.wait()
-    assert process.stdout
-    process.stdout.close()
-    assert "Traceback" not in farm.log(), farm.log()
+from tests.system.farm import Farm, reset_farm, run_farm
 
 
 @pytest.fixture(scope="session")
 def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    yield from farm_with(tmp_path_factory, "ordinary", 8, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2")
+    yield from run_farm(tmp_path_factory, "ordinary", 8, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2")
 
 
 @pytest.fixture(scope="session")
@@ -43,26 +25,14 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         "FARM_MAX_BODY": "1000000",
         "FARM_LOG_FORMAT": "json",
     }
-    yield from farm_with(tmp_path_factory, "impatient", 1, **settings)
-
-
-def rested(farm: Farm) -> Farm:
-    """The farm with a well upstream, nothing in flight and every credential in service."""
-    farm.upstream.reset()
-    eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
-    credentials = farm.credentials()
-    for credential in credentials:
-        if credential["state"] != "active":
-            farm.admin("PATCH", f"/credentials/{credential['id']}", json={"state": "active"})
-    eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials), within=20)
-    return farm
+    yield from run_farm(tmp_path_factory, "impatient", 1, **settings)
 
 
 @pytest.fixture
 def farm(ordinary: Farm) -> Farm:
-    return rested(ordinary)
+    return reset_farm(ordinary)
 
 
 @pytest.fixture
 def strict(impatient: Farm) -> Farm:
-    return rested(impatient)
+    return reset_farm(impatient)

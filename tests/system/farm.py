@@ -3,16 +3,19 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import requests
 
 from launcher.processes.data_dir import DataDir, FarmRecord
-from tests.conftest import ROOT, clean_environment, free_port
-from tests.upstream import Upstream, first_refresh_tokens
+from tests.environment import ROOT, clean_environment, free_port
+from tests.upstream import Upstream, first_refresh_tokens, start_simulator
+from tests.waiting import eventually
 
 KEY = "sk-system-test-0123456789"
 ADMIN = "admin-token-for-system-tests"
@@ -126,7 +129,7 @@ def streamed_text(answer: requests.Response) -> str:
     return "".join(choices[0]["delta"].get("content", "") for choices in deltas if choices)
 
 
-def start(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Farm:
+def start_farm(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Farm:
     """`./farm up --detach` with these settings; everything that it needs is in its own data dir."""
     data.mkdir(parents=True, exist_ok=True)
     (data / "tokens.txt").write_text("\n".join(first_refresh_tokens(accounts)))
@@ -144,4 +147,32 @@ def start(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Far
     farm = Farm(f"http://127.0.0.1:{port}", environment, data, upstream)
     done = farm.command("up", "--detach")
     assert done.returncode == 0, done.stdout + done.stderr + (farm.log() if (data / "farm.log").exists() else "")
+    return farm
+
+
+def run_farm(
+    tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, more: int = 2, **settings: str
+) -> Iterator[Farm]:
+    """A farm with so many accounts; its upstream has some more."""
+    process, upstream = start_simulator("--accounts", str(accounts + more), "--rotate")
+    farm = start_farm(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
+    yield farm
+    done = farm.command("stop")
+    assert done.returncode == 0, done.stderr
+    process.terminate()
+    process.wait()
+    assert process.stdout
+    process.stdout.close()
+    assert "Traceback" not in farm.log(), farm.log()
+
+
+def reset_farm(farm: Farm) -> Farm:
+    """The farm with a well upstream, nothing in flight and every credential in service."""
+    farm.upstream.reset()
+    eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
+    credentials = farm.credentials()
+    for credential in credentials:
+        if credential["state"] != "active":
+            farm.admin("PATCH", f"/credentials/{credential['id']}", json={"state": "active"})
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials), within=20)
     return farm

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, start_simulator
-from tests.system.farm import ADMIN, Farm, start
+from tests.environment import ROOT
+from tests.system.farm import ADMIN, Farm, start_farm
+from tests.upstream import start_simulator
 
 #: A value may be well formed and still be no network (422).
 CONFIG = """
@@ -23,7 +24,7 @@ EXAMPLES = "5"
 def victim(tmp_path: Path) -> Iterator[Farm]:
     """A farm whose records may be changed and removed at will."""
     process, upstream = start_simulator("--accounts", "4")
-    farm = start(tmp_path / "data", upstream, 3)
+    farm = start_farm(tmp_path / "data", upstream, 3)
     yield farm
     assert farm.command("stop").returncode == 0
     process.terminate()

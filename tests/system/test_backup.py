@@ -8,9 +8,8 @@ import pytest
 
 from launcher.backup_encryption import decrypt, encrypt
 from shared.errors import FarmError
-from tests.conftest import start_simulator
-from tests.system.farm import Farm, start
-from tests.upstream import Upstream
+from tests.system.farm import Farm, start_farm
+from tests.upstream import Upstream, start_simulator
 from tests.waiting import eventually
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
@@ -29,7 +28,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def old(tmp_path: Path, upstream: Upstream) -> Iterator[Farm]:
-    farm = start(tmp_path / "old", upstream, 3)
+    farm = start_farm(tmp_path / "old", upstream, 3)
     yield farm
     assert farm.command("stop").returncode == 0
 
@@ -48,7 +47,7 @@ def test_import_takes_over_everything_that_was_exported(tmp_path: Path, old: Far
     assert b"sim-rt-" not in backup.read_bytes()
     assert {credential["state"] for credential in old.credentials()} == {"disabled"}
 
-    new = start(tmp_path / "new", upstream, 0)
+    new = start_farm(tmp_path / "new", upstream, 0)
     try:
         wrong = new.command("import", str(backup), "--passphrase-file", "-", stdin="a wrong passphrase\n")
         assert (wrong.returncode, "wrong" in wrong.stderr) == (1, True)

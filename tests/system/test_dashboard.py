@@ -5,8 +5,7 @@ import threading
 import pytest
 import requests
 
-from tests.system.conftest import rested
-from tests.system.farm import ADMIN, Farm
+from tests.system.farm import ADMIN, Farm, reset_farm
 from tests.waiting import eventually
 
 DATA = "/admin/rq/0/data"
@@ -97,7 +96,7 @@ def test_a_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm
     assert "upstream_error after 8 attempts" in shown.json()["exc_info"]
     assert "secret prompt" not in shown.text
     assert "sim-" not in shown.text
-    rested(farm)
+    reset_farm(farm)
     served = farm.upstream.counters()["served"]
     assert admin.post(f"{farm.url}/admin/rq/job/{job['id']}/requeue", timeout=20).json() == {"status": "OK"}
     eventually(lambda: "no caller is waiting" in admin.get(failed, timeout=20).text)

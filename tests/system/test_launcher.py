@@ -14,7 +14,7 @@ import requests
 from redis import Redis
 
 from launcher.processes.data_dir import DataDir
-from tests.conftest import ROOT, clean_environment, free_port
+from tests.environment import ROOT, clean_environment, free_port
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import clean_environment, free_port, start_simulator
+from tests.environment import clean_environment, free_port
 from tests.system.farm import ADMIN, KEY, Farm, chat_body
-from tests.upstream import Upstream, first_refresh_tokens
+from tests.upstream import Upstream, first_refresh_tokens, start_simulator
 from tests.waiting import eventually
 
 POOL = """

@@ -9,8 +9,7 @@ from redis import Redis
 from shared import keys
 from shared.redis_connection.client import connect
 from tests.redis_dump import dump_redis
-from tests.system.conftest import farm_with
-from tests.system.farm import KEY, Farm, chat_body
+from tests.system.farm import KEY, Farm, chat_body, run_farm
 from tests.upstream import first_refresh_tokens
 from tests.waiting import eventually
 
@@ -21,7 +20,7 @@ OURS, THEIRS = first_refresh_tokens(12)[:2], first_refresh_tokens(12)[2:]
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     settings = {"FARM_PRIVATE_CREDENTIALS": "yes", "FARM_PRIVATE_IDLE": "6", "FARM_PRIVATE_MOST": "3"}
-    yield from farm_with(tmp_path_factory, "private", 2, 10, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2", **settings)
+    yield from run_farm(tmp_path_factory, "private", 2, 10, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2", **settings)
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import requests
 from redis import Redis
 
 from shared.redis_connection.client import connect
-from tests.conftest import ROOT, start_simulator
-from tests.system.farm import Farm, start
-from tests.upstream import first_refresh_tokens
+from tests.environment import ROOT
+from tests.system.farm import Farm, start_farm
+from tests.upstream import first_refresh_tokens, start_simulator
 from tests.waiting import eventually
 
 
@@ -114,7 +114,7 @@ def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(fa
 
 def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "6", "--rotate", "--delay", "1")
-    farm = start(tmp_path, upstream, 6, FARM_WORKER_PROCESSES="2")
+    farm = start_farm(tmp_path, upstream, 6, FARM_WORKER_PROCESSES="2")
     answers: list[requests.Response] = []
     threads = [threading.Thread(target=lambda: answers.append(farm.chat())) for _ in range(12)]
     for thread in threads:

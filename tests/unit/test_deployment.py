@@ -8,7 +8,7 @@ import yaml
 from honcho.environ import parse_procfile
 
 from shared.settings.loading import env_names
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 SERVICES = yaml.safe_load(COMPOSE)["services"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 FOLDERS = ("web", "workers", "shared", "launcher", "simulator", "bench", "tests", "docs")
 #: Files of a running farm, of an operator or of a library.

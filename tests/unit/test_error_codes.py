@@ -3,7 +3,7 @@
 import ast
 import re
 
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 #: OpenAI's error types, which are passed beside the codes.
 TYPES = {"server_error", "rate_limit_error", "invalid_request_error"}

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from gevent.server import StreamServer
 
 from tests.builders import build_request
-from tests.conftest import free_port
+from tests.environment import free_port
 from workers.attempt.cancel_scope import Cancelled
 from workers.upstream.client import ResponseTruncated, UpstreamConnection, UpstreamRoute, UpstreamUnreachable, iter_body
 from workers.upstream.http_response import MAX_HEAD_BYTES, LlhttpResponse, ParserEvents

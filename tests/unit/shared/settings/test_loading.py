@@ -9,7 +9,7 @@ from launcher.commands.config import build_template
 from shared.errors import SettingsError
 from shared.settings.loading import env_names, load_settings, read_data_dir
 from shared.settings.schema import PoolSettings, Settings, setting_fields
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 
 def load(tmp_path: Path, environ: dict[str, str] | None = None, toml: str = "") -> Settings:

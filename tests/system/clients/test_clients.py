@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from simulator.responses import translate
-from tests.conftest import ROOT
+from tests.environment import ROOT
 from tests.system.farm import KEY, Farm
 
 HERE = Path(__file__).parent
