@@ -1,4 +1,4 @@
-"""Two farms for all system tests: an ordinary one, and one with a single account and little patience."""
+"""Two farms for all system tests: an ordinary one, and one with a single account and short timeouts."""
 
 from collections.abc import Iterator
 

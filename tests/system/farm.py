@@ -1,4 +1,4 @@
-"""A whole farm, started as an operator would, with a simulator of its own."""
+"""A whole farm, started as an operator starts it, with its own simulator."""
 
 import json
 import subprocess
@@ -47,9 +47,9 @@ class Farm:
         )
 
     def json(self, *arguments: str, stdin: str = "") -> Any:
-        done = self.command(*arguments, "--json", stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        result = self.command(*arguments, "--json", stdin=stdin)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
 
     def admin(self, method: str, path: str, **options: Any) -> requests.Response:
         """A request to the admin API, which costs milliseconds where a command costs a second."""
@@ -103,7 +103,7 @@ class Farm:
     def processes(self, module: str) -> list[psutil.Process]:
         """The processes below `python -m workers` or gunicorn's master, which do the work."""
         launcher = psutil.Process(self.record.pid)
-        masters = [one for one in launcher.children() if module in " ".join(one.cmdline())]
+        masters = [child for child in launcher.children() if module in " ".join(child.cmdline())]
         return [child for master in masters for child in master.children()]
 
     def metric(self, name: str) -> float:
@@ -116,21 +116,21 @@ def chat_body(text: str = "Hello", **fields: Any) -> dict[str, Any]:
     return {"model": "sim-translate", "messages": [{"role": "user", "content": text}], **fields}
 
 
-def events(answer: requests.Response) -> list[str]:
+def events(response: requests.Response) -> list[str]:
     """The data of every event, and every comment."""
-    parts = answer.content.decode().split("\n\n")
+    parts = response.content.decode().split("\n\n")
     return [part.removeprefix("data: ") for part in parts if part]
 
 
-def streamed_text(answer: requests.Response) -> str:
-    found = [event for event in events(answer) if not event.startswith(":")]
-    assert found[-1] == "[DONE]", found[-1:]
-    deltas = [json.loads(event)["choices"] for event in found[:-1]]
+def streamed_text(response: requests.Response) -> str:
+    data = [event for event in events(response) if not event.startswith(":")]
+    assert data[-1] == "[DONE]", data[-1:]
+    deltas = [json.loads(event)["choices"] for event in data[:-1]]
     return "".join(choices[0]["delta"].get("content", "") for choices in deltas if choices)
 
 
 def start_farm(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Farm:
-    """`./farm up --detach` with these settings; everything that it needs is in its own data dir."""
+    """Runs `./farm up --detach` with these settings, in a data dir of its own."""
     data.mkdir(parents=True, exist_ok=True)
     (data / "tokens.txt").write_text("\n".join(first_refresh_tokens(accounts)))
     port = free_port()
@@ -145,20 +145,20 @@ def start_farm(data: Path, upstream: Upstream, accounts: int, **settings: str) -
         **settings,
     )
     farm = Farm(f"http://127.0.0.1:{port}", environment, data, upstream)
-    done = farm.command("up", "--detach")
-    assert done.returncode == 0, done.stdout + done.stderr + (farm.log() if (data / "farm.log").exists() else "")
+    result = farm.command("up", "--detach")
+    assert result.returncode == 0, result.stdout + result.stderr + (farm.log() if (data / "farm.log").exists() else "")
     return farm
 
 
 def run_farm(
     tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, more: int = 2, **settings: str
 ) -> Iterator[Farm]:
-    """A farm with so many accounts; its upstream has some more."""
+    """A farm with `accounts` credentials; its simulator has `more` accounts besides."""
     process, upstream = start_simulator("--accounts", str(accounts + more), "--rotate")
     farm = start_farm(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
     yield farm
-    done = farm.command("stop")
-    assert done.returncode == 0, done.stderr
+    result = farm.command("stop")
+    assert result.returncode == 0, result.stderr
     process.terminate()
     process.wait()
     assert process.stdout
@@ -167,7 +167,7 @@ def run_farm(
 
 
 def reset_farm(farm: Farm) -> Farm:
-    """The farm with a well upstream, nothing in flight and every credential in service."""
+    """Resets the upstream, waits until nothing is in flight, and enables every credential."""
     farm.upstream.reset()
     eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
     credentials = farm.credentials()

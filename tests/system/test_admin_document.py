@@ -1,4 +1,4 @@
-"""The admin API against its own document, by schemathesis: no made-up request finds an answer that it lacks."""
+"""The admin API responds to made-up requests as its OpenAPI document says (schemathesis)."""
 
 import subprocess
 import sys
@@ -11,18 +11,18 @@ from tests.environment import ROOT
 from tests.system.farm import ADMIN, Farm, start_farm
 from tests.upstream import start_simulator
 
-#: A value may be well formed and still be no network (422).
+#: A well-formed value may still be an invalid network (422).
 CONFIG = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "422", "503"]
 """
-#: Made-up requests for each operation, beside those for each bound and each kind of mistake.
+#: Random requests per operation, besides those for each bound and each kind of mistake.
 EXAMPLES = "5"
 
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Farm]:
-    """A farm whose records may be changed and removed at will."""
+    """A farm whose records may be changed and removed."""
     process, upstream = start_simulator("--accounts", "4")
     farm = start_farm(tmp_path / "data", upstream, 3)
     yield farm
@@ -34,13 +34,13 @@ def victim(tmp_path: Path) -> Iterator[Farm]:
 
 
 @pytest.mark.slow
-def test_every_answer_is_as_the_document_says(victim: Farm, tmp_path: Path):
+def test_every_response_follows_the_openapi_document(victim: Farm, tmp_path: Path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = (
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(tmp_path / "schemathesis.toml")),
         *("run", f"{victim.url}/admin/api/v1/openapi.json", "--header", f"Authorization: Bearer {ADMIN}"),
         *("--max-examples", EXAMPLES, "--seed", "1", "--workers", "4", "--no-color"),
     )
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stdout[-8000:]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170)
+    assert result.returncode == 0, result.stdout[-8000:]
     assert "Traceback" not in victim.log()

@@ -77,7 +77,7 @@ def test_rotation_after_an_export_is_reported(tmp_path: Path, old: Farm):
     assert "its exported copy is no longer valid" in old.log()
 
 
-def test_a_backup_never_overwrites_a_file(tmp_path: Path, old: Farm):
+def test_export_never_overwrites_a_file(tmp_path: Path, old: Farm):
     (tmp_path / "backup").write_text("something else")
     result = old.command("export", str(tmp_path / "backup"), "--passphrase-file", "-", stdin=PASSPHRASE + "\n")
     assert result.returncode == 1

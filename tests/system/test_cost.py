@@ -1,6 +1,6 @@
-"""What a request may cost Redis, counted and not timed: commands, and reads, which are the round trips and messages.
+"""What a request costs Redis, counted and not timed: commands, and reads from connections (round trips and messages).
 
-Redis counts how often it reads from a connection. What the farm does by time is measured while it rests, and taken off.
+What an idle farm does in the same time is measured first and subtracted.
 """
 
 import threading
@@ -15,13 +15,13 @@ from redis import Redis
 from tests.system.farm import KEY, Farm, chat_body
 from tests.waiting import eventually
 
-#: Seconds in which it is seen what a farm at rest does.
-REST = 3.0
+#: Seconds for which the idle farm is measured.
+IDLE_SECONDS = 3.0
 
 
 @dataclass
 class Cost:
-    """What Redis has done, less what it does for a farm at rest."""
+    """What Redis has done."""
 
     commands: float
     reads: float
@@ -33,81 +33,83 @@ class Cost:
         )
 
 
-def look(redis: Redis) -> Cost:
-    calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in redis.info("commandstats").items()}
+def read_cost(redis: Redis) -> Cost:
+    calls = {name.removeprefix("cmdstat_"): stats["calls"] for name, stats in redis.info("commandstats").items()}
     return Cost(sum(calls.values()), redis.info("stats")["total_reads_processed"], calls)
 
 
-def cost(farm: Farm, work: Callable[[], None]) -> Cost:
-    """What the work cost."""
+def measure(farm: Farm, work: Callable[[], None]) -> Cost:
+    """The cost of `work`, without that of an idle farm in the same time."""
     redis = Redis.from_url(farm.redis_url())
-    first = look(redis)
-    time.sleep(REST)
-    second = look(redis)
-    began = time.monotonic()
+    start = read_cost(redis)
+    time.sleep(IDLE_SECONDS)
+    before = read_cost(redis)
+    started_at = time.monotonic()
     work()
-    # Positions that were said a moment later belong to it too.
+    # Acknowledgements that are sent a moment later belong to it too.
     time.sleep(0.6)
-    rests = (time.monotonic() - began) / REST
-    third = look(redis)
+    idle_periods = (time.monotonic() - started_at) / IDLE_SECONDS
+    after = read_cost(redis)
 
-    def gained(a: float, b: float, c: float) -> float:
-        return c - b - rests * (b - a)
+    def net(start: float, before: float, after: float) -> float:
+        return after - before - idle_periods * (before - start)
 
-    calls = {n: gained(first.calls.get(n, 0), second.calls.get(n, 0), count) for n, count in third.calls.items()}
+    calls = {
+        name: net(start.calls.get(name, 0), before.calls.get(name, 0), count) for name, count in after.calls.items()
+    }
     return Cost(
-        gained(first.commands, second.commands, third.commands), gained(first.reads, second.reads, third.reads), calls
+        net(start.commands, before.commands, after.commands), net(start.reads, before.reads, after.reads), calls
     )
 
 
-def clients(farm: Farm, count: int, requests_each: int, **fields: object) -> None:
-    """So many clients at once, each with a connection and so many requests one after the other."""
+def send_requests(farm: Farm, clients: int, requests_each: int, **fields: object) -> None:
+    """Concurrent clients, each with one connection and its requests one after the other."""
 
-    def ask() -> None:
+    def send() -> None:
         with requests.Session() as session:
             for _ in range(requests_each):
-                answer = session.post(
+                response = session.post(
                     farm.url + "/v1/chat/completions",
                     json=chat_body("Hello " * 40, **fields),
                     headers={"authorization": f"Bearer {KEY}"},
                     timeout=30,
                 )
-                assert answer.status_code == 200
+                assert response.status_code == 200
 
-    threads = [threading.Thread(target=ask) for _ in range(count)]
+    threads = [threading.Thread(target=send) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def test_a_request_that_finds_an_idle_worker(farm: Farm):
-    clients(farm, 2, 10)
-    spent = cost(farm, lambda: clients(farm, 1, 200)).per(200)
-    # Front: enqueue. Worker: BLMOVE, begin, end. And its frames.
-    assert spent.reads < 5.3, spent
-    assert spent.calls["evalsha"] < 3.2, spent
-    assert spent.calls["publish"] < 1.2, spent
-    assert spent.commands < 72, spent
+def test_request_to_an_idle_worker_has_a_bounded_cost(farm: Farm):
+    send_requests(farm, 2, 10)
+    cost = measure(farm, lambda: send_requests(farm, 1, 200)).per(200)
+    # The front enqueues; the worker pops, starts and finishes the job, and publishes its frames.
+    assert cost.reads < 5.3, cost
+    assert cost.calls["evalsha"] < 3.2, cost
+    assert cost.calls["publish"] < 1.2, cost
+    assert cost.commands < 72, cost
 
 
-def test_a_request_that_had_to_wait(farm: Farm):
-    clients(farm, 2, 10)
-    # Slow enough that a busy machine, too, has the next request waiting before an answer ends.
+def test_request_that_waited_has_a_bounded_cost(farm: Farm):
+    send_requests(farm, 2, 10)
+    # Slow enough that, on a busy machine too, the next request waits before a reply ends.
     farm.upstream.pace(delay=0.15)
-    spent = cost(farm, lambda: clients(farm, 24, 10)).per(240)
-    # Front: enqueue. Worker: the end of one is the beginning of the next. And its frames.
-    assert spent.reads < 3.1, spent
-    assert spent.calls["evalsha"] < 2.3, spent
-    assert spent.calls["blmove"] < 0.2, spent
-    assert spent.commands < 62, spent
+    cost = measure(farm, lambda: send_requests(farm, 24, 10)).per(240)
+    # The front enqueues; the worker finishes one job and starts the next in one step, and publishes its frames.
+    assert cost.reads < 3.1, cost
+    assert cost.calls["evalsha"] < 2.3, cost
+    assert cost.calls["blmove"] < 0.2, cost
+    assert cost.commands < 62, cost
 
 
 @pytest.mark.parametrize("streams", [1, 8])
-def test_a_chunk(farm: Farm, streams: int):
-    clients(farm, 2, 10)
+def test_chunk_has_a_bounded_cost(farm: Farm, streams: int):
+    send_requests(farm, 2, 10)
     farm.upstream.pace(chunks=200, chunk_delay=0.004)
-    spent = cost(farm, lambda: clients(farm, streams, 1, stream=True)).per(200 * streams)
+    cost = measure(farm, lambda: send_requests(farm, streams, 1, stream=True)).per(200 * streams)
     eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
-    assert spent.calls["publish"] < 1.1, spent
-    assert spent.reads < (1.1 if streams == 1 else 0.5), spent
+    assert cost.calls["publish"] < 1.1, cost
+    assert cost.reads < (1.1 if streams == 1 else 0.5), cost

@@ -1,4 +1,4 @@
-"""The RQ dashboard behind the admin token: true figures, buttons that work, and nothing that it should not show."""
+"""The RQ dashboard needs the admin token, shows true figures, and hides prompts and secrets."""
 
 import threading
 
@@ -13,7 +13,7 @@ DATA = "/admin/rq/0/data"
 
 @pytest.fixture
 def admin(farm: Farm) -> requests.Session:
-    """Logged in as a person would."""
+    """A session logged in by the form."""
     session = requests.Session()
     page = session.post(farm.url + "/admin/login", data={"token": ADMIN}, timeout=20)
     assert page.status_code == 200
@@ -21,15 +21,15 @@ def admin(farm: Farm) -> requests.Session:
     return session
 
 
-def test_nobody_gets_in_without_the_token(farm: Farm):
+def test_dashboard_is_closed_without_the_admin_token(farm: Farm):
     page = requests.get(farm.url + "/admin/rq/", headers={"accept": "text/html"}, timeout=20)
     assert page.url.endswith("/admin/login")
     for method, path in (("GET", f"{DATA}/queues.json"), ("POST", "/admin/rq/queue/chat:default/queued/empty")):
-        answer = requests.request(method, farm.url + path, timeout=20)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_admin_token")
+        response = requests.request(method, farm.url + path, timeout=20)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_admin_token")
 
 
-def test_wrong_tokens_are_refused_and_slowed_down(farm: Farm):
+def test_wrong_tokens_are_refused_and_delayed(farm: Farm):
     first = requests.post(farm.url + "/admin/login", data={"token": "wrong"}, timeout=20)
     second = requests.get(farm.url + "/admin/rq/", headers={"authorization": "Bearer wrong"}, timeout=20)
     assert (first.status_code, second.status_code) == (401, 401)
@@ -38,59 +38,59 @@ def test_wrong_tokens_are_refused_and_slowed_down(farm: Farm):
     assert first.elapsed.total_seconds() > 0.4
 
 
-def test_the_token_opens_it_as_bearer_too(farm: Farm):
-    answer = requests.get(f"{farm.url}{DATA}/queues.json", headers={"authorization": f"Bearer {ADMIN}"}, timeout=20)
-    assert {"chat:default", "batch:default"} <= {queue["name"] for queue in answer.json()["queues"]}
-    assert answer.headers["cache-control"] == "no-store"
+def test_dashboard_accepts_the_token_as_bearer(farm: Farm):
+    response = requests.get(f"{farm.url}{DATA}/queues.json", headers={"authorization": f"Bearer {ADMIN}"}, timeout=20)
+    assert {"chat:default", "batch:default"} <= {queue["name"] for queue in response.json()["queues"]}
+    assert response.headers["cache-control"] == "no-store"
 
 
-def test_the_session_cookie_is_for_this_site_and_no_script(farm: Farm):
-    answer = requests.post(farm.url + "/admin/login", data={"token": ADMIN}, allow_redirects=False, timeout=20)
-    cookie = answer.headers["set-cookie"]
+def test_session_cookie_is_same_site_and_hidden_from_scripts(farm: Farm):
+    response = requests.post(farm.url + "/admin/login", data={"token": ADMIN}, allow_redirects=False, timeout=20)
+    cookie = response.headers["set-cookie"]
     assert all(part in cookie for part in ("HttpOnly", "SameSite=Strict", "Path=/admin"))
 
 
-def test_every_worker_is_shown_by_its_credential_busy_or_idle(farm: Farm, admin: requests.Session):
+def test_workers_are_shown_by_their_credential_busy_or_idle(farm: Farm, admin: requests.Session):
     farm.upstream.pace(delay=1.5)
     prompt = "a prompt that nobody else may read"
     running = threading.Thread(target=farm.chat, args=(prompt,))
     running.start()
     eventually(lambda: farm.upstream.counters()["in_flight"] == 1)
-    answer = admin.get(f"{farm.url}{DATA}/workers.json", timeout=20)
-    workers = answer.json()["workers"]
+    response = admin.get(f"{farm.url}{DATA}/workers.json", timeout=20)
+    workers = response.json()["workers"]
     running.join()
-    ids = {one["id"] for one in farm.credentials()}
-    assert {one["name"] for one in workers} == {f"default.{one}" for one in ids}
-    assert sorted(one["state"] for one in workers).count("busy") == 1
-    (busy,) = [one for one in workers if one["state"] == "busy"]
+    ids = {credential["id"] for credential in farm.credentials()}
+    assert {worker["name"] for worker in workers} == {f"default.{id_}" for id_ in ids}
+    assert sorted(worker["state"] for worker in workers).count("busy") == 1
+    (busy,) = [worker for worker in workers if worker["state"] == "busy"]
     assert busy["current_job"]["description"] == "POST /chat/completions"
-    assert prompt not in answer.text
+    assert prompt not in response.text
 
 
-def test_waiting_jobs_are_listed_deleted_and_emptied_and_their_callers_told(farm: Farm, admin: requests.Session):
+def test_waiting_jobs_are_listed_deleted_and_emptied_and_callers_get_errors(farm: Farm, admin: requests.Session):
     farm.upstream.pace(delay=6)
-    answers: list[requests.Response] = []
-    threads = [threading.Thread(target=lambda: answers.append(farm.chat("secret prompt"))) for _ in range(11)]
+    responses: list[requests.Response] = []
+    threads = [threading.Thread(target=lambda: responses.append(farm.chat("secret prompt"))) for _ in range(11)]
     for thread in threads:
         thread.start()
-    jobs = f"{farm.url}{DATA}/jobs/chat:default/queued/8/asc/1.json"
-    listed = eventually(lambda: len(found := admin.get(jobs, timeout=20).json()["jobs"]) == 3 and found)
+    jobs_url = f"{farm.url}{DATA}/jobs/chat:default/queued/8/asc/1.json"
+    listed = eventually(lambda: len(jobs := admin.get(jobs_url, timeout=20).json()["jobs"]) == 3 and jobs)
     assert "secret prompt" not in str(listed)
     deleted = admin.post(f"{farm.url}/admin/rq/job/{listed[0]['id']}/delete", timeout=20)
     assert deleted.json() == {"status": "OK"}
     assert admin.post(f"{farm.url}/admin/rq/queue/chat:default/queued/empty", timeout=20).json() == {"status": "OK"}
     for thread in threads:
         thread.join()
-    codes = [answer.json()["error"]["code"] for answer in answers if answer.status_code == 502]
+    codes = [response.json()["error"]["code"] for response in responses if response.status_code == 502]
     assert codes == ["request_lost"] * 3
-    assert [answer.status_code for answer in answers].count(200) == 8
+    assert [response.status_code for response in responses].count(200) == 8
 
 
-def test_a_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm: Farm, admin: requests.Session):
+def test_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm: Farm, admin: requests.Session):
     farm.upstream.faults(server_error=1)
     assert farm.chat("secret prompt").status_code == 500
-    failed = f"{farm.url}{DATA}/jobs/chat:default/failed/100/asc/1.json"
-    listed = eventually(lambda: admin.get(failed, timeout=20).json()["jobs"])
+    failed_url = f"{farm.url}{DATA}/jobs/chat:default/failed/100/asc/1.json"
+    listed = eventually(lambda: admin.get(failed_url, timeout=20).json()["jobs"])
     job = listed[-1]
     shown = admin.get(f"{farm.url}{DATA}/job/{job['id']}.json", timeout=20)
     assert "upstream_error after 8 attempts" in shown.json()["exc_info"]
@@ -99,12 +99,12 @@ def test_a_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm
     reset_farm(farm)
     served = farm.upstream.counters()["served"]
     assert admin.post(f"{farm.url}/admin/rq/job/{job['id']}/requeue", timeout=20).json() == {"status": "OK"}
-    eventually(lambda: "no caller is waiting" in admin.get(failed, timeout=20).text)
+    eventually(lambda: "no caller is waiting" in admin.get(failed_url, timeout=20).text)
     assert farm.upstream.counters()["served"] == served
     assert admin.post(f"{farm.url}/admin/rq/queue/chat:default/failed/empty", timeout=20).status_code == 200
-    assert admin.get(failed, timeout=20).json()["jobs"] == []
+    assert admin.get(failed_url, timeout=20).json()["jobs"] == []
 
 
 @pytest.mark.parametrize("view", ["queues", "workers", "jobs"])
-def test_its_pages_open(farm: Farm, admin: requests.Session, view: str):
+def test_dashboard_pages_open(farm: Farm, admin: requests.Session, view: str):
     assert admin.get(f"{farm.url}/admin/rq/0/view/{view}", timeout=20).status_code == 200

@@ -86,7 +86,7 @@ def test_demo_prints_a_curl_line_that_streams_a_reply(tmp_path: Path):
     assert process.wait(30) == 0
 
 
-def test_a_detached_farm_is_started_once_restarted_and_stopped(tmp_path: Path):
+def test_detached_farm_is_started_once_restarted_and_stopped(tmp_path: Path):
     env = build_environment(tmp_path / "data")
     assert run_command(env, "status").returncode == 1
     assert run_command(env, "up", "--detach").returncode == 0

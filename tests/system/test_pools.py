@@ -1,4 +1,4 @@
-"""Several pools, accounts with several slots, and farm.toml read again while requests run."""
+"""Several pools with several slots, and farm.toml reloaded while requests run."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ from tests.system.farm import ADMIN, KEY, Farm, chat_body
 from tests.upstream import Upstream, first_refresh_tokens, start_simulator
 from tests.waiting import eventually
 
-POOL = """
+POOL_TEMPLATE = """
 [pools.{name}]
 upstream_url = "{upstream.url}"
 token_url = "{upstream.token_url}"
@@ -21,8 +21,8 @@ models = ["{model}"]
 """
 
 
-class Pools:
-    """A farm whose farm.toml is the test's, in front of two simulators."""
+class PoolFarm:
+    """A farm with a farm.toml of the test, in front of two simulators."""
 
     def __init__(self, home: Path, upstreams: list[Upstream]) -> None:
         self.home = home
@@ -35,7 +35,9 @@ class Pools:
         self.farm = Farm(f"http://127.0.0.1:{port}", environment, home / "data", upstreams[0])
 
     def pool(self, name: str, upstream: int, model: str) -> str:
-        return POOL.format(name=name, upstream=self.upstreams[upstream], tokens=self.home / "tokens.txt", model=model)
+        return POOL_TEMPLATE.format(
+            name=name, upstream=self.upstreams[upstream], tokens=self.home / "tokens.txt", model=model
+        )
 
     def write(self, text: str) -> None:
         (self.home / "farm.toml").write_text(text)
@@ -44,37 +46,37 @@ class Pools:
         return (self.home / "farm.toml").read_text()
 
     def chat(self, model: str, **fields: object) -> dict[str, object]:
-        answer = self.farm.post("/v1/chat/completions", {**chat_body("Hello"), "model": model, **fields})
-        return {"status": answer.status_code, "model": answer.json().get("model")}
+        response = self.farm.post("/v1/chat/completions", {**chat_body("Hello"), "model": model, **fields})
+        return {"status": response.status_code, "model": response.json().get("model")}
 
 
 @pytest.fixture
-def pools(tmp_path: Path) -> Iterator[Pools]:
+def pools(tmp_path: Path) -> Iterator[PoolFarm]:
     simulators = [start_simulator("--accounts", "2") for _ in range(2)]
-    made = Pools(tmp_path, [upstream for _, upstream in simulators])
-    done = made.farm.command("up", "--detach")
-    assert done.returncode == 0, done.stdout + done.stderr
-    yield made
-    assert made.farm.command("stop").returncode == 0
+    pools = PoolFarm(tmp_path, [upstream for _, upstream in simulators])
+    result = pools.farm.command("up", "--detach")
+    assert result.returncode == 0, result.stdout + result.stderr
+    yield pools
+    assert pools.farm.command("stop").returncode == 0
     for process, _ in simulators:
         process.terminate()
         process.wait()
         assert process.stdout
         process.stdout.close()
-    assert "Traceback" not in made.farm.log()
+    assert "Traceback" not in pools.farm.log()
 
 
-def test_a_new_pool_serves_soon_after_a_reload_and_nobody_notices(pools: Pools):
+def test_reload_adds_a_pool_without_failing_a_request(pools: PoolFarm):
     first, second = pools.upstreams
     first.accounts(slots=2)
     first.pace(delay=0.2)
     assert pools.chat("mine") == {"status": 200, "model": "mine"}
     assert pools.chat("beta")["status"] == 404
     statuses: list[object] = []
-    done = threading.Event()
+    stop = threading.Event()
 
     def load() -> None:
-        while not done.is_set():
+        while not stop.is_set():
             statuses.append(pools.chat("alpha")["status"])
 
     clients = [threading.Thread(target=load) for _ in range(6)]
@@ -82,7 +84,7 @@ def test_a_new_pool_serves_soon_after_a_reload_and_nobody_notices(pools: Pools):
         client.start()
     eventually(lambda: first.counters()["in_flight"] == 4)
 
-    # A file that is bad changes nothing and says why.
+    # An invalid file changes nothing, and the error names its line.
     good = pools.read()
     pools.write(good + "weihgt = 2\n")
     assert "line" in pools.farm.command("reload").stderr
@@ -91,17 +93,17 @@ def test_a_new_pool_serves_soon_after_a_reload_and_nobody_notices(pools: Pools):
     assert pools.farm.command("reload").returncode == 0
     eventually(lambda: pools.chat("beta")["status"] == 200, within=10)
     assert second.counters()["served"] >= 1
-    workers = pools.farm.json("status")["pools"]
-    assert [pool["name"] for pool in workers] == ["one", "two"]
+    listed = pools.farm.json("status")["pools"]
+    assert [pool["name"] for pool in listed] == ["one", "two"]
     eventually(lambda: sum(pools.farm.live_pool()["workers"].values()) == 4, within=10)
-    done.set()
+    stop.set()
     for client in clients:
         client.join()
     assert set(statuses) == {200}
     assert first.counters()["collisions"] == 0
 
 
-def test_a_bad_file_stops_no_process_either(pools: Pools):
+def test_reload_of_an_invalid_file_changes_nothing(pools: PoolFarm):
     children = [pools.farm.processes(module)[0] for module in ("web.gunicorn_conf", "workers")]
     good = pools.read()
     pools.write(good + "weight = 0\n")

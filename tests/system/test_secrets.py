@@ -1,4 +1,4 @@
-"""Nothing secret lies about: Redis, logs, metrics, the dashboard (I9)."""
+"""No secret appears in Redis, logs, metrics or the dashboard (I9)."""
 
 import psutil
 import requests
@@ -11,7 +11,7 @@ from tests.upstream import first_refresh_tokens
 PROMPT = "a prompt that must not be found anywhere"
 
 
-def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm):
+def test_secrets_and_prompts_are_found_nowhere_after_the_requests(farm: Farm):
     farm.upstream.accounts(expire=True)
     for stream in (False, True):
         for _ in range(10):
@@ -39,12 +39,12 @@ def test_no_token_key_or_prompt_is_found_when_the_requests_have_ended(farm: Farm
     assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
 
 
-def test_the_front_does_not_even_have_the_key_that_opens_tokens(strict: Farm):
+def test_front_does_not_have_the_secret_key(strict: Farm):
     processes = psutil.Process(strict.record.pid).children(recursive=True)
-    having = {"web": 0, "workers": 0}
+    with_key = {"web": 0, "workers": 0}
     for process in processes:
         line = " ".join(process.cmdline())
         kind = "web" if "web.gunicorn_conf" in line else "workers" if "workers" in line else ""
         if kind:
-            having[kind] += "FARM_SECRET_KEY" in process.environ()
-    assert having == {"web": 0, "workers": 2}
+            with_key[kind] += "FARM_SECRET_KEY" in process.environ()
+    assert with_key == {"web": 0, "workers": 2}

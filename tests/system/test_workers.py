@@ -24,32 +24,33 @@ def workers(farm: Farm) -> dict[str, int]:
 
 
 def rq(farm: Farm, *arguments: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "rq.cli", *arguments, "-u", farm.redis_url()],
         capture_output=True,
         text=True,
         timeout=30,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 class Load:
-    """Clients that ask again and again until told to stop."""
+    """Clients that send one request after the other until the end of the block."""
 
     def __init__(self, farm: Farm, clients: int) -> None:
         self.farm = farm
         self.outcomes: Counter[str] = Counter()
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(clients)]
+        self._threads = [threading.Thread(target=self._send, args=(i,)) for i in range(clients)]
 
-    def _ask(self, number: int) -> None:
-        turn = 0
+    def _send(self, number: int) -> None:
+
+        count = 0
         while not self._stop.is_set():
-            turn += 1
-            answer = self.farm.chat(f"text {number}.{turn}")
-            right = answer.status_code == 200 and f"grkg {number}.{turn}" in answer.text
-            self.outcomes["right" if right else f"{answer.status_code} {answer.text[:200]}"] += 1
+            count += 1
+            response = self.farm.chat(f"text {number}.{count}")
+            is_right = response.status_code == 200 and f"grkg {number}.{count}" in response.text
+            self.outcomes["right" if is_right else f"{response.status_code} {response.text[:200]}"] += 1
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -63,14 +64,14 @@ class Load:
 
 
 def test_rq_info_lists_every_worker_by_its_credential(farm: Farm):
-    ids = [one["id"] for one in farm.credentials()]
-    listed = eventually(lambda: (found := rq(farm, "info")) and "8 workers, 2 queues" in found and found)
-    assert all(f"default.{one} " in listed for one in ids)
+    ids = [credential["id"] for credential in farm.credentials()]
+    listed = eventually(lambda: (info := rq(farm, "info")) and "8 workers, 2 queues" in info and info)
+    assert all(f"default.{credential_id} " in listed for credential_id in ids)
     assert "chat:default" in listed
     assert "batch:default" in listed
 
 
-def test_a_credential_that_comes_or_goes_has_or_loses_its_worker_soon(farm: Farm):
+def test_added_credential_gets_a_worker_and_a_removed_one_loses_it(farm: Farm):
     extra = first_refresh_tokens(9)[8]
     report = farm.json("credentials", "add", "--label", "extra", stdin=extra + "\n")
     (added,) = report["ids"]
@@ -79,8 +80,8 @@ def test_a_credential_that_comes_or_goes_has_or_loses_its_worker_soon(farm: Farm
     eventually(lambda: f"default.{added} " not in rq(farm, "info"), within=5)
 
 
-def test_a_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm):
-    ids = [one["id"] for one in farm.credentials()]
+def test_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm):
+    ids = [credential["id"] for credential in farm.credentials()]
     farm.command("credentials", "disable", *ids[:7])
     eventually(lambda: sum(workers(farm).values()) == 1, within=5)
     assert farm.chat().status_code == 200
@@ -89,11 +90,11 @@ def test_a_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm)
 
 
 def test_worker_processes_share_the_credentials_evenly(farm: Farm):
-    owners = eventually(lambda: Counter(one["owner"] for one in farm.credentials()))
+    owners = eventually(lambda: Counter(credential["owner"] for credential in farm.credentials()))
     assert sorted(owners.values()) == [4, 4]
 
 
-def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(farm: Farm):
+def test_worker_process_can_start_and_stop_under_load(farm: Farm):
     farm.upstream.pace(delay=0.1)
     third = {**farm.environment, "REDIS_URL": farm.redis_url()}
     with Load(farm, 12) as load:
@@ -102,7 +103,8 @@ def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(fa
         )
 
         def shares() -> list[int]:
-            return sorted(Counter(one["owner"] for one in farm.credentials() if one["owner"]).values())
+            owners = [credential["owner"] for credential in farm.credentials()]
+            return sorted(Counter(owner for owner in owners if owner).values())
 
         eventually(lambda: shares() == [2, 3, 3], within=10)
         process.send_signal(signal.SIGTERM)
@@ -112,19 +114,19 @@ def test_a_process_that_starts_and_stops_under_load_is_not_noticed_by_callers(fa
     assert farm.upstream.counters()["collisions"] == 0
 
 
-def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_path: Path):
+def test_killed_worker_process_is_replaced_and_no_request_fails(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "6", "--rotate", "--delay", "1")
     farm = start_farm(tmp_path, upstream, 6, FARM_WORKER_PROCESSES="2")
-    answers: list[requests.Response] = []
-    threads = [threading.Thread(target=lambda: answers.append(farm.chat())) for _ in range(12)]
+    responses: list[requests.Response] = []
+    threads = [threading.Thread(target=lambda: responses.append(farm.chat())) for _ in range(12)]
     for thread in threads:
         thread.start()
     eventually(lambda: upstream.counters()["in_flight"] == 6)
     farm.processes("-m workers")[0].kill()
     for thread in threads:
         thread.join()
-    assert [answer.status_code for answer in answers] == [200] * 12
-    assert max(int(answer.headers["x-farm-attempts"]) for answer in answers) == 2
+    assert [response.status_code for response in responses] == [200] * 12
+    assert max(int(response.headers["x-farm-attempts"]) for response in responses) == 2
     eventually(lambda: farm.metric("farm_orphans_total") == 3)
     assert "reclaimed its 3 leases" in farm.log()
     eventually(lambda: workers(farm)["idle"] == 6, within=30)
@@ -135,7 +137,7 @@ def test_a_worker_process_that_is_killed_is_replaced_and_no_request_fails(tmp_pa
 
 
 @pytest.mark.parametrize("rotate", [True, False])
-def test_tokens_that_live_shortly_are_refreshed_in_time_and_only_then(farm: Farm, rotate: bool):
+def test_short_lived_tokens_are_refreshed_in_time_and_not_more_often(farm: Farm, rotate: bool):
     farm.upstream.accounts(access_ttl=1, rotate=rotate, expire=True)
     farm.upstream.pace(delay=0.1)
     with Load(farm, 12) as load:
@@ -148,8 +150,8 @@ def test_tokens_that_live_shortly_are_refreshed_in_time_and_only_then(farm: Farm
     assert counters["refreshes"] < 8 * (counters["served"] * 0.1 / 8 / 0.8 + 3)
 
 
-def test_an_account_that_dies_leaves_the_farm_and_no_request_fails(farm: Farm):
-    """By a credential of its own, because an account that is dead stays dead."""
+def test_dead_credential_leaves_service_and_no_request_fails(farm: Farm):
+    """With a credential of its own, because a dead account stays dead."""
     victim = 9
     (added,) = farm.json("credentials", "add", stdin=first_refresh_tokens(10)[victim])["ids"]
     eventually(lambda: workers(farm)["idle"] == 9, within=5)
@@ -161,50 +163,50 @@ def test_an_account_that_dies_leaves_the_farm_and_no_request_fails(farm: Farm):
     eventually(lambda: workers(farm)["idle"] == 8, within=5)
 
 
-def test_workers_that_redis_has_lost_are_listed_again_at_once(farm: Farm):
+def test_workers_deleted_from_redis_register_again(farm: Farm):
     connect(farm.redis_url()).delete("rq:workers")
     eventually(lambda: "8 workers" in rq(farm, "info"), within=5)
 
 
-def test_rq_suspend_holds_the_workers_and_resume_lets_them_go(farm: Farm):
+def test_rq_suspend_stops_the_workers_and_resume_restarts_them(farm: Farm):
     rq(farm, "suspend")
     eventually(lambda: workers(farm)["suspended"] == 8, within=5)
-    answers = []
-    thread = threading.Thread(target=lambda: answers.append(farm.chat()))
+    responses = []
+    thread = threading.Thread(target=lambda: responses.append(farm.chat()))
     thread.start()
     eventually(lambda: farm.live_pool()["queue_depth"]["interactive"] == 1)
     assert farm.upstream.counters()["served"] == 0
     rq(farm, "resume")
     thread.join(15)
-    assert answers[0].status_code == 200
+    assert responses[0].status_code == 200
 
 
-def test_idle_workers_wait_in_redis_and_nobody_polls(farm: Farm):
-    """I2, over a window of three seconds: no worker asks for a job again and again."""
+def test_idle_workers_block_in_redis_and_do_not_poll(farm: Farm):
+    """I2, over three seconds: no worker polls for a job."""
     redis = connect(farm.redis_url())
-    assert waiting_in_line(redis) == 8
+    assert count_blocked_workers(redis) == 8
     redis.config_resetstat()
     gevent.sleep(3)
     calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
     assert calls.get("cmdstat_blmove", 0) <= 1
-    # What four processes do by time, RQ's cleaning of both bands included; eight workers that ask make hundreds more.
+    # Four processes' periodic commands, RQ's cleaning of both bands included; eight polling workers add hundreds.
     assert sum(calls.values()) < 3 * 90, calls
-    assert waiting_in_line(redis) == 8
+    assert count_blocked_workers(redis) == 8
 
 
-def waiting_in_line(redis: Redis) -> int:
+def count_blocked_workers(redis: Redis) -> int:
     """Connections that are blocked in BLMOVE."""
-    return sum("b" in one["flags"] and one["cmd"] == "blmove" for one in redis.client_list())
+    return sum("b" in client["flags"] and client["cmd"] == "blmove" for client in redis.client_list())
 
 
-def test_a_cooling_credential_takes_no_job(strict: Farm):
-    """I5: the only account was told to wait for a second, so the next request waits, too."""
+def test_cooling_credential_takes_no_job(strict: Farm):
+    """I5: the only credential has a cooldown of a second, so the next request waits too."""
     strict.upstream.faults(rate_limit=1, retry_after=1)
     assert strict.chat().status_code == 429
     (credential,) = strict.credentials()
-    # From the history, because a second may be over before anybody looks.
+    # Read from the history, because the second may be over before the state is read.
     eventually(lambda: ("cooling", "rate_limited") in strict.states(credential["id"]))
     strict.upstream.faults()
-    answer = strict.chat()
-    assert answer.status_code == 200
+    response = strict.chat()
+    assert response.status_code == 200
     eventually(lambda: strict.credentials()[0]["state"] == "active", within=3)

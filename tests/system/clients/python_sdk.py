@@ -1,4 +1,4 @@
-"""Run as a program of its own: the OpenAI Python SDK against a farm, plain, streamed, and 200 calls at once."""
+"""A program that uses the OpenAI Python SDK against a farm: plain, streamed, and 200 concurrent calls."""
 
 import asyncio
 import sys
@@ -12,9 +12,9 @@ MODEL = "sim-translate"
 
 
 def plain(client: OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hello"}])
-    assert answer.choices[0].message.content == "Uryyb"
-    assert answer.usage and answer.usage.total_tokens == 2
+    completion = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hello"}])
+    assert completion.choices[0].message.content == "Uryyb"
+    assert completion.usage and completion.usage.total_tokens == 2
     stream = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "Hello there"}],
@@ -44,12 +44,12 @@ async def many() -> None:
             text = f"This is text number {number}"
             messages = [{"role": "user", "content": text}]
             if number % 2:
-                answer = await client.chat.completions.create(model=MODEL, messages=messages)
-                found = answer.choices[0].message.content
+                completion = await client.chat.completions.create(model=MODEL, messages=messages)
+                content = completion.choices[0].message.content
             else:
                 stream = await client.chat.completions.create(model=MODEL, messages=messages, stream=True)
-                found = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
-            assert found == translate(text), (found, text)
+                content = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+            assert content == translate(text), (content, text)
 
         await asyncio.gather(*(ask(number) for number in range(200)))
 

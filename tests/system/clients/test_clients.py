@@ -1,4 +1,4 @@
-"""Real clients: OpenAI's SDKs for Python and Node, and a translation program from PyPI that translates a real book."""
+"""Real clients work: OpenAI's SDKs for Python and Node, and a program that translates a book."""
 
 import hashlib
 import os
@@ -18,22 +18,22 @@ from tests.system.farm import KEY, Farm
 HERE = Path(__file__).parent
 
 
-def need(program: str) -> str:
-    """A program on PATH; missing, it is a failure in CI and a skip on a laptop."""
-    found = shutil.which(program)
-    if not found:
+def find_program(program: str) -> str:
+    """The path of a program; a missing one fails the test in CI and skips it elsewhere."""
+    path = shutil.which(program)
+    if not path:
         message = f"{program} is not installed"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return str(found)
+    return str(path)
 
 
 def run(*command: str, timeout: float = 150, **options) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result.stdout
 
 
-def test_the_python_sdk_works_plain_streamed_and_with_200_calls_at_once(farm: Farm):
+def test_python_sdk_works_plain_streamed_and_with_200_concurrent_calls(farm: Farm):
     farm.upstream.pace(delay=0.02)
     script = str(HERE / "python_sdk.py")
     assert (
@@ -43,8 +43,8 @@ def test_the_python_sdk_works_plain_streamed_and_with_200_calls_at_once(farm: Fa
     assert farm.upstream.counters()["collisions"] == 0
 
 
-def test_the_node_sdk_works_plain_streamed_and_with_many_calls_at_once(farm: Farm):
-    node, npm = need("node"), need("npm")
+def test_node_sdk_works_plain_streamed_and_with_concurrent_calls(farm: Farm):
+    node, npm = find_program("node"), find_program("npm")
     if not (HERE / "node" / "node_modules" / "openai").exists():
         run(npm, "ci", "--no-audit", "--no-fund", "--silent", cwd=HERE / "node")
     assert run(node, "client.mjs", f"{farm.url}/v1", KEY, cwd=HERE / "node") == "ok\n"
@@ -52,7 +52,7 @@ def test_the_node_sdk_works_plain_streamed_and_with_many_calls_at_once(farm: Far
 
 @pytest.fixture(scope="session")
 def translator() -> Path:
-    """bbook-maker in a virtual environment of its own, made once for its lock file."""
+    """bbook-maker in a virtual environment of its own, created once per lock file."""
     lock = HERE / "translator.lock"
     home = ROOT / ".venv-translator"
     stamp = home / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
@@ -90,16 +90,16 @@ epub.write_epub(sys.argv[2], book)
 """
 
 
-def texts(book: Path) -> list[str]:
+def read_texts(book: Path) -> list[str]:
     """Headings and paragraphs of the chapters, in order."""
-    found = []
+    texts = []
     with zipfile.ZipFile(book) as pages:
         for name in sorted(n for n in pages.namelist() if re.search(r"c\d\.xhtml$", n)):
-            found += re.findall(r"<(?:h1|p)[^>]*>(.*?)</(?:h1|p)>", pages.read(name).decode(), re.DOTALL)
-    return found
+            texts += re.findall(r"<(?:h1|p)[^>]*>(.*?)</(?:h1|p)>", pages.read(name).decode(), re.DOTALL)
+    return texts
 
 
-def test_a_translation_program_translates_a_book(farm: Farm, translator: Path, tmp_path: Path):
+def test_translation_program_translates_a_book(farm: Farm, translator: Path, tmp_path: Path):
     farm.upstream.pace(delay=0.05)
     book = tmp_path / "book.epub"
     run(str(translator / "python"), "-c", MAKE_BOOK, str(HERE / "book.txt"), str(book))
@@ -111,7 +111,7 @@ def test_a_translation_program_translates_a_book(farm: Farm, translator: Path, t
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "BBM_API_KEY": KEY},
     )
-    before, after = texts(book), texts(tmp_path / "book_bilingual.epub")
+    before, after = read_texts(book), read_texts(tmp_path / "book_bilingual.epub")
     assert len(before) == 24
     assert after == [translate(text) for text in before]
     assert farm.upstream.counters()["collisions"] == 0
