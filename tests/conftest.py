@@ -30,10 +30,10 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def unsealer(redis: Redis) -> Unsealer:
-    """The vault of a farm, claimed."""
-    found = Unsealer("a secret key for tests")
-    found.ensure_sealing_key(redis)
-    return found
+    """An unsealer whose sealing key is in Redis."""
+    unsealer = Unsealer("a secret key for tests")
+    unsealer.ensure_sealing_key(redis)
+    return unsealer
 
 
 @pytest.fixture

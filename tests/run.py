@@ -7,13 +7,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Least share of lines and branches that the tests must reach, in percent; it only goes up.
-LEAST_COVERAGE = 95
-#: What is run side by side: about as long as each other.
-ELSEWHERE = ("tests/system/test_launcher.py",)
+#: Minimum coverage of lines and branches, in percent; it is only ever raised.
+MIN_COVERAGE_PERCENT = 95
+#: System tests that run in the second half, so that both halves take about as long.
+MOVED_SYSTEM_TESTS = ("tests/system/test_launcher.py",)
+#: Arguments of the two pytest runs.
 HALVES = (
-    ("tests/system", *(f"--ignore={one}" for one in ELSEWHERE)),
-    ("tests/unit", "tests/integration", "tests/faults", "tests/bench", *ELSEWHERE),
+    ("tests/system", *(f"--ignore={path}" for path in MOVED_SYSTEM_TESTS)),
+    ("tests/unit", "tests/integration", "tests/faults", "tests/bench", *MOVED_SYSTEM_TESTS),
 )
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
@@ -24,27 +25,27 @@ CHECKS = (
 
 
 def run(*command: str) -> int:
-    """Runs a tool of this python's environment."""
+    """Runs a tool of this Python's environment; returns its exit code."""
     tool = Path(sys.executable).with_name(command[0])
     return subprocess.run([str(tool), *command[1:]], cwd=ROOT, check=False).returncode
 
 
-def run_halves() -> int:
-    """Every test, in two runs side by side, since most of the time is waiting; the second's output comes at its end."""
+def run_tests() -> int:
+    """Runs both halves at the same time, since tests mostly wait; prints the second half's output at the end."""
     tool = str(Path(sys.executable).with_name("coverage"))
     first, second = ([tool, "run", "-m", "pytest", *half] for half in HALVES)
     with tempfile.TemporaryFile() as output:
-        beside = subprocess.Popen(second, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        code = subprocess.run(first, cwd=ROOT, check=False).returncode
-        other = beside.wait()
+        second_run = subprocess.Popen(second, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        first_code = subprocess.run(first, cwd=ROOT, check=False).returncode
+        second_code = second_run.wait()
         output.seek(0)
         sys.stdout.write(output.read().decode(errors="replace"))
         sys.stdout.flush()
-    return code or other
+    return first_code or second_code
 
 
 def main() -> int:
-    """Everything when called without arguments; stops at the first check that fails."""
+    """Runs everything, up to the first check that fails; with arguments, only pytest."""
     if sys.argv[1:]:
         return run("python", "-m", "pytest", *sys.argv[1:])
     for check in CHECKS:
@@ -53,10 +54,10 @@ def main() -> int:
             return 1
     run("coverage", "erase")
     os.environ["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 14) else "ctrace"
-    if code := run_halves():
+    if code := run_tests():
         return code
     run("coverage", "combine", "--quiet")
-    return run("coverage", "report", f"--fail-under={LEAST_COVERAGE}")
+    return run("coverage", "report", f"--fail-under={MIN_COVERAGE_PERCENT}")
 
 
 if __name__ == "__main__":

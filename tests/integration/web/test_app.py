@@ -145,13 +145,13 @@ def test_lost_redis_is_a_503_and_an_unexpected_exception_a_500(front: Front, mon
 def test_enqueue_is_retried_during_an_outage_and_enqueues_once(front: Front, monkeypatch: pytest.MonkeyPatch):
     enqueue, tries = front.services.request_services.queue.enqueue, []
 
-    def flaky(*given):
-        tries.append(given)
+    def flaky(*arguments):
+        tries.append(arguments)
         if len(tries) in (1, 3):
-            enqueue(*given)
+            enqueue(*arguments)
         if len(tries) < 4:
             raise RedisConnectionError("the reply was lost")
-        return enqueue(*given)
+        return enqueue(*arguments)
 
     monkeypatch.setattr(front.services.request_services.queue, "enqueue", flaky)
     sent = front.send()

@@ -1,3 +1,5 @@
+"""The simulator issues, rotates and refuses tokens, and counts collisions."""
+
 import pytest
 
 from simulator.accounts import Accounts, TokenRefused

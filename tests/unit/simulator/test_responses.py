@@ -1,3 +1,5 @@
+"""The simulator builds responses, and draws faults by a seed."""
+
 import json
 
 from simulator import responses

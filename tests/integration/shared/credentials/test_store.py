@@ -85,7 +85,7 @@ def test_enable_is_allowed_from_every_state(store: Credentials, before):
     assert (credential.state, credential.reason, credential.until) == ("active", "", 0)
 
 
-def test_token_is_not_stored_before_a_secret_key_is_claimed(redis: Redis):
+def test_token_is_not_stored_before_there_is_a_sealing_key(redis: Redis):
     with pytest.raises(FarmError, match="no sealing key"):
         Credentials(redis).add("default", "token")
 

@@ -88,11 +88,11 @@ def test_rotated_token_is_stored_before_its_access_token_is_used(harness: TokenH
 def test_grant_is_used_only_after_redis_has_stored_it(harness: TokenHarness, upstream: Upstream, monkeypatch):
     store, tries = harness.token_store.store, []
 
-    def refuse_twice(*given) -> None:
+    def refuse_twice(*arguments) -> None:
         tries.append(internals.current_token(token))
         if len(tries) < 3:
             raise RedisError("away")
-        store(*given)
+        store(*arguments)
 
     token = harness.build_token()
     monkeypatch.setattr(harness.token_store, "store", refuse_twice)

@@ -1,3 +1,5 @@
+"""The data dir is locked by one farm, whose record it holds."""
+
 from pathlib import Path
 
 from launcher.processes.data_dir import DataDir, FarmRecord

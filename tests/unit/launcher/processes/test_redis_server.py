@@ -1,3 +1,5 @@
+"""The bundled Redis is started, or its absence is reported."""
+
 from pathlib import Path
 
 import pytest

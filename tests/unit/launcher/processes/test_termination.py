@@ -1,3 +1,5 @@
+"""Processes that a killed farm left behind are stopped."""
+
 import subprocess
 import sys
 import time

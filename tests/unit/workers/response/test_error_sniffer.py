@@ -80,8 +80,8 @@ def test_response_that_mentions_an_error_passes(body: bytes):
 
 
 def test_only_a_body_that_is_not_a_stream_counts_as_held():
-    for kind, begun in ((JSON, True), (STREAM, False)):
+    for kind, is_held in ((JSON, True), (STREAM, False)):
         sniffer = ErrorSniffer(kind)
         assert not sniffer.has_held_body
         sniffer.feed(b": ")
-        assert sniffer.has_held_body is begun
+        assert sniffer.has_held_body is is_held
