@@ -35,7 +35,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:lease:<credential id> | string | <worker process>:<fencing token> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
-| farm:errands:<worker process> | list | credential operations requested of it (credential_operations.py) | a minute |
+| farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
 | farm:fronts | sorted set | front -> time of its last heartbeat | trimmed by age |
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
