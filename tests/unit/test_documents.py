@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 FOLDERS = ("web", "workers", "shared", "launcher", "simulator", "bench", "tests", "docs")
 #: A file of the operator, and one that every package has.
