@@ -1,4 +1,4 @@
-"""Loaded by pytest before anything else: the tests run patched for gevent, as the farm's own processes do."""
+"""Applies gevent's patches before pytest imports anything else, as the farm's processes do at their start."""
 
 from gevent import monkey
 

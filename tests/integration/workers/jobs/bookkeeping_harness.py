@@ -1,5 +1,7 @@
 """A queue with one or two jobs, a stock RQ worker with a lease, and our bookkeeping."""
 
+from typing import Any
+
 from redis import Redis
 from rq import Queue
 from rq.job import Job
@@ -14,6 +16,18 @@ from workers.jobs.rq_bookkeeping import Bookkeeping
 
 #: Built once: what stock RQ leaves is compared with what we leave of the same requests.
 FIRST_REQUEST, SECOND_REQUEST = build_request(), build_request("req_2")
+
+#: Fields of hashes that differ from one run to the next.
+VARYING_FIELDS = {
+    "id",
+    "last_heartbeat",
+    "started_at",
+    "ended_at",
+    "created_at",
+    "enqueued_at",
+    "birth",
+    "total_working_time",
+}
 
 
 class BookkeepingHarness:
@@ -63,3 +77,34 @@ class TwoJobHarness(BookkeepingHarness):
         return self.bookkeeping.finish_and_begin(
             self.worker, ended, execution, HEARTBEAT_TTL_SECONDS, self.lease, ok=ok
         )
+
+
+def snapshot(redis: Redis) -> dict[str, Any]:
+    """All of RQ's keys in Redis, without times and execution ids."""
+    state: dict[str, Any] = {}
+    for key in sorted(redis.keys("rq:*")):
+        name = key.decode()
+        kind = redis.type(key).decode()
+        if name.startswith("rq:execution:"):
+            name = "rq:execution:<job>:<execution>"
+        if kind == "hash":
+            fields = {k.decode(): v.decode(errors="replace") for k, v in redis.hgetall(key).items()}
+            state[name] = {k: v for k, v in fields.items() if k not in VARYING_FIELDS and not k.startswith("farm_")}
+        elif kind == "zset":
+            members = redis.zrange(key, 0, -1)
+            composite = not name.startswith("rq:executions:")
+            state[name] = sorted(m.decode().split(":")[0] for m in members) if composite else len(members)
+        elif kind == "set":
+            state[name] = sorted(member.decode().split(":")[0] for member in redis.smembers(key))
+        elif kind == "list":
+            state[name] = redis.lrange(key, 0, -1)
+        else:
+            state[name] = kind
+    return state
+
+
+def start_with_stock_rq(harness: BookkeepingHarness) -> Any:
+    job = harness.job()
+    execution = harness.worker.prepare_execution(job)
+    harness.worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+    return job, execution

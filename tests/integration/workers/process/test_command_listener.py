@@ -68,7 +68,7 @@ def test_stop_command_stops_the_running_job(redis: Redis, listener: CommandListe
     assert other.calls == []
 
 
-def test_stop_command_for_a_job_that_has_not_started_is_kept_for_it(redis: Redis, listener: CommandListener):
+def test_stop_command_before_the_job_starts_is_kept_for_it(redis: Redis, listener: CommandListener):
     worker = FakeWorker("p.1")
     listener.add(worker)  # type: ignore[arg-type]
     eventually(lambda: is_subscribed(redis, worker))
