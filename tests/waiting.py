@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
+def eventually(condition: Callable[[], T], within: float = 30.0) -> T:
     """Returns the condition's first true value; fails with its last value after `within` seconds."""
     until = time.monotonic() + within
     while not (value := condition()):

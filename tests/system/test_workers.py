@@ -90,9 +90,14 @@ def test_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm):
     eventually(lambda: workers(farm)["idle"] == 8, within=5)
 
 
+def owned_credentials(farm: Farm) -> list[int]:
+    """How many credentials each worker process holds."""
+    owners = [credential["owner"] for credential in farm.credentials()]
+    return sorted(Counter(owner for owner in owners if owner).values())
+
+
 def test_worker_processes_share_the_credentials_evenly(farm: Farm):
-    owners = eventually(lambda: Counter(credential["owner"] for credential in farm.credentials()))
-    assert sorted(owners.values()) == [4, 4]
+    eventually(lambda: owned_credentials(farm) == [4, 4])
 
 
 def test_worker_process_can_start_and_stop_under_load(farm: Farm):
@@ -103,14 +108,10 @@ def test_worker_process_can_start_and_stop_under_load(farm: Farm):
             [sys.executable, "-m", "workers"], env={**third, "FARM_WORKER_PROCESSES": "1"}, cwd=ROOT
         )
 
-        def shares() -> list[int]:
-            owners = [credential["owner"] for credential in farm.credentials()]
-            return sorted(Counter(owner for owner in owners if owner).values())
-
-        eventually(lambda: shares() == [2, 3, 3], within=10)
+        eventually(lambda: owned_credentials(farm) == [2, 3, 3], within=10)
         process.send_signal(signal.SIGTERM)
         process.wait(20)
-        eventually(lambda: shares() == [4, 4], within=10)
+        eventually(lambda: owned_credentials(farm) == [4, 4], within=10)
     assert set(load.outcomes) == {"right"}
     assert farm.upstream.counters()["collisions"] == 0
 
@@ -118,6 +119,7 @@ def test_worker_process_can_start_and_stop_under_load(farm: Farm):
 def test_killed_worker_process_is_replaced_and_no_request_fails(tmp_path: Path):
     simulator, upstream = start_simulator("--accounts", "6", "--rotate", "--delay", "1")
     farm = start_farm(tmp_path, upstream, 6, FARM_WORKER_PROCESSES="2")
+    eventually(lambda: owned_credentials(farm) == [3, 3])
     responses: list[requests.Response] = []
     threads = [threading.Thread(target=lambda: responses.append(farm.chat())) for _ in range(12)]
     for thread in threads:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import gevent
 from redis.exceptions import RedisError
+from rq import worker_registration
 
 from shared.credentials.records import STATES
 from workers.credentials.leases import Lease, Leases
@@ -191,10 +192,17 @@ class WorkerSet:
         self._send_heartbeats(by_age[: math.ceil(len(by_age) / HEARTBEAT_ROUNDS)])
 
     def _send_heartbeats(self, workers: Iterable[FarmWorker]) -> None:
+        running = [worker for worker in workers if not worker.has_ended]
         with self._services.redis.pipeline(transaction=False) as pipe:
-            for worker in workers:
+            for worker in running:
                 worker.heartbeat_into(pipe)
             pipe.execute()
+            # A heartbeat registers its worker, and may reach Redis after the worker has ended and deregistered.
+            ended = [worker for worker in running if worker.has_ended]
+            for worker in ended:
+                worker_registration.unregister(worker, pipe)
+            if ended:
+                pipe.execute()
 
     def find_or_start_worker(self, pool: str, credential_id: str) -> FarmWorker | None:
         """A worker of the credential, started in any credential state if need be; None when another process has it."""

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from redis import Redis
+from rq import SimpleWorker, worker_registration
 
 from tests import internals
 from workers.process.worker_set import HEARTBEAT_ROUNDS, WorkerSet
@@ -17,10 +18,32 @@ class HeartbeatRecorder:
     def __init__(self) -> None:
         self.heartbeat_at = time.monotonic()
         self.heartbeats = 0
+        self.has_ended = False
 
     def heartbeat_into(self, pipe: Any) -> None:
         self.heartbeat_at = time.monotonic()
         self.heartbeats += 1
+
+
+class EndingWorker(SimpleWorker):
+    """A worker that ends while its heartbeat is on its way to Redis, which registers it again."""
+
+    heartbeat_at, heartbeats, has_ended = 0.0, 0, False
+
+    def heartbeat_into(self, pipe: Any) -> None:
+        self.heartbeats += 1
+        worker_registration.register(self, pipe)
+        self.has_ended = True
+
+
+def test_heartbeat_of_a_worker_that_has_ended_does_not_register_it_again(redis: Redis):
+    worker_set = WorkerSet(SimpleNamespace(redis=redis), None, None, None, {})  # type: ignore[arg-type]
+    worker = EndingWorker(["chat:default"], name="default.a", connection=redis, prepare_for_work=False)
+    internals.add_workers(worker_set, {"a": worker})
+    worker_set.heartbeat()
+    worker_set.heartbeat()
+    assert worker.heartbeats == 1
+    assert redis.keys("rq:workers*") == []
 
 
 def test_heartbeats_are_spread_over_rounds_and_reach_every_worker(redis: Redis):
