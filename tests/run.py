@@ -9,12 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 #: Minimum coverage of lines and branches, in percent; it is only ever raised.
 MIN_COVERAGE_PERCENT = 95
-#: System tests that run in the second half, so that both halves take about as long.
-MOVED_SYSTEM_TESTS = ("tests/system/test_launcher.py",)
-#: Arguments of the two pytest runs.
+#: What runs side by side, because most of the time is waiting; about as long as each other.
 HALVES = (
-    ("tests/system", *(f"--ignore={path}" for path in MOVED_SYSTEM_TESTS)),
-    ("tests/unit", "tests/integration", "tests/faults", "tests/bench", *MOVED_SYSTEM_TESTS),
+    ("tests/system",),
+    ("tests/unit", "tests/integration", "tests/faults", "tests/bench"),
 )
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
