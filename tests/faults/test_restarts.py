@@ -58,7 +58,7 @@ def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Fa
         thread.join(30)
     assert [streamed_text(stream) for stream in streams] == [streamed_text(streams[0])] * 3
     eventually(lambda: find_process(farm, word).pid != killed.pid)
-    eventually(lambda: is_serving(farm), within=20)
+    eventually(lambda: is_serving(farm))
     eventually(lambda: farm.live_pool()["workers"]["idle"] == 4, within=40)
     eventually(lambda: all(has_ended(orphan.pid) for orphan in orphans), within=40)
     assert farm.upstream.counters()["collisions"] == 0

@@ -174,5 +174,5 @@ def reset_farm(farm: Farm) -> Farm:
     for credential in credentials:
         if credential["state"] != "active":
             farm.admin("PATCH", f"/credentials/{credential['id']}", json={"state": "active"})
-    eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials), within=20)
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials))
     return farm

@@ -91,11 +91,11 @@ def test_reload_adds_a_pool_without_failing_a_request(pools: PoolFarm):
 
     pools.write(good + pools.pool("two", 1, "beta"))
     assert pools.farm.command("reload").returncode == 0
-    eventually(lambda: pools.chat("beta")["status"] == 200, within=10)
+    eventually(lambda: pools.chat("beta")["status"] == 200)
     assert second.counters()["served"] >= 1
     listed = pools.farm.json("status")["pools"]
     assert [pool["name"] for pool in listed] == ["one", "two"]
-    eventually(lambda: sum(pools.farm.live_pool()["workers"].values()) == 4, within=10)
+    eventually(lambda: sum(pools.farm.live_pool()["workers"].values()) == 4)
     stop.set()
     for client in clients:
         client.join()

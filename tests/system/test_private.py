@@ -38,7 +38,7 @@ def expire_private_credentials(redis: Redis) -> None:
     """Makes all private credentials look idle for long, and waits until they are forgotten."""
     for name in redis.zrange(keys.PRIVATE_POOLS, 0, -1):
         redis.zadd(keys.PRIVATE_POOLS, {name: 1})
-    eventually(lambda: not redis.exists(keys.PRIVATE_POOLS), within=15)
+    eventually(lambda: not redis.exists(keys.PRIVATE_POOLS))
 
 
 def private_keys(redis: Redis) -> list[bytes]:

@@ -76,18 +76,18 @@ def test_added_credential_gets_a_worker_and_a_removed_one_loses_it(farm: Farm):
     extra = first_refresh_tokens(9)[8]
     report = farm.json("credentials", "add", "--label", "extra", stdin=extra + "\n")
     (added,) = report["ids"]
-    eventually(lambda: f"default.{added} " in rq(farm, "info"), within=5)
+    eventually(lambda: f"default.{added} " in rq(farm, "info"))
     assert farm.command("credentials", "remove", added).returncode == 0
-    eventually(lambda: f"default.{added} " not in rq(farm, "info"), within=5)
+    eventually(lambda: f"default.{added} " not in rq(farm, "info"))
 
 
 def test_disabled_credential_serves_no_request_until_it_is_enabled(farm: Farm):
     ids = [credential["id"] for credential in farm.credentials()]
     farm.command("credentials", "disable", *ids[:7])
-    eventually(lambda: sum(workers(farm).values()) == 1, within=5)
+    eventually(lambda: sum(workers(farm).values()) == 1)
     assert farm.chat().status_code == 200
     farm.command("credentials", "enable", *ids[:7])
-    eventually(lambda: workers(farm)["idle"] == 8, within=5)
+    eventually(lambda: workers(farm)["idle"] == 8)
 
 
 def owned_credentials(farm: Farm) -> list[int]:
@@ -108,10 +108,10 @@ def test_worker_process_can_start_and_stop_under_load(farm: Farm):
             [sys.executable, "-m", "workers"], env={**third, "FARM_WORKER_PROCESSES": "1"}, cwd=ROOT
         )
 
-        eventually(lambda: owned_credentials(farm) == [2, 3, 3], within=10)
+        eventually(lambda: owned_credentials(farm) == [2, 3, 3])
         process.send_signal(signal.SIGTERM)
         process.wait(20)
-        eventually(lambda: owned_credentials(farm) == [4, 4], within=10)
+        eventually(lambda: owned_credentials(farm) == [4, 4])
     assert set(load.outcomes) == {"right"}
     assert farm.upstream.counters()["collisions"] == 0
 
@@ -159,23 +159,23 @@ def test_dead_credential_leaves_service_and_no_request_fails(farm: Farm):
     """With a credential of its own, because a dead account stays dead."""
     victim = 9
     (added,) = farm.json("credentials", "add", stdin=first_refresh_tokens(10)[victim])["ids"]
-    eventually(lambda: workers(farm)["idle"] == 9, within=5)
+    eventually(lambda: workers(farm)["idle"] == 9)
     farm.upstream.accounts(kill=victim, expire=True)
     with Load(farm, 9):
-        eventually(lambda: farm.json("credentials", "show", added)["state"] == "dead", within=20)
+        eventually(lambda: farm.json("credentials", "show", added)["state"] == "dead")
     assert farm.json("credentials", "show", added)["reason"] == "invalid_grant"
     farm.command("credentials", "remove", added)
-    eventually(lambda: workers(farm)["idle"] == 8, within=5)
+    eventually(lambda: workers(farm)["idle"] == 8)
 
 
 def test_workers_deleted_from_redis_register_again(farm: Farm):
     connect(farm.redis_url()).delete("rq:workers")
-    eventually(lambda: "8 workers" in rq(farm, "info"), within=5)
+    eventually(lambda: "8 workers" in rq(farm, "info"))
 
 
 def test_rq_suspend_stops_the_workers_and_resume_restarts_them(farm: Farm):
     rq(farm, "suspend")
-    eventually(lambda: workers(farm)["suspended"] == 8, within=5)
+    eventually(lambda: workers(farm)["suspended"] == 8)
     responses = []
     thread = threading.Thread(target=lambda: responses.append(farm.chat()))
     thread.start()
@@ -214,4 +214,4 @@ def test_cooling_credential_takes_no_job(strict: Farm):
     strict.upstream.faults()
     response = strict.chat()
     assert response.status_code == 200
-    eventually(lambda: strict.credentials()[0]["state"] == "active", within=3)
+    eventually(lambda: strict.credentials()[0]["state"] == "active")
