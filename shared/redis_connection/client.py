@@ -63,4 +63,9 @@ def decode_hash(table: dict[bytes, bytes]) -> dict[str, str]:
 
 def register_script(redis: Redis, *files: Path) -> Script:
     """Registers the Lua script made of these files (functions first) with the client; EVALSHA calls it."""
-    return redis.register_script("\n".join(file.read_text() for file in files))
+    return redis.register_script(read_script(*files))
+
+
+def read_script(*files: Path) -> str:
+    """The Lua script in these files, concatenated in their order: functions first."""
+    return "\n".join(file.read_text() for file in files)

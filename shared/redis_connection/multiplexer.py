@@ -14,6 +14,8 @@ from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from shared.redis_connection.client import read_script
+
 log = logging.getLogger("farm.redis_line")
 #: Seconds without an expected reply after which the connection counts as broken.
 REPLY_TIMEOUT_SECONDS = 10.0
@@ -82,7 +84,7 @@ class Multiplexer:
         if text not in self._scripts:
             self._scripts.append(text)
             self.close()
-        return hash_script(*files)
+        return hash_script(text)
 
     def enqueue(self, batch: Batch) -> None:
         """Queues the batch for the next `flush`."""
@@ -182,11 +184,6 @@ class Multiplexer:
         self.enqueue(Batch([("SCRIPT", "LOAD", text) for text in self._scripts]))
 
 
-def read_script(*files: Path) -> str:
-    """Returns the Lua script made of these files, concatenated in order: functions first."""
-    return "\n".join(file.read_text() for file in files)
-
-
-def hash_script(*files: Path) -> str:
-    """Returns the SHA-1 by which EVALSHA calls the script made of these files."""
-    return sha1(read_script(*files).encode(), usedforsecurity=False).hexdigest()
+def hash_script(text: str) -> str:
+    """The SHA-1 by which EVALSHA calls a script."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -35,7 +35,7 @@ def victim(tmp_path: Path) -> Iterator[Farm]:
     process.stdout.close()
 
 
-def run_unpunished(victim: Farm, command: tuple[str, ...]) -> tuple[int, str]:
+def run_without_login_delays(victim: Farm, command: tuple[str, ...]) -> tuple[int, str]:
     """Runs a command; meanwhile wrong admin tokens are forgotten, because each makes the next one slower."""
     redis = connect(victim.redis_url())
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -56,6 +56,6 @@ def test_every_response_follows_the_openapi_document(victim: Farm, tmp_path: Pat
         *("run", f"{victim.url}/admin/api/v1/openapi.json", "--header", f"Authorization: Bearer {ADMIN}"),
         *("--max-examples", EXAMPLES, "--seed", "1", "--workers", "4", "--no-color"),
     )
-    code, output = run_unpunished(victim, command)
+    code, output = run_without_login_delays(victim, command)
     assert code == 0, output[-8000:]
     assert "Traceback" not in victim.log()

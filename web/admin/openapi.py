@@ -135,7 +135,7 @@ def build_view(operation: Operation) -> Callable[..., Response]:
     def serve(**path: Any) -> Response:
         arguments = dict(path)
         if operation.query:
-            arguments["query"] = parse_model(operation.query, read_query(operation.query))
+            arguments["query"] = parse_model(operation.query, read_query())
         elif request.args:
             raise ApiError(
                 400, "unknown_parameter", "this operation takes no parameters", param=next(iter(request.args))
@@ -156,7 +156,7 @@ def to_response(result: Any, status: int) -> Response:
     return Response(result.model_dump_json(), status, content_type=JSON_TYPE)
 
 
-def read_query(model: type[BaseModel]) -> dict[str, Any]:
+def read_query() -> dict[str, Any]:
     """Reads the query parameters. Raises ApiError 400 for a repeated one."""
     for name, values in request.args.lists():
         if len(values) > 1:

@@ -36,7 +36,7 @@ ENDPOINTS = (
 #: Endpoints whose streams report usage on request.
 ENDPOINTS_WITH_USAGE = ("chat/completions", "completions")
 #: Request headers passed to the upstream, besides content-type, and their WSGI names (PEP 3333).
-PASSED_HEADERS = {
+FORWARDED_HEADERS = {
     name: f"HTTP_{name.upper().replace('-', '_')}"
     for name in ("accept", "accept-language", "idempotency-key", "openai-beta")
 }
@@ -91,7 +91,7 @@ def build_relay_request(
     request, context = current_request()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     environ = request.environ
-    headers = {name: environ[key] for name, key in PASSED_HEADERS.items() if key in environ}
+    headers = {name: environ[key] for name, key in FORWARDED_HEADERS.items() if key in environ}
     if request.method == "POST":
         headers["content-type"] = request.content_type or "application/json"
     headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gevent.event import Event
 
+from shared.redis_connection.client import read_script
 from shared.redis_connection.multiplexer import Batch, Command, hash_script
 from workers.reply.reply_stream import ReplyStream
 
@@ -17,7 +18,7 @@ class Outbox:
     """Collects the unsent frames of all streams and hands them out in batches, which the publisher sees through."""
 
     def __init__(self) -> None:
-        self._mark_begun_sha = hash_script(MARK_BEGUN_SCRIPT)
+        self._mark_begun_sha = hash_script(read_script(MARK_BEGUN_SCRIPT))
         #: Streams with unsent frames, in the order in which they reported them.
         self._dirty: dict[ReplyStream, None] = {}
         self._backlog_bytes = 0
