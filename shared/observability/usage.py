@@ -21,6 +21,8 @@ SEPARATOR = "\x1f"
 METRICS = ("requests", "failed", "prompt_tokens", "completion_tokens", "estimated_tokens")
 #: Kind of a field -> what it is grouped by.
 FIELD_KINDS = {"k": ("key", "pool", "model"), "c": ("pool", "credential")}
+#: Hours or days per round trip that asks which of them exist.
+EXISTS_BATCH = 500
 STEP_SECONDS = {"hour": 3600, "day": 86_400}
 
 
@@ -70,9 +72,22 @@ class UsageSums:
         ]
 
     def _read_amounts(self, query: SumsQuery) -> Iterator[tuple[int, dict[str, str], str, int]]:
-        for at in query.bucket_starts():
-            key = keys.usage_hour(at) if query.step == "hour" else keys.usage_day(at)
-            for stored, amount in self._redis.hgetall(key).items():
+        for at in self._stored_buckets(query):
+            for stored, amount in self._redis.hgetall(bucket_key(query.step, at)).items():
                 kind, metric, *values = stored.decode().split(SEPARATOR)
                 if kind == query.field_kind:
                     yield at, dict(zip(FIELD_KINDS[kind], values, strict=False)), metric, int(amount)
+
+    def _stored_buckets(self, query: SumsQuery) -> Iterator[int]:
+        """Start of each hour or day that has sums. A year has thousands of hours, so most are ruled out in bulk."""
+        starts = query.bucket_starts()
+        for first in range(0, len(starts), EXISTS_BATCH):
+            batch = starts[first : first + EXISTS_BATCH]
+            pipeline = self._redis.pipeline(transaction=False)
+            for at in batch:
+                pipeline.exists(bucket_key(query.step, at))
+            yield from (at for at, exists in zip(batch, pipeline.execute(), strict=True) if exists)
+
+
+def bucket_key(step: str, at: int) -> str:
+    return keys.usage_hour(at) if step == "hour" else keys.usage_day(at)

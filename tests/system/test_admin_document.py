@@ -55,6 +55,7 @@ def test_every_response_follows_the_openapi_document(victim: Farm, tmp_path: Pat
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(tmp_path / "schemathesis.toml")),
         *("run", f"{victim.url}/admin/api/v1/openapi.json", "--header", f"Authorization: Bearer {ADMIN}"),
         *("--max-examples", EXAMPLES, "--seed", "1", "--workers", "4", "--no-color"),
+        *("--request-timeout", "120"),
     )
     code, output = run_without_login_delays(victim, command)
     assert code == 0, output[-8000:]

@@ -46,6 +46,15 @@ def test_sums_are_kept_by_key_pool_model_and_credential(redis: Redis):
     assert redis.hget(keys.LAST_USED, "k2")
 
 
+def test_year_of_hours_is_read_in_a_few_round_trips(redis: Redis):
+    RequestLog(redis).write([build_log_entry(1)])
+    build_rollup(redis).roll_up()
+    reads_before = redis.info("stats")["total_reads_processed"]
+    (total,) = UsageSums(redis).query(last_hour(since=0))
+    assert total["requests"] == 1
+    assert redis.info("stats")["total_reads_processed"] - reads_before < 100
+
+
 def test_entry_is_added_up_once_by_several_processes(redis: Redis, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(usage_rollup, "BATCH_ENTRIES", 7)
     RequestLog(redis).write([build_log_entry(i) for i in range(50)])
