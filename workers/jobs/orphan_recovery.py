@@ -1,15 +1,17 @@
 """Recovers the orphaned jobs of dead workers (I11): popped but not started, or started but not finished.
 
 If the reply has not started and attempts are left, the job is requeued at the front and the attempt counted. Otherwise
-the caller gets an error.
+the caller gets an error. What tells an orphan is the lease under which its execution was started, kept with it: RQ's
+own records of a worker expire within minutes.
 """
 
 import logging
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from redis import Redis
 from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
 from rq.job import Job
 from rq.registry import StartedJobRegistry
@@ -49,6 +51,21 @@ class IntermediateQueueMonitor:
         return sum(cast("list[int]", results))
 
 
+class Owner(NamedTuple):
+    """Who started an execution."""
+
+    #: Name of the RQ worker, '' when the execution is gone.
+    worker: str
+    #: Value of the lease that the worker held then; None when another version of the farm, or RQ itself, started it.
+    lease: bytes | None
+
+    def is_alive(self, present_lease: bytes | None) -> bool:
+        """Whether it still holds the credential, given the lease's present value. A successor's lease is another one,
+        even in the same process: its fencing token is higher.
+        """
+        return present_lease is not None and self.lease in (None, present_lease)
+
+
 class OrphanRecovery:
     """Requeues or ends the executions of one band whose worker has died."""
 
@@ -62,8 +79,8 @@ class OrphanRecovery:
         self._counters = counters
         self._registry_key = StartedJobRegistry(queue=queue).key
         self._suspects: set[str] = set()
-        #: Execution -> name of its worker, for all executions found by the last `recover`.
-        self._owners: dict[str, str] = {}
+        #: Execution -> who started it, for all executions found by the last `recover`.
+        self._owners: dict[str, Owner] = {}
 
     def recover_from_predecessor(self, worker: BaseWorker) -> int:
         """Recovers the executions of the previous worker of this name, in both bands; returns how many.
@@ -77,27 +94,35 @@ class OrphanRecovery:
         return len(executions)
 
     def recover(self) -> int:
-        """Recovers executions whose worker's credential had no lease twice in a row; returns how many."""
+        """Recovers executions whose worker had lost its lease at this look and the last one; returns how many."""
         composite_keys = [key.decode() for key in self._redis.zrange(self._registry_key, 0, -1)]
         owners = self._owners = self._find_owners(composite_keys)
-        lease_keys = [keys.lease(names.credential_id_of(owner)) for owner in owners.values()]
+        lease_keys = [keys.lease(names.credential_id_of(owner.worker)) for owner in owners.values()]
         lease_values = self._redis.mget(lease_keys) if lease_keys else []
-        unowned = {composite for composite, lease in zip(composite_keys, lease_values, strict=True) if lease is None}
+        unowned = {
+            composite
+            for (composite, owner), lease in zip(owners.items(), lease_values, strict=True)
+            if not owner.is_alive(lease)
+        }
         orphans = unowned & self._suspects
         self._suspects = unowned - orphans
         for composite in orphans:
             execution = Execution.from_composite_key(composite, self._redis)
-            worker = Worker([self._queue], name=owners[composite], connection=self._redis, prepare_for_work=False)
+            name = owners[composite].worker
+            worker = Worker([self._queue], name=name, connection=self._redis, prepare_for_work=False)
             self._requeue_or_end(worker, execution)
         return len(orphans)
 
-    def _find_owners(self, composite_keys: list[str]) -> dict[str, str]:
-        """Execution -> name of its worker. That never changes, so only new executions are looked up."""
+    def _find_owners(self, composite_keys: list[str]) -> dict[str, Owner]:
+        """Execution -> who started it. That never changes, so only new executions are looked up."""
         new_keys = [key for key in composite_keys if key not in self._owners]
         with self._redis.pipeline(transaction=False) as pipe:
             for key in new_keys:
-                pipe.hget(Job.key_for(key.partition(":")[0]), "worker_name")
-            new_owners = {key: (name or b"").decode() for key, name in zip(new_keys, pipe.execute(), strict=True)}
+                pipe.hmget(f"{RQ_KEY_PREFIX}:execution:{key}", "worker_name", "farm_lease")
+            new_owners = {
+                key: Owner((name or b"").decode(), lease)
+                for key, (name, lease) in zip(new_keys, pipe.execute(), strict=True)
+            }
         owners = self._owners | new_owners
         return {key: owners[key] for key in composite_keys}
 

@@ -113,7 +113,7 @@ local function start(job, execution, head, other_executions)
     end
     local cost = head and dequeue_and_charge(pool, head)
     redis.call('HSET', execution_key, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
-        'worker_name', worker_name)
+        'worker_name', worker_name, 'farm_lease', ARGV[14])
     redis.call('EXPIRE', execution_key, ttl)
     redis.call('ZADD', job_executions, now + ttl + 60, execution)
     redis.call('EXPIRE', job_executions, ttl + 60)

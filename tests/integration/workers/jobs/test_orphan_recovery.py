@@ -10,7 +10,7 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import Failure, FrameKind, decode_frames
 from shared.protocol.relay_queue import open_rq_queue
 from tests import internals
-from tests.integration.workers.jobs.bookkeeping_harness import BookkeepingHarness
+from tests.integration.workers.jobs.bookkeeping_harness import BookkeepingHarness, TwoJobHarness
 from workers.jobs.orphan_recovery import IntermediateQueueMonitor, OrphanRecovery
 from workers.reply.outbox import MARK_BEGUN_SCRIPT
 
@@ -22,6 +22,13 @@ def orphaned(redis: Redis) -> BookkeepingHarness:
     harness.start()
     redis.delete(harness.lease.key)
     return harness
+
+
+def expire_everything(redis: Redis) -> None:
+    """Deletes what a minute or an hour without any worker lets expire: not the execution, the lease and the body."""
+    for key in redis.keys("*"):
+        if redis.ttl(key) >= 0 and not key.startswith((b"rq:execution:", b"farm:lease:", b"farm:body:")):
+            redis.delete(key)
 
 
 def build_recovery(orphaned: BookkeepingHarness, max_attempts: int = 4) -> OrphanRecovery:
@@ -78,18 +85,62 @@ def test_recovery_requeues_a_job_whose_credential_has_no_successor(orphaned: Boo
 
 
 def test_recovery_leaves_a_job_whose_worker_lives(orphaned: BookkeepingHarness):
-    orphaned.redis.set(orphaned.lease.key, "someone:1")
+    orphaned.redis.set(orphaned.lease.key, orphaned.lease.value)
     recovery = build_recovery(orphaned)
     assert [recovery.recover() for _ in range(3)] == [0, 0, 0]
     assert orphaned.queue.started_job_registry.count == 1
 
 
-def test_recovery_looks_up_the_worker_of_a_job_once(orphaned: BookkeepingHarness):
+@pytest.mark.parametrize("lease", ["someone:2", "a:2"])
+def test_recovery_finds_a_job_from_before_the_present_lease(orphaned: BookkeepingHarness, lease: str):
+    """Once the worker host is back after minutes, the credential has a lease again, and RQ's records are gone."""
+    orphaned.redis.set(orphaned.lease.key, lease)
+    expire_everything(orphaned.redis)
+    recovery = build_recovery(orphaned)
+    assert recovery.recover_from_predecessor(orphaned.worker) == 0
+    assert [recovery.recover() for _ in range(3)] == [0, 1, 0]
+    assert orphaned.redis.lrange(orphaned.queue.key, 0, -1) == [b"req_1"]
+    assert orphaned.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
+
+
+def test_jobs_that_wait_while_no_worker_lives_for_an_hour_run_afterwards(redis: Redis):
+    harness = TwoJobHarness(redis)
+    expire_everything(redis)
+    monitor = IntermediateQueueMonitor(redis, harness.queue, Counters())
+    assert [monitor.put_back_stuck() for _ in range(2)] == [0, 1]
+    started = [harness.try_to_start("*") for _ in range(2)]
+    assert [job and (job.job_id, job.body) for job in started] == [
+        ("req_1", b"the body"),
+        ("req_2", b"the second body"),
+    ]
+
+
+def test_recovery_finds_a_job_of_a_slot_that_the_pool_has_no_more(redis: Redis):
+    harness = BookkeepingHarness(redis)
+    harness.worker.name = "default.c1~2"
+    harness.start()
+    redis.set(harness.lease.key, "a:2")
+    recovery = build_recovery(harness)
+    assert [recovery.recover() for _ in range(2)] == [0, 1]
+    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
+
+
+def test_recovery_leaves_a_job_of_an_older_version_while_anyone_has_the_credential(orphaned: BookkeepingHarness):
+    (execution,) = orphaned.redis.keys("rq:execution:*")
+    orphaned.redis.hdel(execution, "farm_lease")
     orphaned.redis.set(orphaned.lease.key, "someone:1")
+    recovery = build_recovery(orphaned)
+    assert [recovery.recover() for _ in range(3)] == [0, 0, 0]
+    orphaned.redis.delete(orphaned.lease.key)
+    assert [recovery.recover() for _ in range(2)] == [0, 1]
+
+
+def test_recovery_looks_up_the_worker_of_a_job_once(orphaned: BookkeepingHarness):
+    orphaned.redis.set(orphaned.lease.key, orphaned.lease.value)
     recovery = build_recovery(orphaned)
     orphaned.redis.config_resetstat()
     assert [recovery.recover() for _ in range(3)] == [0, 0, 0]
-    assert orphaned.redis.info("commandstats")["cmdstat_hget"]["calls"] == 1
+    assert orphaned.redis.info("commandstats")["cmdstat_hmget"]["calls"] == 1
     assert len(internals.known_owners(recovery)) == 1
     orphaned.redis.delete(orphaned.queue.started_job_registry.key)
     assert recovery.recover() == 0
