@@ -49,6 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rows", default=",".join(ROWS), help="`faults`: rows to run, separated by commas")
     parser.add_argument("--small", action="store_true", help="`faults`: a small farm; does not save results")
+    parser.add_argument("--stream", type=float, help="`faults`: seconds that one stream takes")
+    parser.add_argument("--https", action="store_true", help="`faults`: reach the upstream over TLS")
     parser.add_argument("--seed", type=int, default=1, help="`faults`: decides what is broken, and when")
     parser.add_argument("--json", action="store_true", help="`faults` and the farm alone: print JSON")
     return parser.parse_args()
@@ -111,7 +113,8 @@ def measure_farm(arguments: argparse.Namespace, names: Sequence[str]) -> bool:
     for name in names:
         print(f"farm: measuring {name}", file=sys.stderr, flush=True)
         if name == "faults":
-            scale = replace(SMALL if arguments.small else FaultScale(), seed=arguments.seed)
+            scale = replace(SMALL if arguments.small else FaultScale(), seed=arguments.seed, https=arguments.https)
+            scale = replace(scale, stream=arguments.stream) if arguments.stream else scale
             for row in arguments.rows.split(","):
                 print(f"farm: breaking {row}", file=sys.stderr, flush=True)
                 measurements += ROWS[row](scale)

@@ -177,6 +177,7 @@ def run_farm_on(
         "FARM_TOKEN_URL": f"{upstream.url}/oauth/token",
         "FARM_REFRESH_TOKENS_FILE": str(data / "tokens"),
         "FARM_LOG_LEVEL": "warning",
+        "FARM_CA_BUNDLE": upstream.certificate,
         **settings,
     }
     farm = MeasuredFarm(port, upstream, environment, redis)

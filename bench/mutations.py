@@ -118,13 +118,15 @@ async def send_mutated_requests(port: int, key: str, count: int, seed: int = 1) 
 
 
 def find_failures(statuses: Counter[str]) -> dict[str, int]:
-    """The statuses that no request may get: 5xx and `STUCK`."""
-    return {status: count for status, count in statuses.items() if status == "STUCK" or status.startswith("5")}
+    """The outcomes that no request may have: 5xx, `STUCK` and `closed`."""
+    return {
+        status: count for status, count in statuses.items() if status in ("STUCK", "closed") or status.startswith("5")
+    }
 
 
 def measure_mutated_requests(seconds: float, count: int = REQUEST_COUNT) -> list[Measurement]:
     """10,000 almost valid requests: their statuses."""
-    with run_farm(20) as farm:
+    with run_farm(20, FARM_MODELS="sim-*") as farm:
         statuses = asyncio.run(send_mutated_requests(farm.port, API_KEY, count))
         failures = find_failures(statuses)
         return [

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import signal
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 from simulator.accounts import Accounts
@@ -24,6 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before a response")
     parser.add_argument("--chunks", type=int, default=8, help="text events per stream")
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="seconds between two text events")
+    parser.add_argument("--https", type=Path, metavar="FILE", help="serve HTTPS; write the new certificate to FILE")
     parser.add_argument("--print-tokens", action="store_true", help="print the refresh tokens and exit")
     return parser.parse_args()
 
@@ -38,7 +40,7 @@ def main() -> None:
     simulation = Simulation(accounts, Pace(arguments.delay, arguments.chunks, arguments.chunk_delay))
     gc.freeze()
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(run_until_terminated(serve(simulation, arguments.host, arguments.port)))
+        asyncio.run(run_until_terminated(serve(simulation, arguments.host, arguments.port, arguments.https)))
 
 
 async def run_until_terminated(work: Coroutine[Any, Any, None]) -> None:

@@ -1,8 +1,10 @@
 """The simulator's HTTP server."""
 
 import asyncio
+from pathlib import Path
 
 from simulator.api import Api, call_after
+from simulator.certificate import create_tls_context
 from simulator.control import handle_control
 from simulator.http_connection import Connection, Request
 from simulator.simulation import Simulation
@@ -31,12 +33,13 @@ class Simulator:
             connection.finish(handle_control(simulation, request, path))
 
 
-async def serve(simulation: Simulation, host: str, port: int) -> None:
-    """Serves until cancelled; prints its URL once it listens."""
+async def serve(simulation: Simulation, host: str, port: int, certificate: Path | None = None) -> None:
+    """Serves until cancelled; prints its URL once it listens. With a path for its certificate, it serves HTTPS."""
     simulator = Simulator(simulation)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(simulator.handle), host, port, backlog=4096)
+    tls = create_tls_context(certificate) if certificate else None
+    server = await loop.create_server(lambda: Connection(simulator.handle), host, port, backlog=4096, ssl=tls)
     bound = server.sockets[0].getsockname()[1]
-    print(f"simulator: listening on http://{host}:{bound}", flush=True)
+    print(f"simulator: listening on {'https' if tls else 'http'}://{host}:{bound}", flush=True)
     async with server:
         await server.serve_forever()

@@ -1,6 +1,7 @@
 """Starts simulators, and controls running ones."""
 
 import json
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -13,9 +14,10 @@ from tests.environment import ROOT
 
 @dataclass(frozen=True)
 class Upstream:
-    """A running simulator; `base` is its URL without a path."""
+    """A running simulator; `base` is its URL without a path, `certificate` the file to trust when it serves HTTPS."""
 
     base: str
+    certificate: str = ""
 
     @property
     def url(self) -> str:
@@ -45,7 +47,9 @@ class Upstream:
 
     def _control(self, endpoint: str, values: dict[str, Any] | None = None) -> Any:
         data = None if values is None else json.dumps(values).encode()
-        with urllib.request.urlopen(f"{self.base}/simulator/{endpoint}", data=data, timeout=5) as response:
+        tls = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+        url = f"{self.base}/simulator/{endpoint}"
+        with urllib.request.urlopen(url, data=data, timeout=5, context=tls) as response:
             return json.load(response)
 
 
@@ -57,7 +61,8 @@ def start_simulator(*arguments: str) -> tuple["subprocess.Popen[str]", Upstream]
         cwd=ROOT,
     )
     assert process.stdout is not None
-    return process, Upstream(process.stdout.readline().strip().rpartition(" ")[2])
+    base = process.stdout.readline().strip().rpartition(" ")[2]
+    return process, Upstream(base, arguments[arguments.index("--https") + 1] if "--https" in arguments else "")
 
 
 def first_refresh_tokens(count: int) -> list[str]:

@@ -21,6 +21,8 @@ class FaultScale:
     seconds: float = 30.0
     #: Seconds that one stream takes.
     stream: float = 2.0
+    #: Whether the upstream is reached over TLS.
+    https: bool = False
     #: Text events per stream.
     pieces: int = 50
     #: Decides what is broken, and when.
@@ -33,7 +35,8 @@ class FaultScale:
     @property
     def pace(self) -> tuple[str, ...]:
         """The simulator's arguments for such streams."""
-        return ("--chunks", str(self.pieces), "--chunk-delay", f"{self.stream / self.pieces:g}")
+        pace = ("--chunks", str(self.pieces), "--chunk-delay", f"{self.stream / self.pieces:g}")
+        return (*pace, "--https") if self.https else pace
 
 
 #: For a quick run on any machine, and for the test suite.
@@ -53,6 +56,7 @@ def run_streams(
         stream=True,
         leave=leave,
         seed=scale.seed,
+        timeout=60 + 2 * scale.stream * (clients or scale.clients) / scale.accounts,
     )
     return asyncio.run(run_load(load))
 

@@ -208,7 +208,8 @@ def test_request_without_any_active_credential_is_a_503_at_once(strict: Farm):
     eventually(lambda: strict.chat().status_code == 503)
     response = strict.chat()
     assert error_of(response) == (503, "no_credentials")
-    assert requests.get(strict.url + "/readyz", timeout=10).status_code in (200, 503)
+    eventually(lambda: requests.get(strict.url + "/readyz", timeout=10).status_code == 503)
+    assert requests.get(strict.url + "/readyz", timeout=10).json()["reasons"] == ["no worker is running"]
 
 
 def test_faults_before_the_first_byte_are_hidden_by_retries(farm: Farm):

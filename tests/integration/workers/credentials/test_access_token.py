@@ -77,7 +77,7 @@ def test_access_token_is_fetched_by_each_request_format_and_cached(redis, unseal
     assert upstream.counters()["refreshes"] == 1
 
 
-def test_rotated_token_is_stored_before_its_access_token_is_used(harness: TokenHarness):
+def test_rotated_token_is_stored_with_its_fingerprint(harness: TokenHarness):
     harness.build_token().get()
     renewed = harness.stored_refresh_token()
     assert renewed != harness.imported
