@@ -217,7 +217,11 @@ class Hub:
                     mailbox.on_overdue()
             self._cancel_abandoned()
             quiet_since = time.monotonic() - SWEEP_INTERVAL_SECONDS
-            quiet = {m.request_id: m for m in self._mailboxes.values() if not m.ended and m.last_frame_at < quiet_since}
+            quiet = {
+                mailbox.request_id: mailbox
+                for mailbox in self._mailboxes.values()
+                if mailbox.is_enqueued and not mailbox.ended and mailbox.last_frame_at < quiet_since
+            }
             try:
                 vanished = self._find_vanished(quiet) if quiet else set()
             except (RedisError, OSError) as error:

@@ -63,6 +63,8 @@ class Mailbox:
         self.ended_by_front = False
         #: Whether the job vanished before any frame arrived.
         self.is_lost = False
+        #: Whether the job has been enqueued: before that it can't have vanished from Redis.
+        self.is_enqueued = False
 
     @property
     def has_started(self) -> bool:

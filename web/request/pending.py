@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, encode_demand
+from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
 from shared.errors import ApiError, FarmError
 from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.protocol.relay_queue import Admission, QueueFull, RelayQueue
@@ -33,6 +33,8 @@ WORKER_MARGIN_SECONDS = 5.0
 #: How a request that its worker did not end appears in the request log.
 REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
 CLIENT_GONE = ApiError(499, "client_gone", "the caller disconnected", "server_error")
+#: Where a request stands whose worker was quicker than the retry of an enqueue with a lost reply.
+UNKNOWN_ADMISSION = Admission(0, 0, LimitUsage())
 
 
 class FrameTimeout(FarmError):
@@ -65,7 +67,7 @@ class PendingRequest:
     caller_socket: Any
     #: Tokens to reserve, should the key have limits.
     reserved_tokens: int = 0
-    admission: Admission = field(init=False)
+    admission: Admission = UNKNOWN_ADMISSION
     mailbox: Mailbox = field(init=False)
     #: Whether a worker has the job, so that the queue timeout no longer applies.
     _is_running: bool = False
@@ -80,7 +82,8 @@ class PendingRequest:
         )
         self._disconnect_watcher = DisconnectWatcher(self.caller_socket, self.mailbox.abandon)
         try:
-            retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended)
+            retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended_by_front)
+            self.mailbox.is_enqueued = True
         except QueueFull as error:
             self._detach()
             retry_after = self.services.drain_rate.retry_after(self.request.pool, error.waiting)

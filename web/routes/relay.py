@@ -119,10 +119,14 @@ def submit(
     pending_request = PendingRequest(web_services.request_services, relay_request, key, caller_socket, tokens)
     pending_request.submit(body)
     context.pop("caller", None)
-    admission = pending_request.admission
-    context.reply_headers = {
-        **limit_headers.build_headers(key, admission.limit_usage),
-        "x-queue-position": str(admission.ahead + 1),
-        "x-queue-eta-ms": str(web_services.drain_rate.eta_ms(relay_request.pool, admission.ahead)),
-    }
+    try:
+        admission = pending_request.admission
+        context.reply_headers = {
+            **limit_headers.build_headers(key, admission.limit_usage),
+            "x-queue-position": str(admission.ahead + 1),
+            "x-queue-eta-ms": str(web_services.drain_rate.eta_ms(relay_request.pool, admission.ahead)),
+        }
+    except BaseException:
+        pending_request.close()
+        raise
     return pending_request

@@ -161,6 +161,22 @@ def test_enqueue_is_retried_during_an_outage_and_enqueues_once(front: Front, mon
     assert sent.get(timeout=5).status_code == 200
 
 
+def test_worker_may_reply_before_the_retry_of_an_enqueue_with_a_lost_reply(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+):
+    enqueue = front.services.request_services.queue.enqueue
+
+    def reply_and_lose(*arguments):
+        enqueue(*arguments)
+        front.reply(200, "application/json", b"{}")
+        eventually(lambda: internals.open_mailboxes(front.services.hub)[0].has_started)
+        raise RedisConnectionError("the reply was lost")
+
+    monkeypatch.setattr(front.services.request_services.queue, "enqueue", reply_and_lose)
+    assert front.send().get(timeout=15).status_code == 200
+    assert len(front.services.hub) == 0
+
+
 @pytest.mark.parametrize("setting", [("maxmemory", "1mb"), ("min-replicas-to-write", "1")])
 def test_redis_that_refuses_writes_is_a_503_and_logged_as_an_error(front: Front, caplog, setting: tuple[str, str]):
     name, value = setting

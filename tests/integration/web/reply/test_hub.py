@@ -42,13 +42,16 @@ def test_hub_retries_the_cancel_of_an_abandoned_request(redis: Redis, redis_url:
     assert (relay_queue.count_waiting("default"), hub.abandoned) == (0, {})
 
 
-def test_hub_fails_requests_whose_job_has_vanished(redis_url: str, redis: Redis):
+def test_hub_fails_requests_whose_job_has_vanished_but_not_those_still_being_enqueued(redis_url: str, redis: Redis):
     hub = Hub(redis, create_dedicated_pool(redis_url), set, lambda *_: None)
     internals.mark_subscribed(hub)
-    mailbox = hub.open("req_1")
+    mailbox, unsent = hub.open("req_1"), hub.open("req_2")
+    mailbox.is_enqueued = True
     mailbox.last_frame_at -= 60
+    unsent.last_frame_at -= 60
     sweeper = internals.spawn_sweep(hub)
     frames = mailbox.get(15)
+    assert unsent.get(0) == [], "a job that is not in Redis yet has not vanished"
     sweeper.kill()
     assert Failure.decode(frames[0].payload).code == "request_lost"
 
