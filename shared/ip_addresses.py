@@ -4,6 +4,9 @@ import ipaddress
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+#: Prefix lengths that make a network: an IPv6 subscriber has a whole /64 (RFC 6177).
+NETWORK_PREFIX_LENGTHS = {4: 32, 6: 64}
+
 
 def parse_address(address: str) -> Address | None:
     """Parses an address; an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) becomes IPv4. None if it is invalid."""
@@ -12,3 +15,11 @@ def parse_address(address: str) -> Address | None:
     except ValueError:
         return None
     return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def caller_network(address: str) -> str:
+    """The network that bans apply to, '?' if the address is unknown."""
+    ip_address = parse_address(address)
+    if ip_address is None:
+        return "?"
+    return str(ipaddress.ip_network((ip_address, NETWORK_PREFIX_LENGTHS[ip_address.version]), strict=False))

@@ -43,7 +43,9 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:counters | hash | metric and its labels -> value | forever |
 | farm:served:<pool> | string | number of finished jobs | forever |
 | farm:models:<pool> | string | the upstream's model list | 5 minutes |
-| farm:logins:<address> | string | number of wrong admin tokens from the address | 5 minutes |
+| farm:logins:<network> | string | number of wrong admin tokens from the address (IPv6: the /64) | 5 minutes |
+| farm:logins-in-all | string | number of wrong admin tokens from all addresses | 5 minutes |
+| farm:login-networks | sorted set | network -> when a right admin token last came from it | the last 256 |
 | farm:breaker:<pool> | hash | open circuit breaker: `since`, `reason`, `probe_at`, `failed_probes` | until it closes |
 | farm:probe:<pool> | string | worker that probes the upstream: <worker process>:<credential id> | seconds, renewed |
 | farm:reply:<front>:<request id> | channel | frames of one reply | – |
@@ -58,6 +60,8 @@ SEALING_KEY = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_INITIALIZED = "farm:admin-tokens:made"
 SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
+FAILED_LOGINS_IN_ALL = "farm:logins-in-all"
+LOGIN_NETWORKS = "farm:login-networks"
 AUDIT_LOG = "farm:audit"
 API_KEYS = "farm:api-keys"
 API_KEY_IDS = "farm:api-key-ids"
@@ -182,8 +186,8 @@ def models(pool: str) -> str:
     return f"farm:models:{pool}"
 
 
-def failed_logins(address: str) -> str:
-    return f"farm:logins:{address}"
+def failed_logins(network: str) -> str:
+    return f"farm:logins:{network}"
 
 
 def reply_channel(front: str, request_id: str) -> str:

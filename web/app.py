@@ -13,7 +13,8 @@ from shared.redis_connection.retry import retry_forever
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 from web import errors
-from web.admin import admin_tokens, api, api_keys, audit_log, credentials, login, pools, request_log, usage
+from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, usage
+from web.admin.access import login
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors

@@ -9,6 +9,7 @@ from flask import current_app
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.api_keys.admin_login import AdminLogin
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
@@ -47,6 +48,7 @@ class WebServices:
     drain_rate: DrainRate
     authenticator: Authenticator
     admin_tokens: AdminTokens
+    admin_login: AdminLogin
     audit_log: AuditLog
     trusted_proxies: TrustedProxies
     counters: Counters
@@ -120,6 +122,7 @@ def build_services(settings: Settings) -> WebServices:
         drain_rate=drain_rate,
         authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),
+        admin_login=AdminLogin(redis),
         audit_log=AuditLog(redis),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
         counters=Counters(),

@@ -4,7 +4,6 @@ The token becomes a private credential (shared/credentials/private.py). An unkno
 the token endpoint. A network that presents too many invalid tokens is banned for a while.
 """
 
-import ipaddress
 import logging
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
 from shared.credentials.token_import import classify_lines
 from shared.errors import ApiError
-from shared.ip_addresses import parse_address
+from shared.ip_addresses import caller_network
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from shared.settings.schema import PoolSettings
 from web.single_flight_cache import SingleFlightCache
@@ -34,8 +33,6 @@ MAX_INVALID_TOKENS, BAN_SECONDS = 5, 300
 REFUSED_TTL_SECONDS = 60
 #: Concurrent verifications per front, and the timeout in seconds of the wait for a slot and of the verification.
 MAX_CONCURRENT_VERIFICATIONS, VERIFICATION_TIMEOUT_SECONDS = 4, 20.0
-#: Prefix lengths that make a network: an IPv6 subscriber has a whole /64 (RFC 6177).
-NETWORK_PREFIX_LENGTHS = {4: 32, 6: 64}
 
 
 class PrivateCaller(ApiKey):
@@ -149,14 +146,6 @@ class PrivateCallers:
             "a refresh token was refused", extra={"action": "private_refused", "reason": caller_network(address)}
         )
         self._redis.set(keys.refused_token(fingerprint(token)), 1, ex=REFUSED_TTL_SECONDS)
-
-
-def caller_network(address: str) -> str:
-    """Returns the network that bans apply to, '?' if the address is unknown."""
-    ip_address = parse_address(address)
-    if ip_address is None:
-        return "?"
-    return str(ipaddress.ip_network((ip_address, NETWORK_PREFIX_LENGTHS[ip_address.version]), strict=False))
 
 
 def token_refused_error() -> ApiError:

@@ -9,7 +9,6 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
-from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -217,16 +216,6 @@ def test_doubled_and_trailing_slashes_are_ignored(front: Front):
         sent = front.send(path)
         front.reply(200, "application/json", b"{}")
         assert sent.get(timeout=5).status_code == 200
-
-
-def test_login_accepts_the_right_token_after_ten_wrong_ones(front: Front, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.login.DELAY_STEP_SECONDS", 0.0)
-    secret, _ = AdminTokens(front.redis).create("console", "admin")
-    statuses = [front.client.post("/admin/login", data={"token": "wrong"}).status_code for _ in range(12)]
-    assert statuses == [401] * 10 + [429] * 2
-    assert front.client.post("/admin/login", data={"token": secret}).status_code == 302
-    assert front.client.post("/admin/logout").status_code == 302
-    assert front.client.get("/admin/", headers={"accept": "text/html"}).status_code == 302
 
 
 def test_limit_headers_come_with_replies_and_refusals(front: Front):

@@ -11,11 +11,12 @@ from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import ApiError
+from shared.ip_addresses import caller_network
 from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from shared.settings.schema import PoolSettings
 from tests import internals
 from web.access.authenticator import Authenticator
-from web.access.private_callers import PrivateCallers, caller_network
+from web.access.private_callers import PrivateCallers
 
 POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))
 

@@ -1,22 +1,20 @@
 """Authentication for /admin: a login page with a session cookie, or an admin token as Bearer.
 
-Wrong tokens are slowed down with an increasing delay per address.
+Wrong tokens are delayed, and soon ban their network (shared/api_keys/admin_login.py).
 """
+
+import math
 
 import gevent
 from flask import Blueprint, Response, g, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from shared import keys
 from shared.api_keys.admin_tokens import AdminToken
 from shared.errors import ApiError, NotFound
 from web.services import services
 
-blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="templates")
+blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="../templates")
 
-#: Wrong tokens at the login page after which an address is banned, and seconds that the ban lasts.
-MAX_WRONG_TOKENS, BAN_SECONDS = 10, 300
-UNLIMITED = 2**31
 #: Seconds of delay added per wrong token, and the maximum delay.
 DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 PUBLIC_PATHS = ("/admin/login",)
@@ -38,7 +36,7 @@ def login_page() -> str:
 
 @blueprint.post("/login")
 def login() -> BaseResponse | tuple[str, int]:
-    token = check_token(request.form.get("token", ""), max_failures=MAX_WRONG_TOKENS)
+    token = check_token(request.form.get("token", ""))
     if token is None:
         return render_template("login.html", wrong=True), 401
     session.clear()
@@ -85,23 +83,19 @@ def find_session_token() -> AdminToken | None:
         return None
 
 
-def check_token(secret: str, max_failures: int = UNLIMITED) -> AdminToken | None:
+def check_token(secret: str) -> AdminToken | None:
     """Returns the token's record, or None after a delay if it is wrong.
 
-    Raises ApiError 429 after `max_failures` wrong tokens from the caller's address.
+    Raises ApiError 429 while the caller's network is banned.
     """
     web_services = services()
-    redis = web_services.redis
-    if token := web_services.admin_tokens.find(secret):
-        return token
-    counter = keys.failed_logins(web_services.trusted_proxies.find_caller_address(request) or "?")
-    if int(redis.get(counter) or 0) >= max_failures:
-        headers = {"retry-after": str(BAN_SECONDS)}
+    check = web_services.admin_login.check(secret, web_services.trusted_proxies.find_caller_address(request))
+    if check.banned_for:
+        headers = {"retry-after": str(math.ceil(check.banned_for))}
         raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
-    failures = int(redis.incr(counter))
-    redis.expire(counter, BAN_SECONDS)
-    gevent.sleep(min(MAX_DELAY_SECONDS, DELAY_STEP_SECONDS * failures))
-    return None
+    if check.token is None:
+        gevent.sleep(min(MAX_DELAY_SECONDS, DELAY_STEP_SECONDS * check.wrong_tokens))
+    return check.token
 
 
 def add_security_headers(response: Response) -> None:
