@@ -72,7 +72,7 @@ class WebServices:
         try:
             if self.hub.is_listening:
                 self.hub.send_heartbeat()
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("can't send the heartbeat: %s", error, extra={"action": "redis_lost"})
 
     def _run_flush(self) -> None:
@@ -84,7 +84,7 @@ class WebServices:
         self.flush()
         try:
             self.hub.leave()
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("can't deregister the front: %s", error, extra={"action": "redis_lost"})
 
     def flush(self) -> None:
@@ -92,7 +92,7 @@ class WebServices:
         try:
             self.counters.flush(self.redis)
             self.log_buffer.flush()
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("can't flush counters and log entries, will retry: %s", error, extra={"action": "redis_lost"})
 
 

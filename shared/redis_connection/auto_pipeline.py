@@ -42,14 +42,14 @@ class AutoPipeline:
         return PipelinedScript(self, self.multiplexer.load_script(*files))
 
     def execute(self, *command: Any) -> Any:
-        """Returns the reply. Raises RedisError or OSError."""
+        """Returns the reply. Raises RedisError."""
         (reply,) = self.execute_all([command])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def execute_all(self, commands: list[Command]) -> list[Any]:
-        """Returns the replies, including errors of single commands. Raises RedisError or OSError."""
+        """Returns the replies, including errors of single commands. Raises RedisError."""
         return self.wait_for(self._submit(commands))
 
     def wait_for(self, batch: Batch) -> list[Any]:
@@ -89,5 +89,5 @@ class PipelinedScript:
         self._sha = sha
 
     def __call__(self, keys: list[str], args: list[Any]) -> Any:
-        """Returns the script's result. Raises RedisError or OSError."""
+        """Returns the script's result. Raises RedisError."""
         return self._pipeline.execute("EVALSHA", self._sha, len(keys), *keys, *args)

@@ -1,4 +1,8 @@
-"""Opens connections to Redis and registers Lua scripts."""
+"""Opens connections to Redis and registers Lua scripts.
+
+Whatever goes wrong with such a connection is a RedisError. A bare OSError is therefore never Redis's: it comes from a
+file, a certificate or another peer, and nothing is retried because of it.
+"""
 
 from pathlib import Path
 

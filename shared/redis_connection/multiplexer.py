@@ -166,7 +166,9 @@ class Multiplexer:
         waiting = dict.fromkeys((*self._awaiting_reply, *taken, *self._outgoing))
         self._awaiting_reply.clear()
         self._outgoing, self._in_flight = [], 0
-        if not isinstance(error, (RedisError, OSError)):
+        if isinstance(error, OSError) and not isinstance(error, RedisError):
+            error = RedisConnectionError(f"{type(error).__name__}: {error}")
+        elif not isinstance(error, RedisError):
             log.exception("the connection to Redis broke on an unexpected error", extra={"action": "redis_lost"})
             error = RedisConnectionError(f"broken by an unexpected error: {type(error).__name__}")
         try:

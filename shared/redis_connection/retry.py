@@ -20,7 +20,7 @@ MAX_PAUSE_SECONDS = 0.2
 #: First and longest pause in seconds of `retry_forever`; each pause is twice the one before.
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.05, 1.0
 #: Errors that mean Redis is unreachable. Refusals of a command (out of memory, read only) are not retried.
-CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError)
+CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 
 
 def never_cancelled() -> bool:
@@ -30,7 +30,7 @@ def never_cancelled() -> bool:
 def retry_for(work: Callable[[], T], is_cancelled: Callable[[], bool] = never_cancelled) -> T:
     """Runs idempotent work, and retries it while Redis is unreachable, for at most REDIS_TIMEOUT_SECONDS.
 
-    Raises RedisError or OSError if Redis does not come back in time or refuses the command, or on cancellation.
+    Raises RedisError if Redis does not come back in time or refuses the command, or on cancellation.
     """
     give_up_at = time.monotonic() + REDIS_TIMEOUT_SECONDS
     while True:
@@ -48,7 +48,7 @@ def retry_forever(work: Callable[[], T], message: str) -> T:
     while True:
         try:
             return work()
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("%s: %s", message, error, extra={"action": "redis_lost"})
             gevent.sleep(pause)
             pause = min(2 * pause, MAX_BACKOFF_SECONDS)

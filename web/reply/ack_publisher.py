@@ -53,7 +53,7 @@ class AckPublisher:
             finished = [self._finished.popitem()[0] for _ in range(min(MAX_ACKS_PER_MESSAGE, len(self._finished)))]
             try:
                 self._redis.publish(keys.REPLY_ACKS, AckBatch(self._front_id, dict(acks), finished).encode())
-            except (RedisError, OSError) as error:
+            except RedisError as error:
                 log.warning("can't publish acknowledgements: %s", error, extra={"action": "redis_lost"})
                 self._finished |= dict.fromkeys(finished)
                 return

@@ -130,7 +130,7 @@ class Hub:
                 self._subscribe(connection)
                 backoff = 0.05
                 self._receive(connection)
-            except (RedisError, OSError) as error:
+            except RedisError as error:
                 log.warning("can't receive replies: %s", error, extra={"action": "redis_lost"})
             finally:
                 self._subscribed.clear()
@@ -205,7 +205,7 @@ class Hub:
                 request_id, pool = next(iter(self.abandoned.items()))
                 self._cancel(pool, request_id)
                 del self.abandoned[request_id]
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("can't cancel abandoned jobs: %s", error, extra={"action": "redis_lost"})
 
     def _run_sweeps(self) -> None:
@@ -224,7 +224,7 @@ class Hub:
             }
             try:
                 vanished = self._find_vanished(quiet) if quiet else set()
-            except (RedisError, OSError) as error:
+            except RedisError as error:
                 log.warning("can't look for vanished jobs: %s", error, extra={"action": "redis_lost"})
                 self._vanished_since.clear()
                 continue

@@ -38,7 +38,7 @@ class DrainRate:
         while True:
             try:
                 self._sample()
-            except (RedisError, OSError):
+            except RedisError:
                 self._last_samples.clear()
             gevent.sleep(SAMPLE_INTERVAL_SECONDS)
 

@@ -48,7 +48,7 @@ class RequestLogBuffer:
             self._entries.append(entry)
 
     def flush(self) -> None:
-        """Writes one batch. Raises RedisError or OSError and keeps the batch for a retry."""
+        """Writes one batch. Raises RedisError and keeps the batch for a retry."""
         if not self._batch:
             entries, self._entries = self._entries[:BATCH_ENTRIES], self._entries[BATCH_ENTRIES:]
             self._batch = (secrets.token_hex(8), entries) if entries else None

@@ -92,7 +92,7 @@ class PendingRequest:
             self._detach()
             raise limit_headers.limit_reached_error(self.key, error) from None
         except BaseException as error:
-            if isinstance(error, (RedisError, OSError)):
+            if isinstance(error, RedisError):
                 self.services.hub.abandoned[self.request.id] = self.request.pool
             self._detach()
             raise
@@ -137,7 +137,7 @@ class PendingRequest:
             is_withdrawn = self.services.queue.withdraw(self.request.pool, self.request.id)
             waiting = self.services.queue.count_waiting(self.request.pool) if is_withdrawn else 0
             is_down = is_withdrawn and self.services.availability.is_down(self.request.pool)
-        except (RedisError, OSError):
+        except RedisError:
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error") from None
         if is_withdrawn:
@@ -192,7 +192,7 @@ class PendingRequest:
                 # A job that an operator removed from the queue has no worker to log it.
                 if outcome == "withdrawn" or (outcome == "gone" and self.mailbox.is_lost):
                     self.services.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.is_lost else error)
-            except (RedisError, OSError):
+            except RedisError:
                 self.services.hub.abandoned[self.request.id] = self.request.pool
 
     def _detach(self) -> None:

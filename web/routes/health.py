@@ -29,7 +29,7 @@ def find_reasons_not_ready() -> list[str]:
     web_services = services()
     try:
         pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
-    except (RedisError, OSError):
+    except RedisError:
         return ["Redis does not respond"]
     if any(pool.worker_count for pool in pools):
         return []

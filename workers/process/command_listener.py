@@ -50,7 +50,7 @@ class CommandListener:
             self._update_subscription()
             if message := self._pubsub.get_message(timeout=POLL_SECONDS):
                 self._handle(message["channel"].decode(), message["data"])
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("cannot receive commands: %s", error, extra={"action": "redis_lost"})
             gevent.sleep(POLL_SECONDS)
 

@@ -38,7 +38,7 @@ class OperationInbox:
             try:
                 if popped := self._redis.blpop([self._inbox_key], timeout=POP_TIMEOUT_SECONDS):
                     gevent.spawn(self._dispatch, CredentialOperation.decode(popped[1]))
-            except (RedisError, OSError) as error:
+            except RedisError as error:
                 log.warning("cannot receive operations: %s", error, extra={"action": "redis_lost"})
                 gevent.sleep(1)
 

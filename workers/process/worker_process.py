@@ -175,7 +175,7 @@ class WorkerProcess:
         try:
             task()
             return True
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning(
                 "%s failed: %s", task.__name__, error, extra={"action": "redis_lost", "worker_process": self.id}
             )

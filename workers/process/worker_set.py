@@ -127,7 +127,7 @@ class WorkerSet:
         try:
             for worker in workers:
                 queues.recover_from_predecessor(worker)
-        except (RedisError, OSError):
+        except RedisError:
             self._leases.release(lease)
             raise
         for worker in workers:
@@ -147,7 +147,7 @@ class WorkerSet:
             return
         try:
             self._leases.release(worker.lease)
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             extra = {"action": "redis_lost", "credential_id": worker.lease.credential_id}
             log.warning("lease not released, it will expire: %s", error, extra=extra)
 

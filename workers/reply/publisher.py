@@ -67,7 +67,7 @@ class Publisher:
         """Retries a batch that has not arrived. A command that Redis refuses is logged only: replies go on."""
         try:
             replies = self._pipeline.wait_for(batch)
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             replies = self._retry(batch.commands, error)
         for command, reply in zip(batch.commands, replies, strict=True):
             if isinstance(reply, Exception):
@@ -82,5 +82,5 @@ class Publisher:
             pause = min(2 * pause, MAX_BACKOFF_SECONDS)
             try:
                 return self._pipeline.execute_all(commands)
-            except (RedisError, OSError) as next_error:
+            except RedisError as next_error:
                 error = next_error

@@ -23,13 +23,13 @@ class BlockingPop:
     def pop(self, timeout: float) -> str | None:
         """Returns the id of the next job, moved to the intermediate queue; None on timeout or CLIENT UNBLOCK.
 
-        Raises RedisError or OSError when the connection breaks; the next call opens a new one.
+        Raises RedisError when the connection breaks; the next call opens a new one.
         """
         try:
             connection = self._connect()
             connection.send_command("BLMOVE", self._source, self._destination, "LEFT", "RIGHT", timeout)
             job_id = connection.read_response(timeout=timeout + REPLY_GRACE_SECONDS)
-        except (RedisError, OSError):
+        except RedisError:
             self.close()
             raise
         return job_id.decode() if job_id else None

@@ -111,7 +111,7 @@ class CredentialHealth:
     def _close_breaker(self, attempted_at: float) -> None:
         try:
             self._breaker.record_success(attempted_at)
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("breaker not closed: %s", error, extra=self._log_fields("redis_lost", ""))
 
     def record_failure(self, failed: Failed, request_id: str, attempted_at: float) -> bool:
@@ -129,7 +129,7 @@ class CredentialHealth:
                 breaker.record_fault(
                     self._id, request_id, failed.outcome, self._services.worker_counts[self._pool.name]
                 )
-            except (RedisError, OSError) as error:
+            except RedisError as error:
                 log.warning("breaker not updated: %s", error, extra=self._log_fields("redis_lost", ""))
         elif upstream_is_up:
             self._close_breaker(attempted_at)
@@ -176,7 +176,7 @@ class CredentialHealth:
         try:
             self._services.set_state(self._pool.name, self._id, state, reason, until)
             self._cooling_published_at = time.monotonic() if state == "cooling" else float("inf")
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("state not published: %s", error, extra=self._log_fields("redis_lost", state))
 
     def _log_fields(self, action: str, reason: str) -> dict[str, Any]:

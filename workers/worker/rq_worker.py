@@ -178,7 +178,7 @@ class FarmWorker(SimpleWorker):
             job_id = self.blocking_pop.pop(POP_TIMEOUT_SECONDS * random.uniform(0.75, 1.25))
             if job_id is not None:
                 self.runner.run(job_id)
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("Redis is lost: %s", error, extra=build_log_fields(self, self.lease, "redis_lost"))
             self._stopping.wait(random.uniform(0.1, MAX_RECONNECT_SECONDS))
 
@@ -189,7 +189,7 @@ def spawn_worker(worker: FarmWorker, on_end: Callable[[FarmWorker], None]) -> ge
     def run() -> None:
         try:
             worker.run()
-        except (RedisError, OSError) as error:
+        except RedisError as error:
             log.warning("worker ended: %s", error, extra={"action": "worker_ended", "worker": worker.name})
         except Exception:
             log.exception("worker ended", extra={"action": "worker_ended", "worker": worker.name})

@@ -3,6 +3,7 @@
 import psutil
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
 from shared.protocol.messages import Failure
@@ -31,7 +32,7 @@ def test_hub_retries_the_cancel_of_an_abandoned_request(redis: Redis, redis_url:
     def cancel(pool: str, request_id: str) -> None:
         tries.append(request_id)
         if len(tries) == 1:
-            raise ConnectionError("away")
+            raise RedisConnectionError("away")
         relay_queue.cancel(pool, request_id)
 
     hub = Hub(redis, create_dedicated_pool(redis_url), lambda _: set(), cancel)

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import gevent
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.protocol.reply_acks import AckBatch
 from tests.waiting import eventually
@@ -15,7 +16,7 @@ def test_acknowledgement_of_a_finished_reply_is_retried():
     def publish(channel: str, message: bytes) -> None:
         published.append(message)
         if len(published) == 1:
-            raise ConnectionError("away")
+            raise RedisConnectionError("away")
 
     ack_publisher = AckPublisher(SimpleNamespace(publish=publish), "p")  # type: ignore[arg-type]
     greenlet = gevent.spawn(ack_publisher.run)
