@@ -13,6 +13,7 @@ from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
 from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
+from launcher.commands.sessions import sessions
 from launcher.commands.usage import audit, requests, usage
 from launcher.output import print_line
 
@@ -49,7 +50,7 @@ def completion(shell: str) -> None:
 
 for command in (up, stop, restart, reload, status, logs):
     farm.add_command(command)
-for command in (credentials, keys, pools, config, admin_tokens, usage, requests, audit, export, import_):
+for command in (credentials, keys, pools, config, admin_tokens, sessions, usage, requests, audit, export, import_):
     farm.add_command(command)
 
 if __name__ == "__main__":

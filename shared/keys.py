@@ -7,7 +7,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:vault | string | public key that seals credentials | forever |
 | farm:admin-tokens | hash | SHA-256 of an admin token -> its record as JSON | forever |
 | farm:admin-tokens:made | string | marks that the first admin token was created | forever |
-| farm:session-secret | string | key that signs the console's login sessions | forever |
+| farm:admin-session:<SHA-256> | string | login session, by the hash of its secret | until idle for an hour; 12 hours |
+| farm:admin-sessions | sorted set | SHA-256 of a login session's secret -> when it was last used | the last 1,000 |
 | farm:audit | stream | changes made by operators | about the last 10,000 |
 | farm:history:<credential id> | stream | state changes of a credential, with reasons | about the last 100 |
 | farm:api-keys | hash | SHA-256 of an API key -> its record as JSON | forever |
@@ -59,7 +60,9 @@ from shared import names
 SEALING_KEY = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_INITIALIZED = "farm:admin-tokens:made"
-SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
+ADMIN_SESSIONS = "farm:admin-sessions"
+#: Signed the cookies of earlier versions; deleted at start.
+OBSOLETE_SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
 FAILED_LOGINS_IN_ALL = "farm:logins-in-all"
 LOGIN_NETWORKS = "farm:login-networks"
 AUDIT_LOG = "farm:audit"
@@ -184,6 +187,10 @@ def served_jobs(pool: str) -> str:
 
 def models(pool: str) -> str:
     return f"farm:models:{pool}"
+
+
+def admin_session(digest: str) -> str:
+    return f"farm:admin-session:{digest}"
 
 
 def failed_logins(network: str) -> str:

@@ -7,25 +7,22 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Request, Response
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask.sessions import SessionInterface
 
-from shared.redis_connection.retry import retry_forever
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 from web import errors
-from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, usage
-from web.admin.access import login
+from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
+from web.admin.access import gate, login
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors
 from web.services import EXTENSION, WebServices, build_services
 
 #: Modules that register their routes on `api.contract` when imported.
-ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, audit_log)
+ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, sessions, audit_log)
 #: Path prefix of the admin console. It uses a session cookie, so it gets no CORS headers.
 ADMIN_PREFIX = "/admin"
-#: Lifetime of a login session in seconds.
-SESSION_SECONDS = 12 * 3600
 
 
 class FarmFlask(Flask):
@@ -35,28 +32,23 @@ class FarmFlask(Flask):
         return func
 
 
-class AdminSessions(SecureCookieSessionInterface):
-    """Sessions for the admin console only: opening one costs a relay request more than its routing does."""
+class NoSessions(SessionInterface):
+    """Flask's signed session cookies are not used: login sessions are kept on the server (web/admin/access)."""
 
-    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        return super().open_session(app, request) if request.path.startswith(ADMIN_PREFIX) else None
+    def open_session(self, app: Flask, request: Request) -> None:
+        return None
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Builds the WSGI app. Raises SettingsError, StoreUnavailable."""
+    """Builds the WSGI app. Raises SettingsError."""
     settings = settings or load_settings()
     app = FarmFlask("web", static_url_path="/admin/static")
-    app.session_interface = AdminSessions()
+    app.session_interface = NoSessions()
     services = build_services(settings)
     app.extensions[EXTENSION] = services
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
         MAX_FORM_MEMORY_SIZE=settings.max_body,
-        SECRET_KEY=retry_forever(services.admin_tokens.session_secret, "the front can't start yet"),
-        SESSION_COOKIE_NAME="farm_admin",
-        SESSION_COOKIE_PATH="/admin",
-        SESSION_COOKIE_SAMESITE="Strict",
-        PERMANENT_SESSION_LIFETIME=SESSION_SECONDS,
     )
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -86,7 +78,7 @@ def begin_request() -> Any:
     request, context = current_request()
     context.request_id = f"req_{uuid.uuid4().hex}"
     if request.path.startswith(ADMIN_PREFIX):
-        return login.require_login()
+        return gate.admit()
     return cors.build_preflight_response(request) if request.method == "OPTIONS" else None
 
 

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.api_keys.admin_login import AdminLogin
+from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
@@ -49,6 +50,7 @@ class WebServices:
     authenticator: Authenticator
     admin_tokens: AdminTokens
     admin_login: AdminLogin
+    admin_sessions: AdminSessions
     audit_log: AuditLog
     trusted_proxies: TrustedProxies
     counters: Counters
@@ -123,6 +125,7 @@ def build_services(settings: Settings) -> WebServices:
         authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),
         admin_login=AdminLogin(redis),
+        admin_sessions=AdminSessions(redis),
         audit_log=AuditLog(redis),
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
         counters=Counters(),

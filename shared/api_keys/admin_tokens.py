@@ -1,7 +1,7 @@
 """Store of the admin tokens, which Redis keeps only as SHA-256.
 
-There is no default token: the first start creates one, unless FARM_ADMIN_TOKEN sets it. The console's sessions are
-signed with a secret of their own; each carries the id of its admin token and ends when that token is revoked.
+There is no default token: the first start creates one, unless FARM_ADMIN_TOKEN sets it. A token's sessions end when it
+is revoked or replaced.
 """
 
 import secrets
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from shared import keys
+from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.store import hash_secret
 from shared.errors import Conflict, NotFound
 
@@ -19,6 +20,8 @@ Role = Literal["admin", "viewer"]
 PREFIX = "admin-"
 #: Id of the token from FARM_ADMIN_TOKEN or from the first start.
 FIRST_TOKEN_ID = "first"  # noqa: S105 (an id)
+#: Characters from which on six of a token may be shown.
+MIN_HINTED_LENGTH = 24
 
 
 class AdminToken(BaseModel):
@@ -40,16 +43,20 @@ class AdminTokens:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._sessions = AdminSessions(redis)
 
     def ensure_first(self, configured: str) -> str | None:
         """Makes sure that the farm has an admin token: `configured` if given, or else a new one on the first start.
 
-        Returns the new token, which cannot be read again; None when none was created.
+        A changed `configured` replaces the one before, whose sessions end. Returns the new token, which cannot be read
+        again; None when none was created.
         """
+        self._redis.delete(keys.OBSOLETE_SESSION_SECRET)
         if configured:
-            if self.find(configured) is None:
-                self._delete(FIRST_TOKEN_ID)
+            record = self.find(configured)
+            if record is None or (record.id, record.role) != (FIRST_TOKEN_ID, "admin"):
                 self._store(configured, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
+            self._delete(FIRST_TOKEN_ID, except_digest=hash_secret(configured))
             return None
         if not self._redis.set(keys.ADMIN_TOKENS_INITIALIZED, 1, nx=True) or self.list():
             return None
@@ -63,14 +70,18 @@ class AdminTokens:
         return token, self._store(token, secrets.token_hex(5), name, role)
 
     def _store(self, token: str, token_id: str, name: str, role: Role) -> AdminToken:
-        hint = f"{token[:3]}…{token[-3:]}" if len(token) > 2 * len(PREFIX) else "…"
+        hint = f"{token[:3]}…{token[-3:]}" if len(token) >= MIN_HINTED_LENGTH else "…"
         record = AdminToken(id=token_id, name=name, role=role, hint=hint, created_at=time.time())
         self._redis.hset(keys.ADMIN_TOKENS, hash_secret(token), record.model_dump_json())
         return record
 
     def find(self, token: str) -> AdminToken | None:
         """The token's record; None if the token is wrong."""
-        stored = self._redis.hget(keys.ADMIN_TOKENS, hash_secret(token)) if token else None
+        return self.find_by_digest(hash_secret(token)) if token else None
+
+    def find_by_digest(self, digest: str) -> AdminToken | None:
+        """The record of the token with this SHA-256; None if there is none."""
+        stored = self._redis.hget(keys.ADMIN_TOKENS, digest)
         return AdminToken.model_validate_json(stored) if stored else None
 
     def get(self, token_id: str) -> AdminToken:
@@ -93,12 +104,10 @@ class AdminTokens:
         self._delete(token_id)
         return record
 
-    def _delete(self, token_id: str) -> None:
-        for digest, stored in self._redis.hgetall(keys.ADMIN_TOKENS).items():
-            if AdminToken.model_validate_json(stored).id == token_id:
+    def _delete(self, token_id: str, except_digest: str = "") -> None:
+        """Deletes the tokens with this id and ends their sessions."""
+        for encoded_digest, stored in self._redis.hgetall(keys.ADMIN_TOKENS).items():
+            digest = encoded_digest.decode()
+            if digest != except_digest and AdminToken.model_validate_json(stored).id == token_id:
                 self._redis.hdel(keys.ADMIN_TOKENS, digest)
-
-    def session_secret(self) -> bytes:
-        """The key that signs login sessions, shared by all fronts; created on first use."""
-        self._redis.set(keys.SESSION_SECRET, secrets.token_bytes(32), nx=True)
-        return bytes(self._redis.get(keys.SESSION_SECRET))
+                self._sessions.end_of_token(digest)

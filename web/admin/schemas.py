@@ -289,6 +289,25 @@ class AdminTokenList(BaseModel):
     data: list[AdminToken]
 
 
+class Session(BaseModel):
+    """A login session of the console."""
+
+    id: str
+    token_id: Annotated[str, Field(description="the admin token that opened it")]
+    role: Literal["admin", "viewer"]
+    address: Annotated[str, Field(description="where the login came from")]
+    created_at: float
+    used_at: Annotated[float, Field(description="last use, up to 30 seconds late")]
+    expires_at: Annotated[float, Field(description="latest end; an idle session ends after an hour")]
+    current: Annotated[bool, Field(description="whether this request belongs to it")]
+
+
+class SessionList(BaseModel):
+    """All login sessions, the last used one first."""
+
+    data: list[Session]
+
+
 class AuditPage(BaseModel):
     """A page of changes, newest first; `next` is the cursor of the next page, null on the last."""
 

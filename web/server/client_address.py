@@ -1,4 +1,4 @@
-"""Determines a caller's address behind trusted proxies."""
+"""Determines a caller's address and scheme behind trusted proxies."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -30,6 +30,13 @@ class TrustedProxies:
             if not self._is_trusted(address):
                 break
         return address
+
+    def is_https(self, request: Request) -> bool:
+        """Whether the caller speaks TLS, here or with a trusted proxy that says so (`X-Forwarded-Proto`)."""
+        if request.is_secure:
+            return True
+        forwarded = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+        return forwarded == "https" and self._is_trusted(request.remote_addr or "")
 
     def _is_trusted(self, address: str) -> bool:
         ip_address = parse_address(address)

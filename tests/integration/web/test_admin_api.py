@@ -52,7 +52,7 @@ def error(response: TestResponse) -> tuple[int, str, str | None]:
 
 
 def test_requests_without_an_admin_token_are_refused(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.access.login.DELAY_STEP_SECONDS", 0)
+    monkeypatch.setattr("web.admin.access.gate.DELAY_STEP_SECONDS", 0)
     for path in ("/keys", "/openapi.json", "/live", "/logs", "/nothing"):
         assert api.client.get(PREFIX + path).status_code == 401
         assert api("GET", path, token="admin-wrong").status_code == 401
@@ -71,7 +71,7 @@ def test_viewer_can_read_but_not_change(api: Api):
 
 
 def test_api_key_is_not_an_admin_token(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("web.admin.access.login.DELAY_STEP_SECONDS", 0)
+    monkeypatch.setattr("web.admin.access.gate.DELAY_STEP_SECONDS", 0)
     secret, _ = ApiKeys(api.redis).create("caller")
     assert api("GET", "/keys", token=secret).status_code == 401
 

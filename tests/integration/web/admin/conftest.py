@@ -15,7 +15,7 @@ from web.app import create_app
 @pytest.fixture
 def without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong tokens are answered at once."""
-    monkeypatch.setattr("web.admin.access.login.DELAY_STEP_SECONDS", 0.0)
+    monkeypatch.setattr("web.admin.access.gate.DELAY_STEP_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_known_networks_are_bounded(redis: Redis, client: FlaskClient, secret: s
 
 def test_each_wrong_token_is_delayed_longer(client: FlaskClient, monkeypatch: pytest.MonkeyPatch):
     delays: list[float] = []
-    monkeypatch.setattr("web.admin.access.login.gevent.sleep", delays.append)
+    monkeypatch.setattr("web.admin.access.gate.gevent.sleep", delays.append)
     for _ in range(12):
         send_form(client, "wrong")
     assert delays == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0, 4.0]

@@ -1,0 +1,81 @@
+"""Admits requests to /admin: with an admin token as Bearer, or with the session that a login opened."""
+
+import math
+
+import gevent
+from flask import g, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from shared.api_keys.admin_sessions import AdminSession
+from shared.api_keys.admin_tokens import AdminToken
+from shared.errors import ApiError
+from web.admin.access import session_cookie
+from web.services import services
+
+#: Seconds of delay added per wrong token, and the maximum delay.
+DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
+PUBLIC_VIEWS = ("admin.login_page", "admin.login")
+#: Methods that change nothing.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+#: Views whose unsafe methods a viewer may use.
+VIEWER_VIEWS = ("admin.logout",)
+
+
+def admit() -> BaseResponse | None:
+    """Runs before each request to /admin. Redirects browsers to the login page; raises ApiError 401, 403 or 429."""
+    if request.endpoint in PUBLIC_VIEWS:
+        return None
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    bearer = presented.strip() if scheme.lower() == "bearer" else ""
+    token = check_token(bearer) if bearer else use_session()
+    if token is not None:
+        g.admin = token
+        check_permission(token)
+        return None
+    if request.method == "GET" and not presented and "text/html" in request.headers.get("accept", ""):
+        return redirect(url_for("admin.login_page"))
+    raise ApiError(
+        401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"}
+    )
+
+
+def check_permission(token: AdminToken) -> None:
+    """Raises ApiError 403 if a viewer tries to change something."""
+    if token.role != "admin" and request.method not in SAFE_METHODS and request.endpoint not in VIEWER_VIEWS:
+        raise ApiError(403, "forbidden", "this admin token may read everything but change nothing")
+
+
+def check_token(secret: str) -> AdminToken | None:
+    """Returns the token's record, or None after a delay if it is wrong.
+
+    Raises ApiError 429 while the caller's network is banned.
+    """
+    web_services = services()
+    check = web_services.admin_login.check(secret, web_services.trusted_proxies.find_caller_address(request))
+    if check.banned_for:
+        headers = {"retry-after": str(math.ceil(check.banned_for))}
+        raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
+    if check.token is None:
+        gevent.sleep(min(MAX_DELAY_SECONDS, DELAY_STEP_SECONDS * check.wrong_tokens))
+    return check.token
+
+
+def use_session() -> AdminToken | None:
+    """The admin token that opened the request's session, whose idle time starts again; None if there is no session.
+
+    Wrong session secrets are not counted: they can't be guessed, and a page left open would ban its own operator.
+    """
+    session = find_session()
+    if session is None:
+        return None
+    token = services().admin_tokens.find_by_digest(session.token_digest)
+    if token is None:
+        services().admin_sessions.end(session.id)
+        return None
+    g.admin_session = session
+    return token
+
+
+def find_session() -> AdminSession | None:
+    secret = session_cookie.read_secret()
+    return services().admin_sessions.find(secret) if secret else None
