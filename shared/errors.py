@@ -12,6 +12,7 @@ FarmError
 ├── LimitReached             the API key has reached a limit (shared/api_keys/limits.py)
 ├── NoWorkerProcess          no worker process carried out the operation (shared/protocol/credential_operations.py)
 ├── LeaseLost                the lease has expired or gone to another worker process
+│   └── ForeignCredential    the credential belongs to another token endpoint
 ├── BreakerOpen              the pool's circuit breaker is open
 ├── UpstreamUnreachable      no response was received (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
@@ -69,6 +70,10 @@ class Conflict(FarmError):
 
 class LeaseLost(FarmError):
     """Raised when a lease is lost; the worker must stop using the credential."""
+
+
+class ForeignCredential(LeaseLost):
+    """Raised when a credential belongs to another token endpoint than its pool now has; its token must not go there."""
 
 
 class BreakerOpen(FarmError):

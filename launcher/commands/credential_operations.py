@@ -61,8 +61,10 @@ def run_operations(
     operations = CredentialOperations(redis)
 
     def request(credential: CredentialRecord) -> dict[str, Any]:
-        record_change(redis, f"credential.{kind}", credential.id)
         identity = {"id": credential.id, "pool": credential.pool}
+        if credential.state == "foreign":
+            return {**identity, "ok": False, "error": credential.reason}
+        record_change(redis, f"credential.{kind}", credential.id)
         try:
             result = operations.request(CredentialOperation(credential.pool, credential.id, kind, model))
             return {**identity, **result}

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from launcher.commands.credential_operations import refresh, revoke, test
+from launcher.commands.credential_states import adopt, disable, enable
 from launcher.file_argument import resolve_path
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.selection import select_credentials, select_pool
@@ -18,17 +19,18 @@ from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.token_import import ImportReport
+from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 
 
 @click.group()
 def credentials() -> None:
-    """Add, import, list, show, test, refresh, disable, enable, revoke, remove and export refresh tokens."""
+    """Add, import, list, show, test, refresh, disable, enable, adopt, revoke, remove and export refresh tokens."""
 
 
-for operation in (test, refresh, revoke):
-    credentials.add_command(operation)
+for command in (test, refresh, revoke, disable, enable, adopt):
+    credentials.add_command(command)
 pool_option = click.option("--pool", default="default", show_default=True, help="The pool to import into.")
 
 
@@ -44,7 +46,8 @@ def add(pool: str, label: str, as_json: bool) -> None:
     tokens = token.split()
     if len(tokens) != 1:
         raise FarmError(f"expected one refresh token on standard input, got {len(tokens)}; use `import` for several")
-    report = Credentials(redis).import_lines(select_pool(settings, pool), tokens, label)
+    origin = origin_for_new_tokens(settings.pool(select_pool(settings, pool)))
+    report = Credentials(redis).import_lines(pool, tokens, label, origin)
     if report.count("invalid"):
         raise FarmError("not a valid refresh token")
     record_change(redis, "credentials.add", pool, report.to_counts())
@@ -64,8 +67,9 @@ def import_(file: str, pool: str, as_json: bool) -> None:
     except UnicodeDecodeError:
         raise FarmError(f"{file} is not a text file") from None
     lines = text.splitlines()
+    origin = origin_for_new_tokens(settings.pool(select_pool(settings, pool)))
     with click.progressbar(lines, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        report = Credentials(redis).import_lines(select_pool(settings, pool), progress)
+        report = Credentials(redis).import_lines(pool, progress, token_origin=origin)
     record_change(redis, "credentials.add", pool, report.to_counts())
     print_report(report, as_json)
 
@@ -119,32 +123,6 @@ def show(credential_id: str, as_json: bool) -> None:
     for name, value in record.to_dict().items():
         is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
         print_line(f"{name}: {format_time(value) if is_time else value if value != '' else '-'}")
-
-
-@credentials.command()
-@click.argument("credential_ids", nargs=-1, required=True)
-@exit_on_error
-def disable(credential_ids: tuple[str, ...]) -> None:
-    """Take credentials out of service until they are enabled again."""
-    settings, redis = open_store()
-    store = Credentials(redis)
-    for record in select_credentials(settings, redis, credential_ids):
-        store.set_state(record.pool, record.id, "disabled", "by a person")
-        record_change(redis, "credential.disable", record.id)
-        print_line(f"{record.id} disabled")
-
-
-@credentials.command()
-@click.argument("credential_ids", nargs=-1, required=True)
-@exit_on_error
-def enable(credential_ids: tuple[str, ...]) -> None:
-    """Put credentials back into service, whatever state they are in."""
-    settings, redis = open_store()
-    store = Credentials(redis)
-    for record in select_credentials(settings, redis, credential_ids):
-        store.enable(record.pool, record.id)
-        record_change(redis, "credential.enable", record.id)
-        print_line(f"{record.id} active")
 
 
 @credentials.command()

@@ -9,6 +9,7 @@ import click
 from redis.exceptions import RedisError
 
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line
+from launcher.processes.bundled_simulator import has_upstream, require_simulator_allowed
 from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.detach import StartReport, start_detached
 from launcher.processes.termination import has_ended, stop_leftovers, wait_until
@@ -72,6 +73,8 @@ def stop() -> None:
 def restart(context: click.Context) -> None:
     """Stop the farm and start it in the background; invalid settings are reported first, and nothing is stopped."""
     settings = load_settings()
+    if not has_upstream(settings) and find_running(DataDir(settings.data_dir)):
+        require_simulator_allowed(settings, open_store()[1])
     context.invoke(stop)
     sys.exit(start_detached(DataDir(settings.data_dir), print_line))
 

@@ -7,7 +7,6 @@ The start: 1. lock, 2. port, 3. Redis, 4. API key and admin token, 5. simulator 
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,36 +17,27 @@ from types import FrameType
 from redis import Redis
 
 from launcher.processes import redis_server
+from launcher.processes.bundled_simulator import (
+    SIMULATED_ACCOUNTS,
+    SimulatorProcess,
+    has_upstream,
+    import_simulated,
+    remove_simulated,
+    require_simulator_allowed,
+)
 from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.network import check_port, is_up
-from launcher.processes.process_group import ProcessGroup, start_in_session
+from launcher.processes.process_group import ProcessGroup
 from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
-from shared.credentials.store import Credentials
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.observability.pool_status import read_pool_statuses
 from shared.redis_connection.client import check_server, connect
 from shared.settings.schema import Settings
-from simulator.accounts import Accounts
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Number of accounts that the bundled simulator has.
-SIMULATED_ACCOUNTS = 20
-#: The label of the simulator's credentials.
-SIMULATOR_LABEL = "simulator"
-SIMULATOR_OPTIONS = (
-    "--accounts",
-    str(SIMULATED_ACCOUNTS),
-    "--delay",
-    "0.2",
-    "--chunks",
-    "16",
-    "--chunk-delay",
-    "0.04",
-    "--rotate",
-)
 #: Seconds within which the farm must be ready.
 START_TIMEOUT_SECONDS = 60.0
 #: Seconds after which a farm without usable credentials counts as started once its front is up.
@@ -77,6 +67,8 @@ class Farm:
     print_line: Callable[[str], None]
     processes: ProcessGroup = field(default_factory=ProcessGroup)
     environment: dict[str, str] = field(default_factory=build_environment)
+    #: Seconds since the epoch.
+    started_at: float = field(default_factory=time.time)
     #: Number of signals to stop so far; set by the signal handler.
     stop_signals: int = 0
     #: Whether farm.toml must be read again; set by the signal handler.
@@ -106,6 +98,8 @@ class Farm:
         """Starts everything. Raises FarmError or StartInterrupted; call `stop` in any case."""
         check_port(self.settings.host, self.settings.port)
         redis = self._start_redis()
+        if not has_upstream(self.settings):
+            require_simulator_allowed(self.settings, redis)
         load_unsealer(self.settings).ensure_sealing_key(redis)
         secrets = self._create_secrets(redis)
         self._prepare_upstream(redis)
@@ -160,42 +154,25 @@ class Farm:
         return lines
 
     def _prepare_upstream(self, redis: Redis) -> None:
-        """Starts the simulator if no upstream is configured; removes its credentials if one is."""
-        credentials = Credentials(redis)
-        pools = self.settings.pool_names
-        if any(pool.upstream_url for pool in self.settings.pools):
-            for record in credentials.list(pools):
-                if record.label == SIMULATOR_LABEL:
-                    credentials.remove(record.pool, record.id)
+        """Starts the simulator if no upstream is configured; removes its credentials if one is. Raises FarmError."""
+        if has_upstream(self.settings):
+            remove_simulated(redis)
             return
-        base_url = self._start_simulator()
-        self.environment |= {"FARM_UPSTREAM_URL": f"{base_url}/v1", "FARM_TOKEN_URL": f"{base_url}/oauth/token"}
-        credentials.import_lines(pools[0], Accounts(SIMULATED_ACCOUNTS).first_refresh_tokens(), SIMULATOR_LABEL)
+        simulator = SimulatorProcess(self.environment)
+        self.processes.add("simulator", simulator.start)
+        self.environment |= {
+            "FARM_UPSTREAM_URL": f"{simulator.base_url}/v1",
+            "FARM_TOKEN_URL": f"{simulator.base_url}/oauth/token",
+            "FARM_SIMULATOR": "yes",
+        }
+        import_simulated(redis, self.settings.pool_names[0])
         self.print_line(
             f"FARM_UPSTREAM_URL is not set, so requests go to the bundled simulator ({SIMULATED_ACCOUNTS} accounts)"
         )
 
-    def _start_simulator(self) -> str:
-        """Starts the simulator on a free port, which restarts keep; returns its base URL."""
-        base_url = ""
-
-        def start() -> "subprocess.Popen[bytes]":
-            nonlocal base_url
-            options = ("--port", base_url.rpartition(":")[2] or "0", *SIMULATOR_OPTIONS)
-            command = [sys.executable, "-m", "simulator", *options]
-            process = start_in_session(command, self.environment, stdout=subprocess.PIPE)
-            line = process.stdout.readline().decode() if process.stdout else ""
-            base_url = line.strip().rpartition(" ")[2]
-            return process
-
-        self.processes.add("simulator", start)
-        if "http://" not in base_url:
-            raise FarmError("the simulator does not start")
-        return base_url
-
     def _write_record(self) -> None:
         created = {str(pid): get_create_time(pid) for pid in self.processes.pids()}
-        self.data.write_record(FarmRecord(os.getpid(), self.url, self.redis_url, time.time(), created))
+        self.data.write_record(FarmRecord(os.getpid(), self.url, self.redis_url, self.started_at, created))
 
     def _wait_until_ready(self, redis: Redis) -> None:
         """Waits for /readyz; without usable credentials, /healthz is enough after a grace period."""

@@ -72,11 +72,14 @@ class PrivateCredentials:
         state = self._redis.hget(keys.credentials(own_pool.decode()), credential_id)
         return KnownToken(own_pool.decode(), state.decode() if state else "", bool(refreshed_at))
 
-    def add(self, pool: str, token: str, max_credentials: int) -> str:
-        """Seals and stores a token; returns the pool that has it, '' if there are `max_credentials` already."""
+    def add(self, pool: str, token: str, max_credentials: int, token_origin: str = "") -> str:
+        """Seals and stores a token, given for the token endpoint of that origin.
+
+        Returns the pool that has it, '' if there are `max_credentials` already.
+        """
         credential_id = secrets.token_hex(5)
         name = names.private_pool(pool, credential_id)
-        fields = build_fields(Sealer.load(self._redis), token, credential_id, name, label="private")
+        fields = build_fields(Sealer.load(self._redis), token, credential_id, name, "private", token_origin)
         stored_in = self._add_script(
             keys=[keys.fingerprints(pool), keys.credentials(name), keys.credential(credential_id), keys.PRIVATE_POOLS],
             args=[

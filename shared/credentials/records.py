@@ -10,13 +10,14 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | sealed | refresh token, sealed for the credential's id | store.py, private.py, store_grant.lua |
 | fingerprint | SHA-256 of the current refresh token | store.py, private.py, store_grant.lua |
 | origin | SHA-256 of the token as imported, which identifies it in a repeated import | store.py, private.py |
+| token_origin | origin of its token endpoint, `simulator`, '' if not known | store.py, private.py, token_origin.py |
 | previous | sealed refresh token before the last rotation, until the next one | store_grant.lua |
 | rotations | number of rotations | store_grant.lua |
 | access | sealed access token | store_grant.lua |
 | access_expires | time it expires | store_grant.lua |
 | refreshed_at | time of the last token refresh | store_grant.lua |
 | state_since | time of the last state change | store.py, private.py, set_state.lua, store_grant.lua |
-| reason | reason for the state | set_state.lua, store_grant.lua |
+| reason | reason for the state | set_state.lua, store_grant.lua, reconcile_origins.lua |
 | until | end of the cooldown, '' if there is none | set_state.lua, store_grant.lua |
 | exported_at | time the refresh token was last exported | store.py |
 | export_outdated | 1 if the token has rotated since, which may invalidate the exported one | store_grant.lua |
@@ -28,14 +29,15 @@ The state itself is in `farm:credentials:<pool>`.
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-State = Literal["active", "cooling", "disabled", "dead"]
-STATES: tuple[State, ...] = ("active", "cooling", "disabled", "dead")
+#: `foreign`: it belongs to another token endpoint than its pool now has (token_origin.py).
+State = Literal["active", "cooling", "disabled", "dead", "foreign"]
+STATES: tuple[State, ...] = ("active", "cooling", "disabled", "dead", "foreign")
 #: States in which a credential has workers; in a cooldown they take no jobs.
 USABLE_STATES: tuple[State, ...] = ("active", "cooling")
 #: Fields of the hash that hold no token and are shown to operators.
 VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
-    *("exported_at", "export_outdated"),
+    *("exported_at", "export_outdated", "token_origin"),
 )
 
 
@@ -59,6 +61,8 @@ class CredentialRecord:
     export_outdated: bool = False
     #: The worker process that holds the lease, '' for none.
     owner: str = ""
+    #: The origin of the token endpoint that it was given for, `simulator`, or '' if not known yet.
+    token_origin: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,6 +95,7 @@ def build_record(
         reason=fields.get("reason", ""),
         rotations=int(fields.get("rotations", 0)),
         export_outdated=bool(fields.get("export_outdated")),
+        token_origin=fields.get("token_origin", ""),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )

@@ -1,7 +1,8 @@
 """Store of the credentials; it seals refresh tokens and cannot read them back.
 
-set_state.lua changes states atomically. The one other script that does, store_grant.lua, revives a credential that was
-marked dead while its refresh was succeeding. shared/credentials/records.py lists the fields of a credential.
+set_state.lua changes states atomically. Two other scripts do: store_grant.lua revives a credential that was marked dead
+while its refresh was succeeding, and reconcile_origins.lua enters and leaves `foreign`.
+shared/credentials/records.py lists the fields of a credential.
 """
 
 import secrets
@@ -25,6 +26,7 @@ ALLOWED_FROM: dict[State, tuple[State, ...]] = {
     "cooling": ("active", "cooling"),
     "dead": ("active", "cooling", "dead"),
     "disabled": STATES,
+    "foreign": ("active", "cooling", "foreign"),
 }
 
 
@@ -37,15 +39,20 @@ class Credentials:
         self._set_state_script = register_script(redis, Path(__file__).with_name("set_state.lua"))
         self._remove_script = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
 
-    def add(self, pool: str, token: str, label: str = "", credential_id: str = "") -> tuple[str, bool]:
-        """Stores a refresh token, under the given id if any; returns the credential's id and whether it is new."""
-        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, credential_id)
+    def add(
+        self, pool: str, token: str, label: str = "", credential_id: str = "", token_origin: str = ""
+    ) -> tuple[str, bool]:
+        """Stores a refresh token, under the given id if any; returns the credential's id and whether it is new.
+
+        `token_origin` is that of the token endpoint that it was given for, '' if not known (token_origin.py).
+        """
+        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, token_origin, credential_id)
 
     def _seal_and_add(
-        self, sealer: Sealer, pool: str, token: str, label: str, credential_id: str = ""
+        self, sealer: Sealer, pool: str, token: str, label: str, token_origin: str, credential_id: str = ""
     ) -> tuple[str, bool]:
         credential_id = credential_id or secrets.token_hex(5)
-        fields = build_fields(sealer, token, credential_id, pool, label)
+        fields = build_fields(sealer, token, credential_id, pool, label, token_origin)
         pairs = [part for pair in fields.items() for part in pair]
         reply = self._add_script(
             keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
@@ -54,14 +61,15 @@ class Credentials:
         existing_id = cast("bytes", reply).decode()
         return (existing_id, False) if existing_id else (credential_id, True)
 
-    def import_lines(self, pool: str, lines: Iterable[str], label: str = "") -> ImportReport:
+    def import_lines(self, pool: str, lines: Iterable[str], label: str = "", token_origin: str = "") -> ImportReport:
+        """Stores the refresh tokens, one a line, given for the token endpoint of that origin ('' if not known)."""
         sealer = Sealer.load(self._redis)
         report = []
         for number, (outcome, token) in enumerate(classify_lines(lines), 1):
             if outcome != "token":
                 report.append(ImportedLine(number, outcome))
                 continue
-            credential_id, is_new = self._seal_and_add(sealer, pool, token, label)
+            credential_id, is_new = self._seal_and_add(sealer, pool, token, label, token_origin)
             report.append(ImportedLine(number, "added" if is_new else "duplicate", credential_id))
         return ImportReport(tuple(report))
 
@@ -146,13 +154,16 @@ class Credentials:
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 
-def build_fields(sealer: Sealer, token: str, credential_id: str, pool: str, label: str) -> dict[str, Any]:
+def build_fields(
+    sealer: Sealer, token: str, credential_id: str, pool: str, label: str, token_origin: str
+) -> dict[str, Any]:
     now = time.time()
     return {
         "fingerprint": fingerprint(token),
         "origin": fingerprint(token),
         "pool": pool,
         "label": label,
+        "token_origin": token_origin,
         "sealed": sealer.seal(token, credential_id),
         "added_at": now,
         "state_since": now,

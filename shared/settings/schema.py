@@ -47,6 +47,12 @@ class PoolSettings:
         "base URL of the upstream, ending in /v1; unset: `./farm up` starts the bundled simulator",
     )
     token_url: str = setting("FARM_TOKEN_URL", parse_url, "", "OAuth 2 token endpoint for the refresh tokens")
+    simulator: bool = setting(
+        "FARM_SIMULATOR",
+        parse_bool,
+        False,
+        "set by `./farm up`: the upstream is the bundled simulator, to which no other credential's token is sent",
+    )
     token_request: str = setting(
         "FARM_TOKEN_REQUEST",
         choice_parser("form", "json", "bearer"),

@@ -1,5 +1,6 @@
 """`./farm` from the command line: the demo, start, stop, restart, failing starts, and the operator's commands."""
 
+import json
 import os
 import re
 import signal
@@ -163,7 +164,7 @@ def test_wrong_secret_key_is_reported_and_nothing_is_lost(tmp_path: Path):
     run_command(env, "stop")
 
 
-def test_configuring_an_upstream_removes_the_simulators_credentials(tmp_path: Path):
+def test_simulator_and_a_real_upstream_never_share_credentials(tmp_path: Path):
     env = build_environment(tmp_path / "data")
     run_command(env, "up", "--detach")
     run_command(env, "stop")
@@ -173,6 +174,19 @@ def test_configuring_an_upstream_removes_the_simulators_credentials(tmp_path: Pa
     assert run_command(real, "credentials", "list", "--json").stdout.strip() == "[]"
     ready = requests.get(f"http://127.0.0.1:{env['PORT']}/readyz", timeout=10)
     assert (ready.status_code, "credentials add" in ready.text) == (503, True)
+    added = subprocess.run(
+        [*FARM, "credentials", "add", "--label", "simulator"], env=real, cwd=ROOT, input="a-real-token", text=True
+    )
+    assert added.returncode == 0
+    refused = run_command(env, "restart")
+    assert (refused.returncode, "FARM_UPSTREAM_URL is not set" in refused.stderr) == (1, True)
+    assert run_command(real, "stop").stdout == "stopped\n"
+    assert_start_fails(env, tmp_path / "data", "FARM_UPSTREAM_URL is not set", "1 credentials", "config set")
+    elsewhere = real | {"FARM_TOKEN_URL": "http://localhost:9/token"}
+    assert run_command(elsewhere, "up", "--detach").returncode == 0
+    (kept,) = json.loads(run_command(real, "credentials", "list", "--json").stdout)
+    assert (kept["label"], kept["state"], kept["token_origin"]) == ("simulator", "foreign", "http://127.0.0.1:9")
+    assert kept["refreshed_at"] == 0
     run_command(real, "stop")
 
 

@@ -16,6 +16,7 @@ from shared.api_keys.api_key import ApiKey
 from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
 from shared.credentials.token_import import classify_lines
+from shared.credentials.token_origin import compute_token_origin
 from shared.errors import ApiError
 from shared.ip_addresses import caller_network
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
@@ -84,11 +85,14 @@ class PrivateCallers:
             self._store.touch(credential.pool)
             return credential
         self._count_unverified(token, address)
-        private_pool = credential.pool if credential else self._store.add(pool, token, self._pools[pool].private_most)
+        private_pool = credential.pool if credential else self._add(self._pools[pool], token)
         if not private_pool:
             message = "the farm has no room for another private credential; try again later"
             raise ApiError(429, "private_credentials_full", message, "rate_limit_error", headers={"retry-after": "60"})
         return self._verify(pool, private_pool, token, address)
+
+    def _add(self, pool: PoolSettings, token: str) -> str:
+        return self._store.add(pool.name, token, pool.private_most, compute_token_origin(pool))
 
     def _count_unverified(self, token: str, address: str) -> None:
         """Counts the token as invalid until it is verified, which bounds concurrent verifications too.

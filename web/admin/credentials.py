@@ -5,6 +5,7 @@ from flask import Response
 from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
+from shared.credentials.token_origin import TokenOrigins, origin_for_new_tokens
 from shared.errors import ApiError, FarmError, NotFound
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from web.admin.api import router
@@ -13,11 +14,13 @@ from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_response
 from web.admin.pagination import paginate
 from web.admin.schemas import (
+    ChangedCredentials,
     Credential,
     CredentialChange,
     CredentialPage,
     CredentialQuery,
     Empty,
+    EnableQuery,
     History,
     ImportResult,
     LineReport,
@@ -73,7 +76,8 @@ def add_credentials(body: NewCredentials) -> ImportResult:
     if body.pool not in list_configured_pools():
         raise ApiError(404, "not_found", f"no pool {body.pool!r}")
     try:
-        report = open_store().import_lines(body.pool, body.tokens, body.label)
+        origin = origin_for_new_tokens(services().settings.pool(body.pool))
+        report = open_store().import_lines(body.pool, body.tokens, body.label, origin)
     except FarmError as error:
         raise ApiError(503, "not_ready", str(error), "server_error") from None
     record_change("credentials.add", body.pool, report.to_counts())
@@ -102,6 +106,29 @@ def update_credential(credential_id: str, body: CredentialChange) -> Response:
     record_change("credential.update", credential_id, body.model_dump(exclude_unset=True))
     changed = get_or_404(credential_id)
     return set_etag(to_response(to_schema(changed), 200), record_version(changed))
+
+
+@router.route("POST", "/credentials/enable", body=EnableQuery, response=ChangedCredentials)
+def enable_credentials(body: EnableQuery) -> ChangedCredentials:
+    """Reactivate all credentials that have been in a state since a time, after an outage for example."""
+    records = [
+        record
+        for record in open_store().list(name for name in list_all_pools() if body.pool in ("", name))
+        if record.state == body.state and record.state_since >= body.since
+    ]
+    for record in records:
+        open_store().enable(record.pool, record.id)
+        record_change("credential.enable", record.id)
+    return ChangedCredentials(ids=[record.id for record in records])
+
+
+@router.route("POST", "/credentials/<credential_id>/adopt", body=Empty, response=Credential)
+def adopt_credential(credential_id: str, body: Empty) -> Response:
+    """Bind a foreign credential to its pool's present token endpoint, to which its token is sent from now on."""
+    record = get_or_404(credential_id)
+    TokenOrigins(services().redis).adopt(services().settings.pool(record.pool), record.id)
+    record_change("credential.adopt", credential_id)
+    return to_response(to_schema(get_or_404(credential_id)), 200)
 
 
 @router.route("DELETE", "/credentials/<credential_id>", status=204)
@@ -143,6 +170,8 @@ def revoke_credential(credential_id: str, body: Empty) -> OperationResult:
 def run_operation(credential_id: str, kind: str, model: str = "") -> OperationResult:
     """Has a worker process run the operation. Raises ApiError 503 if none carries it out in time."""
     record = get_or_404(credential_id)
+    if record.state == "foreign":
+        return OperationResult(ok=False, error=record.reason)
     record_change(f"credential.{kind}", credential_id)
     try:
         return OperationResult(

@@ -41,7 +41,8 @@ class CredentialQuery(Page):
 
     pool: Annotated[Identifier, Field(description="only credentials of this pool")] = ""
     state: Annotated[
-        Literal["", "active", "cooling", "disabled", "dead"], Field(description="only credentials in this state")
+        Literal["", "active", "cooling", "disabled", "dead", "foreign"],
+        Field(description="only credentials in this state"),
     ] = ""
 
 
@@ -79,7 +80,7 @@ class Credential(BaseModel):
 
     id: str
     pool: str
-    state: Literal["active", "cooling", "disabled", "dead"]
+    state: Literal["active", "cooling", "disabled", "dead", "foreign"]
     label: str
     added_at: float
     refreshed_at: float
@@ -91,6 +92,9 @@ class Credential(BaseModel):
     exported_at: float
     export_outdated: Annotated[bool, Field(description="whether the refresh token has rotated since its export")]
     owner: str
+    token_origin: Annotated[
+        str, Field(description="origin of the token endpoint that it was given for; empty if not known yet")
+    ]
 
 
 class CredentialPage(BaseModel):
@@ -107,6 +111,23 @@ class CredentialChange(StrictModel):
     state: Annotated[
         Literal["active", "disabled"] | None, Field(description="`active` reactivates it from any state")
     ] = None
+
+
+class EnableQuery(StrictModel):
+    """Which credentials to reactivate."""
+
+    state: Annotated[Literal["cooling", "disabled", "dead"], Field(description="their present state")]
+    since: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False, description="in that state since then or later, seconds since the epoch"),
+    ] = 0
+    pool: Annotated[Identifier, Field(description="only credentials of this pool")] = ""
+
+
+class ChangedCredentials(BaseModel):
+    """The credentials that were changed."""
+
+    ids: list[str]
 
 
 class StateEntry(BaseModel):

@@ -10,6 +10,7 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.records import USABLE_STATES, State
+from shared.credentials.token_origin import SIMULATOR_ORIGIN
 from shared.redis_connection.client import register_script
 
 #: Seconds after which a lease expires unless it is renewed.
@@ -65,16 +66,27 @@ class Leases:
         self._claims_allowed_at = last_reply_at + LEASE_SECONDS + LAST_REPLY_MARGIN_SECONDS
 
     def claim(
-        self, pool: str, credential_ids: Sequence[str], max_count: int, states: Sequence[State] = USABLE_STATES
+        self,
+        pool: str,
+        credential_ids: Sequence[str],
+        max_count: int,
+        states: Sequence[State] = USABLE_STATES,
+        token_origin: str = "",
     ) -> list[Lease]:
-        """Claims at most `max_count` of these credentials: those without a lease and in one of the states."""
+        """Claims at most `max_count` of these credentials: those without a lease and in one of the states.
+
+        Those of another token endpoint than `token_origin` are left alone; '' means all.
+        """
         if not credential_ids or max_count < 1 or time.monotonic() < self._claims_allowed_at:
             return []
         sent_at = time.monotonic()
         record_keys = [key for id_ in credential_ids for key in (keys.lease(id_), keys.credential(id_))]
         reply = self._claim_script(
             keys=[keys.credentials(pool), *record_keys],
-            args=[self._process_id, int(LEASE_SECONDS * 1000), max_count, f",{','.join(states)},", *credential_ids],
+            args=[
+                *(self._process_id, int(LEASE_SECONDS * 1000), max_count, f",{','.join(states)},"),
+                *(token_origin, SIMULATOR_ORIGIN, *credential_ids),
+            ],
         )
         claimed, valid_until = cast("list[Any]", reply), sent_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
         return [

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from redis import Redis
 from shared import keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.unsealing import Unsealer
-from shared.errors import LeaseLost, TokenError
+from shared.errors import ForeignCredential, LeaseLost, TokenError
 from shared.redis_connection.client import register_script
 from workers.credentials.leases import Lease
 from workers.credentials.token_endpoint import TokenGrant
@@ -25,22 +26,29 @@ EXPORT_OUTDATED = 2
 class TokenStore:
     """Reads and writes tokens. Only workers have one, because only they can unseal."""
 
-    def __init__(self, redis: Redis, unsealer: Unsealer) -> None:
+    def __init__(
+        self, redis: Redis, unsealer: Unsealer, find_token_origin: Callable[[str], str] = lambda _: ""
+    ) -> None:
+        """`find_token_origin(pool)` returns the origin of the pool's token endpoint, '' for any."""
         self._redis = redis
         self._unsealer = unsealer
+        self._find_token_origin = find_token_origin
         self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
         self._supports_waitaof: bool | None = None
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token, the access token ('' for none) and its expiry in seconds since the epoch.
 
-        Raises TokenError when the credential is gone.
+        Raises TokenError when the credential is gone, ForeignCredential when it belongs to another token endpoint.
         """
-        sealed, access, expires = self._redis.hmget(
-            keys.credential(credential_id), ("sealed", "access", "access_expires")
+        sealed, access, expires, pool, origin = self._redis.hmget(
+            keys.credential(credential_id), ("sealed", "access", "access_expires", "pool", "token_origin")
         )
         if not sealed:
             raise TokenError("the credential is gone")
+        pool_origin = self._find_token_origin(pool.decode() if pool else "")
+        if pool_origin and pool_origin != (origin or b"").decode():
+            raise ForeignCredential("the credential belongs to another token endpoint: `./farm credentials adopt`")
         access_token = self._unsealer.unseal(access, credential_id) if access else ""
         return self._unsealer.unseal(sealed, credential_id), access_token, float(expires or 0)
 

@@ -11,6 +11,7 @@ from redis import Redis
 from shared import gc_tuning
 from shared.credentials.store import Credentials
 from shared.credentials.token_import import ImportReport
+from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError, StoreUnavailable
 from shared.observability import logs
@@ -43,7 +44,7 @@ def import_token_files(settings: Settings, credentials: Credentials) -> None:
                 lines = Path(pool.refresh_tokens_file).read_text().splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise FarmError(f"FARM_REFRESH_TOKENS_FILE: {error}") from None
-            report = credentials.import_lines(pool.name, lines)
+            report = credentials.import_lines(pool.name, lines, token_origin=origin_for_new_tokens(pool))
             log.info("%s", format_report(report), extra={"action": "tokens_imported", "pool": pool.name})
 
 

@@ -16,6 +16,7 @@ from shared import names
 from shared.background import keep_running
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
+from shared.credentials.token_origin import TokenOrigins, compute_token_origin
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
 from shared.redis_connection.auto_pipeline import AutoPipeline
@@ -59,6 +60,8 @@ CLEAN_INTERVAL_SECONDS = 60.0
 ROLL_UP_INTERVAL_SECONDS, TRIM_INTERVAL_SECONDS = 2.0, 30.0
 #: Seconds between two searches for idle private credentials.
 FORGET_INTERVAL_SECONDS = 5.0
+#: Seconds between two comparisons of the credentials with the token endpoints of their pools.
+ORIGIN_INTERVAL_SECONDS = 5.0
 #: Token refreshes of one process that run at the same time.
 MAX_CONCURRENT_REFRESHES = 16
 #: Seconds that running requests have to end when the process stops.
@@ -77,6 +80,7 @@ class WorkerProcess:
         self._redis = connect(settings.redis_url)
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
+        self._token_origins = TokenOrigins(self._redis)
         self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
         self._pools = settings.pool_names
         self._private_credentials = PrivateCredentials(self._redis)
@@ -107,7 +111,7 @@ class WorkerProcess:
             streams=StreamRegistry(self._outbox, self._counters),
             deadlines=DeadlineMonitor(),
             counters=self._counters,
-            token_store=TokenStore(self._redis, unsealer),
+            token_store=TokenStore(self._redis, unsealer, self._find_token_origin),
             breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._pools),
             worker_counts=Counter(),
             refresh_limit=BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
@@ -119,6 +123,9 @@ class WorkerProcess:
             set_state=CredentialStates(self._credentials, self._counters).set,
             is_suspended=lambda: self._membership.is_suspended,
         )
+
+    def _find_token_origin(self, pool: str) -> str:
+        return compute_token_origin(self._settings.pool(pool))
 
     def _build_route(self, name: str) -> UpstreamRoute:
         pool = self._settings.pool(name)
@@ -134,6 +141,7 @@ class WorkerProcess:
         for seconds, task in self._periodic_tasks():
             background.append(gevent.spawn(self._run_every, seconds, task))
         self._try(lambda: self._for_each_queue(PoolQueues.register))
+        self._try(self._reconcile_origins)
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         if self._spawn_info.predecessor:
             self._try(self._reclaim_predecessor)
@@ -155,6 +163,7 @@ class WorkerProcess:
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
             (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),
+            (ORIGIN_INTERVAL_SECONDS, self._reconcile_origins),
             (5.0, self._services.streams.forget_expired),
         ]
 
@@ -190,6 +199,19 @@ class WorkerProcess:
     def _all_pools(self) -> list[str]:
         """The configured pools and those of all private credentials, even of pools that are configured no more."""
         return [*self._pools, *self._private_credentials.list_pools()]
+
+    def _reconcile_origins(self) -> None:
+        """Takes credentials of other token endpoints out of service, and brings back those whose endpoint is back."""
+        pools = [self._settings.pool(name) for name in self._all_pools() if self._settings.has_pool(name)]
+        for pool, (foreign, active) in self._token_origins.reconcile(pools).items():
+            extra = {"action": "credential_foreign", "pool": names.configured_pool(pool)}
+            if foreign:
+                message = (
+                    "%d credentials belong to another token endpoint and are left alone; `./farm credentials list`"
+                )
+                log.error(message, foreign, extra=extra)
+            if active:
+                log.info("%d credentials have their token endpoint back", active, extra=extra)
 
     def _forget_idle_credentials(self) -> None:
         """Removes private credentials that have been unused for their pool's `private_idle` seconds."""

@@ -13,7 +13,8 @@ import gevent
 from redis.exceptions import RedisError
 from rq import worker_registration
 
-from shared.credentials.records import STATES
+from shared.credentials.records import STATES, USABLE_STATES
+from shared.credentials.token_origin import compute_token_origin
 from workers.credentials.leases import Lease, Leases
 from workers.jobs.pool_queues import PoolQueues
 from workers.per_pool import PerPool
@@ -86,10 +87,13 @@ class WorkerSet:
         missing = self._membership.fair_share(group) - len(running)
         for pool in self._membership.pools_in_group(group):
             candidates = [c for c in self._membership.usable_credentials(pool) if c not in running]
-            leases = self._leases.claim(pool, candidates, missing)
+            leases = self._leases.claim(pool, candidates, missing, USABLE_STATES, self._token_origin(pool))
             missing -= len(leases)
             for lease in leases:
                 self._start(lease)
+
+    def _token_origin(self, pool: str) -> str:
+        return compute_token_origin(self._services.settings.pool(pool))
 
     def _workers_in_group(self, group: str) -> list[FarmWorker]:
         return [worker for worker in self._workers.values() if pool_group(worker.lease.pool) == group]
@@ -208,7 +212,7 @@ class WorkerSet:
         """A worker of the credential, started in any credential state if need be; None when another process has it."""
         worker = self._find_worker(pool, credential_id)
         if worker is None and self._services.settings.has_pool(pool):
-            for lease in self._leases.claim(pool, [credential_id], 1, STATES):
+            for lease in self._leases.claim(pool, [credential_id], 1, STATES, self._token_origin(pool)):
                 self._start(lease)
             worker = self._find_worker(pool, credential_id)
         return worker

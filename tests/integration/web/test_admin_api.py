@@ -8,8 +8,11 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.test import TestResponse
 
+from shared import keys
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
+from shared.credentials.store import Credentials
+from shared.credentials.token_origin import TokenOrigins
 from shared.credentials.unsealing import Unsealer
 from shared.observability.request_log import LogEntry, RequestLog
 from shared.settings.schema import PoolSettings, Settings
@@ -27,7 +30,10 @@ class Api:
         tokens = AdminTokens(redis)
         self.admin, _ = tokens.create("tests", "admin")
         self.viewer, _ = tokens.create("dashboard", "viewer")
-        pools = (PoolSettings(client_secret="a client secret"), PoolSettings(name="other"))
+        pools = (
+            PoolSettings(client_secret="a client secret", token_url="https://token.example/oauth/token"),
+            PoolSettings(name="other"),
+        )
         self.client: FlaskClient = create_app(Settings(redis_url=redis_url, pools=pools)).test_client()
 
     def __call__(self, method: str, path: str, json: Any = None, token: str = "", **options: Any) -> TestResponse:
@@ -193,6 +199,31 @@ def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     assert api("DELETE", path).status_code == 204
     assert api("GET", path).status_code == 404
     assert api.redis.keys(f"*{line['id']}*") == []
+
+
+def test_credentials_of_one_state_are_enabled_at_once(api: Api):
+    lines = api("POST", "/credentials", {"tokens": ["a", "b", "c"]}).json["lines"]
+    store = Credentials(api.redis)
+    for line in lines[:2]:
+        store.set_state("default", line["id"], "dead", "invalid_grant")
+    api.redis.hset(keys.credential(lines[0]["id"]), "state_since", 1000)
+    for nobody in ({"state": "disabled"}, {"state": "dead", "since": time.time() + 9}, {"state": "dead", "pool": "x"}):
+        assert api("POST", "/credentials/enable", nobody).json["ids"] == []
+    assert api("POST", "/credentials/enable", {"state": "dead", "since": 2000}).json["ids"] == [lines[1]["id"]]
+    assert api("POST", "/credentials/enable", {"state": "dead"}).json["ids"] == [lines[0]["id"]]
+    assert {record["state"] for record in api("GET", "/credentials").json["data"]} == {"active"}
+
+
+def test_foreign_credential_is_adopted(api: Api):
+    (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
+    path = f"/credentials/{line['id']}"
+    elsewhere = PoolSettings(token_url="https://login.other.example/token")
+    TokenOrigins(api.redis).reconcile([elsewhere])
+    assert api("GET", "/credentials?state=foreign").json["data"][0]["id"] == line["id"]
+    refused = api("POST", f"{path}/refresh", {}).json
+    assert (refused["ok"], "adopt" in refused["error"]) == (False, True)
+    adopted = api("POST", f"{path}/adopt", {}).json
+    assert (adopted["state"], adopted["token_origin"]) == ("active", "https://token.example")
 
 
 def test_operation_without_a_worker_process_is_a_503(api: Api):

@@ -1,0 +1,46 @@
+-- Marks the credentials of a pool that belong to another token endpoint `foreign`, and reactivates those that were and
+-- do no more. A credential that is disabled or dead stays so.
+-- KEYS: credentials of the pool
+-- ARGV: origin of the pool's token endpoint ('' when it is not known: nothing changes), the simulator's origin,
+--       key prefix of credentials, key prefix of histories
+-- Result: numbers of credentials that became foreign, and active
+local foreign_count, active_count = 0, 0
+local pool_origin = ARGV[1]
+if pool_origin == '' then
+    return {0, 0}
+end
+local now = redis.call('TIME')
+now = now[1] .. '.' .. string.format('%06d', now[2])
+
+local function set_state(id, state, reason)
+    redis.call('HSET', KEYS[1], id, state)
+    redis.call('HSET', ARGV[3] .. id, 'reason', reason, 'until', '', 'state_since', now)
+    redis.call('XADD', ARGV[4] .. id, 'MAXLEN', '~', 100, '*', 'state', state, 'reason', reason)
+end
+
+local function describe(origin)
+    if origin == '' then
+        return 'its token endpoint is not known yet, and is not the simulator'
+    end
+    local owner = origin == ARGV[2] and 'the simulator' or origin
+    local present = pool_origin == ARGV[2] and 'the simulator' or pool_origin
+    return 'belongs to ' .. owner .. ', but its pool uses ' .. present
+end
+
+local states = redis.call('HGETALL', KEYS[1])
+for i = 1, #states, 2 do
+    local id, state = states[i], states[i + 1]
+    local origin = redis.call('HGET', ARGV[3] .. id, 'token_origin') or ''
+    if origin == '' and pool_origin ~= ARGV[2] then
+        origin = pool_origin
+        redis.call('HSET', ARGV[3] .. id, 'token_origin', origin)
+    end
+    if origin ~= pool_origin and (state == 'active' or state == 'cooling') then
+        set_state(id, 'foreign', describe(origin) .. ': ./farm credentials adopt ' .. id)
+        foreign_count = foreign_count + 1
+    elseif origin == pool_origin and state == 'foreign' then
+        set_state(id, 'active', '')
+        active_count = active_count + 1
+    end
+end
+return {foreign_count, active_count}

@@ -1,0 +1,80 @@
+"""Binds each credential to the origin of the token endpoint that it was given for.
+
+An origin is scheme, host and port (RFC 6454): who operates that endpoint. A path may change there without harm, but a
+refresh token that is shown to another origin is disclosed to it, and refused, which would be taken for its death.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from redis import Redis
+
+from shared import keys
+from shared.redis_connection.client import register_script
+from shared.settings.schema import PoolSettings
+
+#: The origin of the bundled simulator, which listens on another port each time.
+SIMULATOR_ORIGIN = "simulator"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def compute_token_origin(pool: PoolSettings) -> str:
+    """The origin of the pool's token endpoint, such as `https://login.example`; '' when it has none."""
+    if pool.simulator:
+        return SIMULATOR_ORIGIN
+    parts = urlsplit(pool.token_url)
+    try:
+        port = parts.port
+    except ValueError:
+        return pool.token_url
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    suffix = "" if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{port}"
+    return f"{parts.scheme}://{host}{suffix}" if pool.token_url else ""
+
+
+def origin_for_new_tokens(pool: PoolSettings) -> str:
+    """The origin of tokens that an operator adds: the pool's, but '' (not known yet) while that is the simulator."""
+    origin = compute_token_origin(pool)
+    return "" if origin == SIMULATOR_ORIGIN else origin
+
+
+class TokenOrigins:
+    """Keeps the state `foreign` of credentials in line with the token endpoints of their pools."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._reconcile_script = register_script(redis, Path(__file__).with_name("reconcile_origins.lua"))
+
+    def reconcile(self, pools: Iterable[PoolSettings]) -> dict[str, tuple[int, int]]:
+        """Marks credentials of another endpoint `foreign`, and reactivates those whose endpoint is back.
+
+        A credential without an origin, as older versions stored it, adopts its pool's, except the simulator's. Returns
+        how many became foreign and active, by pool, for those pools where any did.
+        """
+        pools = list(pools)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for pool in pools:
+                self._reconcile_script(
+                    keys=[keys.credentials(pool.name)],
+                    args=[compute_token_origin(pool), SIMULATOR_ORIGIN, keys.credential(""), keys.history("")],
+                    client=pipe,
+                )
+            replies = cast("list[Any]", pipe.execute())
+        changes = {pool.name: (int(reply[0]), int(reply[1])) for pool, reply in zip(pools, replies, strict=True)}
+        return {name: change for name, change in changes.items() if any(change)}
+
+    def adopt(self, pool: PoolSettings, credential_id: str) -> None:
+        """Binds a credential to its pool's present endpoint, on an operator's request, and reactivates it.
+
+        Its access token, issued by the other endpoint, is dropped. Where this process does not know the endpoint, a
+        worker process binds the credential.
+        """
+        record_key = keys.credential(credential_id)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(record_key, "token_origin", origin_for_new_tokens(pool))
+            pipe.hdel(record_key, "access", "access_expires")
+            pipe.execute()
+        if origin_for_new_tokens(pool):
+            self.reconcile([pool])
