@@ -20,6 +20,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import ApiError
 from web.server.corked_socket import CorkedSocket
+from web.server.disconnect import check_all_for_vanished, enable_keepalive
 
 #: Seconds that a caller gets to read the response while it is still sending; closing at once would reset it.
 LINGER_SECONDS = 1.0
@@ -67,6 +68,11 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.idle: set[IdleConnection] = set()
 
+    def run(self) -> None:
+        """gunicorn: serves until the end."""
+        enable_keepalive(self.sockets)
+        super().run()
+
     def timeout_ctx(self) -> IdleConnection:
         """gunicorn: limits how long a connection may wait for a request."""
         return IdleConnection(self, self.cfg.keepalive if self.alive else 0.1)
@@ -85,6 +91,7 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 
     def notify(self) -> None:
         """gunicorn: sends the heartbeat, once a second; stops gracefully, not at once, when its master is gone."""
+        check_all_for_vanished()
         if self.ppid == os.getppid():
             super().notify()
         elif self.alive:
