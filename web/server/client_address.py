@@ -1,4 +1,4 @@
-"""Determines a caller's address and scheme behind trusted proxies."""
+"""Determines a caller's address, scheme and host behind trusted proxies."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -37,6 +37,11 @@ class TrustedProxies:
             return True
         forwarded = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
         return forwarded == "https" and self._is_trusted(request.remote_addr or "")
+
+    def find_hosts(self, request: Request) -> list[str]:
+        """The hosts that the caller may have asked for: `Host` and, from a trusted proxy, `X-Forwarded-Host`."""
+        forwarded = request.headers.get("x-forwarded-host", "").rpartition(",")[2].strip()
+        return [request.host, *([forwarded] if forwarded and self._is_trusted(request.remote_addr or "") else ())]
 
     def _is_trusted(self, address: str) -> bool:
         ip_address = parse_address(address)

@@ -10,6 +10,8 @@ from shared.api_keys.admin_sessions import AdminSession
 from shared.api_keys.admin_tokens import AdminToken
 from shared.errors import ApiError
 from web.admin.access import session_cookie
+from web.admin.access.same_origin import check_same_origin
+from web.admin.api import blueprint as api_blueprint
 from web.services import services
 
 #: Seconds of delay added per wrong token, and the maximum delay.
@@ -17,13 +19,15 @@ DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 PUBLIC_VIEWS = ("admin.login_page", "admin.login")
 #: Methods that change nothing.
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LOGOUT_VIEW = "admin.logout"
 #: Views whose unsafe methods a viewer may use.
-VIEWER_VIEWS = ("admin.logout",)
+VIEWER_VIEWS = (LOGOUT_VIEW,)
 
 
 def admit() -> BaseResponse | None:
     """Runs before each request to /admin. Redirects browsers to the login page; raises ApiError 401, 403 or 429."""
     if request.endpoint in PUBLIC_VIEWS:
+        check_same_origin(required=False)
         return None
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     bearer = presented.strip() if scheme.lower() == "bearer" else ""
@@ -73,7 +77,18 @@ def use_session() -> AdminToken | None:
         services().admin_sessions.end(session.id)
         return None
     g.admin_session = session
+    check_session_request()
     return token
+
+
+def check_session_request() -> None:
+    """Raises ApiError 403 or 415 for an unsafe request that the console's own pages can't have sent."""
+    if request.method in SAFE_METHODS:
+        return
+    check_same_origin(required=request.endpoint != LOGOUT_VIEW)
+    has_body = bool(request.content_length) or "transfer-encoding" in request.headers
+    if request.blueprint == api_blueprint.name and has_body and request.mimetype != "application/json":
+        raise ApiError(415, "unsupported_media_type", "with a session the body must be sent as application/json")
 
 
 def find_session() -> AdminSession | None:
