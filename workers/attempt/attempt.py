@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from urllib3 import BaseHTTPResponse
 
+from shared.errors import FarmError
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Cancelled, CancelScope
@@ -26,6 +27,7 @@ from workers.response.token_meter import TokenMeter, Usage
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamConnection,
+    UpstreamMisconfigured,
     UpstreamUnreachable,
     is_event_stream,
     is_json,
@@ -34,10 +36,13 @@ from workers.upstream.client import (
     read_whole_json,
     select_headers,
 )
+from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
 from workers.upstream.http_response import is_delimited
 
 log = logging.getLogger("farm.relay")
 NEVER = float("inf")
+#: Seconds for which a credential rests after its connection broke under a request.
+MIN_REST_SECONDS, MAX_REST_SECONDS = 0.5, 60.0
 TIMEOUT_MESSAGES = {
     "first_byte_timeout": "the upstream sent no byte in time",
     "idle_timeout": "the upstream stopped sending in the middle of its response",
@@ -53,7 +58,8 @@ class Attempt:
     body: bytes
     settings: Settings
     pool: PoolSettings
-    upstream: UpstreamConnection
+    #: Returns the worker's connection. Raises UpstreamMisconfigured.
+    open_upstream: Callable[[], UpstreamConnection]
     token: AccessToken
     scope: CancelScope
     counters: Counters
@@ -64,6 +70,8 @@ class Attempt:
         self._request = self.delivery.request
         self._attempt_number = self.delivery.attempt_number
         self._meter: TokenMeter | None = None
+        #: When the request was last sent, by the monotonic clock.
+        self._sent_at = 0.0
 
     def run(self) -> Outcome:
         response: BaseHTTPResponse | None = None
@@ -80,12 +88,8 @@ class Attempt:
                 return self._relay_response(response)
         except Cancelled as cancelled:
             return self._handle_cancelled(cancelled.reason)
-        except TOKEN_FAILURES as error:
-            return classify_token_failure(error, self._attempt_number)
-        except UpstreamUnreachable as error:
-            return self._fail("unreachable", error.status, error.code, f"the upstream can't be reached ({error})")
-        except ResponseTruncated:
-            return self._fail_truncated()
+        except FarmError as error:
+            return self._handle_error(error)
         finally:
             if response is not None:
                 response.close()
@@ -103,7 +107,8 @@ class Attempt:
 
     def _send(self, token: str) -> BaseHTTPResponse:
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)
-        return self.upstream.call(self._request, self.body, token)
+        self._sent_at = time.monotonic()
+        return self.open_upstream().call(self._request, self.body, token)
 
     # The response
 
@@ -201,6 +206,24 @@ class Attempt:
         self.delivery.reply_with_error(failed)
         return Done()
 
+    def _handle_error(self, error: FarmError) -> Outcome:
+        """The outcome of an attempt without a whole response."""
+        match error:
+            case UpstreamUnreachable():
+                return self._fail("unreachable", error.status, error.code, f"the upstream can't be reached ({error})")
+            case ConnectionDropped():
+                message = f"the upstream closed the connection without a response ({error})"
+                return self._rest(self._fail("unreachable", 502, "upstream_unreachable", message))
+            case ResponseTruncated():
+                return self._rest(self._fail_truncated())
+            case UpstreamMisconfigured():
+                return self._refuse(502, "upstream_misconfigured", f"the farm can't use its setting {error}")
+            case RequestNotSendable():
+                return self._refuse(500, "internal_error", f"the farm can't send this request ({error})")
+        if isinstance(error, TOKEN_FAILURES):
+            return classify_token_failure(error, self._attempt_number)
+        raise error
+
     def _handle_cancelled(self, reason: str) -> Outcome:
         if reason == "client_gone":
             self.delivery.stream.abandon()
@@ -219,6 +242,18 @@ class Attempt:
         """Ends the attempt after an unexpected exception, so that the caller still gets a reply (I7)."""
         message = "the farm failed to relay this request"
         return self._fail("crashed", 500, "internal_error", message, blameless=True)
+
+    def _rest(self, outcome: Outcome) -> Outcome:
+        """The upstream may go on working on a request whose connection broke: its credential rests for as long again as
+        that took, and the same for good measure.
+        """
+        seconds = min(MAX_REST_SECONDS, max(MIN_REST_SECONDS, 2 * (time.monotonic() - self._sent_at)))
+        return replace(outcome, rest_seconds=seconds) if isinstance(outcome, Failed) else outcome
+
+    def _refuse(self, status: int, code: str, message: str) -> Outcome:
+        """Ends a request that can't be sent on any credential. Nobody is blamed."""
+        self.delivery.send_failure(build_failure(self._attempt_number, status, code, message))
+        return Done("upstream_error")
 
     def _fail(
         self,

@@ -40,6 +40,8 @@ class Failed:
     fatal: bool = False
     #: Whether the failure says nothing about the credential (its lease was lost, say), so that it gets no cooldown.
     blameless: bool = False
+    #: Seconds for which the upstream may still be working on the request, so that the credential gets no other one.
+    rest_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class Cooldown:
         self._until = max(self._until, time.monotonic() + min(self._limit, seconds))
         return self.remaining()
 
+    def extend(self, seconds: float) -> None:
+        """Makes the cooldown last for at least so many seconds from now."""
+        self._until = max(self._until, time.monotonic() + min(self._limit, seconds))
+
     def resume(self, seconds: float) -> None:
         """Continues a cooldown that another process began."""
         self._until = time.monotonic() + min(self._limit, seconds)

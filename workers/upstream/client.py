@@ -1,21 +1,27 @@
 """Sends relay requests to the upstream over one kept-alive connection per worker."""
 
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from shared.errors import FarmError
 from shared.protocol.messages import RelayRequest
-from workers.upstream.http_connection import UpstreamHTTPConnection, UpstreamHTTPSConnection
+from workers.upstream.http_connection import ConnectionDropped, UpstreamHTTPConnection, UpstreamHTTPSConnection
 from workers.upstream.http_response import READ_BYTES
 
+log = logging.getLogger("farm.relay")
+#: Seconds between two log lines about a pool that is misconfigured.
+MISCONFIGURED_LOG_SECONDS = 60.0
 #: Bytes of an upstream's error body after which the rest is not read.
 MAX_ERROR_BYTES = 65_536
 DEFAULT_HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
@@ -35,7 +41,7 @@ FORWARDED_HEADERS = (
 
 
 class UpstreamUnreachable(FarmError):
-    """Raised when there was no response: connecting failed, or the connection broke before the first byte."""
+    """Raised when no connection could be made, so that the upstream has not seen the request."""
 
     status, code = 502, "upstream_unreachable"
 
@@ -44,6 +50,10 @@ class ConnectTimeout(UpstreamUnreachable):
     """Raised when connecting took longer than FARM_CONNECT_TIMEOUT."""
 
     status, code = 504, "upstream_connect_timeout"
+
+
+class UpstreamMisconfigured(FarmError):
+    """Raised when the pool's settings allow no request at all; the message names the setting."""
 
 
 class ResponseTruncated(FarmError):
@@ -76,27 +86,71 @@ def create_shared_session(url: str, pool_size: int, proxy: str = "", ca_bundle: 
     return session
 
 
+class ResolvedRoute(NamedTuple):
+    """What requests makes of a pool's settings."""
+
+    prepared: requests.PreparedRequest
+    verify: Any
+    proxies: Any
+    #: Prefix of each request's target.
+    base_path: str
+
+
 class UpstreamRoute:
     """How a pool's upstream is reached: proxy, CA bundle and address, resolved once by requests."""
 
     def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
-        session = create_session(url, proxy=proxy, ca_bundle=ca_bundle)
-        self._url, self._verify, self._proxies = url, session.verify, session.proxies
-        self._prepared = session.prepare_request(requests.Request("POST", url))
-        #: Prefix of each request's target.
-        self.base_path = HTTPAdapter().request_url(self._prepared, self._proxies).rstrip("/")
+        self._url, self._proxy, self._ca_bundle = url, proxy, ca_bundle
+        #: When a mistake in the settings was last logged, by the monotonic clock.
+        self._logged_at = float("-inf")
 
-    def open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
-        """A connection pool for one worker, with no connection open yet."""
+    def open_pool(self, before_send: Callable[[], None]) -> tuple[HTTPConnectionPool, str]:
+        """A connection pool for one worker, with no connection open yet, and the prefix of each request's target.
+
+        Raises UpstreamMisconfigured.
+        """
+        try:
+            return self._open_pool(before_send), self._resolved.base_path
+        except Exception as error:
+            setting, reason = self._find_bad_setting(error)
+            if time.monotonic() - self._logged_at > MISCONFIGURED_LOG_SECONDS:
+                self._logged_at = time.monotonic()
+                extra = {"action": "upstream_misconfigured", "reason": setting}
+                log.error("no request can be sent: %s: %s", setting, reason, extra=extra)
+            raise UpstreamMisconfigured(setting) from None
+
+    @cached_property
+    def _resolved(self) -> ResolvedRoute:
+        session = create_session(self._url, proxy=self._proxy, ca_bundle=self._ca_bundle)
+        prepared = session.prepare_request(requests.Request("POST", self._url))
+        base_path = HTTPAdapter().request_url(prepared, session.proxies).rstrip("/")
+        return ResolvedRoute(prepared, session.verify, session.proxies, base_path)
+
+    def _open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
+        prepared, verify, proxies, _ = self._resolved
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
-        pool = cast(
-            "HTTPConnectionPool",
-            adapter.get_connection_with_tls_context(self._prepared, self._verify, self._proxies),
-        )
-        adapter.cert_verify(pool, self._url, self._verify, None)  # type: ignore[no-untyped-call]
+        pool = cast("HTTPConnectionPool", adapter.get_connection_with_tls_context(prepared, verify, proxies))
+        adapter.cert_verify(pool, self._url, verify, None)  # type: ignore[no-untyped-call]
         pool.ConnectionCls = UpstreamHTTPSConnection if pool.scheme == "https" else UpstreamHTTPConnection  # type: ignore[assignment]
         pool.conn_kw["before_send"] = before_send
         return pool
+
+    def _find_bad_setting(self, error: Exception) -> tuple[str, str]:
+        """The setting that requests could not use, and why; without a proxy's URL, which may hold a password."""
+        if type(error) is OSError:
+            return "FARM_CA_BUNDLE", str(error)
+        if self._proxy and can_parse(self._url):
+            return "FARM_UPSTREAM_PROXY", type(error).__name__
+        return "FARM_UPSTREAM_URL", str(error)
+
+
+def can_parse(url: str) -> bool:
+    """Whether requests takes the URL."""
+    try:
+        requests.Request("POST", url).prepare()
+    except (requests.RequestException, ValueError):
+        return False
+    return True
 
 
 class UpstreamConnection:
@@ -112,29 +166,35 @@ class UpstreamConnection:
     ) -> None:
         """`headers` are the pool's own; the farm's and the request's take precedence.
 
-        `before_send` is called right before a request is sent, and prevents that by raising.
+        `before_send` is called right before a request is sent, and prevents that by raising. Raises
+        UpstreamMisconfigured.
         """
         self._headers = {name.lower(): value for name, value in headers.items()} | DEFAULT_HEADERS
-        self._pool = route.open_pool(before_send)
-        self._base_path = route.base_path
+        self._pool, self._base_path = route.open_pool(before_send)
         self._timeout = Timeout(connect=connect_timeout, read=None)
 
     def call(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
-        """Sends the request and returns once the response's headers have arrived. Raises UpstreamUnreachable.
+        """Sends the request and returns once the response's headers have arrived.
 
-        Retries once if the upstream had closed the idle connection.
+        Raises UpstreamUnreachable, ConnectionDropped, RequestNotSendable. Sends it again only if the upstream had
+        closed the idle connection: else it may be working on the request, and a credential may not have two (I1).
         """
-        for is_last_try in (False, True):
-            try:
-                return self._send(request, body, token)
-            except (HTTPError, OSError) as error:
-                if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-                    raise ConnectTimeout(type(error).__name__) from None
-                if is_last_try or not was_closed_while_idle(error):
-                    raise UpstreamUnreachable(type(error).__name__) from None
-        raise AssertionError("the loop returns or raises")
+        try:
+            return self._send(request, body, token)
+        except ConnectionDropped as error:
+            if not error.was_idle:
+                raise
+        return self._send(request, body, token)
 
     def _send(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
+        try:
+            return self._call_pool(request, body, token)
+        except (HTTPError, OSError) as error:
+            if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+                raise ConnectTimeout(type(error).__name__) from None
+            raise UpstreamUnreachable(type(error).__name__) from None
+
+    def _call_pool(self, request: RelayRequest, body: bytes, token: str) -> BaseHTTPResponse:
         return self._pool.urlopen(
             request.method,
             self._base_path + request.path,
@@ -150,11 +210,6 @@ class UpstreamConnection:
 
     def close(self) -> None:
         self._pool.close()
-
-
-def was_closed_while_idle(error: Exception) -> bool:
-    """Whether the upstream closed the kept-alive connection without a response, which says nothing about its health."""
-    return isinstance(error, ProtocolError)
 
 
 def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:

@@ -5,10 +5,12 @@
 3. Responses are parsed in C (http_response.py).
 
 `before_send` is called when the connection is established, TLS included: the last moment at which the request can be
-cancelled without the upstream seeing it.
+cancelled without the upstream seeing it. From then on a connection that breaks is a ConnectionDropped, because the
+upstream may have the request.
 """
 
 import http.client
+import time
 from collections.abc import Callable, Mapping
 from select import POLLIN
 from types import MappingProxyType
@@ -17,12 +19,28 @@ from typing import Any, cast
 from gevent import monkey
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from shared.errors import FarmError
 from shared.sockets import send_all
 from workers.upstream.http_response import LlhttpResponse
 
 #: Bytes of a body above which copying it costs more than a second send.
 MAX_JOINED_BYTES = 65_536
+#: Seconds after sending within which a kept-alive connection breaks if the upstream had closed it before.
+IDLE_CLOSE_SECONDS = 1.0
 poll = monkey.get_original("select", "poll")
+
+
+class RequestNotSendable(FarmError):
+    """Raised when HTTP has no way to express the request: a header's value is no latin-1, say. Nothing was sent."""
+
+
+class ConnectionDropped(FarmError):
+    """Raised when the connection broke between the sending of a request and the head of its response."""
+
+    def __init__(self, reason: str, *, was_idle: bool) -> None:
+        super().__init__(reason)
+        #: Whether the upstream had closed the connection while it was idle, so that it has not seen the request.
+        self.was_idle = was_idle
 
 
 class UpstreamHTTPConnection(HTTPConnection):
@@ -30,6 +48,10 @@ class UpstreamHTTPConnection(HTTPConnection):
 
     #: Parts of a request that are collected for one send; None outside of `request`.
     _held: list[bytes] | None = None
+    #: Whether a response has been received over this connection.
+    _has_served = False
+    #: When the last request was sent, by the monotonic clock.
+    _sent_at = 0.0
 
     def __init__(self, *args: Any, before_send: Callable[[], None], **kwargs: Any) -> None:
         """`before_send` is called before each request is sent; if it raises, nothing is sent."""
@@ -39,8 +61,28 @@ class UpstreamHTTPConnection(HTTPConnection):
     def request(  # type: ignore[override]
         self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({}), **_: Any
     ) -> None:
-        """urllib3: sends head and body. Header names must be in lower case; urllib3 adds none of its own."""
-        self._held = []
+        """urllib3: sends head and body. Header names must be in lower case; urllib3 adds none of its own.
+
+        Raises RequestNotSendable, ConnectionDropped, or what `before_send` raises.
+        """
+        held = self._write_request(method, url, body, headers)
+        if self.sock is None:
+            self.connect()
+        self._before_send()
+        self._sent_at = time.monotonic()
+        is_small = sum(map(len, held[1:])) <= MAX_JOINED_BYTES
+        try:
+            for data in [b"".join(held)] if is_small else held:
+                send_all(self.sock, data)
+        except BrokenPipeError:
+            raise  # urllib3 goes on to read: the upstream may have responded before it stopped reading.
+        except OSError as error:
+            raise self._describe_drop(error) from None
+
+    def _write_request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> list[bytes]:
+        """The request's head and body. Raises RequestNotSendable."""
+        held: list[bytes] = []
+        self._held = held
         try:
             self.putrequest(method, url, skip_host="host" in headers, skip_accept_encoding=True)
             # urllib3's putheader would check for each header whether to skip it.
@@ -50,14 +92,16 @@ class UpstreamHTTPConnection(HTTPConnection):
             if body or method == "POST":
                 put_header(self, "content-length", str(len(body)))
             self.endheaders(body)
+        except Exception as error:
+            raise RequestNotSendable(type(error).__name__) from None
         finally:
-            held, self._held = self._held, None
-        if self.sock is None:
-            self.connect()
-        self._before_send()
-        is_small = sum(map(len, held[1:])) <= MAX_JOINED_BYTES
-        for data in [b"".join(held)] if is_small else held:
-            send_all(self.sock, data)
+            self._held = None
+        return held
+
+    def connect(self) -> None:
+        """http.client: opens the connection."""
+        self._has_served = False
+        super().connect()
 
     def send(self, data: Any) -> None:
         """http.client: sends bytes, opening the connection if need be; within `request`, collects them."""
@@ -67,15 +111,28 @@ class UpstreamHTTPConnection(HTTPConnection):
             self._held.append(data)
 
     def getresponse(self) -> LlhttpResponse:  # type: ignore[override]
-        """urllib3: the response once its head has arrived. No socket timeout: the attempt's scope has the deadlines."""
+        """urllib3: the response once its head has arrived. Raises ConnectionDropped.
+
+        No socket timeout: the attempt's scope has the deadlines.
+        """
         if self.sock.gettimeout() is not None:
             self.sock.settimeout(None)
         # Set only here: http.client parses the response of a proxy to CONNECT itself.
         self.response_class = LlhttpResponse  # type: ignore[assignment]
         try:
-            return cast("LlhttpResponse", http.client.HTTPConnection.getresponse(self))
+            response = cast("LlhttpResponse", http.client.HTTPConnection.getresponse(self))
+        except (http.client.HTTPException, OSError) as error:
+            raise self._describe_drop(error) from None
         finally:
             del self.response_class
+        self._has_served = True
+        return response
+
+    def _describe_drop(self, error: Exception) -> ConnectionDropped:
+        """An OSError means that not a byte of a response has come (RemoteDisconnected is one)."""
+        broke_at_once = time.monotonic() - self._sent_at < IDLE_CLOSE_SECONDS
+        was_idle = self._has_served and broke_at_once and isinstance(error, OSError)
+        return ConnectionDropped(type(error).__name__, was_idle=was_idle)
 
     @property
     def is_connected(self) -> bool:

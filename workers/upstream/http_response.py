@@ -109,10 +109,10 @@ class LlhttpResponse(BaseHTTPResponse):
         self._is_socket_empty = not self._pending_bytes()
 
     def begin(self) -> None:
-        """http.client: reads the head. Raises HTTPException, OSError."""
+        """http.client: reads the head. Raises HTTPException, or OSError when not a byte of it has arrived."""
         events, size = self._events, 0
         while not events.has_head:
-            data = self._receive()
+            data = self._receive_head_part(size)
             if not data:
                 raise BadStatusLine("truncated head") if size else RemoteDisconnected("closed without a response")
             size += len(data)
@@ -133,6 +133,14 @@ class LlhttpResponse(BaseHTTPResponse):
         )
         self.length_remaining = None
         self._init_decoder()
+
+    def _receive_head_part(self, received: int) -> bytes:
+        try:
+            return self._receive()
+        except OSError as error:
+            if received:
+                raise BadStatusLine(f"truncated head: {type(error).__name__}") from None
+            raise
 
     def read1(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:
         """urllib3: at least one byte of the body, all that has arrived; b'' at its end.

@@ -145,6 +145,7 @@ class CredentialHealth:
             if retry_after is not None and failed.outcome in UPSTREAM_FAULTS:
                 retry_after = min(retry_after, max_backoff)
             self.cooldown.begin(retry_after, max_backoff)
+            self.cooldown.extend(failed.rest_seconds)
 
     def publish_state(self, failed: Failed) -> None:
         """Publishes the state that follows from a failure; called after the job is safe."""

@@ -232,7 +232,7 @@ class JobRunner:
             body=body,
             settings=self._settings,
             pool=self._credential.pool,
-            upstream=self.open_upstream(),
+            open_upstream=self.open_upstream,
             token=self.token,
             scope=self._scope,
             counters=counters,

@@ -22,7 +22,16 @@ from gevent.server import StreamServer
 from tests.builders import build_request
 from tests.environment import free_port
 from workers.attempt.cancel_scope import Cancelled
-from workers.upstream.client import ResponseTruncated, UpstreamConnection, UpstreamRoute, UpstreamUnreachable, iter_body
+from workers.upstream import http_connection
+from workers.upstream.client import (
+    ResponseTruncated,
+    UpstreamConnection,
+    UpstreamMisconfigured,
+    UpstreamRoute,
+    UpstreamUnreachable,
+    iter_body,
+)
+from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
 from workers.upstream.http_response import MAX_HEAD_BYTES, LlhttpResponse, ParserEvents
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -106,11 +115,79 @@ def test_connection_that_was_closed_while_idle_is_replaced(server: Server):
     assert [len(heads) for heads in server.heads] == [2, 1] or [len(heads) for heads in server.heads] == [1, 1]
 
 
-def test_upstream_that_always_closes_is_tried_twice(server: Server):
+def test_upstream_that_closes_a_new_connection_gets_the_request_once(server: Server):
+    """It has the request and may be working on it."""
     server.respond = lambda *_: None
-    with pytest.raises(UpstreamUnreachable):
+    with pytest.raises(ConnectionDropped):
         send(UpstreamConnection(UpstreamRoute(server.url), 5))
+    assert sum(map(len, server.heads)) == 1
+
+
+def test_upstream_that_begins_a_response_gets_the_request_once(server: Server):
+    server.respond = lambda _, number: OK if number == 1 else close_after(server, b"HTTP/1.1 2")
+    connection = UpstreamConnection(UpstreamRoute(server.url), 5)
+    assert send(connection) == 200
+    with pytest.raises(ConnectionDropped):
+        send(connection)
     assert sum(map(len, server.heads)) == 2
+
+
+def test_upstream_that_closes_after_a_while_gets_the_request_once(server: Server, monkeypatch: pytest.MonkeyPatch):
+    def respond(_: int, number: int) -> bytes | None:
+        if number == 1:
+            return OK
+        gevent.sleep(0.2)
+        return None
+
+    monkeypatch.setattr(http_connection, "IDLE_CLOSE_SECONDS", 0.1)
+    server.respond = respond
+    connection = UpstreamConnection(UpstreamRoute(server.url), 5)
+    assert send(connection) == 200
+    with pytest.raises(ConnectionDropped):
+        send(connection)
+    assert sum(map(len, server.heads)) == 2
+
+
+def test_upstream_that_closes_both_an_idle_and_a_new_connection_gets_the_request_once_on_each(server: Server):
+    server.respond = lambda connection, number: OK if (connection, number) == (0, 1) else None
+    connection = UpstreamConnection(UpstreamRoute(server.url), 5)
+    assert send(connection) == 200
+    with pytest.raises(ConnectionDropped):
+        send(connection)
+    assert sum(map(len, server.heads)) == 3
+
+
+@pytest.mark.parametrize("headers", [{"x-long": "a\nb"}, {"x-sign": "\u2013"}])
+def test_request_that_http_cannot_express_is_not_sent(server: Server, headers: dict[str, str]):
+    connection = UpstreamConnection(UpstreamRoute(server.url), 5, headers=headers)
+    with pytest.raises(RequestNotSendable):
+        send(connection)
+    assert not server.heads
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "setting"),
+    [
+        ("http://127.0.0.1:80a/v1", {}, "FARM_UPSTREAM_URL"),
+        ("https:///v1", {}, "FARM_UPSTREAM_URL"),
+        ("https://.example.com/v1", {}, "FARM_UPSTREAM_URL"),
+        ("http://[::1/v1", {}, "FARM_UPSTREAM_URL"),
+        ("http://up stream/v1", {"proxy": "http://proxy.invalid:1"}, "FARM_UPSTREAM_URL"),
+        ("https://upstream.invalid/v1", {"ca_bundle": "/nowhere/ca.pem"}, "FARM_CA_BUNDLE"),
+        ("https://upstream.invalid/v1", {"proxy": "http://user:secret@proxy:8a"}, "FARM_UPSTREAM_PROXY"),
+        ("https://upstream.invalid/v1", {"proxy": "ftp://proxy"}, "FARM_UPSTREAM_PROXY"),
+    ],
+)
+def test_setting_that_allows_no_request_is_named_and_logged_once(
+    url: str, options: dict[str, str], setting: str, caplog: pytest.LogCaptureFixture
+):
+    route = UpstreamRoute(url, **options)
+    for _ in range(3):
+        with pytest.raises(UpstreamMisconfigured, match=f"^{setting}$"):
+            UpstreamConnection(route, 5)
+    (line,) = caplog.messages
+    assert setting in line
+    assert "secret" not in line
 
 
 def test_redirect_is_returned_as_a_response(server: Server):
@@ -259,9 +336,9 @@ def close_after(server: Server, response: bytes) -> None:
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
     ],
 )
-def test_invalid_response_head_is_unreachable(server: Server, response: bytes):
+def test_invalid_response_head_drops_the_connection(server: Server, response: bytes):
     server.respond = lambda *_: close_after(server, response)
-    with pytest.raises(UpstreamUnreachable):
+    with pytest.raises(ConnectionDropped):
         fetch_body(UpstreamConnection(UpstreamRoute(server.url), 5))
 
 
