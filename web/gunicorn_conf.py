@@ -8,7 +8,6 @@ from gevent import monkey
 monkey.patch_all()
 
 # The imports below must come after the patch.
-import resource
 import sys
 from typing import Any
 
@@ -17,17 +16,18 @@ from flask import Flask
 from shared import gc_tuning
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
-from shared.errors import FarmError, SettingsError
+from shared.errors import FarmError
+from shared.file_limit import raise_file_limit
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
-from shared.settings.loading import load_settings
 from web.app import create_app
+from web.server.gunicorn_arbiter import adopt
 from web.services import EXTENSION
+from web.settings import FrontSettings
 
 try:
-    settings = load_settings()
-    if not settings.redis_url:
-        raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
+    front_settings = FrontSettings()
+    settings = front_settings.current
 except FarmError as error:
     print(f"farm: {error}", file=sys.stderr)
     sys.exit(1)
@@ -41,8 +41,6 @@ worker_connections = 20_000
 backlog = 4096
 #: Seconds that an idle connection is kept open: longer than common proxies keep theirs.
 keepalive = 75
-#: Seconds that running requests get to finish when the front stops.
-graceful_timeout = 30
 #: Seconds without a heartbeat after which gunicorn kills a worker.
 timeout = 60
 #: By default all instances of one user would share one socket file in the home directory.
@@ -53,24 +51,14 @@ proc_name = "farm-web"
 
 def make_app() -> Flask:
     """Builds the app of one front from the last valid settings."""
-    return create_app(settings)
-
-
-def on_reload(server: Any) -> None:
-    """Reloads the settings at SIGHUP, in the master, before the fronts are replaced; keeps the old ones on an error."""
-    global settings  # noqa: PLW0603 (gunicorn's hooks share nothing but this module)
-    try:
-        settings = load_settings()
-        print("farm: reloaded", file=sys.stderr, flush=True)
-    except FarmError as error:
-        print(f"farm: not reloaded, the settings are unchanged: {error}", file=sys.stderr, flush=True)
+    return create_app(front_settings.current)
 
 
 def on_starting(server: Any) -> None:
     """Runs once, in the master: checks Redis and stores the configured API key and admin token."""
     logs.configure_logging(settings.log_level, settings.log_format)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_file_limit()
+    adopt(server, front_settings)
     try:
         redis = connect(settings.redis_url)
         check_server(redis)
@@ -86,7 +74,8 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    worker.wsgi.extensions[EXTENSION].start()
+    worker.front = worker.wsgi.extensions[EXTENSION]
+    worker.front.start()
     gc_tuning.tune_gc()
 
 

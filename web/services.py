@@ -26,8 +26,9 @@ from web.reply.hub import Hub
 from web.request.availability import Availability
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
-from web.request.pending import RequestServices
+from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
 from web.request.pool_selection import PoolSelector
+from web.request.shutdown import Shutdown
 from web.server.client_address import TrustedProxies
 
 log = logging.getLogger("farm.web")
@@ -82,7 +83,31 @@ class WebServices:
             gevent.sleep(1.0)
             self.flush()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the front can serve requests."""
+        return self.hub.is_listening
+
+    @property
+    def drain_seconds(self) -> float:
+        """Seconds that running requests may take when the front is stopped."""
+        return self.settings.drain
+
+    @property
+    def retire_seconds(self) -> float:
+        """Seconds that running requests may take when other fronts take over: they have ended by then."""
+        return self.settings.max_total_timeout + 2 * WORKER_MARGIN_SECONDS
+
+    def begin_shutdown(self) -> None:
+        """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
+        self.request_services.shutdown.begin()
+
+    def end_requests(self) -> None:
+        """Ends all requests with an error."""
+        self.request_services.shutdown.end_all()
+
     def shut_down(self) -> None:
+        """Called when the last request has ended."""
         self.flush()
         try:
             self.hub.leave()
@@ -118,6 +143,7 @@ def build_services(settings: Settings) -> WebServices:
             drain_rate=drain_rate,
             availability=availability,
             log_buffer=log_buffer,
+            shutdown=Shutdown(hub),
             queue_timeout=settings.queue_timeout,
             cancels_on_disconnect=settings.on_disconnect == "cancel",
         ),

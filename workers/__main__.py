@@ -9,35 +9,43 @@ import functools
 import gc
 import sys
 
-from shared.errors import FarmError, SettingsError
+from shared.errors import FarmError
+from shared.reload_report import report_reload
 from shared.settings.loading import load_settings
-from workers.process.main import require_upstreams, serve
-from workers.supervisor import Serve, Supervisor
+from workers.process.main import check_settings, serve
+from workers.supervisor import ProcessPlan, Supervisor
 
 
 def main() -> int:
     """Runs until SIGTERM or SIGINT."""
     try:
-        settings = load_settings()
-        if not settings.redis_url:
-            raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
-    except SettingsError as error:
+        plan = load_plan()
+    except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         return 1
     gc.freeze()
-    return Supervisor(functools.partial(serve, settings), settings.worker_process_count, reload_settings).run()
+    return Supervisor(plan, reload_plan).run()
 
 
-def reload_settings() -> Serve | None:
-    """Loads farm.toml again and returns how to serve with it; None, with a message on stderr, when it is invalid."""
+def load_plan() -> ProcessPlan:
+    """Loads and checks the settings. Raises FarmError."""
+    settings = load_settings()
+    check_settings(settings)
+    return ProcessPlan(
+        serve=functools.partial(serve, settings),
+        count=settings.worker_process_count,
+        drain_seconds=settings.drain,
+        retire_seconds=settings.max_total_timeout,
+    )
+
+
+def reload_plan() -> ProcessPlan | None:
+    """Loads farm.toml again; None, with a report, when it is invalid."""
     try:
-        settings = load_settings()
-        require_upstreams(settings)
+        return load_plan()
     except FarmError as error:
-        print(f"farm: not reloaded, the settings are unchanged: {error}", file=sys.stderr, flush=True)
+        report_reload(str(error))
         return None
-    print("farm: reloaded", file=sys.stderr, flush=True)
-    return functools.partial(serve, settings)
 
 
 if __name__ == "__main__":

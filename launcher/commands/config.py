@@ -7,6 +7,7 @@ import click
 
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from shared.errors import FarmError
+from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings
 from shared.settings.schema import PoolSettings, Settings, default_value, describe, setting_fields
 
@@ -22,6 +23,7 @@ def config() -> None:
 def check(as_json: bool) -> None:
     """Validate the environment and farm.toml; print the settings in force, or what is wrong with them."""
     settings = load_settings()
+    check_files(settings)
     values = describe(settings)
     if as_json:
         print_json({**values, "pools": {pool.name: describe(pool) for pool in settings.pools}})

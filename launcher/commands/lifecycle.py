@@ -18,10 +18,17 @@ from launcher.store import open_store
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from shared.reload_report import read_report
+from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings, read_data_dir
+from shared.settings.schema import Settings
 
-#: Seconds that `stop` waits for the launcher to exit: running requests get 30, the processes some more.
-STOP_TIMEOUT_SECONDS = 180.0
+#: Seconds beyond the drain times of front and workers that `stop` waits for the launcher to exit.
+STOP_GRACE_SECONDS = 120.0
+#: Seconds that `reload` waits for the new processes to serve.
+RELOAD_TIMEOUT_SECONDS = 90.0
+#: Who reports the result of a reload: the launcher if the settings are invalid, else each of the processes.
+RELOADED_PROCESSES = ("web", "worker")
 
 
 @click.command()
@@ -32,6 +39,7 @@ def up(detach: bool, report_to: int | None) -> None:
     report = StartReport(report_to) if report_to is not None else None
     try:
         settings = load_settings()
+        check_files(settings)
         if detach:
             sys.exit(start_detached(DataDir(settings.data_dir), print_line))
         on_ready = report.report_ready if report else lambda: None
@@ -51,13 +59,14 @@ def up(detach: bool, report_to: int | None) -> None:
 @click.command()
 @exit_on_error
 def stop() -> None:
-    """Stop the farm; running requests get up to 30 seconds to finish."""
+    """Stop the farm; running requests get FARM_DRAIN seconds to finish, waiting ones are refused."""
     data = DataDir(read_data_dir())
+    timeout = 2 * read_drain() + STOP_GRACE_SECONDS
     record = data.read_record()
     if data.is_locked() and record:
         os.kill(record.pid, signal.SIGTERM)
-        if not wait_until(lambda: not data.is_locked() and has_ended(record.pid), STOP_TIMEOUT_SECONDS):
-            raise FarmError(f"the farm (process {record.pid}) did not stop within {STOP_TIMEOUT_SECONDS:.0f} s")
+        if not wait_until(lambda: not data.is_locked() and has_ended(record.pid), timeout):
+            raise FarmError(f"the farm (process {record.pid}) did not stop within {timeout:.0f} s")
         print_line("stopped")
     elif record and data.lock():
         count = stop_leftovers(record)
@@ -73,6 +82,7 @@ def stop() -> None:
 def restart(context: click.Context) -> None:
     """Stop the farm and start it in the background; invalid settings are reported first, and nothing is stopped."""
     settings = load_settings()
+    check_files(settings)
     if not has_upstream(settings) and find_running(DataDir(settings.data_dir)):
         require_simulator_allowed(settings, open_store()[1])
     context.invoke(stop)
@@ -82,13 +92,38 @@ def restart(context: click.Context) -> None:
 @click.command()
 @exit_on_error
 def reload() -> None:
-    """Make the running farm read farm.toml again; an invalid file changes nothing. Running requests continue."""
-    data = DataDir(load_settings().data_dir)
+    """Make the running farm read farm.toml again; invalid settings change nothing. Running requests continue."""
+    settings = load_settings()
+    check_files(settings)
+    data = DataDir(settings.data_dir)
     record = find_running(data)
     if record is None:
         raise FarmError("the farm is not running")
+    for process in ("launcher", *RELOADED_PROCESSES):
+        data.reload_report(process).unlink(missing_ok=True)
     os.kill(record.pid, signal.SIGUSR1)
-    print_line("reloading; the result is in the log")
+    if not wait_until(lambda: is_reload_over(data), RELOAD_TIMEOUT_SECONDS):
+        raise FarmError("still reloading, the old processes serve meanwhile; the log says why the new ones do not yet")
+    print_line("reloaded; running requests end on the old processes")
+
+
+def is_reload_over(data: DataDir) -> bool:
+    """Whether all processes have reloaded. Raises FarmError when one has not, and keeps its settings."""
+    if error := read_report(data.reload_report("launcher")):
+        raise FarmError(f"not reloaded, the settings are unchanged: {error}")
+    results = {process: read_report(data.reload_report(process)) for process in RELOADED_PROCESSES}
+    for process, error in results.items():
+        if error:
+            raise FarmError(f"{process} is not reloaded and keeps its settings: {error}")
+    return None not in results.values()
+
+
+def read_drain() -> float:
+    """FARM_DRAIN, or its default when the settings are invalid: a running farm can be stopped even then."""
+    try:
+        return load_settings().drain
+    except FarmError:
+        return Settings.drain
 
 
 @click.command()

@@ -34,6 +34,10 @@ class DataDir:
         """The log of a detached farm."""
         return self.path / LOG_FILE
 
+    def reload_report(self, process: str) -> Path:
+        """The report of a process's last reload; the Procfile's name of the process, or `launcher`."""
+        return self.path / "reload" / f"{process}.json"
+
     def create(self) -> None:
         """Creates the directory, accessible to its owner only. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from honcho.environ import parse_procfile
 
+from launcher.processes.data_dir import DataDir
 from shared.errors import FarmError
+from shared.reload_report import REPORT_VARIABLE
 
-#: Seconds between SIGTERM and SIGKILL: the front and the workers let running requests finish.
-STOP_TIMEOUT_SECONDS = 80.0
-#: The same after a second signal to stop.
-HURRIED_STOP_TIMEOUT_SECONDS = 3.0
+#: Seconds beyond the drain time before a process is killed: the workers wait for token refreshes in flight.
+KILL_GRACE_SECONDS = 50.0
+#: Seconds before a process is killed after a second signal to stop.
+HURRIED_STOP_SECONDS = 5.0
 #: The Procfile's name of the front.
 FIRST_TO_STOP = "web"
 #: Procfile name -> settings withheld from that process: the front never unseals a token (I9).
@@ -60,11 +62,15 @@ class ProcessGroup:
         self.running[name] = ManagedProcess(process, start)
         return process
 
-    def start_procfile(self, file: Path, environment: Mapping[str, str]) -> None:
-        """Starts the processes of the Procfile, each without the settings withheld from it."""
+    def start_procfile(self, file: Path, environment: Mapping[str, str], data: DataDir) -> None:
+        """Starts the processes of the Procfile, each without the settings withheld from it.
+
+        They write the reports of their reloads into the data dir.
+        """
         for name, command in parse_procfile(file.read_text()).processes.items():
             withheld = WITHHELD_SETTINGS.get(name, ())
             visible = {key: value for key, value in environment.items() if key not in withheld}
+            visible[REPORT_VARIABLE] = str(data.reload_report(name).absolute())
             self.add(name, partial(start_in_session, ["/bin/sh", "-c", f"exec {command}"], visible))
             self._procfile_names.append(name)
 
@@ -108,12 +114,14 @@ class ProcessGroup:
             if self.running[name].process.poll() is None:
                 self.running[name].process.send_signal(signal.SIGHUP)
 
-    def stop(self, *, hurry: bool = False) -> None:
-        """Stops all, one by one: the front first, so that no new requests arrive, then the others, the newest first."""
+    def stop(self, drain_seconds: float, is_hurried: Callable[[], bool]) -> None:
+        """Stops all, one by one: the front first, so that no new requests arrive, then the others, the newest first.
+
+        Running requests get the drain time, or none of it once `is_hurried`.
+        """
         names = list(self.running)[::-1]
         for name in sorted(names, key=lambda name: name != FIRST_TO_STOP):
-            timeout = HURRIED_STOP_TIMEOUT_SECONDS if hurry else STOP_TIMEOUT_SECONDS
-            stop_process(self.running.pop(name).process, timeout)
+            stop_process(self.running.pop(name).process, drain_seconds + KILL_GRACE_SECONDS, is_hurried)
 
 
 def start_in_session(
@@ -125,12 +133,21 @@ def start_in_session(
     )
 
 
-def stop_process(process: "subprocess.Popen[bytes]", timeout: float) -> None:
-    """Sends SIGTERM, waits that many seconds, then sends SIGKILL to the process's whole session."""
+def stop_process(
+    process: "subprocess.Popen[bytes]", timeout: float, is_hurried: Callable[[], bool] = lambda: False
+) -> None:
+    """Sends SIGTERM, waits that many seconds, then sends SIGKILL to the process's whole session.
+
+    Once `is_hurried` it sends SIGINT, which makes the front and the workers end their requests with an error at once.
+    """
     if process.poll() is None:
         process.terminate()
         deadline = time.monotonic() + timeout
+        hurried = False
         while process.poll() is None and time.monotonic() < deadline:
+            if is_hurried() and not hurried:
+                hurried, deadline = True, time.monotonic() + HURRIED_STOP_SECONDS
+                process.send_signal(signal.SIGINT)
             time.sleep(0.02)
     kill_session(process)
     process.wait()

@@ -5,7 +5,6 @@ The start: 1. lock, 2. port, 3. Redis, 4. API key and admin token, 5. simulator 
 """
 
 import os
-import resource
 import signal
 import sys
 import time
@@ -33,8 +32,12 @@ from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
+from shared.file_limit import raise_file_limit
 from shared.observability.pool_status import read_pool_statuses
 from shared.redis_connection.client import check_server, connect
+from shared.reload_report import write_report
+from shared.settings.file_checks import check_files
+from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +106,7 @@ class Farm:
         load_unsealer(self.settings).ensure_sealing_key(redis)
         secrets = self._create_secrets(redis)
         self._prepare_upstream(redis)
-        self.processes.start_procfile(ROOT / "Procfile", self.environment)
+        self.processes.start_procfile(ROOT / "Procfile", self.environment, self.data)
         self._write_record()
         self._wait_until_ready(redis)
         self._announce(secrets)
@@ -115,13 +118,25 @@ class Farm:
                 self._write_record()
             if self.reload_requested:
                 self.reload_requested = False
-                self.processes.reload()
+                self._reload()
             time.sleep(0.1)
         return 0
 
+    def _reload(self) -> None:
+        """Makes the processes read farm.toml again, unless it is invalid."""
+        try:
+            settings = load_settings(self.environment)
+            check_files(settings)
+        except FarmError as error:
+            print_warning(f"not reloaded, the settings are unchanged: {error}")
+            write_report(self.data.reload_report("launcher"), str(error))
+            return
+        self.settings = settings
+        self.processes.reload()
+
     def stop(self) -> None:
-        """Stops the processes and removes record and lock; a second signal shortens the drain."""
-        self.processes.stop(hurry=self.stop_signals > 1)
+        """Stops the processes and removes record and lock; a second signal ends the drain."""
+        self.processes.stop(self.settings.drain, lambda: self.stop_signals > 1)
         self.data.unlock()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -215,12 +230,6 @@ class Farm:
 def print_warning(text: str) -> None:
     """Writes a line to standard error: the terminal, or the log of a detached farm."""
     print(f"farm: {text}", file=sys.stderr, flush=True)
-
-
-def raise_file_limit() -> None:
-    """Raises the soft limit of open files, which children inherit: a thousand workers need thousands of files."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run_farm(settings: Settings, print_line: Callable[[str], None], on_ready: Callable[[], None]) -> int:

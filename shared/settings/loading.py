@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import SettingsError
-from shared.settings.schema import PoolSettings, Settings, setting_fields
+from shared.settings.parsers import InvalidSecret
+from shared.settings.schema import POOL_TIMEOUTS, PoolSettings, Settings, setting_fields
 
 #: Path of the settings file, `farm.toml` in the working directory by default.
 CONFIG_VARIABLE = "FARM_CONFIG"
@@ -51,7 +52,28 @@ def build_settings(environ: Mapping[str, str], table: dict[str, Any]) -> Setting
     if not isinstance(pool_tables, dict) or not all(isinstance(t, dict) for t in pool_tables.values()):
         raise SettingsError("farm.toml: pools must be tables, [pools.NAME]")
     values = parse_fields(Settings, environ, table, "farm.toml")
-    return Settings(**values, pools=build_pools(environ, pool_tables))
+    default = parse_fields(PoolSettings, environ, pool_tables.pop("default", {}), "farm.toml: pools.default")
+    pools = parse_pools(pool_tables, default)
+    settings = Settings(**values, pools=tuple(PoolSettings(**pool) for pool in pools))
+    check_timeouts(settings, values, pools)
+    return settings
+
+
+def check_timeouts(settings: Settings, values: Mapping[str, Any], pools: list[dict[str, Any]]) -> None:
+    """Raises SettingsError for a configured timeout that could never pass, because the total timeout passes before it.
+
+    `values` and `pools` hold what is configured. Defaults above a short total timeout are no mistake.
+    """
+    for name in ("queue_timeout", *(timeout for timeout in POOL_TIMEOUTS if timeout != "total_timeout")):
+        total = settings.max_total_timeout
+        if name in values and values[name] > total:
+            variable = setting_fields(Settings)[name].metadata["env"]
+            raise SettingsError(f"{variable} ({values[name]:g} s) exceeds FARM_TOTAL_TIMEOUT ({total:g} s)")
+        for pool, in_force in zip(pools, settings.pools, strict=True):
+            total = settings.with_pool_timeouts(in_force).total_timeout
+            if pool.get(name, 0) > total:
+                where = f"farm.toml: pools.{in_force.name}: {name}"
+                raise SettingsError(f"{where} ({pool[name]:g} s) exceeds the pool's total timeout ({total:g} s)")
 
 
 def add_line_number(message: str, path: Path) -> str:
@@ -68,16 +90,13 @@ def add_line_number(message: str, path: Path) -> str:
     return message
 
 
-def build_pools(environ: Mapping[str, str], tables: dict[str, dict[str, Any]]) -> tuple[PoolSettings, ...]:
-    """Builds all pools; the environment configures only `default`."""
-    default = parse_fields(PoolSettings, environ, tables.pop("default", {}), "farm.toml: pools.default")
+def parse_pools(tables: dict[str, dict[str, Any]], default: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fields of all pools, `default` first; it is left out if it is not configured but others are."""
     others = [
-        PoolSettings(name=validate_pool_name(name), **parse_fields(PoolSettings, {}, table, f"farm.toml: pools.{name}"))
+        {"name": validate_pool_name(name), **parse_fields(PoolSettings, {}, table, f"farm.toml: pools.{name}")}
         for name, table in tables.items()
     ]
-    if others and not default:
-        return tuple(others)
-    return (PoolSettings(**default), *others)
+    return others if others and not default else [default, *others]
 
 
 def validate_pool_name(name: str) -> str:
@@ -118,6 +137,8 @@ def parse_value(setting_field: Field[Any], value: Any, where: str) -> Any:
     """Raises SettingsError, which never repeats the value of a secret."""
     try:
         return setting_field.metadata["parse"](value)
+    except InvalidSecret as error:
+        raise SettingsError(f"{where} {error}") from None
     except ValueError as error:
         raise SettingsError(f"{where} {'is not valid' if setting_field.metadata['secret'] else error}") from None
 

@@ -2,8 +2,10 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 Parser = Callable[[Any], Any]
 
@@ -75,12 +77,71 @@ def parse_bool(value: Any) -> bool:
     return parsed
 
 
+class InvalidSecret(ValueError):
+    """Raised for an invalid value by parsers whose message never repeats it, so that it may be shown for secrets."""
+
+
 def parse_url(value: Any) -> str:
-    """Parses an http(s) base URL and strips trailing slashes; '' stays ''."""
+    """Parses an absolute http(s) URL and strips trailing slashes; '' stays ''. Messages don't repeat the URL.
+
+    Takes only what the HTTP client can use, so that a mistake shows at the start and not with the first request.
+    """
     url = parse_text(value)
-    if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
+    if not url:
+        return ""
+    if not url.startswith(("http://", "https://")):
+        raise InvalidSecret("must begin with http:// or https://")
+    check_authority(url)
+    if "#" in url:
+        raise InvalidSecret("must not contain a fragment (#)")
     return url.rstrip("/")
+
+
+def parse_base_url(value: Any) -> str:
+    """Parses a URL, as parse_url does, to which paths are appended."""
+    url = parse_url(value)
+    if "?" in url:
+        raise InvalidSecret("must not contain a query (?)")
+    return url
+
+
+def parse_redis_url(value: Any) -> str:
+    """Parses a URL for redis-py; '' stays ''. Messages don't repeat it, because it may contain a password."""
+    url = parse_text(value)
+    if not url:
+        return ""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidSecret("must begin with redis://, rediss:// or unix://")
+    if not url.startswith("unix://"):
+        check_authority(url)
+        database = urlsplit(url).path.strip("/")
+        if database and not database.isdecimal():
+            raise InvalidSecret("must end with the number of a database, or with none")
+    return url
+
+
+def check_authority(url: str) -> None:
+    """Raises InvalidSecret unless the URL has a valid host, and a valid port or none (RFC 3986 section 3.2)."""
+    if any(character.isspace() or character == "\\" or not character.isprintable() for character in url):
+        raise InvalidSecret("must not contain white space, backslashes or control characters")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidSecret("has an invalid host or port") from None
+    if port == 0 or parts.netloc.endswith(":"):
+        raise InvalidSecret("has an invalid port")
+    if ":" not in host and not is_host_name(host):
+        raise InvalidSecret("has no valid host name")
+
+
+def is_host_name(host: str) -> bool:
+    """Whether it is a host name or IPv4 address; underscores are allowed, as in the names of containers."""
+    try:
+        labels = host.removesuffix(".").encode("idna").decode().split(".")
+    except UnicodeError:
+        return False
+    return all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels)
 
 
 def parse_names(value: Any) -> tuple[str, ...]:
@@ -105,3 +166,14 @@ def parse_mapping(value: Any) -> Mapping[str, str]:
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise ValueError("must be a JSON object of names")
     return dict(table)
+
+
+def parse_headers(value: Any) -> Mapping[str, str]:
+    """Parses a table of HTTP headers (RFC 9110 section 5). Messages repeat only names."""
+    headers = parse_mapping(value)
+    for name, text in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise InvalidSecret(f"has an invalid header name {name!r}")
+        if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", text) or text != text.strip():
+            raise InvalidSecret(f"has an invalid value for the header {name!r}")
+    return headers

@@ -10,16 +10,22 @@ from shared.settings.parsers import (
     Parser,
     choice_parser,
     int_parser,
+    parse_base_url,
     parse_bool,
     parse_days,
+    parse_headers,
     parse_mapping,
     parse_names,
     parse_networks,
     parse_optional_seconds,
+    parse_redis_url,
     parse_seconds,
     parse_text,
     parse_url,
 )
+
+#: Timeouts that a pool may override.
+POOL_TIMEOUTS = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
 
 
 def setting(env: str, parse: Parser, default: Any, help_: str, *, secret: bool = False) -> Any:
@@ -42,7 +48,7 @@ class PoolSettings:
     name: str = "default"
     upstream_url: str = setting(
         "FARM_UPSTREAM_URL",
-        parse_url,
+        parse_base_url,
         "",
         "base URL of the upstream, ending in /v1; unset: `./farm up` starts the bundled simulator",
     )
@@ -101,7 +107,7 @@ class PoolSettings:
     )
     headers: Mapping[str, str] = setting(
         "FARM_UPSTREAM_HEADERS",
-        parse_mapping,
+        parse_headers,
         {},
         "JSON object: additional headers of upstream requests",
         secret=True,
@@ -153,7 +159,7 @@ class Settings:
 
     redis_url: str = setting(
         "REDIS_URL",
-        parse_text,
+        parse_redis_url,
         "",
         "URL of Redis; unset: `./farm up` starts a private one in the data dir",
         secret=True,
@@ -205,6 +211,12 @@ class Settings:
     )
     total_timeout: float = setting(
         "FARM_TOTAL_TIMEOUT", parse_seconds, 900.0, "seconds for a whole request, including waiting and all attempts"
+    )
+    drain: float = setting(
+        "FARM_DRAIN",
+        parse_optional_seconds,
+        30.0,
+        "seconds that running requests get to end when a process is stopped; a reload gives them FARM_TOTAL_TIMEOUT",
     )
     cooling_limit: float = setting(
         "FARM_COOLING_LIMIT",
@@ -280,9 +292,13 @@ class Settings:
 
     def with_pool_timeouts(self, pool: PoolSettings) -> "Settings":
         """These settings with the timeouts that the pool overrides."""
-        names = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
-        overrides = {name: value for name in names if (value := getattr(pool, name))}
+        overrides = {name: value for name in POOL_TIMEOUTS if (value := getattr(pool, name))}
         return replace(self, **overrides) if overrides else self
+
+    @property
+    def max_total_timeout(self) -> float:
+        """The longest total timeout of any pool, in seconds: by then every request has ended."""
+        return max(self.with_pool_timeouts(pool).total_timeout for pool in self.pools)
 
     @property
     def front_count(self) -> int:

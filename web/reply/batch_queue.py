@@ -27,7 +27,7 @@ class BatchQueue(Generic[T]):
 
     def put(self, item: T) -> None:
         self._items.append(item)
-        self._wake()
+        self.wake()
 
     def take(self, timeout: float) -> list[T]:
         """Returns all items, after waiting up to `timeout` seconds for the first; empty on timeout."""
@@ -51,7 +51,8 @@ class BatchQueue(Generic[T]):
         finally:
             self._waiter = None
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Ends the current wait."""
         waiter, self._waiter = self._waiter, None
         if waiter:
             gevent.get_hub().loop.run_callback(waiter.switch, None)
@@ -70,4 +71,4 @@ class BatchQueue(Generic[T]):
         if remaining > 0:
             self._start_timer(remaining)
         else:
-            self._wake()
+            self.wake()

@@ -119,6 +119,16 @@ class Hub:
             self.ack_publisher.finish(mailbox.request_id)
         mailbox.close()
 
+    def wake_all(self) -> None:
+        """Wakes all greenlets that wait for a frame."""
+        for mailbox in list(self._mailboxes.values()):
+            mailbox.wake()
+
+    def fail_all(self, failure: Failure) -> None:
+        """Ends all replies that have not ended."""
+        for mailbox in list(self._mailboxes.values()):
+            mailbox.fail(failure)
+
     def __len__(self) -> int:
         return len(self._mailboxes)
 

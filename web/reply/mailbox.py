@@ -143,12 +143,19 @@ class Mailbox:
         self.fail(Failure(499, "client_gone", "the caller disconnected", "server_error", 0))
 
     def get(self, timeout: float) -> list[Frame]:
-        """Returns the buffered frames, after waiting up to `timeout` seconds for the first; empty on timeout."""
+        """Returns the buffered frames, after waiting up to `timeout` seconds for the first.
+
+        Empty on timeout or `wake`.
+        """
         frames = self._frames.take(timeout)
         if frames:
             self._count_buffered(-self._buffered)
             self._extend_window()
         return frames
+
+    def wake(self) -> None:
+        """Makes the greenlet that waits for a frame look around: the front is being stopped."""
+        self._frames.wake()
 
     def close(self) -> None:
         self.ended = True

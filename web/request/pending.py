@@ -25,6 +25,7 @@ from web.request import limit_headers
 from web.request.availability import Availability
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
+from web.request.shutdown import Shutdown, shutting_down_error
 from web.server import disconnect
 from web.server.disconnect import DisconnectWatcher
 
@@ -50,6 +51,7 @@ class RequestServices:
     drain_rate: DrainRate
     availability: Availability
     log_buffer: RequestLogBuffer
+    shutdown: Shutdown
     #: Seconds.
     queue_timeout: float
     #: Whether a running job is cancelled when its caller disconnects; a queued one always is.
@@ -74,7 +76,11 @@ class PendingRequest:
     _is_closed: bool = False
 
     def submit(self, body: bytes) -> None:
-        """Opens the reply channel, then enqueues the job. Raises ApiError 429 when the queue is full or a limit hit."""
+        """Opens the reply channel, then enqueues the job.
+
+        Raises ApiError 429 when the queue is full or a limit is hit, 503 when the front is being stopped.
+        """
+        self.services.shutdown.check()
         # Not a method of this object: a reference cycle would keep the request until the next garbage collection.
         on_overdue = partial(disconnect.abort, self.caller_socket)
         self.mailbox = self.services.hub.open(
@@ -107,6 +113,8 @@ class PendingRequest:
         """Returns the next frames. Raises FrameTimeout after `timeout` seconds, ApiError if the request has expired."""
         timeout_at = time.monotonic() + timeout
         while True:
+            if self.services.shutdown.is_stopping and not self._is_running:
+                self._leave_queue()
             seconds_left = self._seconds_left()
             frames = self.mailbox.get(min(timeout_at - time.monotonic(), seconds_left))
             if frames:
@@ -151,6 +159,20 @@ class PendingRequest:
             self.close()
             raise error
         self._is_running = True
+
+    def _leave_queue(self) -> None:
+        """Withdraws a queued job and raises ApiError 503, because the front is being stopped; a running one goes on."""
+        try:
+            if not self.services.queue.withdraw(self.request.pool, self.request.id):
+                self._is_running = True
+                return
+        except (RedisError, OSError):
+            self.close()
+            raise shutting_down_error() from None
+        error = shutting_down_error()
+        self.services.log_buffer.record_ended(self.request, error)
+        self.close()
+        raise error
 
     def wait_for_head(self, timeout: float) -> tuple[Head, list[Frame]]:
         """Returns the head and the frames after it. Raises ApiError when the request failed, FrameTimeout."""

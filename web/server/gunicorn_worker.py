@@ -1,27 +1,44 @@
-"""gunicorn's gevent worker with three fixes.
+"""gunicorn's gevent worker, changed in four ways.
 
-1. A graceful stop does not wait for idle keep-alive connections, which gunicorn counts as open.
-2. A request that gunicorn can't parse never reaches the app; its error is written here, in the shape of all others.
-3. A response's head and body are sent as one packet.
+1. It retires after a reload, when other fronts serve: its running requests may take as long as they need. At a stop
+   they get the drain time, and all callers a reply.
+2. Neither waits for idle keep-alive connections, which gunicorn counts as open.
+3. A request that gunicorn can't parse never reaches the app; its error is written here, in the shape of all others.
+4. A response's head and body are sent as one packet.
 """
 
 import contextlib
 import os
 import signal
 import socket
+import time
 import uuid
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import ApiError
+from shared.ready_flag import ReadyFlag
 from web.server.corked_socket import CorkedSocket
 from web.server.disconnect import check_all_for_vanished, enable_keepalive
 
+#: Makes a front end once its running requests have ended; SIGTERM gives them the drain time.
+RETIRE_SIGNAL = signal.SIGUSR2
+#: Seconds after which a connection without a request is closed when the front retires, and when it stops. A request may
+#: be on its way meanwhile; it is served, and closes the connection.
+RETIRING_IDLE_SECONDS, STOPPING_IDLE_SECONDS = 5.0, 0.5
+#: Seconds that replies get to be sent after the drain time is over.
+LAST_REPLIES_SECONDS = 3.0
+#: Seconds between two heartbeats to the master, and between two looks whether the front may end.
+HEARTBEAT_SECONDS, DRAIN_POLL_SECONDS = 1.0, 0.1
 #: Seconds that a caller gets to read the response while it is still sending; closing at once would reset it.
 LINGER_SECONDS = 1.0
 #: gunicorn's parse errors and the response to each; 400 for all others.
@@ -31,6 +48,24 @@ UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.ExpectationFailed: (417, "the Expect header can't be satisfied"),
     errors.UnsupportedTransferCoding: (501, "the transfer coding is not supported"),
 }
+
+
+class Front(Protocol):
+    """What the app of a front has to offer to its worker."""
+
+    #: Seconds that running requests may take when the front retires, and when it stops.
+    retire_seconds: float
+    drain_seconds: float
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can serve requests."""
+
+    def begin_shutdown(self) -> None:
+        """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
+
+    def end_requests(self) -> None:
+        """Ends all requests with an error."""
 
 
 class IdleConnection:
@@ -67,15 +102,99 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.idle: set[IdleConnection] = set()
-
-    def run(self) -> None:
-        """gunicorn: serves until the end."""
-        enable_keepalive(self.sockets)
-        super().run()
+        #: Set for the master once the front can serve.
+        self.ready = ReadyFlag()
+        #: Set by the hook `post_worker_init`.
+        self.front: Front | None = None
+        self._woken = Event()
+        self._idle_seconds = float(self.cfg.keepalive)
+        #: Until when running requests may take, by the monotonic clock.
+        self._drain_until = float("inf")
+        self._is_stopping = False
 
     def timeout_ctx(self) -> IdleConnection:
         """gunicorn: limits how long a connection may wait for a request."""
-        return IdleConnection(self, self.cfg.keepalive if self.alive else 0.1)
+        return IdleConnection(self, self._idle_seconds)
+
+    def run(self) -> None:
+        """gunicorn: serves until the front retires or stops, then until its requests have ended."""
+        while self.alive and not (self.front and self.front.is_ready):
+            self.notify()
+            self._woken.wait(DRAIN_POLL_SECONDS)
+        enable_keepalive(self.sockets)
+        servers = [self._start_server(listener) for listener in self.sockets]
+        self.ready.set()
+        while self.alive:
+            self.notify()
+            self._woken.wait(HEARTBEAT_SECONDS)
+        self._drain(servers)
+
+    def _start_server(self, listener: Any) -> StreamServer:
+        listener.setblocking(1)
+        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        server.max_accept = 1 if self.cfg.workers > 1 else server.max_accept
+        server.start()
+        return server
+
+    def _drain(self, servers: list[StreamServer]) -> None:
+        """1. Accept no more connections. 2. Let requests end. 3. End those that are left."""
+        heartbeat = gevent.spawn(self._send_heartbeats)
+        self._wait_for_requests(servers)
+        if self.front and is_serving(servers):
+            self.front.end_requests()
+        give_up_at = time.monotonic() + LAST_REPLIES_SECONDS
+        while is_serving(servers) and time.monotonic() < give_up_at:
+            gevent.sleep(DRAIN_POLL_SECONDS)
+        for server in servers:
+            server.stop(timeout=1)
+        heartbeat.kill()
+
+    def _wait_for_requests(self, servers: list[StreamServer]) -> None:
+        """Waits until the last request has ended or the time for it is over; a signal may shorten it meanwhile."""
+        has_begun = False
+        while time.monotonic() < self._drain_until:
+            if self._is_stopping and not has_begun and self.front:
+                has_begun = True
+                self.front.begin_shutdown()
+                # Connections that the kernel has accepted already get a reply too.
+                gevent.sleep(DRAIN_POLL_SECONDS)
+            for server in servers:
+                server.close()
+            if not is_serving(servers):
+                return
+            gevent.sleep(DRAIN_POLL_SECONDS)
+
+    def _send_heartbeats(self) -> None:
+        while True:
+            self.notify()
+            gevent.sleep(HEARTBEAT_SECONDS)
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(RETIRE_SIGNAL, self.handle_retire)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """gunicorn: SIGTERM. Running requests get the drain time; none of it is left when the signal comes again."""
+        seconds = self.front.drain_seconds if self.front and not self._is_stopping else 0.0
+        self._is_stopping = True
+        self._end_within(seconds, STOPPING_IDLE_SECONDS)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """gunicorn: SIGQUIT or SIGINT. Ends all requests now, with a reply."""
+        self._is_stopping = True
+        self._end_within(0.0, STOPPING_IDLE_SECONDS)
+
+    def handle_retire(self, sig: int, frame: Any) -> None:
+        """Other fronts take over: running requests may take as long as they need."""
+        self._end_within(self.front.retire_seconds if self.front else 0.0, RETIRING_IDLE_SECONDS)
+
+    def _end_within(self, seconds: float, idle_seconds: float) -> None:
+        """Called by signal handlers, so it must not block."""
+        self._drain_until = min(self._drain_until, time.monotonic() + seconds)
+        self._idle_seconds = idle_seconds
+        self.alive = False
+        gevent.spawn(self._woken.set)
+        gevent.spawn_later(idle_seconds, self._expire_idle)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         corked_socket = CorkedSocket(sock)
@@ -84,18 +203,13 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         finally:
             corked_socket.flush()
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """gunicorn: stops gracefully at SIGTERM."""
-        super().handle_exit(sig, frame)
-        gevent.spawn(self._expire_idle)
-
     def notify(self) -> None:
-        """gunicorn: sends the heartbeat, once a second; stops gracefully, not at once, when its master is gone."""
+        """gunicorn: sends the heartbeat; retires when its master is gone, for which another one is started."""
         check_all_for_vanished()
         if self.ppid == os.getppid():
             super().notify()
         elif self.alive:
-            self.handle_exit(signal.SIGTERM, None)
+            self.handle_retire(RETIRE_SIGNAL, None)
 
     def _expire_idle(self) -> None:
         for connection in list(self.idle):
@@ -112,6 +226,11 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             client.shutdown(socket.SHUT_WR)
             while client.recv(65_536):
                 pass
+
+
+def is_serving(servers: list[StreamServer]) -> bool:
+    """Whether a connection is open."""
+    return any(len(server.pool) for server in servers)
 
 
 def encode_error(error: ApiError) -> bytes:

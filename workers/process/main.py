@@ -1,50 +1,58 @@
 """Runs one worker process after the supervisor has forked it."""
 
 import logging
-import resource
 import sys
-from pathlib import Path
 
 import gevent
 from redis import Redis
+from urllib3.exceptions import HTTPError
 
 from shared import gc_tuning
 from shared.credentials.store import Credentials
 from shared.credentials.token_import import ImportReport
 from shared.credentials.token_origin import origin_for_new_tokens
-from shared.credentials.unsealing import load_unsealer
-from shared.errors import FarmError, StoreUnavailable
+from shared.credentials.unsealing import Unsealer, load_unsealer
+from shared.errors import FarmError, SettingsError, StoreUnavailable
+from shared.file_limit import raise_file_limit
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.retry import retry_forever
+from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
 from workers.supervisor import EXIT_MISCONFIGURED, SpawnInfo
+from workers.upstream.client import UpstreamRoute
 
 log = logging.getLogger("farm.process")
 
 
-def raise_file_limit() -> None:
-    """Raises the soft limit, usually 1,024 files: a thousand workers hold two connections each."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def check_settings(settings: Settings) -> None:
+    """Checks what can be checked without Redis. Raises FarmError, which names the setting.
 
-
-def require_upstreams(settings: Settings) -> None:
-    """Raises FarmError when a pool has no upstream or no token endpoint."""
+    It runs in the supervisor, so that bad settings end no process. It also reads the environment's proxies there: on
+    macOS that crashes a forked process.
+    """
+    if not settings.redis_url:
+        raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
     for pool in settings.pools:
         if not pool.upstream_url or not pool.token_url:
             raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL must both be set")
+    check_files(settings)
+    for pool in settings.pools:
+        for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url)):
+            try:
+                UpstreamRoute(url, proxy=pool.proxy, ca_bundle=pool.ca_bundle).open_pool(lambda: None).close()
+            except (OSError, ValueError, HTTPError) as error:
+                raise SettingsError(f"pool {pool.name}: {url} can't be used: {error}") from None
 
 
 def import_token_files(settings: Settings, credentials: Credentials) -> None:
     """Imports the pools' refresh token files; tokens that the farm already has are skipped. Raises FarmError."""
     for pool in settings.pools:
         if pool.refresh_tokens_file:
-            try:
-                lines = Path(pool.refresh_tokens_file).read_text().splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise FarmError(f"FARM_REFRESH_TOKENS_FILE: {error}") from None
-            report = credentials.import_lines(pool.name, lines, token_origin=origin_for_new_tokens(pool))
+            report = credentials.import_lines(
+                pool.name, read_token_file(pool), token_origin=origin_for_new_tokens(pool)
+            )
             log.info("%s", format_report(report), extra={"action": "tokens_imported", "pool": pool.name})
 
 
@@ -69,18 +77,25 @@ def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
     try:
         logs.configure_logging(settings.log_level, settings.log_format)
         raise_file_limit()
-        require_upstreams(settings)
         redis = connect(settings.redis_url)
-        # A process that replaces a dead one is configured correctly: Redis is only away.
-        wait_for_redis(redis) if spawn_info.predecessor else check_server(redis)
+        if spawn_info.may_wait:
+            wait_for_redis(redis)
+        check_server(redis)
         unsealer = load_unsealer(settings)
-        unsealer.ensure_sealing_key(redis)
-        if spawn_info.is_first:
-            import_token_files(settings, Credentials(redis))
+        retry_forever(
+            lambda: prepare_store(settings, spawn_info, unsealer, redis), "the worker process can't start yet"
+        )
         process = WorkerProcess(settings, unsealer, spawn_info)
     except FarmError as error:
-        print(f"farm: {error}", file=sys.stderr)
+        print(f"farm: {error}", file=sys.stderr, flush=True)
         return EXIT_MISCONFIGURED
     gc_tuning.tune_gc()
     process.run()
     return 0
+
+
+def prepare_store(settings: Settings, spawn_info: SpawnInfo, unsealer: Unsealer, redis: Redis) -> None:
+    """Idempotent. Raises FarmError, RedisError, OSError."""
+    unsealer.ensure_sealing_key(redis)
+    if spawn_info.is_first:
+        import_token_files(settings, Credentials(redis))

@@ -37,7 +37,7 @@ from workers.process.worker_set import WorkerSet
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
-from workers.supervisor import SpawnInfo
+from workers.supervisor import RETIRE_SIGNAL, SpawnInfo
 from workers.upstream.client import UpstreamRoute, create_shared_session
 from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
@@ -64,8 +64,6 @@ FORGET_INTERVAL_SECONDS = 5.0
 ORIGIN_INTERVAL_SECONDS = 5.0
 #: Token refreshes of one process that run at the same time.
 MAX_CONCURRENT_REFRESHES = 16
-#: Seconds that running requests have to end when the process stops.
-DRAIN_TIMEOUT_SECONDS = 30.0
 #: Seconds more for a token refresh in flight: a rotated refresh token in its response must not be lost.
 LAST_REFRESH_TIMEOUT_SECONDS = 35.0
 
@@ -101,6 +99,9 @@ class WorkerProcess:
         self._usage_rollup = UsageRollup(self._redis, *retention)
         self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers)
         self._stopping = Event()
+        #: Until when running requests may take, by the monotonic clock.
+        self._drain_until = float("inf")
+        self._was_stopped = False
 
     def _build_services(self, unsealer: Unsealer) -> WorkerServices:
         connections = create_dedicated_pool(self._settings.redis_url)
@@ -132,9 +133,10 @@ class WorkerProcess:
         return UpstreamRoute(pool.upstream_url, proxy=pool.proxy, ca_bundle=pool.ca_bundle)
 
     def run(self) -> None:
-        """Runs until SIGTERM, SIGINT or the supervisor's death; then drains and releases the leases."""
+        """Runs until a signal or the supervisor's death; then lets running requests end and releases the leases."""
         for signum in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(signum, self._stopping.set)
+            gevent.signal_handler(signum, self._stop)
+        gevent.signal_handler(RETIRE_SIGNAL, self._retire)
         loops = (self._publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
         background = [gevent.spawn(keep_running, loop) for loop in loops]
         background.append(gevent.spawn(self._renew_leases))
@@ -146,11 +148,27 @@ class WorkerProcess:
         if self._spawn_info.predecessor:
             self._try(self._reclaim_predecessor)
         while not self._stopping.is_set() and os.getppid() == self._spawn_info.parent_pid:
-            self._try(self._workers.reconcile)
+            if self._try(self._workers.reconcile):
+                self._spawn_info.ready.set()
             self._stopping.wait(RECONCILE_INTERVAL_SECONDS)
+        if not self._stopping.is_set():
+            self._retire()
         self._drain()
         gevent.killall(background)
         log.info("worker process is down", extra={"action": "process_stopped", "worker_process": self.id})
+
+    def _retire(self) -> None:
+        """Other processes take over: running requests may take as long as they need."""
+        self._end_within(self._settings.max_total_timeout)
+
+    def _stop(self) -> None:
+        """Running requests get the drain time; none of it is left when the signal comes again."""
+        self._end_within(0.0 if self._was_stopped else self._settings.drain)
+        self._was_stopped = True
+
+    def _end_within(self, seconds: float) -> None:
+        self._drain_until = min(self._drain_until, time.monotonic() + seconds)
+        self._stopping.set()
 
     def _periodic_tasks(self) -> list[tuple[float, Callable[[], object]]]:
         return [
@@ -234,8 +252,7 @@ class WorkerProcess:
         """1. Leave: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
         self._try(self._membership.leave)
         self._workers.stop()
-        give_up_at = time.monotonic() + DRAIN_TIMEOUT_SECONDS
-        while self._workers and time.monotonic() < give_up_at:
+        while self._workers and time.monotonic() < self._drain_until:
             self._try(self._workers.wake_idle)
             self._workers.join(0.2)
         self._workers.cancel_running()

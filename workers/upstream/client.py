@@ -1,5 +1,6 @@
 """Sends relay requests to the upstream over one kept-alive connection per worker."""
 
+import functools
 import json
 import logging
 import time
@@ -60,6 +61,16 @@ class ResponseTruncated(FarmError):
     """Raised when a response ended before it was complete."""
 
 
+@functools.cache
+def read_environment(url: str) -> tuple[Mapping[str, str], bool | str]:
+    """The environment's proxies and CA bundle for a URL.
+
+    Cached, and called before the fork too: on macOS reading the proxies crashes a forked process.
+    """
+    environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
+    return environment["proxies"], True if environment["verify"] is None else environment["verify"]
+
+
 def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
     """Creates a session that keeps `pool_size` connections.
 
@@ -71,9 +82,9 @@ def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: 
     adapter = HTTPAdapter(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
-    session.proxies = {"http": proxy, "https": proxy} if proxy else environment["proxies"]
-    session.verify = ca_bundle or (True if environment["verify"] is None else environment["verify"])
+    environment_proxies, environment_verify = read_environment(url)
+    session.proxies = {"http": proxy, "https": proxy} if proxy else dict(environment_proxies)
+    session.verify = ca_bundle or environment_verify
     session.headers.clear()
     session.headers.update(DEFAULT_HEADERS)
     return session

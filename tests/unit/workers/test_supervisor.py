@@ -11,13 +11,13 @@ from tests.waiting import eventually
 
 SCRIPT = """
 import os, sys, time
-from workers.supervisor import Supervisor
+from workers.supervisor import ProcessPlan, Supervisor
 
 def serve(spawn_info):
     exec(sys.argv[1])
     return 0
 
-sys.exit(Supervisor(serve, 2).run())
+sys.exit(Supervisor(ProcessPlan(serve, 2, 30, 900)).run())
 """
 
 
@@ -41,39 +41,96 @@ def test_dead_child_is_restarted_and_all_end_with_the_supervisor(tmp_path: Path)
 RELOADING_SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from workers.supervisor import Supervisor
+from workers.supervisor import EXIT_MISCONFIGURED, ProcessPlan, Supervisor
 home = Path(sys.argv[1])
 
-def serve(generation):
-    def live(spawn_info):
+def plan(generation, count):
+    def serve(spawn_info):
         (home / f"{generation}-{os.getpid()}").touch()
+        if generation == "bad":
+            return EXIT_MISCONFIGURED
+        while not (home / "ready").exists():
+            time.sleep(0.01)
+        spawn_info.ready.set()
         time.sleep(60)
-    return live
+    return ProcessPlan(serve, count, 30, 900)
 
-def reload_settings():
-    return serve("new") if (home / "good").exists() else None
+def reload_plan():
+    name = (home / "next").read_text()
+    return plan(name, 3) if name else None
 
-sys.exit(Supervisor(serve("old"), 2, reload_settings).run())
+(home / "ready").touch()
+(home / "next").touch()
+sys.exit(Supervisor(plan("old", 2), reload_plan).run())
 """
 
 
-def test_sighup_starts_new_processes_before_the_old_ones_end(tmp_path: Path):
-    supervisor = subprocess.Popen([sys.executable, "-c", RELOADING_SCRIPT, str(tmp_path)])
+class ReloadingSupervisor:
+    """A supervisor whose processes write their pids into a directory, and are ready when its file `ready` exists."""
 
-    def pids(generation: str) -> list[int]:
-        return [int(name.rpartition("-")[2]) for name in os.listdir(tmp_path) if name.startswith(generation)]
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RELOADING_SCRIPT, str(home)], stderr=subprocess.PIPE, text=True
+        )
+        self.old = eventually(lambda: len(self.pids("old")) == 2 and self.pids("old"))
 
-    old = eventually(lambda: len(pids("old")) == 2 and pids("old"))
-    supervisor.send_signal(signal.SIGHUP)
-    (tmp_path / "good").touch()
-    supervisor.send_signal(signal.SIGHUP)
-    new = eventually(lambda: len(pids("new")) == 2 and pids("new"))
-    assert all(Path(f"/proc/{pid}").exists() for pid in old)
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old))
-    assert all(Path(f"/proc/{pid}").exists() for pid in new)
-    supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(timeout=10) == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in new)
+    def pids(self, generation: str) -> list[int]:
+        return [int(name.rpartition("-")[2]) for name in os.listdir(self.home) if name.startswith(f"{generation}-")]
+
+    def alive(self, pids: list[int]) -> list[int]:
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+    def reload(self, generation: str) -> None:
+        (self.home / "next").write_text(generation)
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> str:
+        """Returns what it wrote to stderr."""
+        self.process.send_signal(signal.SIGTERM)
+        _, errors = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0
+        return errors
+
+
+def test_new_processes_are_ready_before_the_old_ones_end(tmp_path: Path):
+    supervisor = ReloadingSupervisor(tmp_path)
+    supervisor.reload("")
+    (tmp_path / "ready").unlink()
+    supervisor.reload("new")
+    new = eventually(lambda: len(supervisor.pids("new")) == 3 and supervisor.pids("new"))
+    assert supervisor.alive(supervisor.old) == supervisor.old
+    (tmp_path / "ready").touch()
+    eventually(lambda: not supervisor.alive(supervisor.old))
+    assert supervisor.alive(new) == new
+    assert "farm: reloaded" in supervisor.stop()
+    assert not supervisor.alive(new)
+
+
+def test_old_processes_stay_when_new_ones_are_misconfigured(tmp_path: Path):
+    supervisor = ReloadingSupervisor(tmp_path)
+    supervisor.reload("bad")
+    bad = eventually(lambda: supervisor.pids("bad"))
+    eventually(lambda: not supervisor.alive(bad))
+    # A later reload shows that the supervisor has handled the failed one.
+    supervisor.reload("new")
+    new = eventually(lambda: len(supervisor.pids("new")) == 3 and supervisor.pids("new"))
+    eventually(lambda: not supervisor.alive(supervisor.old))
+    assert supervisor.alive(new) == new
+    assert "not reloaded, the settings are unchanged" in supervisor.stop()
+
+
+def test_second_reload_replaces_processes_that_never_became_ready(tmp_path: Path):
+    supervisor = ReloadingSupervisor(tmp_path)
+    (tmp_path / "ready").unlink()
+    supervisor.reload("stuck")
+    stuck = eventually(lambda: len(supervisor.pids("stuck")) == 3 and supervisor.pids("stuck"))
+    supervisor.reload("new")
+    eventually(lambda: not supervisor.alive(stuck))
+    assert supervisor.alive(supervisor.old) == supervisor.old
+    (tmp_path / "ready").touch()
+    eventually(lambda: not supervisor.alive(supervisor.old))
+    supervisor.stop()
 
 
 def test_restarted_child_is_told_the_id_of_its_predecessor(tmp_path: Path):
