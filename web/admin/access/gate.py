@@ -10,24 +10,20 @@ from shared.api_keys.admin_sessions import AdminSession
 from shared.api_keys.admin_tokens import AdminToken
 from shared.errors import ApiError
 from web.admin.access import session_cookie
+from web.admin.access.permissions import ADMIN_API, LOGOUT_VIEW, SAFE_METHODS, check_permission
 from web.admin.access.same_origin import check_same_origin
-from web.admin.api import blueprint as api_blueprint
 from web.services import services
 
 #: Seconds of delay added per wrong token, and the maximum delay.
 DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 PUBLIC_VIEWS = ("admin.login_page", "admin.login")
-#: Methods that change nothing.
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-LOGOUT_VIEW = "admin.logout"
-#: Views whose unsafe methods a viewer may use.
-VIEWER_VIEWS = (LOGOUT_VIEW,)
 
 
 def admit() -> BaseResponse | None:
     """Runs before each request to /admin. Redirects browsers to the login page; raises ApiError 401, 403 or 429."""
     if request.endpoint in PUBLIC_VIEWS:
-        check_same_origin(required=False)
+        if request.method not in SAFE_METHODS:
+            check_same_origin(required=False)
         return None
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     bearer = presented.strip() if scheme.lower() == "bearer" else ""
@@ -41,12 +37,6 @@ def admit() -> BaseResponse | None:
     raise ApiError(
         401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"}
     )
-
-
-def check_permission(token: AdminToken) -> None:
-    """Raises ApiError 403 if a viewer tries to change something."""
-    if token.role != "admin" and request.method not in SAFE_METHODS and request.endpoint not in VIEWER_VIEWS:
-        raise ApiError(403, "forbidden", "this admin token may read everything but change nothing")
 
 
 def check_token(secret: str) -> AdminToken | None:
@@ -87,7 +77,7 @@ def check_session_request() -> None:
         return
     check_same_origin(required=request.endpoint != LOGOUT_VIEW)
     has_body = bool(request.content_length) or "transfer-encoding" in request.headers
-    if request.blueprint == api_blueprint.name and has_body and request.mimetype != "application/json":
+    if request.blueprint == ADMIN_API and has_body and request.mimetype != "application/json":
         raise ApiError(415, "unsupported_media_type", "with a session the body must be sent as application/json")
 
 

@@ -93,6 +93,13 @@ def test_other_pages_can_neither_log_in_nor_out_nor_use_up_the_tries(
     assert browser.get(f"{API}/live").status_code == 200
 
 
+def test_link_of_another_site_leads_to_the_login_page(start_app: Callable[..., Flask]):
+    browser = start_app().test_client()
+    headers = {"sec-fetch-site": "cross-site", "accept": "text/html", "referer": "https://mail.example/"}
+    page = browser.get("/admin/rq/", headers=headers, follow_redirects=True)
+    assert (page.status_code, page.request.path) == (200, "/admin/login")
+
+
 def test_origin_is_compared_with_the_host_that_a_trusted_proxy_names(redis: Redis, start_app: Callable[..., Flask]):
     AdminTokens(redis).ensure_first(SECRET)
     app = start_app(trusted_proxies=("10.0.0.0/8",))
