@@ -14,8 +14,11 @@ FarmError
 ├── LeaseLost                the lease has expired or gone to another worker process
 │   └── ForeignCredential    the credential belongs to another token endpoint
 ├── BreakerOpen              the pool's circuit breaker is open
-├── UpstreamUnreachable      no response was received (workers/upstream/client.py)
+├── UpstreamUnreachable      no connection could be made (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
+├── UpstreamMisconfigured    the pool's settings allow no request (workers/upstream/client.py)
+├── ConnectionDropped        the connection broke before the response (workers/upstream/http_connection.py)
+├── RequestNotSendable       HTTP has no way to express the request (workers/upstream/http_connection.py)
 ├── ResponseTruncated        the response ended early (workers/upstream/client.py)
 ├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be obtained
