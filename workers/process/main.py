@@ -5,7 +5,6 @@ import sys
 
 import gevent
 from redis import Redis
-from urllib3.exceptions import HTTPError
 
 from shared import gc_tuning
 from shared.credentials.store import Credentials
@@ -21,7 +20,7 @@ from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
 from workers.supervisor import EXIT_MISCONFIGURED, SpawnInfo
-from workers.upstream.client import UpstreamRoute
+from workers.upstream.client import UpstreamMisconfigured, UpstreamRoute
 
 log = logging.getLogger("farm.process")
 
@@ -41,9 +40,9 @@ def check_settings(settings: Settings) -> None:
     for pool in settings.pools:
         for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url)):
             try:
-                UpstreamRoute(url, proxy=pool.proxy, ca_bundle=pool.ca_bundle).open_pool(lambda: None).close()
-            except (OSError, ValueError, HTTPError) as error:
-                raise SettingsError(f"pool {pool.name}: {url} can't be used: {error}") from None
+                UpstreamRoute(url, proxy=pool.proxy, ca_bundle=pool.ca_bundle).open_pool(lambda: None)
+            except UpstreamMisconfigured as error:
+                raise SettingsError(f"pool {pool.name}: {url}: {error}") from None
 
 
 def import_token_files(settings: Settings, credentials: Credentials) -> None:
