@@ -1,11 +1,12 @@
 """Private state that tests have no public way to read or set; no other test module touches any."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
 from redis import Redis
 
+from shared.api_keys.admin_tokens import AdminToken, AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.access.private_callers import PrivateCallers
@@ -72,6 +73,19 @@ def set_drain_rate(drain: DrainRate, pool: str, rate: float) -> None:
 def replace_operations(callers: PrivateCallers, operations: Any) -> None:
     """Tokens are proven by `operations` from now on."""
     callers._operations = operations
+
+
+class RacingAdminTokens(AdminTokens):
+    """Calls `before_revoking` once it has read the tokens."""
+
+    def __init__(self, redis: Redis, before_revoking: Callable[[], object]) -> None:
+        super().__init__(redis)
+        self._before_revoking = before_revoking
+
+    def _read_all(self) -> dict[bytes, AdminToken]:
+        records = super()._read_all()
+        self._before_revoking()
+        return records
 
 
 # Workers

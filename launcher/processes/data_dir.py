@@ -2,9 +2,12 @@
 
 import fcntl
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from shared.decoding import parse_record
 
 LOCK_FILE, RECORD_FILE, LOG_FILE = "farm.lock", "farm.json", "farm.log"
 
@@ -45,14 +48,24 @@ class DataDir:
     def lock(self) -> bool:
         """Takes the lock for the lifetime of this process; False when another farm holds it."""
         self.create()
-        lock_file = (self.path / LOCK_FILE).open("a")
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        while True:
+            lock_file = (self.path / LOCK_FILE).open("a")
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock_file.close()
+                return False
+            if self._is_lock_file(lock_file):
+                self._lock_file = lock_file
+                return True
             lock_file.close()
+
+    def _is_lock_file(self, file: IO[str]) -> bool:
+        """Whether this open file is still the lock file; a farm that ended meanwhile has removed the one it locked."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), (self.path / LOCK_FILE).stat())
+        except FileNotFoundError:
             return False
-        self._lock_file = lock_file
-        return True
 
     def is_locked(self) -> bool:
         """Whether a farm is running here."""
@@ -83,7 +96,6 @@ class DataDir:
     def read_record(self) -> FarmRecord | None:
         """Returns the record of a running or killed farm; None when it is missing or unreadable."""
         try:
-            fields: dict[str, Any] = json.loads((self.path / RECORD_FILE).read_text())
-            return FarmRecord(**fields)
-        except (OSError, ValueError, TypeError):
+            return parse_record(FarmRecord, (self.path / RECORD_FILE).read_text())
+        except (OSError, ValueError):
             return None

@@ -6,6 +6,7 @@ is revoked or replaced.
 
 import secrets
 import time
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +15,9 @@ from redis import Redis
 from shared import keys
 from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.store import hash_secret
+from shared.decoding import parse_model
 from shared.errors import Conflict, NotFound
+from shared.redis_connection.client import register_script
 
 Role = Literal["admin", "viewer"]
 PREFIX = "admin-"
@@ -44,6 +47,7 @@ class AdminTokens:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._sessions = AdminSessions(redis)
+        self._revoke_script = register_script(redis, Path(__file__).with_name("revoke_admin_token.lua"))
 
     def ensure_first(self, configured: str) -> str | None:
         """Makes sure that the farm has an admin token: `configured` if given, or else a new one on the first start.
@@ -80,9 +84,9 @@ class AdminTokens:
         return self.find_by_digest(hash_secret(token)) if token else None
 
     def find_by_digest(self, digest: str) -> AdminToken | None:
-        """The record of the token with this SHA-256; None if there is none."""
+        """The record of the token with this SHA-256; None if there is none, or it can't be read."""
         stored = self._redis.hget(keys.ADMIN_TOKENS, digest)
-        return AdminToken.model_validate_json(stored) if stored else None
+        return parse_model(AdminToken, stored) if stored else None
 
     def get(self, token_id: str) -> AdminToken:
         """Raises NotFound."""
@@ -92,22 +96,29 @@ class AdminTokens:
         raise NotFound(f"no admin token {token_id!r}")
 
     def list(self) -> list[AdminToken]:
-        """All records, oldest first."""
-        records = [AdminToken.model_validate_json(stored) for stored in self._redis.hvals(keys.ADMIN_TOKENS)]
-        return sorted(records, key=lambda record: (record.created_at, record.id))
+        """All records that can be read, oldest first."""
+        return sorted(self._read_all().values(), key=lambda record: (record.created_at, record.id))
+
+    def _read_all(self) -> dict[bytes, AdminToken]:
+        """SHA-256 -> record."""
+        stored = self._redis.hgetall(keys.ADMIN_TOKENS)
+        records = {digest: parse_model(AdminToken, encoded) for digest, encoded in stored.items()}
+        return {digest: record for digest, record in records.items() if record}
 
     def revoke(self, token_id: str) -> AdminToken:
         """Revokes a token and ends its sessions. Raises NotFound, and Conflict for the last token of role `admin`."""
-        record = self.get(token_id)
-        if [other.id for other in self.list() if other.role == "admin"] == [token_id]:
-            raise Conflict("this is the last admin token: create another one first")
-        self._delete(token_id)
-        return record
+        for digest, record in self._read_all().items():
+            if record.id == token_id:
+                if self._revoke_script(keys=[keys.ADMIN_TOKENS], args=[digest]) == 0:
+                    raise Conflict("this is the last admin token: create another one first")
+                self._sessions.end_of_token(digest.decode())
+                return record
+        raise NotFound(f"no admin token {token_id!r}")
 
     def _delete(self, token_id: str, except_digest: str = "") -> None:
         """Deletes the tokens with this id and ends their sessions."""
-        for encoded_digest, stored in self._redis.hgetall(keys.ADMIN_TOKENS).items():
+        for encoded_digest, record in self._read_all().items():
             digest = encoded_digest.decode()
-            if digest != except_digest and AdminToken.model_validate_json(stored).id == token_id:
+            if digest != except_digest and record.id == token_id:
                 self._redis.hdel(keys.ADMIN_TOKENS, digest)
                 self._sessions.end_of_token(digest)

@@ -1,6 +1,7 @@
 """Store of the API keys, which Redis keeps only as SHA-256."""
 
 import hashlib
+import json
 import logging
 import secrets
 import time
@@ -12,7 +13,9 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey, validate_fields
+from shared.decoding import parse_model
 from shared.errors import Conflict, FarmError, NotFound
+from shared.parsing import parse_json_object
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.keys")
@@ -52,9 +55,9 @@ class ApiKeys:
         return key
 
     def find(self, secret_digest: str) -> ApiKey | None:
-        """The record of the key with this SHA-256, revoked or not; None if there is none."""
+        """The record of the key with this SHA-256, revoked or not; None if there is none, or it can't be read."""
         stored = self._redis.hget(keys.API_KEYS, secret_digest)
-        return ApiKey.model_validate_json(stored) if stored else None
+        return parse_model(ApiKey, stored) if stored else None
 
     def get(self, key_id: str) -> ApiKey:
         """Raises NotFound."""
@@ -68,9 +71,9 @@ class ApiKeys:
         return digest.decode(), key
 
     def list(self) -> list[ApiKey]:
-        """All keys, oldest first."""
-        records = [ApiKey.model_validate_json(stored) for stored in self._redis.hvals(keys.API_KEYS)]
-        return sorted(records, key=lambda key: (key.created_at, key.id))
+        """All keys that can be read, oldest first."""
+        records = [parse_model(ApiKey, stored) for stored in self._redis.hvals(keys.API_KEYS)]
+        return sorted(filter(None, records), key=lambda key: (key.created_at, key.id))
 
     def update(self, key_id: str, changes: Mapping[str, Any], version: int | None = None) -> ApiKey:
         """Changes fields of a key; takes effect in all processes within two seconds.
@@ -101,8 +104,10 @@ class ApiKeys:
                 return revoked
 
     def _replace(self, digest: str, key: ApiKey) -> bool:
-        """Returns False if another process has changed the key in the meantime."""
-        return bool(self._put_record(keys=[keys.API_KEYS], args=[digest, key.version - 1, key.model_dump_json()]))
+        """Returns False if another process has changed the key in the meantime. Keeps fields of a newer version."""
+        stored = parse_json_object(self._redis.hget(keys.API_KEYS, digest) or b"")
+        record = json.dumps({**stored, **key.to_dict()})
+        return bool(self._put_record(keys=[keys.API_KEYS], args=[digest, key.version - 1, record]))
 
 
 def hash_secret(secret: str) -> str:

@@ -41,6 +41,11 @@ VISIBLE_FIELDS = (
 )
 
 
+def known_state(state: str) -> str:
+    """The state as this version knows it; one of a newer version is shown as `disabled`, as it has no workers here."""
+    return state if state in STATES else "disabled"
+
+
 @dataclass(frozen=True)
 class CredentialRecord:
     """A credential without its tokens. Times are seconds since the epoch, 0 for never."""
@@ -90,7 +95,7 @@ def build_record(
     return CredentialRecord(
         id=credential_id,
         pool=pool,
-        state=state,
+        state=known_state(state),
         label=fields.get("label", ""),
         reason=fields.get("reason", ""),
         rotations=int(fields.get("rotations", 0)),

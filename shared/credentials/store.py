@@ -37,6 +37,7 @@ class Credentials:
         self._redis = redis
         self._add_script = register_script(redis, Path(__file__).with_name("add_credential.lua"))
         self._set_state_script = register_script(redis, Path(__file__).with_name("set_state.lua"))
+        self._set_fields_script = register_script(redis, Path(__file__).with_name("set_fields.lua"))
         self._remove_script = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
 
     def add(
@@ -124,8 +125,11 @@ class Credentials:
         """Records that the refresh tokens were exported; a later rotation marks the export as outdated."""
         with self._redis.pipeline(transaction=False) as pipe:
             for credential_id in credential_ids:
-                pipe.hset(keys.credential(credential_id), "exported_at", time.time())
-                pipe.hdel(keys.credential(credential_id), "export_outdated")
+                self._set_fields_script(
+                    keys=[keys.credential(credential_id)],
+                    args=["export_outdated", "exported_at", time.time()],
+                    client=pipe,
+                )
             pipe.execute()
 
     def force_state(self, pool: str, credential_id: str, state: State, reason: str) -> bool:
@@ -136,8 +140,7 @@ class Credentials:
         """Changes the operator's note; returns False if the credential does not exist."""
         if not self._redis.hexists(keys.credentials(pool), credential_id):
             return False
-        self._redis.hset(keys.credential(credential_id), "label", label)
-        return True
+        return bool(self._set_fields_script(keys=[keys.credential(credential_id)], args=["", "label", label]))
 
     def get_history(self, credential_id: str) -> tuple[StateChange, ...]:
         """The last hundred or so state changes, newest first."""

@@ -13,6 +13,7 @@ from typing import Literal
 from redis import Redis
 
 from shared import keys
+from shared.parsing import parse_json
 
 #: Upper bounds of the histogram buckets, in seconds.
 BUCKET_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -96,6 +97,8 @@ def encode_key(field: CounterKey) -> str:
 def read_counters(redis: Redis) -> dict[CounterKey, float]:
     counts: dict[CounterKey, float] = {}
     for stored, value in redis.hgetall(keys.COUNTERS).items():
-        name, labels, part = json.loads(stored)
-        counts[(name, tuple(labels), part)] = float(value)
+        field = parse_json(stored)
+        # Another version may write fields of another form.
+        if isinstance(field, list) and len(field) == 3 and isinstance(field[1], list):
+            counts[(field[0], tuple(field[1]), field[2])] = float(value)
     return counts

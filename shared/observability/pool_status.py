@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.private import PrivateCredentials
-from shared.credentials.records import STATES
+from shared.credentials.records import STATES, known_state
 from shared.protocol.relay_queue import BANDS, queue_keys
 from shared.redis_connection.client import decode_hash
 
@@ -78,7 +78,7 @@ def build_pool_status(
     """
     pool = PoolStatus(name, upstream_down=upstream_down)
     for state in states:
-        pool.credentials[state.decode()] += 1
+        pool.credentials[known_state(state.decode())] += 1
     pool.queue_depth = dict(zip(BANDS, depths, strict=True))
     utilisation_sum = 0.0
     for report in reports:

@@ -13,6 +13,7 @@ from typing import Any
 from redis import Redis
 
 from shared import keys, names
+from shared.decoding import UnreadableRecord, decode_positional, parse_values
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.client import register_script
 
@@ -65,8 +66,8 @@ class LogEntry:
 
     @classmethod
     def decode(cls, encoded: bytes) -> "LogEntry":
-        """Decodes JSON; fields that an older version did not write get their defaults."""
-        return cls(*json.loads(encoded))
+        """Raises UnreadableRecord; fields that an older version did not write get their defaults."""
+        return decode_positional(cls, parse_values(encoded))
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,16 @@ class RequestLog:
         self._write_script(keys=script_keys, args=[BATCH_MARK_TTL_MS, *(entry.encode() for entry in entries)])
 
     def read_newest_first(self, log_filter: LogFilter, before: str = "") -> Iterator[StoredEntry]:
-        """Yields matching entries, or those older than the id `before`, reading page by page."""
+        """Yields matching entries, or those older than the id `before`, reading page by page; skips unreadable ones."""
         upper_bound = f"({before}" if before else stream_bound(log_filter.until, "+")
         lower_bound = stream_bound(log_filter.since, "-")
         while True:
             page = self._redis.xrevrange(keys.REQUEST_LOG, upper_bound, lower_bound, count=PAGE_SIZE)
             for id_, values in page:
-                entry = LogEntry.decode(values[ENTRY_FIELD.encode()])
+                try:
+                    entry = LogEntry.decode(values.get(ENTRY_FIELD.encode(), b""))
+                except UnreadableRecord:
+                    continue
                 if log_filter.matches(entry):
                     yield StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry)
             if len(page) < PAGE_SIZE:

@@ -12,6 +12,7 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
+from shared.decoding import parse_record
 from shared.errors import FarmError
 
 #: Seconds until an operation must be done; one not started by then expires.
@@ -39,7 +40,8 @@ class CredentialOperation:
 
     @classmethod
     def decode(cls, encoded: bytes) -> "CredentialOperation":
-        return cls(**json.loads(encoded))
+        """Raises UnreadableRecord."""
+        return parse_record(cls, encoded)
 
 
 class CredentialOperations:

@@ -6,6 +6,9 @@ One pub/sub message carries one or more frames. A frame on the wire:
 
 Frames of one reply are numbered from 0, so the front detects gaps. The tag identifies the attempt that sent them, so
 that a worker which has lost its job without knowing it yet can't mix its frames with those of the next attempt.
+
+Version 0.1 refuses a message with a field that it does not know. So what a later version adds to a job goes into a
+field of the job's hash (relay_queue.py), and into a message only where no older reader can meet it.
 """
 
 import json
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from shared.decoding import decode_record, parse_record
 from shared.errors import ApiError
 
 FRAME_HEADER = struct.Struct("!BIII")
@@ -56,13 +60,16 @@ class RelayRequest:
         return dict(vars(self))
 
     @classmethod
-    def decode(cls, values: dict[str, Any]) -> "RelayRequest":
-        return cls(**values)
+    def decode(cls, values: Any) -> "RelayRequest":
+        """Raises UnreadableRecord."""
+        return decode_record(cls, values)
 
 
 class FrameKind(IntEnum):
     """The payload of a frame."""
 
+    #: Of a newer version; ignored.
+    UNKNOWN = 0
     #: JSON of Head, sent when the first byte of the body has arrived.
     HEAD = 1
     #: Bytes of the upstream's body.
@@ -91,7 +98,7 @@ class Frame(NamedTuple):
 
 
 def decode_frames(message: bytes) -> Iterator[Frame]:
-    """Yields the frames of one pub/sub message. Raises ValueError if one is truncated or of an unknown kind."""
+    """Yields the frames of one pub/sub message. Raises ValueError if one is truncated."""
     offset = 0
     while offset < len(message):
         if len(message) - offset < FRAME_HEADER.size:
@@ -100,9 +107,7 @@ def decode_frames(message: bytes) -> Iterator[Frame]:
         offset += FRAME_HEADER.size
         if len(message) - offset < length:
             raise ValueError("truncated frame payload")
-        if kind not in FRAME_KINDS:
-            raise ValueError(f"unknown frame kind: {kind}")
-        yield Frame(FRAME_KINDS[kind], number, message[offset : offset + length], tag)
+        yield Frame(FRAME_KINDS.get(kind, FrameKind.UNKNOWN), number, message[offset : offset + length], tag)
         offset += length
 
 
@@ -111,20 +116,21 @@ class Head:
     """Status and headers of the upstream's response, with the timings of the request."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
     #: Attempts so far, including this one.
-    attempts: int
+    attempts: int = 1
     #: Milliseconds between admission and the start of this attempt.
-    queue_wait_ms: int
+    queue_wait_ms: int = 0
     #: Milliseconds between the start of this attempt and the first byte.
-    first_byte_ms: int
+    first_byte_ms: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(vars(self)).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "Head":
-        return cls(**json.loads(payload))
+        """Raises UnreadableRecord."""
+        return parse_record(cls, payload)
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,8 @@ class Failure:
     status: int
     code: str
     message: str
-    type: str
-    attempts: int
+    type: str = "server_error"
+    attempts: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -143,7 +149,8 @@ class Failure:
 
     @classmethod
     def decode(cls, payload: bytes) -> "Failure":
-        return cls(**json.loads(payload))
+        """Raises UnreadableRecord."""
+        return parse_record(cls, payload)
 
     def to_error(self) -> ApiError:
         """Returns the error for the caller."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.decoding import decode_positional, decode_record, parse_values
+
 #: Bytes of a reply that may be in flight or buffered in the front (backpressure window).
 WINDOW_BYTES = 256 * 1024
 
@@ -25,7 +27,17 @@ class Ack:
     #: Total bytes of the body that may have been sent.
     window_end: int
     #: Whether frames from `expected` on are missing and should be retransmitted.
-    retransmit: bool
+    retransmit: bool = False
+
+
+@dataclass(frozen=True)
+class StoredAckBatch:
+    """An AckBatch as it is encoded."""
+
+    front: str
+    #: Request id -> the fields of an Ack, in order.
+    at: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    over: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class AckBatch:
 
     @classmethod
     def decode(cls, message: bytes) -> "AckBatch":
-        """Raises ValueError, KeyError or TypeError if the message is malformed."""
-        fields: dict[str, Any] = json.loads(message)
-        acks = {request_id: Ack(*values) for request_id, values in fields["at"].items()}
-        return cls(fields["front"], acks, fields["over"])
+        """Raises UnreadableRecord if the message is malformed."""
+        stored = decode_record(StoredAckBatch, parse_values(message))
+        acks = {request_id: decode_positional(Ack, values) for request_id, values in stored.at.items()}
+        return cls(stored.front, acks, stored.over)

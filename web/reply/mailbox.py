@@ -99,7 +99,8 @@ class Mailbox:
         self.ended = frame.kind in (FrameKind.END, FrameKind.FAILURE)
         self._count_buffered(len(frame.payload))
         self._received += len(frame.payload)
-        self._frames.put(frame)
+        if frame.kind is not FrameKind.UNKNOWN:
+            self._frames.put(frame)
         self._extend_window()
 
     def _request_missing(self) -> None:

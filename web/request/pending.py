@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
+from shared.decoding import UnreadableRecord
 from shared.errors import ApiError, FarmError
 from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.protocol.relay_queue import Admission, QueueFull, RelayQueue
@@ -33,6 +34,7 @@ from web.server.disconnect import DisconnectWatcher
 WORKER_MARGIN_SECONDS = 5.0
 #: How a request that its worker did not end appears in the request log.
 REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
+UNREADABLE_REPLY = Failure(502, "reply_unreadable", "the worker's reply is of a format that this front can't read")
 CLIENT_GONE = ApiError(499, "client_gone", "the caller disconnected", "server_error")
 #: Where a request stands whose worker was quicker than the retry of an enqueue with a lost reply.
 UNKNOWN_ADMISSION = Admission(0, 0, LimitUsage())
@@ -179,8 +181,12 @@ class PendingRequest:
         frames = self.wait_for_frames(timeout)
         if frames[0].kind is FrameKind.FAILURE:
             self.close()
-            raise Failure.decode(frames[0].payload).to_error()
-        return Head.decode(frames[0].payload), frames[1:]
+            raise decode_failure(frames[0]).to_error()
+        try:
+            return Head.decode(frames[0].payload), frames[1:]
+        except UnreadableRecord:
+            self.close()
+            raise UNREADABLE_REPLY.to_error() from None
 
     def iter_body(self, frames: list[Frame], timeout: float) -> Iterator[bytes]:
         """Yields the body, and b'' after `timeout` seconds of silence. Raises ApiError when the body is incomplete."""
@@ -190,7 +196,7 @@ class PendingRequest:
             if frames and frames[-1].kind is FrameKind.END:
                 return
             if frames and frames[-1].kind is FrameKind.FAILURE:
-                raise Failure.decode(frames[-1].payload).to_error()
+                raise decode_failure(frames[-1]).to_error()
             try:
                 frames = self.wait_for_frames(timeout)
             except FrameTimeout:
@@ -221,6 +227,13 @@ class PendingRequest:
         self._is_closed = True
         self._disconnect_watcher.stop()
         self.services.hub.close(self.mailbox)
+
+
+def decode_failure(frame: Frame) -> Failure:
+    try:
+        return Failure.decode(frame.payload)
+    except UnreadableRecord:
+        return UNREADABLE_REPLY
 
 
 def overloaded_error(code: str, message: str, retry_after: int) -> ApiError:

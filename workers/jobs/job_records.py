@@ -2,13 +2,16 @@
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from rq.executions import Execution
 
-from shared.observability.request_log import build_entry
+from shared import keys, names
+from shared.decoding import UnreadableRecord
+from shared.observability.request_log import LogEntry, build_entry
 from shared.protocol.messages import Failure, RelayRequest
 
 #: Arguments of a Lua script.
@@ -31,6 +34,20 @@ class JobCost:
         return (self.tokens, int(self.served))
 
 
+@dataclass(frozen=True)
+class UnreadableJob:
+    """What is known of a job whose request can't be read."""
+
+    #: Reply channel, '' when the job is not the farm's.
+    channel: str
+    #: Its log entry as a refused request; '' when the job is not the farm's.
+    entry: str = ""
+
+    @property
+    def cost(self) -> JobCost:
+        return JobCost(entry=self.entry)
+
+
 @dataclass
 class StartedJob:
     """A job that a worker has started."""
@@ -51,6 +68,30 @@ def seconds_worked(job: StartedJob, at: datetime) -> float:
     return float((at - job.execution.created_at).total_seconds())
 
 
+def unreadable_failure(attempts: int) -> Failure:
+    message = "this request is of a format that the worker can't read; try again"
+    return Failure(503, "job_unreadable", message, "server_error", attempts, {"retry-after": "1"})
+
+
+def describe_unreadable(job_id: str, pool: str, fields: Sequence[bytes | None]) -> UnreadableJob:
+    """`fields` are the job's data, FRONT_FIELD, KEY_FIELD and BAND_FIELD."""
+    data, front_mark, key, band = fields
+    channel = find_reply_channel(job_id, data, front_mark)
+    if not channel:
+        return UnreadableJob("")
+    failure = unreadable_failure(1)
+    entry = LogEntry(
+        request=job_id,
+        key=(key or b"-").decode(errors="replace"),
+        pool=names.configured_pool(pool),
+        band=(band or b"interactive").decode(errors="replace"),
+        status=failure.status,
+        attempts=failure.attempts,
+        code=failure.code,
+    )
+    return UnreadableJob(channel, entry.encode())
+
+
 def lost_request_cost(request: RelayRequest, failure: Failure) -> JobCost:
     """The cost of a request that no attempt has finished: no tokens, and a log entry with the failure."""
     entry = build_entry(request, status=failure.status, attempts=failure.attempts, code=failure.code)
@@ -58,9 +99,32 @@ def lost_request_cost(request: RelayRequest, failure: Failure) -> JobCost:
 
 
 def decode_request(data: bytes) -> RelayRequest | None:
-    """The relay request in RQ's job data (function, instance, args, kwargs); None when the job is not the farm's."""
+    """The relay request in RQ's job data; None when it can't be read: not the farm's, broken, or of a newer format."""
     try:
-        arguments = json.loads(zlib.decompress(data))[2]
-        return RelayRequest.decode(arguments[0])
-    except (zlib.error, json.JSONDecodeError, UnicodeDecodeError, TypeError, IndexError, KeyError):
+        return RelayRequest.decode(parse_argument(data))
+    except UnreadableRecord:
         return None
+
+
+def parse_argument(data: bytes) -> Any:
+    """The only argument in RQ's job data (function, instance, args, kwargs). Raises UnreadableRecord."""
+    try:
+        return json.loads(zlib.decompress(data))[2][0]
+    except (zlib.error, ValueError, TypeError, LookupError, RecursionError):
+        raise UnreadableRecord("the job's data can't be parsed") from None
+
+
+def find_reply_channel(job_id: str, data: bytes | None, front_mark: bytes | None) -> str:
+    """The channel on which the caller of an unreadable job waits; '' when the job is not the farm's.
+
+    `data` may still name it; else it follows from `front_mark`, the FRONT_FIELD of the job.
+    """
+    try:
+        argument = parse_argument(data or b"")
+    except UnreadableRecord:
+        argument = None
+    channel = argument.get("channel") if isinstance(argument, dict) else None
+    if isinstance(channel, str) and channel:
+        return channel
+    front = (front_mark or b"").decode(errors="replace").rpartition(":")[2]
+    return keys.reply_channel(front, job_id) if front else ""

@@ -22,7 +22,7 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.protocol.relay_queue import BAND_FIELD
 from shared.redis_connection.client import register_script
-from workers.jobs.job_records import JobCost, StartedJob, decode_request, lost_request_cost
+from workers.jobs.job_records import StartedJob, decode_request, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping
 
 log = logging.getLogger("farm.recovery")
@@ -140,12 +140,20 @@ class OrphanRecovery:
                 worker, orphan, entry_if_cancelled=lost_request_cost(request, failure).entry if request else ""
             )
         else:
-            failure = Failure(502, "worker_lost", "the worker that ran this request died", "server_error", retries + 1)
-            cost = lost_request_cost(request, failure) if request else JobCost()
-            if self._bookkeeping.finish(worker, orphan, ok=False, cost=cost) and request:
-                frame = Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode())
-                self._redis.publish(request.channel, frame.encode())
+            self._end(worker, orphan)
         reason = "requeued" if is_retried else "ended"
         self._counters.increment("orphans", reason)
         extra = {"action": "orphan_found", "request_id": orphan.job_id, "worker": worker.name, "reason": reason}
         log.warning("orphan %s", reason, extra=extra)
+
+    def _end(self, worker: BaseWorker, orphan: StartedJob) -> None:
+        """Ends the job and tells its caller."""
+        if orphan.request is None:
+            unreadable = self._bookkeeping.describe_unreadable(orphan.job_id)
+            failure, channel, cost = unreadable_failure(orphan.retries + 1), unreadable.channel, unreadable.cost
+        else:
+            message = "the worker that ran this request died"
+            failure = Failure(502, "worker_lost", message, "server_error", orphan.retries + 1)
+            channel, cost = orphan.request.channel, lost_request_cost(orphan.request, failure)
+        if self._bookkeeping.finish(worker, orphan, ok=False, cost=cost) and channel:
+            self._redis.publish(channel, Frame(FrameKind.FAILURE, OUT_OF_BAND, failure.encode()).encode())

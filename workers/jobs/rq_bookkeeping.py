@@ -23,10 +23,26 @@ from rq.worker import BaseWorker
 
 from shared import keys
 from shared.errors import BreakerOpen, LeaseLost
-from shared.protocol.relay_queue import BANDS, SCHEDULING_LUA, open_rq_queue, queue_keys
+from shared.protocol.relay_queue import (
+    BAND_FIELD,
+    BANDS,
+    FRONT_FIELD,
+    KEY_FIELD,
+    SCHEDULING_LUA,
+    open_rq_queue,
+    queue_keys,
+)
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from workers.credentials.leases import Lease
-from workers.jobs.job_records import JobCost, ScriptArgs, StartedJob, decode_request, seconds_worked
+from workers.jobs.job_records import (
+    JobCost,
+    ScriptArgs,
+    StartedJob,
+    UnreadableJob,
+    decode_request,
+    describe_unreadable,
+    seconds_worked,
+)
 
 #: Failed jobs kept per queue; the oldest are deleted.
 MAX_FAILED_JOBS = 1000
@@ -168,6 +184,11 @@ class Bookkeeping:
         return StartedJob(
             execution.job_id, execution, int(retries), int(other_executions), request, body, band.decode()
         )
+
+    def describe_unreadable(self, job_id: str) -> UnreadableJob:
+        """Finds out who waits for a job whose request can't be read, as long as the job exists."""
+        fields = self._redis.hmget(Job.key_for(job_id), ("data", FRONT_FIELD, KEY_FIELD, BAND_FIELD))
+        return describe_unreadable(job_id, self._pool, fields)
 
     def requeue(
         self, worker: BaseWorker, job: StartedJob, *, counts: bool = True, entry_if_cancelled: str = ""

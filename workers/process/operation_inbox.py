@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
+from shared.decoding import UnreadableRecord
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
 from workers.process.operation_runner import run_operation
 from workers.process.worker_set import WorkerSet
@@ -38,6 +39,8 @@ class OperationInbox:
             try:
                 if popped := self._redis.blpop([self._inbox_key], timeout=POP_TIMEOUT_SECONDS):
                     gevent.spawn(self._dispatch, CredentialOperation.decode(popped[1]))
+            except UnreadableRecord as error:
+                log.error("an operation can't be read: %s", error, extra={"action": "errand_unreadable"})
             except RedisError as error:
                 log.warning("cannot receive operations: %s", error, extra={"action": "redis_lost"})
                 gevent.sleep(1)

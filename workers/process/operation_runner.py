@@ -31,6 +31,8 @@ def run_operation(runner: JobRunner, operation: CredentialOperation) -> dict[str
     try:
         if operation.kind == "revoke":
             return revoke(runner)
+        if operation.kind not in ("refresh", "test"):
+            return {"ok": False, "error": f"this worker does not know the operation {operation.kind!r}"}
         result = refresh(runner)
         return {**result, **chat(runner, operation.model)} if operation.kind == "test" else result
     except TOKEN_FAILURES as error:

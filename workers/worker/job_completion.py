@@ -10,7 +10,7 @@ from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
 from workers.attempt.outcomes import Failed, Outcome, Stopped, reject_login
-from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost
+from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.response.token_meter import Usage
 from workers.worker.leased_credential import LeasedCredential
@@ -61,13 +61,25 @@ class JobCompletion:
         return None
 
     def reject(self, job: StartedJob) -> None:
-        """Fails a job that is not the farm's, or whose body has expired."""
-        reason, cost = "no caller is waiting for this request any more", JobCost()
-        if job.request is not None:
-            failure = Failure(410, "request_expired", reason, "server_error", job.retries + 1)
-            self._services.streams.open_stream(job.request.channel).send_failure(failure)
-            cost = lost_request_cost(job.request, failure)
-        self._fail(job, reason, cost)
+        """Fails a job that can't be read, or whose body has expired, and tells its caller at once (I7)."""
+        if job.request is None:
+            self._reject_unreadable(job)
+            return
+        reason = "no caller is waiting for this request any more"
+        failure = Failure(410, "request_expired", reason, "server_error", job.retries + 1)
+        self._services.streams.open_stream(job.request.channel).send_failure(failure)
+        self._fail(job, reason, lost_request_cost(job.request, failure))
+
+    def _reject_unreadable(self, job: StartedJob) -> None:
+        unreadable = retry_forever(
+            lambda: self._bookkeeping.describe_unreadable(job.job_id), "an unreadable job cannot be failed"
+        )
+        failure = unreadable_failure(job.retries + 1)
+        fields = build_log_fields(self._worker, self._credential.lease, "job_unreadable", job)
+        log.error("a job can't be read: it is not the farm's, broken, or of a newer version", extra=fields)
+        if unreadable.channel:
+            self._services.streams.open_stream(unreadable.channel).send_failure(failure)
+        self._fail(job, failure.message, unreadable.cost)
 
     def retry_or_reply(self, job: StartedJob, attempt: Attempt, failed: Failed, *, was_probe: bool) -> None:
         """Requeues the job of a failed attempt for another credential, or sends the caller the error."""

@@ -1,8 +1,11 @@
 """API keys are created, changed and revoked."""
 
+import json
+
 import pytest
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.store import ApiKeys, hash_secret
 from shared.errors import Conflict, FarmError, NotFound
 from tests.internals import ContendedApiKeys
@@ -53,3 +56,23 @@ def test_revoked_key_stays_revoked(redis: Redis):
     assert store.revoke(key.id) == revoked
     with pytest.raises(Conflict, match="revoked"):
         store.update(key.id, {"enabled": True})
+
+
+def test_update_keeps_the_fields_of_a_newer_version(redis: Redis):
+    store = ApiKeys(redis)
+    secret, key = store.create("a")
+    stored = json.loads(redis.hget(keys.API_KEYS, hash_secret(secret)))
+    redis.hset(keys.API_KEYS, hash_secret(secret), json.dumps({**stored, "regions": ["eu"]}))
+    assert store.update(key.id, {"rpm": 5}).rpm == 5
+    store.revoke(key.id)
+    assert json.loads(redis.hget(keys.API_KEYS, hash_secret(secret)))["regions"] == ["eu"]
+
+
+def test_a_key_that_this_version_cannot_read_hides_no_other(redis: Redis):
+    store = ApiKeys(redis)
+    secret, _ = store.create("a")
+    store.create("b")
+    stored = json.loads(redis.hget(keys.API_KEYS, hash_secret(secret)))
+    redis.hset(keys.API_KEYS, hash_secret(secret), json.dumps({**stored, "band": "overnight"}))
+    assert [record.name for record in store.list()] == ["b"]
+    assert store.find(hash_secret(secret)) is None

@@ -10,6 +10,7 @@ from shared.credentials.records import STATES
 from shared.credentials.store import ALLOWED_FROM, Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, NotFound, WrongSecretKey
+from shared.observability.pool_status import read_pool_statuses
 from tests.redis_dump import dump_redis
 
 
@@ -96,3 +97,24 @@ def test_wrong_secret_key_is_an_error_and_changes_nothing(store: Credentials, re
     with pytest.raises(WrongSecretKey, match="nothing was changed"):
         Unsealer("another key").ensure_sealing_key(redis)
     assert dump_redis(redis) == before
+
+
+def test_a_credential_removed_meanwhile_leaves_no_partial_record(redis: Redis, store: Credentials):
+    """The operator labels it, or exports it, while another removes it."""
+    credential_id, _ = store.add("default", "token")
+    store.set_label("default", credential_id, "mine")
+    store.record_export([credential_id])
+    record = store.get(credential_id, ["default"])
+    assert (record.label, record.exported_at > 0) == ("mine", True)
+    redis.delete(keys.credential(credential_id))
+    assert not store.set_label("default", credential_id, "gone")
+    store.record_export([credential_id])
+    assert not redis.exists(keys.credential(credential_id))
+
+
+def test_a_state_of_a_newer_version_is_shown_as_disabled(redis: Redis, store: Credentials):
+    credential_id, _ = store.add("default", "token")
+    redis.hset(keys.credentials("default"), credential_id, "quarantined")
+    assert store.get(credential_id, ["default"]).state == "disabled"
+    (pool,) = read_pool_statuses(redis, ["default"])
+    assert pool.credentials["disabled"] == 1

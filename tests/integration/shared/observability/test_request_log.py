@@ -5,6 +5,7 @@ import time
 import pytest
 from redis import Redis
 
+from shared import keys
 from shared.observability.request_log import LogFilter, RequestLog
 from tests.builders import build_log_entry
 
@@ -35,3 +36,12 @@ def test_entry_survives_a_round_trip_through_redis(redis: Redis):
     (logged,) = RequestLog(redis).read_newest_first(LogFilter())
     assert logged.entry == entry
     assert logged.to_dict()["time"] == pytest.approx(time.time(), abs=5)
+
+
+def test_entries_that_cannot_be_read_are_skipped(redis: Redis):
+    log = RequestLog(redis)
+    log.write([build_log_entry(1)])
+    for entry in ({"e": "not JSON"}, {"e": '["req_2", "k1", 3]'}, {"f": "of another version"}):
+        redis.xadd(keys.REQUEST_LOG, entry)
+    log.write([build_log_entry(2)])
+    assert [item.entry.request for item in log.read_newest_first(LogFilter())] == ["req_2", "req_1"]

@@ -39,9 +39,12 @@ def test_truncated_message_is_refused(cut: int):
         list(decode_frames(message))
 
 
-def test_frame_of_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown frame kind: 9"):
-        list(decode_frames(b"\x09" + bytes(12)))
+def test_frame_of_an_unknown_kind_keeps_its_number():
+    frames = b"\x09" + bytes(12) + Frame(FrameKind.END, 1).encode()
+    assert [(frame.kind, frame.number) for frame in decode_frames(frames)] == [
+        (FrameKind.UNKNOWN, 0),
+        (FrameKind.END, 1),
+    ]
 
 
 def test_head_and_failure_survive_their_encoding():
