@@ -13,6 +13,7 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.store import hash_secret
+from shared.decoding import parse_model
 from shared.errors import NotFound
 
 #: Seconds without a request after which a session ends, and after which it ends in any case.
@@ -74,9 +75,10 @@ class AdminSessions:
         """The session, whose idle time starts again; None if it has ended."""
         digest = hash_secret(secret)
         stored = self._redis.get(keys.admin_session(digest))
-        if stored is None:
+        session = parse_model(AdminSession, stored) if stored else None
+        if session is None:
             return None
-        session, now = AdminSession.model_validate_json(stored), time.time()
+        now = time.time()
         seconds_left = session.created_at + MAX_AGE_SECONDS - now
         if seconds_left <= 0:
             self._end(digest)
@@ -105,10 +107,10 @@ class AdminSessions:
         stored = self._redis.mget([keys.admin_session(digest) for digest, _ in uses]) if uses else []
         sessions = []
         for (digest, used_at), record in zip(uses, stored, strict=True):
+            session = parse_model(AdminSession, record) if record else None
             if record is None:
                 self._redis.zrem(keys.ADMIN_SESSIONS, digest)
-            else:
-                session = AdminSession.model_validate_json(record)
+            elif session:
                 sessions.append((digest, session.model_copy(update={"used_at": used_at})))
         return sessions
 
