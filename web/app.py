@@ -17,6 +17,7 @@ from web.admin.access import gate, login
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors
+from web.server.request_input import MAX_FORM_BYTES, limit_body
 from web.services import EXTENSION, WebServices, build_services
 
 #: Modules that register their routes on `api.contract` when imported.
@@ -48,11 +49,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = services
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body,
-        MAX_FORM_MEMORY_SIZE=settings.max_body,
+        MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
     )
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.before_request(begin_request)
+    app.before_request(lambda: begin_request(services))
     app.after_request(lambda response: finish_response(services, response))
     errors.register_handlers(app)
     for module in (relay, models, billing, health, metrics, login, api):
@@ -73,10 +74,12 @@ def merge_slashes(wsgi_app: WSGIApplication) -> WSGIApplication:
     return call_app
 
 
-def begin_request() -> Any:
-    """Assigns the request id, which is also the job id; handles admin logins and CORS preflights."""
+def begin_request(services: WebServices) -> Any:
+    """Assigns the request id, which is also the job id; limits the body; handles admin logins and CORS preflights."""
     request, context = current_request()
     context.request_id = f"req_{uuid.uuid4().hex}"
+    settings = services.settings
+    limit_body(request, settings.max_body, settings.body_timeout, settings.total_timeout)
     if request.path.startswith(ADMIN_PREFIX):
         return gate.admit()
     return cors.build_preflight_response(request) if request.method == "OPTIONS" else None

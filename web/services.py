@@ -24,6 +24,7 @@ from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 from web.reply.hub import Hub
 from web.request.availability import Availability
+from web.request.body_memory import CAPACITY_BYTES, BodyMemory
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
 from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
@@ -56,6 +57,7 @@ class WebServices:
     trusted_proxies: TrustedProxies
     counters: Counters
     log_buffer: RequestLogBuffer
+    body_memory: BodyMemory
     started_at: float
 
     def start(self) -> None:
@@ -156,6 +158,7 @@ def build_services(settings: Settings) -> WebServices:
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
         counters=Counters(),
         log_buffer=log_buffer,
+        body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
         started_at=time.time(),
     )
 

@@ -237,6 +237,12 @@ class Settings:
         "FARM_KEEPALIVE", parse_seconds, 10.0, "seconds of silence before an SSE comment is sent"
     )
     max_body: int = setting("FARM_MAX_BODY", int_parser(1), 26_214_400, "maximum size of a request body in bytes")
+    body_timeout: float = setting(
+        "FARM_BODY_TIMEOUT",
+        parse_seconds,
+        30.0,
+        "seconds in which each 64 KB of a request body must arrive; 408 afterwards",
+    )
     trusted_proxies: tuple[str, ...] = setting(
         "FARM_TRUSTED_PROXIES",
         parse_networks,

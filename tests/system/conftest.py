@@ -23,6 +23,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         "FARM_KEEPALIVE": "0.5",
         "FARM_MAX_ATTEMPTS": "1",
         "FARM_MAX_BODY": "1000000",
+        "FARM_BODY_TIMEOUT": "3",
         "FARM_LOG_FORMAT": "json",
     }
     yield from run_farm(tmp_path_factory, "impatient", 1, **settings)

@@ -4,6 +4,8 @@ import json
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 import requests
@@ -82,6 +84,42 @@ def test_body_that_is_too_large_is_a_413(strict: Farm):
     assert error_of(strict.post("/v1/chat/completions", data=b"x" * 3_000_000)) == (413, "request_too_large")
     chunked = strict.post("/v1/chat/completions", data=(b"x" * 1000 for _ in range(3000)))
     assert error_of(chunked) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize(("key", "expected"), [(KEY, (413, "request_too_large")), ("wrong", (401, "invalid_api_key"))])
+def test_early_reply_reaches_a_client_that_closes_after_it(strict: Farm, key: str, expected: tuple[int, str]):
+    # urllib sends `Connection: close`, and reads nothing before it has sent everything.
+    request = urllib.request.Request(strict.url + "/v1/chat/completions", data=b"x" * 20_000_000)
+    request.add_header("authorization", f"Bearer {key}")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    assert (caught.value.code, json.load(caught.value)["error"]["code"]) == expected
+
+
+@pytest.mark.parametrize("path", ["/admin/login", "/admin/api/v1/keys", "/v1/models", "/healthz"])
+def test_form_without_a_key_is_a_413_before_it_is_read(strict: Farm, path: str):
+    client = send_bytes(strict, f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n".encode())
+    assert client.recv(65_536).startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 405 "))
+    client.close()
+
+
+def test_chunked_form_is_a_413(strict: Farm):
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    form = (b"a&" * 1000 for _ in range(1000))
+    response = requests.post(strict.url + "/admin/login", data=form, headers=headers, timeout=30)
+    assert error_of(response) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/admin/login"])
+def test_body_that_does_not_arrive_is_a_408(strict: Farm, path: str):
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 100\r\n"
+    form = "content-type: application/x-www-form-urlencoded\r\n\r\ntoken="
+    client = send_bytes(strict, (head + form).encode())
+    client.settimeout(30)
+    head_sent, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head_sent.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,28 @@
 """Parses the few fields of a request body that the front needs; the rest passes unchanged (I10)."""
 
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Request
-from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 from shared.errors import ApiError
+from web.request.body_memory import Reservation
+from web.request.body_reader import read_whole
+from web.request.json_object import InvalidObject, add_member, parse_object, replace_member
+from web.request.multipart import InvalidForm, Part, is_form, parse_parts, read_text_fields
+from web.request.pool_selection import model_not_found_error
 
-MULTIPART = "multipart/form-data"
 #: Upper bound of `n` when tokens are estimated.
 MAX_CHOICES = 128
-CLOSE_HEADERS = {"connection": "close"}
-#: Separators in a JSON object (RFC 8259 section 2).
-WHITESPACE = re.compile(r"[ \t\n\r]*")
-COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
-COMMA = re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
+#: Characters of a model name.
+MAX_MODEL_LENGTH = 256
+#: Characters of `stream_options` as JSON: it is kept as long as the request waits.
+MAX_STREAM_OPTIONS_LENGTH = 1024
+TOKEN_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+#: What the front reads of a JSON body, and of a form.
+FIELDS = ("model", "stream", "stream_options", "service_tier", "n", *TOKEN_LIMIT_FIELDS)
+FORM_FIELDS = ("model", "stream", "service_tier")
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,22 @@ class RequestBody:
     #: Whether the request has `"service_tier": "flex"` (OpenAI API reference, "Flex processing").
     is_flexible: bool = False
     #: `stream_options` as received, None if absent.
-    stream_options: Any = None
+    stream_options: dict[str, Any] | None = None
+    #: Where the model is in a multipart form, None for JSON.
+    model_part: Part | None = None
 
     @property
     def lacks_usage(self) -> bool:
         """Whether this is a JSON request for a stream without usage."""
         options = self.stream_options
-        is_json = not self.content_type.startswith(MULTIPART)
-        return (
-            is_json
-            and self.stream
-            and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
-        )
+        return self.model_part is None and self.stream and not (options and options.get("include_usage"))
 
     def with_model(self, name: str) -> "RequestBody":
         """Returns a copy with the model name replaced and no other byte changed."""
         if name == self.model:
             return self
-        if self.content_type.startswith(MULTIPART):
-            return replace(self, data=replace_field(self.data, "model", name))
+        if part := self.model_part:
+            return replace(self, data=self.data[: part.start] + name.encode() + self.data[part.end :])
         return replace(self, data=replace_member(self.data, "model", name))
 
     def with_usage(self) -> "RequestBody":
@@ -64,59 +65,44 @@ class RequestBody:
         return replace(self, data=replace_member(self.data, "stream_options", options))
 
 
-def read_body(request: Request) -> RequestBody:
-    """Reads and parses the body. Raises ApiError 400 when it is invalid, RequestEntityTooLarge (413)."""
-    body = read_whole(request)
+def read_body(request: Request, reservation: Reservation) -> RequestBody:
+    """Reads and parses the body. Raises ApiError 400, 408 or 429, RequestEntityTooLarge (413)."""
+    data = read_whole(request, reservation)
     content_type = request.content_type or "application/json"
-    fields = parse_form_fields(request) if content_type.startswith(MULTIPART) else parse_json_fields(body)
+    if not is_form(content_type):
+        return build_body(data, content_type, parse_json_fields(data))
+    try:
+        parts = parse_parts(data, content_type)
+        body = build_body(data, content_type, parse_form_fields(data, parts))
+    except InvalidForm as error:
+        raise ApiError(400, "invalid_form", f"the request body is not a valid form: {error}") from None
+    return replace(body, model_part=next(part for part in parts if part.name == "model"))
+
+
+def build_body(data: bytes, content_type: str, fields: dict[str, Any]) -> RequestBody:
     return RequestBody(
-        body,
+        data,
         content_type,
         read_model(fields),
         read_stream(fields),
         read_max_tokens(fields),
         read_choices(fields),
         fields.get("service_tier") == "flex",
-        fields.get("stream_options"),
+        read_stream_options(fields),
     )
 
 
-def read_whole(request: Request) -> bytes:
-    """Reads the whole body. Raises ApiError 400, RequestEntityTooLarge.
-
-    Flask would accept a truncated body, and would cut a chunked one at the limit without an error.
-    """
-    try:
-        body = request.get_data(cache=True)
-    except ClientDisconnected:
-        body = b""
-    except ParseException:
-        raise ApiError(400, "invalid_body", "the body's chunked encoding is invalid", headers=CLOSE_HEADERS) from None
-    if request.content_length is None:
-        if len(body) == request.max_content_length and request.environ["wsgi.input"].read(1):
-            raise RequestEntityTooLarge
-    elif len(body) < request.content_length:
-        raise ApiError(400, "incomplete_body", "the body is shorter than its Content-Length")
-    return body
-
-
 def parse_json_fields(body: bytes) -> dict[str, Any]:
-    """Raises ApiError 400 when the body is not a JSON object."""
+    """Raises ApiError 400 when the body is not a JSON object, or has two members of a name that decides something."""
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "invalid_json", "the request body is not valid JSON") from None
-    if not isinstance(fields, dict):
-        raise ApiError(400, "invalid_json", "the request body must be a JSON object")
-    return fields
+        return parse_object(body, FIELDS)
+    except InvalidObject as error:
+        raise ApiError(400, "invalid_json", str(error)) from None
 
 
-def parse_form_fields(request: Request) -> dict[str, Any]:
-    """Parses the text fields of a multipart body; `stream` becomes a boolean. Raises ApiError 400."""
-    try:
-        fields: dict[str, Any] = dict(request.form.items())
-    except (BadRequest, ValueError):
-        raise ApiError(400, "invalid_form", "the request body is not a valid form") from None
+def parse_form_fields(body: bytes, parts: list[Part]) -> dict[str, Any]:
+    """Reads the text fields of a multipart body; `stream` becomes a boolean. Raises InvalidForm."""
+    fields: dict[str, Any] = dict(read_text_fields(body, parts, FORM_FIELDS))
     if "stream" in fields:
         fields["stream"] = fields["stream"].lower() in ("true", "1")
     return fields
@@ -129,6 +115,8 @@ def read_model(fields: dict[str, Any]) -> str:
         raise ApiError(400, "missing_required_parameter", "you must provide a model parameter", param="model")
     if not isinstance(model, str):
         raise ApiError(400, "invalid_type", "model must be a string", param="model")
+    if len(model) > MAX_MODEL_LENGTH:
+        raise model_not_found_error(model)
     return model
 
 
@@ -140,51 +128,34 @@ def read_stream(fields: dict[str, Any]) -> bool:
     return bool(stream)
 
 
+def read_stream_options(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """Raises ApiError 400 when `stream_options` is not a small object."""
+    options = fields.get("stream_options")
+    if options is None:
+        return None
+    if not isinstance(options, dict) or not is_small(options):
+        raise ApiError(400, "invalid_type", "stream_options must be a small object", param="stream_options")
+    return options
+
+
+def is_small(options: dict[str, Any]) -> bool:
+    length = 0
+    try:
+        for piece in json.JSONEncoder().iterencode(options):
+            length += len(piece)
+            if length > MAX_STREAM_OPTIONS_LENGTH:
+                return False
+    except RecursionError:
+        return False
+    return True
+
+
 def read_max_tokens(fields: dict[str, Any]) -> int | None:
     """Returns the smallest token limit given, None if there is none: upstreams differ in which of them they honour."""
-    field_names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-    limits = [fields[name] for name in field_names if type(fields.get(name)) is int and fields[name] >= 0]
+    limits = [fields[name] for name in TOKEN_LIMIT_FIELDS if type(fields.get(name)) is int and fields[name] >= 0]
     return min(limits, default=None)
 
 
 def read_choices(fields: dict[str, Any]) -> int:
     choices = fields.get("n")
     return min(choices, MAX_CHOICES) if type(choices) is int and choices > 0 else 1
-
-
-def add_member(body: bytes, name: str, value: Any) -> bytes:
-    """Adds a top-level member to a JSON object, at its end or in place of a null; no other byte changes."""
-    if json.detect_encoding(body) != "utf-8" or f'"{name}"'.encode() in body:
-        body = replace_member(body, name, value)
-        if name in json.loads(body):
-            return body
-    unclosed = body.decode(json.detect_encoding(body), "surrogatepass").rstrip().removesuffix("}")
-    return f"{unclosed}, {json.dumps(name)}: {json.dumps(value)}}}".encode("utf-8", "surrogatepass")
-
-
-def replace_member(body: bytes, name: str, value: Any) -> bytes:
-    """Replaces the value of a top-level member of a JSON object; no other byte changes."""
-    text = body.decode(json.detect_encoding(body), "surrogatepass")
-    decoder = json.JSONDecoder()
-    position = WHITESPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
-    parts, copied = [], 0
-    while text[position] != "}":
-        key, position = decoder.raw_decode(text, position)
-        value_start = COLON.match(text, position).end()  # type: ignore[union-attr]
-        _, position = decoder.raw_decode(text, value_start)
-        if key == name:
-            parts += [text[copied:value_start], json.dumps(value)]
-            copied = position
-        position = COMMA.match(text, position).end()  # type: ignore[union-attr]
-    return "".join((*parts, text[copied:])).encode("utf-8", "surrogatepass")
-
-
-def replace_field(body: bytes, name: str, value: str) -> bytes:
-    """Replaces the value of a text field in a multipart body (RFC 7578)."""
-    pattern = (
-        rb'(?is)(\r\ncontent-disposition:[^\r\n]*;\s*name="?'
-        + re.escape(name.encode())
-        + rb'"?[ \t]*(?:;[^\r\n]*)?\r\n'
-    )
-    pattern += rb"(?:[^\r\n]+\r\n)*\r\n)(.*?)(?=\r\n--)"
-    return re.sub(pattern, lambda match: match.group(1) + value.encode(), body, count=1)

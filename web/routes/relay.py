@@ -7,11 +7,13 @@ from flask import Blueprint, Response
 
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import estimate_tokens
+from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from web.access.private_callers import POOL_HEADER
 from web.request import limit_headers
 from web.request.body import read_body
+from web.request.body_memory import Reservation
 from web.request.pending import PendingRequest
 from web.request.rendering import render_reply
 from web.request_context import current_request
@@ -40,33 +42,46 @@ FORWARDED_HEADERS = {
     name: f"HTTP_{name.upper().replace('-', '_')}"
     for name in ("accept", "accept-language", "idempotency-key", "openai-beta")
 }
+#: Characters of a header that is passed on: it is kept in the job.
+MAX_HEADER_LENGTH = 1024
 
 
 def relay(endpoint: str) -> Response:
     web_services = services()
-    request, context = current_request()
+    _, context = current_request()
     context.endpoint = f"/{endpoint}"
+    pending_request = admit(web_services, endpoint)
+    return render_reply(pending_request, web_services.settings.keepalive)
+
+
+def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
+    """Reads, checks and enqueues the current request. Raises ApiError.
+
+    While the caller waits for the reply, the front keeps no copy of the body.
+    """
+    request, context = current_request()
     key = authenticate(web_services)
     context.caller = key.id
-    body = read_body(request)
-    context.model = body.model
-    pool = web_services.pool_selector.select(body.model, key)
-    context.pool = pool.configured_name
-    retry_for(lambda: web_services.availability.check(pool.name))
-    upstream_body = body.with_model(pool.model_map.get(body.model, body.model))
-    hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
-    relay_request = build_relay_request(
-        web_services,
-        pool.name,
-        key,
-        stream=body.stream,
-        model=body.model,
-        band="batch" if body.is_flexible else key.band,
-        hides_usage=hides_usage,
-    )
-    tokens = estimate_tokens(len(body.data), body.max_tokens, body.choices)
-    data = (upstream_body.with_usage() if hides_usage else upstream_body).data
-    return render_reply(submit(web_services, relay_request, data, key, tokens), web_services.settings.keepalive)
+    with Reservation(web_services.body_memory, key.id) as reservation:
+        body = read_body(request, reservation)
+        context.model = body.model
+        pool = web_services.pool_selector.select(body.model, key)
+        context.pool = pool.configured_name
+        retry_for(lambda: web_services.availability.check(pool.name))
+        upstream_body = body.with_model(pool.model_map.get(body.model, body.model))
+        hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
+        relay_request = build_relay_request(
+            web_services,
+            pool.name,
+            key,
+            stream=body.stream,
+            model=body.model,
+            band="batch" if body.is_flexible else key.band,
+            hides_usage=hides_usage,
+        )
+        tokens = estimate_tokens(len(body.data), body.max_tokens, body.choices)
+        data = (upstream_body.with_usage() if hides_usage else upstream_body).data
+        return submit(web_services, relay_request, data, key, tokens)
 
 
 def authenticate(web_services: WebServices) -> ApiKey:
@@ -95,6 +110,8 @@ def build_relay_request(
     if request.method == "POST":
         headers["content-type"] = request.content_type or "application/json"
     headers = {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
+    if too_long := next((name for name, value in headers.items() if len(value) > MAX_HEADER_LENGTH), None):
+        raise ApiError(431, "unreadable_request", f"the header {too_long} is too long")
     return RelayRequest(
         id=context.request_id,
         pool=pool,

@@ -1,16 +1,16 @@
-"""gunicorn's gevent worker, changed in four ways.
+"""gunicorn's gevent worker, changed in five ways.
 
 1. It retires after a reload, when other fronts serve: its running requests may take as long as they need. At a stop
    they get the drain time, and all callers a reply.
 2. Neither waits for idle keep-alive connections, which gunicorn counts as open.
 3. A request that gunicorn can't parse never reaches the app; its error is written here, in the shape of all others.
 4. A response's head and body are sent as one packet.
+5. A caller that is still sending can read an early reply (lingering_close.py).
 """
 
 import contextlib
 import os
 import signal
-import socket
 import time
 import uuid
 from functools import partial
@@ -29,6 +29,7 @@ from shared.errors import ApiError
 from shared.ready_flag import ReadyFlag
 from web.server.corked_socket import CorkedSocket
 from web.server.disconnect import check_all_for_vanished, enable_keepalive
+from web.server.lingering_close import discard_body, is_read, linger
 
 #: Makes a front end once its running requests have ended; SIGTERM gives them the drain time.
 RETIRE_SIGNAL = signal.SIGUSR2
@@ -39,8 +40,8 @@ RETIRING_IDLE_SECONDS, STOPPING_IDLE_SECONDS = 5.0, 0.5
 LAST_REPLIES_SECONDS = 3.0
 #: Seconds between two heartbeats to the master, and between two looks whether the front may end.
 HEARTBEAT_SECONDS, DRAIN_POLL_SECONDS = 1.0, 0.1
-#: Seconds that a caller gets to read the response while it is still sending; closing at once would reset it.
-LINGER_SECONDS = 1.0
+#: Seconds that sending the error for an unreadable request may take, and reading what follows it.
+SEND_SECONDS = 3.0
 #: gunicorn's parse errors and the response to each; 400 for all others.
 UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.LimitRequestLine: (414, "the URL is too long"),
@@ -197,11 +198,21 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         gevent.spawn_later(idle_seconds, self._expire_idle)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """gunicorn: serves one request. Raises StopIteration when the connection must close."""
         corked_socket = CorkedSocket(sock)
+        is_closing = False
         try:
-            return super().handle_request(listener_name, req, corked_socket, addr)
+            super().handle_request(listener_name, req, corked_socket, addr)
+        except StopIteration:
+            is_closing = True
         finally:
             corked_socket.flush()
+        if not is_read(req.body):
+            if is_closing or req.body.failed:
+                linger(sock)
+            is_closing = is_closing or not discard_body(req.body)
+        if is_closing:
+            raise StopIteration
 
     def notify(self) -> None:
         """gunicorn: sends the heartbeat; retires when its master is gone, for which another one is started."""
@@ -221,11 +232,9 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             super().handle_error(req, client, addr, exc)
             return
         status, message = UNREADABLE_ERRORS.get(type(exc), (400, "the request can't be parsed"))
-        with contextlib.suppress(OSError), gevent.Timeout(LINGER_SECONDS, exception=False):
+        with contextlib.suppress(OSError), gevent.Timeout(SEND_SECONDS, exception=False):
             client.sendall(encode_error(ApiError(status, "unreadable_request", message)))
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65_536):
-                pass
+            linger(client)
 
 
 def is_serving(servers: list[StreamServer]) -> bool:

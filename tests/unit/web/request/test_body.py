@@ -6,7 +6,8 @@ import pytest
 from flask import Flask, Request, request
 
 from shared.errors import ApiError
-from web.request.body import RequestBody, read_body
+from web.request.body import MAX_MODEL_LENGTH, RequestBody, read_body
+from web.request.body_memory import BodyMemory, Reservation
 
 app = Flask(__name__)
 
@@ -14,7 +15,8 @@ app = Flask(__name__)
 def read(data: bytes, content_type: str = "application/json") -> RequestBody:
     with app.test_request_context("/", method="POST", data=data, content_type=content_type):
         current: Request = request
-        return read_body(current)
+        current.max_content_length = 50_000_000
+        return read_body(current, Reservation(BodyMemory(50_000_000), "k1"))
 
 
 def multipart(**fields: str) -> tuple[bytes, str]:
@@ -54,12 +56,34 @@ def test_model_and_stream_are_read_from_a_form():
         (b'{"model": null}', "missing_required_parameter", "model"),
         (b'{"model": 3}', "invalid_type", "model"),
         (b'{"model": "m", "stream": "yes"}', "invalid_type", "stream"),
+        (b'{"model": "m", "stream_options": "odd"}', "invalid_type", "stream_options"),
+        (b'{"model": "m", "stream_options": {"x": "' + 2000 * b"x" + b'"}}', "invalid_type", "stream_options"),
+        (
+            b'{"model": "m", "stream_options": {"x": ' + 800 * b"[" + 800 * b"]" + b"}}",
+            "invalid_type",
+            "stream_options",
+        ),
+        (b'{"model": "m", "mod\\u0065l": "other"}', "invalid_json", None),
+        (b'{"stream": false, "model": "m", "stream": true}', "invalid_json", None),
+        (b'{"model": "m", "x": [' + b",".join([b"[]"] * 600_000) + b"]}", "invalid_json", None),
     ],
 )
 def test_invalid_body_is_a_400_that_says_why(data: bytes, code: str, param: str | None):
     with pytest.raises(ApiError) as caught:
         read(data)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)
+
+
+def test_model_that_is_too_long_does_not_exist():
+    longest = "m" * MAX_MODEL_LENGTH
+    assert read(json.dumps({"model": longest}).encode()).model == longest
+    for data, content_type in (
+        (json.dumps({"model": longest + "m"}).encode(), "application/json"),
+        multipart(model=longest + "m"),
+    ):
+        with pytest.raises(ApiError) as caught:
+            read(data, content_type)
+        assert (caught.value.status, caught.value.code) == (404, "model_not_found")
 
 
 def test_body_without_a_mapped_model_is_unchanged():
@@ -76,7 +100,7 @@ def test_body_without_a_mapped_model_is_unchanged():
             b'{"model":"m","n":1e999,"s":"\\ud83d","u":"\xc3\xbc"}',
             b'{"model":"big","n":1e999,"s":"\\ud83d","u":"\xc3\xbc"}',
         ),
-        (b'{"model":"x","a":{"model":"m"},"model":"m"}', b'{"model":"big","a":{"model":"m"},"model":"big"}'),
+        (b'{"a":{"model":"x","model":"m"},"mod\\u0065l":"m"}', b'{"a":{"model":"x","model":"m"},"mod\\u0065l":"big"}'),
     ],
 )
 def test_mapping_changes_only_the_bytes_of_the_model(before: bytes, after: bytes):
@@ -131,7 +155,6 @@ def test_usage_is_requested_in_other_encodings_too():
     [
         b'{"model": "m"}',
         b'{"model": "m", "stream": true, "stream_options": {"include_usage": true}}',
-        b'{"model": "m", "stream": true, "stream_options": "odd"}',
     ],
 )
 def test_usage_is_not_added_to_other_requests(before: bytes):

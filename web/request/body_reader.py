@@ -1,0 +1,43 @@
+"""Reads the whole body of a relayed request, in bounded memory."""
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from shared.errors import ApiError
+from web.request.body_memory import UNRESERVED_BYTES, Reservation
+from web.server.request_input import PIECE_BYTES
+
+
+def read_whole(request: Request, reservation: Reservation) -> bytes:
+    """Reads the whole body. Raises ApiError 400, 408, 429, RequestEntityTooLarge (413).
+
+    Flask would accept a truncated body, and would keep a copy of it.
+    """
+    length, limit = request.content_length, request.max_content_length or 0
+    if length is not None and length > limit:
+        raise RequestEntityTooLarge
+    if length is None and "HTTP_TRANSFER_ENCODING" not in request.environ:
+        return b""
+    body = b"".join(read_pieces(request, limit if length is None else length, reservation))
+    if length is not None and len(body) < length:
+        raise incomplete_body_error()
+    return body
+
+
+def read_pieces(request: Request, wanted: int, reservation: Reservation) -> list[bytes]:
+    """Reads up to `wanted` bytes. Memory for a large body is reserved once its sender has shown that it sends."""
+    stream = request.environ["wsgi.input"]
+    pieces: list[bytes] = []
+    try:
+        while wanted and (data := stream.read(min(wanted, PIECE_BYTES if pieces else UNRESERVED_BYTES))):
+            wanted -= len(data)
+            if not pieces and wanted:
+                reservation.reserve(len(data) + wanted)
+            pieces.append(data)
+    except OSError:
+        raise incomplete_body_error() from None
+    return pieces
+
+
+def incomplete_body_error() -> ApiError:
+    return ApiError(400, "incomplete_body", "the body is shorter than its Content-Length")

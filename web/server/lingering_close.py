@@ -1,0 +1,59 @@
+"""Reads and discards the rest of a request that was answered early, so that its sender can read the reply.
+
+Closing a connection with unread data resets it, and the reply is lost with it (RFC 9112 section 9.6).
+"""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gunicorn.http.errors import ParseException
+
+#: Bytes and seconds for which a request is discarded.
+MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+LINGER_SECONDS = 2.0
+PIECE_BYTES = 65_536
+#: Connections of a front that may linger at the same time; others are closed at once.
+MAX_LINGERING = 200
+
+#: Connections that linger now.
+_lingering: set[object] = set()
+
+
+def is_read(body: Any) -> bool:
+    """Whether a gunicorn request body has been read to its end."""
+    return getattr(body.reader, "length", None) == 0 or getattr(body.reader, "parser", body) is None
+
+
+def discard_body(body: Any) -> bool:
+    """Discards the rest of a request body; False when its end was not reached, so that the connection must close."""
+    return not body.failed and discard(body.read)
+
+
+def linger(sock: Any) -> None:
+    """Ends the reply, and waits until the peer has closed the connection, before which it reads the reply."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        discard(sock.recv)
+
+
+def discard(read: Callable[[int], bytes]) -> bool:
+    """Reads to the end, within the limits; False when they came first, or the connection broke."""
+    if len(_lingering) >= MAX_LINGERING:
+        return False
+    marker, discarded = object(), 0
+    _lingering.add(marker)
+    try:
+        with contextlib.suppress(OSError, ParseException), gevent.Timeout(LINGER_SECONDS, exception=False):
+            while discarded <= MAX_DISCARDED_BYTES:
+                data = read(PIECE_BYTES)
+                if not data:
+                    return True
+                discarded += len(data)
+                # A fast sender must not keep the event loop to itself.
+                gevent.sleep(0)
+        return False
+    finally:
+        _lingering.discard(marker)

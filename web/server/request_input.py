@@ -1,0 +1,84 @@
+"""Bounds a request body before anything parses it: its size by route, and the time in which it must arrive."""
+
+import time
+from typing import Any
+
+import gevent
+from flask import Request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from shared.errors import ApiError
+
+#: Bytes of a body: of a form or any other route that relays nothing, and of a call to the admin API.
+MAX_FORM_BYTES, MAX_ADMIN_BYTES = 4096, 262_144
+#: The one call to the admin API that takes as much as a relayed request, and the endpoints that relay.
+IMPORT_PATH, RELAY_ENDPOINT = "/admin/api/v1/credentials", "relay.relay"
+ADMIN_API_PREFIX = "/admin/api/"
+#: Bytes that must arrive within the idle timeout.
+PIECE_BYTES = 65_536
+
+
+def find_body_limit(request: Request, max_body: int) -> int:
+    """Returns how many bytes the body may have."""
+    if request.endpoint == RELAY_ENDPOINT or request.path == IMPORT_PATH:
+        return max_body
+    return min(max_body, MAX_ADMIN_BYTES if request.path.startswith(ADMIN_API_PREFIX) else MAX_FORM_BYTES)
+
+
+def limit_body(request: Request, max_body: int, idle_seconds: float, total_seconds: float) -> None:
+    """Limits size and duration of the body, whoever reads it. Raises RequestEntityTooLarge (413).
+
+    A relayed request is refused for its size later, after its API key has been checked.
+    """
+    length = request.content_length
+    if length == 0 or (length is None and "HTTP_TRANSFER_ENCODING" not in request.environ):
+        return
+    limit = find_body_limit(request, max_body)
+    # Werkzeug cuts a chunked body at its limit without an error, so TimedInput meets the limit first.
+    request.max_content_length = limit if length is not None else limit + 1
+    if length is not None and length > limit and request.endpoint not in (RELAY_ENDPOINT, None):
+        raise RequestEntityTooLarge
+    environ = request.environ
+    environ["wsgi.input"] = TimedInput(environ["wsgi.input"], limit, idle_seconds, total_seconds)
+
+
+class TimedInput:
+    """`wsgi.input` with a limit, an idle timeout for each PIECE_BYTES and a total one."""
+
+    def __init__(self, raw: Any, limit: int, idle_seconds: float, total_seconds: float) -> None:
+        self._raw = raw
+        self._limit = limit
+        self._received = 0
+        self._idle_seconds = idle_seconds
+        self._ends_at = time.monotonic() + total_seconds
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises ApiError 408 for a body that arrives too slowly, 400 for bad chunks, RequestEntityTooLarge (413)."""
+        pieces = [self._read_piece(size)]
+        received = len(pieces[0])
+        while pieces[-1] and received != size:
+            # A fast sender must not keep the event loop to itself.
+            gevent.sleep(0)
+            pieces.append(self._read_piece(size - received if size >= 0 else -1))
+            received += len(pieces[-1])
+        return b"".join(pieces)
+
+    def _read_piece(self, size: int) -> bytes:
+        seconds = max(0.0, min(self._idle_seconds, self._ends_at - time.monotonic()))
+        timeout = gevent.Timeout(seconds)
+        try:
+            with timeout:
+                data: bytes = self._raw.read(min(size, PIECE_BYTES) if size >= 0 else PIECE_BYTES)
+        except gevent.Timeout as error:
+            if error is not timeout:
+                raise
+            # Where the next request starts is unknown now: gunicorn closes the connection.
+            self._raw.failed = True
+            raise ApiError(408, "request_timeout", "the request body did not arrive in time") from None
+        except ParseException:
+            raise ApiError(400, "invalid_body", "the body's chunked encoding is invalid") from None
+        self._received += len(data)
+        if self._received > self._limit:
+            raise RequestEntityTooLarge
+        return data
