@@ -8,6 +8,7 @@ import yaml
 from honcho.environ import parse_procfile
 
 from shared.settings.loading import env_names
+from shared.settings.schema import PoolSettings, Settings, setting_fields
 from tests.environment import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
@@ -33,9 +34,32 @@ def test_compose_file_sets_only_existing_settings():
     assert configured - set(env_names()) == set()
 
 
-def test_only_the_workers_have_the_secret_key():
-    assert "FARM_SECRET_KEY" in SERVICES["worker"]["environment"]
-    assert "FARM_SECRET_KEY" not in SERVICES["web"]["environment"]
+def test_every_setting_reaches_a_service():
+    # The image sets the address and the directory, its port is published; files have to be mounted.
+    fixed = {"HOST", "PORT", "FARM_DATA_DIR", "FARM_CONFIG"}
+    only_of_the_launcher = {"FARM_SIMULATOR"}
+    reaching = {
+        name
+        for service in SERVICES.values()
+        for name, value in service.get("environment", {}).items()
+        if f"${{{name}:" in value or name == "REDIS_URL"
+    }
+    assert set(env_names()) - reaching == fixed | only_of_the_launcher
+
+
+def test_each_side_gets_only_its_own_secrets():
+    all_settings = [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]
+    secret = {setting.metadata["env"] for setting in all_settings if setting.metadata["secret"]}
+    held = {name: secret & set(SERVICES[name]["environment"]) for name in ("web", "worker")}
+    assert held["web"] == {"REDIS_URL", "FARM_ADMIN_TOKEN", "FARM_API_KEY"}
+    assert not held["worker"] & {"FARM_ADMIN_TOKEN", "FARM_API_KEY"}
+    assert "FARM_REFRESH_TOKENS_FILE" not in SERVICES["web"]["environment"]
+
+
+def test_containers_get_the_time_that_requests_get():
+    grace = re.fullmatch(r"\$\{STOP_GRACE_PERIOD:-(\d+)s\}", SERVICES["worker"]["stop_grace_period"])
+    assert grace and int(grace[1]) >= Settings.drain + 60
+    assert SERVICES["web"]["stop_grace_period"] == SERVICES["worker"]["stop_grace_period"]
 
 
 def test_worker_service_can_be_scaled():
