@@ -7,9 +7,11 @@ import pytest
 
 from launcher.commands.config import build_template
 from shared.errors import SettingsError
+from shared.settings.file_checks import check_files
 from shared.settings.loading import env_names, load_settings, read_data_dir
 from shared.settings.schema import PoolSettings, Settings, setting_fields
 from tests.environment import ROOT
+from workers.upstream.client import UpstreamRoute
 
 
 def load(tmp_path: Path, environ: dict[str, str] | None = None, toml: str = "") -> Settings:
@@ -85,6 +87,20 @@ def test_pools_of_the_file_take_settings_in_lower_case(tmp_path: Path):
         ({"FARM_MODEL_MAP": "{"}, "", "FARM_MODEL_MAP"),
         ({"FARM_TOKEN_REQUEST": "xml"}, "", "FARM_TOKEN_REQUEST"),
         ({"FARM_UPSTREAM_URL": "ftp://x"}, "", "FARM_UPSTREAM_URL"),
+        ({"REDIS_URL": "localhost:6379"}, "", "REDIS_URL must begin with redis://"),
+        ({"REDIS_URL": "redis://:hush@x:70000/0"}, "", "REDIS_URL has an invalid host or port"),
+        ({"REDIS_URL": "redis://x/first"}, "", "REDIS_URL must end with the number"),
+        ({"FARM_TOKEN_URL": "https://"}, "", "FARM_TOKEN_URL has no valid host name"),
+        ({"FARM_UPSTREAM_PROXY": "http://user:hush@x:0"}, "", "FARM_UPSTREAM_PROXY has an invalid port"),
+        ({"FARM_UPSTREAM_HEADERS": '{"x a": "hush"}'}, "", "FARM_UPSTREAM_HEADERS has an invalid header name 'x a'"),
+        ({"FARM_UPSTREAM_HEADERS": '{"x": "hush\\n"}'}, "", "FARM_UPSTREAM_HEADERS has an invalid value"),
+        (
+            {"FARM_FIRST_BYTE_TIMEOUT": "1000"},
+            "",
+            "FARM_FIRST_BYTE_TIMEOUT .1000 s. exceeds FARM_TOTAL_TIMEOUT .900 s.",
+        ),
+        ({"FARM_QUEUE_TIMEOUT": "30"}, "total_timeout = 20", "FARM_QUEUE_TIMEOUT"),
+        ({}, "[pools.a]\ntotal_timeout = 20\nidle_timeout = 30", "pools.a: idle_timeout"),
         ({}, "prot = 1", "prot"),
         ({}, "port = true", "port"),
         ({}, "models = [", "farm.toml"),
@@ -94,8 +110,56 @@ def test_pools_of_the_file_take_settings_in_lower_case(tmp_path: Path):
     ],
 )
 def test_invalid_setting_is_an_error_that_names_it(tmp_path: Path, environ: dict[str, str], toml: str, named: str):
-    with pytest.raises(SettingsError, match=named):
+    with pytest.raises(SettingsError, match=named) as caught:
         load(tmp_path, environ, toml)
+    assert "hush" not in str(caught.value)
+
+
+UNUSABLE_URLS = [
+    "http://host:80a/v1",
+    "http://host:70000/v1",
+    "https:///v1",
+    "https://",
+    "https://.example.com/v1",
+    "https://a..example.com/v1",
+    "https://*.example.com/v1",
+    "http://up stream/v1",
+    "http://up\\stream/v1",
+    "http://[::1/v1",
+    "http://host/v1?key=1",
+    "http://host/v1#top",
+]
+USABLE_URLS = [
+    "http://my_host:80/v1",
+    "https://[::1]:8443/v1",
+    "https://xn--bcher-kva.example",
+    "http://bücher.example/v1",
+]
+
+
+@pytest.mark.parametrize("url", UNUSABLE_URLS)
+def test_url_that_no_request_could_use_is_an_error(tmp_path: Path, url: str):
+    with pytest.raises(SettingsError, match="FARM_UPSTREAM_URL"):
+        load(tmp_path, {"FARM_UPSTREAM_URL": url})
+
+
+@pytest.mark.parametrize("url", USABLE_URLS)
+def test_url_is_taken_when_the_http_client_takes_it(tmp_path: Path, url: str):
+    assert load(tmp_path, {"FARM_UPSTREAM_URL": url}).pools[0].upstream_url == url
+    UpstreamRoute(url).open_pool(lambda: None)
+
+
+def test_short_total_timeout_needs_no_other_timeouts(tmp_path: Path):
+    assert load(tmp_path, {"FARM_TOTAL_TIMEOUT": "5"}).max_total_timeout == 5
+
+
+def test_unusable_files_are_errors_that_name_the_setting(tmp_path: Path):
+    (tmp_path / "empty").touch()
+    for name, file in (("CA_BUNDLE", "none"), ("CA_BUNDLE", "empty"), ("REFRESH_TOKENS_FILE", "none")):
+        settings = load(tmp_path, {f"FARM_{name}": str(tmp_path / file)})
+        with pytest.raises(SettingsError, match=f"pool default: FARM_{name}: .*{file}"):
+            check_files(settings)
+    check_files(load(tmp_path, {"FARM_REFRESH_TOKENS_FILE": str(tmp_path / "empty")}))
 
 
 @pytest.mark.parametrize(
