@@ -19,10 +19,15 @@ SCRYPT_COSTS = {"n": 2**17, "r": 8, "p": 1}
 MIN_PASSPHRASE_LENGTH = 8
 
 
-def encrypt(content: bytes, passphrase: str) -> bytes:
-    """Returns the backup. Raises FarmError when the passphrase is too short."""
+def check_passphrase(passphrase: str) -> None:
+    """Raises FarmError when the passphrase is too short."""
     if len(passphrase) < MIN_PASSPHRASE_LENGTH:
         raise FarmError(f"the passphrase must have at least {MIN_PASSPHRASE_LENGTH} characters")
+
+
+def encrypt(content: bytes, passphrase: str) -> bytes:
+    """Returns the backup. Raises FarmError when the passphrase is too short."""
+    check_passphrase(passphrase)
     salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
     head = MAGIC + salt + nonce
     return head + ChaCha20Poly1305(derive_key(passphrase, salt)).encrypt(nonce, content, head)

@@ -11,12 +11,18 @@ from shared.credentials.unsealing import Unsealer
 
 
 def export_tokens(redis: Redis, unsealer: Unsealer, pools: Iterable[str]) -> list[dict[str, Any]]:
-    """Returns every credential of the pools with its unsealed token. Raises WrongSecretKey."""
+    """Returns every credential of the pools with its unsealed token. Raises WrongSecretKey.
+
+    A credential that is suspended has the state that it had before.
+    """
     exported = []
     for credential in Credentials(redis).list(pools):
-        sealed = redis.hget(keys.credential(credential.id), "sealed")
+        names = ("sealed", "state_before", "reason_before")
+        sealed, state, reason = redis.hmget(keys.credential(credential.id), names)
         if sealed:
             token = unsealer.unseal(sealed, credential.id)
             facts = {"id": credential.id, "pool": credential.pool, "label": credential.label}
-            exported.append({**facts, "state": credential.state, "reason": credential.reason, "refresh_token": token})
+            facts |= {"state": state.decode() if state else credential.state}
+            facts |= {"reason": (reason or b"").decode() if state else credential.reason}
+            exported.append({**facts, "token_origin": credential.token_origin, "refresh_token": token})
     return exported

@@ -1,22 +1,23 @@
 """`./farm export` and `import`: credentials, API keys, admin tokens and farm.toml in one encrypted file."""
 
 import json
-import os
 import sys
 import time
 from collections import Counter
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 from redis import Redis
 
-from launcher.backup_encryption import decrypt, encrypt
+from launcher.backup_encryption import check_passphrase, decrypt, encrypt
+from launcher.export_steps import ExportSteps, longest_request
 from launcher.file_argument import resolve_path
 from launcher.output import exit_on_error, print_line
+from launcher.output_file import OutputFile
 from launcher.store import open_store, record_change
 from launcher.token_export import export_tokens
 from shared import keys
-from shared.credentials.records import STATES
+from shared.credentials.sealing import Sealer
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
@@ -25,8 +26,8 @@ from shared.settings.loading import find_settings_file
 
 #: Hashes copied field by field, except for fields that already exist -> their name in the import's report, '' for none.
 COPIED_HASHES = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}
-#: Seconds that `export --move` waits for workers to release the credentials.
-DRAIN_TIMEOUT_SECONDS = 60.0
+#: Fields that every credential of a backup has.
+CREDENTIAL_FIELDS = ("id", "pool", "label", "state", "reason", "refresh_token")
 #: Fields of a key's quota that are copied: its period and what was used.
 QUOTA_FIELDS = ("period", "tokens", "requests")
 passphrase_option = click.option(
@@ -37,33 +38,35 @@ passphrase_option = click.option(
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--move", is_flag=True, help="Disable the credentials here, so that no token rotates after the export.")
+@click.option(
+    "--wait", type=float, help="With --move: seconds to wait for running requests; by default, FARM_TOTAL_TIMEOUT."
+)
 @passphrase_option
 @exit_on_error
-def export(file: str, move: bool, passphrase_file: Any) -> None:
-    """Write credentials, keys, admin tokens and farm.toml to FILE ('-' for standard output), encrypted."""
+def export(file: str, move: bool, wait: float | None, passphrase_file: Any) -> None:
+    """Write credentials, keys, admin tokens and farm.toml to FILE ('-' for standard output), encrypted.
+
+    If it fails, everything is as it was before.
+    """
     settings, redis = open_store()
     passphrase = read_passphrase(passphrase_file, confirm=True)
-    pools = settings.pool_names
-    store = Credentials(redis)
-    states = {record.id: {"state": record.state, "reason": record.reason} for record in store.list(pools)}
-    if move:
-        disable_all(store, pools)
-    exported = export_tokens(redis, load_unsealer(settings), pools)
-    credentials = [{**credential, **states.get(credential["id"], {})} for credential in exported]
-    content = {
-        "credentials": credentials,
-        "records": read_records(redis),
-        "quotas": read_quotas(redis),
-        "farm_toml": read_settings_file(),
-    }
-    backup = encrypt(json.dumps({**content, "exported_at": time.time()}).encode(), passphrase)
-    with open_output(file) as output:
-        output.write(backup)
-    store.record_export(credential["id"] for credential in credentials)
+    check_passphrase(passphrase)
+    with OutputFile(file) as output, ExportSteps(Credentials(redis), settings.pool_names) as steps:
+        if move:
+            steps.suspend_all(longest_request(settings) if wait is None else wait)
+        steps.record_export()
+        credentials = export_tokens(redis, load_unsealer(settings), settings.pool_names)
+        content = {
+            "credentials": credentials,
+            "records": read_records(redis),
+            "quotas": read_quotas(redis),
+            "farm_toml": read_settings_file(),
+        }
+        output.write(encrypt(json.dumps({**content, "exported_at": time.time()}).encode(), passphrase))
     record_change(redis, "farm.export", file, {"credentials": len(credentials), "move": move})
-    print(
-        f"farm: {len(credentials)} credentials exported" + ("; they are disabled here" if move else ""), file=sys.stderr
-    )
+    disabled = "; they are disabled here" if move else ""
+    print(f"farm: {len(credentials)} credentials exported{disabled}", file=sys.stderr)
+    steps.warn_of_rotations()
 
 
 @click.command(name="import")
@@ -71,30 +74,36 @@ def export(file: str, move: bool, passphrase_file: Any) -> None:
 @passphrase_option
 @exit_on_error
 def import_(file: str, passphrase_file: Any) -> None:
-    """Import what `export` wrote to FILE; records that already exist here stay as they are."""
+    """Import what `export` wrote to FILE; records that already exist here stay as they are.
+
+    An import that was interrupted is completed by another.
+    """
     settings, redis = open_store()
     backup = sys.stdin.buffer.read() if file == "-" else resolve_path(file).read_bytes()
-    content = json.loads(decrypt(backup, read_passphrase(passphrase_file, confirm=False)))
+    content = parse_content(decrypt(backup, read_passphrase(passphrase_file, confirm=False)))
+    Sealer.load(redis)
+    write_settings_file(content["farm_toml"])
     counts = add_records(redis, content["records"], content["quotas"])
     pools = set(settings.pool_names)
     counts.update(add_credentials(Credentials(redis), content["credentials"], pools))
     record_change(redis, "farm.import", file, dict(counts))
     for name, count in counts.items():
         print_line(f"{count} {name}")
-    write_settings_file(content["farm_toml"])
 
 
-def disable_all(store: Credentials, pools: list[str]) -> None:
-    """Disables every credential and waits until no worker holds one, so that no token can rotate. Raises FarmError."""
-    for record in store.list(pools):
-        store.set_state(record.pool, record.id, "disabled", "moved to another farm")
-    deadline = time.monotonic() + DRAIN_TIMEOUT_SECONDS
-    while any(record.owner for record in store.list(pools)):
-        if time.monotonic() > deadline:
-            raise FarmError(
-                "workers are still using credentials, now disabled; try again when their requests have finished"
-            )
-        time.sleep(0.2)
+def parse_content(text: bytes) -> dict[str, Any]:
+    """Raises FarmError unless this is the whole content of a backup, so that no import stops half way."""
+    try:
+        content: dict[str, Any] = json.loads(text)
+        for credential in content["credentials"]:
+            if not all(isinstance(credential[name], str) for name in CREDENTIAL_FIELDS):
+                raise TypeError
+        for name in ("records", "quotas"):
+            content[name].items()
+        content["farm_toml"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FarmError("the backup is incomplete, or of another version") from None
+    return content
 
 
 def read_passphrase(file: Any, *, confirm: bool) -> str:
@@ -104,13 +113,6 @@ def read_passphrase(file: Any, *, confirm: bool) -> str:
     if not sys.stdin.isatty():
         raise FarmError("no terminal to prompt for the passphrase: use --passphrase-file")
     return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
-
-
-def open_output(file: str) -> BinaryIO:
-    """Opens a new file that only its owner can read, or standard output. Raises FileExistsError."""
-    if file == "-":
-        return sys.stdout.buffer
-    return os.fdopen(os.open(resolve_path(file), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def read_records(redis: Redis) -> dict[str, dict[str, str]]:
@@ -154,14 +156,11 @@ def add_credentials(store: Credentials, credentials: list[dict[str, Any]], pools
     """Adds missing credentials of the configured pools, in their states; returns counts for the report."""
     counts: Counter[str] = Counter()
     for credential in credentials:
-        pool, state = credential["pool"], credential["state"]
+        pool = credential["pool"]
         if pool not in pools:
             counts[f"credentials left out: there is no pool {pool} here; import again when there is"] += 1
-            continue
-        credential_id, is_new = store.add(pool, credential["refresh_token"], credential["label"], credential["id"])
-        counts["credentials added" if is_new else "credentials known already"] += 1
-        if is_new and state in STATES and state not in ("active", "cooling"):
-            store.force_state(pool, credential_id, state, credential["reason"])
+        else:
+            counts["credentials added" if store.restore(credential) else "credentials known already"] += 1
     return counts
 
 
@@ -173,6 +172,6 @@ def write_settings_file(text: str) -> None:
     if path.exists():
         print_line(f"{path} differs from the other farm's and was left unchanged")
         return
-    path.touch(mode=0o600)
-    path.write_text(text)
+    with OutputFile(str(path.absolute())) as file:
+        file.write(text.encode())
     print_line(f"{path} written: run `./farm restart`, then import again for the credentials of its pools")

@@ -3,6 +3,7 @@
 Refresh tokens are read from a file or standard input, never from the command line, which other users can see.
 """
 
+import json
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from launcher.commands.credential_operations import refresh, revoke, test
 from launcher.commands.credential_states import adopt, disable, enable
+from launcher.export_steps import ExportSteps
 from launcher.file_argument import resolve_path
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.selection import select_credentials, select_pool
@@ -147,10 +149,10 @@ def export(pool: str, as_json: bool) -> None:
     if sys.stdout.isatty():
         raise FarmError("the tokens are secret: redirect them to a file or a pipe, e.g. `| age -e > tokens.age`")
     pools = [select_pool(settings, pool)] if pool else settings.pool_names
-    exported = export_tokens(redis, load_unsealer(settings), pools)
-    Credentials(redis).record_export(credential["id"] for credential in exported)
+    with ExportSteps(Credentials(redis), pools) as steps:
+        steps.record_export()
+        exported = export_tokens(redis, load_unsealer(settings), pools)
+        lines = "".join(f"{credential['refresh_token']}\n" for credential in exported)
+        click.echo(json.dumps(exported, indent=2, ensure_ascii=False) if as_json else lines, nl=as_json)
     record_change(redis, "credentials.export", pool or "every pool", {"count": len(exported)})
-    if as_json:
-        print_json(exported)
-    else:
-        click.echo("".join(f"{credential['refresh_token']}\n" for credential in exported), nl=False)
+    steps.warn_of_rotations()

@@ -19,6 +19,7 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | state_since | time of the last state change | store.py, private.py, set_state.lua, store_grant.lua |
 | reason | reason for the state | set_state.lua, store_grant.lua, reconcile_origins.lua |
 | until | end of the cooldown, '' if there is none | set_state.lua, store_grant.lua |
+| state_before, reason_before, until_before | the state before it was suspended, for the time of a move | suspend.lua |
 | exported_at | time the refresh token was last exported | store.py |
 | export_outdated | 1 if the token has rotated since, which may invalidate the exported one | store_grant.lua |
 | fence | last fencing token issued with a lease | claim.lua |

@@ -16,5 +16,7 @@ if state ~= ARGV[2] then
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', 100, '*', 'state', ARGV[2], 'reason', ARGV[3])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+-- Whoever sets a state decides over what suspend.lua has kept.
+redis.call('HDEL', KEYS[2], 'state_before', 'reason_before', 'until_before')
 redis.call('HSET', KEYS[2], 'reason', ARGV[3], 'until', ARGV[4], 'state_since', ARGV[5])
 return 1

@@ -7,7 +7,7 @@ shared/credentials/records.py lists the fields of a credential.
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,26 +38,48 @@ class Credentials:
         self._add_script = register_script(redis, Path(__file__).with_name("add_credential.lua"))
         self._set_state_script = register_script(redis, Path(__file__).with_name("set_state.lua"))
         self._set_fields_script = register_script(redis, Path(__file__).with_name("set_fields.lua"))
+        self._suspend_script = register_script(redis, Path(__file__).with_name("suspend.lua"))
+        self._resume_script = register_script(redis, Path(__file__).with_name("resume.lua"))
         self._remove_script = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
 
-    def add(
-        self, pool: str, token: str, label: str = "", credential_id: str = "", token_origin: str = ""
-    ) -> tuple[str, bool]:
-        """Stores a refresh token, under the given id if any; returns the credential's id and whether it is new.
+    def add(self, pool: str, token: str, label: str = "", token_origin: str = "") -> tuple[str, bool]:
+        """Stores a refresh token; returns the credential's id and whether it is new.
 
         `token_origin` is that of the token endpoint that it was given for, '' if not known (token_origin.py).
         """
-        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, token_origin, credential_id)
+        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, token_origin)
+
+    def restore(self, exported: Mapping[str, Any]) -> bool:
+        """Stores an exported credential under its id and in its state; returns False if it is there already."""
+        state: State = exported["state"] if exported["state"] in ("disabled", "dead") else "active"
+        return self._seal_and_add(
+            Sealer.load(self._redis),
+            exported["pool"],
+            exported["refresh_token"],
+            exported["label"],
+            exported.get("token_origin", ""),
+            credential_id=exported["id"],
+            state=state,
+            reason=exported["reason"] if state != "active" else "",
+        )[1]
 
     def _seal_and_add(
-        self, sealer: Sealer, pool: str, token: str, label: str, token_origin: str, credential_id: str = ""
+        self,
+        sealer: Sealer,
+        pool: str,
+        token: str,
+        label: str,
+        token_origin: str,
+        credential_id: str = "",
+        state: State = "active",
+        reason: str = "",
     ) -> tuple[str, bool]:
         credential_id = credential_id or secrets.token_hex(5)
         fields = build_fields(sealer, token, credential_id, pool, label, token_origin)
-        pairs = [part for pair in fields.items() for part in pair]
+        pairs = [part for pair in {**fields, "reason": reason}.items() for part in pair]
         reply = self._add_script(
             keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
-            args=[credential_id, fingerprint(token), *pairs],
+            args=[credential_id, fingerprint(token), state, *pairs],
         )
         existing_id = cast("bytes", reply).decode()
         return (existing_id, False) if existing_id else (credential_id, True)
@@ -121,8 +143,21 @@ class Credentials:
         )
         return bool(changed)
 
+    def suspend(self, pool: str, credential_id: str, reason: str) -> bool:
+        """Disables a credential and keeps its former state for `resume`; False if it does not exist."""
+        script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)]
+        return bool(self._suspend_script(keys=script_keys, args=[credential_id, reason, time.time()]))
+
+    def resume(self, pool: str, credential_id: str) -> bool:
+        """Puts a suspended credential back into its former state; False if its state has been set since."""
+        script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)]
+        return bool(self._resume_script(keys=script_keys, args=[credential_id, time.time()]))
+
     def record_export(self, credential_ids: Iterable[str]) -> None:
-        """Records that the refresh tokens were exported; a later rotation marks the export as outdated."""
+        """Records that the refresh tokens are exported; a later rotation marks the export as outdated.
+
+        To be called before they are read, so that a rotation in between is not missed.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             for credential_id in credential_ids:
                 self._set_fields_script(
@@ -132,9 +167,20 @@ class Credentials:
                 )
             pipe.execute()
 
-    def force_state(self, pool: str, credential_id: str, state: State, reason: str) -> bool:
-        """Sets the state regardless of the current one, e.g. to restore it from a backup."""
-        return self._change_state(pool, credential_id, state, STATES, reason, 0)
+    def withdraw_export(self, records: Iterable[CredentialRecord]) -> None:
+        """Undoes `record_export` after an export that failed; `records` are from before it."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for record in records:
+                if not record.exported_at:
+                    pipe.hdel(keys.credential(record.id), "exported_at", "export_outdated")
+                    continue
+                fields = ("export_outdated", 1) if record.export_outdated else ()
+                self._set_fields_script(
+                    keys=[keys.credential(record.id)],
+                    args=["", "exported_at", record.exported_at, *fields],
+                    client=pipe,
+                )
+            pipe.execute()
 
     def set_label(self, pool: str, credential_id: str, label: str) -> bool:
         """Changes the operator's note; returns False if the credential does not exist."""

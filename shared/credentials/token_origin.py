@@ -46,6 +46,7 @@ class TokenOrigins:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._reconcile_script = register_script(redis, Path(__file__).with_name("reconcile_origins.lua"))
+        self._set_fields_script = register_script(redis, Path(__file__).with_name("set_fields.lua"))
 
     def reconcile(self, pools: Iterable[PoolSettings]) -> dict[str, tuple[int, int]]:
         """Marks credentials of another endpoint `foreign`, and reactivates those whose endpoint is back.
@@ -73,8 +74,9 @@ class TokenOrigins:
         """
         record_key = keys.credential(credential_id)
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(record_key, "token_origin", origin_for_new_tokens(pool))
-            pipe.hdel(record_key, "access", "access_expires")
+            fields = ("token_origin", origin_for_new_tokens(pool))
+            self._set_fields_script(keys=[record_key], args=["access", *fields], client=pipe)
+            pipe.hdel(record_key, "access_expires")
             pipe.execute()
         if origin_for_new_tokens(pool):
             self.reconcile([pool])

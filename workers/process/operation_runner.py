@@ -119,22 +119,31 @@ def build_request(method: str, path: str) -> RelayRequest:
 
 
 def revoke(runner: JobRunner) -> dict[str, Any]:
-    """Revokes the refresh token (RFC 7009) and disables the credential."""
+    """Revokes the refresh token (RFC 7009) and disables the credential, which is out of service meanwhile.
+
+    A revocation that fails puts it back into its former state.
+    """
     pool = runner.pool
     if not pool.revocation_url:
         return {"ok": False, "error": f"pool {pool.name} has no revocation endpoint (FARM_REVOCATION_URL)"}
     started_at = time.monotonic()
+    runner.health.suspend("being revoked")
+    result: dict[str, Any] = {"ok": False}
     try:
+        runner.token.wait_for_refresh()
         request = build_revocation_request(pool, runner.token.load_refresh_token())
         session = create_shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
         response = session.post(pool.revocation_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **request)
+        result = {"ok": response.status_code == 200, "status": response.status_code}
     except requests.RequestException as error:
-        return {"ok": False, "error": f"the revocation endpoint can't be reached: {type(error).__name__}"}
-    status = response.status_code
-    if status != 200:
-        return {"ok": False, "status": status, "error": f"the revocation endpoint returned {status}"}
+        result["error"] = f"the revocation endpoint can't be reached: {type(error).__name__}"
+    finally:
+        if not result["ok"]:
+            runner.health.resume()
+    if not result["ok"]:
+        return {"error": f"the revocation endpoint returned {result.get('status')}", **result}
     runner.health.disable("revoked")
-    return {"ok": True, "status": 200, "refresh_ms": milliseconds_since(started_at)}
+    return {**result, "refresh_ms": milliseconds_since(started_at)}
 
 
 def milliseconds_since(started_at: float) -> int:

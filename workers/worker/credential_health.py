@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from redis.exceptions import RedisError
 
+from shared.credentials.store import Credentials
 from shared.errors import LeaseLost
 from shared.settings.schema import PoolSettings
 from workers.attempt.outcomes import Failed, classify_token_failure
@@ -164,6 +165,14 @@ class CredentialHealth:
     def disable(self, reason: str) -> None:
         """Disables the credential for an operator."""
         self._set_state("disabled", reason)
+
+    def suspend(self, reason: str) -> None:
+        """Disables the credential for the time of an operation."""
+        Credentials(self._services.redis).suspend(self._pool.name, self._id, reason)
+
+    def resume(self) -> None:
+        """Puts a suspended credential back into its former state."""
+        Credentials(self._services.redis).resume(self._pool.name, self._id)
 
     def observe_state(self, state: str, read_at: float) -> None:
         """Takes note of the state in Redis, read at that time (monotonic clock).

@@ -72,7 +72,7 @@ def test_credential_of_another_endpoint_is_foreign_until_its_endpoint_is_back(re
 @pytest.mark.parametrize("state", ["disabled", "dead"])
 def test_foreign_credential_that_is_out_of_service_stays_so(redis: Redis, store: Credentials, state):
     credential_id = add(store)
-    store.force_state("default", credential_id, state, "why")
+    store.set_state("default", credential_id, state, "why")
     for pool in (ELSEWHERE, HOME):
         TokenOrigins(redis).reconcile([pool])
         assert (get(store, credential_id).state, get(store, credential_id).reason) == (state, "why")

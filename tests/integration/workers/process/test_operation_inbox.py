@@ -126,6 +126,20 @@ def test_revoke_without_a_revocation_endpoint_changes_nothing(operator: Operator
     assert operator.harness.credential_state()[0] == "active"
 
 
+@pytest.mark.parametrize("url", ["{base}/nothing-here", "http://127.0.0.1:9/revoke"])
+def test_revoke_that_fails_puts_the_former_state_back(
+    start_harness: Callable[..., WorkerHarness], redis_url: str, upstream: Upstream, url: str
+):
+    operator = OperatorHarness(start_harness(pool={"revocation_url": url.format(base=upstream.base)}), redis_url)
+    try:
+        assert not operator.request("revoke")["ok"]
+        assert operator.harness.credential_state() == ("active", "")
+        history = [change.reason for change in operator.harness.credentials.get_history(operator.harness.credential_id)]
+        assert history == ["", "being revoked"]
+    finally:
+        operator.close()
+
+
 def test_credential_of_another_process_is_left_alone(operator: OperatorHarness):
     operator.harness.redis.zadd(keys.PROCESSES, {"here": 1})
     assert "another process" in operator.request("test", credential_id="c99")["error"]
