@@ -1,6 +1,6 @@
 """Fixtures of the tests of logins and sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from redis import Redis
 
 from shared.settings.schema import Settings
 from web.app import create_app
+from web.services import EXTENSION
 
 
 @pytest.fixture
@@ -19,13 +20,18 @@ def without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start_app(redis: Redis, redis_url: str) -> Callable[..., Flask]:
-    """Makes the app of a front; arguments are settings."""
+def start_app(redis: Redis, redis_url: str) -> Iterator[Callable[..., Flask]]:
+    """Makes the app of a front; arguments are settings. Closes its connections after the test."""
+    apps: list[Flask] = []
 
     def start(**settings: Any) -> Flask:
-        return create_app(Settings(redis_url=redis_url, **settings))
+        apps.append(create_app(Settings(redis_url=redis_url, **settings)))
+        return apps[-1]
 
-    return start
+    yield start
+    for app in apps:
+        app.extensions[EXTENSION].redis.connection_pool.disconnect()
+        app.redis_conn.connection_pool.disconnect()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
