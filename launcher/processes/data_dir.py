@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -79,7 +80,8 @@ class DataDir:
         return False
 
     def unlock(self) -> None:
-        """Removes the record and the lock."""
+        """Removes the record, the reports of reloads and the lock."""
+        shutil.rmtree(self.reload_report("web").parent, ignore_errors=True)
         for name in (RECORD_FILE, LOCK_FILE):
             (self.path / name).unlink(missing_ok=True)
         if self._lock_file:
