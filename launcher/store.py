@@ -11,6 +11,7 @@ from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.observability.audit_log import AuditLog
 from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.data_version import stamp_data
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 
@@ -26,6 +27,7 @@ def open_store() -> tuple[Settings, Redis]:
         url = redis_server.build_url(data.path)
     redis = connect(url)
     check_server(redis)
+    stamp_data(redis)
     load_unsealer(settings).ensure_sealing_key(redis)
     return settings, redis
 

@@ -5,6 +5,7 @@ FarmError
 ├── WrongSecretKey           the secret key cannot unseal this farm's credentials
 ├── StoreUnavailable         Redis is unreachable or unsuitable
 │   └── StoreLoading         Redis is still loading its data
+├── DataTooNew               the data needs a newer farm (shared/redis_connection/data_version.py)
 ├── UnreadableRecord         a record is broken, or of a newer version (shared/decoding.py)
 ├── NotFound                 a record does not exist
 ├── BadField                 a field of a record is unknown or invalid

@@ -4,6 +4,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 
 | key | type | contents | lifetime |
 | --- | --- | --- | --- |
+| farm:schema | hash | `version` of the data, and the oldest version that it `needs` | forever |
 | farm:vault | string | public key that seals credentials | forever |
 | farm:admin-tokens | hash | SHA-256 of an admin token -> its record as JSON | forever |
 | farm:admin-tokens:made | string | marks that the first admin token was created | forever |
@@ -57,6 +58,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 
 from shared import names
 
+DATA_VERSION = "farm:schema"
 SEALING_KEY = "farm:vault"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_INITIALIZED = "farm:admin-tokens:made"

@@ -20,6 +20,7 @@ from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.data_version import stamp_data
 from web.app import create_app
 from web.server.gunicorn_arbiter import adopt
 from web.services import EXTENSION
@@ -62,6 +63,7 @@ def on_starting(server: Any) -> None:
     try:
         redis = connect(settings.redis_url)
         check_server(redis)
+        stamp_data(redis)
         if settings.api_key:
             ApiKeys(redis).create_if_missing(settings.api_key, "FARM_API_KEY")
         new_admin_token = AdminTokens(redis).ensure_first(settings.admin_token)

@@ -35,6 +35,7 @@ from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
 from shared.observability.pool_status import read_pool_statuses
 from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.data_version import stamp_data
 from shared.reload_report import write_report
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings
@@ -152,6 +153,7 @@ class Farm:
             self._write_record()
         redis = connect(self.redis_url, size=4, timeout=5.0)
         check_server(redis)
+        stamp_data(redis)
         self.environment["REDIS_URL"] = self.redis_url
         return redis
 

@@ -15,6 +15,7 @@ from shared.errors import FarmError, SettingsError, StoreUnavailable
 from shared.file_limit import raise_file_limit
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.data_version import stamp_data
 from shared.redis_connection.retry import retry_forever
 from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.schema import Settings
@@ -95,6 +96,7 @@ def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
 
 def prepare_store(settings: Settings, spawn_info: SpawnInfo, unsealer: Unsealer, redis: Redis) -> None:
     """Idempotent. Raises FarmError, RedisError, OSError."""
+    stamp_data(redis)
     unsealer.ensure_sealing_key(redis)
     if spawn_info.is_first:
         import_token_files(settings, Credentials(redis))
