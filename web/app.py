@@ -1,10 +1,8 @@
 """The app factory."""
 
-import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface
@@ -17,12 +15,13 @@ from web.admin.access import gate, login
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, metrics, models, relay
 from web.server import cors
+from web.server.paths import is_own_page, normalize_path
 from web.server.request_input import MAX_FORM_BYTES, limit_body
 from web.services import EXTENSION, WebServices, build_services
 
 #: Modules that register their routes on `api.contract` when imported.
 ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, sessions, audit_log)
-#: Path prefix of the admin console. It uses a session cookie, so it gets no CORS headers.
+#: Path prefix of the admin console and API.
 ADMIN_PREFIX = "/admin"
 
 
@@ -52,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES,
     )
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(lambda: begin_request(services))
     app.after_request(lambda response: finish_response(services, response))
@@ -59,19 +59,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     for module in (relay, models, billing, health, metrics, login, api):
         app.register_blueprint(module.blueprint)
     dashboard.mount(app, settings.redis_url)
-    app.wsgi_app = merge_slashes(app.wsgi_app)  # type: ignore[method-assign,assignment]
+    app.wsgi_app = normalize_path(app.wsgi_app)  # type: ignore[method-assign,assignment]
     return app
-
-
-def merge_slashes(wsgi_app: WSGIApplication) -> WSGIApplication:
-    """Collapses repeated slashes: a base URL that ends in one gives `/v1//chat/completions`; Flask would redirect."""
-
-    def call_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if "//" in environ["PATH_INFO"]:
-            environ["PATH_INFO"] = re.sub("//+", "/", environ["PATH_INFO"])
-        return wsgi_app(environ, start_response)
-
-    return call_app
 
 
 def begin_request(services: WebServices) -> Any:
@@ -82,7 +71,9 @@ def begin_request(services: WebServices) -> Any:
     limit_body(request, settings.max_body, settings.body_timeout, settings.total_timeout)
     if request.path.startswith(ADMIN_PREFIX):
         return gate.admit()
-    return cors.build_preflight_response(request) if request.method == "OPTIONS" else None
+    if request.method == "OPTIONS" and not is_own_page(request.path):
+        return cors.build_preflight_response(request)
+    return None
 
 
 def finish_response(services: WebServices, response: Response) -> Response:
@@ -91,7 +82,7 @@ def finish_response(services: WebServices, response: Response) -> Response:
     headers = response.headers
     if request.path.startswith(ADMIN_PREFIX):
         login.add_security_headers(response)
-    else:
+    elif not is_own_page(request.path):
         headers.update(cors.HEADERS)
     headers["x-request-id"] = context.get("request_id", "")
     headers.update(context.get("reply_headers", {}))

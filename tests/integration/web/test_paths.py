@@ -1,0 +1,60 @@
+"""The farm's own pages have one spelling and no CORS headers; callers' paths have both."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from redis import Redis
+
+from shared.settings.schema import Settings
+from web.app import create_app
+from web.services import EXTENSION
+
+OWN_PAGES = ["/admin/login", "/admin/api/v1/live", "/metrics", "/api/status", "/readyz", "/healthz"]
+PREFLIGHT = {
+    "origin": "https://evil.example",
+    "access-control-request-method": "GET",
+    "access-control-request-private-network": "true",
+}
+
+
+@pytest.fixture
+def client(redis: Redis, redis_url: str) -> Iterator[FlaskClient]:
+    app: Flask = create_app(Settings(redis_url=redis_url))
+    yield app.test_client()
+    app.extensions[EXTENSION].redis.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("path", OWN_PAGES)
+def test_own_pages_have_no_cors_headers(client: FlaskClient, path: str):
+    for response in (
+        client.get(path, headers={"origin": "https://evil.example"}),
+        client.options(path, headers=PREFLIGHT),
+    ):
+        assert [name for name, _ in response.headers if name.lower().startswith("access-control-")] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions", "/v1/models", "/v1/nope", "/v1//models"])
+def test_callers_paths_have_cors_headers(client: FlaskClient, path: str):
+    assert client.post(path).headers["access-control-allow-origin"] == "*"
+    preflight = client.options(path, headers=PREFLIGHT)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (204, "*")
+    assert preflight.headers["access-control-allow-private-network"] == "true"
+
+
+@pytest.mark.parametrize("path", OWN_PAGES)
+def test_own_pages_have_one_spelling(client: FlaskClient, path: str):
+    first, rest = path[1], path[2:]
+    for spelled in (f"/{path}", f"//{path}", f"/%{ord(first):02x}{rest}", f"/v1/..{path}", path.upper()):
+        response = client.get(f"http://localhost{spelled}")
+        assert response.status_code == 404, spelled
+        assert response.json["error"]["code"] == "unknown_url"
+    assert client.get(path).status_code in (200, 401, 503)
+    assert path.count("/") == 1 or client.get(path[0] + path[1:].replace("/", "//", 1)).status_code == 404
+
+
+def test_encoded_characters_and_queries_behind_the_first_segment_are_taken(client: FlaskClient):
+    assert client.get("/admin/logi%6e").status_code == 200
+    assert client.get("/healthz?x=%2f").status_code == 200
+    assert client.get("/healthz", environ_overrides={"RAW_URI": "http://farm.example/healthz?x"}).status_code == 200
