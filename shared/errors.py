@@ -15,7 +15,7 @@ FarmError
 ├── NoWorkerProcess          no worker process carried out the operation (shared/protocol/credential_operations.py)
 ├── LeaseLost                the lease has expired or gone to another worker process
 │   └── ForeignCredential    the credential belongs to another token endpoint
-├── BreakerOpen              the pool's circuit breaker is open
+├── BreakerOpen              the circuit breaker of the pool, or of its token endpoint, is open
 ├── UpstreamUnreachable      no connection could be made (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
 ├── UpstreamMisconfigured    the pool's settings allow no request (workers/upstream/client.py)
@@ -25,6 +25,7 @@ FarmError
 ├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be obtained
 │   ├── InvalidGrant         the token endpoint refused the refresh token
+│   ├── TokenRefused         the same, but the token is presented again later
 │   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
 ├── FrameTimeout             no frame arrived in time (web/request/pending.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
@@ -82,7 +83,7 @@ class ForeignCredential(LeaseLost):
 
 
 class BreakerOpen(FarmError):
-    """Raised when a job may not start because the pool's circuit breaker is open."""
+    """Raised when a job or a token request may not start because its circuit breaker is open."""
 
 
 class TokenError(FarmError):
@@ -90,7 +91,21 @@ class TokenError(FarmError):
 
 
 class InvalidGrant(TokenError):
-    """Raised when the token endpoint returns `invalid_grant` (RFC 6749 section 5.2): the refresh token is dead."""
+    """Raised when the token endpoint returns `invalid_grant` (RFC 6749 section 5.2).
+
+    An AccessToken raises it only when that is final: the credential is dead.
+    """
+
+
+class TokenRefused(TokenError):
+    """Raised when the token endpoint has refused the refresh token, which is presented again after a pause."""
+
+    def __init__(self, message: str, retry_after: float, *, is_last: bool) -> None:
+        super().__init__(message)
+        #: Seconds until then.
+        self.retry_after = retry_after
+        #: Whether that is the last time before the credential is declared dead.
+        self.is_last = is_last
 
 
 class TokenEndpointDown(TokenError):

@@ -50,6 +50,10 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:login-networks | sorted set | network -> when a right admin token last came from it | the last 256 |
 | farm:breaker:<pool> | hash | open circuit breaker: `since`, `reason`, `probe_at`, `failed_probes` | until it closes |
 | farm:probe:<pool> | string | worker that probes the upstream: <worker process>:<credential id> | seconds, renewed |
+| farm:token-breaker:<pool> | hash | open token breaker: fields of farm:breaker:<pool> | until it closes |
+| farm:token-probe:<pool> | string | probe of the token endpoint: <worker process>:<credential id> | until it ends |
+| farm:token-failures:<pool> | sorted set | credential that failed since the last grant -> when | a minute |
+| farm:token-granted:<pool> | string | when the token endpoint last granted a token | forever |
 | farm:reply:<front>:<request id> | channel | frames of one reply | – |
 | farm:front:<front> | channel | no messages; having a subscriber proves that the front is alive | – |
 | farm:flow | channel | the fronts' acknowledgements to the workers (shared/protocol/reply_acks.py) | – |
@@ -181,6 +185,23 @@ def breaker(pool: str) -> str:
 
 def probe(pool: str) -> str:
     return f"farm:probe:{pool}"
+
+
+def token_breaker(pool: str) -> str:
+    """A configured pool and its private credentials share one token endpoint; so do the next three."""
+    return f"farm:token-breaker:{names.configured_pool(pool)}"
+
+
+def token_probe(pool: str) -> str:
+    return f"farm:token-probe:{names.configured_pool(pool)}"
+
+
+def token_failures(pool: str) -> str:
+    return f"farm:token-failures:{names.configured_pool(pool)}"
+
+
+def token_granted(pool: str) -> str:
+    return f"farm:token-granted:{names.configured_pool(pool)}"
 
 
 def served_jobs(pool: str) -> str:

@@ -47,6 +47,8 @@ class Faults:
     page: float = 0
     #: Share of token requests that get status 503.
     token_error: float = 0
+    #: Share of token requests that get status 400 with `invalid_grant`, whatever the token.
+    token_refusal: float = 0
     #: Seconds that each token request takes.
     token_delay: float = 0
     _random: random.Random = field(default_factory=random.Random, repr=False)
@@ -66,6 +68,10 @@ class Faults:
     def draw_token_error(self) -> bool:
         """Whether the next token request fails."""
         return self._random.random() < self.token_error
+
+    def draw_token_refusal(self) -> bool:
+        """Whether the next token request is refused."""
+        return self._random.random() < self.token_refusal
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> "Faults":

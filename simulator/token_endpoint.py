@@ -16,6 +16,9 @@ def exchange_token(simulation: Simulation, request: Request) -> bytes:
         simulation.counters["fault_token_error"] += 1
         return encode_error(503, "temporarily_unavailable", "the simulator was told to fail")
     try:
+        if simulation.faults.draw_token_refusal():
+            simulation.counters["fault_token_refusal"] += 1
+            raise TokenRefused("invalid_grant")
         grant = simulation.accounts.refresh(find_refresh_token(request))
     except TokenRefused as refused:
         body = {"error": str(refused), "error_description": "refused by the simulator"}

@@ -1,6 +1,7 @@
 """Private state that tests have no public way to read or set; no other test module touches any."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -16,6 +17,7 @@ from web.request.drain_rate import DrainRate
 from web.single_flight_cache import SingleFlightCache
 from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
+from workers.credentials.token_breaker import TokenBreaker
 from workers.jobs.orphan_recovery import OrphanRecovery
 from workers.process.worker_set import WorkerSet
 from workers.reply.outbox import Outbox
@@ -101,6 +103,19 @@ def stop_surplus(worker_set: WorkerSet, group: str) -> None:
 
 def current_token(token: AccessToken) -> str:
     return token._token
+
+
+def leased_id(token: AccessToken) -> str:
+    """The credential of the token."""
+    return token._lease.credential_id
+
+
+def set_token_url(token: AccessToken, url: str) -> None:
+    token._pool = replace(token._pool, token_url=url)
+
+
+def make_token_probe_due(breaker: TokenBreaker) -> None:
+    breaker._probe_at = 0.0
 
 
 def make_probe_due(breaker: CircuitBreaker) -> None:

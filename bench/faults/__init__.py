@@ -12,6 +12,7 @@ from bench.measurement import Measurement
 ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
     "mixed": upstream.measure_mixed_errors,
     "dead": upstream.measure_dead_accounts,
+    "refusing": upstream.measure_refusing_endpoint,
     "cuts": upstream.measure_cut_streams,
     "killed-workers": processes.measure_killed_workers,
     "killed-host": processes.measure_killed_host,

@@ -151,7 +151,8 @@ def measure_rotation(scale: FaultScale) -> list[Measurement]:
     """Access tokens of 2 s, rotated, kill -9 of a worker process every 3 s: credentials are lost only in the window."""
     row = "rotation"
     draw = random.Random(scale.seed)
-    with run_farm(scale.accounts, *scale.pace, "--access-ttl", "2", "--rotate", FARM_WORKER_PROCESSES="2") as farm:
+    arguments = (*scale.pace, "--access-ttl", "2", "--rotate")
+    with run_farm(scale.accounts, *arguments, FARM_WORKER_PROCESSES="2", FARM_REFUSAL_PATIENCE="3") as farm:
         seconds = 2 * scale.seconds
         started = time.time()
         kills: list[float] = []

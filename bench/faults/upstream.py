@@ -1,6 +1,9 @@
 """Rows in which the upstream fails."""
 
+import time
+
 from bench.farm import MeasuredFarm, run_farm
+from bench.faults.injection import in_background
 from bench.faults.invariants import check_responses
 from bench.faults.scale import WARM_UP_SECONDS, FaultScale, busy_share, run_streams
 from bench.measurement import Measurement, at_least, exactly, unbounded
@@ -47,7 +50,7 @@ def measure_dead_accounts(scale: FaultScale) -> list[Measurement]:
         for number in range(dead):
             farm.upstream.control("accounts", {"kill": number})
 
-    with run_farm(scale.accounts, *scale.pace, prepare=kill_accounts) as farm:
+    with run_farm(scale.accounts, *scale.pace, prepare=kill_accounts, FARM_REFUSAL_PATIENCE="3") as farm:
         result = run_streams(farm, scale)
         states = farm.read_status()["pools"][0]["credentials"]
         return [
@@ -55,6 +58,31 @@ def measure_dead_accounts(scale: FaultScale) -> list[Measurement]:
             exactly(row, "credentials called dead", states["dead"], dead),
             exactly(row, "jobs that they took", farm.read_metric("farm_attempts_total", 'outcome="no_token"')),
             at_least(row, "share of the others' time", busy_share(result, scale, scale.accounts - dead), 0.97),
+        ]
+
+
+def measure_refusing_endpoint(scale: FaultScale) -> list[Measurement]:
+    """The token endpoint refuses every token for a while, when all access tokens expire: no credential dies."""
+    row = "refusing"
+    with run_farm(scale.accounts, *scale.pace, "--rotate") as farm:
+
+        def refuse() -> None:
+            time.sleep(WARM_UP_SECONDS)
+            farm.upstream.control("faults", {"token_refusal": 1})
+            farm.upstream.control("accounts", {"expire": True})
+            time.sleep(scale.seconds / 3)
+            farm.upstream.control("faults", {})
+
+        with in_background(refuse):
+            result = run_streams(farm, scale)
+        back_at = WARM_UP_SECONDS + scale.seconds / 3
+        states = farm.read_status()["pools"][0]["credentials"]
+        back = min((ended - back_at for ended in result.end_times if ended > back_at + scale.stream), default=1e9)
+        return [
+            *check_responses(row, farm, result),
+            exactly(row, "credentials called dead", states["dead"]),
+            unbounded(row, "token requests refused", farm.upstream.read_counters().get("fault_token_refusal", 0)),
+            unbounded(row, "seconds until the first response after it", back),
         ]
 
 

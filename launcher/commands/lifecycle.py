@@ -164,8 +164,8 @@ def describe_pool(pool: PoolStatus) -> str:
     )
     if pool.private_credentials:
         text += f"; private credentials {pool.private_credentials}"
-    down = "; its upstream is down" if pool.upstream_down else ""
-    return f"pool {pool.name}: {text}; utilisation {pool.utilisation:.0%}{down}"
+    warnings = "".join(f"; {warning}" for warning in pool.warnings)
+    return f"pool {pool.name}: {text}; utilisation {pool.utilisation:.0%}{warnings}"
 
 
 @click.command()

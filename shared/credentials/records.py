@@ -16,6 +16,7 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | access | sealed access token | store_grant.lua |
 | access_expires | time it expires | store_grant.lua |
 | refreshed_at | time of the last token refresh | store_grant.lua |
+| refusals | refusals of the refresh token so far (workers/credentials/refusals.py) | store_refusals.lua |
 | state_since | time of the last state change | store.py, private.py, set_state.lua, store_grant.lua |
 | reason | reason for the state | set_state.lua, store_grant.lua, reconcile_origins.lua |
 | until | end of the cooldown, '' if there is none | set_state.lua, store_grant.lua |

@@ -131,7 +131,8 @@ class Credentials:
         return self._change_state(pool, credential_id, state, ALLOWED_FROM[state], reason, until)
 
     def enable(self, pool: str, credential_id: str) -> bool:
-        """Makes a credential active from any state, on an operator's request."""
+        """Makes a credential active from any state, on an operator's request; earlier refusals count no more."""
+        self._redis.hdel(keys.credential(credential_id), "refusals")
         return self._change_state(pool, credential_id, "active", STATES, "", 0)
 
     def _change_state(

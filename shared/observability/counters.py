@@ -41,6 +41,12 @@ METRICS: Mapping[str, Metric] = {
     "token_refreshes": Metric("counter", ("outcome",), "Token refreshes, by outcome."),
     "frames_replayed": Metric("counter", (), "Reply frames retransmitted because a front missed them."),
     "breaker_opened": Metric("counter", ("pool", "reason"), "Times that a pool's circuit breaker opened, by reason."),
+    "tokens_not_durable": Metric(
+        "counter", ("reason",), "Rotated refresh tokens used before they were known to be on disk, by reason."
+    ),
+    "token_breaker_opened": Metric(
+        "counter", ("pool", "reason"), "Times that the breaker of a pool's token endpoint opened, by reason."
+    ),
     "credential_changes": Metric(
         "counter", ("pool", "state", "reason"), "Credential state changes, by new state and reason."
     ),

@@ -29,6 +29,16 @@ class PoolStatus:
     private_credentials: int = 0
     #: Whether the pool's circuit breaker is open.
     upstream_down: bool = False
+    #: Why the breaker of its token endpoint is open, '' while it is closed.
+    token_endpoint_failure: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know, as sentences without a full stop."""
+        found = ["its upstream is down"] if self.upstream_down else []
+        if self.token_endpoint_failure:
+            found.append(f"its token endpoint fails for several credentials ({self.token_endpoint_failure})")
+        return found
 
     @property
     def worker_count(self) -> int:
@@ -43,6 +53,7 @@ class PoolStatus:
             "utilisation": self.utilisation,
             "private_credentials": self.private_credentials,
             "upstream_down": self.upstream_down,
+            "token_endpoint_failure": self.token_endpoint_failure,
         }
 
 
@@ -54,17 +65,19 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
         for name in names:
             pipe.hvals(keys.credentials(name))
             pipe.exists(keys.breaker(name))
+            pipe.hget(keys.token_breaker(name), "reason")
             for queue in queue_keys(name):
                 pipe.llen(queue)
         replies = pipe.execute()
     private = PrivateCredentials(redis).count_by_pool()
     reports = [decode_hash(reply) for reply in replies[: len(processes)]]
     remaining = iter(replies[len(processes) :])
-    statuses = [
-        build_pool_status(name, reports, next(remaining), bool(next(remaining)), [next(remaining) for _ in BANDS])
-        for name in names
-    ]
-    for status in statuses:
+    statuses = []
+    for name in names:
+        states, is_down, token_failure = (next(remaining) for _ in range(3))
+        status = build_pool_status(name, reports, states, bool(is_down), [next(remaining) for _ in BANDS])
+        status.token_endpoint_failure = (token_failure or b"").decode()
+        statuses.append(status)
         status.private_credentials = private[status.name]
     return statuses
 

@@ -224,6 +224,13 @@ class Settings:
         300.0,
         "maximum cooldown of a credential in seconds, whatever its Retry-After says",
     )
+    refusal_patience: float = setting(
+        "FARM_REFUSAL_PATIENCE",
+        parse_seconds,
+        36.0,
+        "seconds for which a refused refresh token is presented again before its credential is dead; half of that when "
+        "others of its pool are granted tokens meanwhile",
+    )
     max_attempts: int = setting(
         "FARM_MAX_ATTEMPTS", int_parser(1, 100), 8, "maximum attempts per request, each on another credential"
     )

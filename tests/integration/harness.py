@@ -25,8 +25,10 @@ from tests.waiting import eventually
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from workers.attempt.cancel_scope import DeadlineMonitor
+from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import Leases
+from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.per_pool import PerPool
@@ -64,6 +66,7 @@ class WorkerHarness:
         connections, counters, outbox = create_dedicated_pool(redis_url), Counters(), Outbox()
         pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)
         publisher = Publisher(outbox, pipeline)
+        worker_counts = Counter({self.pool.name: 1})
         self.suspended = False
         self.services = WorkerServices(
             settings=self.settings,
@@ -72,10 +75,16 @@ class WorkerHarness:
             streams=StreamRegistry(outbox, counters),
             deadlines=DeadlineMonitor(),
             counters=counters,
-            token_store=TokenStore(redis, unsealer),
+            refreshes=RefreshServices(
+                TokenStore(redis, unsealer, counters),
+                counters,
+                BoundedSemaphore(4),
+                self.settings.refusal_patience,
+                worker_counts,
+            ),
             breakers=PerPool(lambda pool: CircuitBreaker(redis, pool, "here", counters)),
-            worker_counts=Counter({self.pool.name: 1}),
-            refresh_limit=BoundedSemaphore(4),
+            token_breakers=PerPool(lambda pool: TokenBreaker(redis, pool, "here", counters)),
+            worker_counts=worker_counts,
             token_sessions={"default": create_shared_session(upstream.token_url, 4)},
             routes=PerPool(lambda _: UpstreamRoute(self.pool.upstream_url)),
             set_state=self.credentials.set_state,  # type: ignore[arg-type]

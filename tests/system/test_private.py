@@ -19,7 +19,12 @@ FARM_TOKENS, CALLER_TOKENS = first_refresh_tokens(12)[:2], first_refresh_tokens(
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    settings = {"FARM_PRIVATE_CREDENTIALS": "yes", "FARM_PRIVATE_IDLE": "6", "FARM_PRIVATE_MOST": "3"}
+    settings = {
+        "FARM_PRIVATE_CREDENTIALS": "yes",
+        "FARM_PRIVATE_IDLE": "6",
+        "FARM_PRIVATE_MOST": "3",
+        "FARM_REFUSAL_PATIENCE": "2",
+    }
     yield from run_farm(tmp_path_factory, "private", 2, 10, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2", **settings)
 
 

@@ -168,6 +168,23 @@ def test_dead_credential_leaves_service_and_no_request_fails(farm: Farm):
     eventually(lambda: workers(farm)["idle"] == 8)
 
 
+def test_token_endpoint_that_refuses_everybody_kills_no_credential_and_is_found_when_it_is_back(farm: Farm):
+    with Load(farm, 8) as load:
+        farm.upstream.faults(token_refusal=1)
+        farm.upstream.accounts(expire=True)
+        eventually(lambda: farm.live_pool()["token_endpoint_failure"] == "invalid_grant")
+        warnings = requests.get(farm.url + "/readyz", timeout=10).json()["warnings"]
+        assert warnings == ["pool default: its token endpoint fails for several credentials (invalid_grant)"]
+        # Longer than a single credential is given: only the breaker keeps them from being declared dead.
+        time.sleep(1.5 * float(farm.environment["FARM_REFUSAL_PATIENCE"]))
+        farm.upstream.faults()
+        eventually(lambda: farm.live_pool()["workers"]["busy"] == 8)
+    assert set(load.outcomes) == {"right"}
+    assert farm.live_pool()["credentials"] == {"active": 8, "cooling": 0, "disabled": 0, "dead": 0}
+    assert farm.live_pool()["token_endpoint_failure"] == ""
+    assert farm.upstream.counters().get("reused_refresh_tokens", 0) == 0
+
+
 def test_workers_deleted_from_redis_register_again(farm: Farm):
     connect(farm.redis_url()).delete("rq:workers")
     eventually(lambda: "8 workers" in rq(farm, "info"))

@@ -222,6 +222,9 @@ class LivePool(BaseModel):
     utilisation: float
     private_credentials: Annotated[int, Field(description="number of private credentials")]
     upstream_down: bool
+    token_endpoint_failure: Annotated[
+        str, Field(description="why the breaker of its token endpoint is open, '' while it is closed")
+    ]
     drain_rate: Annotated[float, Field(description="requests finished per second, 0 if not yet known")]
 
 

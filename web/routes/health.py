@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint
 from redis.exceptions import RedisError
 
-from shared.observability.pool_status import read_pool_statuses
+from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from web.services import services
 from web.version import VERSION
 
@@ -20,17 +20,19 @@ def healthz() -> dict[str, str]:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[dict[str, Any], int]:
-    """200 when Redis responds and a worker is running, else 503 with the reasons."""
-    reasons = find_reasons_not_ready()
-    return {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
-
-
-def find_reasons_not_ready() -> list[str]:
+    """200 when Redis responds and a worker is running, else 503 with the reasons; warnings change no status."""
     web_services = services()
     try:
         pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     except RedisError:
-        return ["Redis does not respond"]
+        return {"status": "not ready", "reasons": ["Redis does not respond"], "warnings": []}, 503
+    reasons = find_reasons_not_ready(pools)
+    warnings = [f"pool {pool.name}: {warning}" for pool in pools for warning in pool.warnings]
+    status = "not ready" if reasons else "ready"
+    return {"status": status, "reasons": reasons, "warnings": warnings}, 503 if reasons else 200
+
+
+def find_reasons_not_ready(pools: list[PoolStatus]) -> list[str]:
     if any(pool.worker_count for pool in pools):
         return []
     if not any(sum(pool.credentials.values()) for pool in pools):

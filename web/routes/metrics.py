@@ -86,12 +86,16 @@ def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
         PREFIX + "utilisation", "Share of the workers' time spent on requests, over about 10 s.", labels=("pool",)
     )
     down = GaugeMetricFamily(PREFIX + "upstream_down", "Whether the pool's circuit breaker is open.", labels=("pool",))
+    token_endpoint = GaugeMetricFamily(
+        PREFIX + "token_endpoint_down", "Whether the breaker of the pool's token endpoint is open.", labels=("pool",)
+    )
     private = GaugeMetricFamily(PREFIX + "private_credentials", "Private credentials.", labels=("pool",))
     for pool in pools:
         private.add_metric((pool.name,), pool.private_credentials)
         down.add_metric((pool.name,), pool.upstream_down)
+        token_endpoint.add_metric((pool.name,), bool(pool.token_endpoint_failure))
         for family, values in ((depth, pool.queue_depth), (workers, pool.workers), (credentials, pool.credentials)):
             for label, value in values.items():
                 family.add_metric((pool.name, label), value)
         utilisation.add_metric((pool.name,), pool.utilisation)
-    yield from (depth, workers, credentials, utilisation, private, down)
+    yield from (depth, workers, credentials, utilisation, private, down, token_endpoint)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown
+from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenRefused
 from shared.protocol.messages import Failure
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
@@ -61,12 +61,19 @@ def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
     message = "no access token could be obtained for a credential"
     failure = Failure(502, "upstream_login_failed", message, "upstream_error", attempt_number)
     return Failed(
-        "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token",
+        label_token_failure(error),
         failure,
         retry_after=getattr(error, "retry_after", None),
         fatal=isinstance(error, InvalidGrant),
         blameless=isinstance(error, LeaseLost),
     )
+
+
+def label_token_failure(error: Exception) -> str:
+    """The outcome label, which for a refused refresh token says what happens when the cooldown ends."""
+    if isinstance(error, TokenRefused):
+        return "invalid_grant_last_retry" if error.is_last else "invalid_grant_retry"
+    return "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token"
 
 
 def reject_login(failed: Failed, attempt_number: int) -> Failed:

@@ -3,16 +3,31 @@
 import logging
 import random
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import gevent
 import requests
 from gevent.lock import BoundedSemaphore
+from redis.exceptions import RedisError
 
-from shared.errors import InvalidGrant, LeaseLost, TokenError, WrongSecretKey
+from shared import names
+from shared.credentials.sealing import fingerprint
+from shared.errors import (
+    BreakerOpen,
+    InvalidGrant,
+    LeaseLost,
+    TokenEndpointDown,
+    TokenError,
+    TokenRefused,
+    WrongSecretKey,
+)
 from shared.observability.counters import Counters
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
+from workers.credentials.refusals import Refusals
+from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_endpoint import TokenGrant, refresh
 from workers.credentials.token_store import TokenStore
 
@@ -26,6 +41,31 @@ JITTER = (0.8, 1.2)
 RETRY_SECONDS = 5.0
 
 
+@dataclass(frozen=True, repr=False)
+class Exchange:
+    """A grant, and the refresh tokens that it concerns. It has no repr, because it consists of secrets."""
+
+    grant: TokenGrant
+    #: The one that is stored as the current.
+    current_token: str
+    #: The one that was exchanged: the current or the superseded one.
+    exchanged_token: str
+
+
+@dataclass(frozen=True)
+class RefreshServices:
+    """What the access tokens of a process share."""
+
+    store: TokenStore
+    counters: Counters
+    #: Limits concurrent calls of token endpoints in this process.
+    limit: BoundedSemaphore
+    #: Seconds for which a refused refresh token is presented again (FARM_REFUSAL_PATIENCE).
+    patience: float
+    #: Pool -> number of its workers in this process.
+    worker_counts: Mapping[str, int]
+
+
 class AccessToken:
     """The access token of one leased credential."""
 
@@ -33,18 +73,16 @@ class AccessToken:
         self,
         lease: Lease,
         pool: PoolSettings,
-        store: TokenStore,
         session: requests.Session,
-        counters: Counters,
-        refresh_limit: BoundedSemaphore,
+        breaker: TokenBreaker,
+        services: RefreshServices,
     ) -> None:
-        #: Limits concurrent calls of token endpoints in this process.
-        self._refresh_limit = refresh_limit
         self._lease = lease
         self._pool = pool
-        self._store = store
+        self._store = services.store
         self._session = session
-        self._counters = counters
+        self._breaker = breaker
+        self._services = services
         self._token = ""
         #: When the token is due for renewal, seconds since the epoch.
         self.renew_at = 0.0
@@ -62,20 +100,22 @@ class AccessToken:
     def is_refreshing(self) -> bool:
         return self._refresh_greenlet is not None and not self._refresh_greenlet.ready()
 
-    def get(self, stale: str = "") -> str:
+    def get(self, stale: str = "", *, is_forced: bool = False) -> str:
         """Returns a valid access token other than `stale`. Raises one of TOKEN_FAILURES.
 
-        The refresh runs in a greenlet of its own, so that a cancelled attempt does not cancel it for the others.
+        The refresh runs in a greenlet of its own, so that a cancelled attempt does not cancel it for the others. A
+        forced one neither waits for the pause after a refusal nor for the breaker.
         """
         if self._token != stale and self.is_fresh():
             return self._token
         if not self.is_refreshing():
-            self._refresh_greenlet = gevent.spawn(self._try_refresh, stale)
+            self._refresh_greenlet = gevent.spawn(self._try_refresh, stale, is_forced=is_forced)
         assert self._refresh_greenlet is not None
         failure = self._refresh_greenlet.get()
         is_transient = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if is_transient and self._token != stale and self.is_valid():
-            self.renew_at = min(self._expires_at, time.time() + RETRY_SECONDS * random.uniform(*JITTER))
+            pause = max(RETRY_SECONDS * random.uniform(*JITTER), getattr(failure, "retry_after", None) or 0.0)
+            self.renew_at = min(self._expires_at, time.time() + pause)
         elif failure is not None:
             raise failure
         return self._token
@@ -84,7 +124,7 @@ class AccessToken:
         """Refreshes even a fresh token. Raises one of TOKEN_FAILURES."""
         stored = self._store.load(self._lease.credential_id)[1]
         self._token = self._token or stored
-        self.get(stale=self._token)
+        self.get(stale=self._token, is_forced=True)
 
     def load_refresh_token(self) -> str:
         """Raises TokenError when the credential is gone."""
@@ -95,53 +135,109 @@ class AccessToken:
         if self._refresh_greenlet is not None:
             self._refresh_greenlet.join()
 
-    def _try_refresh(self, stale: str) -> BaseException | None:
+    def _try_refresh(self, stale: str, *, is_forced: bool) -> BaseException | None:
         """Returns the exception instead of raising it, because gevent prints exceptions that leave a greenlet."""
         try:
-            self._refresh(stale)
+            self._refresh(stale, is_forced=is_forced)
         except Exception as error:
             return error
         return None
 
-    def _refresh(self, stale: str) -> None:
+    def _refresh(self, stale: str, *, is_forced: bool) -> None:
         """1. Uses a fresh token that another process has stored. 2. Else refreshes. 3. Stores. 4. Only then uses it."""
         refresh_token, access_token, expires_at = self._store.load(self._lease.credential_id)
         lifetime = expires_at - time.time()
-        if access_token and access_token != stale and lifetime > MAX_RENEW_AHEAD_SECONDS:
+        if access_token and access_token != stale and lifetime > 0:
             self._set_token(access_token, lifetime)
-            return
-        grant, stored = self._exchange(refresh_token)
-        retry_forever(lambda: self._store.store(self._lease, stored, grant), "a rotated token waits to be stored")
-        self._set_token(grant.access_token, grant.expires_in)
+            if lifetime > MAX_RENEW_AHEAD_SECONDS:
+                return
+        exchange = self._exchange(refresh_token, is_forced=is_forced)
+        retry_forever(
+            lambda: self._store.store(self._lease, exchange.current_token, exchange.grant, exchange.exchanged_token),
+            "a rotated token waits to be stored",
+        )
+        self._record_grant()
+        self._set_token(exchange.grant.access_token, exchange.grant.expires_in)
 
-    def _exchange(self, refresh_token: str) -> tuple[TokenGrant, str]:
-        """Returns the grant and the refresh token that is stored.
+    def _exchange(self, refresh_token: str, *, is_forced: bool) -> Exchange:
+        """Presents the current refresh token; the superseded one only when the current one was refused many times.
 
-        If the token is refused, retries once: with the stored token if that is another one by now, else with the token
-        that it replaced, because a rotated token may never have become valid.
+        If another process has stored a newer token meanwhile, presents that at once.
         """
-        try:
-            return self._call_endpoint(refresh_token), refresh_token
-        except InvalidGrant:
-            stored = self._store.load(self._lease.credential_id)[0]
-            other_token = stored if stored != refresh_token else self._store.load_previous(self._lease.credential_id)
-            if not other_token:
-                raise
-            return self._call_endpoint(other_token), stored
+        refusals = self._store.load_refusals(self._lease.credential_id)
+        if refusals.token != fingerprint(refresh_token):
+            refusals = Refusals()
+        is_exempt = is_forced and not self._is_unproven_private()
+        pause = refusals.pause(time.time(), self._services.patience)
+        if pause and not is_exempt:
+            raise build_refused(refusals, pause)
+        current_token = presented = refresh_token
+        if refusals.is_last and not pause and not self._breaker.is_open:
+            presented = self._store.load_previous(self._lease.credential_id) or current_token
+        while True:
+            try:
+                grant = self._call_endpoint(presented, is_exempt=is_exempt)
+                return Exchange(grant, current_token, presented)
+            except InvalidGrant:
+                stored = self._store.load(self._lease.credential_id)[0]
+                if stored == current_token:
+                    raise self._judge_refusal(current_token, refusals) from None
+                current_token, presented, refusals = stored, stored, Refusals()
 
-    def _call_endpoint(self, refresh_token: str) -> TokenGrant:
+    def _judge_refusal(self, refresh_token: str, refusals: Refusals) -> TokenError:
+        """What a refusal means: the credential is dead, the token is presented again, or the endpoint is at fault."""
+        if self._is_unproven_private():
+            return InvalidGrant("the token endpoint refuses this refresh token")
+        history = self._breaker.record_failure(self._lease.credential_id, "invalid_grant", refusals.refused_at)
+        if history.is_open:
+            return self._endpoint_down()
+        if pause := refusals.pause(history.now, self._services.patience):
+            return build_refused(refusals, pause)
+        next_refusals = refusals.add(
+            fingerprint(refresh_token), history.now, self._services.patience, history.granted_at
+        )
+        self._store.store_refusals(self._lease, next_refusals)
+        if next_refusals is None:
+            return InvalidGrant(f"the token endpoint returned invalid_grant {refusals.count + 1} times")
+        refused = build_refused(next_refusals, next_refusals.pause(history.now, self._services.patience))
+        log.warning("%s", refused, extra=self._log_fields("token_refused"))
+        return refused
+
+    def _endpoint_down(self) -> TokenEndpointDown:
+        pause = self._breaker.retry_after(self._services.worker_counts.get(self._lease.pool, 0))
+        return TokenEndpointDown("the token endpoint fails for several credentials and is being probed", pause)
+
+    def _is_unproven_private(self) -> bool:
+        """Whether a caller has just presented the token: it may be anything, and proves nothing about the endpoint."""
+        return names.is_private(self._lease.pool) and not self._store.is_proven(self._lease.credential_id)
+
+    def _call_endpoint(self, refresh_token: str, *, is_exempt: bool) -> TokenGrant:
+        """Raises TokenEndpointDown while the breaker is open, unless the call is exempt from it."""
         try:
-            with self._refresh_limit:
+            with self._services.limit:
+                if self._breaker.is_open and not is_exempt:
+                    raise BreakerOpen("the token endpoint is being probed")
                 if not self._lease.is_held():
                     raise LeaseLost("the lease expired before the refresh")
                 grant = refresh(self._session, self._pool, refresh_token)
+        except BreakerOpen:
+            raise self._endpoint_down() from None
         except TokenError as error:
-            self._counters.increment("token_refreshes", label_refresh_outcome(error))
+            outcome = label_refresh_outcome(error)
+            self._services.counters.increment("token_refreshes", outcome)
             log.warning("no access token: %s", error, extra=self._log_fields("token_refused"))
+            if not isinstance(error, InvalidGrant) and not self._is_unproven_private():
+                self._breaker.record_failure(self._lease.credential_id, outcome)
             raise
-        self._counters.increment("token_refreshes", "ok")
+        self._services.counters.increment("token_refreshes", "ok")
         log.debug("access token refreshed", extra=self._log_fields("token_refreshed"))
         return grant
+
+    def _record_grant(self) -> None:
+        try:
+            self._breaker.record_grant()
+        except RedisError as error:
+            log.warning("token breaker not updated: %s", error, extra=self._log_fields("redis_lost"))
 
     def _set_token(self, token: str, lifetime: float) -> None:
         self._token = token
@@ -152,6 +248,13 @@ class AccessToken:
 
     def _log_fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}
+
+
+def build_refused(refusals: Refusals, pause: float) -> TokenRefused:
+    """The error that says what happens next; `pause` is in seconds."""
+    presented = "the superseded token is presented, the last try" if refusals.is_last else "it is presented again"
+    message = f"the token endpoint has refused the refresh token (invalid_grant, {refusals.count}): {presented}"
+    return TokenRefused(f"{message} in {pause:.0f} s", pause, is_last=refusals.is_last)
 
 
 def label_refresh_outcome(error: Exception) -> str:

@@ -12,13 +12,15 @@ from shared import keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.unsealing import Unsealer
 from shared.errors import ForeignCredential, LeaseLost, TokenError
+from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
 from workers.credentials.leases import Lease
+from workers.credentials.refusals import Refusals
 from workers.credentials.token_endpoint import TokenGrant
 
 log = logging.getLogger("farm.tokens")
-#: Milliseconds that Redis may take to write a rotated token to disk.
-FSYNC_TIMEOUT_MS = 3000
+#: Milliseconds that Redis may take to write a rotated token to disk, and how often that is waited for.
+FSYNC_TIMEOUT_MS, FSYNC_TRIES = 3000, 5
 #: Result of store_grant.lua: stored, but an exported copy of the refresh token has become useless.
 EXPORT_OUTDATED = 2
 
@@ -27,14 +29,24 @@ class TokenStore:
     """Reads and writes tokens. Only workers have one, because only they can unseal."""
 
     def __init__(
-        self, redis: Redis, unsealer: Unsealer, find_token_origin: Callable[[str], str] = lambda _: ""
+        self,
+        redis: Redis,
+        unsealer: Unsealer,
+        counters: Counters,
+        find_token_origin: Callable[[str], str] = lambda _: "",
     ) -> None:
         """`find_token_origin(pool)` returns the origin of the pool's token endpoint, '' for any."""
         self._redis = redis
         self._unsealer = unsealer
+        self._counters = counters
         self._find_token_origin = find_token_origin
         self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
+        self._store_refusals_script = register_script(redis, Path(__file__).with_name("store_refusals.lua"))
         self._supports_waitaof: bool | None = None
+        #: `no_aof` when Redis has no append-only file, else ''; known once `_supports_waitaof` is.
+        self._aof_failure = ""
+        #: Why the last rotated token may not be on disk, '' when it is.
+        self._last_failure = ""
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token, the access token ('' for none) and its expiry in seconds since the epoch.
@@ -57,54 +69,107 @@ class TokenStore:
         sealed = self._redis.hget(keys.credential(credential_id), "previous")
         return self._unsealer.unseal(sealed, credential_id) if sealed else ""
 
-    def store(self, lease: Lease, replaced_token: str, grant: TokenGrant) -> None:
-        """Stores a grant in place of the refresh token that was exchanged for it; returns once it is on disk.
+    def is_proven(self, credential_id: str) -> bool:
+        """Whether the token endpoint has ever granted the credential a token."""
+        return bool(self._redis.hexists(keys.credential(credential_id), "refreshed_at"))
+
+    def load_refusals(self, credential_id: str) -> Refusals:
+        """The refusals of its refresh token since its last grant."""
+        return Refusals.decode(self._redis.hget(keys.credential(credential_id), "refusals"))
+
+    def store_refusals(self, lease: Lease, refusals: Refusals | None) -> None:
+        """Stores them, for the next process that has the credential too; None clears them."""
+        script_keys = [keys.credential(lease.credential_id), lease.key]
+        self._store_refusals_script(keys=script_keys, args=[lease.value, refusals.encode() if refusals else ""])
+
+    def store(self, lease: Lease, current_token: str, grant: TokenGrant, exchanged_token: str = "") -> None:
+        """Stores a grant in place of the current refresh token; returns once it is on disk. Idempotent.
+
+        `exchanged_token` is the one that was accepted, if that was not the current but the superseded one: it becomes
+        the current one again, because the current one is refused, unless the grant rotates it.
 
         Raises LeaseLost when another process holds the credential by now.
         """
         seal = self._unsealer.sealer.seal
-        rotated = grant.refresh_token or ""
-        leading_keys = (keys.credential(lease.credential_id), lease.key)
+        superseded = exchanged_token if exchanged_token != current_token else ""
+        rotated = grant.refresh_token or superseded
+        script_keys = [keys.credential(lease.credential_id), lease.key, keys.fingerprints(lease.pool)]
+        script_keys.append(keys.credentials(lease.pool))
         args = [
             lease.value,
-            fingerprint(replaced_token),
+            fingerprint(current_token),
             seal(grant.access_token, lease.credential_id),
             time.time() + grant.expires_in,
             time.time(),
             fingerprint(rotated) if rotated else "",
             seal(rotated, lease.credential_id) if rotated else "",
             lease.credential_id,
+            seal(superseded, lease.credential_id) if superseded and rotated != superseded else "",
         ]
+        stored = self._write_durably(script_keys, args) if rotated else self._write(script_keys, args)[0]
+        if stored == EXPORT_OUTDATED:
+            extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
+            log.warning("the refresh token was rotated: its exported copy is no longer valid", extra=extra)
+        elif stored != 1:
+            raise LeaseLost("the lease was lost during the refresh")
+
+    def _write_durably(self, script_keys: list[str], args: list[Any]) -> int:
+        """Writes a rotated token and waits until it is on disk; for how long, see FSYNC_TRIES.
+
+        After that it is used all the same, which is logged as an error and counted: the old token is worthless already,
+        so a credential that is stopped would be no safer.
+        """
+        for _ in range(FSYNC_TRIES):
+            stored, fsync_reply = self._write(script_keys, args, wait_for_fsync=self._can_wait_for_fsync())
+            reason = find_durability_failure(fsync_reply) if self._can_wait_for_fsync() else self._aof_failure
+            if reason != "slow":
+                break
+            log.warning("Redis has not written a token to disk yet", extra={"action": "slow_fsync"})
+        if reason:
+            self._counters.increment("tokens_not_durable", reason)
+        if reason != self._last_failure:
+            self._last_failure = reason
+            self._log_durability(reason)
+        return stored
+
+    def _write(self, script_keys: list[str], args: list[Any], *, wait_for_fsync: bool = False) -> tuple[int, object]:
+        """The script's result, and the reply of WAITAOF: None without one."""
         with self._redis.pipeline(transaction=False) as pipe:
-            self._store_script(
-                keys=[*leading_keys, keys.fingerprints(lease.pool), keys.credentials(lease.pool)],
-                args=args,
-                client=pipe,
-            )
-            if rotated and self._can_wait_for_fsync():
+            self._store_script(keys=script_keys, args=args, client=pipe)
+            if wait_for_fsync:
                 pipe.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
             stored, *fsync_replies = pipe.execute(raise_on_error=False)
         if isinstance(stored, Exception):
             raise stored
-        self._log_fsync(fsync_replies)
-        if cast("int", stored) == EXPORT_OUTDATED:
-            extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
-            log.warning("the refresh token was rotated: its exported copy is no longer valid", extra=extra)
-        elif cast("int", stored) != 1:
-            raise LeaseLost("the lease was lost during the refresh")
+        return cast("int", stored), fsync_replies[0] if fsync_replies else None
 
     def _can_wait_for_fsync(self) -> bool:
         """Whether Redis has WAITAOF (7.2), which waits until a write is on disk; older ones fsync every second."""
         if self._supports_waitaof is None:
             version = str(self._redis.info("server")["redis_version"])
+            self._aof_failure = "" if self._redis.info("persistence").get("aof_enabled", 1) else "no_aof"
             self._supports_waitaof = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
         return self._supports_waitaof
 
-    def _log_fsync(self, fsync_replies: list[Any]) -> None:
-        """Logs a failed wait; without an append-only file, which is the operator's choice, only once."""
-        for reply in fsync_replies:
-            if isinstance(reply, Exception):
-                self._supports_waitaof = False
-                log.warning("can't wait until tokens are on disk: %s", reply, extra={"action": "no_fsync"})
-            elif not reply[0]:
-                log.warning("Redis did not write a token to disk in time", extra={"action": "slow_fsync"})
+    def check_durability(self) -> None:
+        """Logs an error at start when Redis has no append-only file."""
+        self._can_wait_for_fsync()
+        if self._aof_failure:
+            self._last_failure = self._aof_failure
+            self._log_durability(self._aof_failure)
+
+    def _log_durability(self, reason: str) -> None:
+        if reason:
+            message = "rotated refresh tokens are not safely on disk (%s): a crash of Redis can lose credentials; %s"
+            action = "slow_fsync" if reason == "slow" else "no_fsync"
+            remedy = "its disk is too slow" if reason == "slow" else "switch its append-only file on (appendonly yes)"
+            log.error(message, reason, remedy, extra={"action": action})
+        else:
+            log.warning("rotated refresh tokens are written to disk again", extra={"action": "fsync_back"})
+
+
+def find_durability_failure(fsync_reply: Any) -> str:
+    """Why a write is not known to be on disk, from the reply of WAITAOF: `no_aof`, `slow`, '' when it is."""
+    if isinstance(fsync_reply, Exception):
+        return "no_aof"
+    return "" if fsync_reply[0] else "slow"

@@ -44,6 +44,8 @@ class Membership:
         self.has_lost_workers = False
         #: Pool -> its circuit breaker's record in Redis, empty when the breaker is closed.
         self.breakers: dict[str, dict[str, str]] = {}
+        #: Configured pool -> the record of its token endpoint's breaker, empty when the breaker is closed.
+        self.token_breakers: dict[str, dict[str, str]] = {}
         #: When the last refresh was sent, by the monotonic clock.
         self.refreshed_at = 0.0
         #: When the previous Redis server last replied, by the monotonic clock; -inf while there was only one.
@@ -69,12 +71,15 @@ class Membership:
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
+                pipe.hgetall(keys.token_breaker(pool))
             sent_at = time.monotonic()
             *_, processes, suspended, registered, server, private = (replies := pipe.execute())[:9]
         self.is_suspended = bool(suspended)
         self.has_lost_workers = int(registered) < registered_here
-        self._states = {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[9::2], strict=True)}
-        self.breakers = {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[10::2], strict=True)}
+        self._states, self.breakers, self.token_breakers = (
+            {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[first::3], strict=True)}
+            for first in (9, 10, 11)
+        )
         self._detect_replaced_redis(str(server.get("run_id", "")))
         self.refreshed_at = sent_at
         self._read_details([process.decode() for process in processes], [pool.decode() for pool in private])

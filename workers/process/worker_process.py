@@ -23,8 +23,10 @@ from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
+from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import RENEW_INTERVAL_SECONDS, Leases
+from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.pool_queues import PoolQueues
 from workers.per_pool import PerPool
@@ -105,6 +107,7 @@ class WorkerProcess:
 
     def _build_services(self, unsealer: Unsealer) -> WorkerServices:
         connections = create_dedicated_pool(self._settings.redis_url)
+        worker_counts: Counter[str] = Counter()
         return WorkerServices(
             settings=self._settings,
             redis=self._redis,
@@ -112,10 +115,16 @@ class WorkerProcess:
             streams=StreamRegistry(self._outbox, self._counters),
             deadlines=DeadlineMonitor(),
             counters=self._counters,
-            token_store=TokenStore(self._redis, unsealer, self._find_token_origin),
+            refreshes=RefreshServices(
+                TokenStore(self._redis, unsealer, self._counters, self._find_token_origin),
+                self._counters,
+                BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
+                self._settings.refusal_patience,
+                worker_counts,
+            ),
             breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._pools),
-            worker_counts=Counter(),
-            refresh_limit=BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
+            token_breakers=PerPool(lambda name: TokenBreaker(self._redis, name, self.id, self._counters), self._pools),
+            worker_counts=worker_counts,
             token_sessions={
                 pool.name: create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
                 for pool in self._settings.pools
@@ -144,6 +153,7 @@ class WorkerProcess:
             background.append(gevent.spawn(self._run_every, seconds, task))
         self._try(lambda: self._for_each_queue(PoolQueues.register))
         self._try(self._reconcile_origins)
+        self._try(self._services.refreshes.store.check_durability)
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         if self._spawn_info.predecessor:
             self._try(self._reclaim_predecessor)

@@ -13,9 +13,12 @@ import gevent
 from redis.exceptions import RedisError
 from rq import worker_registration
 
+from shared import names
 from shared.credentials.records import STATES, USABLE_STATES
 from shared.credentials.token_origin import compute_token_origin
+from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.leases import Lease, Leases
+from workers.credentials.token_breaker import TokenBreaker
 from workers.jobs.pool_queues import PoolQueues
 from workers.per_pool import PerPool
 from workers.process.command_listener import CommandListener
@@ -63,6 +66,7 @@ class WorkerSet:
         for group in self._membership.groups:
             for pool in self._membership.pools_in_group(group):
                 self._sync_breaker(pool)
+            self._sync_token_breaker(group)
             self._stop_surplus(group)
             self._claim_missing(group)
         for worker in self._workers.values():
@@ -122,6 +126,32 @@ class WorkerSet:
             able = [w for w in self.workers_in_pool(pool) if not w.is_stopping and w.lease.is_held()]
             idle = [w for w in able if not w.runner.busy_since and not w.runner.health.cooldown.remaining()]
             breaker.assign_probe({w.lease.credential_id for w in able}, [w.lease.credential_id for w in idle])
+
+    def _sync_token_breaker(self, pool: str) -> None:
+        """While the breaker of a configured pool's token endpoint is open, makes one credential of all the probe."""
+        if pool not in self._membership.token_breakers:
+            return
+        breaker = self._services.token_breakers[pool]
+        breaker.sync(self._membership.token_breakers[pool], self._membership.refreshed_at)
+        if breaker.is_open:
+            able = {
+                worker.lease.credential_id: worker
+                for worker in self._workers.values()
+                if names.configured_pool(worker.lease.pool) == pool
+                and not worker.is_stopping
+                and worker.lease.is_held()
+            }
+            if chosen := breaker.take_probe(able):
+                gevent.spawn(self._probe_token_endpoint, breaker, able[chosen])
+
+    def _probe_token_endpoint(self, breaker: TokenBreaker, worker: FarmWorker) -> None:
+        try:
+            worker.runner.token.force_refresh()
+        except (*TOKEN_FAILURES, RedisError) as error:
+            extra = {"action": "token_probe_failed", "credential_id": worker.lease.credential_id}
+            log.info("the token endpoint was probed: %s", error, extra=extra)
+        finally:
+            breaker.end_probe()
 
     def _start(self, lease: Lease) -> None:
         """Starts a worker for each slot of the credential."""

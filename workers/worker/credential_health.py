@@ -71,17 +71,15 @@ class CredentialHealth:
     def ensure_fresh_token(self) -> bool:
         """Gets an access token before a job is taken, so that no request pays for a failing token endpoint.
 
-        Returns whether there is a token. Also publishes the end of a cooldown.
+        Returns whether there is a token. Also publishes the end of a cooldown, once there is one.
         """
-        if self.cooldown.take_ended() and self._cooling_published_at < float("inf"):
-            self._set_state("active")
-        if self._token.is_fresh():
-            return True
         try:
             self._token.get()
         except TOKEN_FAILURES as error:
             self.handle_token_failure(error)
             return False
+        if self._cooling_published_at < float("inf") and not self.cooldown.remaining():
+            self._set_state("active")
         return True
 
     def needs_refresh(self) -> bool:

@@ -29,5 +29,6 @@ class LeasedCredential:
         self.services = services
         self.stop_signal = StopSignal(pool.slots)
         session = services.token_sessions[pool.configured_name]
-        self.token = AccessToken(lease, pool, services.token_store, session, services.counters, services.refresh_limit)
+        breaker = services.token_breakers[pool.configured_name]
+        self.token = AccessToken(lease, pool, session, breaker, services.refreshes)
         self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import requests
-from gevent.lock import BoundedSemaphore
 from redis import Redis
 from redis.connection import ConnectionPool
 
 from shared.observability.counters import Counters
 from shared.settings.schema import Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
+from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
-from workers.credentials.token_store import TokenStore
+from workers.credentials.token_breaker import TokenBreaker
 from workers.per_pool import PerPool
 from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
@@ -29,13 +29,14 @@ class WorkerServices:
     streams: StreamRegistry
     deadlines: DeadlineMonitor
     counters: Counters
-    token_store: TokenStore
+    #: What refreshes need: the store of the tokens, the limit of concurrent ones.
+    refreshes: RefreshServices
     #: Pool -> its circuit breaker.
     breakers: PerPool[CircuitBreaker]
+    #: Configured pool -> the breaker of its token endpoint.
+    token_breakers: PerPool[TokenBreaker]
     #: Pool -> number of its workers in this process.
     worker_counts: Counter[str]
-    #: Bounds the concurrent token refreshes.
-    refresh_limit: BoundedSemaphore
     #: Configured pool -> HTTP session for its token endpoint.
     token_sessions: Mapping[str, requests.Session]
     #: Configured pool -> route to its upstream.

@@ -15,6 +15,7 @@ from shared.credentials.token_origin import (
 )
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, ForeignCredential
+from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings, Settings
 from simulator.accounts import Accounts
 from workers.credentials.leases import Leases
@@ -124,8 +125,11 @@ def test_tokens_are_not_read_for_another_endpoint(redis: Redis, store: Credentia
     credential_id = add(store)
     for pool in (ELSEWHERE, SIMULATOR):
         with pytest.raises(ForeignCredential):
-            TokenStore(redis, unsealer, lambda _, pool=pool: compute_token_origin(pool)).load(credential_id)  # type: ignore[misc]
-    assert TokenStore(redis, unsealer, lambda _: compute_token_origin(HOME)).load(credential_id)[0] == "a-token"
+            TokenStore(redis, unsealer, Counters(), lambda _, pool=pool: compute_token_origin(pool)).load(credential_id)  # type: ignore[misc]
+    assert (
+        TokenStore(redis, unsealer, Counters(), lambda _: compute_token_origin(HOME)).load(credential_id)[0]
+        == "a-token"
+    )
 
 
 def test_simulators_credentials_are_told_by_their_origin(redis: Redis, store: Credentials):

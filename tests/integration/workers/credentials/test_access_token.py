@@ -1,5 +1,6 @@
 """A rotated refresh token is durable before its access token is used; no outage kills a credential (I4)."""
 
+import time
 from collections.abc import Callable
 
 import gevent
@@ -14,18 +15,22 @@ from shared import keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError
+from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.upstream import Upstream, first_refresh_tokens
+from tests.waiting import eventually
 from workers.credentials import access_token
-from workers.credentials.access_token import AccessToken
+from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Lease, Leases
+from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_endpoint import TokenGrant, refresh
-from workers.credentials.token_store import FSYNC_TIMEOUT_MS, TokenStore
+from workers.credentials.token_store import FSYNC_TIMEOUT_MS, FSYNC_TRIES, TokenStore
 from workers.upstream.client import create_shared_session
 
+#: Patience with refused tokens; the first pause is a fifteenth of it.
+PATIENCE_SECONDS = 0.6
 Refresh = Callable[[requests.Session, PoolSettings, str], TokenGrant]
 ReplaceRefresh = Callable[[Refresh], None]
 
@@ -35,17 +40,18 @@ class TokenHarness:
 
     def __init__(self, redis: Redis, unsealer: Unsealer, upstream: Upstream, **pool: str) -> None:
         self.redis = redis
-        self.token_store = TokenStore(redis, unsealer)
+        self.counters = Counters()
+        self.token_store = TokenStore(redis, unsealer, self.counters)
+        self.breaker = TokenBreaker(redis, "default", "a", self.counters)
         self.imported = first_refresh_tokens(3)[0]
         self.credential_id, _ = Credentials(redis).add("default", self.imported)
         (self.lease,) = Leases(redis, "a").claim("default", [self.credential_id], 1)
         self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url, **pool)
-        self.counters = Counters()
+        self.patience = PATIENCE_SECONDS
 
     def build_token(self, lease: Lease | None = None) -> AccessToken:
-        return AccessToken(
-            lease or self.lease, self.pool, self.token_store, requests.Session(), self.counters, BoundedSemaphore(4)
-        )
+        services = RefreshServices(self.token_store, self.counters, BoundedSemaphore(4), self.patience, {"default": 1})
+        return AccessToken(lease or self.lease, self.pool, requests.Session(), self.breaker, services)
 
     def stored_refresh_token(self) -> str:
         return self.token_store.load(self.credential_id)[0]
@@ -160,17 +166,108 @@ def test_access_token_is_renewed_before_it_expires(harness: TokenHarness, replac
     assert token.get() == "next"
 
 
-def test_invalid_grant_is_final_without_another_stored_token(harness: TokenHarness, replace_refresh: ReplaceRefresh):
-    requested = []
+def refuse_all(requested: list[str]) -> Refresh:
+    """A token endpoint that refuses every token, and lists them."""
 
     def refuse(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
         requested.append(token)
         raise InvalidGrant("no")
 
-    replace_refresh(refuse)
-    with pytest.raises(InvalidGrant):
-        harness.build_token().get()
+    return refuse
+
+
+def ask_until_final(token: AccessToken, before: Callable[[], None] = lambda: None) -> list[TokenRefused]:
+    """Gets the token after each pause until it is refused for good; returns what was raised before.
+
+    `before` is called before each try.
+    """
+    raised: list[TokenRefused] = []
+    while True:
+        before()
+        try:
+            token.get()
+        except InvalidGrant:
+            return raised
+        except TokenRefused as refused:
+            raised.append(refused)
+            gevent.sleep(refused.retry_after)
+
+
+def test_refused_token_is_presented_again_for_the_whole_patience(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    requested: list[str] = []
+    replace_refresh(refuse_all(requested))
+    started_at = time.time()
+    raised = ask_until_final(harness.build_token())
+    assert time.time() - started_at > PATIENCE_SECONDS
+    assert set(requested) == {harness.imported}
+    assert len(requested) == len(raised) + 1 >= 5
+    assert [refused.is_last for refused in raised] == [False] * (len(raised) - 1) + [True]
+
+
+def test_refused_token_is_presented_less_often_when_others_are_granted_tokens(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    requested: list[str] = []
+    replace_refresh(refuse_all(requested))
+    harness.patience = 3.0
+    token = harness.build_token()
+    with pytest.raises(TokenRefused) as first:
+        token.get()
+    gevent.sleep(first.value.retry_after)
+    ask_until_final(token, before=harness.breaker.record_grant)
+    assert requested == [harness.imported] * 4
+
+
+def test_refusals_survive_the_worker_and_are_no_hot_loop(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    requested: list[str] = []
+    replace_refresh(refuse_all(requested))
+    harness.patience = 60.0
+    for _ in range(3):
+        with pytest.raises(TokenRefused):
+            harness.build_token().get()
     assert requested == [harness.imported]
+    stored = harness.token_store.load_refusals(harness.credential_id)
+    assert (stored.count, stored.is_last) == (1, False)
+
+
+def test_operator_who_presents_a_refused_token_again_does_not_hasten_its_end(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    requested: list[str] = []
+    replace_refresh(refuse_all(requested))
+    harness.patience = 60.0
+    token = harness.build_token()
+    for _ in range(6):
+        with pytest.raises(TokenRefused):
+            token.force_refresh()
+    assert len(requested) == 6
+    assert harness.token_store.load_refusals(harness.credential_id).count == 1
+
+
+def test_grant_and_operator_forget_earlier_refusals(harness: TokenHarness, upstream: Upstream):
+    upstream.faults(token_refusal=1)
+    token = harness.build_token()
+    for forget in (lambda: Credentials(harness.redis).enable("default", harness.credential_id), upstream.faults):
+        with pytest.raises(TokenRefused):
+            token.get()
+        assert harness.token_store.load_refusals(harness.credential_id).count == 1
+        forget()
+    gevent.sleep(PATIENCE_SECONDS)
+    assert token.get()
+    assert harness.token_store.load_refusals(harness.credential_id).count == 0
+
+
+def test_valid_token_is_used_while_its_early_renewal_is_refused(harness: TokenHarness, upstream: Upstream):
+    token = harness.build_token()
+    first = token.get()
+    upstream.faults(token_refusal=1)
+    token.renew_at = 0.0
+    harness.redis.hset(keys.credential(harness.credential_id), "access_expires", time.time() + 30)
+    assert token.get() == first
+    assert harness.token_store.load_refusals(harness.credential_id).count == 1
+    assert harness.build_token().get() == first
 
 
 def test_invalid_grant_is_retried_once_with_a_token_stored_meanwhile(
@@ -242,31 +339,64 @@ def test_removed_credential_has_no_token(harness: TokenHarness):
 def test_refreshes_are_counted_by_outcome(harness: TokenHarness, upstream: Upstream):
     harness.build_token().get()
     upstream.accounts(kill=0)
-    with pytest.raises(InvalidGrant):
+    with pytest.raises(TokenRefused):
         harness.build_token().get(stale=harness.build_token().get())
     outcomes = ("ok", "invalid_grant", "refused", "unavailable")
     counted = {outcome for outcome in outcomes if harness.counters.value("token_refreshes", outcome)}
     assert counted == {"ok", "invalid_grant"}
 
 
-def test_replaced_token_is_tried_when_the_new_one_is_refused(harness: TokenHarness, replace_refresh: ReplaceRefresh):
-    good = {harness.imported: TokenGrant("at-1", 0.1, "rt-bad")}
+class PickyEndpoint:
+    """A token endpoint that accepts only certain refresh tokens, and lists those presented."""
 
-    def refresh_known(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
-        if token not in good:
+    def __init__(self, **grants: TokenGrant) -> None:
+        self.grants = grants
+        self.presented: list[str] = []
+
+    def refresh(self, session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+        self.presented.append(token)
+        if token not in self.grants:
             raise InvalidGrant("refused")
-        return good[token]
+        return self.grants[token]
 
-    replace_refresh(refresh_known)
+
+@pytest.mark.parametrize("rotated", ["rt-good", None])
+def test_superseded_token_is_presented_at_last_and_becomes_the_current_one(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh, rotated: str | None
+):
+    endpoint = PickyEndpoint(**{harness.imported: TokenGrant("at-1", 0.1, "rt-bad")})
+    replace_refresh(endpoint.refresh)
     token = harness.build_token()
     assert token.get() == "at-1"
     assert harness.stored_refresh_token() == "rt-bad"
-    good[harness.imported] = TokenGrant("at-2", 60, "rt-good")
-    assert token.get(stale="at-1") == "at-2"
-    assert harness.stored_refresh_token() == "rt-good"
-    good.clear()
-    with pytest.raises(InvalidGrant):
-        token.get(stale="at-2")
+    endpoint.grants = {harness.imported: TokenGrant("at-2", 60, rotated)}
+    endpoint.presented.clear()
+
+    def get() -> str:
+        try:
+            return token.get(stale="at-1")
+        except TokenRefused as refused:
+            gevent.sleep(refused.retry_after)
+            return ""
+
+    assert eventually(get) == "at-2"
+    *refused, accepted = endpoint.presented
+    assert (set(refused), accepted) == ({"rt-bad"}, harness.imported)
+    assert len(refused) >= 3
+    assert harness.stored_refresh_token() == (rotated or harness.imported)
+    expected = {"rt-good": harness.imported, None: "rt-bad"}[rotated]
+    assert harness.token_store.load_previous(harness.credential_id) == expected
+    known = Credentials(harness.redis).import_lines("default", [harness.imported, harness.stored_refresh_token()])
+    assert known.count("duplicate") == 2
+
+
+def test_grant_whose_reply_from_redis_was_lost_is_stored_again(harness: TokenHarness):
+    grant = TokenGrant("at", 60, "rt-next")
+    for _ in range(2):
+        harness.token_store.store(harness.lease, harness.imported, grant)
+    assert harness.stored_refresh_token() == "rt-next"
+    assert harness.token_store.load_previous(harness.credential_id) == harness.imported
+    assert Credentials(harness.redis).get(harness.credential_id, ["default"]).rotations == 1
 
 
 def test_grant_revives_a_credential_that_was_marked_dead_meanwhile(
@@ -333,18 +463,33 @@ class FsyncingRedis:
 
 
 @pytest.mark.parametrize(
-    ("reply", "warning"), [([1, 0], ""), ([0, 0], "slow_fsync"), (RedisError("appendonly is off"), "no_fsync")]
+    ("reply", "waits", "failure", "action"),
+    [
+        ([1, 0], 1, "", ""),
+        ([0, 0], FSYNC_TRIES, "slow", "slow_fsync"),
+        (RedisError("appendonly is off"), 1, "no_aof", "no_fsync"),
+    ],
 )
-def test_rotated_token_is_on_disk_before_it_is_used(
-    harness: TokenHarness, unsealer: Unsealer, caplog, reply: object, warning: str
+def test_rotated_token_is_on_disk_before_it_is_used_or_an_error_says_that_it_may_not_be(
+    harness: TokenHarness, unsealer: Unsealer, caplog, reply: object, waits: int, failure: str, action: str
 ):
     redis = FsyncingRedis(harness.redis, reply)
-    harness.token_store = TokenStore(redis, unsealer)  # type: ignore[arg-type]
-    harness.build_token().get()
-    assert redis.waits == [("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)]
-    assert [record.action for record in caplog.records if record.levelname == "WARNING"] == (
-        [warning] if warning else []
-    )
+    harness.token_store = TokenStore(redis, unsealer, harness.counters)  # type: ignore[arg-type]
+    token = harness.build_token()
+    token.get(stale=token.get())
+    assert redis.waits == [("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)] * waits * 2
+    assert [record.action for record in caplog.records if record.levelname == "ERROR"] == ([action] if action else [])
+    assert harness.counters.value("tokens_not_durable", failure) == (2 if failure else 0)
+    assert Credentials(harness.redis).get(harness.credential_id, ["default"]).rotations == 2
+
+
+def test_redis_without_an_append_only_file_is_an_error_in_the_log(harness: TokenHarness, unsealer: Unsealer, caplog):
+    harness.redis.config_set("appendonly", "no")
+    try:
+        TokenStore(harness.redis, unsealer, harness.counters).check_durability()
+    finally:
+        harness.redis.config_set("appendonly", "yes")
+    assert [record.action for record in caplog.records if record.levelname == "ERROR"] == ["no_fsync"]
 
 
 def test_cookies_of_one_credential_never_reach_another():

@@ -91,12 +91,13 @@ def test_refresh_operation_refreshes_a_fresh_token(operator: OperatorHarness):
     assert operator.harness.upstream.counters().get("reused_refresh_tokens", 0) == 0
 
 
-def test_refused_token_is_reported_and_its_credential_is_dead(operator: OperatorHarness):
+def test_refused_token_is_reported_and_presented_again_later(operator: OperatorHarness):
     operator.harness.upstream.accounts(kill=0)
     result = operator.request("test")
     assert not result["ok"]
     assert "invalid_grant" in result["error"]
-    eventually(lambda: operator.harness.credential_state() == ("dead", "invalid_grant"))
+    assert "presented again in" in result["error"]
+    eventually(lambda: operator.harness.credential_state() == ("cooling", "invalid_grant_retry"))
 
 
 @pytest.mark.parametrize(

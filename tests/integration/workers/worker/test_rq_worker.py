@@ -62,10 +62,15 @@ def test_stopped_or_suspended_worker_takes_no_next_job(harness: WorkerHarness, e
     assert harness.upstream.counters()["in_flight"] == 0
 
 
-def test_refused_credential_is_dead_and_its_worker_takes_no_job(harness: WorkerHarness):
+def test_refused_credential_cools_down_then_is_dead_and_its_worker_takes_no_job(start_harness: StartHarness):
+    harness = start_harness(refusal_patience=2.0)
     harness.upstream.accounts(kill=0)
     harness.enqueue()
+    eventually(lambda: harness.credential_state() == ("cooling", "invalid_grant_retry"))
+    eventually(lambda: harness.credential_state() == ("cooling", "invalid_grant_last_retry"))
     eventually(lambda: harness.has_ended)
+    history = [(change.state, change.reason) for change in harness.credentials.get_history(harness.credential_id)]
+    assert history == [("dead", "invalid_grant"), ("cooling", "invalid_grant_retry")]
     assert harness.credential_state() == ("dead", "invalid_grant")
     assert harness.queue.count_waiting("default") == 1
     assert harness.redis.hget("rq:job:req_1", "number_of_retries") is None
