@@ -2,8 +2,8 @@
 
 import fcntl
 import json
-import shutil
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
