@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from shared.errors import FarmError
 from shared.settings.file_checks import check_files
@@ -14,7 +15,11 @@ from shared.settings.schema import PoolSettings, Settings, default_value, descri
 
 @click.group()
 def config() -> None:
-    """Check the settings, or print a template of them."""
+    """Check and change the settings, or print a template of them."""
+
+
+for command in (set_, unset):
+    config.add_command(command)
 
 
 @config.command()
