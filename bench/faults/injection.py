@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from bench.farm import MeasuredFarm
 
 #: Lifetime of a worker's lease (workers.credentials.leases.LEASE_SECONDS).
-LEASE_SECONDS = 10.0
+LEASE_SECONDS = 16.0
 
 
 @contextmanager

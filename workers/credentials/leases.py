@@ -13,10 +13,14 @@ from shared.credentials.records import USABLE_STATES, State
 from shared.credentials.token_origin import SIMULATOR_ORIGIN
 from shared.redis_connection.client import register_script
 
-#: Seconds after which a lease expires unless it is renewed.
-LEASE_SECONDS = 10.0
-#: Seconds between two renewals.
-RENEW_INTERVAL_SECONDS = 3.0
+#: Seconds for which Redis may be silent without a lease being lost, and so without a stream being cut.
+TOLERATED_SILENCE_SECONDS = 10.0
+#: Seconds between two renewals; until one is given up, since Redis may have lost it; and from then until the next.
+RENEW_INTERVAL_SECONDS, RENEW_TIMEOUT_SECONDS, RENEW_RETRY_SECONDS = 2.0, 1.5, 0.3
+#: Seconds after which a lease expires unless it is renewed. Silence may begin right before a renewal is due and end
+#: right after one was given up; two more seconds are for busy machines. A longer lease leaves the credentials of a host
+#: that is gone unused for longer.
+LEASE_SECONDS = 16.0
 #: Seconds for which a dying Redis may still reply to other processes after its last reply to this one.
 LAST_REPLY_MARGIN_SECONDS = 2.0
 #: Seconds before its expiry from which a lease is no longer relied on.
@@ -61,7 +65,7 @@ class Leases:
 
         `last_reply_at`: when the predecessor last replied, by the monotonic clock. A Redis that crashes may lose the
         writes of its last two seconds, and a replica those that had not reached it, so leases may be missing that are
-        still held. Renewals restore those.
+        still held; their workers notice at the next renewal.
         """
         self._claims_allowed_at = last_reply_at + LEASE_SECONDS + LAST_REPLY_MARGIN_SECONDS
 

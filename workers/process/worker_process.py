@@ -25,7 +25,12 @@ from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
-from workers.credentials.leases import RENEW_INTERVAL_SECONDS, Leases
+from workers.credentials.leases import (
+    RENEW_INTERVAL_SECONDS,
+    RENEW_RETRY_SECONDS,
+    RENEW_TIMEOUT_SECONDS,
+    Leases,
+)
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.pool_queues import PoolQueues
@@ -50,8 +55,6 @@ log = logging.getLogger("farm.process")
 MAX_BATCHES_IN_FLIGHT = 1
 #: Seconds between two reconciliations of the workers with the credentials.
 RECONCILE_INTERVAL_SECONDS = 1.0
-#: Seconds before a failed renewal of the leases is retried.
-RENEW_RETRY_SECONDS = 0.3
 #: Seconds between two recoveries of orphaned jobs.
 RECOVER_INTERVAL_SECONDS = 2.0
 #: Seconds between two checks for dead fronts.
@@ -81,7 +84,7 @@ class WorkerProcess:
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
         self._token_origins = TokenOrigins(self._redis)
-        self._leases = Leases(connect(settings.redis_url, size=2, timeout=1.5), self.id)
+        self._leases = Leases(connect(settings.redis_url, size=2, timeout=RENEW_TIMEOUT_SECONDS), self.id)
         self._pools = settings.pool_names
         self._private_credentials = PrivateCredentials(self._redis)
         self._membership = Membership(self._redis, self.id, settings)

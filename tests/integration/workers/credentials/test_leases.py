@@ -69,6 +69,25 @@ def test_frozen_owner_sees_its_lease_expire_by_its_own_clock(
     assert not lease.is_held()
 
 
+def test_lease_outlives_ten_seconds_of_silence_of_redis():
+    """They begin right before a renewal, which is lost, and end right after the last one in vain was given up."""
+    last_renewal_before = leases_module.RENEW_INTERVAL_SECONDS
+    first_renewal_after = leases_module.TOLERATED_SILENCE_SECONDS + leases_module.RENEW_RETRY_SECONDS
+    for_busy_machines = 2.0
+    valid = leases_module.LEASE_SECONDS - leases_module.SAFETY_MARGIN_SECONDS
+    assert leases_module.TOLERATED_SILENCE_SECONDS >= 10
+    assert valid >= last_renewal_before + first_renewal_after + for_busy_machines
+
+
+def test_lease_is_still_held_after_redis_was_silent(redis: Redis, ids: list[str]):
+    """Time goes on in a Redis that is paused, so a lease has to live longer than the silence there too."""
+    leases = Leases(redis, "a")
+    held = leases.claim("default", ids, 3)
+    redis.execute_command("CLIENT", "PAUSE", 1000, "ALL")
+    assert leases.renew(held) == []
+    assert all(lease.is_held() for lease in held)
+
+
 def test_release_held_by_frees_only_the_leases_of_the_dead_process(redis: Redis, ids: list[str]):
     dead, living = Leases(redis, "host-1-ab"), Leases(redis, "host-1-abc")
     held = dead.claim("default", ids[:2], 2)
