@@ -5,7 +5,7 @@ A row takes a FaultScale, so that the test suite can run the same rows at a smal
 
 from collections.abc import Callable
 
-from bench.faults import clients, processes, soak, store, upstream
+from bench.faults import clients, processes, restarts, soak, store, upstream
 from bench.faults.scale import SMALL, FaultScale
 from bench.measurement import Measurement
 
@@ -18,6 +18,9 @@ ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
     "killed-host": processes.measure_killed_host,
     "killed-front": processes.measure_killed_front,
     "reloaded-front": processes.measure_reloaded_front,
+    "reload": restarts.measure_reload,
+    "stop": restarts.measure_stop,
+    "rolling": restarts.measure_rolling_hosts,
     "killed-redis": store.measure_killed_redis,
     "slow-redis": store.measure_slow_redis,
     "full-redis": store.measure_full_redis,

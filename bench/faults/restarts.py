@@ -56,16 +56,19 @@ def count_cut(result: LoadResult) -> int:
 
 
 def measure_stop(scale: FaultScale) -> list[Measurement]:
-    """`./farm stop` with twice as many clients as accounts: every request that had been sent gets an answer."""
+    """SIGTERM of the launcher, with more clients than accounts: every request that had been sent gets an answer."""
     row = "stop"
     stopped_at = 0.0
     with run_farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2", FARM_DRAIN_TIMEOUT=drain_below(scale)) as farm:
+
+        launcher = farm.find_launcher()
 
         def stop() -> None:
             nonlocal stopped_at
             time.sleep(scale.seconds - 1)
             stopped_at = time.time()
-            farm.run_command("stop")
+            launcher.send_signal(signal.SIGTERM)
+            launcher.wait()
 
         with in_background(stop):
             result = run_streams(farm, scale)
