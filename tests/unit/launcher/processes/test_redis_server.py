@@ -25,4 +25,4 @@ def test_missing_server_program_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(redis_server.shutil, "which", lambda _: None)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StoreUnavailable, match="install one, or set REDIS_URL"):
-        redis_server.find_program()
+        redis_server.find_programs()
