@@ -42,12 +42,18 @@ OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "inv
 
 
 def classify_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yields ('token' | 'blank' | 'invalid', trimmed text) per line. Tokens are printable and contain no whitespace."""
+    """Yields ('token' | 'blank' | 'invalid', trimmed text) per line.
+
+    Tokens are printable ASCII (RFC 6749 appendix A.17) without whitespace. Others, with a typographic dash from a
+    copied text, say, can't be sent in a header and would be refused in a body.
+    """
     for line in lines:
         token = line.strip().lstrip("\ufeff")
         if not token:
             yield "blank", token
-        elif len(token) > MAX_TOKEN_LENGTH or not token.isprintable() or any(c.isspace() for c in token):
-            yield "invalid", token
         else:
-            yield "token", token
+            yield ("token" if is_token(token) else "invalid"), token
+
+
+def is_token(text: str) -> bool:
+    return len(text) <= MAX_TOKEN_LENGTH and text.isascii() and text.isprintable() and " " not in text

@@ -139,8 +139,12 @@ class AccessToken:
         """Returns the exception instead of raising it, because gevent prints exceptions that leave a greenlet."""
         try:
             self._refresh(stale, is_forced=is_forced)
-        except Exception as error:
+        except (*TOKEN_FAILURES, RedisError) as error:
             return error
+        except Exception as error:
+            # A failure like others, with its backoff: the worker would end, be started again and fail again.
+            log.exception("a refresh failed unexpectedly", extra=self._log_fields("refresh_crashed"))
+            return TokenError(f"the refresh failed unexpectedly: {type(error).__name__}")
         return None
 
     def _refresh(self, stale: str, *, is_forced: bool) -> None:

@@ -1,9 +1,10 @@
 """Exchanges refresh tokens for access tokens (RFC 6749 sections 5 and 6)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import requests
+from requests.exceptions import InvalidHeader
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.parsing import parse_json_object, parse_retry_after
@@ -61,14 +62,19 @@ def parse_token_response(status: int, body: bytes, retry_after: str | None = Non
             raise InvalidGrant(f"the token endpoint returned {status} {code}")
         raise TokenError(f"the token endpoint returned {status} {code if isinstance(code, str) else ''}".strip())
     access_token = payload.get("access_token")
-    if status >= 300 or not isinstance(access_token, str) or not access_token:
-        raise TokenEndpointDown(f"the token endpoint returned {status} without an access token")
+    if status >= 300 or not is_access_token(access_token):
+        raise TokenEndpointDown(f"the token endpoint returned {status} without a usable access token")
     rotated = payload.get("refresh_token")
     return TokenGrant(
         access_token,
         parse_lifetime(payload.get("expires_in")),
         rotated if isinstance(rotated, str) and rotated else None,
     )
+
+
+def is_access_token(value: object) -> TypeGuard[str]:
+    """Whether it can be sent in a header: printable ASCII (RFC 6749 appendix A.12)."""
+    return isinstance(value, str) and bool(value) and value.isascii() and value.isprintable()
 
 
 def parse_lifetime(expires_in: Any) -> float:
@@ -86,6 +92,8 @@ def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -
         response = session.post(
             pool.token_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **build_token_request(pool, refresh_token)
         )
-    except requests.RequestException as error:
+    except (UnicodeError, InvalidHeader) as error:
+        raise TokenError(f"the refresh token can't be sent: {type(error).__name__}") from None
+    except (requests.RequestException, OSError) as error:
         raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
     return parse_token_response(response.status_code, response.content, response.headers.get("retry-after"))

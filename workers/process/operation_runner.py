@@ -17,7 +17,14 @@ from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint import TIMEOUT_SECONDS, build_revocation_request
 from workers.response.error_sniffer import ErrorSniffer, InvalidResponse
-from workers.upstream.client import ResponseTruncated, UpstreamUnreachable, create_shared_session, iter_body
+from workers.upstream.client import (
+    ResponseTruncated,
+    UpstreamMisconfigured,
+    UpstreamUnreachable,
+    create_shared_session,
+    iter_body,
+)
+from workers.upstream.http_connection import ConnectionDropped
 from workers.worker.job_runner import JobRunner
 
 #: Seconds that the chat of a test may take.
@@ -40,8 +47,10 @@ def run_operation(runner: JobRunner, operation: CredentialOperation) -> dict[str
         return {"ok": False, "error": str(error)}
     except Cancelled as cancelled:
         return {"ok": False, "error": f"the chat was cancelled: {cancelled.reason}"}
-    except (UpstreamUnreachable, ResponseTruncated) as error:
+    except (UpstreamUnreachable, ConnectionDropped, ResponseTruncated) as error:
         return {"ok": False, "error": f"the upstream can't be reached or broke off ({error})"}
+    except UpstreamMisconfigured as error:
+        return {"ok": False, "error": f"the farm can't use its setting {error}"}
     except FarmError as error:
         return {"ok": False, "error": str(error)}
 
@@ -135,7 +144,7 @@ def revoke(runner: JobRunner) -> dict[str, Any]:
         session = create_shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
         response = session.post(pool.revocation_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **request)
         result = {"ok": response.status_code == 200, "status": response.status_code}
-    except requests.RequestException as error:
+    except (requests.RequestException, OSError, UnicodeError) as error:
         result["error"] = f"the revocation endpoint can't be reached: {type(error).__name__}"
     finally:
         if not result["ok"]:

@@ -20,8 +20,10 @@ def store(redis: Redis, unsealer: Unsealer) -> Credentials:
 
 
 def test_import_trims_lines_and_counts_those_it_skips(store: Credentials):
-    report = store.import_lines("default", ["  one\n", "", "two", "one", "   ", "has space", "\ufefftwo"])
-    assert report.to_counts() == {"added": 2, "duplicates": 2, "blanks": 2, "invalid": 1}
+    report = store.import_lines(
+        "default", ["  one\n", "", "two", "one", "   ", "has space", "\ufefftwo", "one\u2013three"]
+    )
+    assert report.to_counts() == {"added": 2, "duplicates": 2, "blanks": 2, "invalid": 2}
     assert len(report.new_ids) == 2
     assert store.import_lines("default", ["one", "two"]).count("duplicate") == 2
 

@@ -83,6 +83,26 @@ def test_access_token_is_fetched_by_each_request_format_and_cached(redis, unseal
     assert upstream.counters()["refreshes"] == 1
 
 
+def test_unexpected_exception_is_a_failure_of_the_refresh(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    replace_refresh(lambda *_: 1 / 0)
+    with pytest.raises(TokenError, match="ZeroDivisionError"):
+        harness.build_token().get()
+
+
+def test_token_that_no_header_can_hold_blames_its_credential(harness: TokenHarness):
+    """One that was stored before such tokens were refused at import."""
+    pool = PoolSettings(token_url=harness.pool.token_url, token_request="bearer")
+    with pytest.raises(TokenError) as caught:
+        refresh(requests.Session(), pool, "copied\u2013token")
+    assert type(caught.value) is TokenError
+
+
+def test_missing_ca_bundle_blames_no_credential(harness: TokenHarness):
+    session = create_shared_session("https://upstream.invalid", 1, ca_bundle="/nowhere/ca.pem")
+    with pytest.raises(TokenEndpointDown):
+        refresh(session, PoolSettings(token_url="https://upstream.invalid/token"), "token")
+
+
 def test_rotated_token_is_stored_with_its_fingerprint(harness: TokenHarness):
     harness.build_token().get()
     renewed = harness.stored_refresh_token()
