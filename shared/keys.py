@@ -47,6 +47,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:models:<pool> | string | the upstream's model list | 5 minutes |
 | farm:logins:<network> | string | number of wrong admin tokens from the address (IPv6: the /64) | 5 minutes |
 | farm:logins-in-all | string | number of wrong admin tokens from all addresses | 5 minutes |
+| farm:login-refusals | string | number of refused logins in the audit log, which is bounded per hour | an hour |
 | farm:login-networks | sorted set | network -> when a right admin token last came from it | the last 256 |
 | farm:breaker:<pool> | hash | open circuit breaker: `since`, `reason`, `probe_at`, `failed_probes` | until it closes |
 | farm:probe:<pool> | string | worker that probes the upstream: <worker process>:<credential id> | seconds, renewed |
@@ -70,6 +71,7 @@ ADMIN_SESSIONS = "farm:admin-sessions"
 #: Signed the cookies of earlier versions; deleted at start.
 OBSOLETE_SESSION_SECRET = "farm:session-secret"  # noqa: S105 (the key's name)
 FAILED_LOGINS_IN_ALL = "farm:logins-in-all"
+LOGGED_REFUSALS = "farm:login-refusals"
 LOGIN_NETWORKS = "farm:login-networks"
 AUDIT_LOG = "farm:audit"
 API_KEYS = "farm:api-keys"

@@ -4,7 +4,7 @@
 -- KEYS: admin tokens, wrong tokens of the network, wrong tokens of all, networks that have presented a right one
 -- ARGV: digest of the token, network, time, most wrong tokens of a network, of all, seconds that they count,
 --       seconds that a right token vouches for its network, seconds after which that is renewed, most such networks
--- Returns {"right", record}, {"wrong", wrong tokens of the network}, {"banned", milliseconds left}.
+-- Returns {"right", record}, {"wrong", wrong tokens of the network, of all}, {"banned", milliseconds left}.
 local tokens, of_network, of_all, known_networks = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local digest, network, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_of_network, max_of_all, seconds = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
@@ -32,4 +32,4 @@ local wrong_of_all = redis.call('INCR', of_all)
 if wrong_of_all == 1 or wrong_of_all == max_of_all then
     redis.call('EXPIRE', of_all, seconds)
 end
-return {'wrong', wrong}
+return {'wrong', wrong, wrong_of_all}

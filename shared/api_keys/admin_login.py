@@ -14,6 +14,7 @@ from redis import Redis
 from shared import keys
 from shared.api_keys.admin_tokens import AdminToken
 from shared.api_keys.store import hash_secret
+from shared.decoding import parse_model
 from shared.ip_addresses import caller_network
 from shared.redis_connection.client import register_script
 
@@ -33,6 +34,8 @@ class TokenCheck:
     token: AdminToken | None = None
     #: Wrong tokens of the network within BAN_SECONDS, this one included.
     wrong_tokens: int = 0
+    #: Wrong tokens of all networks in the current BAN_SECONDS, this one included.
+    wrong_tokens_in_all: int = 0
     #: Seconds until the ban ends; 0 if there is none, and the token was compared.
     banned_for: float = 0.0
 
@@ -46,7 +49,7 @@ class AdminLogin:
     def check(self, secret: str, address: str) -> TokenCheck:
         """Checks a token presented from `address`, which counts against its network (an IPv6 /64) if it is wrong."""
         network = caller_network(address).removesuffix("/32")
-        outcome, value = self._check(
+        outcome, value, *in_all = self._check(
             keys=[keys.ADMIN_TOKENS, keys.failed_logins(network), keys.FAILED_LOGINS_IN_ALL, keys.LOGIN_NETWORKS],
             args=[
                 *(hash_secret(secret), network, time.time()),
@@ -55,7 +58,7 @@ class AdminLogin:
             ],
         )
         if outcome == b"right":
-            return TokenCheck(token=AdminToken.model_validate_json(value))
+            return TokenCheck(token=parse_model(AdminToken, value))
         if outcome == b"wrong":
-            return TokenCheck(wrong_tokens=int(value))
+            return TokenCheck(wrong_tokens=int(value), wrong_tokens_in_all=int(in_all[0]))
         return TokenCheck(banned_for=max(1, int(value)) / 1000)

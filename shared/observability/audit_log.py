@@ -13,6 +13,8 @@ from shared.redis_connection.client import decode_hash
 #: Approximate number of entries kept.
 MAX_ENTRIES = 10_000
 PAGE_SIZE = 500
+#: Characters of an entry's details, beyond which only names of fields are kept; such names; characters of a target.
+MAX_DETAILS_LENGTH, MAX_FIELD_NAMES, MAX_TARGET_LENGTH = 4000, 50, 200
 
 
 class AuditEntry(BaseModel):
@@ -21,7 +23,7 @@ class AuditEntry(BaseModel):
     id: str
     #: Seconds since the epoch.
     time: float
-    #: `token <id>` of the admin API, or `command line`.
+    #: `token <id>` of the admin API, `command line`, or `address <address>` for a refused login.
     who: str
     #: The change, e.g. `key.update`.
     action: str
@@ -39,7 +41,10 @@ class AuditLog:
 
     def record(self, actor: str, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
         """`actor` is stored as the entry's `who`."""
-        entry = {"who": actor, "action": action, "target": target, "details": json.dumps(details or {}, default=str)}
+        encoded = json.dumps(details or {}, default=str)
+        if len(encoded) > MAX_DETAILS_LENGTH:
+            encoded = json.dumps({"fields": sorted(details or {})[:MAX_FIELD_NAMES], "length": len(encoded)})
+        entry = {"who": actor, "action": action, "target": target[:MAX_TARGET_LENGTH], "details": encoded}
         self._redis.xadd(keys.AUDIT_LOG, entry, maxlen=MAX_ENTRIES, approximate=True)
 
     def read_newest_first(self, before: str = "") -> Iterator[AuditEntry]:

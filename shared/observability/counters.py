@@ -54,6 +54,9 @@ METRICS: Mapping[str, Metric] = {
     "orphans": Metric("counter", ("outcome",), "Orphaned jobs of dead workers, by outcome."),
     "fronts_lost": Metric("counter", (), "Fronts that died."),
     "tokens": Metric("counter", ("kind",), "Tokens used by requests, by kind: prompt or completion."),
+    "admin_token_checks": Metric(
+        "counter", ("outcome",), "Admin tokens presented: right, wrong, or banned and not compared."
+    ),
     "stream_ends": Metric("counter", ("reason",), "Responses that ended, by reason."),
 }
 

@@ -10,8 +10,10 @@ from shared.api_keys.admin_sessions import AdminSession
 from shared.api_keys.admin_tokens import AdminToken
 from shared.errors import ApiError
 from web.admin.access import session_cookie
-from web.admin.access.permissions import ADMIN_API, LOGOUT_VIEW, SAFE_METHODS, check_permission
+from web.admin.access.login_records import record_check, record_forbidden
+from web.admin.access.permissions import ADMIN_API, CHANGING_VIEWS, LOGOUT_VIEW, SAFE_METHODS, check_permission
 from web.admin.access.same_origin import check_same_origin
+from web.admin.audit_log import record_change
 from web.services import services
 
 #: Seconds of delay added per wrong token, and the maximum delay.
@@ -20,7 +22,16 @@ PUBLIC_VIEWS = ("admin.login_page", "admin.login")
 
 
 def admit() -> BaseResponse | None:
-    """Runs before each request to /admin. Redirects browsers to the login page; raises ApiError 401, 403 or 429."""
+    """Runs before each request to /admin. Redirects browsers to the login page; raises ApiError."""
+    try:
+        return check_request()
+    except ApiError as error:
+        if error.status == 403:
+            record_forbidden(error)
+        raise
+
+
+def check_request() -> BaseResponse | None:
     if request.endpoint in PUBLIC_VIEWS:
         if request.method not in SAFE_METHODS:
             check_same_origin(required=False)
@@ -31,6 +42,7 @@ def admit() -> BaseResponse | None:
     if token is not None:
         g.admin = token
         check_permission(token)
+        record_dashboard_change()
         return None
     if request.method == "GET" and not presented and "text/html" in request.headers.get("accept", ""):
         return redirect(url_for("admin.login_page"))
@@ -46,12 +58,21 @@ def check_token(secret: str) -> AdminToken | None:
     """
     web_services = services()
     check = web_services.admin_login.check(secret, web_services.trusted_proxies.find_caller_address(request))
+    record_check(check)
     if check.banned_for:
         headers = {"retry-after": str(math.ceil(check.banned_for))}
         raise ApiError(429, "too_many_logins", "too many wrong admin tokens; try again later", headers=headers)
     if check.token is None:
         gevent.sleep(min(MAX_DELAY_SECONDS, DELAY_STEP_SECONDS * check.wrong_tokens))
     return check.token
+
+
+def record_dashboard_change() -> None:
+    """Records a change that the RQ dashboard is about to make."""
+    if request.endpoint in CHANGING_VIEWS:
+        _, _, view = request.endpoint.removesuffix("_view").partition(".")
+        arguments = request.view_args or {}
+        record_change(f"rq.{view}", arguments.get("job_id") or arguments.get("queue_name", ""), arguments)
 
 
 def use_session() -> AdminToken | None:

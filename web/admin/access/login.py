@@ -6,6 +6,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared.api_keys.store import hash_secret
 from web.admin.access import session_cookie
 from web.admin.access.gate import check_token, find_session
+from web.admin.access.login_records import find_address, record_login, record_logout
 from web.services import services
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="../templates")
@@ -30,8 +31,10 @@ def login() -> BaseResponse | tuple[str, int]:
     web_services = services()
     if previous := find_session():
         web_services.admin_sessions.end(previous.id)
-    address = web_services.trusted_proxies.find_caller_address(request)
-    session_secret, _ = web_services.admin_sessions.open(token.id, token.role, hash_secret(secret), address)
+    session_secret, session = web_services.admin_sessions.open(
+        token.id, token.role, hash_secret(secret), find_address()
+    )
+    record_login(session)
     response = redirect(url_for("admin.home"))
     session_cookie.set_secret(response, session_secret)
     return response
@@ -41,6 +44,7 @@ def login() -> BaseResponse | tuple[str, int]:
 def logout() -> BaseResponse:
     if session := g.get("admin_session"):
         services().admin_sessions.end(session.id)
+        record_logout(session)
     response = redirect(url_for("admin.login_page"))
     session_cookie.delete_secret(response)
     return response
