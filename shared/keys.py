@@ -44,7 +44,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:body:<request id> | string | body of a request | until its job ends, or its deadline |
 | farm:counters | hash | metric and its labels -> value | forever |
 | farm:served:<pool> | string | number of finished jobs | forever |
-| farm:models:<pool> | string | the upstream's model list | 5 minutes |
+| farm:models:<pool> | string | the upstream's model list | an hour; renewed after 5 minutes |
+| farm:models-renewal:<pool> | string | empty while a front fetches the list, then the error if that failed | seconds |
 | farm:logins:<network> | string | number of wrong admin tokens from the address (IPv6: the /64) | 5 minutes |
 | farm:logins-in-all | string | number of wrong admin tokens from all addresses | 5 minutes |
 | farm:login-refusals | string | number of refused logins in the audit log, which is bounded per hour | an hour |
@@ -216,6 +217,10 @@ def models(pool: str) -> str:
 
 def admin_session(digest: str) -> str:
     return f"farm:admin-session:{digest}"
+
+
+def models_renewal(pool: str) -> str:
+    return f"farm:models-renewal:{pool}"
 
 
 def failed_logins(network: str) -> str:

@@ -27,6 +27,7 @@ from web.request.availability import Availability
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
+from web.request.model_lists import ModelLists
 from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
 from web.request.pool_selection import PoolSelector
 from web.request.shutdown import Shutdown
@@ -48,6 +49,7 @@ class WebServices:
     availability: Availability
     hub: Hub
     request_services: RequestServices
+    model_lists: ModelLists
     drain_rate: DrainRate
     authenticator: Authenticator
     admin_tokens: AdminTokens
@@ -133,22 +135,24 @@ def build_services(settings: Settings) -> WebServices:
     hub = Hub(redis, create_dedicated_pool(settings.redis_url), queue.find_vanished, queue.cancel)
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
     log_buffer = RequestLogBuffer(RequestLog(redis))
+    request_services = RequestServices(
+        queue=queue,
+        hub=hub,
+        drain_rate=drain_rate,
+        availability=availability,
+        log_buffer=log_buffer,
+        shutdown=Shutdown(hub),
+        queue_timeout=settings.queue_timeout,
+        cancels_on_disconnect=settings.on_disconnect == "cancel",
+    )
     return WebServices(
         settings=settings,
         redis=redis,
         pool_selector=PoolSelector(settings, availability, drain_rate),
         availability=availability,
         hub=hub,
-        request_services=RequestServices(
-            queue=queue,
-            hub=hub,
-            drain_rate=drain_rate,
-            availability=availability,
-            log_buffer=log_buffer,
-            shutdown=Shutdown(hub),
-            queue_timeout=settings.queue_timeout,
-            cancels_on_disconnect=settings.on_disconnect == "cancel",
-        ),
+        request_services=request_services,
+        model_lists=ModelLists(redis, request_services),
         drain_rate=drain_rate,
         authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),

@@ -98,10 +98,8 @@ for endpoint in ENDPOINTS:
         blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"], defaults={"endpoint": endpoint})
 
 
-def build_relay_request(
-    web_services: WebServices, pool: str, key: ApiKey, path: str = "", **fields: Any
-) -> RelayRequest:
-    """Builds the relay request for the current HTTP request; `path` replaces its path."""
+def build_relay_request(web_services: WebServices, pool: str, key: ApiKey, **fields: Any) -> RelayRequest:
+    """Builds the relay request for the current HTTP request."""
     now = time.time()
     request, context = current_request()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
@@ -115,7 +113,7 @@ def build_relay_request(
     return RelayRequest(
         id=context.request_id,
         pool=pool,
-        path=(path or context.endpoint) + query,
+        path=context.endpoint + query,
         headers=headers,
         front=web_services.hub.front_id,
         channel=web_services.hub.channel(context.request_id),

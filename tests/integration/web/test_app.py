@@ -89,22 +89,6 @@ def test_truncated_binary_reply_breaks_the_connection(front: Front):
         sent.get(timeout=5).get_data()
 
 
-def test_model_list_is_requested_once_and_cached(front: Front):
-    sent = front.send("/v1/models", method="GET")
-    front.reply(200, "application/json", b'{"data": [{"id": "one"}]}')
-    assert sent.get(timeout=5).json["data"] == [{"id": "one"}]
-    sent = front.send("/v1/models/one", method="GET")
-    assert sent.get(timeout=5).json == {"id": "one"}
-
-
-@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (200, b"<html>"), (200, b"[]")])
-def test_model_list_that_cannot_be_fetched_is_a_502(front: Front, status: int, body: bytes):
-    sent = front.send("/v1/models", method="GET")
-    front.reply(status, "application/json", body)
-    assert sent.get(timeout=5).status_code == 502
-    assert not front.redis.exists(keys.models("default"))
-
-
 def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, unsealer: Unsealer):
     pools = (PoolSettings(models=("a",), model_map={"b": "a"}), PoolSettings(name="empty"))
     front = Front(redis, redis_url, pools=pools[:1])

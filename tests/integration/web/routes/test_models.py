@@ -1,0 +1,115 @@
+"""The model list of an upstream is one for all callers, whatever they send, and however many they are."""
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.api_keys.store import ApiKeys
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Unsealer
+from tests.integration.web.test_app import Front
+from tests.waiting import eventually
+from web.request.model_lists import FRESH_SECONDS, KEPT_SECONDS
+from workers.jobs.job_records import decode_request
+
+ONE = b'{"data": [{"id": "one"}]}'
+
+
+@pytest.fixture
+def front(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[Front]:
+    Credentials(redis).add("default", "token")
+    front = Front(redis, redis_url)
+    yield front
+    front.close()
+
+
+def count_jobs(front: Front) -> int:
+    return int(front.redis.llen("rq:queue:chat:default"))
+
+
+def make_stale(front: Front) -> None:
+    front.redis.expire(keys.models("default"), KEPT_SECONDS - FRESH_SECONDS - 1)
+    gevent.sleep(1.1)
+
+
+def test_model_list_is_requested_once_and_cached(front: Front):
+    sent = [front.send("/v1/models", method="GET") for _ in range(20)]
+    front.reply(200, "application/json", ONE)
+    assert [response.get(timeout=5).json["data"] for response in sent] == 20 * [[{"id": "one"}]]
+    assert front.send("/v1/models/one", method="GET").get(timeout=5).json == {"id": "one"}
+    assert count_jobs(front) == 0
+
+
+def test_list_is_asked_for_without_the_callers_query_and_headers(front: Front):
+    headers = {"authorization": f"Bearer {front.secret}", "openai-beta": "x", "accept-language": "de"}
+    sent = gevent.spawn(front.client.get, "/v1/models?after=zzz", headers=headers)
+    eventually(lambda: count_jobs(front) == 1)
+    (job,) = front.redis.lrange("rq:queue:chat:default", 0, -1)
+    request = decode_request(front.redis.hget(f"rq:job:{job.decode()}", "data"))
+    assert request and (request.path, dict(request.headers), request.key) == (
+        "/models",
+        {"accept": "application/json"},
+        "-",
+    )
+    front.reply(200, "application/json", ONE)
+    assert sent.get(timeout=5).json["data"] == [{"id": "one"}]
+
+
+def test_stale_list_is_served_while_it_is_renewed_by_one_job(front: Front):
+    sent = front.send("/v1/models", method="GET")
+    front.reply(200, "application/json", ONE)
+    sent.get(timeout=5)
+    make_stale(front)
+    for _ in range(5):
+        listed = front.send("/v1/models", method="GET").get(timeout=5).json["data"]
+        assert listed == [{"id": "one"}]
+    front.reply(200, "application/json", b'{"data": [{"id": "two"}]}')
+    eventually(lambda: front.send("/v1/models", method="GET").get(timeout=5).json["data"] == [{"id": "two"}])
+    assert count_jobs(front) == 0
+
+
+def test_list_that_cannot_be_renewed_is_kept(front: Front):
+    sent = front.send("/v1/models", method="GET")
+    front.reply(200, "application/json", ONE)
+    sent.get(timeout=5)
+    make_stale(front)
+    front.send("/v1/models", method="GET").get(timeout=5)
+    front.reply(500, "application/json", b"{}")
+    eventually(lambda: front.redis.get(keys.models_renewal("default")))
+    gevent.sleep(1.1)
+    assert front.send("/v1/models", method="GET").get(timeout=5).json["data"] == [{"id": "one"}]
+    assert count_jobs(front) == 0
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (404, b"{}"), (200, b"<html>"), (200, b"[]")])
+def test_failure_is_a_502_and_remembered_for_all(front: Front, status: int, body: bytes):
+    sent = front.send("/v1/models", method="GET")
+    front.reply(status, "application/json", body)
+    assert sent.get(timeout=5).status_code == 502
+    assert not front.redis.exists(keys.models("default"))
+    responses = [front.send("/v1/models", method="GET").get(timeout=5) for _ in range(5)]
+    assert [response.status_code for response in responses] == 5 * [502]
+    assert count_jobs(front) == 0
+    assert 0 < front.redis.ttl(keys.models_renewal("default")) <= 10
+
+
+def test_list_takes_nothing_of_the_callers_limits(front: Front, redis: Redis):
+    front.secret, key = ApiKeys(redis).create("limited", rpm=1)
+    for _ in range(3):
+        sent = front.send("/v1/models", method="GET")
+        if not redis.exists(keys.models("default")):
+            front.reply(200, "application/json", ONE)
+        assert sent.get(timeout=5).status_code == 200
+    assert not redis.exists(keys.recent_requests(key.id))
+
+
+def test_another_fronts_fetch_is_waited_for(front: Front):
+    front.redis.set(keys.models_renewal("default"), b"", ex=45)
+    sent = front.send("/v1/models", method="GET")
+    gevent.sleep(0.3)
+    front.redis.set(keys.models("default"), ONE, ex=KEPT_SECONDS)
+    assert sent.get(timeout=5).json["data"] == [{"id": "one"}]
+    assert count_jobs(front) == 0

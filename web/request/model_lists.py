@@ -1,0 +1,152 @@
+"""The upstreams' model lists: one per pool for all callers, fetched by a worker and kept in Redis.
+
+A list that is no longer fresh is still served while one front renews it, so that callers wait for the first fetch only.
+A failed fetch is remembered for seconds: no number of callers makes more than one job of it.
+"""
+
+import json
+import logging
+import time
+import uuid
+from typing import Any
+
+import gevent
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.api_keys.api_key import ApiKey
+from shared.errors import ApiError
+from shared.parsing import parse_json_object
+from shared.protocol.messages import RelayRequest
+from web.request.pending import PendingRequest, RequestServices
+from web.request.rendering import NO_TIMEOUT
+from web.single_flight_cache import SingleFlightCache
+
+log = logging.getLogger("farm.models")
+#: Seconds that a list is fresh, and that it is kept in case it can't be renewed.
+FRESH_SECONDS, KEPT_SECONDS = 300, 3600
+#: Seconds that a failed fetch is remembered.
+FAILURE_SECONDS = 10
+#: Seconds for one fetch, with its time in the queue; and after which another front may try.
+FETCH_TIMEOUT_SECONDS = 30.0
+RENEWAL_TTL_SECONDS = 45
+#: Seconds between two looks for the list that another front is fetching.
+POLL_SECONDS = 0.2
+#: Bytes of a list.
+MAX_LIST_BYTES = 4 * 1024 * 1024
+#: The key that lists are fetched with: not a caller's, so that they count towards no limits.
+FARM_KEY = ApiKey(id="-", hint="", created_at=0)
+#: Value of the renewal key while the list is being fetched; afterwards it holds the error, if any.
+IN_PROGRESS = b""
+
+
+class ModelLists:
+    """The model lists of all pools, as one front sees them."""
+
+    def __init__(self, redis: Redis, services: RequestServices) -> None:
+        self._redis = redis
+        self._services = services
+        self._cache: SingleFlightCache[str, list[dict[str, Any]]] = SingleFlightCache(self._load)
+
+    def get(self, pool: str) -> list[dict[str, Any]]:
+        """Raises ApiError when there is no list and none can be fetched."""
+        return self._cache.get(pool)
+
+    def _load(self, pool: str) -> list[dict[str, Any]]:
+        while True:
+            stored, is_fresh, renewal = self._read(pool)
+            models = None if stored is None else parse_models(stored)
+            if models is not None and (is_fresh or renewal is not None):
+                return models
+            if renewal:
+                raise decode_error(renewal)
+            is_ours = renewal is None and self._redis.set(
+                keys.models_renewal(pool), IN_PROGRESS, nx=True, ex=RENEWAL_TTL_SECONDS
+            )
+            # Not in the caller's greenlet: the others wait for this list, too.
+            fetch = gevent.spawn(self._renew, pool) if is_ours else None
+            if models is not None:
+                return models
+            if fetch is None:
+                gevent.sleep(POLL_SECONDS)
+            elif error := fetch.get():
+                raise error
+
+    def _read(self, pool: str) -> tuple[bytes | None, bool, bytes | None]:
+        """The stored list, whether it is fresh, and the state of its renewal; None for what there is not."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(keys.models(pool))
+            pipe.ttl(keys.models(pool))
+            pipe.get(keys.models_renewal(pool))
+            stored, ttl, renewal = pipe.execute()
+        return stored, ttl > KEPT_SECONDS - FRESH_SECONDS, renewal
+
+    def _renew(self, pool: str) -> ApiError | None:
+        """Fetches and stores the list, or the error, which it returns."""
+        try:
+            try:
+                self._services.availability.check(pool)
+            except ApiError as error:
+                self._redis.delete(keys.models_renewal(pool))
+                return error
+            try:
+                body = self._fetch(pool)
+            except ApiError as error:
+                self._redis.set(keys.models_renewal(pool), encode_error(error), ex=FAILURE_SECONDS)
+                return error
+            with self._redis.pipeline() as pipe:
+                pipe.set(keys.models(pool), body, ex=KEPT_SECONDS)
+                pipe.delete(keys.models_renewal(pool))
+                pipe.execute()
+        except RedisError as error:
+            log.warning("can't renew a model list: %s", error, extra={"action": "redis_lost"})
+            return ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error")
+        return None
+
+    def _fetch(self, pool: str) -> bytes:
+        """Fetches the list through a worker, because only workers have access tokens. Raises ApiError."""
+        now, request_id = time.time(), f"req_{uuid.uuid4().hex}"
+        request = RelayRequest(
+            id=request_id,
+            pool=pool,
+            path="/models",
+            headers={"accept": "application/json"},
+            front=self._services.hub.front_id,
+            channel=self._services.hub.channel(request_id),
+            enqueued_at=now,
+            deadline=now + FETCH_TIMEOUT_SECONDS,
+            method="GET",
+        )
+        pending_request = PendingRequest(self._services, request, FARM_KEY, None)
+        pending_request.submit(b"")
+        try:
+            head, frames = pending_request.wait_for_head(NO_TIMEOUT)
+            body = bytearray()
+            for data in pending_request.iter_body(frames, NO_TIMEOUT):
+                body += data
+                if len(body) > MAX_LIST_BYTES:
+                    raise cannot_fetch_error()
+        finally:
+            pending_request.close()
+        if head.status != 200 or not parse_json_object(bytes(body)):
+            raise cannot_fetch_error()
+        return bytes(body)
+
+
+def cannot_fetch_error() -> ApiError:
+    return ApiError(502, "upstream_error", "the upstream's model list can't be fetched", "upstream_error")
+
+
+def parse_models(stored: bytes) -> list[dict[str, Any]]:
+    models = parse_json_object(stored).get("data")
+    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+
+
+def encode_error(error: ApiError) -> str:
+    return json.dumps([error.status, error.code, error.message, error.type])
+
+
+def decode_error(encoded: bytes) -> ApiError:
+    status, code, message, type_ = json.loads(encoded)
+    return ApiError(status, code, message, type_, headers={"retry-after": str(FAILURE_SECONDS)})
