@@ -18,7 +18,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:limit:tokens:<key id> | hash | second -> tokens the API key used in it | a minute |
 | farm:limit:running:<key id> | sorted set | the API key's unfinished requests -> their latest end | until they end |
 | farm:limit:reserved:<key id> | hash | unfinished request -> <reserved tokens>:<second>:<period> | until it ends |
-| farm:quota:<key id> | hash | quota used: `period`, `tokens`, `reserved`, `requests` | forever |
+| farm:limit:looked:<key id> | string | marks that the jobs of its requests were just looked up | a second |
+| farm:quota:<key id> | hash | quota used: `period`, `since`, `tokens`, `reserved`, `requests` | forever |
 | farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | forever |
 | farm:fair:<pool>:<band> | sorted set | API keys with queued requests -> virtual start tags | while requests wait |
 | farm:fair:<pool>:<band>:<key id> | list | the API key's queued requests, in order | while requests wait |

@@ -22,12 +22,12 @@ from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
+from web.model_lists import ModelLists
 from web.reply.hub import Hub
 from web.request.availability import Availability
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory
 from web.request.drain_rate import DrainRate
 from web.request.log_buffer import RequestLogBuffer
-from web.request.model_lists import ModelLists
 from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
 from web.request.pool_selection import PoolSelector
 from web.request.shutdown import Shutdown

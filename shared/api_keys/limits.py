@@ -19,6 +19,8 @@ from shared.errors import FarmError
 MIN_COMPLETION_TOKENS = 64
 #: Bytes of the body per reserved prompt token: fewer than in any real text, because the surplus is given back.
 BYTES_PER_TOKEN = 2
+#: Tokens reserved for an image, an audio clip or a file of any size.
+TOKENS_PER_MEDIUM = 1000
 #: Cap on the tokens of one request, whatever a caller or an upstream claims; keeps sums in Redis exact.
 MAX_TOKENS_PER_REQUEST = 10**9
 
@@ -28,7 +30,8 @@ class LimitReached(FarmError):
 
     def __init__(self, limit: str, wait_seconds: float, usage: "LimitUsage") -> None:
         super().__init__(limit)
-        #: `concurrency`, `requests`, `tokens`, `quota_tokens` or `quota_requests`.
+        #: `concurrency`, `requests`, `tokens`, `quota_tokens`, `quota_requests`, or `reserved`: a quota that is used up
+        #: only if running requests use all that is reserved for them.
         self.limit = limit
         #: Seconds until a retry can succeed; 0 if unknown.
         self.wait_seconds = wait_seconds
@@ -59,6 +62,8 @@ def encode_demand(key: ApiKey, tokens: int, now: float) -> bytes:
         return b""
     names = ("concurrency", "rpm", "tpm", "quota_tokens", "quota_requests")
     demand: dict[str, Any] = dict(zip(names, limits, strict=True))
+    # A request that reserves more than a limit would keep all others out for as long as it runs.
+    tokens = min([tokens, *(limit for limit in (key.tpm, key.quota_tokens) if limit)])
     return json.dumps({**demand, "key": key.id, "tokens": tokens, "period": quota_period(key, now)}).encode()
 
 
@@ -71,8 +76,11 @@ def quota_period(key: ApiKey, now: float) -> str:
     return day.strftime(formats[key.quota_reset])
 
 
-def estimate_tokens(body_bytes: int, max_tokens: int | None, choices: int) -> int:
-    """Tokens to reserve: for the prompt, plus `max_tokens` (or as many as the prompt) per choice."""
-    prompt = math.ceil(body_bytes / BYTES_PER_TOKEN)
-    total = prompt + max(1, choices) * (max_tokens if max_tokens is not None else max(MIN_COMPLETION_TOKENS, prompt))
-    return min(total, MAX_TOKENS_PER_REQUEST)
+def estimate_tokens(text_bytes: int, max_tokens: int | None, choices: int, media: int = 0) -> int:
+    """Tokens to reserve: for the prompt, plus `max_tokens` (or as many as the prompt's text) per choice.
+
+    `media` is the number of images, audio clips and files, whose size says little about their tokens.
+    """
+    text = math.ceil(text_bytes / BYTES_PER_TOKEN)
+    completion = max(1, choices) * (max_tokens if max_tokens is not None else max(MIN_COMPLETION_TOKENS, text))
+    return min(text + media * TOKENS_PER_MEDIUM + completion, MAX_TOKENS_PER_REQUEST)

@@ -4,8 +4,15 @@
 --   tokens    hash: second -> tokens counted in it, for the last minute
 --   running   sorted set: request id -> time by which the request is over at the latest
 --   reserved  hash: request id -> `tokens:second:period` reserved at admission
---   quota     hash: period, tokens, reserved, requests
+--   looked    string: marks that every running request's job has just been looked up
+--   quota     hash: period, since (when it began, by the clock of Redis), tokens, reserved, requests
 local WINDOW_SECONDS = 60
+-- Seconds until a retry is worth it when the limit is reached only by what running requests have reserved.
+local RESERVED_WAIT_SECONDS = 2
+-- Seconds by which the clocks of fronts may differ before an earlier quota period is believed.
+local MAX_CLOCK_SKEW_SECONDS = 600
+-- Running requests whose jobs are looked up at any refusal; more of them once per interval (milliseconds).
+local MAX_LOOKUPS, LOOKUP_INTERVAL_MS = 50, 1000
 
 local function limit_keys(id)
     return {
@@ -13,6 +20,7 @@ local function limit_keys(id)
         tokens = 'farm:limit:tokens:' .. id,
         running = 'farm:limit:running:' .. id,
         reserved = 'farm:limit:reserved:' .. id,
+        looked = 'farm:limit:looked:' .. id,
         quota = 'farm:quota:' .. id,
     }
 end
@@ -95,13 +103,14 @@ local function settle_usage(id, request, tokens, served)
 end
 
 -- Counts the running requests, after settling those past their latest end and, with `check_jobs`, those whose job is
--- gone.
+-- gone. A key with thousands of them that hammers does not make Redis look all of them up at each refusal.
 local function count_running(id, now, check_jobs, job_prefix)
     local names = limit_keys(id)
     for _, request in ipairs(redis.call('ZRANGEBYSCORE', names.running, '-inf', now)) do
         settle_usage(id, request, 0, false)
     end
-    if check_jobs then
+    if check_jobs and (redis.call('ZCARD', names.running) <= MAX_LOOKUPS
+        or redis.call('SET', names.looked, 1, 'NX', 'PX', LOOKUP_INTERVAL_MS)) then
         for _, request in ipairs(redis.call('ZRANGE', names.running, 0, -1)) do
             if redis.call('EXISTS', job_prefix .. request) == 0 then
                 settle_usage(id, request, 0, false)
@@ -111,15 +120,46 @@ local function count_running(id, now, check_jobs, job_prefix)
     return redis.call('ZCARD', names.running)
 end
 
--- Returns the quota used in the period: tokens, reserved ones included, and requests. Starts the period if it is new.
-local function read_quota(names, period)
-    local quota = redis.call('HMGET', names.quota, 'period', 'tokens', 'reserved', 'requests')
-    local reserved = tonumber(quota[3] or 0)
-    if quota[1] ~= period then
-        redis.call('HSET', names.quota, 'period', period, 'tokens', 0, 'requests', 0)
-        return reserved, 0
+-- Whether a period replaces the stored one. Periods of one length sort by time, and an earlier one comes from a front
+-- whose clock is behind, which must not set the quota to 0 again.
+local function is_new_period(stored, period, since, now)
+    if not stored or #stored ~= #period or period > stored then
+        return stored ~= period
     end
-    return tonumber(quota[2] or 0) + reserved, tonumber(quota[4] or 0)
+    return period < stored and now - tonumber(since or 0) > MAX_CLOCK_SKEW_SECONDS
+end
+
+-- Returns the quota used in the period: tokens, reserved tokens and requests. Starts the period if it is new.
+local function read_quota(names, period)
+    local quota = redis.call('HMGET', names.quota, 'period', 'tokens', 'reserved', 'requests', 'since')
+    local reserved, redis_now = tonumber(quota[3] or 0), tonumber(redis.call('TIME')[1])
+    if is_new_period(quota[1], period, quota[5], redis_now) then
+        redis.call('HSET', names.quota, 'period', period, 'tokens', 0, 'requests', 0, 'since', redis_now)
+        return 0, reserved, 0
+    end
+    return tonumber(quota[2] or 0), reserved, tonumber(quota[4] or 0)
+end
+
+-- Returns '', or the quota that is used up: 'reserved' if only with what running requests have reserved.
+local function find_exhausted_quota(names, demand)
+    local tokens, reserved, requests = read_quota(names, demand.period)
+    local max_tokens, max_requests = demand.quota_tokens, demand.quota_requests
+    if max_tokens > 0 and tokens >= max_tokens then
+        return 'quota_tokens'
+    elseif max_requests > 0 and requests - redis.call('HLEN', names.reserved) >= max_requests then
+        return 'quota_requests'
+    end
+    local is_reserved = (max_tokens > 0 and tokens + reserved >= max_tokens) or (max_requests > 0 and requests >= max_requests)
+    return is_reserved and 'reserved' or ''
+end
+
+-- Seconds until tokens fit into the window; soon when they would but for what running requests have reserved.
+local function shorten_token_wait(names, demand, used, wait)
+    local reserved = tonumber(redis.call('HGET', names.quota, 'reserved') or 0)
+    if used - reserved + math.min(demand.tokens, demand.tpm) <= demand.tpm then
+        return math.min(wait, RESERVED_WAIT_SECONDS)
+    end
+    return wait
 end
 
 -- Checks whether a request may be admitted. `demand` is the key's limits and the tokens to reserve, as encoded by
@@ -146,22 +186,14 @@ local function check_limits(demand, now, job_prefix)
     if wait_requests > 0 then
         return 'requests', wait_requests, window
     elseif wait_tokens > 0 then
-        return 'tokens', wait_tokens, window
+        return 'tokens', shorten_token_wait(names, demand, tokens, wait_tokens), window
     end
-    if demand.quota_tokens > 0 or demand.quota_requests > 0 then
-        local used, served = read_quota(names, demand.period)
-        local token_quota = demand.quota_tokens > 0 and used >= demand.quota_tokens
-        if token_quota or (demand.quota_requests > 0 and served >= demand.quota_requests) then
-            count_running(demand.key, now, true, job_prefix)
-            used, served = read_quota(names, demand.period)
-            if demand.quota_tokens > 0 and used >= demand.quota_tokens then
-                return 'quota_tokens', 0, window
-            elseif demand.quota_requests > 0 and served >= demand.quota_requests then
-                return 'quota_requests', 0, window
-            end
-        end
+    local exhausted = find_exhausted_quota(names, demand)
+    if exhausted == 'reserved' then
+        count_running(demand.key, now, true, job_prefix)
+        exhausted = find_exhausted_quota(names, demand)
     end
-    return '', 0, window
+    return exhausted, exhausted == 'reserved' and RESERVED_WAIT_SECONDS or 0, window
 end
 
 -- Counts an admitted request of the key and reserves its tokens. Returns the `window` of `check_limits`, updated.

@@ -10,6 +10,7 @@ from shared.errors import ApiError
 from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
 from web.request.json_object import InvalidObject, add_member, parse_object, replace_member
+from web.request.media import measure_form, measure_json
 from web.request.multipart import InvalidForm, Part, is_form, parse_parts, read_text_fields
 from web.request.pool_selection import model_not_found_error
 
@@ -42,6 +43,9 @@ class RequestBody:
     stream_options: dict[str, Any] | None = None
     #: Where the model is in a multipart form, None for JSON.
     model_part: Part | None = None
+    #: Bytes of text, and the number of images, audio clips and files beside it.
+    text_bytes: int = 0
+    media: int = 0
 
     @property
     def lacks_usage(self) -> bool:
@@ -70,13 +74,17 @@ def read_body(request: Request, reservation: Reservation) -> RequestBody:
     data = read_whole(request, reservation)
     content_type = request.content_type or "application/json"
     if not is_form(content_type):
-        return build_body(data, content_type, parse_json_fields(data))
+        fields = parse_json_fields(data)
+        text_bytes, media = measure_json(data, fields)
+        return replace(build_body(data, content_type, fields), text_bytes=text_bytes, media=media)
     try:
         parts = parse_parts(data, content_type)
         body = build_body(data, content_type, parse_form_fields(data, parts))
     except InvalidForm as error:
         raise ApiError(400, "invalid_form", f"the request body is not a valid form: {error}") from None
-    return replace(body, model_part=next(part for part in parts if part.name == "model"))
+    text_bytes, media = measure_form(parts)
+    model_part = next(part for part in parts if part.name == "model")
+    return replace(body, model_part=model_part, text_bytes=text_bytes, media=media)
 
 
 def build_body(data: bytes, content_type: str, fields: dict[str, Any]) -> RequestBody:

@@ -52,6 +52,12 @@ def limit_reached_error(key: ApiKey, reached: LimitReached) -> ApiError:
             "insufficient_quota",
             headers={**usage_headers, "x-should-retry": "false"},
         )
+    if reached.limit == "reserved":
+        message = (
+            "The rest of this API key's quota is reserved for its running requests. Try again when they have ended."
+        )
+        headers = {**usage_headers, "retry-after": str(math.ceil(reached.wait_seconds))}
+        return ApiError(429, "rate_limit_exceeded", message, "tokens", headers=headers)
     limit = {"concurrency": key.concurrency, "requests": key.rpm, "tokens": key.tpm}[reached.limit]
     wait_ms = math.ceil(1000 * reached.wait_seconds) or UNKNOWN_WAIT_MS
     rule = f"{limit} {LIMIT_DESCRIPTIONS[reached.limit]}"

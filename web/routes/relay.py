@@ -79,7 +79,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
             band="batch" if body.is_flexible else key.band,
             hides_usage=hides_usage,
         )
-        tokens = estimate_tokens(len(body.data), body.max_tokens, body.choices)
+        tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
         data = (upstream_body.with_usage() if hides_usage else upstream_body).data
         return submit(web_services, relay_request, data, key, tokens)
 

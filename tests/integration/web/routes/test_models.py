@@ -12,7 +12,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from tests.integration.web.test_app import Front
 from tests.waiting import eventually
-from web.request.model_lists import FRESH_SECONDS, KEPT_SECONDS
+from web.model_lists import FRESH_SECONDS, KEPT_SECONDS
 from workers.jobs.job_records import decode_request
 
 ONE = b'{"data": [{"id": "one"}]}'

@@ -10,3 +10,7 @@ from shared.api_keys.limits import estimate_tokens
 )
 def test_estimate_is_above_the_tokens_that_a_request_uses(size: int, most: int | None, choices: int, tokens: int):
     assert estimate_tokens(size, most, choices) == tokens
+
+
+def test_media_count_by_their_number():
+    assert estimate_tokens(10, None, 1, media=2) == 2069

@@ -54,3 +54,9 @@ def test_quota_error_says_not_to_retry():
     assert (error.status, error.code) == (429, "insufficient_quota")
     assert error.headers["x-should-retry"] == "false"
     assert "retry-after" not in error.headers
+
+
+def test_a_quota_that_is_only_reserved_is_a_short_wait():
+    error = limit_headers.limit_reached_error(build_key(quota_tokens=7), LimitReached("reserved", 2, USAGE))
+    assert (error.status, error.code, error.headers["retry-after"]) == (429, "rate_limit_exceeded", "2")
+    assert "x-should-retry" not in error.headers
