@@ -13,6 +13,7 @@ from redis import Redis
 
 from shared import keys, names
 from shared.api_keys.api_key import ApiKey
+from shared.api_keys.store import hash_secret
 from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
 from shared.credentials.token_import import classify_lines
@@ -26,7 +27,7 @@ from web.single_flight_cache import SingleFlightCache
 log = logging.getLogger("farm.web")
 #: The header that names the token's pool, where several pools take private credentials.
 POOL_HEADER = "x-farm-pool"
-#: Prefixes of the farm's own API keys and admin tokens: a misplaced one must not be sent to a token endpoint.
+#: Prefixes of the farm's own API keys and admin tokens: a misplaced or mistyped one is not sent to a token endpoint.
 OWN_SECRET_PREFIXES = ("sk-", "admin-")
 #: Invalid tokens after which a network is banned, and the duration of the ban in seconds.
 MAX_INVALID_TOKENS, BAN_SECONDS = 5, 300
@@ -48,6 +49,7 @@ class PrivateCallers:
     def __init__(self, redis: Redis, pools: Sequence[PoolSettings]) -> None:
         self._redis = redis
         self._pools = {pool.name: pool for pool in pools if pool.private_credentials}
+        self._all_pools = [pool.name for pool in pools]
         self._store = PrivateCredentials(redis)
         self._operations = CredentialOperations(redis)
         self._verification_slots = BoundedSemaphore(MAX_CONCURRENT_VERIFICATIONS)
@@ -84,6 +86,8 @@ class PrivateCallers:
         if credential and (credential.is_proven or credential.state == "disabled"):
             self._store.touch(credential.pool)
             return credential
+        if credential is None:
+            self._check_own_secret(token)
         self._count_unverified(token, address)
         private_pool = credential.pool if credential else self._add(self._pools[pool], token)
         if not private_pool:
@@ -93,6 +97,25 @@ class PrivateCallers:
 
     def _add(self, pool: PoolSettings, token: str) -> str:
         return self._store.add(pool.name, token, pool.private_most, compute_token_origin(pool))
+
+    def _check_own_secret(self, token: str) -> None:
+        """Raises ApiError if the unknown token is a secret of the farm, which must not be sent to a token endpoint.
+
+        That is an admin token or API key, whatever it looks like, or a refresh token of another pool. Looks them up in
+        Redis, because the front's caches may be a second old.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hexists(keys.ADMIN_TOKENS, hash_secret(token))
+            pipe.hexists(keys.API_KEYS, hash_secret(token))
+            for pool in self._all_pools:
+                pipe.hexists(keys.fingerprints(pool), fingerprint(token))
+            is_admin_token, is_api_key, *in_pools = pipe.execute()
+        if is_admin_token or is_api_key:
+            raise ApiError(
+                401, "invalid_api_key", "Incorrect API key provided.", headers={"www-authenticate": "Bearer"}
+            )
+        if any(in_pools):
+            raise ApiError(403, "private_token_taken", "this refresh token belongs to a credential of another pool")
 
     def _count_unverified(self, token: str, address: str) -> None:
         """Counts the token as invalid until it is verified, which bounds concurrent verifications too.

@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from shared import keys
+from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
@@ -154,3 +155,17 @@ def test_api_key_without_the_usual_prefix_is_still_an_api_key(redis: Redis, oper
 )
 def test_ipv6_callers_are_counted_by_their_64_bit_network(address: str, network: str):
     assert caller_network(address) == network
+
+
+def test_secret_of_the_farm_is_never_sent_to_a_token_endpoint(redis: Redis, operations: FakeOperations):
+    operations.good.add("*")
+    AdminTokens(redis).ensure_first("console-secret-of-2024")
+    Credentials(redis).add("other", "token-of-another-pool")
+    callers = build_callers(redis, operations)
+    assert refusal(callers, "console-secret-of-2024") == "invalid_api_key"
+    assert refusal(callers, "token-of-another-pool") == "private_token_taken"
+    ApiKeys(redis).create_if_missing("custom-key-of-2024", "FARM_API_KEY")
+    # As a front does that still believes for a second that there is no such key.
+    assert refusal(callers, "custom-key-of-2024") == "invalid_api_key"
+    assert operations.requested == []
+    assert PrivateCredentials(redis).list_pools() == []
