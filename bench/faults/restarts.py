@@ -60,7 +60,6 @@ def measure_stop(scale: FaultScale) -> list[Measurement]:
     row = "stop"
     stopped_at = 0.0
     with run_farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2", FARM_DRAIN_TIMEOUT=drain_below(scale)) as farm:
-
         launcher = farm.find_launcher()
 
         def stop() -> None:

@@ -160,6 +160,8 @@ class AccessToken:
             lambda: self._store.store(self._lease, exchange.current_token, exchange.grant, exchange.exchanged_token),
             "a rotated token waits to be stored",
         )
+        if exchange.grant.unusable:
+            raise TokenEndpointDown(exchange.grant.unusable)
         self._record_grant()
         self._set_token(exchange.grant.access_token, exchange.grant.expires_in)
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from urllib.parse import urlsplit
 
 import gevent
 from redis import Redis
@@ -13,6 +14,7 @@ from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import Unsealer, load_unsealer
 from shared.errors import FarmError, SettingsError, StoreUnavailable
 from shared.file_limit import raise_file_limit
+from shared.ip_addresses import parse_address
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
@@ -46,6 +48,18 @@ def check_settings(settings: Settings) -> None:
                 raise SettingsError(f"pool {pool.name}: {url}: {error}") from None
 
 
+def warn_of_plain_http(settings: Settings) -> None:
+    """Refresh tokens must travel over TLS (RFC 6749 section 3.2); plain HTTP is for this machine and for tests."""
+    for pool in settings.pools:
+        for name, url in (("FARM_TOKEN_URL", pool.token_url), ("FARM_REVOCATION_URL", pool.revocation_url)):
+            parts = urlsplit(url)
+            address = parse_address(parts.hostname or "")
+            is_loopback = parts.hostname == "localhost" or (address is not None and address.is_loopback)
+            if parts.scheme == "http" and not is_loopback:
+                message = "pool %s: %s is http://: refresh tokens cross the network unencrypted; use https://"
+                log.warning(message, pool.name, name, extra={"action": "plain_http", "pool": pool.name})
+
+
 def import_token_files(settings: Settings, credentials: Credentials) -> None:
     """Imports the pools' refresh token files; tokens that the farm already has are skipped. Raises FarmError."""
     for pool in settings.pools:
@@ -77,6 +91,8 @@ def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
     try:
         logs.configure_logging(settings.log_level, settings.log_format)
         raise_file_limit()
+        if spawn_info.is_first:
+            warn_of_plain_http(settings)
         redis = connect(settings.redis_url)
         if spawn_info.may_wait:
             wait_for_redis(redis)

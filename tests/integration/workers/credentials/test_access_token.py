@@ -21,7 +21,7 @@ from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
-from workers.credentials import access_token
+from workers.credentials import access_token, token_endpoint
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
@@ -528,3 +528,28 @@ def test_cookies_of_one_credential_never_reach_another():
         assert refresh(session, pool, token).access_token == "at"
     server.stop()
     assert cookies == ["", ""]
+
+
+def test_endpoint_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    def respond(environ, start_response):
+        start_response("200 OK", [("content-type", "application/json")])
+        while True:
+            yield b" "
+            gevent.sleep(0.05)
+
+    monkeypatch.setattr(token_endpoint, "TOTAL_TIMEOUT_SECONDS", 0.5)
+    server = WSGIServer(("127.0.0.1", 0), respond, log=None)
+    server.start()
+    pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")
+    with pytest.raises(TokenEndpointDown, match="took longer"):
+        refresh(create_shared_session(pool.token_url, 4), pool, "rt")
+    server.stop()
+
+
+def test_rotated_refresh_token_is_stored_although_its_access_token_cannot_be_used(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    replace_refresh(lambda *_: TokenGrant("", 0.0, "rt-next", "a token of another type"))
+    with pytest.raises(TokenEndpointDown, match="another type"):
+        harness.build_token().get()
+    assert harness.stored_refresh_token() == "rt-next"

@@ -9,7 +9,14 @@ import pytest
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.parsing import parse_retry_after
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_endpoint import DEFAULT_LIFETIME_SECONDS, build_token_request, parse_token_response
+from workers.credentials.token_endpoint import (
+    DEFAULT_LIFETIME_SECONDS,
+    MAX_LIFETIME_SECONDS,
+    SHORT_LIFETIME_SECONDS,
+    build_token_request,
+    parse_lifetime,
+    parse_token_response,
+)
 
 
 def build_body(**fields: object) -> bytes:
@@ -41,6 +48,46 @@ def test_response_without_a_refresh_token_keeps_the_old_one(fields: dict[str, ob
     grant = parse_token_response(200, build_body(access_token="at", **fields))
     assert grant.refresh_token is None
     assert grant.expires_in == DEFAULT_LIFETIME_SECONDS
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", "", None])
+def test_bearer_token_is_used_however_its_type_is_written(token_type: str | None):
+    assert parse_token_response(200, build_body(access_token="at", token_type=token_type)).access_token == "at"
+
+
+@pytest.mark.parametrize("token_type", ["DPoP", "mac", 7])
+def test_token_of_a_type_that_is_not_understood_is_refused_with_the_reason(token_type: object):
+    with pytest.raises(TokenEndpointDown, match=f"type '{token_type}', and the farm can use only Bearer"):
+        parse_token_response(200, build_body(access_token="at", token_type=token_type))
+
+
+@pytest.mark.parametrize("fields", [{"access_token": "at", "token_type": "mac"}, {}])
+def test_rotated_refresh_token_of_an_unusable_grant_is_kept(fields: dict[str, object]):
+    grant = parse_token_response(200, build_body(refresh_token="next", **fields))
+    assert (grant.access_token, grant.refresh_token) == ("", "next")
+    assert grant.unusable
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        (30, 30),
+        ("30", 30),
+        (0.5, 0.5),
+        (0, SHORT_LIFETIME_SECONDS),
+        ("-5", SHORT_LIFETIME_SECONDS),
+        (1e12, MAX_LIFETIME_SECONDS),
+        ("Infinity", MAX_LIFETIME_SECONDS),
+        (10**400, DEFAULT_LIFETIME_SECONDS),
+        ("NaN", DEFAULT_LIFETIME_SECONDS),
+        (True, DEFAULT_LIFETIME_SECONDS),
+        ("soon", DEFAULT_LIFETIME_SECONDS),
+        (None, DEFAULT_LIFETIME_SECONDS),
+        ([3600], DEFAULT_LIFETIME_SECONDS),
+    ],
+)
+def test_lifetime_is_parsed_whatever_is_sent(expires_in: object, seconds: float):
+    assert parse_lifetime(expires_in) == seconds
 
 
 def test_repr_of_a_grant_hides_its_tokens():
