@@ -42,7 +42,9 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
 | farm:fronts | sorted set | front -> time of its last heartbeat | trimmed by age |
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
-| farm:body:<request id> | string | body of a request | until its job ends, or its deadline |
+| farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
+| farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
+| farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
 | farm:counters | hash | metric and its labels -> value | forever |
 | farm:served:<pool> | string | number of finished jobs | forever |
 | farm:models:<pool> | string | the upstream's model list | an hour; renewed after 5 minutes |

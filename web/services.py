@@ -131,7 +131,7 @@ def build_services(settings: Settings) -> WebServices:
     """Builds the services; opens no connection yet."""
     redis = connect(settings.redis_url)
     names = settings.pool_names
-    queue = RelayQueue(redis, settings.max_queue)
+    queue = RelayQueue(redis, settings.max_queue, max(settings.max_queue_bytes, settings.max_body))
     hub = Hub(redis, create_dedicated_pool(settings.redis_url), queue.find_vanished, queue.cancel)
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
     log_buffer = RequestLogBuffer(RequestLog(redis))

@@ -1,4 +1,4 @@
--- Accounting for jobs that end or leave the queue. Comes after limits.lua and fair.lua.
+-- Accounting for jobs that end or leave the queue. Comes after limits.lua, fair.lua and bodies.lua.
 -- Fields of a job's hash: `farm_key` (its API key's id), `farm_limited` (set if the key has limits), `farm_band`,
 -- `farm_cost` (seconds charged to the key at the start), `farm_settled` (set once the job is settled).
 local function read_owner(hash)

@@ -1,18 +1,20 @@
 -- Admits a relay request: stores its body and its RQ job and queues the job, unless the queue is full or the API key
--- has reached a limit. A full queue still admits a key that has less than its even share of it waiting.
+-- has reached a limit. A full queue still admits a key that has less than its even share of it waiting; bodies are bounded by
+-- bodies.lua.
 -- Stands for rq.Queue.enqueue_job (RQ 3.0), which takes two round trips and has no bound.
--- Idempotent: nothing changes if the job exists. Comes after limits.lua and fair.lua.
--- KEYS: RQ queue of the interactive band, of the batch band, RQ's set of queues, job hash, body, the pool's fair queue,
---       its idle workers
--- ARGV: most jobs that may wait in a queue, job id, TTL of the body (milliseconds), body, now (seconds), when the
+-- Idempotent: nothing changes if the job exists. Comes after limits.lua, fair.lua and bodies.lua.
+-- KEYS: RQ queue of the interactive band, of the batch band, RQ's set of queues, job hash, the pool's fair queue, its idle
+--       workers
+-- ARGV: most jobs that may wait in a queue, most bytes of bodies, job id, TTL of the body (milliseconds), body, now (seconds), when the
 --       request is over at the latest (seconds), demand on the key's limits (JSON; '' for a key without limits), prefix
 --       of job hashes, band, API key id, its weight, then the job's fields and values
--- Result: {'' or the reason for the refusal ('queue' or a limit), jobs waiting in the pool, requests ahead, seconds
+-- Result: {'' or the reason for the refusal ('queue', 'bytes' or a limit), jobs waiting in the pool, requests ahead, seconds
 --         until a retry can succeed, and for a key with limits: requests in the last minute, seconds until they leave
 --         the window, tokens in it, seconds until they leave the window}
-local pool = {base = KEYS[6], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[7], jobs = ARGV[8]}
-local max_waiting, now, band, key = tonumber(ARGV[1]), tonumber(ARGV[5]), ARGV[9], ARGV[10]
-local demand = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or nil
+local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[9]}
+local max_waiting, max_bytes, job, body = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5]
+local now, band, key = tonumber(ARGV[6]), ARGV[10], ARGV[11]
+local demand = ARGV[8] ~= '' and cjson.decode(ARGV[8]) or nil
 
 local function result(reason, ahead, wait, window)
     local waiting = redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2])
@@ -41,16 +43,18 @@ if demand then
 end
 if reason == '' and is_queue_full() then
     reason = 'queue'
+elseif reason == '' and not has_room_for_body(key, #body, max_bytes, now, pool.jobs) then
+    reason = 'bytes'
 end
 if reason ~= '' then
     return result(reason, 0, wait, window)
 end
 if demand then
-    window = reserve(demand, ARGV[2], now, tonumber(ARGV[6]), window)
+    window = reserve(demand, job, now, tonumber(ARGV[7]), window)
 end
-redis.call('SET', KEYS[5], ARGV[4], 'PX', ARGV[3])
-redis.call('HSET', KEYS[4], unpack(ARGV, 12))
+store_body(job, key, body, ARGV[4])
+redis.call('HSET', KEYS[4], unpack(ARGV, 13))
 redis.call('SADD', KEYS[3], pool[band])
-local length = join_queue(pool, band, key, ARGV[2], ARGV[11])
-push_to_rq(pool, band, ARGV[2], now, 'RPUSH')
+local length = join_queue(pool, band, key, job, ARGV[12])
+push_to_rq(pool, band, job, now, 'RPUSH')
 return result('', estimate_ahead(pool, band, key, length), 0, window)

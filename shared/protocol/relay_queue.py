@@ -24,7 +24,17 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
 
 #: Files of Lua functions for the scripts that admit, start and end jobs, in order of dependence.
-SCHEDULING_LUA = tuple(Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "ending.lua"))
+LIMITS_LUA, FAIR_LUA, BODIES_LUA, ENDING_LUA = (
+    Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "bodies.lua", "ending.lua")
+)
+SCHEDULING_LUA = (LIMITS_LUA, FAIR_LUA, BODIES_LUA, ENDING_LUA)
+#: What enqueue.lua says about a full queue -> what the caller is told.
+QUEUE_FULL_MESSAGES = {
+    "queue": "the farm's queue is full; try again later",
+    "bytes": "the bodies of waiting requests take too much memory; try again later",
+}
+#: A bound on bodies that is never reached.
+UNLIMITED_BYTES = 2**52
 #: Band -> function from a pool's name to the name of its RQ queue.
 BANDS = {"interactive": names.chat_queue, "batch": names.batch_queue}
 #: Fields of a job's hash beside RQ's own. The Redis key that exists once the front that waits for the job has died.
@@ -36,10 +46,12 @@ QUEUED_FIELD = "farm_lined"
 
 
 class QueueFull(FarmError):
-    """Raised when a pool's queue is full."""
+    """Raised when a pool's queue is full, or the bodies of the farm's requests fill their room in Redis."""
 
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} requests are waiting")
+    def __init__(self, waiting: int, reason: str) -> None:
+        self.message = QUEUE_FULL_MESSAGES[reason]
+        super().__init__(self.message)
+        #: Requests waiting in the pool.
         self.waiting = waiting
 
 
@@ -57,9 +69,11 @@ class Admission:
 class RelayQueue:
     """Admits, withdraws and counts the requests of all pools."""
 
-    def __init__(self, redis: Redis, max_queue: int) -> None:
+    def __init__(self, redis: Redis, max_queue: int, max_bytes: int = UNLIMITED_BYTES) -> None:
+        """`max_queue` requests may wait in a pool's queue; the bodies of all pools may have `max_bytes`."""
         self._redis = redis
         self._max_queue = max_queue
+        self._max_bytes = max_bytes
         self._templates: dict[str, JobTemplate] = {}
         self._pipeline = AutoPipeline(redis)
         self._enqueue = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("enqueue.lua"))
@@ -79,12 +93,12 @@ class RelayQueue:
                 batch,
                 Queue.redis_queues_keys,
                 Job.key_for(request.id),
-                keys.body(request.id),
                 keys.fair_queue(request.pool),
                 keys.idle_workers(request.pool),
             ],
             args=[
                 self._max_queue,
+                self._max_bytes,
                 request.id,
                 int(body_ttl * 1000),
                 body,
@@ -98,8 +112,8 @@ class RelayQueue:
                 *chain.from_iterable(self._build_fields(request, limited=bool(demand)).items()),
             ],
         )
-        if reason == b"queue":
-            raise QueueFull(int(waiting))
+        if reason.decode() in QUEUE_FULL_MESSAGES:
+            raise QueueFull(int(waiting), reason.decode())
         usage = LimitUsage.decode(window)
         if reason:
             raise LimitReached(reason.decode(), float(wait), usage)
@@ -135,7 +149,6 @@ class RelayQueue:
             keys=[
                 *queue_keys(pool),
                 Job.key_for(request_id),
-                keys.body(request_id),
                 keys.fair_queue(pool),
                 keys.idle_workers(pool),
             ],

@@ -102,7 +102,7 @@ class Multiplexer:
                     self._connect()
                 self._awaiting_reply += taken
                 self._sent.set()
-                packed = memoryview(b"".join([batch.packed for batch in taken]))
+                packed = memoryview(taken[0].packed if len(taken) == 1 else b"".join([batch.packed for batch in taken]))
                 self._connection.send_packed_command(
                     [packed[i : i + SEND_CHUNK_BYTES] for i in range(0, len(packed), SEND_CHUNK_BYTES)]
                 )
@@ -139,11 +139,7 @@ class Multiplexer:
             generation = self._generation
             try:
                 while self._awaiting_reply:
-                    batch = self._awaiting_reply[0]
-                    replies = [self._read_reply() for _ in batch.commands]
-                    self._awaiting_reply.popleft()
-                    self._in_flight -= not batch.is_piggyback
-                    batch.replies.set(replies)
+                    self._read_replies()
                     self.flush()
             except Exception as error:
                 if generation == self._generation:
@@ -153,6 +149,14 @@ class Multiplexer:
                 raise
             if not self._awaiting_reply:
                 self._sent.clear()
+
+    def _read_replies(self) -> None:
+        """Reads the replies of the oldest batch, which the loop itself would keep while it waits for the next."""
+        batch = self._awaiting_reply[0]
+        replies = [self._read_reply() for _ in batch.commands]
+        self._awaiting_reply.popleft()
+        self._in_flight -= not batch.is_piggyback
+        batch.replies.set(replies)
 
     def _read_reply(self) -> Any:
         try:

@@ -199,6 +199,12 @@ class Settings:
         "FARM_API_KEY", parse_text, "", "API key to create at start, for scripted installs", secret=True
     )
     max_queue: int = setting("FARM_MAX_QUEUE", int_parser(1), 10_000, "maximum requests waiting in a pool's queue")
+    max_queue_bytes: int = setting(
+        "FARM_MAX_QUEUE_BYTES",
+        int_parser(1),
+        268_435_456,
+        "maximum bytes of request bodies in Redis, at least FARM_MAX_BODY; a key may hold as much as is left free",
+    )
     queue_timeout: float = setting(
         "FARM_QUEUE_TIMEOUT", parse_seconds, 300.0, "seconds a request may wait for a worker"
     )

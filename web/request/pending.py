@@ -95,7 +95,7 @@ class PendingRequest:
         except QueueFull as error:
             self._detach()
             retry_after = self.services.drain_rate.retry_after(self.request.pool, error.waiting)
-            raise overloaded_error("queue_full", "the farm's queue is full; try again later", retry_after) from None
+            raise overloaded_error("queue_full", error.message, retry_after) from None
         except LimitReached as error:
             self._detach()
             raise limit_headers.limit_reached_error(self.key, error) from None

@@ -29,7 +29,8 @@ if redis.call('HEXISTS', hash, 'farm_cancelled') == 1 then
     if ARGV[8] ~= '' then
         redis.call('XADD', KEYS[12], '*', 'e', ARGV[8])
     end
-    redis.call('DEL', hash, KEYS[2])
+    redis.call('DEL', hash)
+    delete_body(ARGV[1])
     return 0
 end
 redis.call('HINCRBY', hash, 'number_of_retries', ARGV[6])

@@ -17,5 +17,5 @@ if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HSETNX', KEYS[1], 'farm_se
         redis.call('XADD', KEYS[4], '*', 'e', ARGV[5])
     end
 end
-redis.call('DEL', KEYS[2])
+delete_body(ARGV[1])
 return 1

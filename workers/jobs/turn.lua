@@ -35,7 +35,7 @@ local function job_keys(job, execution)
 end
 
 local function finish(job, execution, counter, seconds)
-    local hash, body, execution_key, job_executions, composite = job_keys(job, execution)
+    local hash, _, execution_key, job_executions, composite = job_keys(job, execution)
     redis.call('SREM', executions, composite)
     local has_worker = redis.call('EXISTS', worker) == 1
     is_idle = has_worker
@@ -53,7 +53,8 @@ local function finish(job, execution, counter, seconds)
             redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
         end
     end
-    redis.call('DEL', execution_key, hash, body, job_executions, hash .. ':dependents', hash .. ':dependencies')
+    redis.call('DEL', execution_key, hash, job_executions, hash .. ':dependents', hash .. ':dependencies')
+    delete_body(job)
     redis.call('INCR', KEYS[10])
     if has_worker then
         redis.call('HINCRBY', worker, counter, 1)
@@ -106,7 +107,8 @@ local function start(job, execution, head, other_executions)
             drop_head(pool, head)
         end
         release_waiting_job(pool, hash, job)
-        redis.call('DEL', hash, body, execution_key, job_executions)
+        redis.call('DEL', hash, execution_key, job_executions)
+        delete_body(job)
         redis.call('SREM', executions, composite)
         redis.call('ZREM', registries[band], composite)
         return nil

@@ -71,7 +71,7 @@ class FrontMonitor:
         for pool in self._list_pools():
             purged = self._purge_script(
                 keys=[*queue_keys(pool), keys.fair_queue(pool), keys.idle_workers(pool)],
-                args=[keys.front_gone(front), Job.key_for(""), keys.body("")],
+                args=[keys.front_gone(front), Job.key_for("")],
             )
             if cast("int", purged):
                 extra = {"action": "jobs_purged", "reason": front}

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from gevent.event import Event
 
+from shared.protocol.relay_queue import BODIES_LUA
 from shared.redis_connection.client import read_script
 from shared.redis_connection.multiplexer import Batch, Command, hash_script
 from workers.reply.reply_stream import ReplyStream
 
-MARK_BEGUN_SCRIPT = Path(__file__).with_name("mark_begun.lua")
+MARK_BEGUN_SCRIPT = (BODIES_LUA, Path(__file__).with_name("mark_begun.lua"))
 #: Bytes that may be unsent or in flight before producers have to wait.
 MAX_BACKLOG_BYTES = 16 * 1024 * 1024
 
@@ -18,7 +19,7 @@ class Outbox:
     """Collects the unsent frames of all streams and hands them out in batches, which the publisher sees through."""
 
     def __init__(self) -> None:
-        self._mark_begun_sha = hash_script(read_script(MARK_BEGUN_SCRIPT))
+        self._mark_begun_sha = hash_script(read_script(*MARK_BEGUN_SCRIPT))
         #: Streams with unsent frames, in the order in which they reported them.
         self._dirty: dict[ReplyStream, None] = {}
         self._backlog_bytes = 0
@@ -72,7 +73,8 @@ class Outbox:
         commands: list[Command] = []
         for stream in streams:
             if stream.take_mark():
-                commands.append(("EVALSHA", self._mark_begun_sha, "1", stream.job_key))
+                request_id = stream.channel.rpartition(":")[2]
+                commands.append(("EVALSHA", self._mark_begun_sha, "1", stream.job_key, request_id))
             if message := stream.take_unsent():
                 commands.append(("PUBLISH", stream.channel, message))
         batch = Batch(commands, is_piggyback=True) if commands else None

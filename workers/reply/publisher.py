@@ -25,7 +25,7 @@ class Publisher:
         """`pipeline` piggybacks the outbox: a reply's end and the end of its job are sent together."""
         self._outbox = outbox
         self._pipeline = pipeline
-        pipeline.multiplexer.load_script(MARK_BEGUN_SCRIPT)
+        pipeline.multiplexer.load_script(*MARK_BEGUN_SCRIPT)
         self._published_at = 0.0
 
     def run(self) -> None:

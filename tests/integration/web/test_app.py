@@ -160,6 +160,20 @@ def test_worker_may_reply_before_the_retry_of_an_enqueue_with_a_lost_reply(
     assert len(front.services.hub) == 0
 
 
+def test_bodies_beyond_their_room_in_redis_are_a_429(redis: Redis, redis_url: str, unsealer: Unsealer):
+    Credentials(redis).add("default", "token")
+    front = Front(redis, redis_url, max_queue_bytes=20_000, max_body=20_000)
+    sent = front.send(text="x" * 10_000)
+    eventually(lambda: redis.llen("rq:queue:chat:default"))
+    refused = front.send(text="x" * 10_000).get(timeout=5)
+    assert (refused.status_code, refused.json["error"]["code"]) == (429, "queue_full")
+    assert int(refused.headers["retry-after"]) >= 1
+    front.reply(200, "application/json", b"{}")
+    assert sent.get(timeout=5).status_code == 200
+    assert front.services.body_memory.reserved == 0
+    front.close()
+
+
 @pytest.mark.parametrize("setting", [("maxmemory", "1mb"), ("min-replicas-to-write", "1")])
 def test_redis_that_refuses_writes_is_a_503_and_logged_as_an_error(front: Front, caplog, setting: tuple[str, str]):
     name, value = setting

@@ -66,7 +66,7 @@ def test_enqueue_is_one_round_trip(redis: Redis, queue: RelayQueue):
     queue.enqueue(build_request(), b"body")
     stats = redis.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == lua + 1
-    assert redis.info("stats")["total_commands_processed"] - before < 18
+    assert redis.info("stats")["total_commands_processed"] - before < 22
 
 
 def test_body_is_kept_apart_from_the_job_and_expires(redis: Redis, queue: RelayQueue):

@@ -9,6 +9,7 @@ from shared import keys
 from shared.observability.counters import Counters
 from shared.protocol.messages import Failure, FrameKind, decode_frames
 from shared.protocol.relay_queue import open_rq_queue
+from shared.redis_connection.client import read_script
 from tests import internals
 from tests.integration.workers.jobs.bookkeeping_harness import BookkeepingHarness, TwoJobHarness
 from workers.jobs.orphan_recovery import IntermediateQueueMonitor, OrphanRecovery
@@ -60,7 +61,7 @@ def test_successor_requeues_the_job_of_a_dead_worker(orphaned: BookkeepingHarnes
 
 
 def test_successor_fails_a_reply_that_had_started(orphaned: BookkeepingHarness):
-    orphaned.redis.eval(MARK_BEGUN_SCRIPT.read_text(), 1, "rq:job:req_1")
+    orphaned.redis.eval(read_script(*MARK_BEGUN_SCRIPT), 1, "rq:job:req_1", "req_1")
     recovery = build_recovery(orphaned)
     codes = published_failures(orphaned.redis, lambda: recovery.recover_from_predecessor(orphaned.worker))
     assert codes == ["worker_lost"]
@@ -148,7 +149,7 @@ def test_recovery_looks_up_the_worker_of_a_job_once(orphaned: BookkeepingHarness
 
 
 def test_mark_script_does_not_recreate_a_finished_job(redis: Redis):
-    redis.eval(MARK_BEGUN_SCRIPT.read_text(), 1, "rq:job:gone")
+    redis.eval(read_script(*MARK_BEGUN_SCRIPT), 1, "rq:job:gone", "gone")
     assert redis.keys("rq:job:*") == []
 
 
