@@ -168,7 +168,7 @@ class PendingRequest:
             if not self.services.queue.withdraw(self.request.pool, self.request.id):
                 self._is_running = True
                 return
-        except (RedisError, OSError):
+        except RedisError:
             self.close()
             raise shutting_down_error() from None
         error = shutting_down_error()
