@@ -1,5 +1,6 @@
 """The entry point of `./farm`."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
 from launcher.commands.sessions import sessions
 from launcher.commands.usage import audit, requests, usage
-from launcher.output import print_line
+from launcher.output import exit_on_error, print_line
+from launcher.store import find_redis_url
+from shared.settings.loading import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +40,18 @@ def test(arguments: tuple[str, ...]) -> None:
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure the farm (`./farm bench --help` lists the benchmarks)."""
     sys.exit(subprocess.run([sys.executable, "-m", "bench", *arguments], check=False).returncode)
+
+
+@farm.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@exit_on_error
+def rq(arguments: tuple[str, ...]) -> None:
+    """Run RQ's own command on the farm's Redis, e.g. `./farm rq info`."""
+    url = find_redis_url(load_settings())
+    program = Path(sys.executable).with_name("rq")
+    # The URL may hold a password, which other users would see on the command line.
+    environment = {**os.environ, "RQ_REDIS_URL": url}
+    sys.exit(subprocess.run([program, *arguments], env=environment, check=False).returncode)
 
 
 @farm.command()

@@ -1,6 +1,7 @@
 """Output of the commands: tables for people, JSON for programs, errors as one line."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +39,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def format_time(seconds: float) -> str:
     """Formats seconds since the epoch in UTC; 0 becomes '-'."""
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"
+
+
+def mask_password(url: str) -> str:
+    """Replaces the password in a URL of Redis, before the host or in the query, by `***`."""
+    masked = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked)
 
 
 def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:

@@ -19,17 +19,19 @@ from shared.settings.schema import Settings
 def open_store() -> tuple[Settings, Redis]:
     """Returns the settings and Redis. Raises FarmError when the farm is not running and REDIS_URL is unset."""
     settings = load_settings()
-    url = settings.redis_url
-    if not url:
-        data = DataDir(settings.data_dir)
-        if not data.is_locked():
-            raise FarmError("the farm is not running here: start it with `./farm up`, or set REDIS_URL")
-        url = redis_server.build_url(data.path)
-    redis = connect(url)
+    redis = connect(find_redis_url(settings))
     check_server(redis)
     stamp_data(redis)
     load_unsealer(settings).ensure_sealing_key(redis)
     return settings, redis
+
+
+def find_redis_url(settings: Settings) -> str:
+    """The URL of Redis. Raises FarmError when the farm is not running and REDIS_URL is unset."""
+    data = DataDir(settings.data_dir)
+    if not settings.redis_url and not data.is_locked():
+        raise FarmError("the farm is not running here: start it with `./farm up`, or set REDIS_URL")
+    return settings.redis_url or redis_server.build_url(data.path)
 
 
 def record_change(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:

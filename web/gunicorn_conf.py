@@ -48,6 +48,10 @@ timeout = 60
 control_socket_disable = True
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
 proc_name = "farm-web"
+ADMIN_HINT = (
+    "there is no admin token: set FARM_ADMIN_TOKEN, or run `./farm admin-tokens create NAME --role admin` "
+    "(in a container: `python -m launcher admin-tokens …`)"
+)
 
 
 def make_app() -> Flask:
@@ -66,12 +70,15 @@ def on_starting(server: Any) -> None:
         stamp_data(redis)
         if settings.api_key:
             ApiKeys(redis).create_if_missing(settings.api_key, "FARM_API_KEY")
-        new_admin_token = AdminTokens(redis).ensure_first(settings.admin_token)
+        admin_tokens = AdminTokens(redis)
+        if settings.admin_token:
+            admin_tokens.store_configured(settings.admin_token)
+        elif not admin_tokens.list():
+            # `./farm up` makes one and shows it on the terminal; here it would end up in the container's log.
+            print(f"farm: {ADMIN_HINT}", file=sys.stderr, flush=True)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr)
         sys.exit(1)
-    if new_admin_token:
-        print(f"farm: admin token (shown once): {new_admin_token}", file=sys.stderr, flush=True)
     redis.connection_pool.disconnect()
 
 

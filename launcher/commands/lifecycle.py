@@ -8,7 +8,7 @@ import time
 import click
 from redis.exceptions import RedisError
 
-from launcher.output import exit_on_error, format_time, json_option, print_json, print_line
+from launcher.output import exit_on_error, format_time, json_option, mask_password, print_json, print_line
 from launcher.processes.bundled_simulator import has_upstream, require_simulator_allowed
 from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.detach import StartReport, start_detached
@@ -138,12 +138,13 @@ def status(as_json: bool) -> None:
         sys.exit(1)
     redis = open_store()[1]
     statuses = read_pool_statuses(redis, settings.pool_names)
+    redis_url = mask_password(record.redis_url)
     if as_json:
-        facts = {"running": True, "pid": record.pid, "url": record.url, "redis_url": record.redis_url}
+        facts = {"running": True, "pid": record.pid, "url": record.url, "redis_url": redis_url}
         print_json({**facts, "started_at": record.started_at, "pools": [pool.to_dict() for pool in statuses]})
         return
     print_line(f"running since {format_time(record.started_at)}: {record.url} (process {record.pid})")
-    print_line(f"redis: {record.redis_url}")
+    print_line(f"redis: {redis_url}")
     for pool in statuses:
         print_line(describe_pool(pool))
     outdated = sum(credential.export_outdated for credential in Credentials(redis).list(settings.pool_names))

@@ -57,16 +57,20 @@ class AdminTokens:
         """
         self._redis.delete(keys.OBSOLETE_SESSION_SECRET)
         if configured:
-            record = self.find(configured)
-            if record is None or (record.id, record.role) != (FIRST_TOKEN_ID, "admin"):
-                self._store(configured, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
-            self._delete(FIRST_TOKEN_ID, except_digest=hash_secret(configured))
+            self.store_configured(configured)
             return None
         if not self._redis.set(keys.ADMIN_TOKENS_INITIALIZED, 1, nx=True) or self.list():
             return None
         token = PREFIX + secrets.token_urlsafe(24)
         self._store(token, FIRST_TOKEN_ID, "made on the first start", "admin")
         return token
+
+    def store_configured(self, configured: str) -> None:
+        """Stores FARM_ADMIN_TOKEN in place of the one before, whose sessions end."""
+        record = self.find(configured)
+        if record is None or (record.id, record.role) != (FIRST_TOKEN_ID, "admin"):
+            self._store(configured, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
+        self._delete(FIRST_TOKEN_ID, except_digest=hash_secret(configured))
 
     def create(self, name: str, role: Role) -> tuple[str, AdminToken]:
         """Returns the new token, which cannot be read again, and its record."""

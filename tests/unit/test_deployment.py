@@ -26,7 +26,16 @@ def test_compose_file_follows_the_compose_specification():
 
 
 def test_compose_file_runs_the_commands_of_the_procfile():
-    assert {name: " ".join(SERVICES[name]["command"]) for name in PROCFILE} == dict(PROCFILE)
+    commands = {name: re.sub(r"^env( -u \w+)+ ", "", command) for name, command in PROCFILE.items()}
+    assert {name: " ".join(SERVICES[name]["command"]) for name in PROCFILE} == commands
+
+
+def test_processes_of_the_procfile_get_only_their_own_secrets():
+    withheld = {name: set(re.findall(r"-u (\w+)", command)) for name, command in PROCFILE.items()}
+    assert withheld == {
+        "web": {"FARM_SECRET_KEY", "FARM_CLIENT_SECRET"},
+        "worker": {"FARM_ADMIN_TOKEN", "FARM_API_KEY"},
+    }
 
 
 def test_compose_file_sets_only_existing_settings():

@@ -1,0 +1,73 @@
+"""Commands that change states, and what `status` shows."""
+
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from launcher.processes.data_dir import DataDir, FarmRecord
+from shared import keys
+from shared.credentials.store import Credentials
+from shared.credentials.token_origin import TokenOrigins
+from shared.settings.schema import PoolSettings
+from tests.integration.launcher.conftest import Run
+
+
+@pytest.fixture
+def ids(redis: Redis, run: Run) -> tuple[str, ...]:
+    """Three credentials: one dead for a day, one dead just now, one disabled."""
+    store = Credentials(redis)
+    ids = store.import_lines("default", ["one", "two", "three"], token_origin="https://login.example").new_ids
+    for credential_id in ids[:2]:
+        store.set_state("default", credential_id, "dead", "invalid_grant")
+    store.set_state("default", ids[2], "disabled", "by a person")
+    redis.hset(keys.credential(ids[0]), "state_since", time.time() - 86_400)
+    return ids
+
+
+def states(redis: Redis) -> list[str]:
+    return [record.state for record in Credentials(redis).list(["default"])]
+
+
+def test_all_that_died_since_a_time_are_enabled_at_once(run: Run, redis: Redis, ids: tuple[str, ...]):
+    assert run("credentials", "enable", "--state", "dead", "--since", "1h", "--pool", "other").exit_code == 0
+    assert run("credentials", "enable", "--state", "dead", "--since", "1h").stdout == f"{ids[1]} active\n"
+    assert sorted(states(redis)) == ["active", "dead", "disabled"]
+    assert run("credentials", "enable", "--state", "dead").stdout == f"{ids[0]} active\n"
+    assert run("credentials", "enable", ids[2]).stdout == f"{ids[2]} active\n"
+    assert states(redis) == ["active"] * 3
+
+
+@pytest.mark.parametrize("arguments", [(), ("some-id", "--state", "dead"), ("no-such-id",)])
+def test_enable_without_a_clear_selection_changes_nothing(
+    run: Run, redis: Redis, ids: tuple[str, ...], arguments: tuple[str, ...]
+):
+    assert run("credentials", "enable", *arguments).exit_code == 1
+    assert sorted(states(redis)) == ["dead", "dead", "disabled"]
+
+
+def test_foreign_credentials_are_adopted_not_enabled(run: Run, redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FARM_TOKEN_URL", "https://login.other.example/token")
+    here = PoolSettings(token_url="https://login.other.example/token")
+    (credential_id,) = Credentials(redis).import_lines("default", ["t"], token_origin="https://login.example").new_ids
+    TokenOrigins(redis).reconcile([here])
+    refused = run("credentials", "enable", credential_id)
+    assert (refused.exit_code, "credentials adopt" in refused.stderr) == (1, True)
+    assert run("credentials", "adopt").exit_code == 1
+    assert run("credentials", "adopt", "--all").stdout == f"{credential_id} adopted\n"
+    assert states(redis) == ["active"]
+
+
+def test_status_masks_the_password_of_redis(run: Run, tmp_path: Path):
+    data = DataDir(str(tmp_path / "data"))
+    assert data.lock()
+    data.write_record(FarmRecord(1, "http://127.0.0.1:1", "redis://:hush@redis.example:6379/0", 1.0))
+    for arguments in (("status",), ("status", "--json")):
+        result = run(*arguments)
+        assert (result.exit_code, "redis.example:6379" in result.stdout, "hush" in result.stdout) == (0, True, False)
+    data.unlock()
+
+
+def test_rq_runs_on_the_farms_redis(run: Run):
+    assert run("rq", "info").exit_code == 0
