@@ -1,4 +1,4 @@
-"""No secret appears in Redis, logs, metrics or the dashboard (I9)."""
+"""No secret appears in Redis, on its disk, in logs, the process list, metrics, the audit log or the dashboard (I9)."""
 
 import psutil
 import requests
@@ -9,6 +9,38 @@ from tests.system.farm import ADMIN, KEY, Farm
 from tests.upstream import first_refresh_tokens
 
 PROMPT = "a prompt that must not be found anywhere"
+#: An admin token of another farm, pasted by mistake.
+WRONG_TOKEN = "admin-a-token-of-another-farm"
+
+
+def read_arguments(farm: Farm) -> str:
+    """What the process list shows of the farm to every user of the machine."""
+    launcher = psutil.Process(farm.record.pid)
+    lines = [" ".join(process.cmdline()) for process in (launcher, *launcher.children(recursive=True))]
+    assert {name for name in ("redis-server", "gunicorn", "workers") for line in lines if name in line} == {
+        "redis-server",
+        "gunicorn",
+        "workers",
+    }
+    return "\n".join(lines)
+
+
+def read_disk(farm: Farm) -> str:
+    """What Redis has written to disk: every command since the last rewrite."""
+    files = [path for path in (farm.data / "redis").rglob("*") if path.is_file()]
+    text = " ".join(path.read_bytes().decode("latin-1") for path in files)
+    assert "farm:credential:" in text
+    return text
+
+
+def present_admin_tokens(farm: Farm) -> str:
+    """Logs in, and presents a wrong token in each way; returns the session's secret."""
+    session = requests.Session()
+    assert session.post(farm.url + "/admin/login", data={"token": ADMIN}, timeout=20).status_code == 200
+    assert session.post(farm.url + "/admin/login", data={"token": WRONG_TOKEN}, timeout=20).status_code == 401
+    bearer = {"authorization": f"Bearer {WRONG_TOKEN}"}
+    assert requests.get(farm.url + "/admin/api/v1/live", headers=bearer, timeout=20).status_code == 401
+    return str(session.cookies["farm_admin"])
 
 
 def test_secrets_and_prompts_are_found_nowhere_after_the_requests(farm: Farm):
@@ -19,8 +51,11 @@ def test_secrets_and_prompts_are_found_nowhere_after_the_requests(farm: Farm):
     farm.upstream.faults(server_error=1)
     assert farm.chat(PROMPT).status_code == 500
     farm.upstream.reset()
+    session_secret = present_admin_tokens(farm)
     bearer = {"authorization": f"Bearer {ADMIN}"}
     pages = [
+        farm.admin("GET", "/audit").text,
+        farm.admin("GET", "/sessions").text,
         requests.get(farm.url + "/metrics", timeout=20).text,
         requests.get(farm.url + "/api/status", timeout=20).text,
     ]
@@ -33,10 +68,14 @@ def test_secrets_and_prompts_are_found_nowhere_after_the_requests(farm: Farm):
         "log": farm.log(),
         "pages": " ".join(pages),
         "list": str(farm.json("credentials", "list")) + str(farm.json("keys", "list")),
-        "arguments": "",
+        "arguments": read_arguments(farm),
+        "disk": read_disk(farm),
     }
-    secrets = ["sim-rt-", "sim-at-", KEY, ADMIN, PROMPT, "cebzcg gung zhfg", *first_refresh_tokens(1)]
-    assert [(place, secret) for place, text in places.items() for secret in secrets if secret in text] == []
+    tokens = ["sim-rt-", "sim-at-", KEY, ADMIN, WRONG_TOKEN, session_secret, *first_refresh_tokens(1)]
+    assert [(place, token) for place, text in places.items() for token in tokens if token in text] == []
+    # A body is in Redis, and so on its disk, while its request waits.
+    texts = [(place, text) for place, text in places.items() if place != "disk"]
+    assert [(place, part) for place, text in texts for part in (PROMPT, "cebzcg gung zhfg") if part in text] == []
 
 
 def test_front_does_not_have_the_secret_key(strict: Farm):
