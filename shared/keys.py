@@ -6,6 +6,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | --- | --- | --- | --- |
 | farm:schema | hash | `version` of the data, and the oldest version that it `needs` | forever |
 | farm:vault | string | public key that seals credentials | forever |
+| farm:vault:next | string | the public key that `./farm rekey` is introducing | until it is done |
 | farm:admin-tokens | hash | SHA-256 of an admin token -> its record as JSON | forever |
 | farm:admin-tokens:made | string | marks that the first admin token was created | forever |
 | farm:admin-session:<SHA-256> | string | login session, by the hash of its secret | until idle for an hour; 12 hours |
@@ -69,6 +70,7 @@ from shared import names
 
 DATA_VERSION = "farm:schema"
 SEALING_KEY = "farm:vault"
+NEXT_SEALING_KEY = "farm:vault:next"
 ADMIN_TOKENS = "farm:admin-tokens"
 ADMIN_TOKENS_INITIALIZED = "farm:admin-tokens:made"
 ADMIN_SESSIONS = "farm:admin-sessions"

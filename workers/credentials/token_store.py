@@ -48,6 +48,10 @@ class TokenStore:
         #: Why the last rotated token may not be on disk, '' when it is.
         self._last_failure = ""
 
+    def use_header(self, *, is_readable: bool) -> None:
+        """Whether to seal in the present format, because all live worker processes can read it."""
+        self._unsealer.sealer.has_header = is_readable
+
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token, the access token ('' for none) and its expiry in seconds since the epoch.
 

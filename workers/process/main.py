@@ -115,4 +115,5 @@ def prepare_store(settings: Settings, spawn_info: SpawnInfo, unsealer: Unsealer,
     stamp_data(redis)
     unsealer.ensure_sealing_key(redis)
     if spawn_info.is_first:
+        unsealer.warn_of_short_key()
         import_token_files(settings, Credentials(redis))

@@ -10,6 +10,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS
 
 from shared import keys, names
 from shared.credentials.records import USABLE_STATES
+from shared.credentials.sealing import SEALING_VERSION
 from shared.redis_connection.client import decode_hash
 from shared.settings.schema import Settings
 from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
@@ -46,6 +47,8 @@ class Membership:
         self.breakers: dict[str, dict[str, str]] = {}
         #: Configured pool -> the record of its token endpoint's breaker, empty when the breaker is closed.
         self.token_breakers: dict[str, dict[str, str]] = {}
+        #: Whether a worker process is alive that can't read sealed values with a version byte.
+        self.has_older_process = False
         #: When the last refresh was sent, by the monotonic clock.
         self.refreshed_at = 0.0
         #: When the previous Redis server last replied, by the monotonic clock; -inf while there was only one.
@@ -96,14 +99,15 @@ class Membership:
         served = [pool for pool in private_pools if self._settings.has_pool(pool)]
         with self._redis.pipeline(transaction=False) as pipe:
             for process in processes:
-                pipe.hget(keys.process(process), "capacity")
+                pipe.hmget(keys.process(process), "capacity", "sealing")
             for pool in served:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
             replies = pipe.execute()
         self._capacities = {
-            process: int(capacity) for process, capacity in zip(processes, replies, strict=False) if capacity
+            process: int(capacity) for process, (capacity, _) in zip(processes, replies, strict=False) if capacity
         }
+        self.has_older_process = any(capacity and not sealing for capacity, sealing in replies[: len(processes)])
         pool_replies = replies[len(processes) :]
         self._states |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[::2], strict=True)}
         self.breakers |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[1::2], strict=True)}
@@ -155,7 +159,11 @@ class Membership:
         for worker in workers:
             by_pool[worker.lease.pool].append(worker)
         utilisation = self.utilisation.measure(by_pool)
-        report: dict[str, Any] = {"capacity": self._capacity, "reported_at": time.time()}
+        report: dict[str, Any] = {
+            "capacity": self._capacity,
+            "reported_at": time.time(),
+            "sealing": SEALING_VERSION,
+        }
         for pool in self._pools:
             idle = [w for w in by_pool[pool] if not w.runner.busy_since]
             suspended = sum(1 for w in idle if self.is_suspended or not w.can_work())

@@ -61,6 +61,7 @@ class WorkerSet:
     def reconcile(self) -> None:
         """1. Refresh the membership. 2. Stop surplus workers. 3. Claim credentials up to this process's fair share."""
         self._membership.refresh(self._workers.values())
+        self._services.refreshes.store.use_header(is_readable=not self._membership.has_older_process)
         self._leases.suspend_claims_after(self._membership.redis_replaced_at)
         self._forget_pools()
         for group in self._membership.groups:
