@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 from redis import Redis
 
+from launcher.processes.up import Farm
 from shared.api_keys.admin_tokens import AdminToken, AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.redis_connection.auto_pipeline import AutoPipeline
@@ -175,3 +176,7 @@ class ContendedApiKeys(ApiKeys):
             change, self.change = self.change, None
             ApiKeys(self._redis).update(key_id, dict(change))
         return location
+
+
+def write_record(farm: Farm) -> None:
+    farm._write_record()

@@ -33,7 +33,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
-from shared.observability.pool_status import read_pool_statuses
+from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from shared.reload_report import write_report
@@ -205,15 +205,20 @@ class Farm:
             elapsed = time.monotonic() - started
             is_in_grace = elapsed <= NO_CREDENTIAL_GRACE_SECONDS
             if not is_in_grace and not self._has_usable_credential(redis) and is_up(f"{self.url}/healthz"):
-                self.print_line("there is no usable credential yet: ./farm credentials import FILE")
+                warnings = [warning for pool in self._read_pools(redis) for warning in pool.warnings]
+                self.print_line(
+                    "; ".join(warnings) or "there is no usable credential yet: ./farm credentials import FILE"
+                )
                 return
             if elapsed > START_TIMEOUT_SECONDS:
                 raise FarmError(f"not ready after {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(0.05)
 
     def _has_usable_credential(self, redis: Redis) -> bool:
-        pools = read_pool_statuses(redis, self.settings.pool_names)
-        return any(pool.credentials["active"] + pool.credentials["cooling"] for pool in pools)
+        return any(pool.credentials["active"] + pool.credentials["cooling"] for pool in self._read_pools(redis))
+
+    def _read_pools(self, redis: Redis) -> list[PoolStatus]:
+        return read_pool_statuses(redis, self.settings.pool_names)
 
     def _announce(self, secrets: list[str]) -> None:
         new_key = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)

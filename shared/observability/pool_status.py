@@ -38,6 +38,8 @@ class PoolStatus:
         found = ["its upstream is down"] if self.upstream_down else []
         if self.token_endpoint_failure:
             found.append(f"its token endpoint fails for several credentials ({self.token_endpoint_failure})")
+        if foreign := self.credentials.get("foreign"):
+            found.append(f"{foreign} credentials belong to another token endpoint (`./farm credentials list`)")
         return found
 
     @property

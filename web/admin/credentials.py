@@ -92,11 +92,13 @@ def get_credential(credential_id: str) -> Response:
     return set_etag(to_response(to_schema(record), 200), record_version(record))
 
 
-@router.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, response=Credential, errors=(412,))
+@router.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, response=Credential, errors=(409, 412))
 def update_credential(credential_id: str, body: CredentialChange) -> Response:
     """Change the label of a credential, disable it or reactivate it."""
     record = get_or_404(credential_id)
     check_if_match(record_version(record))
+    if body.state == "active" and record.state == "foreign":
+        raise ApiError(409, "conflict", record.reason)
     if body.label is not None:
         open_store().set_label(record.pool, record.id, body.label)
     if body.state == "active":

@@ -233,6 +233,8 @@ class WorkerProcess:
 
     def _reconcile_origins(self) -> None:
         """Takes credentials of other token endpoints out of service, and brings back those whose endpoint is back."""
+        if self._stopping.is_set():
+            return  # After a reload the settings of this process may be the former ones.
         pools = [self._settings.pool(name) for name in self._all_pools() if self._settings.has_pool(name)]
         for pool, (foreign, active) in self._token_origins.reconcile(pools).items():
             extra = {"action": "credential_foreign", "pool": names.configured_pool(pool)}

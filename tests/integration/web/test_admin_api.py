@@ -222,6 +222,7 @@ def test_foreign_credential_is_adopted(api: Api):
     assert api("GET", "/credentials?state=foreign").json["data"][0]["id"] == line["id"]
     refused = api("POST", f"{path}/refresh", {}).json
     assert (refused["ok"], "adopt" in refused["error"]) == (False, True)
+    assert error(api("PATCH", path, {"state": "active"}))[:2] == (409, "conflict")
     adopted = api("POST", f"{path}/adopt", {}).json
     assert (adopted["state"], adopted["token_origin"]) == ("active", "https://token.example")
 
