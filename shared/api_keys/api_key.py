@@ -1,7 +1,6 @@
 """The API key record: its fields, their bounds, and what they permit."""
 
 import ipaddress
-import time
 import zoneinfo
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from shared import clock
 from shared.errors import BadField
 from shared.ip_addresses import parse_address
 
@@ -91,7 +91,7 @@ class ApiKey(KeyFields):
 
     @property
     def is_expired(self) -> bool:
-        return 0 < self.expires_at <= time.time()
+        return 0 < self.expires_at <= clock.now()
 
     def settable_fields(self) -> dict[str, Any]:
         return self.model_dump(include=set(KeyFields.model_fields))

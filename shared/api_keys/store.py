@@ -4,14 +4,13 @@ import hashlib
 import json
 import logging
 import secrets
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.api_keys.api_key import ApiKey, validate_fields
 from shared.decoding import parse_model
 from shared.errors import Conflict, FarmError, NotFound
@@ -47,7 +46,7 @@ class ApiKeys:
 
     def _store(self, secret: str, fields: Mapping[str, Any]) -> ApiKey:
         hint = f"{secret[:6]}…{secret[-4:]}"
-        key = ApiKey(**validate_fields(fields).model_dump(), id=secrets.token_hex(5), hint=hint, created_at=time.time())
+        key = ApiKey(**validate_fields(fields).model_dump(), id=secrets.token_hex(5), hint=hint, created_at=clock.now())
         with self._redis.pipeline() as pipe:
             pipe.hset(keys.API_KEYS, hash_secret(secret), key.model_dump_json())
             pipe.hset(keys.API_KEY_IDS, key.id, hash_secret(secret))
@@ -98,7 +97,7 @@ class ApiKeys:
             digest, key = self._get_with_digest(key_id)
             if key.revoked_at:
                 return key
-            changes = {"enabled": False, "revoked_at": time.time(), "version": key.version + 1}
+            changes = {"enabled": False, "revoked_at": clock.now(), "version": key.version + 1}
             revoked = key.model_copy(update=changes)
             if self._replace(digest, revoked):
                 return revoked

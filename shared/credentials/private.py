@@ -6,7 +6,6 @@ sealed like any other. Once idle for long enough, it is deleted with everything 
 """
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rq.registry import BaseRegistry, FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from shared import keys, names
+from shared import clock, keys, names
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.store import Credentials, build_fields
 from shared.protocol.relay_queue import BANDS, queue_keys
@@ -85,7 +84,7 @@ class PrivateCredentials:
             args=[
                 credential_id,
                 fingerprint(token),
-                time.time(),
+                clock.now(),
                 name,
                 names.private_pool(pool, ""),
                 max_credentials,
@@ -97,7 +96,7 @@ class PrivateCredentials:
 
     def touch(self, pool: str, used_at: float = 0) -> None:
         """Records a use, now by default, in seconds since the epoch. Does not bring back a deleted credential."""
-        self._redis.zadd(keys.PRIVATE_POOLS, {pool: used_at or time.time()}, xx=True)
+        self._redis.zadd(keys.PRIVATE_POOLS, {pool: used_at or clock.now()}, xx=True)
 
     def forget(self, pool: str, unused_since: float = float("inf")) -> bool:
         """Deletes a private credential unless it has jobs or was used after `unused_since`; returns whether it did.
@@ -129,7 +128,7 @@ class PrivateCredentials:
 
     def forget_idle(self, idle_seconds: Callable[[str], float]) -> list[str]:
         """Deletes private credentials idle for longer than `idle_seconds(pool)`; returns their pools."""
-        now = time.time()
+        now = clock.now()
         return [
             pool for pool in self.list_pools() if self.forget(pool, now - max(MIN_IDLE_SECONDS, idle_seconds(pool)))
         ]

@@ -6,14 +6,13 @@ shared/credentials/records.py lists the fields of a credential.
 """
 
 import secrets
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.records import STATES, VISIBLE_FIELDS, CredentialRecord, State, StateChange, build_record
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.token_import import ImportedLine, ImportReport, classify_lines
@@ -140,19 +139,19 @@ class Credentials:
     ) -> bool:
         changed = self._set_state_script(
             keys=[keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)],
-            args=[credential_id, state, reason, until or "", time.time(), f",{','.join(allowed_from)},"],
+            args=[credential_id, state, reason, until or "", clock.now(), f",{','.join(allowed_from)},"],
         )
         return bool(changed)
 
     def suspend(self, pool: str, credential_id: str, reason: str) -> bool:
         """Disables a credential and keeps its former state for `resume`; False if it does not exist."""
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)]
-        return bool(self._suspend_script(keys=script_keys, args=[credential_id, reason, time.time()]))
+        return bool(self._suspend_script(keys=script_keys, args=[credential_id, reason, clock.now()]))
 
     def resume(self, pool: str, credential_id: str) -> bool:
         """Puts a suspended credential back into its former state; False if its state has been set since."""
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)]
-        return bool(self._resume_script(keys=script_keys, args=[credential_id, time.time()]))
+        return bool(self._resume_script(keys=script_keys, args=[credential_id, clock.now()]))
 
     def record_export(self, credential_ids: Iterable[str]) -> None:
         """Records that the refresh tokens are exported; a later rotation marks the export as outdated.
@@ -163,7 +162,7 @@ class Credentials:
             for credential_id in credential_ids:
                 self._set_fields_script(
                     keys=[keys.credential(credential_id)],
-                    args=["export_outdated", "exported_at", time.time()],
+                    args=["export_outdated", "exported_at", clock.now()],
                     client=pipe,
                 )
             pipe.execute()
@@ -207,7 +206,7 @@ class Credentials:
 def build_fields(
     sealer: Sealer, token: str, credential_id: str, pool: str, label: str, token_origin: str
 ) -> dict[str, Any]:
-    now = time.time()
+    now = clock.now()
     return {
         "fingerprint": fingerprint(token),
         "origin": fingerprint(token),

@@ -9,8 +9,9 @@ import zlib
 from typing import Any
 
 from rq import Queue
-from rq.utils import now, utcformat
+from rq.utils import utcformat
 
+from shared import clock
 from shared.protocol.messages import RelayRequest
 
 #: Function that RQ calls, by name because the front must not import the workers.
@@ -34,7 +35,7 @@ class JobTemplate:
         self._fields: dict[str, Any] = job.to_dict()
 
     def render(self, request: RelayRequest) -> dict[str, Any]:
-        at = utcformat(now())
+        at = utcformat(clock.utc_now())
         call: tuple[Any, ...] = (RELAY_FUNCTION, None, (request.encode(),), {})
         return {
             **self._fields,

@@ -14,6 +14,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from shared import clock
 from shared.errors import StoreLoading, StoreUnavailable
 
 #: Oldest Redis that has BLMOVE and LMOVE.
@@ -50,6 +51,7 @@ def check_server(redis: Redis) -> None:
     """Raises StoreUnavailable unless Redis 6.2 or newer responds, StoreLoading while it loads its data."""
     try:
         redis.ping()
+        clock.compare_with(redis)
         version = str(redis.info("server")["redis_version"])
     except BusyLoadingError:
         raise StoreLoading("Redis is still loading its data") from None

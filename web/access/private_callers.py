@@ -5,13 +5,12 @@ the token endpoint. A network that presents too many invalid tokens is banned fo
 """
 
 import logging
-import time
 from collections.abc import Sequence
 
 from gevent.lock import BoundedSemaphore
 from redis import Redis
 
-from shared import keys, names
+from shared import clock, keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import hash_secret
 from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
@@ -165,7 +164,7 @@ class PrivateCallers:
             log.info("a private credential was added", extra={"action": "private_added", "pool": pool})
             return credential
         if credential:
-            self._store.touch(credential.pool, time.time() - self._pools[pool].private_idle + REFUSED_TTL_SECONDS)
+            self._store.touch(credential.pool, clock.now() - self._pools[pool].private_idle + REFUSED_TTL_SECONDS)
         raise token_not_tried_error("the refresh token could not be verified")
 
     def _record_refused(self, token: str, address: str) -> None:

@@ -1,8 +1,6 @@
 """Admin API: configuration and live status of the pools."""
 
-import time
-
-from shared import keys
+from shared import clock, keys
 from shared.errors import ApiError
 from shared.observability.pool_status import read_pool_statuses
 from shared.settings.schema import PoolSettings, describe
@@ -39,7 +37,7 @@ def live() -> Live:
     web_services = services()
     statuses = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     pools = [LivePool(**status.to_dict(), drain_rate=web_services.drain_rate.rate(status.name)) for status in statuses]
-    alive_since = time.time() - HEARTBEAT_TIMEOUT_SECONDS
+    alive_since = clock.now() - HEARTBEAT_TIMEOUT_SECONDS
     return Live(
         pools=pools,
         worker_processes=web_services.redis.zcount(keys.PROCESSES, alive_since, "+inf"),

@@ -17,7 +17,7 @@ from redis.connection import ConnectionPool
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared import keys
+from shared import clock, keys
 from shared.background import keep_running
 from shared.errors import ApiError
 from shared.protocol.messages import Failure, decode_frames
@@ -82,9 +82,11 @@ class Hub:
         if self._has_left:
             return
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(keys.FRONTS, {self.front_id: time.time()})
+            pipe.zadd(keys.FRONTS, {self.front_id: clock.now()})
             pipe.delete(keys.front_gone(self.front_id))
-            pipe.execute()
+            pipe.time()
+            asked_at = time.time()
+            clock.compare(pipe.execute()[-1], asked_at)
 
     def leave(self) -> None:
         """Deregisters the front, so that workers don't check whether it is alive."""
@@ -223,7 +225,7 @@ class Hub:
         while True:
             gevent.sleep(SWEEP_INTERVAL_SECONDS)
             for mailbox in list(self._mailboxes.values()):
-                if time.time() > mailbox.overdue_at:
+                if clock.now() > mailbox.overdue_at:
                     mailbox.on_overdue()
             self._cancel_abandoned()
             quiet_since = time.monotonic() - SWEEP_INTERVAL_SECONDS

@@ -1,10 +1,10 @@
 """Buffers the request log entries that the front writes itself: requests that no worker has ended."""
 
 import secrets
-import time
 
 from flask import g
 
+from shared import clock
 from shared.errors import ApiError
 from shared.observability.request_log import LogEntry, RequestLog, build_entry
 from shared.protocol.messages import RelayRequest
@@ -40,7 +40,7 @@ class RequestLogBuffer:
 
     def record_ended(self, request: RelayRequest, error: ApiError) -> None:
         """Logs a request that ended while it was queued."""
-        waited_ms = max(0, round(1000 * (time.time() - request.enqueued_at)))
+        waited_ms = max(0, round(1000 * (clock.now() - request.enqueued_at)))
         self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, status=error.status, code=error.code))
 
     def _add(self, entry: LogEntry) -> None:

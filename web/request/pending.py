@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
 from shared.decoding import UnreadableRecord
@@ -129,17 +130,17 @@ class PendingRequest:
 
     def _seconds_left(self) -> float:
         """Seconds until the queue timeout or the request's deadline, whichever comes first."""
-        total_left = self.request.deadline + WORKER_MARGIN_SECONDS - time.time()
+        total_left = self.request.deadline + WORKER_MARGIN_SECONDS - clock.now()
         if self._is_running:
             return total_left
-        return min(total_left, self.request.enqueued_at + self.services.queue_timeout - time.time())
+        return min(total_left, self.request.enqueued_at + self.services.queue_timeout - clock.now())
 
     def _expire(self) -> None:
         """Withdraws a queued job and raises ApiError 429, or 502 when the upstream is down.
 
         A job that a worker has already taken goes on until its own deadline; only then ApiError 504 is raised.
         """
-        if time.time() > self.request.deadline + WORKER_MARGIN_SECONDS:
+        if clock.now() > self.request.deadline + WORKER_MARGIN_SECONDS:
             error = ApiError(504, "total_timeout", "the request exceeded its total timeout", "server_error")
             self.close(error)
             raise error

@@ -1,10 +1,10 @@
 """The relay routes: a request to OpenAI's API becomes a job, and the frames of its reply become the HTTP response."""
 
-import time
 from typing import Any
 
 from flask import Blueprint, Response
 
+from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import estimate_tokens
 from shared.errors import ApiError
@@ -100,7 +100,7 @@ for endpoint in ENDPOINTS:
 
 def build_relay_request(web_services: WebServices, pool: str, key: ApiKey, **fields: Any) -> RelayRequest:
     """Builds the relay request for the current HTTP request."""
-    now = time.time()
+    now = clock.now()
     request, context = current_request()
     query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     environ = request.environ

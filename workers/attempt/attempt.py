@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from urllib3 import BaseHTTPResponse
 
+from shared import clock
 from shared.errors import FarmError
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings, Settings
@@ -77,7 +78,7 @@ class Attempt:
         response: BaseHTTPResponse | None = None
         try:
             with self.scope:
-                self.scope.total_deadline = time.monotonic() + self._request.deadline - time.time()
+                self.scope.total_deadline = time.monotonic() + self._request.deadline - clock.now()
                 response = self._request_upstream()
                 if 300 <= response.status < 400:
                     message = "the upstream redirects; set FARM_UPSTREAM_URL to the address that it redirects to"

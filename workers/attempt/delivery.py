@@ -1,9 +1,9 @@
 """What one attempt has delivered to the caller so far: head, body or failure."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shared import clock
 from shared.observability.counters import Counters
 from shared.observability.request_log import LogEntry, build_entry
 from shared.protocol.messages import Failure, Head, RelayRequest
@@ -32,7 +32,7 @@ class Delivery:
     status: int = 0
     failure: Failure | None = None
     #: When the attempt started, and when its first byte arrived (0 before), seconds since the epoch.
-    started_at: float = field(default_factory=time.time)
+    started_at: float = field(default_factory=clock.now)
     first_byte_at: float = 0.0
 
     @property
@@ -43,7 +43,7 @@ class Delivery:
     def send_head(self, status: int, headers: dict[str, str]) -> None:
         """Starts the reply. The head goes out together with the first byte."""
         self.has_started = True
-        self.first_byte_at = time.time()
+        self.first_byte_at = clock.now()
         self.status = status
         self.on_first_byte(self.started_at)
         self.stream.send_head(self._build_head(status, headers))
@@ -75,7 +75,7 @@ class Delivery:
 
     def _build_head(self, status: int, headers: dict[str, str]) -> Head:
         queue_seconds = self.started_at - self.request.enqueued_at
-        upstream_seconds = time.time() - self.started_at
+        upstream_seconds = clock.now() - self.started_at
         return Head(
             status, headers, self.attempt_number, to_milliseconds(queue_seconds), to_milliseconds(upstream_seconds)
         )
@@ -90,7 +90,7 @@ class Delivery:
             credential=credential_id,
             queue_ms=to_milliseconds(self.started_at - request.enqueued_at),
             first_ms=to_milliseconds(self.first_byte_at - request.enqueued_at) if self.first_byte_at else 0,
-            total_ms=to_milliseconds(time.time() - request.enqueued_at),
+            total_ms=to_milliseconds(clock.now() - request.enqueued_at),
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
             estimated=int(usage.estimated),

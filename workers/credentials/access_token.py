@@ -2,7 +2,6 @@
 
 import logging
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import requests
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
-from shared import names
+from shared import clock, names
 from shared.credentials.sealing import fingerprint
 from shared.errors import (
     BreakerOpen,
@@ -91,11 +90,11 @@ class AccessToken:
 
     def is_fresh(self) -> bool:
         """Whether there is a token that is not due for renewal yet."""
-        return bool(self._token) and time.time() < self.renew_at
+        return bool(self._token) and clock.now() < self.renew_at
 
     def is_valid(self) -> bool:
         """Whether there is a token that has not expired."""
-        return bool(self._token) and time.time() < self._expires_at
+        return bool(self._token) and clock.now() < self._expires_at
 
     def is_refreshing(self) -> bool:
         return self._refresh_greenlet is not None and not self._refresh_greenlet.ready()
@@ -115,7 +114,7 @@ class AccessToken:
         is_transient = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if is_transient and self._token != stale and self.is_valid():
             pause = max(RETRY_SECONDS * random.uniform(*JITTER), getattr(failure, "retry_after", None) or 0.0)
-            self.renew_at = min(self._expires_at, time.time() + pause)
+            self.renew_at = min(self._expires_at, clock.now() + pause)
         elif failure is not None:
             raise failure
         return self._token
@@ -150,7 +149,7 @@ class AccessToken:
     def _refresh(self, stale: str, *, is_forced: bool) -> None:
         """1. Uses a fresh token that another process has stored. 2. Else refreshes. 3. Stores. 4. Only then uses it."""
         refresh_token, access_token, expires_at = self._store.load(self._lease.credential_id)
-        lifetime = expires_at - time.time()
+        lifetime = expires_at - clock.now()
         if access_token and access_token != stale and lifetime > 0:
             self._set_token(access_token, lifetime)
             if lifetime > MAX_RENEW_AHEAD_SECONDS:
@@ -174,7 +173,7 @@ class AccessToken:
         if refusals.token != fingerprint(refresh_token):
             refusals = Refusals()
         is_exempt = is_forced and not self._is_unproven_private()
-        pause = refusals.pause(time.time(), self._services.patience)
+        pause = refusals.pause(clock.now(), self._services.patience)
         if pause and not is_exempt:
             raise build_refused(refusals, pause)
         current_token = presented = refresh_token
@@ -247,7 +246,7 @@ class AccessToken:
 
     def _set_token(self, token: str, lifetime: float) -> None:
         self._token = token
-        self._expires_at = time.time() + lifetime
+        self._expires_at = clock.now() + lifetime
         self.renew_at = self._expires_at - min(
             MAX_RENEW_AHEAD_SECONDS, RENEW_AT_REMAINING_SHARE * lifetime
         ) * random.uniform(*JITTER)

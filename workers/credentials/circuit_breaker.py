@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 
 from redis import Redis
 
-from shared import keys, names
+from shared import clock, keys, names
 from shared.observability.counters import Counters
 
 log = logging.getLogger("farm.breaker")
@@ -81,7 +81,7 @@ class CircuitBreaker:
         )
         if self._fault_count >= FAULTS_TO_OPEN and is_widespread:
             self._failed_probes = 0
-            self._opened_at = time.time()
+            self._opened_at = clock.now()
             self._counters.increment("breaker_opened", names.configured_pool(self._pool), reason)
             log.error("the upstream is down: no job is taken", extra=self._log_fields("breaker_opened", reason))
             self._write_open(reason)
@@ -89,7 +89,7 @@ class CircuitBreaker:
     def mark_open(self) -> None:
         """Opens this view, because Redis has refused a job: another process opened the breaker. `sync` completes it."""
         if not self.is_open:
-            self.is_open, self._opened_at, self._probe_at = True, time.time(), time.time() + PROBE_BACKOFF_SECONDS
+            self.is_open, self._opened_at, self._probe_at = True, clock.now(), clock.now() + PROBE_BACKOFF_SECONDS
 
     def record_success(self, attempted_at: float) -> None:
         """Closes the breaker: the upstream has responded, with whatever status.
@@ -119,12 +119,12 @@ class CircuitBreaker:
         backoff = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2**self._failed_probes) * random.uniform(
             0.75, 1.25
         )
-        self._probe_at = time.time() + backoff
+        self._probe_at = clock.now() + backoff
         self._changed_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.breaker(self._pool), mapping=record)
-            pipe.hsetnx(keys.breaker(self._pool), "since", time.time())
+            pipe.hsetnx(keys.breaker(self._pool), "since", clock.now())
             pipe.expire(keys.breaker(self._pool), OPEN_TTL_SECONDS)
             pipe.delete(keys.probe(self._pool))
             pipe.execute()
@@ -141,7 +141,7 @@ class CircuitBreaker:
         if self.is_open and not record:
             self._reset_faults()
         if record and not self.is_open:
-            self._opened_at = time.time()
+            self._opened_at = clock.now()
         self.is_open = bool(record)
         if not record:
             self.probing_credential = ""
@@ -155,7 +155,7 @@ class CircuitBreaker:
         The current probe stays while it is in `eligible`; a new one is the first of `idle`, if no other process has a
         probe. Returns the credential of a new probe, else ''.
         """
-        if not self.is_open or time.time() < self._probe_at:
+        if not self.is_open or clock.now() < self._probe_at:
             return ""
         token, ttl_ms = f"{self._process_id}:{self.probing_credential}", int(PROBE_TTL_SECONDS * 1000)
         if self.probing_credential in eligible:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.records import USABLE_STATES, State
 from shared.credentials.token_origin import SIMULATOR_ORIGIN
 from shared.redis_connection.client import register_script
@@ -29,7 +29,7 @@ SAFETY_MARGIN_SECONDS = 1.0
 
 @dataclass
 class Lease:
-    """A lease of one credential, valid until `valid_until` by this process's monotonic clock."""
+    """A lease of one credential, valid until `valid_until` by this machine's `clock.lease_time`."""
 
     pool: str
     credential_id: str
@@ -46,7 +46,7 @@ class Lease:
 
     def is_held(self) -> bool:
         """Whether the credential may be used now. A process that was frozen notices that the lease has expired."""
-        return not self.lost and time.monotonic() < self.valid_until
+        return not self.lost and clock.lease_time() < self.valid_until
 
 
 class Leases:
@@ -83,7 +83,7 @@ class Leases:
         """
         if not credential_ids or max_count < 1 or time.monotonic() < self._claims_allowed_at:
             return []
-        sent_at = time.monotonic()
+        sent_at = clock.lease_time()
         record_keys = [key for id_ in credential_ids for key in (keys.lease(id_), keys.credential(id_))]
         reply = self._claim_script(
             keys=[keys.credentials(pool), *record_keys],
@@ -102,7 +102,7 @@ class Leases:
         """Renews the leases; returns those that were lost, marked as such."""
         if not leases:
             return []
-        sent_at = time.monotonic()
+        sent_at = clock.lease_time()
         args = [int(LEASE_SECONDS * 1000), *(lease.value for lease in leases)]
         reply = cast("list[int]", self._renew_script(keys=[lease.key for lease in leases], args=args))
         lost_positions = set(reply)

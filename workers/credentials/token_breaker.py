@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
 
@@ -68,7 +68,7 @@ class TokenBreaker:
     def retry_after(self, worker_count: int) -> float:
         """Seconds after which a credential looks again whether the breaker is closed; spread over the workers."""
         spread = random.uniform(0, min(MAX_SPREAD_SECONDS, SPREAD_SECONDS_PER_WORKER * worker_count))
-        return min(MAX_PROBE_BACKOFF_SECONDS, max(PROBE_BACKOFF_SECONDS, self._probe_at - time.time())) + spread
+        return min(MAX_PROBE_BACKOFF_SECONDS, max(PROBE_BACKOFF_SECONDS, self._probe_at - clock.now())) + spread
 
     # Reported by refreshes
 
@@ -110,18 +110,18 @@ class TokenBreaker:
     def _mark_open(self) -> None:
         """Opens this view; `sync` completes it."""
         self.is_open, self._failed_probes = True, 0
-        self._probe_at = time.time() + PROBE_BACKOFF_SECONDS
+        self._probe_at = clock.now() + PROBE_BACKOFF_SECONDS
         self._changed_at = time.monotonic()
 
     def _delay_probe(self, reason: str) -> None:
         self._failed_probes += 1
         backoff = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2 ** min(self._failed_probes, 16))
-        self._probe_at = time.time() + backoff * random.uniform(0.75, 1.0)
+        self._probe_at = clock.now() + backoff * random.uniform(0.75, 1.0)
         self._changed_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.token_breaker(self._pool), mapping=record)
-            pipe.hsetnx(keys.token_breaker(self._pool), "since", time.time())
+            pipe.hsetnx(keys.token_breaker(self._pool), "since", clock.now())
             pipe.expire(keys.token_breaker(self._pool), OPEN_TTL_SECONDS)
             pipe.execute()
 
@@ -160,7 +160,7 @@ class TokenBreaker:
         Each time it is the one whose last probe is the longest ago. `end_probe` must follow.
         """
         candidates = list(credential_ids)
-        if not self.is_open or self.probing_credential or time.time() < self._probe_at or not candidates:
+        if not self.is_open or self.probing_credential or clock.now() < self._probe_at or not candidates:
             return ""
         random.shuffle(candidates)
         chosen = min(candidates, key=lambda credential_id: self._probed_at.get(credential_id, 0.0))

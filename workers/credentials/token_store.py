@@ -1,14 +1,13 @@
 """Stores the tokens of credentials, sealed, in Redis; a rotated one is on disk before it is used (I4)."""
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.unsealing import Unsealer
 from shared.errors import ForeignCredential, LeaseLost, TokenError
@@ -103,8 +102,8 @@ class TokenStore:
             lease.value,
             fingerprint(current_token),
             seal(grant.access_token, lease.credential_id),
-            time.time() + grant.expires_in,
-            time.time(),
+            clock.now() + grant.expires_in,
+            clock.now(),
             fingerprint(rotated) if rotated else "",
             seal(rotated, lease.credential_id) if rotated else "",
             lease.credential_id,

@@ -18,10 +18,10 @@ from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.results import Result
-from rq.utils import now, utcformat
+from rq.utils import utcformat
 from rq.worker import BaseWorker
 
-from shared import keys
+from shared import clock, keys
 from shared.errors import BreakerOpen, LeaseLost
 from shared.protocol.relay_queue import (
     BAND_FIELD,
@@ -96,7 +96,9 @@ class Bookkeeping:
 
     def create_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
         """Creates an execution for `begin` or `finish_and_begin`; to retry them with it is idempotent."""
-        return Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
+        execution = Execution(uuid.uuid4().hex, job_id, self._redis, worker.name)
+        execution.created_at = clock.utc_now()
+        return execution
 
     def begin(
         self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
@@ -132,7 +134,7 @@ class Bookkeeping:
     def finish(self, worker: BaseWorker, job: StartedJob, *, ok: bool, cost: JobCost = NO_COST) -> bool:
         """Finishes the job and deletes it; False when this execution has been finished before."""
         worker.executions.pop(job.execution.id, None)
-        at = now()
+        at = clock.utc_now()
         end = self._build_end_args(job, at, cost, ok=ok)
         has_ended, _ = self._run_turn_script(worker, "", at, end, NO_START, (cost.entry, job.band))
         return bool(has_ended)
@@ -198,7 +200,7 @@ class Bookkeeping:
         False when the job is gone or has been cancelled; in that case `entry_if_cancelled` goes to the request log.
         """
         worker.executions.pop(job.execution.id, None)
-        at = now()
+        at = clock.utc_now()
         was_requeued = self._requeue_script(
             keys=[
                 Job.key_for(job.job_id),
@@ -238,7 +240,7 @@ class Bookkeeping:
                 keys.REQUEST_LOG,
                 registry_key,
             ],
-            args=[job.job_id, *cost.args, seconds_worked(job, now()), cost.entry, composite_key],
+            args=[job.job_id, *cost.args, seconds_worked(job, clock.utc_now()), cost.entry, composite_key],
         )
         rq_job = queue.fetch_job(job.job_id)
         if rq_job is None:
@@ -247,7 +249,7 @@ class Bookkeeping:
         if self._redis.zscore(registry_key, job.execution.composite_key) is None:
             return
         self._redis.incr(keys.served_jobs(self._pool))
-        rq_job.ended_at = now()
+        rq_job.ended_at = clock.utc_now()
         worker.handle_job_failure(rq_job, queue, exc_string=reason, execution=job.execution)
         if self._redis.zscore(registry_key, job.execution.composite_key) is not None:
             raise RedisError("RQ could not end the job")

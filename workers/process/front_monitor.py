@@ -13,7 +13,7 @@ from typing import cast
 from redis import Redis
 from rq.job import Job
 
-from shared import keys
+from shared import clock, keys
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import SCHEDULING_LUA, queue_keys
 from shared.redis_connection.client import register_script
@@ -77,4 +77,4 @@ class FrontMonitor:
                 extra = {"action": "jobs_purged", "reason": front}
                 log.warning("%d waiting jobs of a front that is gone were removed", purged, extra=extra)
         self._purged.add(front)
-        self._redis.zremrangebyscore(keys.FRONTS, "-inf", time.time() - LISTED_SECONDS)
+        self._redis.zremrangebyscore(keys.FRONTS, "-inf", clock.now() - LISTED_SECONDS)

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 from rq.worker_registration import REDIS_WORKER_KEYS
 
-from shared import keys, names
+from shared import clock, keys, names
 from shared.credentials.records import USABLE_STATES
 from shared.credentials.sealing import SEALING_VERSION
 from shared.redis_connection.client import decode_hash
@@ -60,7 +60,7 @@ class Membership:
         own_workers = list(workers)
         report = self._build_report(own_workers)
         registered_here = sum(worker.is_registered for worker in own_workers)
-        now = time.time()
+        now = clock.now()
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.process(self._process_id), mapping=report)
             pipe.expire(keys.process(self._process_id), int(MEMBER_TIMEOUT_SECONDS * 5))
@@ -75,8 +75,9 @@ class Membership:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
                 pipe.hgetall(keys.token_breaker(pool))
-            sent_at = time.monotonic()
+            sent_at, asked_at = time.monotonic(), time.time()
             *_, processes, suspended, registered, server, private = (replies := pipe.execute())[:9]
+        clock.compare(divmod(int(server["server_time_usec"]), 1_000_000), asked_at)
         self.is_suspended = bool(suspended)
         self.has_lost_workers = int(registered) < registered_here
         self._states, self.breakers, self.token_breakers = (
@@ -161,7 +162,7 @@ class Membership:
         utilisation = self.utilisation.measure(by_pool)
         report: dict[str, Any] = {
             "capacity": self._capacity,
-            "reported_at": time.time(),
+            "reported_at": clock.now(),
             "sealing": SEALING_VERSION,
         }
         for pool in self._pools:

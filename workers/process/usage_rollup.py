@@ -1,13 +1,12 @@
 """Rolls the request log up into hourly and daily sums, which outlive its entries."""
 
-import time
 from pathlib import Path
 from typing import cast
 
 import gevent
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.observability.usage import DAY_SUMS_TTL_DAYS, MAX_SUM_FIELDS
 from shared.redis_connection.client import register_script
 
@@ -43,4 +42,4 @@ class UsageRollup:
         """Rolls the log up, then removes its oldest entries beyond the maximum count and age."""
         self.roll_up()
         self._redis.xtrim(keys.REQUEST_LOG, maxlen=self._max_log_entries, approximate=True)
-        self._redis.xtrim(keys.REQUEST_LOG, minid=int(1000 * (time.time() - self._log_seconds)), approximate=True)
+        self._redis.xtrim(keys.REQUEST_LOG, minid=int(1000 * (clock.now() - self._log_seconds)), approximate=True)

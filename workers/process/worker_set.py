@@ -5,7 +5,6 @@ Claims, renews and releases the leases. Runs no background task of its own.
 
 import logging
 import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -13,7 +12,7 @@ import gevent
 from redis.exceptions import RedisError
 from rq import worker_registration
 
-from shared import names
+from shared import clock, names
 from shared.credentials.records import STATES, USABLE_STATES
 from shared.credentials.token_origin import compute_token_origin
 from workers.credentials.access_token import TOKEN_FAILURES
@@ -202,7 +201,7 @@ class WorkerSet:
 
     def refresh_idle_tokens(self) -> None:
         """Refreshes the access tokens of idle workers in the background, so that no request waits for it."""
-        now = time.time()
+        now = clock.now()
         for worker in [w for w in self._workers.values() if w.runner.token.renew_at <= now]:
             if worker.blocking_pop.client_id and not worker.runner.busy_since and worker.runner.health.needs_refresh():
                 gevent.spawn(worker.runner.health.ensure_fresh_token)

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from redis.exceptions import RedisError
 
+from shared import clock
 from shared.credentials.store import Credentials
 from shared.errors import LeaseLost
 from shared.settings.schema import PoolSettings
@@ -53,7 +54,7 @@ class CredentialHealth:
         self.is_token_refused = False
         self.cooldown = Cooldown(services.settings.cooling_limit)
         if lease.cooling_until:
-            self.cooldown.resume(max(0.0, lease.cooling_until - time.time()))
+            self.cooldown.resume(max(0.0, lease.cooling_until - clock.now()))
             self._cooling_published_at = time.monotonic()
 
     def can_work(self) -> bool:
@@ -151,7 +152,7 @@ class CredentialHealth:
         if failed.fatal:
             self._set_state("dead", "invalid_grant")
         elif not failed.blameless and self._should_publish(failed):
-            self._set_state("cooling", failed.outcome, time.time() + self.cooldown.remaining())
+            self._set_state("cooling", failed.outcome, clock.now() + self.cooldown.remaining())
 
     def _should_publish(self, failed: Failed) -> bool:
         if failed.outcome == "token_endpoint_down":

@@ -1,11 +1,10 @@
 """Settles a job after its attempt: counts, request log, retry or error reply, and the credential's health."""
 
 import logging
-import time
 
 from rq.worker import BaseWorker
 
-from shared import names
+from shared import clock, names
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
@@ -95,7 +94,7 @@ class JobCompletion:
             has_retries = False
         else:
             has_retries = was_probe or delivery.attempt_number < self._services.settings.max_attempts
-        if has_retries and time.time() < delivery.request.deadline and failed.failure.code != "total_timeout":
+        if has_retries and clock.now() < delivery.request.deadline and failed.failure.code != "total_timeout":
             entry = self._build_log_entry(attempt, "client_gone", None)
             self._bookkeeping.requeue(self._worker, job, counts=not was_probe, entry_if_cancelled=entry)
             return
@@ -130,4 +129,4 @@ class JobCompletion:
     def _count_end(self, attempt: Attempt, reason: str) -> None:
         counters = self._services.counters
         counters.increment("stream_ends", reason)
-        counters.observe("request_seconds", time.time() - attempt.delivery.request.enqueued_at)
+        counters.observe("request_seconds", clock.now() - attempt.delivery.request.enqueued_at)

@@ -9,6 +9,7 @@ import gevent
 from rq.job import Job
 from rq.worker import BaseWorker
 
+from shared import clock
 from shared.errors import BreakerOpen, InvalidGrant, LeaseLost
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_forever
@@ -186,7 +187,7 @@ class JobRunner:
         if job.request is None or job.body is None:
             self._completion.reject(job)
             return None
-        self._services.counters.observe("queue_wait_seconds", time.time() - job.request.enqueued_at)
+        self._services.counters.observe("queue_wait_seconds", clock.now() - job.request.enqueued_at)
         attempt = self._build_attempt(job, job.request, job.body)
         self.front = job.request.front
         try:

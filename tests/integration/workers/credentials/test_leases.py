@@ -5,6 +5,7 @@ import time
 import pytest
 from redis import Redis
 
+from shared import clock
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from workers.credentials import leases as leases_module
@@ -64,8 +65,8 @@ def test_frozen_owner_sees_its_lease_expire_by_its_own_clock(
     redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     (lease,) = Leases(redis, "a").claim("default", ids[:1], 1)
-    later = time.monotonic() + leases_module.LEASE_SECONDS + 1
-    monkeypatch.setattr(leases_module.time, "monotonic", lambda: later)
+    later = clock.lease_time() + leases_module.LEASE_SECONDS + 1
+    monkeypatch.setattr(clock, "lease_time", lambda: later)
     assert not lease.is_held()
 
 
@@ -86,6 +87,17 @@ def test_lease_is_still_held_after_redis_was_silent(redis: Redis, ids: list[str]
     redis.execute_command("CLIENT", "PAUSE", 1000, "ALL")
     assert leases.renew(held) == []
     assert all(lease.is_held() for lease in held)
+
+
+def test_lease_runs_out_while_the_machine_is_suspended(redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch):
+    (lease,) = Leases(redis, "a").claim("default", ids[:1], 1)
+    read_clock = time.clock_gettime
+
+    def suspended_for_an_hour(which: int) -> float:
+        return read_clock(which) + (3600 if which == clock.LEASE_CLOCK != time.CLOCK_MONOTONIC else 0)
+
+    monkeypatch.setattr(time, "clock_gettime", suspended_for_an_hour)
+    assert lease.is_held() == (clock.LEASE_CLOCK == time.CLOCK_MONOTONIC)
 
 
 def test_release_held_by_frees_only_the_leases_of_the_dead_process(redis: Redis, ids: list[str]):

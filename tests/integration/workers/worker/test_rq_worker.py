@@ -9,7 +9,7 @@ import gevent.event
 import pytest
 from gevent.server import StreamServer
 
-from shared import keys
+from shared import clock, keys
 from shared.protocol.messages import Failure, FrameKind, Head
 from tests import internals
 from tests.integration.harness import CHAT_BODY, WorkerHarness, collect_frames, streaming_body
@@ -132,7 +132,7 @@ def test_worker_whose_lease_expired_while_frozen_does_not_call_the_upstream(
 
     def frozen(stale: str = "") -> str:
         token = get(stale)
-        harness.lease.valid_until = time.monotonic() - 1
+        harness.lease.valid_until = clock.lease_time() - 1
         return token
 
     monkeypatch.setattr(harness.worker.runner.token, "get", frozen)
