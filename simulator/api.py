@@ -53,9 +53,16 @@ class Api:
             connection.finish(error)
             return
         connection.on_end = lambda: self._end_request(account, request)
-        fault = simulation.faults.draw()
+        fault = self._find_fault(account, request)
         account.is_hung = fault in ("hang_headers", "hang_stream")
         self._respond(connection, request, path, fault)
+
+    def _find_fault(self, account: SimulatedAccount, request: Request) -> str:
+        """What is wrong with the account or the request, else a drawn fault."""
+        faults = self._simulation.faults
+        if account.number == faults.bad_account:
+            return "bad_account"
+        return "poison" if faults.poison and faults.is_poisoned(request.json()) else faults.draw()
 
     def _end_request(self, account: SimulatedAccount, request: Request) -> None:
         """Frees the account: the response is complete, or the client has disconnected."""
@@ -86,7 +93,10 @@ class Api:
             wait = faults.retry_after
             value = formatdate(time.time() + wait, usegmt=True) if faults.retry_date else f"{wait:g}"
             connection.finish(encode_error(429, "rate_limit_exceeded", "slow down", f"retry-after: {value}\r\n"))
-        elif fault == "server_error":
+        elif fault == "poison":
+            extra = f"retry-after: {faults.poison_retry_after:g}\r\n" if faults.poison_retry_after else ""
+            connection.finish(encode_error(faults.poison, "poisoned", "nobody serves this request", extra))
+        elif fault in ("server_error", "bad_account"):
             connection.finish(encode_error(500, "server_error", "the simulator was told to fail"))
         elif fault == "expired":
             connection.finish(encode_error(401, "token_expired", "the access token is not valid"))

@@ -45,6 +45,12 @@ class Faults:
     empty_stream: float = 0
     #: Status 200 with an HTML page.
     page: float = 0
+    #: Status of the response to every request for the model `poison`, whatever the account; 0 for none.
+    poison: int = 0
+    #: Its Retry-After in seconds, 0 for none.
+    poison_retry_after: float = 0
+    #: Number of an account that answers every request with status 500, -1 for none.
+    bad_account: int = -1
     #: Share of token requests that get status 503.
     token_error: float = 0
     #: Share of token requests that get status 400 with `invalid_grant`, whatever the token.
@@ -64,6 +70,10 @@ class Faults:
             if point < 0:
                 return name
         return ""
+
+    def is_poisoned(self, body: dict[str, Any] | None) -> bool:
+        """Whether this request gets the status `poison`."""
+        return self.poison > 0 and body is not None and body.get("model") == "poison"
 
     def draw_token_error(self) -> bool:
         """Whether the next token request fails."""

@@ -38,8 +38,8 @@ def unsealer(redis: Redis) -> Unsealer:
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    """A simulator of three accounts that rotates its refresh tokens."""
-    process, upstream = start_simulator("--accounts", "3", "--rotate")
+    """A simulator of six accounts that rotates its refresh tokens."""
+    process, upstream = start_simulator("--accounts", "6", "--rotate")
     yield upstream
     process.terminate()
     process.wait()
