@@ -4,8 +4,10 @@ from shared.errors import ApiError
 
 #: Comment sent while a stream is silent; clients ignore it.
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
-#: An event ends with an empty line; lines end with LF, CR LF or CR.
-EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+#: An event ends with an empty line; lines end with LF, CR LF or CR. A CR may be half of a CR LF, so LF CR ends an event
+#: only before another byte.
+EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+LF_CR = b"\n\r"
 #: Trailing bytes of a chunk in which an event end can start.
 OVERLAP_BYTES = 3
 
@@ -24,7 +26,7 @@ class EventBuffer:
             self._parts, self._tail = [], b""
             return complete
         searched = self._tail + data
-        end = max(at + len(mark) if (at := searched.rfind(mark)) >= 0 else 0 for mark in EVENT_ENDS)
+        end = find_last_end(searched)
         if not end:
             self._parts.append(data)
             self._tail = searched[-OVERLAP_BYTES:]
@@ -41,6 +43,15 @@ class EventBuffer:
         rest = b"".join(self._parts)
         self._parts.clear()
         return rest
+
+
+def find_last_end(data: bytes) -> int:
+    """Returns where the last complete event ends, 0 if none does."""
+    ends = [at + len(mark) for mark in EVENT_ENDS if (at := data.rfind(mark)) >= 0]
+    # One that is followed by a LF is found above.
+    if (at := data.rfind(LF_CR, 0, -1)) >= 0:
+        ends.append(at + len(LF_CR))
+    return max(ends, default=0)
 
 
 def extract_data(event: bytes) -> bytes:

@@ -13,7 +13,11 @@ from shared.protocol.sse import EventBuffer
 from web.request.pending import FrameTimeout, PendingRequest
 from web.server import disconnect
 
-EVENT_STREAM = "text/event-stream"
+EVENT_STREAM, JSON = "text/event-stream", "application/json"
+#: How a stream ends whose response is neither server-sent events nor JSON, once its status has been sent.
+NOT_A_STREAM = ApiError(
+    502, "upstream_error", "the upstream's response is not a stream; ask for it without `stream`", "upstream_error"
+)
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 #: Timeout in seconds for replies without keep-alive comments; the request's own timeouts end them.
 NO_TIMEOUT = 1e9
@@ -38,7 +42,7 @@ def render_after_head(pending_request: PendingRequest, head: Head, frames: list[
     content_type = head.headers.get("content-type", "").lower()
     if content_type.startswith(EVENT_STREAM):
         return render_stream(pending_request, iter_events(pending_request, frames, keepalive), head.status, headers)
-    if content_type.startswith("application/json") or head.status >= 400:
+    if content_type.startswith(JSON) or head.status >= 400:
         return render_buffered(pending_request, frames, head.status, headers)
     return render_stream(pending_request, iter_bytes(pending_request, frames), head.status, headers)
 
@@ -91,15 +95,18 @@ def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> I
     if head.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
         yield from iter_events(pending_request, frames, keepalive)
         return
-    yield render_as_event(pending_request, frames)
+    yield render_as_event(pending_request, head, frames)
 
 
-def render_as_event(pending_request: PendingRequest, frames: list[Frame]) -> bytes:
+def render_as_event(pending_request: PendingRequest, head: Head, frames: list[Frame]) -> bytes:
+    """Returns JSON as one event. No other response fits into one: an event is text, and has no line feeds."""
+    if not head.headers.get("content-type", "").lower().startswith(JSON):
+        return sse.build_error_event(NOT_A_STREAM)
     try:
         body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
     except ApiError as error:
         return sse.build_error_event(error)
-    return b"data: " + body.replace(b"\n", b" ") + b"\n\n"
+    return b"data: " + body.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
 
 
 def iter_bytes(pending_request: PendingRequest, frames: list[Frame]) -> Iterator[bytes]:

@@ -35,6 +35,8 @@ ENDPOINTS = (
     "audio/transcriptions",
     "audio/translations",
 )
+#: Replies with audio whatever `stream` says: comments, as in a stream of events, would spoil it.
+AUDIO_ENDPOINT = "audio/speech"
 #: Endpoints whose streams report usage on request.
 ENDPOINTS_WITH_USAGE = ("chat/completions", "completions")
 #: Request headers passed to the upstream, besides content-type, and their WSGI names (PEP 3333).
@@ -74,7 +76,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
             web_services,
             pool.name,
             key,
-            stream=body.stream,
+            stream=body.stream and endpoint != AUDIO_ENDPOINT,
             model=body.model,
             band="batch" if body.is_flexible else key.band,
             hides_usage=hides_usage,

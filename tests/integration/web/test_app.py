@@ -78,6 +78,28 @@ def test_json_reply_to_a_started_stream_is_sent_as_one_event(front: Front):
     assert len(front.services.hub) == 0
 
 
+def test_binary_reply_to_a_started_stream_is_an_error_event(front: Front):
+    sent = front.send(stream=True)
+    response = sent.get(timeout=5)
+    chunks = response.iter_encoded()
+    assert next(chunks) == b": keep-alive\n\n"
+    front.reply(200, "audio/mpeg", b"\xff\n\n\x00")
+    events = b"".join(chunks)
+    assert b"\xff" not in events
+    assert b'data: {"error": {"message": "the upstream\'s response is not a stream' in events
+    response.close()
+    assert len(front.services.hub) == 0
+
+
+def test_audio_is_sent_as_it_is_however_late(front: Front):
+    sent = front.send("/v1/audio/speech", stream=True)
+    gevent.sleep(2 * front.services.settings.keepalive)
+    front.reply(200, "audio/mpeg", b"\xff\n\n\x00")
+    response = sent.get(timeout=5)
+    assert (response.content_type, response.data) == ("audio/mpeg", b"\xff\n\n\x00")
+    response.close()
+
+
 def test_truncated_binary_reply_breaks_the_connection(front: Front):
     sent = front.send("/v1/audio/speech")
     request_id = front.reply(200, "audio/mpeg", b"half", end=None)

@@ -1,5 +1,7 @@
 """Server-sent events are passed on whole."""
 
+import pytest
+
 from shared.errors import ApiError
 from shared.protocol.sse import EventBuffer, build_error_event
 
@@ -19,6 +21,14 @@ def test_partial_event_is_held_until_it_is_complete():
 
 def test_event_may_end_with_crlf():
     assert EventBuffer().feed(b"data: 1\r\n\r\ndata:") == b"data: 1\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n\r", b"\n\r\n", b"\r\r", b"\r\r\n", b"\r\n\n", b"\r\n\r", b"\r\n\r\n"])
+def test_event_ends_with_an_empty_line_however_lines_end(end: bytes):
+    events = EventBuffer()
+    passed = events.feed(b"data: 1" + end + b"data: 2")
+    assert passed.rstrip() == b"data: 1"
+    assert passed + events.flush() == b"data: 1" + end + b"data: 2"
 
 
 def test_event_end_may_be_split_over_chunks():
