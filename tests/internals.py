@@ -19,7 +19,9 @@ from web.single_flight_cache import SingleFlightCache
 from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
+from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
 from workers.reply.outbox import Outbox
 from workers.reply.stream_registry import StreamRegistry
@@ -180,3 +182,11 @@ class ContendedApiKeys(ApiKeys):
 
 def write_record(farm: Farm) -> None:
     farm._write_record()
+
+
+def claim_missing(worker_set: WorkerSet, group: str) -> None:
+    worker_set._claim_missing(group)
+
+
+def token_store(process: WorkerProcess) -> TokenStore:
+    return process._services.refreshes.store

@@ -1,5 +1,9 @@
 """A credential is used with the token endpoint that it was given for, and with no other."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from redis import Redis
 
@@ -18,8 +22,12 @@ from shared.errors import FarmError, ForeignCredential
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings, Settings
 from simulator.accounts import Accounts
+from tests import internals
 from workers.credentials.leases import Leases
 from workers.credentials.token_store import TokenStore
+from workers.process.worker_process import WorkerProcess
+from workers.process.worker_set import WorkerSet
+from workers.supervisor import ReadyFlag, SpawnInfo
 
 HOME = PoolSettings(token_url="https://login.example/oauth/token")
 ELSEWHERE = PoolSettings(token_url="https://login.other.example/oauth/token")
@@ -150,3 +158,32 @@ def test_simulator_is_refused_beside_settings_of_an_upstream(redis: Redis, unsea
     for pool in (PoolSettings(token_url="https://login.example"), PoolSettings(refresh_tokens_file="tokens.txt")):
         with pytest.raises(FarmError, match="FARM_UPSTREAM_URL is not"):
             bundled_simulator.require_simulator_allowed(Settings(pools=(pool,)), redis)
+
+
+def test_worker_process_reads_no_token_of_another_endpoint(
+    redis: Redis, redis_url: str, store: Credentials, unsealer: Unsealer
+):
+    credential_id, ready = add(store), ReadyFlag()
+    pool = replace(ELSEWHERE, upstream_url="https://api.other.example/v1")
+    info = SpawnInfo("a", "", True, 1, False, ready)
+    process = WorkerProcess(Settings(redis_url=redis_url, pools=(pool,)), unsealer, info)
+    with pytest.raises(ForeignCredential):
+        internals.token_store(process).load(credential_id)
+
+
+def test_worker_set_claims_with_its_pools_origin():
+    """Both ways to a worker: the process's share of the credentials, and an operator's operation."""
+    origins = []
+
+    def claim(pool: str, ids: list[str], count: int, states: tuple[str, ...], token_origin: str = "") -> list[Any]:
+        origins.append(token_origin)
+        return []
+
+    membership = SimpleNamespace(
+        fair_share=lambda _: 1, pools_in_group=lambda _: ["default"], usable_credentials=lambda _: ["c"]
+    )
+    services, leases = SimpleNamespace(settings=Settings(pools=(HOME,))), SimpleNamespace(claim=claim)
+    worker_set = WorkerSet(services, leases, membership, None, {})  # type: ignore[arg-type]
+    internals.claim_missing(worker_set, "default")
+    assert worker_set.find_or_start_worker("default", "c") is None
+    assert origins == ["https://login.example"] * 2
