@@ -1,13 +1,10 @@
-"""Forks the worker processes, restarts those that die, replaces all of them at a reload, stops them. No Redis.
+"""Keeps the worker processes alive, replaces all of them at a reload, stops them. No Redis.
 
 The modules are loaded once, in the supervisor, so a forked process is up at once even on a busy machine. A process that
 replaces a dead one gets the dead one's id: it may reclaim its leases without waiting for them to expire.
 """
 
-import os
-import secrets
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,47 +12,13 @@ from types import FrameType
 
 from gevent import monkey
 
-from shared.ready_flag import ReadyFlag
 from shared.reload_report import report_reload
+from workers.process_slot import RETIRE_SIGNAL, SUPERVISOR_SIGNALS, LeavingProcess, ProcessSlot, Serve
 
-#: Seconds before a process that died young is restarted; doubled each time, up to the maximum.
-RESTART_BACKOFF_SECONDS = 0.5
-MAX_RESTART_BACKOFF_SECONDS = 15.0
-#: Seconds of uptime after which a process that dies is restarted at once.
-STABLE_AFTER_SECONDS = 2.0
-#: Seconds that a process gets beyond its drain time before it is killed: for a token refresh in flight, and its frames.
-KILL_GRACE_SECONDS = 45.0
-#: Exit code for a configuration error, which no restart can fix.
+#: Exit code of a process for a configuration error, which no restart can fix.
 EXIT_MISCONFIGURED = 2
 POLL_SECONDS = 0.05
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Makes a process end once its running requests have ended, however long they take. SIGTERM gives them the drain time.
-RETIRE_SIGNAL = signal.SIGUSR1
-Serve = Callable[["SpawnInfo"], int]
-
-# gevent's versions would create a hub in the supervisor, which a fork must not inherit.
 sleep = monkey.get_original("time", "sleep")
-monotonic = monkey.get_original("time", "monotonic")
-fork = monkey.get_original("os", "fork")
-waitpid = monkey.get_original("os", "waitpid")
-
-
-@dataclass(frozen=True)
-class SpawnInfo:
-    """What the supervisor tells a new process."""
-
-    #: The process's id in Redis.
-    process_id: str
-    #: The id of the dead process that it replaces, '' for none.
-    predecessor: str
-    #: Whether it is the first in its slot.
-    is_first: bool
-    #: The supervisor's pid; a process whose parent is another is an orphan.
-    parent_pid: int
-    #: Whether other processes serve meanwhile or have served, so that an absent Redis is waited for.
-    may_wait: bool
-    #: To be set once the process can serve.
-    ready: ReadyFlag
 
 
 @dataclass(frozen=True)
@@ -68,104 +31,6 @@ class ProcessPlan:
     #: Seconds that running requests get after SIGTERM, and after RETIRE_SIGNAL.
     drain_seconds: float
     retire_seconds: float
-
-
-class ProcessSlot:
-    """One process and its restart backoff."""
-
-    def __init__(self, serve: Serve, *, may_wait: bool) -> None:
-        self._may_wait = may_wait
-        self._ready = ReadyFlag()
-        self._serve = serve
-        self._backoff = RESTART_BACKOFF_SECONDS
-        self._start_at = 0.0
-        self._started_at = 0.0
-        #: Makes the id of a process unique, because the kernel reuses pids.
-        self._nonce = ""
-        self._last_process_id = ""
-        self.pid = 0
-
-    def poll(self) -> int | None:
-        """Starts the process when it is due; returns its exit code once it has died, negative for a signal."""
-        if not self.pid:
-            if monotonic() >= self._start_at:
-                self._spawn()
-            return None
-        exit_code = self.reap()
-        if exit_code is not None:
-            died_young = monotonic() - self._started_at < STABLE_AFTER_SECONDS
-            self._start_at = monotonic() + (self._backoff if died_young else 0.0)
-            self._backoff = (
-                min(2 * self._backoff, MAX_RESTART_BACKOFF_SECONDS) if died_young else RESTART_BACKOFF_SECONDS
-            )
-        return exit_code
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the running process has reported that it can serve."""
-        return bool(self.pid) and self._ready.is_set
-
-    def _spawn(self) -> None:
-        self._ready = ReadyFlag()
-        self._started_at = monotonic()
-        self._nonce = secrets.token_hex(2)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        parent_pid = os.getpid()
-        self.pid = fork()
-        if self.pid == 0:
-            for signum in SIGNALS:
-                signal.signal(signum, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            sys.exit(self._serve(self._build_spawn_info(parent_pid)))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        self._last_process_id = self._process_id(self.pid)
-
-    def _build_spawn_info(self, parent_pid: int) -> SpawnInfo:
-        predecessor = self._last_process_id
-        return SpawnInfo(
-            process_id=self._process_id(os.getpid()),
-            predecessor=predecessor,
-            is_first=not predecessor,
-            parent_pid=parent_pid,
-            may_wait=self._may_wait or bool(predecessor),
-            ready=self._ready,
-        )
-
-    def _process_id(self, pid: int) -> str:
-        return f"{socket.gethostname()}-{pid}-{self._nonce}"
-
-    def reap(self) -> int | None:
-        """Returns the exit code once, after the process has ended."""
-        pid, status = waitpid(self.pid, os.WNOHANG)
-        if not pid:
-            return None
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
-
-    def send_signal(self, signum: int) -> None:
-        """Signals the process; its pid cannot have been reused, because it is not reaped yet."""
-        if self.pid:
-            os.kill(self.pid, signum)
-
-
-class LeavingProcess:
-    """A process that has been signalled to end, and is killed when it takes too long."""
-
-    def __init__(self, slot: ProcessSlot, signum: int, seconds: float) -> None:
-        """`seconds` is how long its running requests may take."""
-        self.slot = slot
-        self._kill_at = monotonic() + seconds + KILL_GRACE_SECONDS
-        slot.send_signal(signum)
-
-    def poll(self) -> bool:
-        """Sends SIGKILL when it is due; returns whether the process has ended."""
-        if not self.slot.pid or self.slot.reap() is not None:
-            return True
-        if monotonic() > self._kill_at:
-            self.slot.send_signal(signal.SIGKILL)
-        return False
 
 
 class Generation:
@@ -218,7 +83,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the first processes were misconfigured."""
-        for signum in SIGNALS:
+        for signum in SUPERVISOR_SIGNALS:
             signal.signal(signum, self._handle_signal)
         exit_code = 0
         while not self._stop_signals:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -132,7 +132,9 @@ class Farm:
             print_warning(f"not reloaded, the settings are unchanged: {error}")
             write_report(self.data.reload_report("launcher"), str(error))
             return
-        self.settings = settings
+        if (settings.host, settings.port) != (self.settings.host, self.settings.port):
+            print_warning("HOST and PORT need a restart; the front keeps its address")
+        self.settings = replace(settings, host=self.settings.host, port=self.settings.port)
         self.processes.reload()
 
     def stop(self) -> None:

@@ -22,7 +22,8 @@ from shared.redis_connection.retry import retry_forever
 from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
-from workers.supervisor import EXIT_MISCONFIGURED, SpawnInfo
+from workers.process_slot import SpawnInfo
+from workers.supervisor import EXIT_MISCONFIGURED
 from workers.upstream.client import UpstreamMisconfigured, UpstreamRoute
 
 log = logging.getLogger("farm.process")

@@ -41,10 +41,10 @@ from workers.process.membership import Membership
 from workers.process.operation_inbox import OperationInbox
 from workers.process.usage_rollup import UsageRollup
 from workers.process.worker_set import WorkerSet
+from workers.process_slot import RETIRE_SIGNAL, SpawnInfo
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
-from workers.supervisor import RETIRE_SIGNAL, SpawnInfo
 from workers.upstream.client import UpstreamRoute, create_shared_session
 from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
