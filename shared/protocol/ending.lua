@@ -24,10 +24,10 @@ local function release_waiting_job(pool, hash, job)
     return owner
 end
 
--- Corrects the key's charge to the seconds that a worker spent on the job.
-local function record_worked_time(pool, owner, seconds)
+-- Corrects the key's charge to the seconds that a worker spent on the job, or on an attempt of it that has failed.
+local function record_worked_time(pool, owner, seconds, has_failed)
     if owner.key and owner.cost then
         -- Negative if the clock was set back.
-        correct_charge(pool, owner.band, owner.key, owner.cost, math.max(0, tonumber(seconds)))
+        correct_charge(pool, owner.band, owner.key, owner.cost, math.max(0, tonumber(seconds)), has_failed)
     end
 end

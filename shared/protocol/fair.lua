@@ -9,6 +9,7 @@
 --                        last batch job, while batch jobs waited)
 --   <base>:<band>        sorted set: key -> tag, for the keys with requests waiting
 --   <base>:<band>:<key>  list: the key's queue
+--   <base>:retries       sorted set: started requests that wait for another credential (workers/jobs/retries.lua)
 --   interactive, batch   RQ's two queues
 --   idle                 sorted set: idle worker -> since when
 --   jobs                 prefix of job hashes
@@ -26,6 +27,19 @@ end
 
 local function band_tags(pool, band)
     return pool.base .. ':' .. band
+end
+
+local function retries_key(pool)
+    return pool.base .. ':retries'
+end
+
+-- Removes a job that waits for another credential; returns whether it did.
+local function remove_retry(pool, job)
+    if redis.call('ZREM', retries_key(pool), job) == 0 then
+        return false
+    end
+    redis.call('LREM', pool.batch, -1, job)
+    return true
 end
 
 -- Pushes a job to RQ's queue of the band. Idle workers block on the interactive queue only, so a batch job goes there
@@ -112,6 +126,17 @@ local function drop_head(pool, next_job)
     end
 end
 
+-- Charges the key the average cost (seconds) for one more attempt of a request; returns it.
+local function charge_retry(pool, retry)
+    local end_field = 'end:' .. retry.band .. ':' .. retry.key
+    local fields = redis.call('HMGET', pool.base, end_field, 'cost', 'weight:' .. retry.key)
+    local cost = tonumber(fields[2] or 1)
+    local charge = cost / tonumber(fields[3] or 1)
+    redis.call('HSET', pool.base, end_field, tonumber(fields[1] or 0) + charge)
+    redis.call('ZADD', band_tags(pool, retry.band), 'XX', 'INCR', charge, retry.key)
+    return cost
+end
+
 -- Takes the next job out of its key's queue and charges the key the average cost (seconds), which is returned.
 local function dequeue_and_charge(pool, next_job)
     local band, key = next_job.band, next_job.key
@@ -135,11 +160,17 @@ local function dequeue_and_charge(pool, next_job)
 end
 
 -- Corrects the charge of a request that took `seconds` of a worker's time, and updates the average cost.
-local function correct_charge(pool, band, key, charged, seconds)
+-- A failed attempt costs its key an average request at least, and does not count as one: else requests that fail at once
+-- would be nearly free, and their key would get nearly every free worker.
+local function correct_charge(pool, band, key, charged, seconds, has_failed)
     local end_field = 'end:' .. band .. ':' .. key
     local fields = redis.call('HMGET', pool.base, end_field, 'cost', 'weight:' .. key)
+    local latest = seconds
+    if has_failed then
+        seconds, latest = math.max(seconds, charged), tonumber(fields[2] or charged)
+    end
     local correction = (seconds - charged) / tonumber(fields[3] or 1)
-    local cost = (1 - EWMA_WEIGHT) * tonumber(fields[2] or seconds) + EWMA_WEIGHT * seconds
+    local cost = (1 - EWMA_WEIGHT) * tonumber(fields[2] or latest) + EWMA_WEIGHT * latest
     redis.call('HSET', pool.base, end_field, tonumber(fields[1] or 0) + correction, 'cost', cost)
     redis.call('ZADD', band_tags(pool, band), 'XX', 'INCR', correction, key)
 end

@@ -238,7 +238,10 @@ class Settings:
         "others of its pool are granted tokens meanwhile",
     )
     max_attempts: int = setting(
-        "FARM_MAX_ATTEMPTS", int_parser(1, 100), 8, "maximum attempts per request, each on another credential"
+        "FARM_MAX_ATTEMPTS",
+        int_parser(1, 100),
+        8,
+        "maximum attempts per request, each on another credential while there is one",
     )
     on_disconnect: str = setting(
         "FARM_ON_DISCONNECT",

@@ -10,6 +10,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from redis import Redis
 
+from shared import keys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
@@ -27,11 +28,12 @@ from web.reply.mailbox import Mailbox
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
-from workers.credentials.leases import Leases
+from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.per_pool import PerPool
+from workers.process.command_listener import CommandListener
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
@@ -53,20 +55,25 @@ class WorkerHarness:
         unsealer: Unsealer,
         upstream: Upstream,
         pool: Mapping[str, Any] | None = None,
+        credentials: int = 1,
         **settings: Any,
     ) -> None:
-        """`pool` and `settings` replace the harness's own."""
+        """`pool` and `settings` replace the harness's own. `credentials`: how many there are, each with a worker."""
         self.redis = redis
         self.upstream = upstream
         self.pool = PoolSettings(**{"upstream_url": upstream.url, "token_url": upstream.token_url, **(pool or {})})
         self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
         self.credentials = Credentials(redis)
-        self.credential_id, _ = self.credentials.add("default", first_refresh_tokens(1)[0])
-        (self.lease,) = Leases(redis, "here").claim("default", [self.credential_id], 1)
+        tokens = first_refresh_tokens(credentials)
+        ids = [self.credentials.add("default", token)[0] for token in tokens]
+        leases = Leases(redis, "here").claim("default", ids, credentials)
+        self.credential_id, self.lease = ids[0], leases[0]
+        if credentials > 1:
+            hold_forever(redis, leases)
         connections, counters, outbox = create_dedicated_pool(redis_url), Counters(), Outbox()
         pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)
         publisher = Publisher(outbox, pipeline)
-        worker_counts = Counter({self.pool.name: 1})
+        worker_counts = Counter({self.pool.name: credentials})
         self.suspended = False
         self.services = WorkerServices(
             settings=self.settings,
@@ -93,14 +100,25 @@ class WorkerHarness:
         self.hub = Hub(redis, connections, lambda _: set(), lambda *_: None)
         self.queue = RelayQueue(redis, 100)
         bookkeeping = Bookkeeping(redis, "default", pipeline)
-        self.worker = FarmWorker(LeasedCredential(self.lease, self.pool, self.services), bookkeeping)
-        self.has_ended = False
+        self.workers = [FarmWorker(LeasedCredential(lease, self.pool, self.services), bookkeeping) for lease in leases]
+        self.worker = self.workers[0]
         self._greenlets = [gevent.spawn(work) for work in (publisher.run, self.services.deadlines.run)]
         self._greenlets.append(internals.spawn_listener(self.hub))
-        spawn_worker(self.worker, self._on_worker_ended)
+        if credentials > 1:
+            self._listen_for_commands()
+        self._running = [spawn_worker(worker, lambda _: None) for worker in self.workers]
 
-    def _on_worker_ended(self, worker: FarmWorker) -> None:
-        self.has_ended = True
+    def _listen_for_commands(self) -> None:
+        commands = CommandListener(self.redis, lambda _: None)
+        for worker in self.workers:
+            commands.add(worker)
+        self._greenlets.append(gevent.spawn(commands.run))
+        channels = [worker.pubsub_channel_name for worker in self.workers]
+        eventually(lambda: all(count for _, count in self.redis.pubsub_numsub(*channels)))
+
+    @property
+    def has_ended(self) -> bool:
+        return self._running[0].dead
 
     def enqueue(self, request_id: str = "req_1", body: bytes = CHAT_BODY, **changes: Any) -> Mailbox:
         """Enqueues a request as a front does; `changes` replace fields of the request."""
@@ -117,16 +135,29 @@ class WorkerHarness:
         credential = self.credentials.get(self.credential_id, ["default"])
         return credential.state, credential.reason
 
+    def count_idle(self) -> int:
+        """Workers that wait in Redis for a job."""
+        return int(self.redis.zcard(keys.idle_workers("default")))
+
     def close(self) -> None:
-        self.worker.stop()
+        for worker in self.workers:
+            worker.stop()
         eventually(self._unblock_and_check_end)
         gevent.killall(self._greenlets)
 
     def _unblock_and_check_end(self) -> bool:
-        """Whether the worker has ended; it may have blocked again since the last call, so it is unblocked each time."""
-        if self.worker.blocking_pop.client_id:
-            self.redis.client_unblock(self.worker.blocking_pop.client_id)
-        return self.has_ended
+        """Whether all workers have ended; one may have blocked again since the last call, so each is unblocked."""
+        for worker in self.workers:
+            if worker.blocking_pop.client_id:
+                self.redis.client_unblock(worker.blocking_pop.client_id)
+        return all(greenlet.dead for greenlet in self._running)
+
+
+def hold_forever(redis: Redis, leases: list[Lease]) -> None:
+    """The leases need no renewal."""
+    for lease in leases:
+        lease.valid_until = float("inf")
+        redis.persist(lease.key)
 
 
 def streaming_body(**fields: Any) -> bytes:

@@ -6,7 +6,9 @@ from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenRefus
 from shared.protocol.messages import Failure
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
-RETRYABLE_STATUSES = frozenset({401, 403, 408, 409, 425, 429})
+RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
+#: Those of them that a credential which has refused a request will say again: it doesn't get the request a second time.
+REFUSED_STATUSES = frozenset({401, 402, 403})
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from shared.errors import build_error_body
 from shared.parsing import parse_json_object, parse_retry_after
 from shared.protocol.messages import Failure
-from workers.attempt.outcomes import Failed, UpstreamErrorResponse
+from workers.attempt.outcomes import REFUSED_STATUSES, Failed, UpstreamErrorResponse
 
 
 def build_failure(attempt_number: int, status: int, code: str, message: str) -> Failure:
@@ -12,7 +12,7 @@ def build_failure(attempt_number: int, status: int, code: str, message: str) -> 
 
 def classify_error_response(attempt_number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
     """The outcome for a retryable error of the upstream."""
-    outcome = "rate_limited" if status == 429 else "refused" if status in (401, 403) else "upstream_error"
+    outcome = "rate_limited" if status == 429 else "refused" if status in REFUSED_STATUSES else "upstream_error"
     if status == 401:
         return Failed(
             outcome, build_failure(attempt_number, 502, "upstream_auth_failed", "the upstream refused a fresh token")

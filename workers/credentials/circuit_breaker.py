@@ -1,6 +1,7 @@
 """A circuit breaker per pool, so that an upstream outage neither cools its credentials nor fails the queued requests.
 
-Closed: opens after consecutive faults of the upstream, on several credentials and for several requests.
+Closed: opens after consecutive faults of the upstream, on several credentials and for several requests; not while all
+are one API key's and others are served, because then its requests are at fault.
 Open: no worker of the pool takes a job, in any process, and requests wait. From time to time one worker takes a job as
 the probe. Any response closes the breaker; a fault keeps it open, with a longer backoff each time. A probe does not
 count as an attempt of its request.
@@ -24,6 +25,10 @@ log = logging.getLogger("farm.breaker")
 FAULTS_TO_OPEN = 5
 MIN_CREDENTIALS = 3
 MIN_REQUESTS = 2
+#: Seconds for which a served API key counts as served: its next request may take that long to start.
+SERVED_SECONDS = 60.0
+#: Requests with faults, and served API keys, that are remembered.
+MAX_REMEMBERED = 1000
 #: Seconds until the first probe; doubled with each failed one, up to the maximum.
 PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS = 1.0, 10.0
 #: Seconds after which a probe's lock expires unless it is renewed.
@@ -40,9 +45,11 @@ class CircuitBreaker:
         self._pool = pool
         self._process_id = process_id
         self._counters = counters
-        self._failed_credentials: set[str] = set()
-        self._failed_requests: set[str] = set()
-        self._fault_count = 0
+        #: Since the last success: request -> the credential of each of its faults, and request -> its API key.
+        self._faults: dict[str, list[str]] = {}
+        self._keys: dict[str, str] = {}
+        #: API key -> when a request of it was served last, by the monotonic clock.
+        self._served_at: dict[str, float] = {}
         self._failed_probes = 0
         self._probe_at = 0.0
         self._changed_at = 0.0
@@ -54,37 +61,68 @@ class CircuitBreaker:
     @property
     def has_faults(self) -> bool:
         """Whether a success would change anything."""
-        return self.is_open or self._fault_count > 0
+        return self.is_open or bool(self._faults)
 
     def allows(self, credential_id: str) -> bool:
         """Whether the credential's worker may take a job."""
         return not self.is_open or self.probing_credential == credential_id
 
+    @property
+    def opened_at(self) -> float:
+        """When it opened last, seconds since the epoch; 0 for never."""
+        return self._opened_at
+
     # Reported by workers
 
-    def record_fault(self, credential_id: str, request_id: str, reason: str, worker_count: int) -> None:
+    def record_fault(self, credential_id: str, request_id: str, reason: str, worker_count: int, key: str = "") -> None:
         """Records a fault of the upstream; opens the breaker, or keeps it open if the probe has failed.
 
-        `worker_count`: how many workers of the pool run in this process.
+        `worker_count`: how many workers of the pool run in this process. `key`: the request's API key.
         """
-        self._fault_count += 1
-        self._failed_credentials.add(credential_id)
-        self._failed_requests.add(request_id)
         if self.is_open:
             if self.probing_credential == credential_id:
                 self._failed_probes += 1
                 self._write_open(reason)
             return
-        is_widespread = (
-            len(self._failed_credentials) >= min(MIN_CREDENTIALS, worker_count)
-            and len(self._failed_requests) >= MIN_REQUESTS
-        )
-        if self._fault_count >= FAULTS_TO_OPEN and is_widespread:
+        self._faults.setdefault(request_id, []).append(credential_id)
+        self._keys[request_id] = key
+        if len(self._faults) > MAX_REMEMBERED:
+            self.forget_request(next(iter(self._faults)))
+        if self._should_open(worker_count):
             self._failed_probes = 0
             self._opened_at = clock.now()
             self._counters.increment("breaker_opened", names.configured_pool(self._pool), reason)
             log.error("the upstream is down: no job is taken", extra=self._log_fields("breaker_opened", reason))
             self._write_open(reason)
+
+    def _should_open(self, worker_count: int) -> bool:
+        credentials = [credential_id for failed in self._faults.values() for credential_id in failed]
+        return (
+            len(credentials) >= FAULTS_TO_OPEN
+            and len(set(credentials)) >= min(MIN_CREDENTIALS, worker_count)
+            and len(self._faults) >= MIN_REQUESTS
+            and not (len(set(self._keys.values())) == 1 and self.are_others_served(self._keys.values()))
+        )
+
+    def forget_request(self, request_id: str) -> None:
+        """The request is at fault itself, and says nothing about the upstream."""
+        self._faults.pop(request_id, None)
+        self._keys.pop(request_id, None)
+
+    def has_faults_of_others(self, key: str) -> bool:
+        """Whether requests of other API keys have met faults too since the last success."""
+        return any(other != key for other in self._keys.values())
+
+    def record_served(self, key: str) -> None:
+        """A request of this API key was served."""
+        self._served_at[key] = time.monotonic()
+        if len(self._served_at) > MAX_REMEMBERED:
+            del self._served_at[min(self._served_at, key=self._served_at.__getitem__)]
+
+    def are_others_served(self, api_keys: Collection[str]) -> bool:
+        """Whether requests of API keys other than these have been served lately."""
+        since = time.monotonic() - SERVED_SECONDS
+        return any(at > since for key, at in self._served_at.items() if key not in api_keys)
 
     def mark_open(self) -> None:
         """Opens this view, because Redis has refused a job: another process opened the breaker. `sync` completes it."""
@@ -99,8 +137,7 @@ class CircuitBreaker:
         """
         if self.is_open and attempted_at < self._opened_at:
             return
-        if self._fault_count:
-            self._reset_faults()
+        self._reset_faults()
         if not self.is_open:
             return
         if self._redis.delete(keys.breaker(self._pool), keys.probe(self._pool)):
@@ -110,9 +147,8 @@ class CircuitBreaker:
         self._changed_at = time.monotonic()
 
     def _reset_faults(self) -> None:
-        self._fault_count = 0
-        self._failed_credentials.clear()
-        self._failed_requests.clear()
+        self._faults.clear()
+        self._keys.clear()
 
     def _write_open(self, reason: str) -> None:
         self.is_open, self.probing_credential = True, ""

@@ -27,6 +27,8 @@ class JobCost:
     served: bool = False
     #: The job's entry in the request log; '' for none.
     entry: str = ""
+    #: Seconds charged to the key beside those worked: the cooldowns that the request has caused.
+    penalty_seconds: float = 0.0
 
     @property
     def args(self) -> ScriptArgs:
@@ -61,6 +63,8 @@ class StartedJob:
     request: RelayRequest | None
     body: bytes | None
     band: str = "interactive"
+    #: Its failed attempts (workers/attempt/blame.py); '' for none.
+    tried: str = ""
 
 
 def seconds_worked(job: StartedJob, at: datetime) -> float:

@@ -23,7 +23,7 @@ from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.protocol.relay_queue import BAND_FIELD
 from shared.redis_connection.client import register_script
 from workers.jobs.job_records import StartedJob, decode_request, lost_request_cost, unreadable_failure
-from workers.jobs.rq_bookkeeping import Bookkeeping
+from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt
 
 log = logging.getLogger("farm.recovery")
 
@@ -136,9 +136,9 @@ class OrphanRecovery:
         is_retried = request is not None and not has_started and retries + 1 < self._max_attempts
         if is_retried:
             failure = Failure(499, "client_gone", "the caller has gone", "server_error", retries + 1)
-            self._bookkeeping.requeue(
-                worker, orphan, entry_if_cancelled=lost_request_cost(request, failure).entry if request else ""
-            )
+            attempt = FailedAttempt.of_orphan(names.credential_id_of(worker.name))
+            entry = lost_request_cost(request, failure).entry if request else ""
+            self._bookkeeping.requeue(worker, orphan, attempt, entry)
         else:
             self._end(worker, orphan)
         reason = "requeued" if is_retried else "ended"

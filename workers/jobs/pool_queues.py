@@ -17,7 +17,8 @@ class PoolQueues:
 
     def __init__(self, redis: Redis, pipeline: AutoPipeline, pool: str, settings: Settings, counters: Counters) -> None:
         self._redis = redis
-        self.bookkeeping = Bookkeeping(redis, pool, pipeline, BatchPolicy(settings.batch_age, settings.batch_turns))
+        batch_policy = BatchPolicy(settings.batch_age, settings.batch_turns)
+        self.bookkeeping = Bookkeeping(redis, pool, pipeline, batch_policy, settings.queue_timeout)
         self._queues = self.bookkeeping.queues
         max_attempts = settings.max_attempts
         self._recoveries = [

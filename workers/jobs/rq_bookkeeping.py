@@ -7,6 +7,7 @@ tests/integration/workers/jobs/test_rq_bookkeeping.py compares what Redis holds 
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,41 @@ NEXT_JOB = "*"
 NO_END: ScriptArgs = ("", "", "", "", 0, "")
 NO_START: ScriptArgs = ("", "", "", "", "", "", "")
 NO_COST = JobCost()
+#: Lua functions for waiting retries; they build on SCHEDULING_LUA.
+RETRIES_LUA = (*SCHEDULING_LUA, Path(__file__).with_name("retries.lua"))
+
+
+class Requeued(IntEnum):
+    """What `Bookkeeping.requeue` has done, as requeue.lua says it."""
+
+    #: The job is gone, has been cancelled, or was requeued before.
+    NO = 0
+    #: It waits for a credential that has not tried it.
+    FOR_OTHERS = 1
+    #: It waits, and only credentials that have tried it can take it.
+    FOR_TRIED = 2
+    #: It was left alone, because only such credentials are left.
+    NOBODY_LEFT = 3
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """What a requeued job keeps of an attempt that has failed."""
+
+    #: Its entry in the job's list of tried credentials (workers/attempt/blame.py); '' if it was a probe.
+    entry: str = ""
+    #: Seconds until a credential that has tried the job may do so once more, if no other can.
+    retry_delay: float = 0.0
+    #: Whether to try only credentials that have not.
+    only_others: bool = False
+
+    @classmethod
+    def of_orphan(cls, credential_id: str) -> "FailedAttempt":
+        """The attempt of a worker that has died, which says nothing about its request or credential."""
+        return cls(f" {credential_id}::0:0")
+
+
+PROBE = FailedAttempt()
 
 
 @dataclass(frozen=True)
@@ -68,8 +104,14 @@ class Bookkeeping:
     """Begins, finishes and requeues the jobs of one pool, in the order of its fair queue (fair.lua)."""
 
     def __init__(
-        self, redis: Redis, pool: str, pipeline: AutoPipeline | None = None, batch_policy: BatchPolicy = BatchPolicy()
+        self,
+        redis: Redis,
+        pool: str,
+        pipeline: AutoPipeline | None = None,
+        batch_policy: BatchPolicy = BatchPolicy(),
+        queue_timeout: float = 300.0,
     ) -> None:
+        """`queue_timeout`: seconds for which a request may wait, FARM_QUEUE_TIMEOUT."""
         self._redis = redis
         self._pool = pool
         self._batch_policy = batch_policy
@@ -88,10 +130,13 @@ class Bookkeeping:
             keys.fair_queue(pool),
             keys.idle_workers(pool),
             keys.REQUEST_LOG,
+            keys.credentials(pool),
         )
+        #: What the scripts need to tell whether a credential can take a job.
+        self._retry_args = (keys.lease(""), keys.credential(""), queue_timeout)
         pipeline = pipeline or AutoPipeline(redis)
-        self._turn_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("turn.lua"))
-        self._requeue_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("requeue.lua"))
+        self._turn_script = pipeline.register_script(*RETRIES_LUA, Path(__file__).with_name("turn.lua"))
+        self._requeue_script = pipeline.register_script(*RETRIES_LUA, Path(__file__).with_name("requeue.lua"))
         self._settle_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("settle.lua"))
 
     def create_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
@@ -160,6 +205,7 @@ class Bookkeeping:
                 self._batch_policy.wait_seconds,
                 self._batch_policy.interval,
                 *log_args,
+                *self._retry_args,
             ],
         )
 
@@ -179,12 +225,19 @@ class Bookkeeping:
             raise LeaseLost("the lease was lost before the job was begun")
         if reply is None:
             return None
-        job_id, data, retries, other_executions, body, band = reply
+        job_id, data, retries, other_executions, body, band, tried = reply
         execution.job_id = job_id.decode()
         worker.executions[execution.id] = execution
         request = decode_request(data)
         return StartedJob(
-            execution.job_id, execution, int(retries), int(other_executions), request, body, band.decode()
+            execution.job_id,
+            execution,
+            int(retries),
+            int(other_executions),
+            request,
+            body,
+            band.decode(),
+            tried.decode(),
         )
 
     def describe_unreadable(self, job_id: str) -> UnreadableJob:
@@ -193,15 +246,15 @@ class Bookkeeping:
         return describe_unreadable(job_id, self._pool, fields)
 
     def requeue(
-        self, worker: BaseWorker, job: StartedJob, *, counts: bool = True, entry_if_cancelled: str = ""
-    ) -> bool:
-        """Puts the job back at the front of its queue, or at the end if the attempt does not count.
+        self, worker: BaseWorker, job: StartedJob, attempt: FailedAttempt, entry_if_cancelled: str = ""
+    ) -> Requeued:
+        """Makes the job wait for another credential, or, after a failed probe, puts it at the end of its queue.
 
-        False when the job is gone or has been cancelled; in that case `entry_if_cancelled` goes to the request log.
+        `entry_if_cancelled` goes to the request log if the caller has gone.
         """
         worker.executions.pop(job.execution.id, None)
         at = clock.utc_now()
-        was_requeued = self._requeue_script(
+        result = self._requeue_script(
             keys=[
                 Job.key_for(job.job_id),
                 keys.body(job.job_id),
@@ -214,6 +267,7 @@ class Bookkeeping:
                 keys.fair_queue(self._pool),
                 keys.idle_workers(self._pool),
                 keys.REQUEST_LOG,
+                keys.credentials(self._pool),
             ],
             args=[
                 job.job_id,
@@ -221,12 +275,16 @@ class Bookkeeping:
                 seconds_worked(job, at),
                 utcformat(at),
                 at.timestamp(),
-                int(counts),
+                int(bool(attempt.entry)),
                 Job.key_for(""),
                 entry_if_cancelled,
+                attempt.entry,
+                attempt.retry_delay,
+                int(attempt.only_others),
+                *self._retry_args,
             ],
         )
-        return bool(was_requeued)
+        return Requeued(result)
 
     def fail(self, worker: BaseWorker, job: StartedJob, reason: str, cost: JobCost = NO_COST) -> None:
         """Ends the job as failed, by RQ's own method, which keeps it for the dashboard; its body is deleted."""
@@ -240,7 +298,13 @@ class Bookkeeping:
                 keys.REQUEST_LOG,
                 registry_key,
             ],
-            args=[job.job_id, *cost.args, seconds_worked(job, clock.utc_now()), cost.entry, composite_key],
+            args=[
+                job.job_id,
+                *cost.args,
+                seconds_worked(job, clock.utc_now()) + cost.penalty_seconds,
+                cost.entry,
+                composite_key,
+            ],
         )
         rq_job = queue.fetch_job(job.job_id)
         if rq_job is None:

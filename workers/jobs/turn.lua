@@ -1,14 +1,15 @@
 -- Finishes a worker's job, begins its next one, or both: all of RQ's bookkeeping in one round trip.
 -- Stands for BaseWorker.handle_job_success with result_ttl=0, cleanup_execution, set_state, and for
 -- rq.executions.prepare_execution and BaseWorker.prepare_job_execution (RQ 3.0).
--- Runs after limits.lua, fair.lua and ending.lua: settles the finished job's usage with its API key, and picks the next job
--- in fair order. A job that BLMOVE has moved only tells that there is work; another one may be next.
+-- Runs after limits.lua, fair.lua, ending.lua and retries.lua: settles the finished job's usage with its API key, and picks
+-- the next job: one that waits for a credential which has not tried it, else the next in fair order. A job that BLMOVE has
+-- moved only tells that there is work; another one may be next.
 -- Idempotent: a retry with the same execution ids changes nothing and gets the same result.
 -- Job keys are built from ids here, because the next job is not known in advance.
 -- KEYS:  1 interactive queue    2 batch queue    3 intermediate queue
 --        4, 5 started registry of the interactive and of the batch band
 --        6 worker    7 the worker's executions    8 lease    9 the pool's breaker    10 count of served jobs
---       11 the pool's fair queue    12 its idle workers    13 request log
+--       11 the pool's fair queue    12 its idle workers    13 request log    14 its credentials
 -- ARGV:  1 now (ISO)    2 now (seconds)
 --        3 job to finish ('' for none)    4 its execution id    5 'successful_job_count' or 'failed_job_count'
 --        6 seconds worked    7 tokens used    8 '1' when it counts towards the quota of requests
@@ -17,14 +18,16 @@
 --       16 prefix of RQ's keys    17 prefix of body keys
 --       18 seconds after which a batch request is due    19 one in how many jobs is then a batch request
 --       20 the finished job's entry in the request log ('' for none)    21 its band
+--       22 prefix of leases    23 prefix of credentials' hashes    24 seconds for which a request may wait
 -- Result: {1 if this execution has finished the job, else 0; what was begun}, the latter
 --         false: nothing is queued, and the worker is marked as idle;
 --         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
---         {job id, data, retries, other executions of the worker, body or false, band}
+--         {job id, data, retries, other executions of the worker, body or false, band, failed attempts so far}
 local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[12]
 local registries = {interactive = KEYS[4], batch = KEYS[5]}
 local iso_now, now, worker_name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
-local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], idle = idle, jobs = ARGV[16] .. ':job:'}
+local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], idle = idle, jobs = ARGV[16] .. ':job:',
+    credentials = KEYS[14], leases = ARGV[22], records = ARGV[23], patience = tonumber(ARGV[24])}
 
 -- Whether the worker has finished its job and not started another.
 local is_idle = false
@@ -73,21 +76,40 @@ local function find_refusal()
     return false
 end
 
+-- Takes a job that RQ lists out of the batch queue, unless it waits for another credential: take_retry has passed it over.
+local function pop_foreign()
+    local job = redis.call('LPOP', pool.batch)
+    if job and redis.call('HGET', pool.jobs .. job, 'farm_lined') == RETRY then
+        redis.call('RPUSH', pool.batch, job)
+        return nil
+    end
+    return job
+end
+
+local function is_lined(job)
+    local lined = redis.call('HGET', pool.jobs .. job, 'farm_lined')
+    return lined == '1' or lined == RETRY
+end
+
 -- Takes the next job out of its queue; returns it and its place in the fair queue. A job without one, because RQ itself or
 -- an operator has enqueued it, is next when it reaches the front of RQ's queue.
 local function take_next(moved)
+    local retry, place = take_retry(pool, credential_of(worker_name), now)
+    if retry then
+        return retry, place
+    end
     local head = select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
     local list = pool[head and head.band or INTERACTIVE]
     local front = moved or redis.call('LPOP', list)
     if front and head and head.job == front then
         return front, head
-    elseif front and not (head and redis.call('HGET', pool.jobs .. front, 'farm_lined') == '1') then
+    elseif front and not (head and is_lined(front)) then
         return front
     elseif front and not moved then
         redis.call('LPUSH', list, front)
     end
     if not head then
-        return redis.call('LPOP', pool.batch)
+        return pop_foreign()
     end
     if not remove_from_rq(pool, head.band, head.job) then
         redis.call('LREM', intermediate, 1, head.job)
@@ -100,10 +122,10 @@ end
 local function start(job, execution, head, other_executions)
     local hash, body, execution_key, job_executions, composite = job_keys(job, execution)
     local fields = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
-        'status')
+        'status', 'farm_tried')
     local ttl, band = ARGV[12], fields[5] or INTERACTIVE
     if not fields[1] or fields[4] or fields[6] == 'canceled' or (fields[3] and redis.call('EXISTS', fields[3]) == 1) then
-        if head then
+        if head and not head.is_retry then
             drop_head(pool, head)
         end
         release_waiting_job(pool, hash, job)
@@ -113,7 +135,8 @@ local function start(job, execution, head, other_executions)
         redis.call('ZREM', registries[band], composite)
         return nil
     end
-    local cost = head and dequeue_and_charge(pool, head)
+    local charge = head and (head.is_retry and charge_retry or dequeue_and_charge)
+    local cost = charge and charge(pool, head)
     redis.call('HSET', execution_key, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
         'worker_name', worker_name, 'farm_lease', ARGV[14])
     redis.call('EXPIRE', execution_key, ttl)
@@ -128,7 +151,7 @@ local function start(job, execution, head, other_executions)
     redis.call('HSET', hash, 'status', 'started', 'started_at', iso_now, 'last_heartbeat', iso_now,
         'worker_name', worker_name, 'farm_lined', '', unpack(cost and {'farm_cost', cost} or {}))
     redis.call('PERSIST', hash)
-    return {job, fields[1], fields[2] or '0', other_executions, redis.call('GET', body), band}
+    return {job, fields[1], fields[2] or '0', other_executions, redis.call('GET', body), band, fields[7] or ''}
 end
 
 -- The job that this execution has started already (on a retry), and how many other executions the worker has.
@@ -149,6 +172,11 @@ local function put_back(job, execution)
     redis.call('DEL', execution_key, job_executions)
     redis.call('SREM', executions, composite)
     redis.call('ZREM', registries[owner.band], composite)
+    if redis.call('HEXISTS', hash, 'farm_tried') == 1 then
+        record_worked_time(pool, owner, 0)
+        park(pool, job, now)
+        return
+    end
     if owner.key then
         record_worked_time(pool, owner, 0)
         rejoin_queue(pool, owner.band, owner.key, job, true)

@@ -1,4 +1,4 @@
-"""Receives RQ's commands and the fronts' acknowledgements over one subscription."""
+"""Receives RQ's commands, the farm's own, and the fronts' acknowledgements over one subscription."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from rq.command import handle_command
 
 from shared import keys
+from workers.worker.job_completion import CULPRIT, SERVED
 from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.control")
@@ -19,7 +20,7 @@ POLL_SECONDS = 0.25
 
 
 class CommandListener:
-    """Listens on `rq:pubsub:<worker>` for every worker and passes each command to RQ's own handler."""
+    """Listens on `rq:pubsub:<worker>` for every worker and passes each of RQ's commands to RQ's own handler."""
 
     def __init__(self, redis: Redis, on_acks: Callable[[bytes], None]) -> None:
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
@@ -74,6 +75,12 @@ class CommandListener:
     def _run_command(self, worker: FarmWorker, payload: dict[str, Any]) -> None:
         if payload["command"] == "shutdown":
             worker.stop()
+        elif payload["command"] == "look":
+            worker.look_again()
+        elif payload["command"] == CULPRIT:
+            worker.runner.health.take_back(str(payload["request_id"]))
+        elif payload["command"] == SERVED:
+            worker.runner.health.convict(str(payload["request_id"]))
         elif payload["command"] == "stop-job" and not worker.runner.is_running(str(payload["job_id"])):
             worker.runner.cancel_before_start(str(payload["job_id"]))
         else:

@@ -49,6 +49,8 @@ class Membership:
         self.token_breakers: dict[str, dict[str, str]] = {}
         #: Whether a worker process is alive that can't read sealed values with a version byte.
         self.has_older_process = False
+        #: Pools in which requests wait for a credential that has not tried them.
+        self.pools_with_retries: list[str] = []
         #: When the last refresh was sent, by the monotonic clock.
         self.refreshed_at = 0.0
         #: When the previous Redis server last replied, by the monotonic clock; -inf while there was only one.
@@ -75,15 +77,17 @@ class Membership:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
                 pipe.hgetall(keys.token_breaker(pool))
+                pipe.zcard(keys.waiting_retries(pool))
             sent_at, asked_at = time.monotonic(), time.time()
             *_, processes, suspended, registered, server, private = (replies := pipe.execute())[:9]
         clock.compare(divmod(int(server["server_time_usec"]), 1_000_000), asked_at)
         self.is_suspended = bool(suspended)
         self.has_lost_workers = int(registered) < registered_here
         self._states, self.breakers, self.token_breakers = (
-            {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[first::3], strict=True)}
+            {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[first::4], strict=True)}
             for first in (9, 10, 11)
         )
+        self.pools_with_retries = [pool for pool, count in zip(self._pools, replies[12::4], strict=True) if count]
         self._detect_replaced_redis(str(server.get("run_id", "")))
         self.refreshed_at = sent_at
         self._read_details([process.decode() for process in processes], [pool.decode() for pool in private])

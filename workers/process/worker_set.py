@@ -74,10 +74,17 @@ class WorkerSet:
                 self._membership.credential_state(worker.lease.pool, worker.lease.credential_id),
                 self._membership.refreshed_at,
             )
+        self._look_for_retries()
         self.wake_idle()
         if self._membership.has_lost_workers:
             log.warning("Redis has lost workers: registering them again", extra={"action": "registered_again"})
             self.heartbeat()
+
+    def _look_for_retries(self) -> None:
+        """Makes idle workers look at the waiting retries: those who could not run one may be its only hope by now."""
+        for pool in self._membership.pools_with_retries:
+            for worker in self.workers_in_pool(pool):
+                worker.runner.should_look = worker.runner.should_look or not worker.runner.busy_since
 
     def _forget_pools(self) -> None:
         """Drops the queues and breakers of pools whose private credential is gone."""

@@ -1,12 +1,14 @@
 """The health of a credential: whether it can take a job, and what a failed attempt means for it (I5).
 
-A failure is the credential's fault, which starts a cooldown that every process sees, or the upstream's, which starts a
-short cooldown and counts towards the pool's circuit breaker. It is never judged by the text of an error.
+Blame needs evidence (workers/attempt/blame.py, workers/credentials/suspicion.py). One failure pauses nothing, except a
+Retry-After of a 429 and a failure to get an access token; a cooldown that a culprit has caused is taken back. Faults of
+the upstream also count towards the pool's circuit breaker. Nothing is judged by the text of an error.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -15,24 +17,25 @@ from redis.exceptions import RedisError
 from shared import clock
 from shared.credentials.store import Credentials
 from shared.errors import LeaseLost
+from shared.protocol.messages import RelayRequest
 from shared.settings.schema import PoolSettings
+from workers.attempt.blame import TriedCredential, describe_failure, is_culprit
 from workers.attempt.outcomes import Failed, classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import Cooldown
 from workers.credentials.leases import Lease
+from workers.credentials.suspicion import Suspicion
 from workers.worker.services import WorkerServices
 
 log = logging.getLogger("farm.worker")
-#: Outcomes that are the upstream's fault, and the longest cooldown in seconds that they give a credential.
+#: Outcomes that mostly are the upstream's fault, and those that mostly are not, and prove that the upstream is up.
 UPSTREAM_FAULTS = frozenset({"upstream_error", "unreachable", "timeout", "cut", "no_answer"})
-MAX_UPSTREAM_COOLDOWN_SECONDS = 4.0
-#: Outcomes that are the credential's fault, and prove that the upstream is up.
 CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused"})
 #: Longest cooldowns in seconds, without a Retry-After, of a rate limit, and of a token endpoint that is down.
 MAX_RATE_LIMIT_COOLDOWN_SECONDS = 60.0
 MAX_TOKEN_COOLDOWN_SECONDS = 15.0
-#: Shortest cooldown in seconds, after a fault of the upstream, that is published as state `cooling`.
+#: Shortest cooldown in seconds that is published as state `cooling`, unless the upstream has asked for it.
 MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
 
@@ -53,6 +56,10 @@ class CredentialHealth:
         #: Whether the token endpoint has refused the refresh token for good.
         self.is_token_refused = False
         self.cooldown = Cooldown(services.settings.cooling_limit)
+        self._suspicion = Suspicion()
+        #: The last failure, and when it was (seconds since the epoch).
+        self._last_failed: Failed | None = None
+        self._last_failed_at = 0.0
         if lease.cooling_until:
             self.cooldown.resume(max(0.0, lease.cooling_until - clock.now()))
             self._cooling_published_at = time.monotonic()
@@ -104,9 +111,11 @@ class CredentialHealth:
         if self._breaker.has_faults:
             gevent.spawn(self._close_breaker, attempted_at)
 
-    def record_success(self) -> None:
-        """Records a complete response."""
+    def record_success(self, key: str) -> None:
+        """Records that a request of this API key was served."""
         self.cooldown.reset_failures()
+        self._suspicion.record_success()
+        self._breaker.record_served(key)
 
     def _close_breaker(self, attempted_at: float) -> None:
         try:
@@ -114,7 +123,7 @@ class CredentialHealth:
         except RedisError as error:
             log.warning("breaker not closed: %s", error, extra=self._log_fields("redis_lost", ""))
 
-    def record_failure(self, failed: Failed, request_id: str, attempted_at: float) -> bool:
+    def record_failure(self, failed: Failed, request: RelayRequest, attempted_at: float) -> bool:
         """Records the failure in the pool's breaker.
 
         Returns whether the attempt was a probe, which does not count as an attempt of the request.
@@ -126,26 +135,77 @@ class CredentialHealth:
         )
         if failed.outcome in UPSTREAM_FAULTS and not failed.blameless and not upstream_is_up:
             try:
-                breaker.record_fault(
-                    self._id, request_id, failed.outcome, self._services.worker_counts[self._pool.name]
-                )
+                worker_count = self._services.worker_counts[self._pool.name]
+                breaker.record_fault(self._id, request.id, failed.outcome, worker_count, request.key)
             except RedisError as error:
                 log.warning("breaker not updated: %s", error, extra=self._log_fields("redis_lost", ""))
         elif upstream_is_up:
             self._close_breaker(attempted_at)
         return was_probe
 
-    def begin_cooldown(self, failed: Failed) -> None:
-        """Starts a cooldown; stops the workers instead when the refresh token is dead."""
+    @property
+    def is_credible(self) -> bool:
+        """Whether the credential's latest request was served, so that a failure now counts against its request."""
+        return self._suspicion.is_credible
+
+    def describe_attempt(self, failed: Failed) -> TriedCredential:
+        """The failed attempt, as the request's next credential learns of it."""
+        is_credible = self.is_credible and not failed.blameless and not failed.fatal
+        return TriedCredential(self._id, describe_failure(failed), is_credible)
+
+    def is_request_to_blame(self, attempts: Collection[TriedCredential], failed: Failed, key: str) -> bool:
+        """Whether the request is at fault, given all its attempts; not while requests of other API keys fail too."""
+        breaker = self._breaker
+        if failed.outcome in UPSTREAM_FAULTS and (breaker.is_open or breaker.has_faults_of_others(key)):
+            return False
+        return is_culprit(attempts, failed)
+
+    def begin_cooldown(self, failed: Failed, request: RelayRequest | None = None) -> bool:
+        """Starts the cooldown that the evidence justifies; stops the workers instead when the refresh token is dead.
+
+        `request` is the one that has failed, None outside an attempt. Returns whether it has started a cooldown.
+        """
         if failed.fatal:
             self.is_token_refused = True
             self._stop()
-        elif not failed.blameless:
-            retry_after, max_backoff = failed.retry_after, max_cooldown(failed.outcome)
-            if retry_after is not None and failed.outcome in UPSTREAM_FAULTS:
-                retry_after = min(retry_after, max_backoff)
-            self.cooldown.begin(retry_after, max_backoff)
-            self.cooldown.extend(failed.rest_seconds)
+            return False
+        if failed.blameless:
+            return False
+        self._last_failed, self._last_failed_at = failed, clock.now()
+        is_refusal = failed.outcome in UPSTREAM_FAULTS | CREDENTIAL_FAULTS
+        if request is None or not is_refusal:
+            self.cooldown.begin(failed.retry_after, max_cooldown(failed.outcome))
+            return True
+        self._suspicion.record_failure(request.id, request.key)
+        return self._pause_as_proven(failed, request.id)
+
+    def _pause_as_proven(self, failed: Failed, cause: str) -> bool:
+        """Starts the cooldown that the evidence against the credential justifies, and returns whether there is one."""
+        if failed.outcome == "rate_limited" and failed.retry_after is not None:
+            self.cooldown.begin(failed.retry_after, cause=cause)
+            return True
+        are_others_served = self._breaker.are_others_served(self._suspicion.keys)
+        longest = self._suspicion.find_max_cooldown(are_others_served=are_others_served)
+        if longest:
+            self.cooldown.begin(None, min(longest, max_cooldown(failed.outcome)), cause)
+        return bool(longest)
+
+    def convict(self, request_id: str) -> None:
+        """The request that has failed here was served by another credential: this one is at fault.
+
+        Unless the breaker has opened since: then the upstream was.
+        """
+        if self._breaker.opened_at > self._last_failed_at:
+            self._suspicion.clear_all()
+        elif self._suspicion.convict(request_id) and self._last_failed is not None and not self.cooldown.remaining():
+            self._pause_as_proven(replace(self._last_failed, retry_after=None), request_id)
+            gevent.spawn(self.publish_state, self._last_failed)
+
+    def take_back(self, request_id: str) -> None:
+        """The request is a culprit: what it has caused here is taken back. The worker publishes the new state."""
+        self._suspicion.clear(request_id)
+        self.cooldown.take_back(request_id)
+        self._breaker.forget_request(request_id)
 
     def publish_state(self, failed: Failed) -> None:
         """Publishes the state that follows from a failure; called after the job is safe."""
@@ -155,11 +215,14 @@ class CredentialHealth:
             self._set_state("cooling", failed.outcome, clock.now() + self.cooldown.remaining())
 
     def _should_publish(self, failed: Failed) -> bool:
-        if failed.outcome == "token_endpoint_down":
+        if failed.outcome == "token_endpoint_down" or not self.cooldown.remaining():
             return False
-        if failed.outcome in UPSTREAM_FAULTS:
-            return not self._breaker.is_open and self.cooldown.remaining() >= MIN_PUBLISHED_COOLDOWN_SECONDS
-        return True
+        if failed.outcome in UPSTREAM_FAULTS and self._breaker.is_open:
+            return False
+        is_justified = failed.outcome == "rate_limited" and failed.retry_after is not None
+        if is_justified or failed.outcome not in UPSTREAM_FAULTS | CREDENTIAL_FAULTS:
+            return True
+        return self.cooldown.remaining() >= MIN_PUBLISHED_COOLDOWN_SECONDS
 
     def disable(self, reason: str) -> None:
         """Disables the credential for an operator."""
@@ -194,8 +257,6 @@ class CredentialHealth:
 
 def max_cooldown(outcome: str) -> float:
     """The longest cooldown in seconds without a Retry-After; inf leaves it to FARM_COOLING_LIMIT."""
-    if outcome in UPSTREAM_FAULTS:
-        return MAX_UPSTREAM_COOLDOWN_SECONDS
     return {"rate_limited": MAX_RATE_LIMIT_COOLDOWN_SECONDS, "token_endpoint_down": MAX_TOKEN_COOLDOWN_SECONDS}.get(
         outcome, float("inf")
     )

@@ -1,21 +1,33 @@
 """Settles a job after its attempt: counts, request log, retry or error reply, and the credential's health."""
 
+import json
 import logging
+import time
+from dataclasses import replace
 
+import gevent
+from redis.exceptions import RedisError
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.worker import BaseWorker
 
 from shared import clock, names
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
+from workers.attempt.blame import decode_tried, sum_pauses
 from workers.attempt.outcomes import Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
-from workers.jobs.rq_bookkeeping import Bookkeeping
+from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt, Requeued
 from workers.response.token_meter import Usage
+from workers.worker.credential_health import UPSTREAM_FAULTS
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.log_fields import build_log_fields
 
 log = logging.getLogger("farm.worker")
+#: Verdicts on a request, as commands to the workers of the credentials that have tried it.
+CULPRIT, SERVED = "culprit", "served"
+#: Seconds until a credential may try a request once more; doubled with each attempt, up to the maximum.
+RETRY_DELAY_SECONDS, MAX_RETRY_DELAY_SECONDS = 0.5, 4.0
 
 
 class JobCompletion:
@@ -30,6 +42,8 @@ class JobCompletion:
         self._services = credential.services
         self._bookkeeping = bookkeeping
         self._health = credential.health
+        #: When the worker should look for a waiting retry that only it may run, by the monotonic clock.
+        self.look_at = float("inf")
 
     def settle(self, job: StartedJob, attempt: Attempt, outcome: Outcome) -> JobCost | None:
         """Returns the cost of a job that is complete or was stopped, which the caller must still finish.
@@ -43,21 +57,52 @@ class JobCompletion:
                 self._worker, self._credential.lease, "attempt_failed", job, reason=outcome.outcome
             )
             log.info("attempt failed", extra=fields)
-            was_probe = self._health.record_failure(outcome, job.job_id, attempt.delivery.started_at)
-            self._health.begin_cooldown(outcome)
-            self.retry_or_reply(job, attempt, outcome, was_probe=was_probe)
-            self._health.publish_state(outcome)
+            self._settle_failure(job, attempt, outcome)
             return None
         reason = outcome.reason
         counters.increment("attempts", pool.configured_name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
-        if reason == "done":
-            self._health.record_success()
+        if reason == "done" and attempt.delivery.is_served:
+            self._health.record_success(attempt.delivery.request.key)
+            self._tell_tried(job, SERVED)
         cost = self._record_usage(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             return cost
         self._fail(job, f"the response ended early: {reason}", cost)
         return None
+
+    def _settle_failure(self, job: StartedJob, attempt: Attempt, failed: Failed) -> None:
+        request, health = attempt.delivery.request, self._health
+        was_probe = health.record_failure(failed, request, attempt.delivery.started_at)
+        health.cooldown.extend(failed.rest_seconds)
+        attempts = [*decode_tried(job.tried), health.describe_attempt(failed)]
+        if not was_probe and health.is_request_to_blame(attempts, failed, request.key):
+            health.take_back(request.id)
+            penalty = sum_pauses(attempts, self._services.settings.cooling_limit)
+            retry_forever(lambda: self._reply_with_error(job, attempt, failed, penalty), "a job cannot be failed")
+            self._tell_tried(job, CULPRIT)
+            return
+        latest = attempts[-1]
+        # The breaker has a backoff of its own for probes.
+        if not (was_probe and failed.outcome in UPSTREAM_FAULTS) and health.begin_cooldown(failed, request):
+            latest = replace(latest, paused_at=clock.now())
+        self.retry_or_reply(job, attempt, failed, "" if was_probe else latest.encode())
+        health.publish_state(failed)
+
+    def _tell_tried(self, job: StartedJob, verdict: str) -> None:
+        """Tells the credentials that have tried the job before what has become of it, without waiting for it."""
+        if job.tried:
+            gevent.spawn(self._publish_verdict, job, verdict)
+
+    def _publish_verdict(self, job: StartedJob, verdict: str) -> None:
+        message = json.dumps({"command": verdict, "request_id": job.job_id})
+        try:
+            for credential_id in {attempt.credential_id for attempt in decode_tried(job.tried)}:
+                worker_name = names.worker_name(self._credential.pool.name, credential_id)
+                self._services.redis.publish(PUBSUB_CHANNEL_TEMPLATE % worker_name, message)
+        except RedisError as error:
+            fields = build_log_fields(self._worker, self._credential.lease, "redis_lost", job, reason=verdict)
+            log.warning("the verdict on a request is not published: %s", error, extra=fields)
 
     def reject(self, job: StartedJob) -> None:
         """Fails a job that can't be read, or whose body has expired, and tells its caller at once (I7)."""
@@ -80,29 +125,41 @@ class JobCompletion:
             self._services.streams.open_stream(unreadable.channel).send_failure(failure)
         self._fail(job, failure.message, unreadable.cost)
 
-    def retry_or_reply(self, job: StartedJob, attempt: Attempt, failed: Failed, *, was_probe: bool) -> None:
-        """Requeues the job of a failed attempt for another credential, or sends the caller the error."""
+    def retry_or_reply(self, job: StartedJob, attempt: Attempt, failed: Failed, tried: str) -> None:
+        """Requeues the job of a failed attempt for another credential, or sends the caller the error.
+
+        `tried`: the attempt's entry in the job's list of tried credentials; '' for a probe, which does not count.
+        """
         retry_forever(
-            lambda: self._retry_or_reply_once(job, attempt, failed, was_probe=was_probe),
-            "a job cannot be requeued or failed",
+            lambda: self._retry_or_reply_once(job, attempt, failed, tried), "a job cannot be requeued or failed"
         )
 
-    def _retry_or_reply_once(self, job: StartedJob, attempt: Attempt, failed: Failed, *, was_probe: bool) -> None:
+    def _retry_or_reply_once(self, job: StartedJob, attempt: Attempt, failed: Failed, tried: str) -> None:
         delivery = attempt.delivery
         if failed.fatal and names.is_private(self._credential.pool.name):
             failed = reject_login(failed, delivery.attempt_number)
             has_retries = False
         else:
-            has_retries = was_probe or delivery.attempt_number < self._services.settings.max_attempts
+            has_retries = not tried or delivery.attempt_number < self._services.settings.max_attempts
         if has_retries and clock.now() < delivery.request.deadline and failed.failure.code != "total_timeout":
+            delay = 0.0 if failed.blameless else compute_retry_delay(delivery.attempt_number)
+            failed_attempt = FailedAttempt(tried, delay, only_others=bool(tried) and failed.outcome == "refused")
             entry = self._build_log_entry(attempt, "client_gone", None)
-            self._bookkeeping.requeue(self._worker, job, counts=not was_probe, entry_if_cancelled=entry)
-            return
+            requeued = self._bookkeeping.requeue(self._worker, job, failed_attempt, entry)
+            if requeued is Requeued.FOR_TRIED:
+                self.look_at = time.monotonic() + delay
+            if requeued is not Requeued.NOBODY_LEFT:
+                return
+        self._reply_with_error(job, attempt, failed)
+
+    def _reply_with_error(self, job: StartedJob, attempt: Attempt, failed: Failed, penalty: float = 0.0) -> None:
+        """Ends the job with the upstream's error, or ours. `penalty`: seconds charged beside those worked."""
         end_reason = "timeout" if failed.outcome == "timeout" else "upstream_error"
-        if delivery.reply_with_error(failed):
+        if attempt.delivery.reply_with_error(failed):
             self._count_end(attempt, end_reason)
-        reason = f"{failed.failure.code} after {delivery.attempt_number} attempts"
-        self._bookkeeping.fail(self._worker, job, reason, self._record_usage(attempt, end_reason))
+        reason = f"{failed.failure.code} after {attempt.delivery.attempt_number} attempts"
+        cost = replace(self._record_usage(attempt, end_reason), penalty_seconds=penalty)
+        self._bookkeeping.fail(self._worker, job, reason, cost)
 
     def _fail(self, job: StartedJob, reason: str, cost: JobCost) -> None:
         retry_forever(lambda: self._bookkeeping.fail(self._worker, job, reason, cost), "a job cannot be failed")
@@ -130,3 +187,8 @@ class JobCompletion:
         counters = self._services.counters
         counters.increment("stream_ends", reason)
         counters.observe("request_seconds", clock.now() - attempt.delivery.request.enqueued_at)
+
+
+def compute_retry_delay(attempt_number: int) -> float:
+    """Seconds until a credential that has tried a request may try it once more."""
+    return float(min(MAX_RETRY_DELAY_SECONDS, RETRY_DELAY_SECONDS * 2 ** min(attempt_number - 1, 8)))

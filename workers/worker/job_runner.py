@@ -57,6 +57,8 @@ class JobRunner:
         self._cancelled_job_id = ""
         #: Whether Redis had no job at the last look, and has listed the worker as idle.
         self.queue_was_empty = False
+        #: Whether a job waits that no BLMOVE would hand over: a retry, for a credential that has not tried it.
+        self.should_look = False
         #: The front that waits for the running job, '' for none.
         self.front = ""
         self._busy_seconds = 0.0
@@ -148,11 +150,23 @@ class JobRunner:
         bookkeeping, lease = self._bookkeeping, self._credential.lease
         execution = bookkeeping.create_execution(self._worker, job_id)
         probe = self._breaker.probing_credential == lease.credential_id
+        self._note_look()
         job = retry_forever(
             lambda: bookkeeping.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job cannot be started"
         )
         self.queue_was_empty = job is None
         return job
+
+    @property
+    def seconds_to_look(self) -> float:
+        """Seconds until the worker should look for a job of itself; inf if BLMOVE hands over whatever comes."""
+        return 0.0 if self.should_look else max(0.0, self._completion.look_at - time.monotonic())
+
+    def _note_look(self) -> None:
+        """The worker looks for a job now; to be called before it asks Redis."""
+        self.should_look = False
+        if self._completion.look_at <= time.monotonic():
+            self._completion.look_at = float("inf")
 
     def _finish(self, job: StartedJob, cost: JobCost, *, ok: bool) -> StartedJob | None:
         """Finishes the job; returns the next one, if there is one and this worker may continue."""
@@ -161,6 +175,7 @@ class JobRunner:
             retry_forever(lambda: bookkeeping.finish(worker, job, ok=ok, cost=cost), "a job cannot be finished")
             return None
         execution = bookkeeping.create_execution(worker)
+        self._note_look()
         try:
             next_job = retry_forever(
                 lambda: bookkeeping.finish_and_begin(
@@ -220,7 +235,8 @@ class JobRunner:
             self._completion.reject(job)
             return
         attempt = self._build_attempt(job, job.request, job.body)
-        self._completion.retry_or_reply(job, attempt, classify_token_failure(InvalidGrant("refused")), was_probe=False)
+        failed = classify_token_failure(InvalidGrant("refused"))
+        self._completion.retry_or_reply(job, attempt, failed, self.health.describe_attempt(failed).encode())
 
     def _build_attempt(self, job: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
         self._scope = CancelScope(self._services.deadlines, self._credential.lease.is_held)

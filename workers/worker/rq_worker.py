@@ -29,6 +29,10 @@ from workers.worker.log_fields import build_log_fields
 log = logging.getLogger("farm.worker")
 #: Seconds that an idle worker waits for a job before it asks again; long, because `wake_idle` can end the wait.
 POP_TIMEOUT_SECONDS = 60.0
+#: Shortest one: 0 means forever to Redis.
+MIN_POP_TIMEOUT_SECONDS = 0.01
+#: Pauses in seconds between attempts to unblock a worker that may be about to block.
+UNBLOCK_PAUSES = (0.002, 0.01, 0.05, 0.2)
 #: Seconds without a heartbeat until RQ forgets a worker, less the 60 that RQ adds.
 WORKER_TTL_SECONDS = 60
 #: Longest pause in seconds before a lost Redis is retried.
@@ -132,8 +136,8 @@ class FarmWorker(SimpleWorker):
 
     @property
     def should_wake(self) -> bool:
-        """Whether it should stop waiting for a job."""
-        return bool(self._operations) or self.is_stopping or not self.can_work()
+        """Whether it should stop waiting for a job in BLMOVE."""
+        return self.runner.should_look or not self._can_continue()
 
     @property
     def is_stopping(self) -> bool:
@@ -149,16 +153,42 @@ class FarmWorker(SimpleWorker):
 
     def _can_continue(self) -> bool:
         """Whether it may start its next job right after the last."""
-        return not self.should_wake
+        return not self._operations and not self.is_stopping and self.can_work()
+
+    def look_again(self) -> None:
+        """Makes it look for a job now, because one waits for it that BLMOVE does not hand over."""
+        self.runner.should_look = True
+        gevent.spawn(self._unblock)
+
+    def _unblock(self) -> None:
+        for pause in UNBLOCK_PAUSES:
+            if not self.runner.should_look or self.runner.busy_since or not self.blocking_pop.client_id:
+                return
+            try:
+                self.connection.client_unblock(self.blocking_pop.client_id)
+            except RedisError:
+                # The process unblocks it within a second (WorkerSet.wake_idle).
+                return
+            gevent.sleep(pause)
 
     def _pause(self) -> None:
         """Waits while RQ is suspended, the credential cannot work, or the lease has run out."""
         self._show_state(WorkerStatus.SUSPENDED)
+        self._leave_idle()
         self.runner.queue_was_empty = False
         while not self._operations and not self._stopping.is_set() and not self.can_work():
             self._stopping.wait(min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS))
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
+
+    def _leave_idle(self) -> None:
+        """Nobody need wake it while it can't work."""
+        try:
+            self.connection.zrem(keys.idle_workers(self.lease.pool), self.name)
+        except RedisError as error:
+            log.warning(
+                "worker still listed as idle: %s", error, extra=build_log_fields(self, self.lease, "redis_lost")
+            )
 
     def _show_state(self, state: WorkerStatus) -> None:
         try:
@@ -171,11 +201,12 @@ class FarmWorker(SimpleWorker):
         try:
             if not self.runner.health.ensure_fresh_token():
                 return
-            if not self.runner.queue_was_empty:
+            timeout = min(POP_TIMEOUT_SECONDS * random.uniform(0.75, 1.25), self.runner.seconds_to_look)
+            if not self.runner.queue_was_empty or not timeout:
                 self.runner.run()
                 return
             self.runner.queue_was_empty = False
-            job_id = self.blocking_pop.pop(POP_TIMEOUT_SECONDS * random.uniform(0.75, 1.25))
+            job_id = self.blocking_pop.pop(max(timeout, MIN_POP_TIMEOUT_SECONDS))
             if job_id is not None:
                 self.runner.run(job_id)
         except RedisError as error:

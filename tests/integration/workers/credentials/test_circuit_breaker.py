@@ -10,12 +10,13 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import Head
 from shared.redis_connection.client import decode_hash
 from tests import internals
+from tests.builders import build_request
 from tests.integration.harness import WorkerHarness, collect_frames, streaming_body
 from tests.waiting import eventually
 from workers.attempt.upstream_errors import classify_error_response
 from workers.credentials import circuit_breaker
 from workers.credentials.circuit_breaker import FAULTS_TO_OPEN, CircuitBreaker
-from workers.worker.credential_health import MAX_UPSTREAM_COOLDOWN_SECONDS
+from workers.credentials.suspicion import MAX_UNPROVEN_SECONDS
 
 
 def build_breaker(redis: Redis, process: str = "a") -> CircuitBreaker:
@@ -183,5 +184,6 @@ def test_first_byte_of_a_probe_closes_the_breaker(harness: WorkerHarness):
 def test_retry_after_of_a_failing_upstream_gives_only_a_short_cooldown(harness: WorkerHarness):
     health = harness.worker.runner.health
     outcome = classify_error_response(1, 503, {"retry-after": "3600"}, b"")
-    health.begin_cooldown(outcome)
-    assert health.cooldown.remaining() <= MAX_UPSTREAM_COOLDOWN_SECONDS
+    for number in range(9):
+        health.begin_cooldown(outcome, build_request(f"req_{number}"))
+    assert 0 < health.cooldown.remaining() <= MAX_UNPROVEN_SECONDS * 1.25

@@ -7,15 +7,19 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from shared import keys
 from shared.protocol.relay_queue import RelayQueue, open_rq_queue
 from tests.builders import build_request
 from tests.doubles import HEARTBEAT_TTL_SECONDS, StockWorker
 from workers.credentials.leases import Lease
 from workers.jobs.job_records import StartedJob
-from workers.jobs.rq_bookkeeping import Bookkeeping
+from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt
 
 #: Built once: what stock RQ leaves is compared with what we leave of the same requests.
 FIRST_REQUEST, SECOND_REQUEST = build_request(), build_request("req_2")
+
+#: A failed attempt of the harness's worker.
+FAILED = FailedAttempt(" c1:signature:1:0")
 
 #: Fields of hashes that differ from one run to the next.
 VARYING_FIELDS = {
@@ -60,6 +64,12 @@ class BookkeepingHarness:
     def try_to_start(self, job_id: str) -> StartedJob | None:
         execution = self.bookkeeping.create_execution(self.worker, job_id)
         return self.bookkeeping.begin(self.worker, execution, HEARTBEAT_TTL_SECONDS, self.lease)
+
+    def waiting_jobs(self) -> list[bytes]:
+        """The waiting interactive jobs, those that wait for another attempt first; all are in one of RQ's queues."""
+        retries = self.redis.zrange(keys.waiting_retries("default"), 0, -1)
+        assert self.redis.lrange("rq:queue:batch:default", 0, -1) == retries
+        return [*retries, *self.redis.lrange(self.queue.key, 0, -1)]
 
     def job(self) -> Job:
         return Job.fetch("req_1", connection=self.redis, serializer=JSONSerializer)

@@ -12,7 +12,7 @@ from tests.builders import build_request
 from tests.doubles import StockWorker
 from workers.credentials.leases import Lease
 from workers.jobs.job_records import StartedJob
-from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping
+from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping, FailedAttempt, Requeued
 
 
 @dataclass
@@ -59,6 +59,12 @@ class SimulatedWorker:
         bookkeeping = self.pool.bookkeeping
         self.started = bookkeeping.begin(self.rq, bookkeeping.create_execution(self.rq, job_id), 60, self.lease)
         return self.started.job_id if self.started else ""
+
+    def requeue(self, *, only_others: bool = False, retry_delay: float = 0.0, entry_if_cancelled: str = "") -> Requeued:
+        """Fails its job's attempt."""
+        assert self.started is not None
+        attempt = FailedAttempt(f" {self.lease.credential_id}:signature:1:0", retry_delay, only_others)
+        return self.pool.bookkeeping.requeue(self.rq, self.started, attempt, entry_if_cancelled)
 
     def finish_and_start(self, seconds: float = 1.0) -> str:
         """Ends its job, which has taken so many seconds, and starts the next; returns its id, '' for none."""

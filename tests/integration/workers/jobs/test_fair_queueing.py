@@ -12,7 +12,7 @@ from shared import keys
 from shared.protocol.relay_queue import QueueFull, queue_keys
 from tests.builders import build_request
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool, SimulatedWorker, key_of, serve
-from workers.jobs.rq_bookkeeping import BatchPolicy
+from workers.jobs.rq_bookkeeping import PROBE, BatchPolicy
 
 CHAT_QUEUE, BATCH_QUEUE = queue_keys("default")
 
@@ -205,7 +205,7 @@ def test_requeued_request_goes_first(pool: SimulatedPool):
     pool.enqueue("b", 3)
     worker = pool.worker()
     first = worker.start()
-    pool.bookkeeping.requeue(worker.rq, worker.started)
+    worker.requeue()
     assert worker.start() == first
 
 
@@ -213,7 +213,7 @@ def test_request_of_a_failed_probe_goes_last(pool: SimulatedPool):
     ids = pool.enqueue("a", 3)
     worker = pool.worker()
     worker.start()
-    pool.bookkeeping.requeue(worker.rq, worker.started, counts=False)
+    pool.bookkeeping.requeue(worker.rq, worker.started, PROBE)
     assert [worker.start(), worker.finish_and_start(), worker.finish_and_start()] == [ids[1], ids[2], ids[0]]
 
 

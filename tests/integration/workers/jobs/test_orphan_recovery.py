@@ -54,7 +54,7 @@ def published_failures(redis: Redis, recover: Callable[[], object]) -> list[str]
 def test_successor_requeues_the_job_of_a_dead_worker(orphaned: BookkeepingHarness):
     recovery = build_recovery(orphaned)
     assert published_failures(orphaned.redis, lambda: recovery.recover_from_predecessor(orphaned.worker)) == []
-    assert orphaned.redis.lrange(orphaned.queue.key, 0, -1) == [b"req_1"]
+    assert orphaned.waiting_jobs() == [b"req_1"]
     assert orphaned.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
     assert orphaned.redis.get(keys.body("req_1")) == b"the body"
     assert orphaned.worker.get_current_job_id() is None
@@ -81,7 +81,7 @@ def test_recovery_requeues_a_job_whose_credential_has_no_successor(orphaned: Boo
     assert recovery.recover() == 0
     assert orphaned.queue.count == 0
     assert recovery.recover() == 1
-    assert orphaned.redis.lrange(orphaned.queue.key, 0, -1) == [b"req_1"]
+    assert orphaned.waiting_jobs() == [b"req_1"]
     assert orphaned.queue.started_job_registry.count == 0
 
 
@@ -100,7 +100,7 @@ def test_recovery_finds_a_job_from_before_the_present_lease(orphaned: Bookkeepin
     recovery = build_recovery(orphaned)
     assert recovery.recover_from_predecessor(orphaned.worker) == 0
     assert [recovery.recover() for _ in range(3)] == [0, 1, 0]
-    assert orphaned.redis.lrange(orphaned.queue.key, 0, -1) == [b"req_1"]
+    assert orphaned.waiting_jobs() == [b"req_1"]
     assert orphaned.redis.hget("rq:job:req_1", "number_of_retries") == b"1"
 
 
@@ -123,7 +123,7 @@ def test_recovery_finds_a_job_of_a_slot_that_the_pool_has_no_more(redis: Redis):
     redis.set(harness.lease.key, "a:2")
     recovery = build_recovery(harness)
     assert [recovery.recover() for _ in range(2)] == [0, 1]
-    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
+    assert harness.waiting_jobs() == [b"req_1"]
 
 
 def test_recovery_leaves_a_job_of_an_older_version_while_anyone_has_the_credential(orphaned: BookkeepingHarness):

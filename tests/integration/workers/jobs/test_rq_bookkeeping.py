@@ -13,7 +13,7 @@ from shared.errors import LeaseLost
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
 from tests.doubles import HEARTBEAT_TTL_SECONDS
-from tests.integration.workers.jobs.bookkeeping_harness import BookkeepingHarness, snapshot, start_with_stock_rq
+from tests.integration.workers.jobs.bookkeeping_harness import FAILED, BookkeepingHarness, snapshot, start_with_stock_rq
 from workers.jobs.rq_bookkeeping import MAX_FAILED_JOBS
 
 
@@ -94,8 +94,8 @@ def test_failed_jobs_are_bounded_in_number(redis: Redis):
 def test_requeued_job_waits_first_in_the_queue_with_its_body(redis: Redis):
     harness = BookkeepingHarness(redis)
     RelayQueue(redis, 10).enqueue(build_request("req_2"), b"x")
-    assert harness.bookkeeping.requeue(harness.worker, harness.start())
-    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1", b"req_2"]
+    assert harness.bookkeeping.requeue(harness.worker, harness.start(), FAILED)
+    assert harness.waiting_jobs() == [b"req_1", b"req_2"]
     job = harness.job()
     assert (job.get_status(), job.number_of_retries, job.worker_name) == ("queued", 1, None)
     assert redis.get(keys.body("req_1")) == b"the body"
@@ -108,7 +108,7 @@ def test_requeue_of_a_deleted_job_does_not_bring_it_back(redis: Redis):
     harness = BookkeepingHarness(redis)
     started = harness.start()
     redis.delete("rq:job:req_1")
-    assert not harness.bookkeeping.requeue(harness.worker, started)
+    assert not harness.bookkeeping.requeue(harness.worker, started, FAILED)
     assert harness.queue.count == 0
 
 
@@ -162,7 +162,7 @@ def test_start_without_the_lease_puts_the_job_back_first(redis: Redis):
     redis.set(harness.lease.key, "b:2")
     with pytest.raises(LeaseLost):
         harness.try_to_start("req_1")
-    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
+    assert harness.waiting_jobs() == [b"req_1"]
     assert redis.hget("rq:job:req_1", "status") == b"queued"
     assert redis.scard(harness.worker.executions_key) == 0
 
@@ -186,8 +186,8 @@ def test_start_requeue_and_finish_are_idempotent(redis: Redis):
     assert started[0] is not None
     assert started[0].other_executions == 0
     for _ in range(2):
-        harness.bookkeeping.requeue(harness.worker, started[0])
-    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
+        harness.bookkeeping.requeue(harness.worker, started[0], FAILED)
+    assert harness.waiting_jobs() == [b"req_1"]
     assert redis.hget("rq:job:req_1", "number_of_retries") == b"1"
     harness.pop()
     retried = harness.start()
@@ -208,7 +208,7 @@ def test_requeue_drops_a_job_whose_caller_left_between_attempts(redis: Redis):
     harness = BookkeepingHarness(redis)
     started = harness.start()
     assert RelayQueue(redis, 10).cancel("default", "req_1") == "stopping"
-    assert not harness.bookkeeping.requeue(harness.worker, started)
+    assert not harness.bookkeeping.requeue(harness.worker, started, FAILED)
     assert redis.keys("*req_1*") == []
     assert harness.queue.count == 0
 
@@ -220,7 +220,7 @@ def test_repeated_start_without_the_lease_leaves_nothing_behind(redis: Redis):
     redis.set(harness.lease.key, "b:2")
     with pytest.raises(LeaseLost):
         harness.bookkeeping.begin(harness.worker, execution, HEARTBEAT_TTL_SECONDS, harness.lease)
-    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
+    assert harness.waiting_jobs() == [b"req_1"]
     assert redis.zcard("rq:wip:chat:default") == 0
     assert redis.scard(harness.worker.executions_key) == 0
 
@@ -228,10 +228,10 @@ def test_repeated_start_without_the_lease_leaves_nothing_behind(redis: Redis):
 def test_finish_of_a_requeued_execution_changes_nothing(redis: Redis):
     harness = BookkeepingHarness(redis)
     started = harness.start()
-    assert harness.bookkeeping.requeue(harness.worker, started)
+    assert harness.bookkeeping.requeue(harness.worker, started, FAILED)
     assert not harness.bookkeeping.finish(harness.worker, started, ok=False)
     assert redis.exists("rq:job:req_1")
-    assert redis.lrange(harness.queue.key, 0, -1) == [b"req_1"]
+    assert harness.waiting_jobs() == [b"req_1"]
 
 
 def test_fail_can_be_retried_when_rq_could_not_record_it(redis: Redis, monkeypatch: pytest.MonkeyPatch):

@@ -71,7 +71,7 @@ def test_fail_of_a_lost_execution_settles_nothing_of_the_next(pool: SimulatedPoo
     (job_id,) = pool.enqueue("a")
     first, second = pool.worker(1), pool.worker(2)
     first.start()
-    pool.bookkeeping.requeue(first.rq, first.started)
+    first.requeue()
     assert second.start() == job_id
     pool.bookkeeping.fail(first.rq, first.started, "late", cost_logged_as("late"))
     assert codes(pool.redis) == []
@@ -93,7 +93,7 @@ def test_requeue_logs_a_caller_who_left_during_the_failed_attempt(pool: Simulate
     worker.start()
     pool.queue.cancel("default", job_id)
     client_gone = LogEntry("req", "k", code="client_gone").encode()
-    assert not pool.bookkeeping.requeue(worker.rq, worker.started, entry_if_cancelled=client_gone)
+    assert not worker.requeue(entry_if_cancelled=client_gone)
     assert codes(pool.redis) == ["client_gone"]
 
 

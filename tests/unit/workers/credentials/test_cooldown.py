@@ -62,3 +62,27 @@ def test_end_ends_a_cooldown_at_once():
     cooldown.end()
     assert not cooldown.remaining()
     assert cooldown.take_ended()
+
+
+def test_only_the_causes_own_part_is_taken_back():
+    cooldown = Cooldown(MAX_SECONDS)
+    cooldown.begin(10.0, cause="good")
+    cooldown.begin(40.0, cause="culprit")
+    cooldown.take_back("culprit")
+    assert 9 < cooldown.remaining() <= 10
+    cooldown.take_back("good")
+    assert not cooldown.remaining()
+    assert cooldown.take_ended()
+
+
+def test_request_that_fails_again_does_not_lengthen_the_backoff():
+    cooldown = Cooldown(MAX_SECONDS)
+    assert max(cooldown.begin(None, cause="r1") for _ in range(9)) <= BACKOFF_SECONDS * 1.25
+
+
+def test_causes_are_bounded_in_number():
+    cooldown = Cooldown(MAX_SECONDS)
+    for number in range(1000):
+        cooldown.begin(5.0, cause=f"r{number}")
+    cooldown.take_back("r999")
+    assert cooldown.remaining() > 4

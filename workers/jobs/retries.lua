@@ -1,0 +1,85 @@
+-- Requests whose attempt has failed wait here for a credential that has not tried them (I6), ahead of all others.
+-- Comes after limits.lua, fair.lua and ending.lua.
+-- A job waits in `<base>:retries` (sorted set: job -> since when) and, so that RQ lists it, at the end of RQ's batch queue,
+-- where no worker blocks: one that has tried the job would only wake up in vain.
+-- Fields of its hash: `farm_lined` is 'retry'; `farm_tried` lists the failed attempts, each ' <credential>:<signature>:…'
+-- (workers/attempt/blame.py); `farm_retry_at` is when a credential that has tried it may do so once more.
+-- `pool` has these fields too:
+--   credentials         hash: credential -> state
+--   leases, records     prefixes of leases and of credentials' hashes
+--   patience            seconds for which a request may wait
+local RETRY = 'retry'
+-- Waiting retries that a worker looks at, and idle workers that are considered for one, at most.
+local MAX_RETRIES_SCANNED, MAX_IDLE_SCANNED = 16, 50
+
+local function credential_of(worker_name)
+    return worker_name:match('([^.~]+)~?%d*$')
+end
+
+local function has_tried(tried, credential)
+    return string.find(tried, ' ' .. credential .. ':', 1, true) ~= nil
+end
+
+-- Whether a credential in this state takes jobs, or will until `limit`: it has workers, and its cooldown ends in time.
+local function is_usable(pool, credential, state, limit)
+    if state == 'cooling' then
+        local cooling_until = redis.call('HGET', pool.records .. credential, 'until')
+        if (tonumber(cooling_until or nil) or 0) > limit then
+            return false
+        end
+    elseif state ~= 'active' then
+        return false
+    end
+    return redis.call('EXISTS', pool.leases .. credential) == 1
+end
+
+-- Whether a usable credential has not tried the job. Reads the credentials in portions: nearly always the first one
+-- holds such a credential.
+local function has_untried(pool, tried, admitted_at)
+    local limit, cursor = tonumber(admitted_at or nil) + pool.patience, '0'
+    repeat
+        local page = redis.call('HSCAN', pool.credentials, cursor, 'COUNT', 32)
+        cursor = page[1]
+        for i = 1, #page[2], 2 do
+            local credential = page[2][i]
+            if not has_tried(tried, credential) and is_usable(pool, credential, page[2][i + 1], limit) then
+                return true
+            end
+        end
+    until cursor == '0'
+    return false
+end
+
+-- Makes a job wait for another attempt.
+local function park(pool, job, now)
+    redis.call('HSET', pool.jobs .. job, 'farm_lined', RETRY)
+    redis.call('ZADD', retries_key(pool), 'NX', now, job)
+    redis.call('RPUSH', pool.batch, job)
+end
+
+-- Tells one idle worker that has not tried the job to look for it.
+local function wake_untried(pool, tried, now)
+    local idle = redis.call('ZREVRANGEBYSCORE', pool.idle, '+inf', now - IDLE_TTL_SECONDS, 'LIMIT', 0, MAX_IDLE_SCANNED)
+    for _, worker in ipairs(idle) do
+        local credential = credential_of(worker)
+        if not has_tried(tried, credential) and redis.call('EXISTS', pool.leases .. credential) == 1 then
+            redis.call('PUBLISH', 'rq:pubsub:' .. worker, '{"command":"look"}')
+            return
+        end
+    end
+end
+
+-- Takes the first waiting retry that the credential may run: it has not tried it, or has waited long enough and nobody else
+-- can. Returns the job and its place, like take_next; nil if there is none.
+local function take_retry(pool, credential, now)
+    for _, job in ipairs(redis.call('ZRANGE', retries_key(pool), 0, MAX_RETRIES_SCANNED - 1)) do
+        local fields = redis.call('HMGET', pool.jobs .. job, 'farm_tried', 'farm_retry_at', 'farm_at', 'farm_band',
+            'farm_key')
+        local tried = fields[1] or ''
+        if not has_tried(tried, credential)
+            or (now >= tonumber(fields[2] or 0) and not has_untried(pool, tried, fields[3] or 0)) then
+            remove_retry(pool, job)
+            return job, {band = fields[4] or INTERACTIVE, key = fields[5] or '-', job = job, is_retry = true}
+        end
+    end
+end
