@@ -14,7 +14,7 @@ from typing import Any
 from flask import Flask
 
 from shared import gc_tuning
-from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.admin_tokens import AdminTokens, warn_if_weak
 from shared.api_keys.store import ApiKeys
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
@@ -70,6 +70,7 @@ def on_starting(server: Any) -> None:
         stamp_data(redis)
         if settings.api_key:
             ApiKeys(redis).create_if_missing(settings.api_key, "FARM_API_KEY")
+        warn_if_weak(settings.admin_token)
         admin_tokens = AdminTokens(redis)
         if settings.admin_token:
             admin_tokens.store_configured(settings.admin_token)

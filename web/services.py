@@ -9,6 +9,7 @@ from flask import current_app
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared import keys
 from shared.api_keys.admin_login import AdminLogin
 from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
@@ -19,6 +20,7 @@ from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.client import connect, create_dedicated_pool
+from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
@@ -69,6 +71,14 @@ class WebServices:
         gevent.spawn(keep_running, self._run_heartbeat)
         gevent.spawn(keep_running, self.drain_rate.run)
         gevent.spawn(keep_running, self._run_flush)
+        gevent.spawn(self._prepare_logins)
+
+    def _prepare_logins(self) -> None:
+        """Stores FARM_ADMIN_TOKEN, which a reload may have changed; waits while Redis is away."""
+        configured = self.settings.admin_token
+        retry_forever(lambda: self.redis.delete(keys.OBSOLETE_SESSION_SECRET), "can't prepare logins yet")
+        if configured:
+            retry_forever(lambda: self.admin_tokens.store_configured(configured), "can't store FARM_ADMIN_TOKEN yet")
 
     def _run_heartbeat(self) -> None:
         while True:

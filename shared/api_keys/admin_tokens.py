@@ -4,6 +4,7 @@ There is no default token: the first start creates one, unless FARM_ADMIN_TOKEN 
 is revoked or replaced.
 """
 
+import logging
 import secrets
 import time
 from pathlib import Path
@@ -19,12 +20,15 @@ from shared.decoding import parse_model
 from shared.errors import Conflict, NotFound
 from shared.redis_connection.client import register_script
 
+log = logging.getLogger("farm.admin")
 Role = Literal["admin", "viewer"]
 PREFIX = "admin-"
 #: Id of the token from FARM_ADMIN_TOKEN or from the first start.
 FIRST_TOKEN_ID = "first"  # noqa: S105 (an id)
 #: Characters from which on six of a token may be shown.
 MIN_HINTED_LENGTH = 24
+#: Characters below which a token chosen by a person could be guessed, if slowly.
+MIN_STRONG_LENGTH = 16
 
 
 class AdminToken(BaseModel):
@@ -126,3 +130,10 @@ class AdminTokens:
             if digest != except_digest and record.id == token_id:
                 self._redis.hdel(keys.ADMIN_TOKENS, digest)
                 self._sessions.end_of_token(digest)
+
+
+def warn_if_weak(configured: str) -> None:
+    """Logs a warning if FARM_ADMIN_TOKEN is short."""
+    if 0 < len(configured) < MIN_STRONG_LENGTH:
+        message = f"FARM_ADMIN_TOKEN could be guessed: use {MIN_STRONG_LENGTH} characters or more"
+        log.warning(message, extra={"action": "weak_admin_token"})

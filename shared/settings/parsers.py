@@ -16,6 +16,18 @@ def parse_text(value: Any) -> str:
     return value.strip()
 
 
+def secret_parser(at_least: int) -> Parser:
+    """Returns a parser of secrets with at least this many characters, or none; no error contains the value."""
+
+    def parse(value: Any) -> str:
+        secret = parse_text(value)
+        if 0 < len(secret) < at_least:
+            raise ValueError(f"must have at least {at_least} characters: a shorter one can be guessed")
+        return secret
+
+    return parse
+
+
 def int_parser(at_least: int, at_most: int | None = None) -> Parser:
     """Returns a parser of integers within inclusive bounds."""
 

@@ -22,6 +22,7 @@ from shared.settings.parsers import (
     parse_seconds,
     parse_text,
     parse_url,
+    secret_parser,
 )
 
 #: Timeouts that a pool may override.
@@ -190,9 +191,16 @@ class Settings:
     )
     admin_token: str = setting(
         "FARM_ADMIN_TOKEN",
-        parse_text,
+        secret_parser(8),
         "",
-        "token for /admin; unset: generated on the first start and printed once",
+        "token for /admin, 16 characters or more; unset: generated on the first start and printed once",
+        secret=True,
+    )
+    metrics_token: str = setting(
+        "FARM_METRICS_TOKEN",
+        secret_parser(16),
+        "",
+        "Bearer token that /metrics and /api/status ask for, 16 characters or more; unset: anyone may read them",
         secret=True,
     )
     api_key: str = setting(

@@ -12,6 +12,7 @@ from tests.system.farm import ADMIN, KEY, Farm, chat_body
 from tests.upstream import Upstream, first_refresh_tokens, start_simulator
 from tests.waiting import eventually
 
+NEW_ADMIN = "another-admin-token-for-system-tests"
 POOL_TEMPLATE = """
 [pools.{name}]
 upstream_url = "{upstream.url}"
@@ -28,10 +29,14 @@ class PoolFarm:
         self.home = home
         self.upstreams = upstreams
         (home / "tokens.txt").write_text("\n".join(first_refresh_tokens(2)))
-        self.write(self.pool("one", 0, "alpha") + 'slots = 2\nmap_back = true\nmodel_map = {"mine" = "alpha"}\n')
+        self.write(
+            f'admin_token = "{ADMIN}"\n'
+            + self.pool("one", 0, "alpha")
+            + 'slots = 2\nmap_back = true\nmodel_map = {"mine" = "alpha"}\n'
+        )
         settings = {"FARM_CONFIG": str(home / "farm.toml"), "FARM_DATA_DIR": str(home / "data"), "FARM_API_KEY": KEY}
         port = free_port()
-        environment = clean_environment(PORT=str(port), FARM_ADMIN_TOKEN=ADMIN, **settings)
+        environment = clean_environment(PORT=str(port), **settings)
         self.farm = Farm(f"http://127.0.0.1:{port}", environment, home / "data", upstreams[0])
 
     def pool(self, name: str, upstream: int, model: str) -> str:
@@ -44,6 +49,9 @@ class PoolFarm:
 
     def read(self) -> str:
         return (self.home / "farm.toml").read_text()
+
+    def admin_status(self, token: str) -> int:
+        return self.farm.get("/admin/api/v1/live", key=token).status_code
 
     def chat(self, model: str, **fields: object) -> dict[str, object]:
         response = self.farm.post("/v1/chat/completions", {**chat_body("Hello"), "model": model, **fields})
@@ -101,6 +109,11 @@ def test_reload_adds_a_pool_without_failing_a_request(pools: PoolFarm):
         client.join()
     assert set(statuses) == {200}
     assert first.counters()["collisions"] == 0
+
+    # A new admin token replaces the old one.
+    pools.write(pools.read().replace(ADMIN, NEW_ADMIN))
+    assert pools.farm.command("reload").returncode == 0
+    eventually(lambda: pools.admin_status(NEW_ADMIN) == 200 and pools.admin_status(ADMIN) == 401)
 
 
 def test_reload_of_an_invalid_file_changes_nothing(pools: PoolFarm):

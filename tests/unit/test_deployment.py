@@ -60,8 +60,8 @@ def test_each_side_gets_only_its_own_secrets():
     all_settings = [*setting_fields(Settings).values(), *setting_fields(PoolSettings).values()]
     secret = {setting.metadata["env"] for setting in all_settings if setting.metadata["secret"]}
     held = {name: secret & set(SERVICES[name]["environment"]) for name in ("web", "worker")}
-    assert held["web"] == {"REDIS_URL", "FARM_ADMIN_TOKEN", "FARM_API_KEY"}
-    assert not held["worker"] & {"FARM_ADMIN_TOKEN", "FARM_API_KEY"}
+    assert held["web"] == {"REDIS_URL", "FARM_ADMIN_TOKEN", "FARM_METRICS_TOKEN", "FARM_API_KEY"}
+    assert not held["worker"] & {"FARM_ADMIN_TOKEN", "FARM_METRICS_TOKEN", "FARM_API_KEY"}
     assert "FARM_REFRESH_TOKENS_FILE" not in SERVICES["web"]["environment"]
 
 

@@ -3,10 +3,11 @@
 import time
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, request
 from redis.exceptions import RedisError
 
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from web.access.metrics_token import check_metrics_token
 from web.services import services
 from web.version import VERSION
 
@@ -44,6 +45,7 @@ def find_reasons_not_ready(pools: list[PoolStatus]) -> list[str]:
 def status() -> dict[str, Any]:
     """The state of the farm, in the shape that tools around OpenAI gateways read."""
     web_services = services()
+    check_metrics_token(request, web_services.settings.metrics_token)
     pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     data = {
         "version": VERSION,

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -12,6 +12,7 @@ from redis import Redis
 
 from shared.observability import counters
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from web.access.metrics_token import check_metrics_token
 from web.services import services
 
 blueprint = Blueprint("metrics", __name__)
@@ -23,6 +24,7 @@ BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKET_BOUNDS_SECONDS), "+In
 @blueprint.get("/metrics")
 def metrics() -> Response:
     web_services = services()
+    check_metrics_token(request, web_services.settings.metrics_token)
     web_services.flush()
     return Response(
         render(web_services.redis, [pool.name for pool in web_services.pool_selector]), content_type=PROMETHEUS_TEXT

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.admin_tokens import AdminTokens, warn_if_weak
 from shared.api_keys.store import hash_secret
 from shared.errors import Conflict, NotFound
 from tests import internals
@@ -53,3 +53,27 @@ def test_a_token_of_a_role_that_this_version_does_not_know_hides_no_other(redis:
     redis.hset(keys.ADMIN_TOKENS, hash_secret(secret), record.model_dump_json().replace("viewer", "auditor"))
     assert tokens.find(secret) is None
     assert [token.id for token in tokens.list()] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("configured", "is_weak"), [("", False), ("fifteen letters", True), ("sixteen letters!", False)]
+)
+def test_short_configured_token_is_warned_about(caplog: pytest.LogCaptureFixture, configured: str, is_weak: bool):
+    warn_if_weak(configured)
+    assert [record.action for record in caplog.records] == ["weak_admin_token"] * is_weak
+    assert "letters" not in caplog.text
+
+
+def test_configured_token_takes_the_place_of_the_first_even_if_it_is_known(redis: Redis):
+    tokens = AdminTokens(redis)
+    tokens.ensure_first("a token that has leaked")
+    secret, _ = tokens.create("laptop", "viewer")
+    tokens.ensure_first(secret)
+    assert tokens.find("a token that has leaked") is None
+    assert [(token.id, token.role) for token in tokens.list()] == [("first", "admin")]
+
+
+def test_hint_shows_nothing_of_a_token_that_a_person_has_chosen(redis: Redis):
+    tokens = AdminTokens(redis)
+    tokens.ensure_first("correct horse")
+    assert [token.hint for token in tokens.list()] == ["…"]

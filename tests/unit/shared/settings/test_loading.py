@@ -206,3 +206,11 @@ def test_settings_template_in_the_repository_is_current():
 def test_every_setting_is_documented():
     documented = (ROOT / "docs" / "configuration.md").read_text()
     assert [name for name in env_names() if f"`{name}`" not in documented] == []
+
+
+def test_secrets_that_can_be_guessed_are_refused_without_showing_them(tmp_path: Path):
+    for name, secret in (("FARM_ADMIN_TOKEN", "hunter2"), ("FARM_METRICS_TOKEN", "hunter2-hunter2")):
+        with pytest.raises(SettingsError, match=name) as caught:
+            load(tmp_path, {name: secret})
+        assert "hunter2" not in str(caught.value)
+    assert load(tmp_path, {"FARM_ADMIN_TOKEN": "hunter22"}).admin_token == "hunter22"
