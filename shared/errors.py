@@ -147,4 +147,5 @@ class ApiError(FarmError):
 def build_error_body(message: str, type_: str, code: str | None, param: str | None = None) -> bytes:
     """Encodes an error in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
     error = {"message": message, "type": type_, "param": param, "code": code}
-    return json.dumps({"error": error}, ensure_ascii=False).encode()
+    # A message may quote what a caller has sent: a lone surrogate, which JSON can express, has no UTF-8.
+    return json.dumps({"error": error}, ensure_ascii=False).encode(errors="replace")

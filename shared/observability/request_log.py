@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
@@ -21,6 +21,8 @@ from shared.redis_connection.client import register_script
 BATCH_MARK_TTL_MS = 600_000
 #: Field of the stream entry that holds the encoded LogEntry.
 ENTRY_FIELD = "e"
+#: Field with the number of refused requests that the entry stands for; absent for one.
+COUNT_FIELD = "n"
 #: Entries per read from Redis.
 PAGE_SIZE = 1000
 #: Characters after which a model name is cut off.
@@ -70,6 +72,13 @@ class LogEntry:
         return decode_positional(cls, parse_values(encoded))
 
 
+class CountedEntry(NamedTuple):
+    """An entry, and the number of refused requests that it stands for."""
+
+    entry: LogEntry
+    requests: int = 1
+
+
 @dataclass(frozen=True)
 class StoredEntry:
     """An entry with its stream id, which gives the order, and its time in seconds since the epoch."""
@@ -77,9 +86,11 @@ class StoredEntry:
     id: str
     time: float
     entry: LogEntry
+    #: Requests that it stands for: of a key that is refused many times a second, only the first have their own entry.
+    count: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        return {"id": self.id, "time": self.time, **vars(self.entry)}
+        return {"id": self.id, "time": self.time, **vars(self.entry), "count": self.count}
 
 
 def build_entry(request: RelayRequest, **outcome: Any) -> LogEntry:
@@ -97,7 +108,7 @@ def build_entry(request: RelayRequest, **outcome: Any) -> LogEntry:
 
 
 #: Columns of an export.
-EXPORT_COLUMNS = ("id", "time", *(field.name for field in fields(LogEntry)))
+EXPORT_COLUMNS = ("id", "time", *(field.name for field in fields(LogEntry)), "count")
 
 
 @dataclass(frozen=True)
@@ -132,10 +143,12 @@ class RequestLog:
         self._redis = redis
         self._write_script = register_script(redis, Path(__file__).with_name("write_log.lua"))
 
-    def write(self, entries: Sequence[LogEntry], batch: str = "") -> None:
+    def write(self, entries: Sequence[LogEntry | CountedEntry], batch: str = "") -> None:
         """Appends entries. A batch name is written only once, so retries are idempotent."""
         script_keys = [keys.REQUEST_LOG, keys.log_batch_mark(batch or secrets.token_hex(8))]
-        self._write_script(keys=script_keys, args=[BATCH_MARK_TTL_MS, *(entry.encode() for entry in entries)])
+        counted = [entry if isinstance(entry, CountedEntry) else CountedEntry(entry) for entry in entries]
+        pairs = [part for entry, count in counted for part in (entry.encode(), count)]
+        self._write_script(keys=script_keys, args=[BATCH_MARK_TTL_MS, *pairs])
 
     def read_newest_first(self, log_filter: LogFilter, before: str = "") -> Iterator[StoredEntry]:
         """Yields matching entries, or those older than the id `before`, reading page by page; skips unreadable ones."""
@@ -149,7 +162,8 @@ class RequestLog:
                 except UnreadableRecord:
                     continue
                 if log_filter.matches(entry):
-                    yield StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry)
+                    count = int(values.get(COUNT_FIELD.encode(), 1))
+                    yield StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry, count)
             if len(page) < PAGE_SIZE:
                 return
             upper_bound = f"({page[-1][0].decode()}"

@@ -175,20 +175,13 @@ local function correct_charge(pool, band, key, charged, seconds, has_failed)
     redis.call('ZADD', band_tags(pool, band), 'XX', 'INCR', correction, key)
 end
 
-local function count_waiting(pool, band)
-    local count = 0
-    for _, key in ipairs(redis.call('ZRANGE', band_tags(pool, band), 0, -1)) do
-        count = count + redis.call('LLEN', key_queue(pool, band, key))
-    end
-    return count
-end
-
 -- Estimates how many requests will be served before the last one in the key's queue of this length.
 local function estimate_ahead(pool, band, key, length)
     local tags = redis.call('ZRANGE', band_tags(pool, band), 0, MAX_KEYS_SCANNED - 1, 'WITHSCORES')
     local count = length - 1
     if band == BATCH then
-        count = count + count_waiting(pool, INTERACTIVE)
+        -- RQ's queue, not the queues of ten thousand keys, one by one.
+        count = count + redis.call('LLEN', pool.interactive)
     end
     if #tags == 2 then
         return count

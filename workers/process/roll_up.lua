@@ -2,10 +2,12 @@
 -- KEYS: request log, id of the last entry that was added, when each API key was last used
 -- ARGV: entries per call, key prefixes of the hourly and of the daily sums, their TTLs in seconds, most fields of a sum
 -- A sum is a hash. Its fields are <kind> <metric> <names>, joined by unit separators: kind `k` is by API key, pool and
--- model, kind `c` by pool and credential. When a sum is full, further models are added under `(others)`.
+-- model, kind `c` by pool and credential. When a sum is full, further models are added under `(others)`, and those that
+-- do not exist (404, or 400 for each request of the name) under `(unknown)`: callers can make up any number of names.
 -- Every entry is added exactly once, by whichever process: its sums and the last id are written in the same script.
 -- Returns the number of entries read.
 local SEPARATOR, MAX_NUMBER = '\31', 1e9
+local UNKNOWN_MODEL = '(unknown)'
 local METRICS = {'requests', 'failed', 'prompt_tokens', 'completion_tokens', 'estimated_tokens'}
 local entries = redis.call('XRANGE', KEYS[1], '(' .. (redis.call('GET', KEYS[2]) or '0-0'), '+', 'COUNT', ARGV[1])
 local hours, last_used = {}, {}
@@ -26,30 +28,42 @@ local function is_valid(entry)
     return true
 end
 
-local function add_to_group(groups, kind, names, failed, prompt, completion, estimated)
+-- How many refused requests an entry stands for (shared/observability/request_log.py, COUNT_FIELD).
+local function read_count(fields)
+    local count = fields[3] == 'n' and tonumber(fields[4]) or 1
+    return count >= 1 and count <= MAX_NUMBER and math.floor(count) or 1
+end
+
+local function add_to_group(groups, kind, names, count, failed, prompt, completion, estimated, is_refused)
     local group = kind .. names
     local sums = groups[group]
     if not sums then
-        sums = {0, 0, 0, 0, 0, kind = kind, names = names}
+        sums = {0, 0, 0, 0, 0, kind = kind, names = names, is_refused = true}
         groups[group] = sums
     end
-    sums[1], sums[2] = sums[1] + 1, sums[2] + failed
+    sums.is_refused = sums.is_refused and is_refused
+    sums[1], sums[2] = sums[1] + count, sums[2] + failed
     sums[3], sums[4], sums[5] = sums[3] + prompt, sums[4] + completion, sums[5] + estimated
 end
 
-local function add_entry(id, entry)
+-- `count` is the number of requests that the entry stands for.
+local function add_entry(id, entry, count)
     local seconds = math.floor(tonumber(id:match('^%d+')) / 1000)
     -- Positions as in LogEntry (shared/observability/request_log.py).
     local key, pool, model, status, credential = entry[2], entry[3], entry[4], entry[8], entry[10]
     local prompt, completion, code = entry[14], entry[15], entry[17]
-    local failed = (status >= 400 or code ~= '') and 1 or 0
+    local failed = (status >= 400 or code ~= '') and count or 0
+    if status == 404 then
+        model = UNKNOWN_MODEL
+    end
     local estimated = entry[16] == 1 and prompt + completion or 0
     local hour = seconds - seconds % 3600
     local groups = hours[hour] or {}
     hours[hour] = groups
-    add_to_group(groups, 'k', key .. SEPARATOR .. pool .. SEPARATOR .. model, failed, prompt, completion, estimated)
+    add_to_group(groups, 'k', key .. SEPARATOR .. pool .. SEPARATOR .. model, count, failed, prompt, completion, estimated,
+        status == 400)
     if credential ~= '' then
-        add_to_group(groups, 'c', pool .. SEPARATOR .. credential, failed, prompt, completion, estimated)
+        add_to_group(groups, 'c', pool .. SEPARATOR .. credential, count, failed, prompt, completion, estimated, false)
     end
     last_used[key] = seconds
 end
@@ -60,8 +74,8 @@ local function write_sum(sum, ttl, groups)
     for _, sums in pairs(groups) do
         local names = sums.names
         local requests_field = 'k' .. SEPARATOR .. METRICS[1] .. SEPARATOR .. names
-        if is_full and sums.kind == 'k' and redis.call('HEXISTS', sum, requests_field) == 0 then
-            names = names:match('^(.*' .. SEPARATOR .. ')') .. '(others)'
+        if (is_full or sums.is_refused) and sums.kind == 'k' and redis.call('HEXISTS', sum, requests_field) == 0 then
+            names = names:match('^(.*' .. SEPARATOR .. ')') .. (is_full and '(others)' or UNKNOWN_MODEL)
         end
         for i, metric in ipairs(METRICS) do
             if sums[i] ~= 0 then
@@ -87,7 +101,7 @@ for _, stream_entry in ipairs(entries) do
     local id, fields = stream_entry[1], stream_entry[2]
     local is_json, entry = pcall(cjson.decode, fields[2])
     if is_json and type(entry) == 'table' and is_valid(entry) then
-        add_entry(id, entry)
+        add_entry(id, entry, read_count(fields))
     end
 end
 for hour, groups in pairs(hours) do

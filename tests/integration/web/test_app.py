@@ -111,6 +111,15 @@ def test_truncated_binary_reply_breaks_the_connection(front: Front):
         sent.get(timeout=5).get_data()
 
 
+def test_a_model_name_that_has_no_utf8_is_a_404(redis: Redis, redis_url: str, unsealer: Unsealer):
+    front = Front(redis, redis_url, pools=(PoolSettings(models=("a",)),))
+    headers = {"authorization": f"Bearer {front.secret}"}
+    body = b'{"model": "\\ud800", "messages": []}'
+    response = front.client.post("/v1/chat/completions", data=body, headers=headers)
+    assert (response.status_code, response.json["error"]["code"]) == (404, "model_not_found")
+    front.close()
+
+
 def test_configured_models_are_listed_and_others_refused(redis: Redis, redis_url: str, unsealer: Unsealer):
     pools = (PoolSettings(models=("a",), model_map={"b": "a"}), PoolSettings(name="empty"))
     front = Front(redis, redis_url, pools=pools[:1])

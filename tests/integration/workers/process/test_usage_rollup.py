@@ -108,3 +108,23 @@ def test_malformed_log_entry_does_not_stop_the_rollup(redis: Redis, entry: bytes
     RequestLog(redis).write([build_log_entry(1)])
     assert build_rollup(redis).roll_up() == 2
     assert UsageSums(redis).query(last_hour())[0]["requests"] == 1
+
+
+def test_names_that_callers_make_up_share_one_field(redis: Redis):
+    RequestLog(redis).write(
+        [
+            *(
+                build_log_entry(i, model=f"made-up-{i}", status=404, prompt_tokens=0, completion_tokens=0)
+                for i in range(50)
+            ),
+            *(
+                build_log_entry(i, model=f"odd-{i}", status=400, prompt_tokens=0, completion_tokens=0)
+                for i in range(50)
+            ),
+            build_log_entry(100, model="real"),
+            build_log_entry(101, model="real", status=400),
+        ]
+    )
+    build_rollup(redis).roll_up()
+    rows = UsageSums(redis).query(last_hour(group_by=("model",)))
+    assert {row["model"]: row["requests"] for row in rows} == {"(unknown)": 100, "real": 2}
