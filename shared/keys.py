@@ -30,6 +30,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:log:<batch> | string | marks that a batch of log entries was written (idempotence) | 10 minutes |
 | farm:usage:folded | string | id of the last log entry that was rolled up into usage | forever |
 | farm:usage:hour:<time>, :day:<time> | hash | sums (shared/observability/usage.py) | as configured; 400 days |
+| farm:usage:key:<key id> | hash | start of a past UTC day -> tokens of the API key (from the sums) | 30 days |
 | farm:last-used | hash | API key id -> when it was last used | forever |
 | farm:credentials:<pool> | hash | credential id -> state | forever |
 | farm:credential:<id> | hash | a credential (fields: shared/credentials/records.py) | until removed |
@@ -137,6 +138,10 @@ def usage_hour(at: int | str) -> str:
 def usage_day(at: int | str) -> str:
     """`at` is the start of the UTC day in seconds since the epoch; '' gives the prefix."""
     return f"farm:usage:day:{at}"
+
+
+def key_days(key_id: str) -> str:
+    return f"farm:usage:key:{key_id}"
 
 
 def credentials(pool: str) -> str:

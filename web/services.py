@@ -18,6 +18,7 @@ from shared.background import keep_running
 from shared.observability.audit_log import AuditLog
 from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
+from shared.observability.usage import UsageSums
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.redis_connection.retry import retry_forever
@@ -34,6 +35,7 @@ from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
 from web.request.pool_selection import PoolSelector
 from web.request.shutdown import Shutdown
 from web.server.client_address import TrustedProxies
+from web.single_flight_cache import SingleFlightCache
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"
@@ -52,6 +54,8 @@ class WebServices:
     hub: Hub
     request_services: RequestServices
     model_lists: ModelLists
+    #: Tokens of an API key (id) between two times; of several queries at once one is carried out.
+    key_tokens: SingleFlightCache[tuple[str, float, float], int]
     drain_rate: DrainRate
     authenticator: Authenticator
     admin_tokens: AdminTokens
@@ -163,6 +167,7 @@ def build_services(settings: Settings) -> WebServices:
         hub=hub,
         request_services=request_services,
         model_lists=ModelLists(redis, request_services),
+        key_tokens=SingleFlightCache(lambda query: UsageSums(redis).sum_key_tokens(*query)),
         drain_rate=drain_rate,
         authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),

@@ -17,7 +17,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import keys, names
-from shared.api_keys.limits import LimitReached, LimitUsage
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
 from shared.errors import FarmError
 from shared.protocol.job_template import GRACE_SECONDS, JobTemplate
 from shared.protocol.messages import RelayRequest
@@ -77,6 +78,9 @@ class RelayQueue:
         self._templates: dict[str, JobTemplate] = {}
         self._pipeline = AutoPipeline(redis)
         self._enqueue = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("enqueue.lua"))
+        self._count_request = self._pipeline.register_script(
+            *(Path(__file__).with_name(name) for name in ("limits.lua", "count_request.lua"))
+        )
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
     def enqueue(self, request: RelayRequest, body: bytes, demand: bytes = b"", weight: float = 1.0) -> Admission:
@@ -118,6 +122,16 @@ class RelayQueue:
         if reason:
             raise LimitReached(reason.decode(), float(wait), usage)
         return Admission(int(waiting), int(ahead), usage)
+
+    def count_request(self, key: ApiKey, now: float) -> LimitUsage:
+        """Counts a request that makes no job against the key's requests per minute. Raises LimitReached."""
+        if not key.rpm:
+            return LimitUsage()
+        wait, requests, reset = map(float, self._count_request(keys=[], args=[encode_demand(key, 0, now), now]))
+        usage = LimitUsage(int(requests), reset)
+        if wait:
+            raise LimitReached("requests", wait, usage)
+        return usage
 
     def _build_fields(self, request: RelayRequest, *, limited: bool) -> dict[str, Any]:
         return {

@@ -8,13 +8,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, g, request
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import quota_period
+from shared.api_keys.limits import LimitReached, quota_period
 from shared.errors import ApiError
-from shared.observability.usage import SumsQuery, UsageSums
+from shared.redis_connection.retry import retry_for
+from web.request import limit_headers
 from web.routes.relay import authenticate
 from web.services import services
 
@@ -46,9 +47,20 @@ def subscription() -> dict[str, Any]:
 def usage() -> dict[str, Any]:
     """The calling key's usage in hundredths of a unit: between two dates if given, else in the current quota period."""
     key = authenticate(services())
+    count_request(key)
     start, end = parse_day("start_date"), parse_day("end_date")
     tokens = read_quota_usage(key) if start is None and end is None else sum_usage_between(key, start, end)
     return {"object": "list", "total_usage": 100 * tokens / TOKENS_PER_UNIT}
+
+
+def count_request(key: ApiKey) -> None:
+    """Counts the request against the key's requests per minute. Raises ApiError 429."""
+    queue = services().request_services.queue
+    try:
+        limit_usage = retry_for(lambda: queue.count_request(key, time.time()))
+    except LimitReached as error:
+        raise limit_headers.limit_reached_error(key, error) from None
+    g.reply_headers = limit_headers.build_headers(key, limit_usage)
 
 
 def parse_day(name: str) -> float | None:
@@ -70,7 +82,7 @@ def read_quota_usage(key: ApiKey) -> int:
 
 def sum_usage_between(key: ApiKey, start: float | None, end: float | None) -> int:
     """Sums the tokens of the UTC days from `start` to before `end`."""
-    until = min(end or time.time() + DAY_SECONDS, time.time() + DAY_SECONDS)
+    tomorrow = (time.time() // DAY_SECONDS + 1) * DAY_SECONDS
+    until = min(end or tomorrow, tomorrow)
     since = max(start or 0.0, until - MAX_DAYS * DAY_SECONDS)
-    rows = UsageSums(services().redis).query(SumsQuery(since, until - 1, "day", (), {"key": key.id}))
-    return sum(row["total_tokens"] for row in rows)
+    return services().key_tokens.get((key.id, since, until - 1))

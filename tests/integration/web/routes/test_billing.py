@@ -64,3 +64,43 @@ def test_invalid_date_and_unknown_key_are_refused(client: FlaskClient, redis: Re
     secret, _ = ApiKeys(redis).create("k")
     assert get(client, secret, "usage?start_date=soon").status_code == 400
     assert get(client, "sk-wrong", "subscription").status_code == 401
+
+
+def test_usage_reads_a_day_that_is_over_once(client: FlaskClient, redis: Redis):
+    secret, key = ApiKeys(redis).create("k")
+    today = int(time.time()) // 86_400 * 86_400
+    for days_ago in (0, 1, 2):
+        fields = {
+            f"k\x1f{metric}\x1f{owner}\x1fp\x1fm{model}": 10
+            for metric in ("requests", "prompt_tokens", "completion_tokens", "estimated_tokens")
+            for owner in (key.id, "other")
+            for model in range(300)
+        }
+        redis.hset(keys.usage_day(today - days_ago * 86_400), mapping=fields)
+    redis.set(keys.USAGE_ROLLED_UP, f"{1000 * (today + 1)}-0")
+    path = f"usage?start_date={time.strftime('%Y-%m-%d', time.gmtime(today - 2 * 86_400))}"
+    assert get(client, secret, path).json["total_usage"] == pytest.approx(3 * 600)
+    assert {int(day) for day in redis.hkeys(keys.key_days(key.id))} == {today - 86_400, today - 2 * 86_400}
+    redis.hset(keys.usage_day(today), f"k\x1fprompt_tokens\x1f{key.id}\x1fp\x1fm0", 20)
+    time.sleep(1.1)
+    scans = redis.info("commandstats")["cmdstat_hscan"]["calls"]
+    assert get(client, secret, path).json["total_usage"] == pytest.approx(3 * 600 + 1)
+    assert redis.info("commandstats")["cmdstat_hscan"]["calls"] - scans < 10
+
+
+def test_usage_of_a_day_that_is_not_rolled_up_is_not_kept(client: FlaskClient, redis: Redis):
+    secret, key = ApiKeys(redis).create("k")
+    yesterday = (int(time.time()) // 86_400 - 1) * 86_400
+    redis.hset(keys.usage_day(yesterday), f"k\x1fprompt_tokens\x1f{key.id}\x1fp\x1fm", 10)
+    redis.set(keys.USAGE_ROLLED_UP, f"{1000 * (yesterday + 3600)}-0")
+    path = f"usage?start_date={time.strftime('%Y-%m-%d', time.gmtime(yesterday))}"
+    assert get(client, secret, path).json["total_usage"] == 1
+    assert not redis.exists(keys.key_days(key.id))
+
+
+def test_usage_counts_towards_the_requests_per_minute(client: FlaskClient, redis: Redis):
+    secret, _ = ApiKeys(redis).create("k", rpm=2)
+    responses = [get(client, secret, "usage") for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert responses[0].headers["x-ratelimit-remaining-requests"] == "1"
+    assert responses[2].json["error"]["code"] == "rate_limit_exceeded"
