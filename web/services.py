@@ -20,6 +20,7 @@ from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
 from shared.observability.usage import UsageSums
 from shared.protocol.relay_queue import RelayQueue
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
@@ -169,7 +170,7 @@ def build_services(settings: Settings) -> WebServices:
         model_lists=ModelLists(redis, request_services),
         key_tokens=SingleFlightCache(lambda query: UsageSums(redis).sum_key_tokens(*query)),
         drain_rate=drain_rate,
-        authenticator=Authenticator(ApiKeys(redis), PrivateCallers(redis, settings.pools)),
+        authenticator=Authenticator(ApiKeys(redis, AutoPipeline(redis)), PrivateCallers(redis, settings.pools)),
         admin_tokens=AdminTokens(redis),
         admin_login=AdminLogin(redis),
         admin_sessions=AdminSessions(redis),

@@ -10,7 +10,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 #: Seconds that a value stays cached.
 TTL_SECONDS = 1.0
-#: Number of entries at which the cache is cleared.
+#: Number of entries beyond which the oldest are dropped; clearing the cache would let anybody clear it for all.
 MAX_ENTRIES = 10_000
 
 
@@ -45,8 +45,9 @@ class SingleFlightCache(Generic[K, V]):
             raise
         finally:
             del self._in_flight[key]
-        if len(self._cached) >= MAX_ENTRIES:
-            self._cached.clear()
+        self._cached.pop(key, None)
         self._cached[key] = (time.monotonic(), value)
+        if len(self._cached) > MAX_ENTRIES:
+            del self._cached[next(iter(self._cached))]
         result.set(value)
         return value

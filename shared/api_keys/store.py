@@ -15,6 +15,7 @@ from shared.api_keys.api_key import ApiKey, validate_fields
 from shared.decoding import parse_model
 from shared.errors import Conflict, FarmError, NotFound
 from shared.parsing import parse_json_object
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.keys")
@@ -27,8 +28,10 @@ MIN_SECRET_LENGTH = 16
 class ApiKeys:
     """Store of the API keys."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, pipeline: AutoPipeline | None = None) -> None:
+        """With a `pipeline`, any number of lookups at once share its connection."""
         self._redis = redis
+        self._pipeline = pipeline
         self._put_record = register_script(redis, Path(__file__).with_name("put_record.lua"))
 
     def create(self, name: str = "", **fields: Any) -> tuple[str, ApiKey]:
@@ -55,7 +58,10 @@ class ApiKeys:
 
     def find(self, secret_digest: str) -> ApiKey | None:
         """The record of the key with this SHA-256, revoked or not; None if there is none, or it can't be read."""
-        stored = self._redis.hget(keys.API_KEYS, secret_digest)
+        if self._pipeline:
+            stored = self._pipeline.execute("HGET", keys.API_KEYS, secret_digest)
+        else:
+            stored = self._redis.hget(keys.API_KEYS, secret_digest)
         return parse_model(ApiKey, stored) if stored else None
 
     def get(self, key_id: str) -> ApiKey:

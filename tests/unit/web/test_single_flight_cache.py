@@ -69,3 +69,14 @@ def test_cache_is_bounded_in_size(monkeypatch: pytest.MonkeyPatch):
     for key in "abcdefgh":
         cache.get(key)
     assert internals.count_cached(cache) <= 3
+
+
+def test_other_keys_never_clear_what_was_just_cached(monkeypatch: pytest.MonkeyPatch):
+    """Ten thousand wrong API keys must not send the lookups of all callers to Redis."""
+    monkeypatch.setattr(single_flight_cache, "MAX_ENTRIES", 3)
+    store = Store()
+    cache: SingleFlightCache[str, str] = SingleFlightCache(store.load)
+    for key in "abcd":
+        cache.get(key)
+    assert [cache.get(key) for key in "bcd"] == ["B", "C", "D"]
+    assert store.lookups == ["a", "b", "c", "d"]

@@ -1,10 +1,12 @@
 """Callers authenticate with an API key."""
 
+import gevent
 import pytest
 from redis import Redis
 
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, NotFound
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 
@@ -60,3 +62,21 @@ def test_key_is_looked_up_once_for_many_requests(redis: Redis):
     for _ in range(50):
         authenticator.authenticate(f"Bearer {secret}", ADDRESS)
     assert redis.info("commandstats")["cmdstat_hget"]["calls"] == before
+
+
+def test_a_flood_of_wrong_keys_takes_one_connection(redis: Redis):
+    keys = ApiKeys(redis, AutoPipeline(redis))
+    secret, key = keys.create("good")
+    authenticator = Authenticator(keys, PrivateCallers(redis, ()))
+    connections = redis.info("stats")["total_connections_received"]
+
+    def try_wrong(number: int) -> int:
+        with pytest.raises(ApiError) as caught:
+            authenticator.authenticate(f"Bearer wrong-{number}", "127.0.0.1")
+        return caught.value.status
+
+    flood = [gevent.spawn(try_wrong, number) for number in range(2000)]
+    good = gevent.spawn(authenticator.authenticate, f"Bearer {secret}", "127.0.0.1")
+    assert {greenlet.get(timeout=10) for greenlet in flood} == {401}
+    assert good.get(timeout=10) == key
+    assert redis.info("stats")["total_connections_received"] - connections <= 1
