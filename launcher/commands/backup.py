@@ -17,6 +17,7 @@ from launcher.output_file import OutputFile
 from launcher.store import open_store, record_change
 from launcher.token_export import export_tokens
 from shared import keys
+from shared.api_keys.admin_tokens import AdminTokens
 from shared.credentials.sealing import Sealer
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import load_unsealer
@@ -143,7 +144,8 @@ def add_records(redis: Redis, records: dict[str, dict[str, str]], quotas: dict[s
     counts: Counter[str] = Counter()
     for name, kind in COPIED_HASHES.items():
         for field, value in records.get(name, {}).items():
-            is_new = redis.hsetnx(name, field, value)
+            is_token = name == keys.ADMIN_TOKENS
+            is_new = AdminTokens(redis).restore(field, value) if is_token else redis.hsetnx(name, field, value)
             if kind:
                 counts[f"{kind} added" if is_new else f"{kind} known already"] += 1
     for key_id, quota in quotas.items():

@@ -81,6 +81,13 @@ class AdminTokens:
         token = PREFIX + secrets.token_urlsafe(24)
         return token, self._store(token, secrets.token_hex(5), name, role)
 
+    def restore(self, digest: str, encoded: str) -> bool:
+        """Adds a token of another farm, under a new id if its own is taken; returns whether it was missing."""
+        record = parse_model(AdminToken, encoded)
+        if record and any(record.id == other.id for other in self.list()):
+            encoded = record.model_copy(update={"id": secrets.token_hex(5)}).model_dump_json()
+        return bool(self._redis.hsetnx(keys.ADMIN_TOKENS, digest, encoded))
+
     def _store(self, token: str, token_id: str, name: str, role: Role) -> AdminToken:
         hint = f"{token[:3]}…{token[-3:]}" if len(token) >= MIN_HINTED_LENGTH else "…"
         record = AdminToken(id=token_id, name=name, role=role, hint=hint, created_at=time.time())

@@ -77,3 +77,15 @@ def test_hint_shows_nothing_of_a_token_that_a_person_has_chosen(redis: Redis):
     tokens = AdminTokens(redis)
     tokens.ensure_first("correct horse")
     assert [token.hint for token in tokens.list()] == ["…"]
+
+
+def test_token_of_another_farm_gets_an_id_of_its_own(redis: Redis):
+    tokens = AdminTokens(redis)
+    tokens.ensure_first("the token of the other farm")
+    ((digest, encoded),) = redis.hgetall("farm:admin-tokens").items()
+    redis.delete("farm:admin-tokens")
+    tokens.ensure_first("the token of this farm")
+    assert [tokens.restore(digest.decode(), encoded.decode()) for _ in range(2)] == [True, False]
+    assert len({token.id for token in tokens.list()}) == 2
+    tokens.ensure_first("the token of this farm")
+    assert tokens.find("the token of the other farm") is not None
