@@ -67,6 +67,25 @@ def test_finished_reply_leaves_no_mailbox(front: Front):
     assert len(front.services.hub) == 0
 
 
+def test_requests_leave_the_queue_when_the_front_is_stopped(front: Front):
+    queue = front.services.request_services.queue
+    running = front.send()
+    front.reply(200, "application/json", b"{", end=None)
+    waiting = front.send()
+    eventually(lambda: queue.count_waiting("default") == 1)
+    front.services.begin_shutdown()
+    refused = front.send()
+    for response in (waiting.get(timeout=10), refused.get(timeout=10)):
+        assert (response.status_code, response.json["error"]["code"]) == (503, "shutting_down")
+        assert int(response.headers["retry-after"]) > 0
+    assert queue.count_waiting("default") == 0
+    assert not running.ready(), "it has the drain time"
+    front.services.end_requests()
+    response = running.get(timeout=10)
+    assert (response.status_code, response.json["error"]["code"]) == (503, "shutting_down")
+    assert len(front.services.hub) == 0
+
+
 def test_json_reply_to_a_started_stream_is_sent_as_one_event(front: Front):
     sent = front.send(stream=True)
     response = sent.get(timeout=5)

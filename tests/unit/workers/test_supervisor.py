@@ -46,7 +46,7 @@ home = Path(sys.argv[1])
 
 def plan(generation, count):
     def serve(spawn_info):
-        (home / f"{generation}-{os.getpid()}").touch()
+        (home / f"{generation}-{os.getpid()}").write_text(str(spawn_info.may_wait))
         if generation == "bad":
             return EXIT_MISCONFIGURED
         while not (home / "ready").exists():
@@ -103,6 +103,8 @@ def test_new_processes_are_ready_before_the_old_ones_end(tmp_path: Path):
     (tmp_path / "ready").touch()
     eventually(lambda: not supervisor.alive(supervisor.old))
     assert supervisor.alive(new) == new
+    assert [(tmp_path / f"old-{pid}").read_text() for pid in supervisor.old] == ["False"] * 2
+    assert [(tmp_path / f"new-{pid}").read_text() for pid in new] == ["True"] * 3, "an absent Redis is waited for"
     assert "farm: reloaded" in supervisor.stop()
     assert not supervisor.alive(new)
 
