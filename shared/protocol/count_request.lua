@@ -1,10 +1,10 @@
 -- Counts a request that makes no job against its API key's limit of requests per minute, unless that is reached.
 -- Comes after limits.lua.
--- ARGV: demand on the key's limits (JSON), now (seconds)
+-- ARGV: demand on the key's limits (JSON)
 -- Result: {seconds until a retry can succeed, 0 if it was counted; requests in the last minute; seconds until they leave
 --         the window}
-local demand, now = cjson.decode(ARGV[1]), tonumber(ARGV[2])
-local list = limit_keys(demand.key).requests
+local demand = cjson.decode(ARGV[1])
+local now, list = read_limit_clock(demand), limit_keys(demand.key).requests
 local used, wait = count_recent_requests(list, now, demand.rpm)
 if wait > 0 then
     return {tostring(wait), tostring(used), tostring(WINDOW_SECONDS)}

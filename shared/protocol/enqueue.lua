@@ -39,7 +39,7 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
 end
 local reason, wait, window = '', 0, {}
 if demand then
-    reason, wait, window = check_limits(demand, now, pool.jobs)
+    reason, wait, window = check_limits(demand, read_limit_clock(demand), pool.jobs)
 end
 if reason == '' and is_queue_full() then
     reason = 'queue'
@@ -50,7 +50,7 @@ if reason ~= '' then
     return result(reason, 0, wait, window)
 end
 if demand then
-    window = reserve(demand, job, now, tonumber(ARGV[7]), window)
+    window = reserve(demand, job, read_limit_clock(demand), tonumber(ARGV[7]), window)
 end
 store_body(job, key, body, ARGV[4])
 redis.call('HSET', KEYS[4], unpack(ARGV, 13))

@@ -127,7 +127,7 @@ class RelayQueue:
         """Counts a request that makes no job against the key's requests per minute. Raises LimitReached."""
         if not key.rpm:
             return LimitUsage()
-        wait, requests, reset = map(float, self._count_request(keys=[], args=[encode_demand(key, 0, now), now]))
+        wait, requests, reset = map(float, self._count_request(keys=[], args=[encode_demand(key, 0, now)]))
         usage = LimitUsage(int(requests), reset)
         if wait:
             raise LimitReached("requests", wait, usage)

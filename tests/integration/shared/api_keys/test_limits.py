@@ -1,5 +1,6 @@
 """Redis admits requests within the limits of their key, and refuses the others."""
 
+import json
 import time
 from typing import Any
 
@@ -45,7 +46,10 @@ class KeyAdmission:
     def enqueue(self, at: float = 0.0, tokens: int = 10, lasts: float = 60.0) -> LimitUsage:
         now = START + at
         request = build_request(f"req_{self.count + 1}", enqueued_at=now, deadline=now + lasts, key=self.key.id)
-        admission = self.queue.enqueue(request, b"body", encode_demand(self.key, tokens, now))
+        demand = encode_demand(self.key, tokens, now)
+        if demand:
+            demand = json.dumps({**json.loads(demand), "now": now}).encode()
+        admission = self.queue.enqueue(request, b"body", demand)
         self.count += 1
         return admission.limit_usage
 
@@ -297,3 +301,18 @@ def start(redis: Redis, job_id: str) -> tuple[Bookkeeping, Any, StartedJob]:
     started = bookkeeping.begin(worker, bookkeeping.create_execution(worker, job_id), 60, lease)
     assert started is not None
     return bookkeeping, worker, started
+
+
+def test_fronts_whose_clocks_differ_share_one_minute(redis: Redis):
+    """The window goes by the clock of Redis, whatever the fronts' clocks say."""
+    queue, key = RelayQueue(redis, 1000), build_key(rpm=2, tpm=1000)
+    real = time.time()
+    usages = []
+    for number, skew in enumerate((3600, -3600)):
+        request = build_request(f"req_{number}", enqueued_at=real + skew, deadline=real + skew + 7200, key=key.id)
+        usages.append(queue.enqueue(request, b"body", encode_demand(key, 10, real + skew)).limit_usage)
+    assert [(usage.requests, usage.tokens) for usage in usages] == [(1, 10), (2, 20)]
+    with pytest.raises(LimitReached) as caught:
+        queue.enqueue(build_request("req_3", key=key.id), b"body", encode_demand(key, 10, real))
+    assert 0 < caught.value.wait_seconds <= 60
+    assert caught.value.usage.requests_reset <= 60
