@@ -4,6 +4,9 @@ Chat and text completions end with `data: [DONE]` (OpenAI API reference, "Stream
 a `finish_reason` near the end counts too. A stream of the Responses API ends with an event of its own, which is looked
 for when HTTP can't delimit the body (only the closed connection ends it, RFC 9112 section 6.3). All other streams are
 complete when HTTP says so.
+
+Whole lines are compared, as the grammar of server-sent events has it: a model that explains such streams writes the
+same words, but JSON has no line breaks and no bare quotes within a text.
 """
 
 import re
@@ -13,10 +16,12 @@ from workers.response.tail_buffer import TailBuffer
 #: Bytes at the end of a stream that are searched.
 TAIL_BYTES = 4096
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-DONE_EVENT = re.compile(rb"data:\s*\[DONE\]")
+DONE_EVENT = re.compile(rb"(?:\A|[\r\n])data:[ \t]*\[DONE\][ \t]*(?=[\r\n]|\Z)")
 COMPLETION_PATHS = ("/chat/completions", "/completions")
 RESPONSES_PATH = "/responses"
-RESPONSE_END_EVENT = re.compile(rb"event:\s*(response\.(completed|failed|incomplete)|error)\b")
+RESPONSE_END_EVENT = re.compile(
+    rb"(?:\A|[\r\n])event:[ \t]*(?:response\.(?:completed|failed|incomplete)|error)[ \t]*(?=[\r\n])"
+)
 
 
 class StreamCompletion:

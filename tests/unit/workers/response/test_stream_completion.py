@@ -17,6 +17,13 @@ def test_responses_api_stream_must_say_that_it_ended_unless_http_does(delimited:
     assert stream.is_complete()
 
 
+@pytest.mark.parametrize("text", [b"event: response.completed", b"\\nevent: error\\n"])
+def test_text_about_events_does_not_end_a_stream_of_the_responses_api(text: bytes):
+    stream = StreamCompletion("/responses", delimited=False)
+    stream.feed(b'event: response.output_text.delta\ndata: {"delta":"' + text + b'"}\n\n')
+    assert not stream.is_complete()
+
+
 @pytest.mark.parametrize(
     ("path", "parts", "complete"),
     [
@@ -28,7 +35,11 @@ def test_responses_api_stream_must_say_that_it_ended_unless_http_does(delimited:
         ("/completions?a=b", [b"data: {}\n\n"], False),
         ("/responses", [b"event: response.completed\n"], True),
         (CHAT, [b"data: [DONE]", b"x" * TAIL_BYTES], False),
-        (CHAT, [b"x" * (2 * TAIL_BYTES) + b"data: [DONE]"], True),
+        (CHAT, [b"x" * (2 * TAIL_BYTES) + b"\n\ndata: [DONE]"], True),
+        (CHAT, [b"data: {}\r\rdata:[DONE]\r\r"], True),
+        (CHAT, [b'data: {"choices":[{"delta":{"content":"It ends with data: [DONE]'], False),
+        (CHAT, [b'data: {"choices":[{"delta":{"content":"\\ndata: [DONE]\\n"}}]}\n\n'], False),
+        (CHAT, [b'data: {"choices":[{"delta":{"content":"{\\"finish_reason\\": \\"stop\\"}"}}]}\n\n'], False),
     ],
 )
 def test_stream_without_its_end_is_incomplete(path: str, parts: list[bytes], complete: bool):
