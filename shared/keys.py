@@ -49,6 +49,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
 | farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
 | farm:counters | hash | metric and its labels -> value | forever |
+| farm:counted:<source> | string | number of the last batch of counts that this process has added | an hour |
 | farm:served:<pool> | string | number of finished jobs | forever |
 | farm:models:<pool> | string | the upstream's model list | an hour; renewed after 5 minutes |
 | farm:models-renewal:<pool> | string | empty while a front fetches the list, then the error if that failed | seconds |
@@ -244,3 +245,7 @@ def failed_logins(network: str) -> str:
 
 def reply_channel(front: str, request_id: str) -> str:
     return f"farm:reply:{front}:{request_id}"
+
+
+def counted(source: str) -> str:
+    return f"farm:counted:{source}"

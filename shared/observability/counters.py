@@ -4,16 +4,22 @@ A process that is killed loses what it has not flushed yet: about one second's w
 """
 
 import json
+import secrets
+import threading
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from redis import Redis
 
 from shared import keys
 from shared.parsing import parse_json
+from shared.redis_connection.client import register_script
+
+ADD_COUNTS_SCRIPT = Path(__file__).with_name("add_counts.lua")
 
 #: Upper bounds of the histogram buckets, in seconds.
 BUCKET_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -63,11 +69,26 @@ METRICS: Mapping[str, Metric] = {
 CounterKey = tuple[str, tuple[str, ...], str]
 
 
+class Batch(NamedTuple):
+    """Counts on their way to Redis."""
+
+    #: Counted from 1, in each process.
+    number: int
+    values: dict[CounterKey, float]
+
+
 class Counters:
     """Counts of this process that are not yet flushed to Redis."""
 
     def __init__(self) -> None:
         self._values: defaultdict[CounterKey, float] = defaultdict(float)
+        #: Identifies this process's batches; drawn at the first flush, because processes are forked.
+        self._source = ""
+        self._batch_number = 0
+        #: What may have reached Redis or not, because its reply was lost.
+        self._unconfirmed: Batch | None = None
+        #: `/metrics` flushes too.
+        self._flushing = threading.Lock()
 
     def increment(self, name: str, *labels: str, amount: float = 1) -> None:
         """Increments a counter; `labels` are values in the order of METRICS."""
@@ -79,23 +100,28 @@ class Counters:
         self._values[(name, (), "sum")] += max(0.0, value)
 
     def value(self, name: str, *labels: str) -> float:
-        """The count since the last flush."""
-        return self._values.get((name, labels, ""), 0.0)
+        """The count since the last flush that succeeded."""
+        field = (name, labels, "")
+        unconfirmed = self._unconfirmed.values if self._unconfirmed else {}
+        return self._values.get(field, 0.0) + unconfirmed.get(field, 0.0)
 
     def flush(self, redis: Redis) -> None:
-        """Adds all counts to those in Redis. On failure they are kept for the next flush, and the error is raised."""
-        values, self._values = self._values, defaultdict(float)
-        if not values:
-            return
-        try:
-            with redis.pipeline(transaction=False) as pipe:
-                for field, amount in values.items():
-                    pipe.hincrbyfloat(keys.COUNTERS, encode_key(field), amount)
-                pipe.execute()
-        except Exception:
-            for field, amount in values.items():
-                self._values[field] += amount
-            raise
+        """Adds all counts to those in Redis, each once. After an error, which is raised, the next flush tries again."""
+        with self._flushing:
+            self._source = self._source or secrets.token_hex(8)
+            if self._unconfirmed:
+                self._send(redis, self._unconfirmed)
+            values, self._values = self._values, defaultdict(float)
+            if values:
+                self._batch_number += 1
+                self._unconfirmed = Batch(self._batch_number, values)
+                self._send(redis, self._unconfirmed)
+
+    def _send(self, redis: Redis, batch: Batch) -> None:
+        fields = [item for field, amount in batch.values.items() for item in (encode_key(field), amount)]
+        add_counts = register_script(redis, ADD_COUNTS_SCRIPT)
+        add_counts(keys=[keys.COUNTERS, keys.counted(self._source)], args=[batch.number, *fields])
+        self._unconfirmed = None
 
 
 def encode_key(field: CounterKey) -> str:

@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
 from shared.credentials.store import Credentials
@@ -45,6 +46,26 @@ def test_counts_that_cannot_be_flushed_are_kept(redis: Redis):
         process.flush(None)
     process.flush(redis)
     assert read_samples(redis)["farm_collisions_total{}"] == 1
+
+
+def test_counts_whose_reply_was_lost_are_added_once(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    process = counters.Counters()
+    process.increment("collisions")
+    execute = redis.execute_command
+
+    def lose_reply(*command: object, **options: object) -> object:
+        execute(*command, **options)
+        raise RedisConnectionError("the reply was lost")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(redis, "execute_command", lose_reply)
+        with pytest.raises(RedisConnectionError):
+            process.flush(redis)
+    assert process.value("collisions") == 1
+    process.increment("collisions")
+    process.flush(redis)
+    assert process.value("collisions") == 0
+    assert read_samples(redis)["farm_collisions_total{}"] == 2
 
 
 def test_every_metric_is_rendered_even_at_zero(redis: Redis):
