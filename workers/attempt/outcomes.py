@@ -9,6 +9,9 @@ from shared.protocol.messages import Failure
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
 #: Those of them that a credential which has refused a request will say again: it doesn't get the request a second time.
 REFUSED_STATUSES = frozenset({401, 402, 403})
+#: Outcomes of attempts that end because the credential waits for its token endpoint. They don't count: when all access
+#: tokens expire at once, a request could meet every credential in that state.
+TOKEN_WAITS = frozenset({"token_endpoint_down", "invalid_grant_retry", "invalid_grant_last_retry"})
 
 
 @dataclass(frozen=True)

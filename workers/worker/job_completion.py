@@ -15,7 +15,7 @@ from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
 from workers.attempt.blame import decode_tried, sum_pauses
-from workers.attempt.outcomes import Failed, Outcome, Stopped, reject_login
+from workers.attempt.outcomes import TOKEN_WAITS, Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt, Requeued
 from workers.response.token_meter import Usage
@@ -86,7 +86,8 @@ class JobCompletion:
         # The breaker has a backoff of its own for probes.
         if not (was_probe and failed.outcome in UPSTREAM_FAULTS) and health.begin_cooldown(failed, request):
             latest = replace(latest, paused_at=clock.now())
-        self.retry_or_reply(job, attempt, failed, "" if was_probe else latest.encode())
+        is_free = was_probe or failed.outcome in TOKEN_WAITS
+        self.retry_or_reply(job, attempt, failed, "" if is_free else latest.encode())
         health.publish_state(failed)
 
     def _tell_tried(self, job: StartedJob, verdict: str) -> None:
@@ -128,7 +129,7 @@ class JobCompletion:
     def retry_or_reply(self, job: StartedJob, attempt: Attempt, failed: Failed, tried: str) -> None:
         """Requeues the job of a failed attempt for another credential, or sends the caller the error.
 
-        `tried`: the attempt's entry in the job's list of tried credentials; '' for a probe, which does not count.
+        `tried`: the attempt's entry in the job's list of tried credentials; '' for one that does not count.
         """
         retry_forever(
             lambda: self._retry_or_reply_once(job, attempt, failed, tried), "a job cannot be requeued or failed"

@@ -86,6 +86,17 @@ def test_failing_token_endpoint_delays_requests_and_blames_no_credential(harness
     assert (frames[-1].kind, Head.decode(frames[0].payload).attempts) == (FrameKind.END, 1)
 
 
+def test_attempts_that_get_no_access_token_do_not_count(start_harness: StartHarness):
+    harness = start_harness(max_attempts=1, refusal_patience=15.0)
+    assert collect_frames(harness.enqueue("req_0"))
+    harness.upstream.accounts(expire=True)
+    harness.upstream.faults(token_refusal=1)
+    mailbox = harness.enqueue()
+    eventually(lambda: harness.services.counters.value("attempts", "default", "invalid_grant_retry") == 1)
+    harness.upstream.faults()
+    assert Head.decode(collect_frames(mailbox)[0].payload).attempts == 1
+
+
 def test_enabling_a_credential_ends_its_cooldown_at_once(harness: WorkerHarness):
     harness.upstream.faults(rate_limit=1, retry_after=100)
     mailbox = harness.enqueue()
