@@ -14,6 +14,7 @@ from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
 from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
+from launcher.commands.rekey import rekey
 from launcher.commands.sessions import sessions
 from launcher.commands.usage import audit, requests, usage
 from launcher.output import exit_on_error, print_line
@@ -65,7 +66,20 @@ def completion(shell: str) -> None:
 
 for command in (up, stop, restart, reload, status, logs):
     farm.add_command(command)
-for command in (credentials, keys, pools, config, admin_tokens, sessions, usage, requests, audit, export, import_):
+for command in (
+    credentials,
+    keys,
+    pools,
+    config,
+    admin_tokens,
+    sessions,
+    usage,
+    requests,
+    audit,
+    export,
+    import_,
+    rekey,
+):
     farm.add_command(command)
 
 if __name__ == "__main__":
