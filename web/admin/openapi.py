@@ -103,11 +103,26 @@ class OpenApiRouter:
 
         def register(view: V) -> V:
             operation = Operation(method, rule, view, query, body, response, status, errors, media)
+            if rule not in {other.rule for other in self.operations}:
+                self._register_options(rule, view.__name__)
             self.operations.append(operation)
-            self.blueprint.add_url_rule(rule, view.__name__, build_view(operation), methods=[method])
+            endpoint_view = build_view(operation)
+            self.blueprint.add_url_rule(
+                rule, view.__name__, endpoint_view, methods=[method], provide_automatic_options=False
+            )
             return view
 
         return register
+
+    def _register_options(self, rule: str, name: str) -> None:
+        """Registers OPTIONS; Flask's own would add the methods of other rules that match, as `/<id>` does `/enable`."""
+
+        def list_methods(**path: Any) -> Response:
+            methods = {operation.method for operation in self.operations if operation.rule == rule}
+            implied = {"OPTIONS", *({"HEAD"} if "GET" in methods else ())}
+            return Response(headers={"allow": ", ".join(sorted(methods | implied))})
+
+        self.blueprint.add_url_rule(rule, f"{name}_options", list_methods, methods=["OPTIONS"])
 
     def build_document(self, title: str, version: str, prefix: str) -> dict[str, Any]:
         paths: dict[str, dict[str, Any]] = {}

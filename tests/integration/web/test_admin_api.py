@@ -317,3 +317,16 @@ def test_openapi_document_names_exactly_the_routes(api: Api):
 
     collect(document)
     assert references <= set(document["components"]["schemas"])
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/credentials/enable", {"OPTIONS", "POST"}),
+        ("/credentials/some-id", {"OPTIONS", "GET", "HEAD", "PATCH", "DELETE"}),
+        ("/sessions", {"OPTIONS", "GET", "HEAD", "DELETE"}),
+    ],
+)
+def test_options_lists_exactly_the_methods_of_the_path(api: Api, path: str, allowed: set[str]):
+    response = api("OPTIONS", path)
+    assert (response.status_code, set(response.headers["allow"].split(", "))) == (200, allowed)
