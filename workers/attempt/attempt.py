@@ -44,6 +44,10 @@ log = logging.getLogger("farm.relay")
 NEVER = float("inf")
 #: Seconds for which a credential rests after its connection broke under a request.
 MIN_REST_SECONDS, MAX_REST_SECONDS = 0.5, 60.0
+LOST_WORKER_MESSAGES = {
+    "lease_lost": "the worker lost its credential in the middle of the request",
+    "worker_stopped": "the worker was stopped in the middle of the request",
+}
 TIMEOUT_MESSAGES = {
     "first_byte_timeout": "the upstream sent no byte in time",
     "idle_timeout": "the upstream stopped sending in the middle of its response",
@@ -233,7 +237,7 @@ class Attempt:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"
             blameless = reason == "total_timeout"
             return self._fail("timeout", 504, code, TIMEOUT_MESSAGES[reason], end_reason="timeout", blameless=blameless)
-        message = "the worker lost its credential in the middle of the request"
+        message = LOST_WORKER_MESSAGES.get(reason, LOST_WORKER_MESSAGES["lease_lost"])
         return self._fail("worker_lost", 502, reason, message, end_reason="worker_lost", blameless=True)
 
     def _fail_truncated(self) -> Outcome:

@@ -266,12 +266,19 @@ class WorkerProcess:
     def _drain(self) -> None:
         """1. Leave: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
         self._try(self._membership.leave)
-        self._workers.stop()
-        while self._workers and time.monotonic() < self._drain_until:
-            self._try(self._workers.wake_idle)
-            self._workers.join(0.2)
+        self._join_workers(lambda: self._drain_until)
         self._workers.cancel_running()
-        self._workers.join(LAST_REFRESH_TIMEOUT_SECONDS)
+        give_up_at = time.monotonic() + LAST_REFRESH_TIMEOUT_SECONDS
+        self._join_workers(lambda: give_up_at)
         self._outbox.wait_until_idle(2.0)
         self._try(lambda: self._counters.flush(self._redis))
         self._try(self._usage_rollup.roll_up)
+
+    def _join_workers(self, until: Callable[[], float]) -> None:
+        """Stops the workers and waits for them; a signal may change `until`, by the monotonic clock, meanwhile."""
+        self._workers.stop()
+        while self._workers and time.monotonic() < until():
+            # Each time: an operator's operation may have started another worker.
+            self._workers.stop()
+            self._try(self._workers.wake_idle)
+            self._workers.join(0.2)
