@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from bench.farm import API_KEY, MeasuredFarm, run_farm
+from bench.hostile import measure_hostile
 from bench.keys import KEY_CHECKS
 from bench.load import Load, run_load
 from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
@@ -131,4 +132,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "upstream": measure_simulator,
     **KEY_CHECKS,
     "mutated": measure_mutated_requests,
+    "hostile": measure_hostile,
 }
