@@ -10,7 +10,9 @@ if last_used and tonumber(last_used) > tonumber(ARGV[3]) then
     return 0
 end
 -- A disabled credential stays while it is idle: once deleted, its caller's next request would add it again as active.
-if redis.call('HGET', KEYS[2], ARGV[2]) == 'disabled' and ARGV[3] ~= 'inf' then
+-- So does a foreign one: it is idle because it is out of service, and a rotated token is nowhere else.
+local state = redis.call('HGET', KEYS[2], ARGV[2])
+if (state == 'disabled' or state == 'foreign') and ARGV[3] ~= 'inf' then
     return 0
 end
 for i = 8, 9 do

@@ -74,9 +74,10 @@ def test_idle_credential_is_forgotten_completely_and_a_busy_one_is_not(store: Pr
     assert store.list_pools() == []
 
 
-def test_disabled_credential_is_not_forgotten(store: PrivateCredentials, redis: Redis):
+@pytest.mark.parametrize("state", ["disabled", "foreign"])
+def test_credential_out_of_service_is_not_forgotten(store: PrivateCredentials, redis: Redis, state):
     name = store.add("default", "a-token", 2)
-    Credentials(redis).set_state(name, name.partition("~")[2], "disabled", "by a person")
+    Credentials(redis).set_state(name, name.partition("~")[2], state, "by a person")
     redis.zadd(keys.PRIVATE_POOLS, {name: 1})
     assert store.forget_idle(lambda _: 60) == []
     assert store.forget(name)
