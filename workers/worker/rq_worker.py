@@ -32,7 +32,7 @@ POP_TIMEOUT_SECONDS = 60.0
 #: Shortest one: 0 means forever to Redis.
 MIN_POP_TIMEOUT_SECONDS = 0.01
 #: Pauses in seconds between attempts to unblock a worker that may be about to block.
-UNBLOCK_PAUSES = (0.002, 0.01, 0.05, 0.2)
+UNBLOCK_PAUSES = tuple(0.002 * 2**i for i in range(10))
 #: Seconds without a heartbeat until RQ forgets a worker, less the 60 that RQ adds.
 WORKER_TTL_SECONDS = 60
 #: Longest pause in seconds before a lost Redis is retried.
@@ -162,10 +162,11 @@ class FarmWorker(SimpleWorker):
 
     def _unblock(self) -> None:
         for pause in UNBLOCK_PAUSES:
-            if not self.runner.should_look or self.runner.busy_since or not self.blocking_pop.client_id:
+            if not self.runner.should_look or self.runner.busy_since or self.has_ended:
                 return
             try:
-                self.connection.client_unblock(self.blocking_pop.client_id)
+                if self.blocking_pop.client_id:
+                    self.connection.client_unblock(self.blocking_pop.client_id)
             except RedisError:
                 # The process unblocks it within a second (WorkerSet.wake_idle).
                 return
