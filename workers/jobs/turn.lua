@@ -66,11 +66,15 @@ local function finish(job, execution, counter, seconds)
     return 1
 end
 
+-- Whether the breaker is open or retries wait, which is rare: one command tells for both.
+local is_unusual = false
+
 -- Why no job may begin: the worker must hold the credential's lease (I3), and an open breaker lets only a probe through.
 local function find_refusal()
+    is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool)) > 0
     if redis.call('GET', KEYS[8]) ~= ARGV[14] then
         return 'not yours'
-    elseif ARGV[15] ~= '1' and redis.call('EXISTS', KEYS[9]) == 1 then
+    elseif is_unusual and ARGV[15] ~= '1' and redis.call('EXISTS', KEYS[9]) == 1 then
         return 'not now'
     end
     return false
@@ -94,9 +98,11 @@ end
 -- Takes the next job out of its queue; returns it and its place in the fair queue. A job without one, because RQ itself or
 -- an operator has enqueued it, is next when it reaches the front of RQ's queue.
 local function take_next(moved)
-    local retry, place = take_retry(pool, credential_of(worker_name), now)
-    if retry then
-        return retry, place
+    if is_unusual then
+        local retry, place = take_retry(pool, credential_of(worker_name), now)
+        if retry then
+            return retry, place
+        end
     end
     local head = select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
     local list = pool[head and head.band or INTERACTIVE]

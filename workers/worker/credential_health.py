@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from redis.exceptions import RedisError
 
 from shared import clock
@@ -57,6 +58,8 @@ class CredentialHealth:
         self.is_token_refused = False
         self.cooldown = Cooldown(services.settings.cooling_limit)
         self._suspicion = Suspicion()
+        #: Set when a cooldown may have ended early.
+        self.changed = Event()
         #: The last failure, and when it was (seconds since the epoch).
         self._last_failed: Failed | None = None
         self._last_failed_at = 0.0
@@ -206,6 +209,7 @@ class CredentialHealth:
         self._suspicion.clear(request_id)
         self.cooldown.take_back(request_id)
         self._breaker.forget_request(request_id)
+        self.changed.set()
 
     def publish_state(self, failed: Failed) -> None:
         """Publishes the state that follows from a failure; called after the job is safe."""

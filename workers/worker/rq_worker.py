@@ -178,7 +178,9 @@ class FarmWorker(SimpleWorker):
         self._leave_idle()
         self.runner.queue_was_empty = False
         while not self._operations and not self._stopping.is_set() and not self.can_work():
-            self._stopping.wait(min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS))
+            self.runner.health.changed.clear()
+            seconds = min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS)
+            gevent.wait([self._stopping, self.runner.health.changed], timeout=seconds, count=1)
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
 
