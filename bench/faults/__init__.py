@@ -5,7 +5,7 @@ A row takes a FaultScale, so that the test suite can run the same rows at a smal
 
 from collections.abc import Callable
 
-from bench.faults import clients, processes, restarts, soak, store, upstream
+from bench.faults import clients, poison, processes, restarts, soak, store, upstream
 from bench.faults.scale import SMALL, FaultScale
 from bench.measurement import Measurement
 
@@ -13,6 +13,7 @@ ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
     "mixed": upstream.measure_mixed_errors,
     "dead": upstream.measure_dead_accounts,
     "refusing": upstream.measure_refusing_endpoint,
+    "poison": poison.measure_poison,
     "cuts": upstream.measure_cut_streams,
     "killed-workers": processes.measure_killed_workers,
     "killed-host": processes.measure_killed_host,
