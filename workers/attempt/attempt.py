@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from redis.exceptions import RedisError
 from urllib3 import BaseHTTPResponse
 
 from shared import clock
@@ -95,6 +96,11 @@ class Attempt:
             return self._handle_cancelled(cancelled.reason)
         except FarmError as error:
             return self._handle_error(error)
+        except RedisError as error:
+            log.warning("Redis is lost: %s", error, extra={"action": "redis_lost", "request_id": self._request.id})
+            return self._fail(
+                "redis_lost", 503, "store_unavailable", "the farm's Redis does not respond", blameless=True
+            )
         finally:
             if response is not None:
                 response.close()

@@ -211,7 +211,14 @@ class WorkerSet:
         now = clock.now()
         for worker in [w for w in self._workers.values() if w.runner.token.renew_at <= now]:
             if worker.blocking_pop.client_id and not worker.runner.busy_since and worker.runner.health.needs_refresh():
-                gevent.spawn(worker.runner.health.ensure_fresh_token)
+                gevent.spawn(self._refresh_token, worker)
+
+    def _refresh_token(self, worker: FarmWorker) -> None:
+        try:
+            worker.runner.health.ensure_fresh_token()
+        except RedisError as error:
+            extra = {"action": "redis_lost", "credential_id": worker.lease.credential_id}
+            log.warning("no access token: %s", error, extra=extra)
 
     def renew_leases(self) -> None:
         """Renews the leases; stops the workers of a lost lease and cancels their attempts."""

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 from gevent.server import StreamServer
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.protocol.messages import Failure, FrameKind
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.waiting import eventually
 from web.reply.mailbox import Mailbox
 from workers.attempt import attempt
+from workers.upstream.client import UpstreamConnection
 
 StartHarness = Callable[..., WorkerHarness]
 
@@ -41,6 +43,21 @@ def test_request_that_cannot_be_sent_ends_at_once_and_blames_nobody(
     assert not harness.services.breakers["default"].is_open
     assert harness.worker.runner.health.can_work()
     eventually(lambda: harness.queue.count_waiting("default") == 0)
+
+
+def test_attempt_that_redis_fails_blames_nobody(
+    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: object) -> None:
+        raise RedisConnectionError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(UpstreamConnection, "call", fail)
+        reply = failure(harness.enqueue())
+    assert (reply.status, reply.code) == (503, "store_unavailable")
+    assert harness.credential_state() == ("active", "")
+    assert "Traceback" not in caplog.text
+    assert collect_frames(harness.enqueue("req_2"))[-1].kind is FrameKind.END
 
 
 class DroppingUpstream:
