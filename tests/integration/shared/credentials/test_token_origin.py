@@ -20,6 +20,7 @@ from shared.credentials.token_origin import (
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, ForeignCredential
 from shared.observability.counters import Counters
+from shared.ready_flag import ReadyFlag
 from shared.settings.schema import PoolSettings, Settings
 from simulator.accounts import Accounts
 from tests import internals
@@ -27,7 +28,7 @@ from workers.credentials.leases import Leases
 from workers.credentials.token_store import TokenStore
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
-from workers.supervisor import ReadyFlag, SpawnInfo
+from workers.supervisor import SpawnInfo
 
 HOME = PoolSettings(token_url="https://login.example/oauth/token")
 ELSEWHERE = PoolSettings(token_url="https://login.other.example/oauth/token")
