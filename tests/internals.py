@@ -104,6 +104,10 @@ def stop_surplus(worker_set: WorkerSet, group: str) -> None:
     worker_set._stop_surplus(group)
 
 
+def look_for_retries(worker_set: WorkerSet) -> None:
+    worker_set._look_for_retries()
+
+
 def current_token(token: AccessToken) -> str:
     return token._token
 

@@ -7,6 +7,7 @@ import pytest
 
 from shared import keys
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
+from tests import internals
 from tests.integration.harness import CHAT_BODY, WorkerHarness, collect_frames, streaming_body
 from tests.waiting import eventually
 from workers.attempt.blame import (
@@ -15,6 +16,8 @@ from workers.attempt.blame import (
     REFUSALS_TO_BLAME,
     TIMED_RATE_LIMITS_TO_BLAME,
 )
+from workers.process.membership import Membership
+from workers.process.worker_set import WorkerSet
 
 StartHarness = Callable[..., WorkerHarness]
 POISON = json.dumps({**json.loads(CHAT_BODY), "model": "poison"}).encode()
@@ -133,6 +136,34 @@ def test_idle_credential_is_woken_for_a_request_that_another_has_failed(start_ha
     harness.upstream.faults(bad_account=0)
     for number in range(4):
         assert head_of(collect_frames(harness.enqueue(f"req_{number}"))).status == 200
+
+
+def test_idle_credential_takes_a_request_again_once_no_other_is_left(start_harness: StartHarness):
+    """I2: the only credential that had not tried it is disabled while it is busy."""
+    harness = start_harness(credentials=2, max_attempts=8, idle_timeout=60.0)
+    eventually(lambda: harness.count_idle() == 2)
+    harness.upstream.faults(bad_account=0)
+    harness.upstream.pace(chunks=600, chunk_delay=0.05)
+    harness.enqueue("req_stream", streaming_body(), stream=True)
+    eventually(lambda: harness.upstream.counters()["in_flight"] == 1)
+    mailbox = harness.enqueue("req_late")
+    eventually(lambda: harness.redis.zrange(keys.waiting_retries("default"), 0, -1) == [b"req_late"])
+    eventually(lambda: harness.count_idle() == 1)
+    harness.upstream.faults()
+    harness.upstream.pace()
+    membership = Membership(harness.redis, "here", harness.settings)
+    worker_set = WorkerSet(harness.services, None, membership, None, {})  # type: ignore[arg-type]
+    internals.add_workers(worker_set, {worker.name: worker for worker in harness.workers})
+    harness.credentials.set_state("default", harness.workers[1].lease.credential_id, "disabled", "by a person")
+
+    def is_served() -> bool:
+        membership.refresh([])
+        internals.look_for_retries(worker_set)
+        worker_set.wake_idle()
+        return not harness.redis.exists("rq:job:req_late")
+
+    eventually(is_served)
+    assert head_of(collect_frames(mailbox)).attempts == 2
 
 
 def test_refusal_of_the_only_credential_ends_the_request_at_once(start_harness: StartHarness):
