@@ -113,3 +113,19 @@ def test_another_fronts_fetch_is_waited_for(front: Front):
     front.redis.set(keys.models("default"), ONE, ex=KEPT_SECONDS)
     assert sent.get(timeout=5).json["data"] == [{"id": "one"}]
     assert count_jobs(front) == 0
+
+
+def test_fronts_that_miss_the_list_at_once_make_one_job(front: Front, redis_url: str):
+    other = Front(front.redis, redis_url)
+    try:
+        sent = [caller_front.send("/v1/models", method="GET") for caller_front in (front, other) for _ in range(5)]
+        eventually(lambda: count_jobs(front) == 1)
+        gevent.sleep(0.3)
+        assert count_jobs(front) == 1
+        (job,) = front.redis.lrange("rq:queue:chat:default", 0, -1)
+        request = decode_request(front.redis.hget(f"rq:job:{job.decode()}", "data"))
+        fetching = front if request and request.front == front.services.hub.front_id else other
+        fetching.reply(200, "application/json", ONE)
+        assert [response.get(timeout=10).json["data"] for response in sent] == 10 * [[{"id": "one"}]]
+    finally:
+        other.close()
