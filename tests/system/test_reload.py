@@ -46,6 +46,9 @@ class ConfiguredFarm(Farm):
             p for p in launcher.children() if any(word in " ".join(p.cmdline()) for word in ("gunicorn", "workers"))
         ]
 
+    def supervisor(self) -> psutil.Process:
+        return next(master for master in self.masters() if "workers" in master.cmdline())
+
     def serving(self) -> set[int]:
         return {child.pid for master in self.masters() for child in master.children()}
 
@@ -154,8 +157,7 @@ def test_bad_settings_change_nothing_and_are_named(farm: ConfiguredFarm, spoil: 
     result = farm.command("reload")
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
     assert named in result.stderr
-    supervisor = next(master for master in farm.masters() if "workers" in master.cmdline())
-    supervisor.send_signal(signal.SIGHUP)
+    farm.supervisor().send_signal(signal.SIGHUP)
     eventually(lambda: "not reloaded, the settings are unchanged" in farm.log())
     assert named in farm.log()
     assert farm.serving() == serving
@@ -172,6 +174,21 @@ def test_reload_waits_for_a_silent_redis(farm: ConfiguredFarm):
     eventually(lambda: farm.log().count("farm: reloaded") == 2)
     assert len(streamed_text(caller.wait())) > 0
     eventually(lambda: not old & farm.serving())
+
+
+def test_stopped_workers_cut_what_has_begun_and_leave_the_rest_to_others(farm: ConfiguredFarm):
+    farm.upstream.pace(chunk_delay=3)
+    chunks = farm.chat(PROMPT, stream=True).iter_content(None)
+    next(chunks)
+    farm.upstream.pace(delay=60, chunk_delay=3)
+    whole = Caller(farm, stream=False)
+    eventually(lambda: farm.upstream.counters()["in_flight"] == 2)
+    farm.upstream.pace(chunk_delay=3)
+    farm.supervisor().send_signal(signal.SIGTERM)
+    last_event = b"".join(chunks).decode().rstrip().rpartition("data: ")[2]
+    assert json.loads(last_event)["error"]["code"] == "worker_stopped"
+    retried = whole.wait()
+    assert (retried.status_code, retried.headers["x-farm-attempts"]) == (200, "2")
 
 
 def test_every_caller_gets_a_reply_at_a_stop(farm: ConfiguredFarm):
