@@ -88,10 +88,10 @@ def requests(limit: int, failed: bool, since: float | None, until: float | None,
 
 
 def build_row(stored: StoredEntry) -> tuple[Any, ...]:
-    """Returns the cells of an entry; token counts estimated by the farm are marked with '~'."""
+    """Returns the cells of an entry; '~' marks estimated tokens, x a number of refused requests."""
     entry = stored.entry
     tokens = f"{'~' if entry.estimated else ''}{entry.prompt_tokens}+{entry.completion_tokens}"
-    end = entry.code or entry.end or "-"
+    end = (entry.code or entry.end or "-") + (f" x{stored.count}" if stored.count > 1 else "")
     times = (entry.queue_ms, entry.first_ms, entry.total_ms)
     model = entry.model or "-"
     return (
