@@ -28,7 +28,7 @@ from workers.credentials.leases import Leases
 from workers.credentials.token_store import TokenStore
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
-from workers.supervisor import SpawnInfo
+from workers.process_slot import SpawnInfo
 
 HOME = PoolSettings(token_url="https://login.example/oauth/token")
 ELSEWHERE = PoolSettings(token_url="https://login.other.example/oauth/token")
