@@ -12,7 +12,7 @@ from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from shared.protocol.messages import Frame, FrameKind, Head
+from shared.protocol.messages import Failure, Frame, FrameKind, Head
 from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.integration.front_harness import FrontHarness
@@ -128,6 +128,16 @@ def test_truncated_binary_reply_breaks_the_connection(front: Front):
     mailbox.abandon()
     with pytest.raises(ConnectionResetError):
         sent.get(timeout=5).get_data()
+
+
+def test_an_image_reserves_little_of_the_keys_quota(front: Front, redis: Redis):
+    front.secret, key = ApiKeys(redis).create("limited", quota_tokens=1_000_000, tpm=1_000_000)
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + 2_000_000 * "A"}}
+    sent = [front.send(messages=[{"role": "user", "content": [image]}]), front.send()]
+    eventually(lambda: front.services.request_services.queue.count_waiting("default") == 2)
+    assert int(redis.hget(keys.quota(key.id), "reserved")) < 2000
+    front.services.hub.fail_all(Failure(502, "x", "x"))
+    assert {response.get(timeout=5).status_code for response in sent} == {502}
 
 
 def test_a_model_name_that_has_no_utf8_is_a_404(redis: Redis, redis_url: str, unsealer: Unsealer):
