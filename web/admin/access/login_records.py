@@ -51,16 +51,20 @@ def record_check(check: TokenCheck) -> None:
 
 def record_forbidden(error: ApiError) -> None:
     """Records that a role or an origin was refused."""
-    token = g.get("admin")
+    holder = g.get("admin_session") or g.get("admin")
+    token_id = getattr(holder, "token_id", None) or getattr(holder, "id", "")
     details = {"code": error.code, "address": find_address(), "view": request.endpoint or ""}
-    log.warning("refused at /admin: %s", error.code, extra={"action": "admin_refused", "reason": error.code})
-    record_refusal("request.refuse", f"token {token.id}" if token else "", details)
+    if record_refusal("request.refuse", f"token {token_id}" if token_id else "", details):
+        log.warning("refused at /admin: %s", error.code, extra={"action": "admin_refused", "reason": error.code})
 
 
-def record_refusal(action: str, target: str, details: dict[str, str] | None = None) -> None:
+def record_refusal(action: str, target: str, details: dict[str, str] | None = None) -> bool:
+    """Returns whether this was one of the first of the hour, and recorded."""
     web_services = services()
     count = int(web_services.redis.incr(keys.LOGGED_REFUSALS))
     if count == 1:
         web_services.redis.expire(keys.LOGGED_REFUSALS, 3600)
-    if count <= MAX_REFUSALS_PER_HOUR:
-        web_services.audit_log.record(f"address {find_address()}", action, target, details)
+    if count > MAX_REFUSALS_PER_HOUR:
+        return False
+    web_services.audit_log.record(f"address {find_address()}", action, target, details)
+    return True

@@ -103,7 +103,16 @@ def test_refusals_do_not_push_changes_out_of_the_audit_log(
     assert (refused.action, refused.details["code"]) == ("request.refuse", "forbidden")
     client.post("/admin/login", data={"token": secret})
     client.post("/admin/api/v1/keys", json={}, headers={"origin": "https://evil.example"})
-    assert list_entries(redis)[-1].details["code"] == "cross_origin"
+    foreign = list_entries(redis)[-1]
+    assert (foreign.target, foreign.details["code"]) == ("token first", "cross_origin")
+
+
+def test_refused_logins_of_other_origins_do_not_flood_the_log(
+    redis: Redis, client: FlaskClient, caplog: pytest.LogCaptureFixture
+):
+    for _ in range(30):
+        client.post("/admin/login", data={"token": WRONG}, headers={"origin": "https://evil.example"})
+    assert len(caplog.records) == len(list_entries(redis)) == 20
 
 
 def test_details_of_an_entry_are_bounded(redis: Redis):
