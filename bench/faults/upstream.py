@@ -56,7 +56,7 @@ def measure_dead_accounts(scale: FaultScale) -> list[Measurement]:
         return [
             *check_responses(row, farm, result),
             exactly(row, "credentials called dead", states["dead"], dead),
-            exactly(row, "jobs that they took", farm.read_metric("farm_attempts_total", 'outcome="no_token"')),
+            exactly(row, "jobs that they took", farm.read_metric("farm_attempts_total", 'outcome="invalid_grant')),
             at_least(row, "share of the others' time", busy_share(result, scale, scale.accounts - dead), 0.97),
         ]
 
