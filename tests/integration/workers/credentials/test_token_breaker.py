@@ -219,6 +219,16 @@ def test_several_revoked_credentials_die_although_they_open_the_breaker(pool: Po
     assert all(token.get() for token in healthy)
 
 
+def test_credentials_refused_before_and_after_a_grant_do_not_open_the_breaker(pool: PoolHarness):
+    ids = [f"c{number}" for number in range(MIN_CREDENTIALS)]
+    refused_at = pool.breaker.record_failure(ids[0], "invalid_grant").now
+    pool.breaker.record_grant()
+    assert not any(pool.breaker.record_failure(id_, "invalid_grant", refused_at).is_open for id_ in ids)
+    # Once more without a grant in between, they are evidence again.
+    assert pool.breaker.record_failure(ids[0], "invalid_grant").is_open is False
+    assert [pool.breaker.record_failure(id_, "invalid_grant").is_open for id_ in ids] == [False, True, True]
+
+
 def test_second_outage_right_after_the_first_kills_nobody(pool: PoolHarness, tokens: list[AccessToken]):
     pool.upstream.faults(token_refusal=1)
     for token in tokens:
