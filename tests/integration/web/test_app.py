@@ -1,5 +1,6 @@
 """A front's app serves callers on a real Redis without workers."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import gevent
@@ -218,6 +219,39 @@ def test_worker_may_reply_before_the_retry_of_an_enqueue_with_a_lost_reply(
     monkeypatch.setattr(front.services.request_services.queue, "enqueue", reply_and_lose)
     assert front.send().get(timeout=15).status_code == 200
     assert len(front.services.hub) == 0
+
+
+class GeneratedInput:
+    """A body that exists only as far as it has been read."""
+
+    def __init__(self, text_length: int) -> None:
+        self._pieces = [b'{"model": "m", "text": "', b'"}']
+        self._text_length = text_length
+        self.length = text_length + sum(map(len, self._pieces))
+
+    def read(self, size: int) -> bytes:
+        if len(self._pieces) == 2:
+            return self._pieces.pop(0)
+        if self._text_length:
+            size = min(size, self._text_length)
+            self._text_length -= size
+            return size * b"x"
+        return self._pieces.pop() if self._pieces else b""
+
+
+def test_front_keeps_no_copy_of_a_body_that_waits(front: Front):
+    body = GeneratedInput(8_000_000)
+    environ = front.build_environ() | {"wsgi.input": body, "CONTENT_LENGTH": str(body.length)}
+    tracemalloc.start()
+    try:
+        waiting = gevent.spawn(front.call, environ)
+        eventually(lambda: front.redis.llen("rq:queue:chat:default"))
+        eventually(lambda: tracemalloc.get_traced_memory()[0] < 2_000_000)
+        assert tracemalloc.get_traced_memory()[1] > 8_000_000
+    finally:
+        tracemalloc.stop()
+    front.reply(200, "application/json", b"{}")
+    assert waiting.get(timeout=5) == b"{}"
 
 
 def test_bodies_beyond_their_room_in_redis_are_a_429(redis: Redis, redis_url: str, unsealer: Unsealer):
