@@ -75,6 +75,15 @@ def expire_body(redis: Redis, queue: RelayQueue) -> None:
     redis.delete(keys.body("req_a0"))
 
 
+@pytest.mark.parametrize("end", [cancel, lose_front])
+def test_room_is_given_back_at_once_by_the_farm_itself(
+    redis: Redis, queue: RelayQueue, end: Callable[[Redis, RelayQueue], None]
+):
+    queue.enqueue(build_request("req_a0"), b"body")
+    end(redis, queue)
+    assert (held_bytes(redis), redis.exists(keys.body("req_a0"))) == (0, 0)
+
+
 @pytest.mark.parametrize("end", [cancel, lose_front, delete_job, expire_body])
 def test_room_is_given_back_when_a_waiting_request_ends(
     redis: Redis, queue: RelayQueue, end: Callable[[Redis, RelayQueue], None]
