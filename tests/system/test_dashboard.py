@@ -94,7 +94,7 @@ def test_failed_job_is_shown_without_its_prompt_and_requeued_without_harm(farm: 
     listed = eventually(lambda: admin.get(failed_url, timeout=20).json()["jobs"])
     job = listed[-1]
     shown = admin.get(f"{farm.url}{DATA}/job/{job['id']}.json", timeout=20)
-    assert "upstream_error after 8 attempts" in shown.json()["exc_info"]
+    assert "upstream_error after" in shown.json()["exc_info"]
     assert "secret prompt" not in shown.text
     assert "sim-" not in shown.text
     reset_farm(farm)
