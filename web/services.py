@@ -110,7 +110,7 @@ class WebServices:
     @property
     def drain_seconds(self) -> float:
         """Seconds that running requests may take when the front is stopped."""
-        return self.settings.drain_timeout
+        return self.settings.drain
 
     @property
     def retire_seconds(self) -> float:

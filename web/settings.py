@@ -31,7 +31,7 @@ class FrontSettings:
 
     @property
     def drain_seconds(self) -> float:
-        return self.current.drain_timeout
+        return self.current.drain
 
     def load(self) -> None:
         """Loads them again. Raises SettingsError and keeps the old ones if they are invalid."""

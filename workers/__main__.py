@@ -34,7 +34,7 @@ def load_plan() -> ProcessPlan:
     return ProcessPlan(
         serve=functools.partial(serve, settings),
         count=settings.worker_process_count,
-        drain_seconds=settings.drain_timeout,
+        drain_seconds=settings.drain,
         retire_seconds=settings.max_total_timeout,
     )
 

@@ -23,7 +23,7 @@ def measure_reload(scale: FaultScale) -> list[Measurement]:
     row = "reload"
     drain = drain_below(scale)
     with run_farm(
-        scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2", FARM_DRAIN_TIMEOUT=drain
+        scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2", FARM_DRAIN=drain
     ) as farm:
 
         def reload() -> None:
@@ -59,7 +59,7 @@ def measure_stop(scale: FaultScale) -> list[Measurement]:
     """SIGTERM of the launcher, with more clients than accounts: every request that had been sent gets an answer."""
     row = "stop"
     stopped_at = 0.0
-    with run_farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2", FARM_DRAIN_TIMEOUT=drain_below(scale)) as farm:
+    with run_farm(scale.accounts, *scale.pace, WEB_CONCURRENCY="2", FARM_DRAIN=drain_below(scale)) as farm:
         launcher = farm.find_launcher()
 
         def stop() -> None:
@@ -86,7 +86,7 @@ def measure_rolling_hosts(scale: FaultScale) -> list[Measurement]:
     """Two worker hosts are restarted one after the other, each draining for longer than a stream: nothing is lost."""
     row = "rolling"
     drain = f"{2 * scale.stream + 10:g}"
-    with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="1", FARM_DRAIN_TIMEOUT=drain) as farm:
+    with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="1", FARM_DRAIN=drain) as farm:
         hosts = [start_worker_host(farm)]
 
         def restart_hosts() -> None:

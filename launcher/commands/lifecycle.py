@@ -59,7 +59,7 @@ def up(detach: bool, report_to: int | None) -> None:
 @click.command()
 @exit_on_error
 def stop() -> None:
-    """Stop the farm; running requests get FARM_DRAIN_TIMEOUT seconds to finish, waiting ones are refused."""
+    """Stop the farm; running requests get FARM_DRAIN seconds to finish, waiting ones are refused."""
     data = DataDir(read_data_dir())
     timeout = 2 * read_drain() + STOP_GRACE_SECONDS
     record = data.read_record()
@@ -119,11 +119,11 @@ def is_reload_over(data: DataDir) -> bool:
 
 
 def read_drain() -> float:
-    """FARM_DRAIN_TIMEOUT, or its default when the settings are invalid: a running farm can be stopped even then."""
+    """FARM_DRAIN, or its default when the settings are invalid: a running farm can be stopped even then."""
     try:
-        return load_settings().drain_timeout
+        return load_settings().drain
     except FarmError:
-        return Settings.drain_timeout
+        return Settings.drain
 
 
 @click.command()

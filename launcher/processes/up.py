@@ -139,7 +139,7 @@ class Farm:
 
     def stop(self) -> None:
         """Stops the processes and removes record and lock; a second signal ends the drain."""
-        self.processes.stop(self.settings.drain_timeout, lambda: self.stop_signals > 1)
+        self.processes.stop(self.settings.drain, lambda: self.stop_signals > 1)
         self.data.unlock()
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:

@@ -226,8 +226,8 @@ class Settings:
     total_timeout: float = setting(
         "FARM_TOTAL_TIMEOUT", parse_seconds, 900.0, "seconds for a whole request, including waiting and all attempts"
     )
-    drain_timeout: float = setting(
-        "FARM_DRAIN_TIMEOUT",
+    drain: float = setting(
+        "FARM_DRAIN",
         parse_optional_seconds,
         30.0,
         "seconds that running requests get to end when a process is stopped; a reload gives them FARM_TOTAL_TIMEOUT",

@@ -18,7 +18,7 @@ from tests.upstream import first_refresh_tokens, start_simulator
 from tests.waiting import eventually
 
 FARM_TOML = """
-drain_timeout = 0.5
+drain = 0.5
 keepalive = 60
 
 [pools.one]

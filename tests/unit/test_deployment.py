@@ -67,7 +67,7 @@ def test_each_side_gets_only_its_own_secrets():
 
 def test_containers_get_the_time_that_requests_get():
     grace = re.fullmatch(r"\$\{STOP_GRACE_PERIOD:-(\d+)s\}", SERVICES["worker"]["stop_grace_period"])
-    assert grace and int(grace[1]) >= Settings.drain_timeout + 60
+    assert grace and int(grace[1]) >= Settings.drain + 60
     assert SERVICES["web"]["stop_grace_period"] == SERVICES["worker"]["stop_grace_period"]
 
 

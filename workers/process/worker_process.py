@@ -176,7 +176,7 @@ class WorkerProcess:
 
     def _stop(self) -> None:
         """Running requests get the drain time; none of it is left when the signal comes again."""
-        self._end_within(0.0 if self._was_stopped else self._settings.drain_timeout)
+        self._end_within(0.0 if self._was_stopped else self._settings.drain)
         self._was_stopped = True
 
     def _end_within(self, seconds: float) -> None:
