@@ -14,9 +14,15 @@ local function add_body_bytes(key, bytes)
     end
 end
 
-local function store_body(job, key, body, ttl)
+-- Small bodies are not counted, which would cost more than they do: a full queue of them holds less than a quarter of
+-- the room.
+local function is_counted(body, max_waiting, max_bytes)
+    return 4 * #body * max_waiting >= max_bytes
+end
+
+local function store_body(job, key, body, ttl, counted)
     redis.call('SET', BODY_PREFIX .. job, body, 'PX', ttl)
-    if #body > 0 then
+    if counted then
         redis.call('HSET', BODY_SIZES, job, #body .. ':' .. key)
         add_body_bytes(key, #body)
     end
@@ -62,7 +68,7 @@ local function fits(key, bytes, max)
 end
 
 local function has_room_for_body(key, bytes, max, now, job_prefix)
-    if bytes == 0 or fits(key, bytes, max) then
+    if fits(key, bytes, max) then
         return true
     end
     -- Looking at every body is expensive, so it is done only before a refusal.

@@ -14,6 +14,7 @@
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[9]}
 local max_waiting, max_bytes, job, body = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5]
 local now, band, key = tonumber(ARGV[6]), ARGV[10], ARGV[11]
+local counted = is_counted(body, max_waiting, max_bytes)
 local demand = ARGV[8] ~= '' and cjson.decode(ARGV[8]) or nil
 
 local function result(reason, ahead, wait, window)
@@ -43,7 +44,7 @@ if demand then
 end
 if reason == '' and is_queue_full() then
     reason = 'queue'
-elseif reason == '' and not has_room_for_body(key, #body, max_bytes, now, pool.jobs) then
+elseif reason == '' and counted and not has_room_for_body(key, #body, max_bytes, now, pool.jobs) then
     reason = 'bytes'
 end
 if reason ~= '' then
@@ -52,7 +53,7 @@ end
 if demand then
     window = reserve(demand, job, read_limit_clock(demand), tonumber(ARGV[7]), window)
 end
-store_body(job, key, body, ARGV[4])
+store_body(job, key, body, ARGV[4], counted)
 redis.call('HSET', KEYS[4], unpack(ARGV, 13))
 redis.call('SADD', KEYS[3], pool[band])
 local length = join_queue(pool, band, key, job, ARGV[12])

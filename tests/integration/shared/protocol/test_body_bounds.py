@@ -46,6 +46,15 @@ def test_key_may_hold_as_much_as_is_left_free(redis: Redis, queue: RelayQueue):
     assert held_bytes(redis) == 900
 
 
+def test_small_bodies_are_bounded_by_the_queue_alone(redis: Redis):
+    queue = RelayQueue(redis, 10, 400)
+    for number in range(10):
+        queue.enqueue(build_request(f"req_{number}"), 9 * b"x")
+    assert held_bytes(redis) == 0
+    with pytest.raises(QueueFull):
+        queue.enqueue(build_request("req_more"), 9 * b"x")
+
+
 def test_bytes_are_bounded_over_all_pools(queue: RelayQueue):
     assert [fill(queue, "a", 100), fill(queue, "b", 100, pool="other")] == [5, 3]
 
@@ -99,6 +108,7 @@ def test_room_is_given_back_when_a_waiting_request_ends(
 
 @pytest.mark.parametrize("fault", ["", "server_error", "cut"])
 def test_room_is_given_back_when_a_job_ends(redis: Redis, harness: WorkerHarness, fault: str):
+    harness.queue = RelayQueue(redis, 10, MAX_BYTES)
     harness.upstream.faults(**({fault: 1} if fault else {}))
     collect_frames(harness.enqueue())
     eventually(lambda: redis.hlen("farm:body-sizes") == 0)
@@ -106,6 +116,7 @@ def test_room_is_given_back_when_a_job_ends(redis: Redis, harness: WorkerHarness
 
 
 def test_body_is_deleted_with_the_first_byte_of_its_reply(redis: Redis, harness: WorkerHarness):
+    harness.queue = RelayQueue(redis, 10, MAX_BYTES)
     harness.upstream.pace(chunks=10, chunk_delay=0.3)
     mailbox = harness.enqueue(body=streaming_body())
     assert held_bytes(redis) > len(CHAT_BODY)
