@@ -27,7 +27,7 @@ def find_program(program: str) -> str:
     return str(path)
 
 
-def run(*command: str, timeout: float = 150, **options) -> str:
+def run(*command: str, timeout: float = 400, **options) -> str:
     result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
