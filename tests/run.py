@@ -5,18 +5,26 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Minimum coverage of lines and branches, in percent; it is only ever raised.
 MIN_COVERAGE_PERCENT = 95
-#: What runs side by side; the longest first. Coverage is measured in these.
-MEASURED_PARTS = (
-    ("tests/system",),
-    ("tests/unit", "tests/integration"),
+#: System tests that share no farm with others.
+OWN_FARMS = tuple(
+    f"tests/system/test_{name}.py"
+    for name in ("admin_document", "backup", "https_upstream", "launcher", "pools", "private", "reload")
 )
-#: Here it is not: tracing would slow the load down, and cover nothing new.
-UNMEASURED_PARTS = (("tests/faults", "tests/bench"),)
+#: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.
+LANES = (
+    (("tests/system", *(f"--ignore={path}" for path in OWN_FARMS)),),
+    (("tests/unit", "tests/integration"),),
+    (("tests/faults", "tests/bench"), OWN_FARMS),
+)
+#: Coverage is not measured here: tracing would slow the load down, and cover nothing new.
+UNMEASURED = ("tests/faults", "tests/bench")
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("ruff", "check", "--quiet", "."),
@@ -32,24 +40,26 @@ def run(*command: str) -> int:
 
 
 def run_tests() -> int:
-    """Runs all parts at the same time; prints the first one's output as it comes, the others' at the end."""
-    tool = str(Path(sys.executable).with_name("coverage"))
-    first, *others = (
-        *([tool, "run", "-m", "pytest", *part] for part in MEASURED_PARTS),
-        *([sys.executable, "-m", "pytest", *part] for part in UNMEASURED_PARTS),
-    )
-    with contextlib.ExitStack() as stack:
-        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
-        runs = [
-            subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-            for command, output in zip(others, outputs, strict=True)
-        ]
-        codes = [subprocess.run(first, cwd=ROOT, check=False).returncode]
-        for process, output in zip(runs, outputs, strict=True):
-            codes.append(process.wait())
+    """Runs all lanes at the same time; prints the first one's output as it comes, the others' at the end."""
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(LANES)) as pool:
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in LANES[1:]]
+        codes = [pool.submit(run_lane, lane, output) for lane, output in zip(LANES, (None, *outputs), strict=True)]
+        for code, output in zip(codes[1:], outputs, strict=True):
+            code.result()
             output.seek(0)
             sys.stdout.write(output.read().decode(errors="replace"))
             sys.stdout.flush()
+        return next((code.result() for code in codes if code.result()), 0)
+
+
+def run_lane(lane: tuple[tuple[str, ...], ...], output: IO[bytes] | None) -> int:
+    """Runs pytest with each of these arguments; returns the first exit code that is not 0, or 0."""
+    coverage = str(Path(sys.executable).with_name("coverage"))
+    codes = []
+    for arguments in lane:
+        tool = (sys.executable,) if arguments == UNMEASURED else (coverage, "run")
+        command = [*tool, "-m", "pytest", *arguments]
+        codes.append(subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode)
     return next((code for code in codes if code), 0)
 
 
