@@ -47,8 +47,11 @@ def expire_private_credentials(redis: Redis) -> None:
 
 
 def private_keys(redis: Redis) -> list[bytes]:
-    """Redis keys of private credentials, except those of dead workers, which RQ keeps for a minute."""
-    return [key for key in redis.scan_iter("*~*") if not key.startswith(b"rq:worker:")]
+    """Redis keys of private credentials, except RQ's records of workers: it keeps dead ones for a minute.
+
+    A worker that registers while its credential is being forgotten leaves its name in `rq:workers:<queue>` for good.
+    """
+    return [key for key in redis.scan_iter("*~*") if not key.startswith((b"rq:worker:", b"rq:workers:"))]
 
 
 def send(farm: Farm, token: str, text: str = "Hello", **fields: object) -> tuple[int, str]:
