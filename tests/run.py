@@ -15,7 +15,7 @@ MIN_COVERAGE_PERCENT = 95
 #: System tests that share no farm with others.
 OWN_FARMS = tuple(
     f"tests/system/test_{name}.py"
-    for name in ("admin_document", "backup", "https_upstream", "launcher", "pools", "private", "reload")
+    for name in ("admin_document", "backup", "https_upstream", "launcher", "pools", "reload")
 )
 #: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.
 LANES = (

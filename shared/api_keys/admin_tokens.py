@@ -25,7 +25,7 @@ Role = Literal["admin", "viewer"]
 PREFIX = "admin-"
 #: Id of the token from FARM_ADMIN_TOKEN or from the first start.
 FIRST_TOKEN_ID = "first"  # noqa: S105 (an id)
-#: Characters from which on six of a token may be shown.
+#: Minimum length of a token of which six characters may be shown.
 MIN_HINTED_LENGTH = 24
 #: Characters below which a token chosen by a person could be guessed, if slowly.
 MIN_STRONG_LENGTH = 16

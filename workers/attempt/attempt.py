@@ -255,9 +255,7 @@ class Attempt:
         return self._fail("crashed", 500, "internal_error", message, blameless=True)
 
     def _rest(self, outcome: Outcome) -> Outcome:
-        """The upstream may go on working on a request whose connection broke: its credential rests for as long again as
-        that took, and the same for good measure.
-        """
+        """Rests the credential for twice as long as the request ran, since the upstream may still be working on it."""
         seconds = min(MAX_REST_SECONDS, max(MIN_REST_SECONDS, 2 * (time.monotonic() - self._sent_at)))
         return replace(outcome, rest_seconds=seconds) if isinstance(outcome, Failed) else outcome
 

@@ -1,7 +1,7 @@
 """Whose fault a failed attempt is: the request's, the credential's or the upstream's. No I/O.
 
 One failure rarely tells. What several credentials refuse alike is the request's fault, if they are credible: a
-credential whose latest request before has failed too may be at fault itself. What fails on one credential and is
+credential that also failed its previous request may itself be at fault. What fails on one credential and is
 served by another is the first one's fault. What fails everywhere, for everybody, is the upstream's, which the circuit
 breaker finds out.
 """
@@ -28,7 +28,7 @@ class TriedCredential:
 
     credential_id: str
     signature: str
-    #: Whether the credential's latest request before was served, so that its failure says something about this one.
+    #: Whether the credential had served its previous request, so that this failure is evidence against the request.
     is_credible: bool
     #: When the attempt started a cooldown, seconds since the epoch; 0 if it did not.
     paused_at: float = 0.0

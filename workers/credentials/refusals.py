@@ -27,10 +27,10 @@ class Refusals:
     #: Fingerprint of the token.
     token: str = ""
     count: int = 0
-    #: When the first and the last one were.
+    #: Times of the first and of the latest refusal.
     since: float = 0.0
     refused_at: float = 0.0
-    #: Refusals between which and the one before another credential of the pool was granted a token.
+    #: Refusals before which, since the previous one, another credential of the pool was granted a token.
     while_others_granted: int = 0
     #: When the token is presented again.
     retry_at: float = 0.0

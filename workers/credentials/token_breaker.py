@@ -24,7 +24,8 @@ from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.breaker")
-#: Credentials that make several (all of a smaller pool, but at least two), and the seconds within which they fail.
+#: Failing credentials that open the breaker (all of a smaller pool, but at least two).
+#: Seconds within which they fail.
 MIN_CREDENTIALS, WINDOW_SECONDS = 3, 60
 #: Seconds until the first probe; doubled with each failed one, up to the maximum.
 PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS = 1.0, 15.0

@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from werkzeug.test import TestResponse
 
 from shared import keys
 from shared.api_keys.store import ApiKeys
@@ -87,11 +88,16 @@ def test_requests_leave_the_queue_when_the_front_is_stopped(front: Front):
     assert len(front.services.hub) == 0
 
 
-def test_json_reply_to_a_started_stream_is_sent_as_one_event(front: Front):
-    sent = front.send(stream=True)
-    response = sent.get(timeout=5)
+def start_stream(front: Front) -> tuple[TestResponse, Iterator[bytes]]:
+    """Sends a request for a stream; returns the response once a comment has begun it, and the rest of its chunks."""
+    response = front.send(stream=True).get(timeout=5)
     chunks = response.iter_encoded()
     assert next(chunks) == b": keep-alive\n\n"
+    return response, chunks
+
+
+def test_json_reply_to_a_started_stream_is_sent_as_one_event(front: Front):
+    response, chunks = start_stream(front)
     front.reply(400, "application/json", b'{"error":\n{"message": "no"}}')
     assert b"".join(chunks).endswith(b'data: {"error": {"message": "no"}}\n\n')
     response.close()
@@ -99,10 +105,7 @@ def test_json_reply_to_a_started_stream_is_sent_as_one_event(front: Front):
 
 
 def test_binary_reply_to_a_started_stream_is_an_error_event(front: Front):
-    sent = front.send(stream=True)
-    response = sent.get(timeout=5)
-    chunks = response.iter_encoded()
-    assert next(chunks) == b": keep-alive\n\n"
+    response, chunks = start_stream(front)
     front.reply(200, "audio/mpeg", b"\xff\n\n\x00")
     events = b"".join(chunks)
     assert b"\xff" not in events
