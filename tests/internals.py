@@ -39,7 +39,7 @@ def spawn_listener(hub: Hub) -> gevent.Greenlet:
 def start_listening(hub: Hub) -> gevent.Greenlet:
     """Starts the hub's subscription and waits until it stands."""
     listener = spawn_listener(hub)
-    assert hub._subscribed.wait(5)
+    assert hub._subscribed.wait(30)
     return listener
 
 

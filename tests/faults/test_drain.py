@@ -1,7 +1,6 @@
 """FARM_ON_DISCONNECT=drain: a disconnected caller's response is read to its end, and a queued request is cancelled."""
 
 import contextlib
-import time
 from pathlib import Path
 
 import requests
@@ -20,9 +19,8 @@ def test_a_response_is_drained_and_a_queued_request_is_cancelled(tmp_path: Path)
     with contextlib.suppress(requests.Timeout):
         requests.post(url, json=chat_body("waits"), headers=headers, timeout=0.3)
     streaming.close()
-    time.sleep(0.7)
-    assert upstream.counters()["in_flight"] == 1, "the response was not drained"
     eventually(lambda: upstream.counters()["in_flight"] == 0)
+    assert upstream.counters().get("completion_tokens"), "the response was not read to its end"
     eventually(lambda: farm.metric("farm_stream_ends_total") == 1)
     assert upstream.counters()["served"] == 1, "the second request has no caller any more"
     assert farm.live_pool()["queue_depth"]["interactive"] == 0

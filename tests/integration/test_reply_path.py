@@ -62,7 +62,7 @@ def worker_side(redis: Redis, redis_url: str) -> Iterator[WorkerSide]:
 def collect(mailbox: Mailbox) -> list[tuple[FrameKind, bytes]]:
     received = []
     while not received or received[-1][0] not in (FrameKind.END, FrameKind.FAILURE):
-        frames = mailbox.get(5)
+        frames = mailbox.get(30)
         assert frames, "the reply does not end"
         received += [(frame.kind, frame.payload) for frame in frames]
     return received
@@ -125,7 +125,7 @@ def test_lost_end_of_a_reply_is_requested_again(hub: Hub, worker_side: WorkerSid
     worker_side.start()
     stream = worker_side.streams.open_stream(hub.channel("req_1"))
     stream.send_head(HEAD)
-    assert mailbox.get(5)
+    assert mailbox.get(30)
     stream.channel = "farm:reply:nobody:req_1"
     stream.send_data(b"lost")
     stream.send_end()

@@ -203,7 +203,7 @@ def test_waiting_stream_is_kept_alive_by_comments(strict: Farm):
 def test_upstream_that_does_not_respond_is_a_504(strict: Farm):
     strict.upstream.faults(hang_headers=1)
     assert error_of(strict.chat()) == (504, "upstream_first_byte_timeout")
-    eventually(lambda: strict.upstream.counters()["in_flight"] == 0, within=3)
+    eventually(lambda: strict.upstream.counters()["in_flight"] == 0)
 
 
 def test_silent_stream_ends_with_an_error_event(strict: Farm):
@@ -266,8 +266,8 @@ def test_caller_who_leaves_frees_the_worker(farm: Farm, stream: bool):
     if stream:
         assert client.recv(100)
     client.close()
-    eventually(lambda: farm.upstream.counters()["in_flight"] == 0, within=2)
-    eventually(lambda: left_behind(farm) == [], within=3)
+    eventually(lambda: farm.upstream.counters()["in_flight"] == 0)
+    eventually(lambda: left_behind(farm) == [])
 
 
 def test_caller_who_leaves_the_queue_withdraws_the_request(farm: Farm):

@@ -72,7 +72,7 @@ def test_demo_prints_a_curl_line_that_streams_a_reply(tmp_path: Path):
     process.send_signal(signal.SIGINT)
     rest = b"".join(chunks)
     assert (first + rest).rstrip().endswith(b"data: [DONE]"), "the drain cut a running stream"
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert find_processes(data) == []
     assert sorted(file.name for file in data.iterdir()) == ["redis", "secret.key"]
 
@@ -84,7 +84,7 @@ def test_demo_prints_a_curl_line_that_streams_a_reply(tmp_path: Path):
     )
     assert response.status_code == 200
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_detached_farm_is_started_once_restarted_and_stopped(tmp_path: Path):
@@ -213,7 +213,7 @@ def test_procfile_runs_under_honcho(tmp_path: Path, redis_url: str, redis: Redis
         except requests.ConnectionError:
             return False
 
-    eventually(is_ready, within=30)
+    eventually(is_ready)
     body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
     headers = {"authorization": "Bearer sk-procfile-0123456789"}
     assert "Uryyb" in requests.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20).text
@@ -241,7 +241,7 @@ def test_tokens_and_keys_on_the_command_line(tmp_path: Path):
     assert requests.get(url, headers={"authorization": f"Bearer {secret}"}, timeout=10).status_code == 200
     assert run_command(env, "keys", "revoke", key_id).returncode == 0
     headers = {"authorization": f"Bearer {secret}"}
-    eventually(lambda: requests.get(url, headers=headers, timeout=10).status_code == 401, within=2)
+    eventually(lambda: requests.get(url, headers=headers, timeout=10).status_code == 401)
     assert "enabled: False" in run_command(env, "keys", "show", key_id).stdout
     run_command(env, "stop")
 

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import gevent
 import pytest
 import requests
 from redis import Redis
@@ -110,7 +109,7 @@ def test_worker_process_can_start_and_stop_under_load(farm: Farm):
 
         eventually(lambda: owned_credentials(farm) == [2, 3, 3])
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         eventually(lambda: owned_credentials(farm) == [4, 4])
     assert set(load.outcomes) == {"right"}
     assert farm.upstream.counters()["collisions"] == 0
@@ -132,7 +131,7 @@ def test_killed_worker_process_is_replaced_and_no_request_fails(tmp_path: Path):
     assert max(int(response.headers["x-farm-attempts"]) for response in responses) == 2
     eventually(lambda: farm.metric("farm_orphans_total") == 3)
     assert "reclaimed its 3 leases" in farm.log()
-    eventually(lambda: workers(farm)["idle"] == 6, within=30)
+    eventually(lambda: workers(farm)["idle"] == 6)
     farm.command("stop")
     assert "Traceback" not in farm.log()
     simulator.terminate()
@@ -145,7 +144,7 @@ def test_short_lived_tokens_are_refreshed_in_time_and_not_more_often(farm: Farm,
     farm.upstream.accounts(access_ttl=1, rotate=rotate, expire=True)
     farm.upstream.pace(delay=0.1)
     with Load(farm, 12) as load:
-        eventually(lambda: load.outcomes.total() > 250, within=30)
+        eventually(lambda: load.outcomes.total() > 250)
     farm.upstream.accounts(access_ttl=3600, rotate=True)
     seconds = time.monotonic() - started_at
     counters = farm.upstream.counters()
@@ -201,20 +200,25 @@ def test_rq_suspend_stops_the_workers_and_resume_restarts_them(farm: Farm):
     eventually(lambda: farm.live_pool()["queue_depth"]["interactive"] == 1)
     assert farm.upstream.counters()["served"] == 0
     rq(farm, "resume")
-    thread.join(15)
+    thread.join(60)
     assert responses[0].status_code == 200
 
 
 def test_idle_workers_block_in_redis_and_do_not_poll(farm: Farm):
-    """I2, over three seconds: no worker polls for a job."""
+    """I2: no worker polls for a job, once what the start of the farm has to do is done."""
     redis = connect(farm.redis_url())
-    assert count_blocked_workers(redis) == 8
-    redis.config_resetstat()
-    gevent.sleep(3)
-    calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
-    assert calls.get("cmdstat_blmove", 0) <= 1
-    # Four processes' periodic commands, RQ's cleaning of both bands included; eight polling workers add hundreds.
-    assert sum(calls.values()) < 3 * 90, calls
+
+    def is_idle() -> bool:
+        assert count_blocked_workers(redis) == 8
+        redis.config_resetstat()
+        started_at = time.monotonic()
+        time.sleep(3)
+        calls = {name: stat["calls"] for name, stat in redis.info("commandstats").items()}
+        # Four processes' periodic commands, RQ's cleaning of both bands included; eight polling workers add hundreds.
+        return calls.get("cmdstat_blmove", 0) <= 1 and sum(calls.values()) < 90 * (time.monotonic() - started_at)
+
+    eventually(lambda: count_blocked_workers(redis) == 8)
+    eventually(is_idle)
     assert count_blocked_workers(redis) == 8
 
 

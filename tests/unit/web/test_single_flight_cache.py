@@ -27,7 +27,7 @@ def test_concurrent_lookups_load_each_key_once():
     store = Store()
     cache: SingleFlightCache[str, str] = SingleFlightCache(store.load)
     greenlets = [gevent.spawn(cache.get, "ab"[i % 2]) for i in range(1000)]
-    assert [greenlet.get(timeout=5) for greenlet in greenlets] == ["A", "B"] * 500
+    assert [greenlet.get(timeout=30) for greenlet in greenlets] == ["A", "B"] * 500
     assert store.lookups == ["a", "b"]
     assert cache.get("a") == "A"
     assert store.lookups == ["a", "b"]
@@ -48,7 +48,7 @@ def test_failed_load_reaches_all_waiters_and_is_not_cached():
     greenlets = [gevent.spawn(cache.get, "a") for _ in range(3)]
     for greenlet in greenlets:
         with pytest.raises(ConnectionError, match="away"):
-            greenlet.get(timeout=5)
+            greenlet.get(timeout=30)
     store.failure = None
     assert cache.get("a") == "A"
     assert len(store.lookups) == 2
@@ -60,7 +60,7 @@ def test_cache_waiters_are_told_when_the_loader_is_killed():
     gevent.sleep(0)
     first.kill()
     with pytest.raises(ConnectionError):
-        second.get(timeout=5)
+        second.get(timeout=30)
 
 
 def test_cache_is_bounded_in_size(monkeypatch: pytest.MonkeyPatch):

@@ -120,7 +120,7 @@ def test_body_is_deleted_with_the_first_byte_of_its_reply(redis: Redis, harness:
     harness.upstream.pace(chunks=10, chunk_delay=0.3)
     mailbox = harness.enqueue(body=streaming_body())
     assert held_bytes(redis) > len(CHAT_BODY)
-    mailbox.get(15)
+    mailbox.get(30)
     eventually(lambda: not redis.exists(keys.body("req_1")))
     assert (redis.exists(Job.key_for("req_1")), held_bytes(redis)) == (1, 0)
     mailbox.abandon()

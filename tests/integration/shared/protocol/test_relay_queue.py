@@ -102,10 +102,10 @@ def test_cancel_stops_a_running_request_by_rqs_own_command(redis: Redis, queue: 
     redis.hset("rq:job:req_1", mapping={"status": "started", "worker_name": "default.c1"})
     listener = redis.pubsub(ignore_subscribe_messages=True)
     listener.subscribe(PUBSUB_CHANNEL_TEMPLATE % "default.c1")
-    listener.get_message(timeout=1)
+    listener.get_message(timeout=30)
     assert not queue.withdraw("default", "req_1")
     assert queue.cancel("default", "req_1") == "stopping"
-    message = listener.get_message(timeout=2)
+    message = listener.get_message(timeout=30)
     assert json.loads(message["data"]) == {"command": "stop-job", "job_id": "req_1"}
     assert redis.exists("rq:job:req_1")
     listener.close()
@@ -127,4 +127,4 @@ def test_find_vanished_returns_requests_without_a_job(redis: Redis, queue: Relay
 def test_first_requests_can_be_enqueued_concurrently(redis: Redis):
     queue = RelayQueue(redis, max_queue=100)
     greenlets = [gevent.spawn(queue.enqueue, build_request(f"req_{i}"), b"") for i in range(20)]
-    assert sorted(greenlet.get(timeout=5).queue_length for greenlet in greenlets) == list(range(1, 21))
+    assert sorted(greenlet.get(timeout=30).queue_length for greenlet in greenlets) == list(range(1, 21))

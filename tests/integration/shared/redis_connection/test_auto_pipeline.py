@@ -21,7 +21,7 @@ ECHO = "return {KEYS[1], ARGV[1]}"
 
 def run_concurrently(works: list[Callable[[], Any]]) -> list[Any]:
     greenlets = [gevent.spawn(work) for work in works]
-    return [greenlet.get(timeout=5) for greenlet in greenlets]
+    return [greenlet.get(timeout=30) for greenlet in greenlets]
 
 
 def count_reads(redis: Redis) -> int:
@@ -76,7 +76,7 @@ def test_commands_do_not_wait_for_replies_to_earlier_ones(redis: Redis):
     greenlets = [gevent.spawn(pipeline.execute, "ECHO", str(i)) for i in range(5)]
     gevent.sleep(0.05)
     assert internals.count_in_flight(pipeline) == 6
-    assert [greenlet.get(timeout=5) for greenlet in greenlets] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [greenlet.get(timeout=30) for greenlet in greenlets] == [b"0", b"1", b"2", b"3", b"4"]
     assert slow.get() is None
 
 
@@ -126,7 +126,7 @@ def test_broken_connection_fails_pending_commands_and_is_reopened(redis: Redis, 
     greenlets = [gevent.spawn(pop) for _ in range(3)]
     gevent.sleep(0.1)
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert [greenlet.get(timeout=5) for greenlet in greenlets] == ["broken"] * 3
+    assert [greenlet.get(timeout=30) for greenlet in greenlets] == ["broken"] * 3
     assert pipeline.execute("PING") == b"PONG"
 
 
@@ -140,7 +140,7 @@ def test_piggyback_batch_is_sent_ahead_and_not_counted(redis: Redis):
     assert pipeline.execute("RPUSH", "order", "commanded") == 3
     assert count_reads(redis) - before == 2
     assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"commanded"]
-    *lengths, refused = piggyback.replies.get(timeout=1)
+    *lengths, refused = piggyback.replies.get(timeout=30)
     assert lengths == [1, 2]
     assert isinstance(refused, ResponseError)
 

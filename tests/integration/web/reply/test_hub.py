@@ -51,7 +51,7 @@ def test_hub_fails_requests_whose_job_has_vanished_but_not_those_still_being_enq
     mailbox.last_frame_at -= 60
     unsent.last_frame_at -= 60
     sweeper = internals.spawn_sweep(hub)
-    frames = mailbox.get(15)
+    frames = mailbox.get(30)
     assert unsent.get(0) == [], "a job that is not in Redis yet has not vanished"
     sweeper.kill()
     assert Failure.decode(frames[0].payload).code == "request_lost"

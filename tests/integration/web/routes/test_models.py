@@ -38,8 +38,8 @@ def make_stale(front: Front) -> None:
 def test_model_list_is_requested_once_and_cached(front: Front):
     sent = [front.send("/v1/models", method="GET") for _ in range(20)]
     front.reply(200, "application/json", ONE)
-    assert [response.get(timeout=5).json["data"] for response in sent] == 20 * [[{"id": "one"}]]
-    assert front.send("/v1/models/one", method="GET").get(timeout=5).json == {"id": "one"}
+    assert [response.get(timeout=30).json["data"] for response in sent] == 20 * [[{"id": "one"}]]
+    assert front.send("/v1/models/one", method="GET").get(timeout=30).json == {"id": "one"}
     assert count_jobs(front) == 0
 
 
@@ -55,32 +55,32 @@ def test_list_is_asked_for_without_the_callers_query_and_headers(front: Front):
         "-",
     )
     front.reply(200, "application/json", ONE)
-    assert sent.get(timeout=5).json["data"] == [{"id": "one"}]
+    assert sent.get(timeout=30).json["data"] == [{"id": "one"}]
 
 
 def test_stale_list_is_served_while_it_is_renewed_by_one_job(front: Front):
     sent = front.send("/v1/models", method="GET")
     front.reply(200, "application/json", ONE)
-    sent.get(timeout=5)
+    sent.get(timeout=30)
     make_stale(front)
     for _ in range(5):
-        listed = front.send("/v1/models", method="GET").get(timeout=5).json["data"]
+        listed = front.send("/v1/models", method="GET").get(timeout=30).json["data"]
         assert listed == [{"id": "one"}]
     front.reply(200, "application/json", b'{"data": [{"id": "two"}]}')
-    eventually(lambda: front.send("/v1/models", method="GET").get(timeout=5).json["data"] == [{"id": "two"}])
+    eventually(lambda: front.send("/v1/models", method="GET").get(timeout=30).json["data"] == [{"id": "two"}])
     assert count_jobs(front) == 0
 
 
 def test_list_that_cannot_be_renewed_is_kept(front: Front):
     sent = front.send("/v1/models", method="GET")
     front.reply(200, "application/json", ONE)
-    sent.get(timeout=5)
+    sent.get(timeout=30)
     make_stale(front)
-    front.send("/v1/models", method="GET").get(timeout=5)
+    front.send("/v1/models", method="GET").get(timeout=30)
     front.reply(500, "application/json", b"{}")
     eventually(lambda: front.redis.get(keys.models_renewal("default")))
     gevent.sleep(1.1)
-    assert front.send("/v1/models", method="GET").get(timeout=5).json["data"] == [{"id": "one"}]
+    assert front.send("/v1/models", method="GET").get(timeout=30).json["data"] == [{"id": "one"}]
     assert count_jobs(front) == 0
 
 
@@ -88,9 +88,9 @@ def test_list_that_cannot_be_renewed_is_kept(front: Front):
 def test_failure_is_a_502_and_remembered_for_all(front: Front, status: int, body: bytes):
     sent = front.send("/v1/models", method="GET")
     front.reply(status, "application/json", body)
-    assert sent.get(timeout=5).status_code == 502
+    assert sent.get(timeout=30).status_code == 502
     assert not front.redis.exists(keys.models("default"))
-    responses = [front.send("/v1/models", method="GET").get(timeout=5) for _ in range(5)]
+    responses = [front.send("/v1/models", method="GET").get(timeout=30) for _ in range(5)]
     assert [response.status_code for response in responses] == 5 * [502]
     assert count_jobs(front) == 0
     assert 0 < front.redis.ttl(keys.models_renewal("default")) <= 10
@@ -102,7 +102,7 @@ def test_list_takes_nothing_of_the_callers_limits(front: Front, redis: Redis):
         sent = front.send("/v1/models", method="GET")
         if not redis.exists(keys.models("default")):
             front.reply(200, "application/json", ONE)
-        assert sent.get(timeout=5).status_code == 200
+        assert sent.get(timeout=30).status_code == 200
     assert not redis.exists(keys.recent_requests(key.id))
 
 
@@ -111,7 +111,7 @@ def test_another_fronts_fetch_is_waited_for(front: Front):
     sent = front.send("/v1/models", method="GET")
     gevent.sleep(0.3)
     front.redis.set(keys.models("default"), ONE, ex=KEPT_SECONDS)
-    assert sent.get(timeout=5).json["data"] == [{"id": "one"}]
+    assert sent.get(timeout=30).json["data"] == [{"id": "one"}]
     assert count_jobs(front) == 0
 
 

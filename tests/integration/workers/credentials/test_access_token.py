@@ -163,7 +163,7 @@ def test_access_token_is_reused_by_another_worker(harness: TokenHarness, upstrea
 def test_concurrent_gets_cause_one_refresh(harness: TokenHarness, upstream: Upstream):
     token = harness.build_token()
     greenlets = [gevent.spawn(token.get) for _ in range(20)]
-    assert len({greenlet.get(timeout=5) for greenlet in greenlets}) == 1
+    assert len({greenlet.get(timeout=30) for greenlet in greenlets}) == 1
     assert upstream.counters()["refreshes"] == 1
 
 

@@ -138,7 +138,7 @@ def test_open_breaker_makes_requests_wait_and_probes_cost_no_attempts(harness: W
     internals.make_probe_due(breaker)
     breaker.assign_probe([harness.credential_id], [harness.credential_id])
     assert Head.decode(collect_frames(mailbox)[0].payload).attempts == 1
-    eventually(lambda: breaker.allows("anybody"), within=1)
+    eventually(lambda: breaker.allows("anybody"))
 
 
 def test_worker_that_has_not_seen_the_open_breaker_starts_no_job(harness: WorkerHarness):
@@ -176,8 +176,8 @@ def test_first_byte_of_a_probe_closes_the_breaker(harness: WorkerHarness):
     mailbox = harness.enqueue(body=streaming_body(), stream=True)
     internals.make_probe_due(breaker)
     breaker.assign_probe([harness.credential_id], [harness.credential_id])
-    assert mailbox.get(5)
-    eventually(lambda: breaker.allows("anybody"), within=1)
+    assert mailbox.get(30)
+    eventually(lambda: breaker.allows("anybody"))
     assert harness.upstream.counters()["in_flight"] == 1
 
 

@@ -40,7 +40,7 @@ def published_failures(redis: Redis, recover: Callable[[], object]) -> list[str]
     """The codes of the failures that are published during `recover`."""
     listener = redis.pubsub(ignore_subscribe_messages=True)
     listener.psubscribe("farm:reply:*")
-    listener.get_message(timeout=1)
+    listener.get_message(timeout=30)
     recover()
     codes = []
     while message := listener.get_message(timeout=0.2):

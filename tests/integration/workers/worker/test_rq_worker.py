@@ -132,7 +132,7 @@ def test_lost_lease_ends_the_attempt_and_requeues_the_job(harness: WorkerHarness
     harness.enqueue()
     eventually(lambda: harness.upstream.counters()["in_flight"] == 1)
     harness.lease.lost = True
-    eventually(lambda: harness.upstream.counters()["in_flight"] == 0, within=2)
+    eventually(lambda: harness.upstream.counters()["in_flight"] == 0)
     eventually(lambda: harness.queue.count_waiting("default") == 1)
     assert harness.credential_state() == ("active", "")
 
@@ -251,7 +251,7 @@ def test_connection_with_an_unread_response_is_closed_before_the_next_job(start_
     server.start()
     harness = start_harness(pool={"upstream_url": f"http://127.0.0.1:{server.server_port}/v1"}, max_attempts=1)
     assert Head.decode(collect_frames(harness.enqueue())[0].payload).status == 500
-    assert closed.wait(2)
+    assert closed.wait(30)
     server.stop()
 
 

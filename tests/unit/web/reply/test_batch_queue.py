@@ -12,7 +12,7 @@ def take_before_timeout(queue: BatchQueue[int], timeout: float) -> None:
     waiter = gevent.spawn(queue.take, timeout)
     gevent.idle()
     queue.put(1)
-    assert waiter.get(timeout=5) == [1]
+    assert waiter.get(timeout=30) == [1]
 
 
 def test_items_are_taken_at_once_in_order():
@@ -29,7 +29,7 @@ def test_waiter_gets_all_items_put_before_it_runs():
     gevent.idle()
     queue.put(1)
     queue.put(2)
-    assert waiter.get(timeout=5) == [1, 2]
+    assert waiter.get(timeout=30) == [1, 2]
     queue.close()
 
 
@@ -56,7 +56,7 @@ def test_timer_of_an_earlier_wait_does_not_end_a_later_one():
     gevent.sleep(0.2)
     assert not second.ready()
     queue.put(2)
-    assert second.get(timeout=5) == [2]
+    assert second.get(timeout=30) == [2]
     queue.close()
 
 

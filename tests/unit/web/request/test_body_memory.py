@@ -29,8 +29,8 @@ def test_body_waits_until_there_is_room():
     assert (memory.reserved, second.ready(), third.ready()) == (60, False, False)
     with first:
         pass
-    second.get(timeout=5)
-    third.get(timeout=5)
+    second.get(timeout=30)
+    third.get(timeout=30)
     assert memory.reserved == 70
 
 

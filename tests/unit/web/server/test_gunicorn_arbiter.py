@@ -101,7 +101,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     running = Gunicorn(tmp_path)
     yield running
     running.process.terminate()
-    assert running.process.wait(30) == 0, running.log.read_text()
+    assert running.process.wait(60) == 0, running.log.read_text()
 
 
 def test_old_front_serves_until_the_new_one_is_ready_and_then_finishes_its_requests(gunicorn: Gunicorn):
