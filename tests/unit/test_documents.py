@@ -1,6 +1,7 @@
 """Documents, docstrings and comments name only files that exist."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ NOT_OURS = {"farm.toml", "__init__.py"}
 FILE_NAME = re.compile(r"(?<![\w.~/-])(?:[\w-]+/)*[\w.-]+\.(?:py|lua|md|toml|yaml|html|lock)\b")
 
 
-def files() -> set[str]:
+@cache
+def list_files() -> frozenset[str]:
     """Every file of the repository, by its path."""
-    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(ROOT)) for path in (*found, *ROOT.glob("*"))}
+    paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return frozenset(str(path.relative_to(ROOT)) for path in (*paths, *ROOT.glob("*")))
 
 
 def texts() -> list[Path]:
@@ -35,7 +37,7 @@ def prose(path: Path) -> str:
 
 @pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_named_in_a_text_exist_and_are_unambiguous(path):
-    known = files()
+    known = list_files()
     beside = str(path.parent.relative_to(ROOT))
     for name in set(FILE_NAME.findall(prose(path))) - NOT_OURS:
         if name not in known and f"{beside}/{name}" not in known:
