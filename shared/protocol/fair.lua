@@ -9,7 +9,8 @@
 --                        last batch job, while batch jobs waited)
 --   <base>:<band>        sorted set: key -> tag, for the keys with requests waiting
 --   <base>:<band>:<key>  list: the key's queue
---   <base>:retries       sorted set: started requests that wait for another credential (workers/jobs/retries.lua)
+--   <base>:retries       sorted set: started requests that wait for another credential (workers/jobs/retries.lua);
+--                        those of the batch band are in <base>:retries:batch
 --   interactive, batch   RQ's two queues
 --   idle                 sorted set: idle worker -> since when
 --   jobs                 prefix of job hashes
@@ -29,13 +30,13 @@ local function band_tags(pool, band)
     return pool.base .. ':' .. band
 end
 
-local function retries_key(pool)
-    return pool.base .. ':retries'
+local function retries_key(pool, band)
+    return pool.base .. (band == BATCH and ':retries:batch' or ':retries')
 end
 
 -- Removes a job that waits for another credential; returns whether it did.
 local function remove_retry(pool, job)
-    if redis.call('ZREM', retries_key(pool), job) == 0 then
+    if redis.call('ZREM', retries_key(pool, INTERACTIVE), job) + redis.call('ZREM', retries_key(pool, BATCH), job) == 0 then
         return false
     end
     redis.call('LREM', pool.batch, -1, job)
@@ -104,9 +105,9 @@ local function peek_band(pool, band)
 end
 
 -- Returns the pool's next job, or nil. Interactive goes first, but to prevent starvation one job in `every` is a batch
--- job that has waited for `age` seconds.
-local function select_next(pool, now, age, every)
-    local interactive, batch = peek_band(pool, INTERACTIVE), peek_band(pool, BATCH)
+-- job that has waited for `age` seconds. `batch_retry` goes before other batch jobs; nil for none.
+local function select_next(pool, now, age, every, batch_retry)
+    local interactive, batch = peek_band(pool, INTERACTIVE), batch_retry or peek_band(pool, BATCH)
     if not (interactive and batch) then
         return interactive or batch
     end
@@ -134,6 +135,9 @@ local function charge_retry(pool, retry)
     local charge = cost / tonumber(fields[3] or 1)
     redis.call('HSET', pool.base, end_field, tonumber(fields[1] or 0) + charge)
     redis.call('ZADD', band_tags(pool, retry.band), 'XX', 'INCR', charge, retry.key)
+    if retry.band == BATCH then
+        redis.call('HSET', pool.base, 'turns', 0)
+    end
     return cost
 end
 

@@ -1,6 +1,7 @@
--- Requests whose attempt has failed wait here for a credential that has not tried them (I6), ahead of all others.
+-- Requests whose attempt has failed wait here for a credential that has not tried them (I6), ahead of the others of their
+-- band.
 -- Comes after limits.lua, fair.lua and ending.lua.
--- A job waits in `<base>:retries` (sorted set: job -> since when) and, so that RQ lists it, at the end of RQ's batch queue,
+-- A job waits in the `<base>:retries` of its band (sorted set: job -> since when) and, so that RQ lists it, at the end of RQ's batch queue,
 -- where no worker blocks: one that has tried the job would only wake up in vain.
 -- Fields of its hash: `farm_lined` is 'retry'; `farm_tried` lists the failed attempts, each ' <credential>:<signature>:…'
 -- (workers/attempt/blame.py); `farm_retry_at` is when a credential that has tried it may do so once more.
@@ -53,7 +54,8 @@ end
 -- Makes a job wait for another attempt.
 local function park(pool, job, now)
     redis.call('HSET', pool.jobs .. job, 'farm_lined', RETRY)
-    redis.call('ZADD', retries_key(pool), 'NX', now, job)
+    local band = redis.call('HGET', pool.jobs .. job, 'farm_band')
+    redis.call('ZADD', retries_key(pool, band), 'NX', now, job)
     redis.call('RPUSH', pool.batch, job)
 end
 
@@ -69,17 +71,16 @@ local function wake_untried(pool, tried, now)
     end
 end
 
--- Takes the first waiting retry that the credential may run: it has not tried it, or has waited long enough and nobody else
--- can. Returns the job and its place, like take_next; nil if there is none.
-local function take_retry(pool, credential, now)
-    for _, job in ipairs(redis.call('ZRANGE', retries_key(pool), 0, MAX_RETRIES_SCANNED - 1)) do
+-- The band's first waiting retry that the credential may run, like peek_band: it has not tried it, or has waited long
+-- enough and nobody else can.
+local function find_retry(pool, band, credential, now)
+    for _, job in ipairs(redis.call('ZRANGE', retries_key(pool, band), 0, MAX_RETRIES_SCANNED - 1)) do
         local fields = redis.call('HMGET', pool.jobs .. job, 'farm_tried', 'farm_retry_at', 'farm_at', 'farm_band',
             'farm_key')
         local tried = fields[1] or ''
         if not has_tried(tried, credential)
             or (now >= tonumber(fields[2] or 0) and not has_untried(pool, tried, fields[3] or 0)) then
-            remove_retry(pool, job)
-            return job, {band = fields[4] or INTERACTIVE, key = fields[5] or '-', job = job, is_retry = true}
+            return {band = fields[4] or band, key = fields[5] or '-', job = job, is_retry = true}
         end
     end
 end

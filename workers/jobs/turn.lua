@@ -71,7 +71,7 @@ local is_unusual = false
 
 -- Why no job may begin: the worker must hold the credential's lease (I3), and an open breaker lets only a probe through.
 local function find_refusal()
-    is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool)) > 0
+    is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool, INTERACTIVE), retries_key(pool, BATCH)) > 0
     if redis.call('GET', KEYS[8]) ~= ARGV[14] then
         return 'not yours'
     elseif is_unusual and ARGV[15] ~= '1' and redis.call('EXISTS', KEYS[9]) == 1 then
@@ -80,7 +80,7 @@ local function find_refusal()
     return false
 end
 
--- Takes a job that RQ lists out of the batch queue, unless it waits for another credential: take_retry has passed it over.
+-- Takes a job that RQ lists out of the batch queue, unless it waits for another credential: find_retry has passed it over.
 local function pop_foreign()
     local job = redis.call('LPOP', pool.batch)
     if job and redis.call('HGET', pool.jobs .. job, 'farm_lined') == RETRY then
@@ -98,13 +98,17 @@ end
 -- Takes the next job out of its queue; returns it and its place in the fair queue. A job without one, because RQ itself or
 -- an operator has enqueued it, is next when it reaches the front of RQ's queue.
 local function take_next(moved)
+    local retry, batch_retry
     if is_unusual then
-        local retry, place = take_retry(pool, credential_of(worker_name), now)
-        if retry then
-            return retry, place
-        end
+        local credential = credential_of(worker_name)
+        retry = find_retry(pool, INTERACTIVE, credential, now)
+        batch_retry = not retry and find_retry(pool, BATCH, credential, now)
     end
-    local head = select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]))
+    local head = retry or select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]), batch_retry)
+    if head and head.is_retry then
+        remove_retry(pool, head.job)
+        return head.job, head
+    end
     local list = pool[head and head.band or INTERACTIVE]
     local front = moved or redis.call('LPOP', list)
     if front and head and head.job == front then

@@ -58,6 +58,31 @@ def test_waiting_retry_goes_before_other_requests(pool: SimulatedPool, workers: 
     assert workers[1].start() == first
 
 
+def test_batch_retry_leaves_interactive_requests_their_turn(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    first, second = pool.enqueue("bulk", 2, band="batch")
+    fail_on(workers[0], first)
+    (interactive,) = pool.enqueue("a")
+    assert workers[1].start() == interactive
+    assert [workers[1].finish_and_start(), workers[1].finish_and_start()] == [first, second]
+    assert pool.queue.count_waiting("default") == 0
+
+
+def test_interactive_retry_goes_before_batch_retries(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    for job_id in pool.enqueue("bulk", 20, band="batch"):
+        fail_on(workers[0], job_id)
+    (interactive,) = pool.enqueue("a")
+    fail_on(workers[0], interactive)
+    assert workers[1].start() == interactive
+
+
+def test_batch_retry_that_has_waited_long_is_not_starved(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    (due,) = pool.enqueue("bulk", band="batch", enqueued_at=time.time() - 60)
+    fail_on(workers[0], due)
+    pool.enqueue("a", 30)
+    started = [workers[1].start(), *(workers[1].finish_and_start() for _ in range(20))]
+    assert started.index(due) == pool.batch_policy.interval - 1
+
+
 @pytest.mark.parametrize("state", ["dead", "disabled", "cooling", "unleased"])
 def test_request_goes_back_to_the_same_credential_when_no_other_can_take_it(
     pool: SimulatedPool, workers: list[SimulatedWorker], state: str
@@ -139,9 +164,9 @@ def test_withdrawn_retry_leaves_nothing(pool: SimulatedPool, workers: list[Simul
     (job_id,) = pool.enqueue("a", band=band)
     fail_on(workers[0], job_id)
     assert pool.queue.withdraw("default", job_id)
-    assert [worker.start() for worker in workers] == ["", "", ""]
     assert pool.redis.keys(f"*{job_id}*") == []
-    assert pool.redis.zcard(keys.waiting_retries("default")) == 0
+    assert pool.redis.exists(keys.waiting_retries("default"), keys.waiting_batch_retries("default")) == 0
+    assert [worker.start() for worker in workers] == ["", "", ""]
     assert pool.queue.count_waiting("default") == 0
 
 
