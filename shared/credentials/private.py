@@ -17,7 +17,7 @@ from rq import Queue
 from rq.job import Job
 from rq.registry import BaseRegistry, FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from shared import clock, keys, names
 from shared.credentials.sealing import Sealer, fingerprint
@@ -111,9 +111,8 @@ class PrivateCredentials:
             keys=[
                 *(keys.PRIVATE_POOLS, keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)),
                 *(keys.history(credential_id), keys.LAST_USED, Queue.redis_queues_keys, *queues),
-                *(*started, *failed, *fair_queue_keys),
-                # Registrations of a worker whose process died: RQ cleans only queues that exist.
-                *(WORKERS_BY_QUEUE_KEY % queue(pool) for queue in BANDS.values()),
+                *(*started, *failed, *(WORKERS_BY_QUEUE_KEY % queue(pool) for queue in BANDS.values())),
+                *(REDIS_WORKER_KEYS, *fair_queue_keys),
                 *(
                     keys.idle_workers(pool),
                     keys.served_jobs(pool),

@@ -21,7 +21,7 @@ FARM_TOKENS, CALLER_TOKENS = first_refresh_tokens(12)[:2], first_refresh_tokens(
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     settings = {
         "FARM_PRIVATE_CREDENTIALS": "yes",
-        "FARM_PRIVATE_IDLE": "6",
+        "FARM_PRIVATE_IDLE": "600",
         "FARM_PRIVATE_MOST": "3",
         "FARM_REFUSAL_PATIENCE": "2",
     }
@@ -41,17 +41,19 @@ def private(started: Farm) -> tuple[Farm, Redis]:
 
 def expire_private_credentials(redis: Redis) -> None:
     """Makes all private credentials look idle for long, and waits until they are forgotten."""
-    for name in redis.zrange(keys.PRIVATE_POOLS, 0, -1):
-        redis.zadd(keys.PRIVATE_POOLS, {name: 1})
-    eventually(lambda: not redis.exists(keys.PRIVATE_POOLS))
+
+    def are_forgotten() -> bool:
+        names = redis.zrange(keys.PRIVATE_POOLS, 0, -1)
+        if names:
+            redis.zadd(keys.PRIVATE_POOLS, dict.fromkeys(names, 1), xx=True)
+        return not names
+
+    eventually(are_forgotten)
 
 
 def private_keys(redis: Redis) -> list[bytes]:
-    """Redis keys of private credentials, except RQ's records of workers: it keeps dead ones for a minute.
-
-    A worker that registers while its credential is being forgotten leaves its name in `rq:workers:<queue>` for good.
-    """
-    return [key for key in redis.scan_iter("*~*") if not key.startswith((b"rq:worker:", b"rq:workers:"))]
+    """Redis keys of private credentials, except RQ's records of workers: it keeps dead ones for a minute."""
+    return [key for key in redis.scan_iter("*~*") if not key.startswith(b"rq:worker:")]
 
 
 def send(farm: Farm, token: str, text: str = "Hello", **fields: object) -> tuple[int, str]:

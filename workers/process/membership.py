@@ -61,7 +61,6 @@ class Membership:
         """Reports this process; reads the other members, the credentials, the breakers and `rq suspend`."""
         own_workers = list(workers)
         report = self._build_report(own_workers)
-        registered_here = sum(worker.is_registered for worker in own_workers)
         now = clock.now()
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.process(self._process_id), mapping=report)
@@ -77,12 +76,11 @@ class Membership:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
                 pipe.hgetall(keys.token_breaker(pool))
-                pipe.zcard(keys.waiting_retries(pool))
+                pipe.exists(keys.waiting_retries(pool), keys.waiting_batch_retries(pool))
             sent_at, asked_at = time.monotonic(), time.time()
             *_, processes, suspended, registered, server, private = (replies := pipe.execute())[:9]
         clock.compare(divmod(int(server["server_time_usec"]), 1_000_000), asked_at)
         self.is_suspended = bool(suspended)
-        self.has_lost_workers = int(registered) < registered_here
         self._states, self.breakers, self.token_breakers = (
             {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[first::4], strict=True)}
             for first in (9, 10, 11)
@@ -91,6 +89,12 @@ class Membership:
         self._detect_replaced_redis(str(server.get("run_id", "")))
         self.refreshed_at = sent_at
         self._read_details([process.decode() for process in processes], [pool.decode() for pool in private])
+        self.has_lost_workers = int(registered) < sum(map(self._should_be_registered, own_workers))
+
+    def _should_be_registered(self, worker: FarmWorker) -> bool:
+        """Whether RQ should know the worker; that of a forgotten private credential is about to stop."""
+        has_credential = self.credential_state(worker.lease.pool, worker.lease.credential_id) != ""
+        return worker.is_registered and has_credential
 
     def _detect_replaced_redis(self, run_id: str) -> None:
         """Notes a restart or failover of Redis, which may have lost the last writes."""

@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import SimpleWorker, worker_registration
+from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 from rq.worker import WorkerStatus
@@ -25,6 +25,7 @@ from workers.worker.blocking_pop import BlockingPop
 from workers.worker.job_runner import JobRunner
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.log_fields import build_log_fields
+from workers.worker.registration import register
 
 log = logging.getLogger("farm.worker")
 #: Seconds that an idle worker waits for a job before it asks again; long, because `wake_idle` can end the wait.
@@ -111,7 +112,7 @@ class FarmWorker(SimpleWorker):
         with self.connection.pipeline() as pipe:
             pipe.delete(self.key)
             pipe.hset(self.key, mapping={**self.serialize(), "state": WorkerStatus.IDLE.value})
-            worker_registration.register(self, pipe)
+            register(self, self.lease.pool, pipe)
             pipe.expire(self.key, self.worker_ttl + 60)
             pipe.execute()
         self.is_registered = True
@@ -122,7 +123,7 @@ class FarmWorker(SimpleWorker):
         self.last_heartbeat, self.heartbeat_at = now(), time.monotonic()
         pipe.hset(self.key, mapping={**self.serialize(), "last_heartbeat": utcformat(self.last_heartbeat)})
         pipe.hdel(self.key, "death")
-        worker_registration.register(self, pipe)
+        register(self, self.lease.pool, pipe)
         pipe.expire(self.key, self.worker_ttl + 60)
         pipe.expire(self.executions_key, self.worker_ttl + 60)
 

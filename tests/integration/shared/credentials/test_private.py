@@ -56,7 +56,8 @@ def test_idle_credential_is_forgotten_completely_and_a_busy_one_is_not(store: Pr
     redis.zadd(keys.PRIVATE_POOLS, {name: time.time() - 100})
     redis.set(keys.served_jobs(name), 1)
     redis.zadd(f"rq:failed:batch:{name}", {"req_2": 1})
-    redis.sadd(f"rq:workers:chat:{name}", "rq:worker:of-a-dead-process")
+    for workers in ("rq:workers", f"rq:workers:chat:{name}"):
+        redis.sadd(workers, "rq:worker:of-a-dead-process")
     redis.hset("rq:job:req_2", "status", "failed")
     redis.hset(keys.LAST_USED, f"private-{name.partition('~')[2]}", 1)
     assert store.forget_idle(lambda _: 60) == []

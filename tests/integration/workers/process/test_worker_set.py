@@ -8,8 +8,11 @@ from typing import Any
 from redis import Redis
 from rq import SimpleWorker, worker_registration
 
+from shared.credentials.private import PrivateCredentials
+from shared.credentials.unsealing import Unsealer
 from tests import internals
 from workers.process.worker_set import HEARTBEAT_ROUNDS, WorkerSet
+from workers.worker.registration import register
 
 
 class HeartbeatRecorder:
@@ -43,6 +46,24 @@ def test_heartbeat_of_a_worker_that_has_ended_does_not_register_it_again(redis: 
     worker_set.heartbeat()
     worker_set.heartbeat()
     assert worker.heartbeats == 1
+    assert redis.keys("rq:workers*") == []
+
+
+def test_worker_of_a_forgotten_private_credential_is_registered_no_more(redis: Redis, unsealer: Unsealer):
+    private = PrivateCredentials(redis)
+    name = private.add("default", "a-token", 1)
+    queues = [f"chat:{name}", f"batch:{name}"]
+    worker = SimpleWorker(queues, name=f"{name}.a", connection=redis, prepare_for_work=False)
+    with redis.pipeline() as pipe:
+        register(worker, name, pipe)
+        pipe.execute()
+        assert {key.decode() for key in redis.keys("rq:workers*")} == {
+            "rq:workers",
+            *(f"rq:workers:{q}" for q in queues),
+        }
+        private.forget(name)
+        register(worker, name, pipe)
+        pipe.execute()
     assert redis.keys("rq:workers*") == []
 
 
