@@ -24,6 +24,8 @@ class FarmRecord:
     started_at: float
     #: Process id -> creation time, so that a reused process id is not mistaken for the farm's.
     processes: dict[str, float] = field(default_factory=dict)
+    #: The same of processes that have died and left children behind, which still run requests.
+    orphaned_sessions: dict[str, float] = field(default_factory=dict)
 
 
 class DataDir:

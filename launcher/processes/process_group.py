@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import psutil
 from honcho.environ import parse_procfile
 
 from launcher.processes.data_dir import DataDir
+from launcher.processes.termination import find_orphans, get_create_time, get_session, send_signal
 from shared.errors import FarmError
 from shared.reload_report import REPORT_VARIABLE
 
@@ -24,6 +26,8 @@ HURRIED_STOP_SECONDS = 5.0
 FIRST_TO_STOP = "web"
 #: Procfile name -> settings withheld from that process: the front never unseals a token (I9).
 WITHHELD_SETTINGS = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
+#: Seconds between two looks whether the children of dead processes have ended.
+ORPHAN_INTERVAL_SECONDS = 1.0
 #: Seconds for which a death counts towards the backoff.
 DEATH_WINDOW_SECONDS = 60.0
 #: Seconds before the restart after a second death; doubled with every further one up to the maximum.
@@ -40,6 +44,19 @@ class ManagedProcess:
     deaths: list[float] = field(default_factory=list)
     #: When to restart it, by the monotonic clock; 0 while it runs.
     restart_at: float = 0.0
+    #: Earlier ones that have died while children of theirs ran requests: process id -> creation time.
+    orphaned_sessions: dict[int, float] = field(default_factory=dict)
+    _created: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._created = get_create_time(self.process.pid)
+
+    def restart(self) -> None:
+        """Starts it again. Raises FarmError, OSError."""
+        process = self.start()
+        self.orphaned_sessions[self.process.pid] = self._created
+        self.process, self.restart_at = process, 0.0
+        self._created = get_create_time(process.pid)
 
     def record_death(self, now: float) -> None:
         """Schedules the next start after a death or a failed start: at once the first time, then with backoff."""
@@ -55,6 +72,8 @@ class ProcessGroup:
 
     running: dict[str, ManagedProcess] = field(default_factory=dict)
     _procfile_names: list[str] = field(default_factory=list)
+    #: When to look at the orphaned sessions again, by the monotonic clock.
+    _look_at: float = 0.0
 
     def add(self, name: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
         """Starts a process with that function, which also restarts it when it dies."""
@@ -77,6 +96,23 @@ class ProcessGroup:
     def pids(self) -> list[int]:
         """Process ids in the order of the starts."""
         return [managed.process.pid for managed in self.running.values()]
+
+    @property
+    def orphaned_sessions(self) -> dict[int, float]:
+        """Dead processes whose children still run: process id -> creation time."""
+        managed = self.running.values()
+        return {pid: created for each in managed for pid, created in each.orphaned_sessions.items()}
+
+    def forget_ended_sessions(self) -> bool:
+        """Forgets orphaned sessions that have ended, before their ids can be reused; returns whether there were any."""
+        sessions, now = self.orphaned_sessions, time.monotonic()
+        if not sessions or now < self._look_at:
+            return False
+        self._look_at = now + ORPHAN_INTERVAL_SECONDS
+        living = {get_session(orphan.pid) for orphan in find_orphans(sessions)}
+        for managed in self.running.values():
+            managed.orphaned_sessions = {pid: at for pid, at in managed.orphaned_sessions.items() if pid in living}
+        return len(self.orphaned_sessions) < len(sessions)
 
     def find_dead(self) -> tuple[str, int] | None:
         """Returns name and exit code of a process that has died; None when all are alive."""
@@ -102,7 +138,8 @@ class ProcessGroup:
                 warn(f"{name} exited with {code}; restarting it")
             if now >= managed.restart_at:
                 try:
-                    managed.process, managed.restart_at, restarted = managed.start(), 0.0, True
+                    managed.restart()
+                    restarted = True
                 except (FarmError, OSError) as error:
                     managed.record_death(now)
                     warn(f"{name} can't be started: {error}")
@@ -117,11 +154,17 @@ class ProcessGroup:
     def stop(self, drain_seconds: float, is_hurried: Callable[[], bool]) -> None:
         """Stops all, one by one: the front first, so that no new requests arrive, then the others, the newest first.
 
-        Running requests get the drain time, or none of it once `is_hurried`.
+        Running requests get the drain time, or none of it once `is_hurried`; so do those of orphans.
         """
         names = list(self.running)[::-1]
+        timeout = drain_seconds + KILL_GRACE_SECONDS
         for name in sorted(names, key=lambda name: name != FIRST_TO_STOP):
-            stop_process(self.running.pop(name).process, drain_seconds + KILL_GRACE_SECONDS, is_hurried)
+            managed, deadline = self.running.pop(name), time.monotonic() + timeout
+            orphans = find_orphans(managed.orphaned_sessions)
+            for orphan in orphans:
+                send_signal(orphan, signal.SIGTERM)
+            stop_process(managed.process, timeout, is_hurried)
+            end_processes(orphans, deadline, is_hurried)
 
 
 def start_in_session(
@@ -151,6 +194,20 @@ def stop_process(
             time.sleep(0.02)
     kill_session(process)
     process.wait()
+
+
+def end_processes(processes: list[psutil.Process], deadline: float, is_hurried: Callable[[], bool]) -> None:
+    """Waits for processes that have been told to stop, as `stop_process` does; SIGKILL at the deadline."""
+    hurried = False
+    _, alive = psutil.wait_procs(processes, timeout=0)
+    while alive and time.monotonic() < deadline:
+        if is_hurried() and not hurried:
+            hurried, deadline = True, time.monotonic() + HURRIED_STOP_SECONDS
+            for process in alive:
+                send_signal(process, signal.SIGINT)
+        _, alive = psutil.wait_procs(alive, timeout=0.1)
+    for process in alive:
+        send_signal(process, signal.SIGKILL)
 
 
 def kill_session(process: "subprocess.Popen[bytes]") -> None:

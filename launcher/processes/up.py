@@ -115,7 +115,8 @@ class Farm:
     def run(self) -> int:
         """Restarts dead processes and reloads on request until a signal to stop arrives; returns the exit code."""
         while not self.stop_signals:
-            if self.processes.restart_dead(print_warning):
+            has_restarted = self.processes.restart_dead(print_warning)
+            if self.processes.forget_ended_sessions() or has_restarted:
                 self._write_record()
             if self.reload_requested:
                 self.reload_requested = False
@@ -191,7 +192,8 @@ class Farm:
 
     def _write_record(self) -> None:
         created = {str(pid): get_create_time(pid) for pid in self.processes.pids()}
-        self.data.write_record(FarmRecord(os.getpid(), self.url, self.redis_url, self.started_at, created))
+        orphaned = {str(pid): created for pid, created in self.processes.orphaned_sessions.items()}
+        self.data.write_record(FarmRecord(os.getpid(), self.url, self.redis_url, self.started_at, created, orphaned))
 
     def _wait_until_ready(self, redis: Redis) -> None:
         """Waits for /readyz; without usable credentials, /healthz is enough after a grace period."""

@@ -63,7 +63,7 @@ def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Fa
     eventually(lambda: farm.live_pool()["workers"]["idle"] == 4, within=40)
     eventually(lambda: all(has_ended(orphan.pid) for orphan in orphans), within=40)
     assert farm.upstream.counters()["collisions"] == 0
-    assert f"{killed.pid}" not in (farm.data / "farm.json").read_text()
+    eventually(lambda: f"{killed.pid}" not in (farm.data / "farm.json").read_text())
 
 
 def test_a_farm_whose_processes_die_while_redis_is_down_recovers_with_redis(tmp_path: Path):
