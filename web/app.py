@@ -52,6 +52,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    # Two paths lead to each endpoint, and many HTTP clients don't follow a redirect of a POST.
+    app.url_map.redirect_defaults = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(lambda: begin_request(services))
     app.after_request(lambda response: finish_response(services, response))

@@ -43,6 +43,13 @@ def test_callers_paths_have_cors_headers(client: FlaskClient, path: str):
     assert preflight.headers["access-control-allow-private-network"] == "true"
 
 
+@pytest.mark.parametrize("endpoint", ["chat/completions", "completions", "responses", "embeddings", "audio/speech"])
+@pytest.mark.parametrize("prefix", ["/v1/", "/", "/v1//"])
+def test_no_spelling_of_an_endpoint_is_a_redirect(client: FlaskClient, prefix: str, endpoint: str):
+    response = client.post(f"http://localhost{prefix}{endpoint}", json={})
+    assert (response.status_code, response.json["error"]["code"]) == (401, "invalid_api_key")
+
+
 @pytest.mark.parametrize("path", OWN_PAGES)
 def test_own_pages_have_one_spelling(client: FlaskClient, path: str):
     first, rest = path[1], path[2:]
