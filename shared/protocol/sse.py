@@ -1,15 +1,45 @@
-"""Parses and writes server-sent events (HTML standard, "Server-sent events"). No I/O."""
+"""Parses and writes server-sent events (HTML standard, section 9.2). No I/O.
+
+The one parser for all that look into streams. EventBuffer cuts the bytes of a stream between events, whatever their
+packets; `parse_events` says what is in them.
+
+Some upstreams end each `data` line with a single line end and send no empty line. By the standard that is one
+long event; clients that read such streams take each line by itself. An event is taken for this form when its first
+data line is a JSON object of its own and the second one begins another.
+"""
+
+import re
+from typing import NamedTuple
 
 from shared.errors import ApiError
 
 #: Comment sent while a stream is silent; clients ignore it.
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
-#: An event ends with an empty line; lines end with LF, CR LF or CR. A CR may be half of a CR LF, so LF CR ends an event
-#: only before another byte.
-EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
-LF_CR = b"\n\r"
-#: Trailing bytes of a chunk in which an event end can start.
-OVERLAP_BYTES = 3
+#: The same within an event: an empty line would end that.
+KEEP_ALIVE_LINE = b": keep-alive\n"
+#: An event ends with an empty line, and a line with CR LF, LF or CR. So it ends with any two line ends that are not one
+#: CR LF. The second CR may be half of a CR LF, whose LF then begins the next event and ends nothing.
+EVENT_ENDS = (b"\n\n", b"\n\r", b"\r\r")
+PASSING_ENDS = (*EVENT_ENDS, b"\n\r\n")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DONE = b"[DONE]"
+LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
+DATA_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))data(?::[^\r\n]*)?(?:\r\n|\n|\r)")
+#: How often an event is examined for single line ends at most: its first two data lines tell.
+MAX_EXAMINATIONS = 16
+#: Bytes for which an `event` field waits for the data line that it belongs to.
+MAX_FIELD_BYTES = 256
+
+
+class Event(NamedTuple):
+    """One event of a stream, or comments and other fields between two."""
+
+    #: All its bytes, with the empty line that ends it.
+    raw: bytes
+    #: The value of `event`, b'' without one.
+    type: bytes
+    #: The data lines, joined by line feeds; None without any.
+    data: bytes | None
 
 
 class EventBuffer:
@@ -17,49 +47,151 @@ class EventBuffer:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+        self._size = 0
+        #: The last byte of `_parts`, which may be half of an event end.
         self._tail = b""
+        #: Whether the current event has single line ends, so that its data lines pass one by one; None: not known yet.
+        self._is_by_line: bool | None = None
+        self._examinations = 0
+        #: Whether what has passed ends within an event, after a line.
+        self.is_within_event = False
 
     def feed(self, data: bytes) -> bytes:
-        """Adds data; returns the events that are complete now, or b''."""
-        if data.endswith(EVENT_ENDS):
+        """Adds data; returns the events that are complete now, or b''. Takes linear time in all."""
+        if data.endswith(PASSING_ENDS):
             complete = b"".join((*self._parts, data)) if self._parts else data
-            self._parts, self._tail = [], b""
+            self._begin_event(b"")
             return complete
-        searched = self._tail + data
-        end = find_last_end(searched)
-        if not end:
+        end = find_last_end(self._tail + data) - len(self._tail)
+        if end > 0:
+            complete = b"".join((*self._parts, data[:end]))
+            self._begin_event(data[end:])
+            return complete + self._take_lines() if has_line_end(data[end:]) else complete
+        if data:
             self._parts.append(data)
-            self._tail = searched[-OVERLAP_BYTES:]
-            return b""
-        cut = end - len(self._tail)
-        complete = b"".join((*self._parts, data[:cut]))
-        rest = data[cut:]
-        self._parts = [rest] if rest else []
-        self._tail = rest[-OVERLAP_BYTES:]
-        return complete
+            self._size += len(data)
+            self._tail = data[-1:]
+        return self._take_lines() if has_line_end(data) else b""
+
+    def rest(self) -> bytes:
+        """The incomplete event that is held back."""
+        return b"".join(self._parts)
+
+    @property
+    def rest_size(self) -> int:
+        return self._size
 
     def flush(self) -> bytes:
         """Returns the rest of a stream that has ended normally."""
-        rest = b"".join(self._parts)
-        self._parts.clear()
+        rest = self.rest()
+        self._begin_event(b"")
         return rest
+
+    def _begin_event(self, data: bytes) -> None:
+        self._parts, self._size, self._tail = [data] if data else [], len(data), data[-1:]
+        self._is_by_line, self._examinations = None, 0
+        self.is_within_event = False
+
+    def _take_lines(self) -> bytes:
+        """The complete data lines of an event that has single line ends; b'' of any other."""
+        if self._is_by_line is None:
+            self._examinations += 1
+            self._is_by_line = has_single_line_ends(self.rest()) if self._examinations <= MAX_EXAMINATIONS else False
+        if not self._is_by_line:
+            return b""
+        held = self.rest()
+        end = 1 + max(held.rfind(b"\n"), held.rfind(b"\r"))
+        event_field = held.rfind(b"event", 0, end)
+        if event_field >= 0 and end - event_field <= MAX_FIELD_BYTES:
+            end = max((match.end() for match in DATA_LINE.finditer(held, 0, end)), default=0)
+        rest = held[end:]
+        self._parts, self._size, self._tail = [rest] if rest else [], len(rest), held[-1:]
+        self.is_within_event = self.is_within_event or end > 0
+        return held[:end]
 
 
 def find_last_end(data: bytes) -> int:
     """Returns where the last complete event ends, 0 if none does."""
-    ends = [at + len(mark) for mark in EVENT_ENDS if (at := data.rfind(mark)) >= 0]
-    # One that is followed by a LF is found above.
-    if (at := data.rfind(LF_CR, 0, -1)) >= 0:
-        ends.append(at + len(LF_CR))
-    return max(ends, default=0)
+    end = max(data.rfind(mark) for mark in EVENT_ENDS) + 2
+    if end < 2:
+        return 0
+    return end + 1 if data[end - 1 : end + 1] == b"\r\n" else end
 
 
-def extract_data(event: bytes) -> bytes:
-    """Returns an event's data lines, joined; b'' for a comment."""
-    lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+def has_line_end(data: bytes) -> bool:
+    return b"\n" in data or b"\r" in data
+
+
+def has_single_line_ends(event: bytes) -> bool | None:
+    """Whether each data line of an event is one of its own; None while too little of it is there to tell."""
+    has_object = False
+    for match in LINE.finditer(event.removeprefix(BYTE_ORDER_MARK)):
+        name, _, value = match[1].partition(b":")
+        if name != b"data":
+            continue
+        value = value.strip()
+        if has_object:
+            return begins_object(value) if match[2] or not DONE.startswith(value) else None
+        if not match[2]:
+            return None
+        if not is_object_like(value):
+            return False
+        has_object = True
+    return None
+
+
+def begins_object(data: bytes) -> bool:
+    return data.startswith((b"{", DONE))
+
+
+def is_object_like(data: bytes) -> bool:
+    """Whether a data line alone may be a whole message of OpenAI's API."""
+    return data == DONE or (data.startswith(b"{") and data.endswith(b"}"))
+
+
+def parse_events(data: bytes) -> list[Event]:
+    """The events of complete ones, as EventBuffer passes them, and what is between them; their bytes are all of `data`.
+
+    A byte order mark may stand before the first event of a stream.
+    """
+    events: list[Event] = []
+    start, event_type = 0, b""
+    lines: list[tuple[bytes, int, bytes]] = []
+    for match in LINE.finditer(data, len(BYTE_ORDER_MARK) if data.startswith(BYTE_ORDER_MARK) else 0):
+        name, _, value = match[1].partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            lines.append((value, match.end(), event_type))
+        elif name == b"event":
+            event_type = value
+        if not match[1] or match.end() == len(data):
+            if match.end() > start:
+                events += build_events(data, start, match.end(), event_type, lines)
+            start, event_type, lines = match.end(), b"", []
+    return events
+
+
+def build_events(
+    data: bytes, start: int, end: int, event_type: bytes, lines: list[tuple[bytes, int, bytes]]
+) -> list[Event]:
+    """The event between two offsets; several if it has single line ends. `lines`: its data, with offset and type."""
+    if not lines:
+        return [Event(data[start:end], event_type, None)]
+    is_by_line = len(lines) > 1 and is_object_like(lines[0][0].strip()) and begins_object(lines[1][0].lstrip())
+    if not is_by_line:
+        return [Event(data[start:end], event_type, b"\n".join(value for value, _, _ in lines))]
+    ends = [line_end for _, line_end, _ in lines[:-1]] + [end]
+    starts = [start, *ends[:-1]]
+    return [
+        Event(data[first:last], line_type, value)
+        for first, last, (value, _, line_type) in zip(starts, ends, lines, strict=True)
+    ]
 
 
 def build_error_event(error: ApiError) -> bytes:
     """Returns the event that ends a failed stream; OpenAI's SDKs raise on it."""
     return b"data: " + error.body() + b"\n\n"
+
+
+def extract_data(event: bytes) -> bytes:
+    return b"\n".join(parsed.data for parsed in parse_events(event) if parsed.data is not None)

@@ -72,12 +72,17 @@ def iter_events(pending_request: PendingRequest, frames: list[Frame], keepalive:
     event_buffer = EventBuffer()
     try:
         for data in pending_request.iter_body(frames, keepalive):
-            events = event_buffer.feed(data) if data else sse.KEEP_ALIVE_COMMENT
+            events = event_buffer.feed(data) if data else build_keep_alive(event_buffer)
             if events:
                 yield events
         yield event_buffer.flush()
     except ApiError as error:
-        yield sse.build_error_event(error)
+        # An event of its own, also behind lines that no empty line has followed.
+        yield (b"\n" if event_buffer.is_within_event else b"") + sse.build_error_event(error)
+
+
+def build_keep_alive(event_buffer: EventBuffer) -> bytes:
+    return sse.KEEP_ALIVE_LINE if event_buffer.is_within_event else sse.KEEP_ALIVE_COMMENT
 
 
 def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> Iterator[bytes]:

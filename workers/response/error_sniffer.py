@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.errors import FarmError
 from shared.parsing import parse_json, parse_json_object
+from shared.protocol.sse import DONE, EventBuffer, parse_events
 
 #: Bytes after which a body is taken for a response, because errors are short.
 MAX_SNIFFED_BYTES = 65_536
@@ -36,6 +37,9 @@ class ErrorSniffer:
         self._is_stream = media_type == "text/event-stream"
         self._is_json = media_type == "application/json"
         self._held = b""
+        self._events = EventBuffer()
+        #: The data of the stream's first event that has any; None before.
+        self._first_data: bytes | None = None
         self.is_done = not self._is_stream and not self._is_json
 
     @property
@@ -46,7 +50,9 @@ class ErrorSniffer:
     def feed(self, data: bytes) -> bytes:
         """Takes more of the body and returns the bytes that may pass now. Raises InvalidResponse."""
         self._held += data
-        if len(self._held) > MAX_SNIFFED_BYTES or (self._is_stream and find_first_event_data(self._held) is not None):
+        if self._is_stream:
+            self._first_data = find_first_data(self._events.feed(data))
+        if len(self._held) > MAX_SNIFFED_BYTES or self._first_data is not None:
             return self._release()
         return b""
 
@@ -54,8 +60,10 @@ class ErrorSniffer:
         """Returns the rest at the end of the body. Raises InvalidResponse."""
         if self.is_done:
             return b""
-        if self._is_stream and find_first_event_data(self._held + b"\n\n") is None:
-            raise InvalidResponse("a stream without an event")
+        if self._is_stream:
+            self._first_data = find_first_data(self._events.flush())
+            if self._first_data is None:
+                raise InvalidResponse("a stream without an event")
         return self._release()
 
     def _release(self) -> bytes:
@@ -72,22 +80,16 @@ class ErrorSniffer:
                 raise InvalidResponse("invalid JSON")
             data = self._held
         else:
-            data = find_first_event_data(self._held + b"\n\n") or b""
-            if data == b"[DONE]":
+            data = (self._first_data or b"").strip()
+            if data == DONE:
                 raise InvalidResponse("a stream without an event")
         if is_error(parse_json_object(data)):
             raise InvalidResponse("an error object", data)
 
 
-def find_first_event_data(data: bytes) -> bytes | None:
-    """The data of the first event that has any; None while there is no such event or it is incomplete."""
-    text = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    *events, _ = text.split(b"\n\n")
-    for event in events:
-        lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-        if lines:
-            return b"\n".join(lines)
-    return None
+def find_first_data(events: bytes) -> bytes | None:
+    """The data of the first event that has any; None without one."""
+    return next((event.data for event in parse_events(events) if event.data is not None), None)
 
 
 def is_error(payload: dict[str, Any]) -> bool:
