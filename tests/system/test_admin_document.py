@@ -51,10 +51,11 @@ def run_without_login_delays(victim: Farm, command: tuple[str, ...]) -> tuple[in
 @pytest.mark.slow
 def test_every_response_follows_the_openapi_document(victim: Farm, tmp_path: Path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    # One worker: ast.parse in several threads at once fails now and then in Python 3.11 (SystemError).
     command = (
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(tmp_path / "schemathesis.toml")),
         *("run", f"{victim.url}/admin/api/v1/openapi.json", "--header", f"Authorization: Bearer {ADMIN}"),
-        *("--max-examples", EXAMPLES, "--seed", "1", "--workers", "4", "--no-color"),
+        *("--max-examples", EXAMPLES, "--seed", "1", "--workers", "1", "--no-color"),
         *("--request-timeout", "120"),
     )
     code, output = run_without_login_delays(victim, command)
