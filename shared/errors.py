@@ -89,32 +89,36 @@ class BreakerOpen(FarmError):
 class TokenError(FarmError):
     """Raised when no access token could be obtained for a credential."""
 
+    def __init__(self, message: str, code: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        #: What the token endpoint gave as the reason, e.g. `invalid_scope` or `http_403`; '' for none.
+        self.code = code
+        #: Seconds until the next try; None leaves them to the caller.
+        self.retry_after = retry_after
+
 
 class InvalidGrant(TokenError):
-    """Raised when the token endpoint returns `invalid_grant` (RFC 6749 section 5.2).
+    """Raised when the token endpoint returns `invalid_grant` (RFC 6749 section 5.2) or a code like it.
 
     An AccessToken raises it only when that is final: the credential is dead.
     """
 
 
 class TokenRefused(TokenError):
-    """Raised when the token endpoint has refused the refresh token, which is presented again after a pause."""
+    """Raised when the token endpoint has refused the refresh token, which is presented again after `retry_after`."""
 
-    def __init__(self, message: str, retry_after: float, *, is_last: bool) -> None:
-        super().__init__(message)
-        #: Seconds until then.
-        self.retry_after = retry_after
+    def __init__(self, message: str, retry_after: float, *, is_last: bool, code: str = "") -> None:
+        super().__init__(message, code, retry_after)
+        self.retry_after: float = retry_after
         #: Whether that is the last time before the credential is declared dead.
         self.is_last = is_last
 
 
 class TokenEndpointDown(TokenError):
-    """Raised when the token endpoint fails for reasons unrelated to the credential; retry later."""
+    """Raised when the token endpoint fails for reasons unrelated to the credential; retry later.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        #: Seconds from the Retry-After header; None without one.
-        self.retry_after = retry_after
+    It has a code when its responses are of no use, so that operators see why.
+    """
 
 
 @dataclass

@@ -118,7 +118,7 @@ def leased_id(token: AccessToken) -> str:
 
 
 def set_token_url(token: AccessToken, url: str) -> None:
-    token._pool = replace(token._pool, token_url=url)
+    token._endpoint._pool = replace(token._endpoint._pool, token_url=url)
 
 
 def make_token_probe_due(breaker: TokenBreaker) -> None:

@@ -58,13 +58,13 @@ def build_template() -> str:
 
 
 def format_default(setting: Field[Any]) -> str:
-    """Formats the default as an environment variable would hold it; '' for lists and tables."""
+    """Formats the default as an environment variable would hold it; '' for tables."""
     value = default_value(setting)
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, (dict, tuple)):
-        return ""
-    return str(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if isinstance(value, dict) else str(value)
 
 
 @click.group()

@@ -164,6 +164,11 @@ def parse_names(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
+def parse_error_codes(value: Any) -> tuple[str, ...]:
+    """Parses error codes, as parse_names does; they are compared in lower case."""
+    return tuple(code.lower() for code in parse_names(value))
+
+
 def parse_networks(value: Any) -> tuple[str, ...]:
     """Parses networks in CIDR notation (RFC 4632, RFC 4291) or single addresses, as parse_names does."""
     return tuple(str(ipaddress.ip_network(network, strict=False)) for network in parse_names(value))

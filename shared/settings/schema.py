@@ -13,6 +13,7 @@ from shared.settings.parsers import (
     parse_base_url,
     parse_bool,
     parse_days,
+    parse_error_codes,
     parse_headers,
     parse_mapping,
     parse_names,
@@ -25,6 +26,12 @@ from shared.settings.parsers import (
     secret_parser,
 )
 
+#: Codes, besides `invalid_grant`, by which token endpoints refuse a refresh token: GitHub's, Auth0's and OpenAI's, and
+#: what others call the same.
+DEFAULT_FATAL_TOKEN_ERRORS = (
+    *("bad_refresh_token", "refresh_token_reused", "refresh_token_expired", "refresh_token_invalidated"),
+    *("refresh_token_revoked", "invalid_refresh_token", "expired_refresh_token", "token_expired", "token_revoked"),
+)
 #: Timeouts that a pool may override.
 POOL_TIMEOUTS = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
 
@@ -68,6 +75,25 @@ class PoolSettings:
     )
     client_id: str = setting("FARM_CLIENT_ID", parse_text, "", "OAuth client id, if the token endpoint requires one")
     client_secret: str = setting("FARM_CLIENT_SECRET", parse_text, "", "OAuth client secret", secret=True)
+    token_auth: str = setting(
+        "FARM_TOKEN_AUTH",
+        choice_parser("auto", "basic", "body"),
+        "auto",
+        "where token requests have client id and secret: HTTP `basic`, the `body`, or `auto`: the one that is accepted",
+    )
+    fatal_token_errors: tuple[str, ...] = setting(
+        "FARM_FATAL_TOKEN_ERRORS",
+        parse_error_codes,
+        DEFAULT_FATAL_TOKEN_ERRORS,
+        "error codes of the token endpoint that mean, as `invalid_grant` does, that the refresh token is invalid",
+    )
+    token_headers: Mapping[str, str] = setting(
+        "FARM_TOKEN_HEADERS",
+        parse_headers,
+        {},
+        "JSON object: additional headers of token requests",
+        secret=True,
+    )
     revocation_url: str = setting(
         "FARM_REVOCATION_URL",
         parse_url,

@@ -30,6 +30,7 @@ from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.per_pool import PerPool
@@ -92,7 +93,7 @@ class WorkerHarness:
             breakers=PerPool(lambda pool: CircuitBreaker(redis, pool, "here", counters)),
             token_breakers=PerPool(lambda pool: TokenBreaker(redis, pool, "here", counters)),
             worker_counts=worker_counts,
-            token_sessions={"default": create_shared_session(upstream.token_url, 4)},
+            token_endpoints={"default": TokenEndpoint(self.pool, create_shared_session(upstream.token_url, 4))},
             routes=PerPool(lambda _: UpstreamRoute(self.pool.upstream_url)),
             set_state=self.credentials.set_state,  # type: ignore[arg-type]
             is_suspended=lambda: self.suspended,

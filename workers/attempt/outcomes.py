@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
-from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenRefused
+from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.protocol.messages import Failure
+from workers.credentials.token_response import INVALID_GRANT
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
@@ -47,6 +48,14 @@ class Failed:
     blameless: bool = False
     #: Seconds for which the upstream may still be working on the request, so that the credential gets no other one.
     rest_seconds: float = 0.0
+    #: The error code of the token endpoint; '' for none, and for `invalid_grant`, which the outcome says.
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The reason for the credential's state: the outcome, and `: ` and the detail behind it if there is one."""
+        outcome = INVALID_GRANT if self.fatal else self.outcome
+        return f"{outcome}: {self.detail}" if self.detail else outcome
 
 
 @dataclass(frozen=True)
@@ -65,10 +74,12 @@ def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
     """The outcome of an attempt without an access token. `error` is one of TOKEN_FAILURES."""
     message = "no access token could be obtained for a credential"
     failure = Failure(502, "upstream_login_failed", message, "upstream_error", attempt_number)
+    code = error.code if isinstance(error, TokenError) else ""
     return Failed(
         label_token_failure(error),
         failure,
         retry_after=getattr(error, "retry_after", None),
+        detail="" if code == INVALID_GRANT else code,
         fatal=isinstance(error, InvalidGrant),
         blameless=isinstance(error, LeaseLost),
     )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gevent
-import requests
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
@@ -23,11 +22,11 @@ from shared.errors import (
 )
 from shared.observability.counters import Counters
 from shared.redis_connection.retry import retry_forever
-from shared.settings.schema import PoolSettings
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenGrant, refresh
+from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_response import INVALID_GRANT, TokenGrant
 from workers.credentials.token_store import TokenStore
 
 log = logging.getLogger("farm.tokens")
@@ -71,15 +70,13 @@ class AccessToken:
     def __init__(
         self,
         lease: Lease,
-        pool: PoolSettings,
-        session: requests.Session,
+        endpoint: TokenEndpoint,
         breaker: TokenBreaker,
         services: RefreshServices,
     ) -> None:
         self._lease = lease
-        self._pool = pool
+        self._endpoint = endpoint
         self._store = services.store
-        self._session = session
         self._breaker = breaker
         self._services = services
         self._token = ""
@@ -160,7 +157,7 @@ class AccessToken:
             "a rotated token waits to be stored",
         )
         if exchange.grant.unusable:
-            raise TokenEndpointDown(exchange.grant.unusable)
+            raise TokenEndpointDown(exchange.grant.unusable, "unusable_access_token")
         self._record_grant()
         self._set_token(exchange.grant.access_token, exchange.grant.expires_in)
 
@@ -183,34 +180,34 @@ class AccessToken:
             try:
                 grant = self._call_endpoint(presented, is_exempt=is_exempt)
                 return Exchange(grant, current_token, presented)
-            except InvalidGrant:
+            except InvalidGrant as error:
                 stored = self._store.load(self._lease.credential_id)[0]
                 if stored == current_token:
-                    raise self._judge_refusal(current_token, refusals) from None
+                    raise self._judge_refusal(current_token, refusals, error.code) from None
                 current_token, presented, refusals = stored, stored, Refusals()
 
-    def _judge_refusal(self, refresh_token: str, refusals: Refusals) -> TokenError:
+    def _judge_refusal(self, refresh_token: str, refusals: Refusals, code: str) -> TokenError:
         """What a refusal means: the credential is dead, the token is presented again, or the endpoint is at fault."""
         if self._is_unproven_private():
-            return InvalidGrant("the token endpoint refuses this refresh token")
+            return InvalidGrant("the token endpoint refuses this refresh token", code)
         history = self._breaker.record_failure(self._lease.credential_id, "invalid_grant", refusals.refused_at)
         if history.is_open:
             return self._endpoint_down()
         if pause := refusals.pause(history.now, self._services.patience):
             return build_refused(refusals, pause)
         next_refusals = refusals.add(
-            fingerprint(refresh_token), history.now, self._services.patience, history.granted_at
+            fingerprint(refresh_token), history.now, self._services.patience, history.granted_at, code
         )
         self._store.store_refusals(self._lease, next_refusals)
         if next_refusals is None:
-            return InvalidGrant(f"the token endpoint returned invalid_grant {refusals.count + 1} times")
+            return InvalidGrant(f"the token endpoint returned {code} {refusals.count + 1} times", code)
         refused = build_refused(next_refusals, next_refusals.pause(history.now, self._services.patience))
         log.warning("%s", refused, extra=self._log_fields("token_refused"))
         return refused
 
     def _endpoint_down(self) -> TokenEndpointDown:
         pause = self._breaker.retry_after(self._services.worker_counts.get(self._lease.pool, 0))
-        return TokenEndpointDown("the token endpoint fails for several credentials and is being probed", pause)
+        return TokenEndpointDown("the token endpoint fails for several credentials and is being probed", "", pause)
 
     def _is_unproven_private(self) -> bool:
         """Whether a caller has just presented the token: it may be anything, and proves nothing about the endpoint."""
@@ -224,7 +221,7 @@ class AccessToken:
                     raise BreakerOpen("the token endpoint is being probed")
                 if not self._lease.is_held():
                     raise LeaseLost("the lease expired before the refresh")
-                grant = refresh(self._session, self._pool, refresh_token)
+                grant = self._endpoint.refresh(refresh_token)
         except BreakerOpen:
             raise self._endpoint_down() from None
         except TokenError as error:
@@ -258,8 +255,9 @@ class AccessToken:
 def build_refused(refusals: Refusals, pause: float) -> TokenRefused:
     """The error that says what happens next; `pause` is in seconds."""
     presented = "the superseded token is presented, the last try" if refusals.is_last else "it is presented again"
-    message = f"the token endpoint has refused the refresh token (invalid_grant, {refusals.count}): {presented}"
-    return TokenRefused(f"{message} in {pause:.0f} s", pause, is_last=refusals.is_last)
+    code = refusals.code or INVALID_GRANT
+    message = f"the token endpoint has refused the refresh token ({code}, {refusals.count}): {presented}"
+    return TokenRefused(f"{message} in {pause:.0f} s", pause, is_last=refusals.is_last, code=code)
 
 
 def label_refresh_outcome(error: Exception) -> str:

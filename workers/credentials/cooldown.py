@@ -22,15 +22,23 @@ class Cooldown:
         #: Whether the end of a cooldown has not been reported yet.
         self._is_unreported = False
 
-    def begin(self, retry_after: float | None, max_backoff: float = float("inf"), cause: str = "") -> float:
+    def begin(
+        self,
+        retry_after: float | None,
+        max_backoff: float = float("inf"),
+        cause: str = "",
+        *,
+        first_backoff: float = BACKOFF_SECONDS,
+    ) -> float:
         """Begins a cooldown after a failure, without shortening the current one; returns its remaining seconds.
 
         `retry_after`: seconds, None without one. `max_backoff`: seconds without Retry-After, before jitter. `cause`:
         the failed request, '' when the failure is no request's; a request that fails again counts once.
+        `first_backoff`: seconds after the first failure.
         """
         cause = cause or f"#{next(self._anonymous_causes)}"
         end = self._ends.pop(cause, 0.0)
-        backoff = min(max_backoff, self._limit, BACKOFF_SECONDS * 2 ** min(len(self._ends.keys() - {""}), 16))
+        backoff = min(max_backoff, self._limit, first_backoff * 2 ** min(len(self._ends.keys() - {""}), 16))
         seconds = max(BACKOFF_SECONDS, retry_after) if retry_after is not None else backoff * random.uniform(0.75, 1.25)
         self._add(cause, max(end, time.monotonic() + min(self._limit, seconds)))
         return self.remaining()

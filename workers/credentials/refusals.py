@@ -36,6 +36,8 @@ class Refusals:
     retry_at: float = 0.0
     #: Whether that is the last time, with the superseded token if there is one.
     is_last: bool = False
+    #: The error code of the latest refusal.
+    code: str = ""
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
@@ -50,7 +52,7 @@ class Refusals:
         """Seconds until the token is presented again; bounded, because the clocks of two hosts may differ."""
         return max(0.0, min(self.retry_at - now, PAUSES[-1] * JITTER[1] * patience))
 
-    def add(self, token: str, now: float, patience: float, granted_at: float) -> "Refusals | None":
+    def add(self, token: str, now: float, patience: float, granted_at: float, code: str = "") -> "Refusals | None":
         """The refusals with one more, at `now`; None when it was the last: the credential is dead.
 
         `patience`: seconds. `granted_at`: when another credential of the pool was last granted a token; 0 for never.
@@ -62,4 +64,4 @@ class Refusals:
         others = self.while_others_granted + (0 < self.refused_at < granted_at)
         is_last = count >= len(PAUSES) and (others >= MIN_WHILE_OTHERS_GRANTED or now - since >= patience)
         pause = PAUSES[min(count, len(PAUSES)) - 1] * patience * random.uniform(*JITTER)
-        return Refusals(token, count, since, now, others, now + pause, is_last)
+        return Refusals(token, count, since, now, others, now + pause, is_last, code)

@@ -1,44 +1,105 @@
-"""Exchanges refresh tokens for access tokens (RFC 6749 sections 5 and 6)."""
+"""Calls a pool's token endpoint (RFC 6749 section 6) and its revocation endpoint (RFC 7009)."""
 
-import math
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+import base64
+from typing import Any
+from urllib.parse import quote_plus
 
 import gevent
 import requests
 from requests.exceptions import InvalidHeader
 
-from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
-from shared.parsing import parse_json_object, parse_retry_after
+from shared.errors import TokenEndpointDown, TokenError
 from shared.settings.schema import PoolSettings
+from workers.credentials.token_error_codes import find_error_codes
+from workers.credentials.token_response import (
+    INVALID_GRANT,
+    TokenGrant,
+    TokenResponse,
+    parse_token_response,
+    read_fields,
+)
 
-#: Lifetime in seconds of an access token whose response has no `expires_in`, which is only RECOMMENDED.
-DEFAULT_LIFETIME_SECONDS = 3600.0
-#: Lifetime in seconds that stands for 0 and less: the token is used, because endpoints that never let it expire say 0
-#: too, and renewed soon. And the longest one that is believed.
-SHORT_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS = 60.0, 86_400.0
 #: Seconds to wait for a connection to the token endpoint, and for each part of its response.
 TIMEOUT_SECONDS = (10.0, 30.0)
 #: Seconds that a whole token request may take: an endpoint that trickles must not hold up the others' refreshes.
 TOTAL_TIMEOUT_SECONDS = 34.0
 #: Bytes of a token response that are read.
 MAX_RESPONSE_BYTES = 1024 * 1024
-#: Error codes that mean the refresh token itself is invalid (RFC 6749 section 5.2).
-FATAL_ERRORS = ("invalid_grant",)
+#: Without `Accept` GitHub sends a form.
+HEADERS = {"accept": "application/json"}
+#: Codes by which an endpoint refuses the client, maybe only its way of authentication; Keycloak sends the second one.
+CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
 
 
-@dataclass(frozen=True, repr=False)
-class TokenGrant:
-    """A successful token response. It has no repr, because it consists of secrets."""
+class TokenEndpoint:
+    """A pool's token endpoint; remembers in which way of authentication (FARM_TOKEN_AUTH) the client was accepted."""
 
-    #: '' when the response has none that can be used.
-    access_token: str
-    #: Seconds from now.
-    expires_in: float
-    #: The rotated refresh token; None when the old one stays valid.
-    refresh_token: str | None
-    #: Why the access token can't be used, although a rotated refresh token must be stored; '' when it can.
-    unusable: str = ""
+    def __init__(self, pool: PoolSettings, session: requests.Session) -> None:
+        self._pool = pool
+        self._session = session
+        self._ways = list_ways(pool)
+
+    def refresh(self, refresh_token: str) -> TokenGrant:
+        """Exchanges a refresh token for an access token. Raises InvalidGrant, TokenEndpointDown or TokenError."""
+        arguments = build_token_request(self._pool, refresh_token)
+        response = self._post(self._pool.token_url, arguments)
+        return parse_token_response(response, self._pool.fatal_token_errors)
+
+    def revoke(self, refresh_token: str) -> int:
+        """Asks the revocation endpoint to revoke a refresh token, and returns the status. Raises TokenError."""
+        arguments = {"data": {"token": refresh_token, "token_type_hint": "refresh_token"}}
+        return self._post(self._pool.revocation_url, arguments).status
+
+    def _post(self, url: str, arguments: dict[str, Any]) -> TokenResponse:
+        """Sends the request in each way of authentication until one is accepted; a request may use only one."""
+        too_slow = TokenEndpointDown(f"the token endpoint took longer than {TOTAL_TIMEOUT_SECONDS:.0f} s")
+        with gevent.Timeout(TOTAL_TIMEOUT_SECONDS, too_slow):
+            for way in list(self._ways):
+                response, is_refused = self._post_once(url, authenticate(arguments, self._pool, way))
+                if not is_refused:
+                    # The next request begins with this one.
+                    self._ways = [way, *(other for other in self._ways if other != way)]
+                    break
+        return response
+
+    def _post_once(self, url: str, arguments: dict[str, Any]) -> tuple[TokenResponse, bool]:
+        """The response, and whether it refuses the client."""
+        headers = {**HEADERS, **own_headers(self._pool), **arguments.pop("headers", {})}
+        try:
+            with self._session.post(
+                url, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True, headers=headers, **arguments
+            ) as response:
+                body = read_body(response)
+        except (UnicodeError, InvalidHeader) as error:
+            raise TokenError(f"the refresh token can't be sent: {type(error).__name__}") from None
+        except (requests.RequestException, OSError) as error:
+            raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
+        names = ("retry-after", "location", "www-authenticate")
+        retry_after, location, challenge = (response.headers.get(name) for name in names)
+        parsed = TokenResponse(response.status_code, body, retry_after, location or "")
+        return parsed, is_client_refused(parsed, challenge or "", self._pool)
+
+
+def list_ways(pool: PoolSettings) -> list[str]:
+    """The ways in which the client may authenticate, the first one first.
+
+    `plain` is Basic without the form encoding that RFC 6749 section 2.3.1 asks for: many endpoints don't decode it.
+    """
+    if pool.token_request == "bearer" or not (pool.client_id and pool.client_secret):  # noqa: S105
+        return ["body"]
+    is_same = all(quote_plus(text) == text for text in (pool.client_id, pool.client_secret))
+    basic = ["basic"] if is_same else ["basic", "plain"]
+    return {"basic": basic, "body": ["body"]}.get(pool.token_auth, ["body", *basic])
+
+
+def is_client_refused(response: TokenResponse, challenge: str, pool: PoolSettings) -> bool:
+    """Whether a response refuses the client, not its token; `challenge` is WWW-Authenticate (RFC 6749 section 5.2)."""
+    codes = find_error_codes(read_fields(response.body))
+    if response.status >= 500 or {INVALID_GRANT, *pool.fatal_token_errors}.intersection(codes):
+        return False
+    if CLIENT_ERRORS.intersection(codes):
+        return True
+    return response.status == 401 and (not codes or challenge.strip().lower().startswith("basic"))
 
 
 def build_token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
@@ -46,93 +107,28 @@ def build_token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any
     if pool.token_request == "bearer":  # noqa: S105
         return {"data": b"", "headers": {"authorization": f"Bearer {refresh_token}"}}
     fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-    optional = {"client_id": pool.client_id, "client_secret": pool.client_secret, "scope": pool.scope}
-    fields |= {name: value for name, value in optional.items() if value}
+    fields |= {"scope": pool.scope} if pool.scope else {}
     return {"json": fields} if pool.token_request == "json" else {"data": fields}  # noqa: S105
 
 
-def build_revocation_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
-    """Arguments for requests.post that revoke a refresh token (RFC 7009 section 2.1)."""
-    fields = {"token": refresh_token, "token_type_hint": "refresh_token"}
-    optional = {"client_id": pool.client_id, "client_secret": pool.client_secret}
-    fields |= {name: value for name, value in optional.items() if value}
-    return {"data": fields}
+def authenticate(arguments: dict[str, Any], pool: PoolSettings, way: str) -> dict[str, Any]:
+    """The arguments with client id and secret, in that way, as a copy."""
+    if way == "body":
+        name = "json" if "json" in arguments else "data"
+        client = {"client_id": pool.client_id, "client_secret": pool.client_secret}
+        fields = {key: value for key, value in client.items() if value}
+        is_bearer = not isinstance(arguments[name], dict)
+        return dict(arguments) if is_bearer else {**arguments, name: {**arguments[name], **fields}}
+    encode = quote_plus if way == "basic" else str
+    pair = f"{encode(pool.client_id)}:{encode(pool.client_secret)}"
+    return {**arguments, "headers": {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}}
 
 
-def parse_token_response(status: int, body: bytes, retry_after: str | None = None) -> TokenGrant:
-    """Parses a token response, by its status and `error` code, never by a text.
-
-    Raises InvalidGrant when the refresh token is refused, TokenEndpointDown when the endpoint fails, TokenError when it
-    refuses the request for another reason (a wrong client id, say).
-    """
-    payload = parse_json_object(body)
-    if status == 429 or status >= 500:
-        raise TokenEndpointDown(f"the token endpoint returned {status}", parse_retry_after(retry_after))
-    if status >= 400:
-        code = payload.get("error")
-        if code in FATAL_ERRORS:
-            raise InvalidGrant(f"the token endpoint returned {status} {code}")
-        raise TokenError(f"the token endpoint returned {status} {code if isinstance(code, str) else ''}".strip())
-    rotated = payload.get("refresh_token")
-    refresh_token = rotated if isinstance(rotated, str) and rotated else None
-    unusable = find_unusable(status, payload)
-    if not unusable:
-        return TokenGrant(payload["access_token"], parse_lifetime(payload.get("expires_in")), refresh_token)
-    if status < 300 and refresh_token:
-        return TokenGrant("", 0.0, refresh_token, unusable)
-    raise TokenEndpointDown(unusable)
-
-
-def find_unusable(status: int, payload: dict[str, Any]) -> str:
-    """Why a token response gives no access token that can be used, '' when it does.
-
-    A type that is not understood must not be used (RFC 6749 section 7.1); endpoints that leave it out mean Bearer.
-    """
-    access_token = payload.get("access_token")
-    if status >= 300 or not is_access_token(access_token):
-        return f"the token endpoint returned {status} without a usable access token"
-    token_type = payload.get("token_type") or "Bearer"
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        return f"the token endpoint issued a token of type {str(token_type)[:40]!r}, and the farm can use only Bearer"
-    return ""
-
-
-def is_access_token(value: object) -> TypeGuard[str]:
-    """Whether it can be sent in a header: printable ASCII (RFC 6749 appendix A.12)."""
-    return isinstance(value, str) and bool(value) and value.isascii() and value.isprintable()
-
-
-def parse_lifetime(expires_in: Any) -> float:
-    """Lifetime of an access token in seconds; some endpoints send it as a string."""
-    try:
-        seconds = DEFAULT_LIFETIME_SECONDS if isinstance(expires_in, bool) else float(expires_in)
-    except (TypeError, ValueError, OverflowError):
-        return DEFAULT_LIFETIME_SECONDS
-    if math.isnan(seconds):
-        return DEFAULT_LIFETIME_SECONDS
-    return min(seconds, MAX_LIFETIME_SECONDS) if seconds > 0 else SHORT_LIFETIME_SECONDS
-
-
-def refresh(session: requests.Session, pool: PoolSettings, refresh_token: str) -> TokenGrant:
-    """Exchanges a refresh token for an access token. Raises InvalidGrant, TokenEndpointDown or TokenError."""
-    too_slow = TokenEndpointDown(f"the token endpoint took longer than {TOTAL_TIMEOUT_SECONDS:.0f} s")
-    try:
-        with (
-            gevent.Timeout(TOTAL_TIMEOUT_SECONDS, too_slow),
-            session.post(
-                pool.token_url,
-                timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,
-                stream=True,
-                **build_token_request(pool, refresh_token),
-            ) as response,
-        ):
-            body = read_body(response)
-    except (UnicodeError, InvalidHeader) as error:
-        raise TokenError(f"the refresh token can't be sent: {type(error).__name__}") from None
-    except (requests.RequestException, OSError) as error:
-        raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
-    return parse_token_response(response.status_code, body, response.headers.get("retry-after"))
+def own_headers(pool: PoolSettings) -> dict[str, str]:
+    """The operator's headers: the name under which the farm calls the upstream is its name here too."""
+    names = {name.lower(): value for name, value in pool.headers.items()}
+    user_agent = {"user-agent": names["user-agent"]} if "user-agent" in names else {}
+    return {**user_agent, **{name.lower(): value for name, value in pool.token_headers.items()}}
 
 
 def read_body(response: requests.Response) -> bytes:

@@ -15,7 +15,7 @@ from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
-from workers.credentials.token_endpoint import TokenGrant
+from workers.credentials.token_response import TokenGrant
 
 log = logging.getLogger("farm.tokens")
 #: Milliseconds that Redis may take to write a rotated token to disk, and how often that is waited for.

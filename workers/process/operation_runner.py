@@ -7,15 +7,14 @@ import json
 import time
 from typing import Any
 
-import requests
 from urllib3 import BaseHTTPResponse
 
-from shared.errors import FarmError
+from shared.errors import FarmError, TokenError
 from shared.protocol.credential_operations import CredentialOperation
 from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.credentials.access_token import TOKEN_FAILURES
-from workers.credentials.token_endpoint import TIMEOUT_SECONDS, build_revocation_request
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.response.error_sniffer import ErrorSniffer, InvalidResponse
 from workers.upstream.client import (
     ResponseTruncated,
@@ -140,12 +139,12 @@ def revoke(runner: JobRunner) -> dict[str, Any]:
     result: dict[str, Any] = {"ok": False}
     try:
         runner.token.wait_for_refresh()
-        request = build_revocation_request(pool, runner.token.load_refresh_token())
+        token = runner.token.load_refresh_token()
         session = create_shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
-        response = session.post(pool.revocation_url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **request)
-        result = {"ok": response.status_code == 200, "status": response.status_code}
-    except (requests.RequestException, OSError, UnicodeError) as error:
-        result["error"] = f"the revocation endpoint can't be reached: {type(error).__name__}"
+        status = TokenEndpoint(pool, session).revoke(token)
+        result = {"ok": status == 200, "status": status}
+    except TokenError as error:
+        result["error"] = f"the refresh token was not revoked: {error}"
     finally:
         if not result["ok"]:
             runner.health.resume()

@@ -32,6 +32,7 @@ from workers.credentials.leases import (
     Leases,
 )
 from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.jobs.pool_queues import PoolQueues
 from workers.per_pool import PerPool
@@ -128,10 +129,7 @@ class WorkerProcess:
             breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._pools),
             token_breakers=PerPool(lambda name: TokenBreaker(self._redis, name, self.id, self._counters), self._pools),
             worker_counts=worker_counts,
-            token_sessions={
-                pool.name: create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
-                for pool in self._settings.pools
-            },
+            token_endpoints={pool.name: build_token_endpoint(pool) for pool in self._settings.pools},
             routes=PerPool(self._build_route),
             set_state=CredentialStates(self._credentials, self._counters).set,
             is_suspended=lambda: self._membership.is_suspended,
@@ -282,3 +280,8 @@ class WorkerProcess:
             self._workers.stop()
             self._try(self._workers.wake_idle)
             self._workers.join(0.2)
+
+
+def build_token_endpoint(pool: PoolSettings) -> TokenEndpoint:
+    session = create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
+    return TokenEndpoint(pool, session)

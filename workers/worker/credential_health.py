@@ -24,7 +24,7 @@ from workers.attempt.blame import TriedCredential, describe_failure, is_culprit
 from workers.attempt.outcomes import Failed, classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
-from workers.credentials.cooldown import Cooldown
+from workers.credentials.cooldown import BACKOFF_SECONDS, Cooldown
 from workers.credentials.leases import Lease
 from workers.credentials.suspicion import Suspicion
 from workers.worker.services import WorkerServices
@@ -36,6 +36,9 @@ CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused"})
 #: Longest cooldowns in seconds, without a Retry-After, of a rate limit, and of a token endpoint that is down.
 MAX_RATE_LIMIT_COOLDOWN_SECONDS = 60.0
 MAX_TOKEN_COOLDOWN_SECONDS = 15.0
+#: Cooldown in seconds after the first refusal of a token request that doesn't mean the refresh token; doubled with each
+#: further one. The cause is often a setting, and some endpoints lock out clients that ask too often.
+FIRST_REFUSAL_PAUSE_SECONDS = 5.0
 #: Shortest cooldown in seconds that is published as state `cooling`, unless the upstream has asked for it.
 MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
@@ -177,7 +180,8 @@ class CredentialHealth:
         self._last_failed, self._last_failed_at = failed, clock.now()
         is_refusal = failed.outcome in UPSTREAM_FAULTS | CREDENTIAL_FAULTS
         if request is None or not is_refusal:
-            self.cooldown.begin(failed.retry_after, max_cooldown(failed.outcome))
+            first = FIRST_REFUSAL_PAUSE_SECONDS if failed.outcome == "no_token" else BACKOFF_SECONDS
+            self.cooldown.begin(failed.retry_after, max_cooldown(failed.outcome), first_backoff=first)
             return True
         self._suspicion.record_failure(request.id, request.key)
         return self._pause_as_proven(failed, request.id)
@@ -214,12 +218,12 @@ class CredentialHealth:
     def publish_state(self, failed: Failed) -> None:
         """Publishes the state that follows from a failure; called after the job is safe."""
         if failed.fatal:
-            self._set_state("dead", "invalid_grant")
+            self._set_state("dead", failed.reason)
         elif not failed.blameless and self._should_publish(failed):
-            self._set_state("cooling", failed.outcome, clock.now() + self.cooldown.remaining())
+            self._set_state("cooling", failed.reason, clock.now() + self.cooldown.remaining())
 
     def _should_publish(self, failed: Failed) -> bool:
-        if failed.outcome == "token_endpoint_down" or not self.cooldown.remaining():
+        if not self.cooldown.remaining() or (failed.outcome == "token_endpoint_down" and not failed.detail):
             return False
         if failed.outcome in UPSTREAM_FAULTS and self._breaker.is_open:
             return False

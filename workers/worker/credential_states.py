@@ -25,6 +25,8 @@ class CredentialStates:
         if not changed:
             log.info("state unchanged: an operator has set it", extra={**fields, "action": "state_kept"})
             return
-        self._counters.increment("credential_changes", names.configured_pool(pool), state, reason)
+        # Codes of token endpoints are no label: there may be any number of them.
+        label = reason.partition(":")[0]
+        self._counters.increment("credential_changes", names.configured_pool(pool), state, label)
         level = logging.WARNING if state == "dead" else logging.INFO
         log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})

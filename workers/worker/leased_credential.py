@@ -28,7 +28,7 @@ class LeasedCredential:
         self.pool = pool
         self.services = services
         self.stop_signal = StopSignal(pool.slots)
-        session = services.token_sessions[pool.configured_name]
+        endpoint = services.token_endpoints[pool.configured_name]
         breaker = services.token_breakers[pool.configured_name]
-        self.token = AccessToken(lease, pool, session, breaker, services.refreshes)
+        self.token = AccessToken(lease, endpoint, breaker, services.refreshes)
         self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)

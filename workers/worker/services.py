@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import requests
 from redis import Redis
 from redis.connection import ConnectionPool
 
@@ -14,6 +13,7 @@ from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.per_pool import PerPool
 from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
@@ -37,8 +37,8 @@ class WorkerServices:
     token_breakers: PerPool[TokenBreaker]
     #: Pool -> number of its workers in this process.
     worker_counts: Counter[str]
-    #: Configured pool -> HTTP session for its token endpoint.
-    token_sessions: Mapping[str, requests.Session]
+    #: Configured pool -> its token endpoint.
+    token_endpoints: Mapping[str, TokenEndpoint]
     #: Configured pool -> route to its upstream.
     routes: PerPool[UpstreamRoute]
     #: Sets a credential's state: pool, id, state, reason, end of the cooldown (seconds since the epoch, 0 for none).

@@ -21,17 +21,18 @@ from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
-from workers.credentials import access_token, token_endpoint
+from workers.credentials import token_endpoint
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenGrant, refresh
+from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_response import TokenGrant
 from workers.credentials.token_store import FSYNC_TIMEOUT_MS, FSYNC_TRIES, TokenStore
 from workers.upstream.client import create_shared_session
 
 #: Patience with refused tokens; the first pause is a fifteenth of it.
 PATIENCE_SECONDS = 0.6
-Refresh = Callable[[requests.Session, PoolSettings, str], TokenGrant]
+Refresh = Callable[[str], TokenGrant]
 ReplaceRefresh = Callable[[Refresh], None]
 
 
@@ -51,13 +52,13 @@ class TokenHarness:
 
     def build_token(self, lease: Lease | None = None) -> AccessToken:
         services = RefreshServices(self.token_store, self.counters, BoundedSemaphore(4), self.patience, {"default": 1})
-        return AccessToken(lease or self.lease, self.pool, requests.Session(), self.breaker, services)
+        return AccessToken(lease or self.lease, TokenEndpoint(self.pool, requests.Session()), self.breaker, services)
 
     def stored_refresh_token(self) -> str:
         return self.token_store.load(self.credential_id)[0]
 
 
-def slow_refresh(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+def slow_refresh(token: str) -> TokenGrant:
     """A slow token endpoint."""
     gevent.sleep(0.05)
     return TokenGrant("at", 60, "rt-next")
@@ -71,7 +72,7 @@ def harness(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> TokenHarnes
 @pytest.fixture
 def replace_refresh(monkeypatch: pytest.MonkeyPatch) -> ReplaceRefresh:
     """Replaces the token endpoint."""
-    return lambda refresh: monkeypatch.setattr(access_token, "refresh", refresh)
+    return lambda refresh: monkeypatch.setattr(TokenEndpoint, "refresh", lambda _, token: refresh(token))
 
 
 @pytest.mark.parametrize("way", ["form", "json", "bearer"])
@@ -93,14 +94,14 @@ def test_token_that_no_header_can_hold_blames_its_credential(harness: TokenHarne
     """One that was stored before such tokens were refused at import."""
     pool = PoolSettings(token_url=harness.pool.token_url, token_request="bearer")
     with pytest.raises(TokenError) as caught:
-        refresh(requests.Session(), pool, "copied\u2013token")
+        TokenEndpoint(pool, requests.Session()).refresh("copied\u2013token")
     assert type(caught.value) is TokenError
 
 
 def test_missing_ca_bundle_blames_no_credential(harness: TokenHarness):
     session = create_shared_session("https://upstream.invalid", 1, ca_bundle="/nowhere/ca.pem")
     with pytest.raises(TokenEndpointDown):
-        refresh(session, PoolSettings(token_url="https://upstream.invalid/token"), "token")
+        TokenEndpoint(PoolSettings(token_url="https://upstream.invalid/token"), session).refresh("token")
 
 
 def test_rotated_token_is_stored_with_its_fingerprint(harness: TokenHarness):
@@ -189,7 +190,7 @@ def test_access_token_is_renewed_before_it_expires(harness: TokenHarness, replac
 def refuse_all(requested: list[str]) -> Refresh:
     """A token endpoint that refuses every token, and lists them."""
 
-    def refuse(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+    def refuse(token: str) -> TokenGrant:
         requested.append(token)
         raise InvalidGrant("no")
 
@@ -295,7 +296,7 @@ def test_invalid_grant_is_retried_once_with_a_token_stored_meanwhile(
 ):
     requested = []
 
-    def refuse_the_first(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+    def refuse_the_first(token: str) -> TokenGrant:
         requested.append(token)
         if token == harness.imported:
             sealed = unsealer.sealer.seal("rotated elsewhere", harness.credential_id)
@@ -333,7 +334,7 @@ def test_refresh_needs_the_lease(harness: TokenHarness, upstream: Upstream):
 def test_token_rotated_while_the_lease_was_lost_is_stored_but_not_used(
     harness: TokenHarness, replace_refresh: ReplaceRefresh
 ):
-    def lose(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+    def lose(token: str) -> TokenGrant:
         harness.redis.set(harness.lease.key, "b:99")
         return TokenGrant("at", 60, "rt-next")
 
@@ -373,7 +374,7 @@ class PickyEndpoint:
         self.grants = grants
         self.presented: list[str] = []
 
-    def refresh(self, session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+    def refresh(self, token: str) -> TokenGrant:
         self.presented.append(token)
         if token not in self.grants:
             raise InvalidGrant("refused")
@@ -424,7 +425,7 @@ def test_grant_revives_a_credential_that_was_marked_dead_meanwhile(
 ):
     credentials = Credentials(harness.redis)
 
-    def refresh_known(session: requests.Session, pool: PoolSettings, token: str) -> TokenGrant:
+    def refresh_known(token: str) -> TokenGrant:
         credentials.set_state("default", harness.credential_id, "dead", "invalid_grant")
         return TokenGrant("at", 60, "rt-next")
 
@@ -525,7 +526,7 @@ def test_cookies_of_one_credential_never_reach_another():
     pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")
     session = create_shared_session(pool.token_url, 4)
     for token in ("rt-1", "rt-2"):
-        assert refresh(session, pool, token).access_token == "at"
+        assert TokenEndpoint(pool, session).refresh(token).access_token == "at"
     server.stop()
     assert cookies == ["", ""]
 
@@ -542,7 +543,7 @@ def test_endpoint_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch):
     server.start()
     pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")
     with pytest.raises(TokenEndpointDown, match="took longer"):
-        refresh(create_shared_session(pool.token_url, 4), pool, "rt")
+        TokenEndpoint(pool, create_shared_session(pool.token_url, 4)).refresh("rt")
     server.stop()
 
 

@@ -27,6 +27,7 @@ from tests.waiting import eventually
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import MIN_CREDENTIALS, TokenBreaker
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 
 PATIENCE_SECONDS = 0.6
@@ -49,7 +50,7 @@ class PoolHarness:
 
     def lease(self, pool: str, credential_id: str) -> AccessToken:
         (lease,) = Leases(self.redis, "a").claim(pool, [credential_id], 1)
-        return AccessToken(lease, self.pool, requests.Session(), self.breaker, self.services)
+        return AccessToken(lease, TokenEndpoint(self.pool, requests.Session()), self.breaker, self.services)
 
     def record(self) -> dict[str, str]:
         return decode_hash(self.redis.hgetall(keys.token_breaker("default")))

@@ -1,136 +1,62 @@
-"""Token requests and token responses follow RFC 6749."""
+"""Token requests follow RFC 6749 section 6, and clients authenticate as section 2.3.1 says."""
 
-import json
-from email.utils import formatdate
-from time import time
+import base64
 
 import pytest
 
-from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
-from shared.parsing import parse_retry_after
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_endpoint import (
-    DEFAULT_LIFETIME_SECONDS,
-    MAX_LIFETIME_SECONDS,
-    SHORT_LIFETIME_SECONDS,
-    build_token_request,
-    parse_lifetime,
-    parse_token_response,
-)
-
-
-def build_body(**fields: object) -> bytes:
-    return json.dumps(fields).encode()
+from workers.credentials.token_endpoint import authenticate, build_token_request, list_ways, own_headers
 
 
 def test_form_request_follows_rfc_6749():
     pool = PoolSettings(client_id="app", scope="chat")
-    assert build_token_request(pool, "rt") == {
+    assert authenticate(build_token_request(pool, "rt"), pool, "body") == {
         "data": {"grant_type": "refresh_token", "refresh_token": "rt", "client_id": "app", "scope": "chat"}
     }
 
 
 def test_json_and_bearer_requests_are_the_alternatives():
-    assert build_token_request(PoolSettings(token_request="json"), "rt")["json"]["refresh_token"] == "rt"
-    assert build_token_request(PoolSettings(token_request="bearer"), "rt") == {
+    pool = PoolSettings(token_request="json", client_id="app", client_secret="hush")
+    fields = authenticate(build_token_request(pool, "rt"), pool, "body")["json"]
+    assert (fields["refresh_token"], fields["client_secret"]) == ("rt", "hush")
+    pool = PoolSettings(token_request="bearer", client_id="app", client_secret="hush")
+    assert authenticate(build_token_request(pool, "rt"), pool, "body") == {
         "data": b"",
         "headers": {"authorization": "Bearer rt"},
     }
 
 
-def test_grant_is_parsed():
-    grant = parse_token_response(200, build_body(access_token="at", expires_in="30", refresh_token="rt2"))
-    assert (grant.access_token, grant.expires_in, grant.refresh_token) == ("at", 30.0, "rt2")
+def basic(text: str) -> dict[str, str]:
+    return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
 
 
-@pytest.mark.parametrize("fields", [{}, {"refresh_token": ""}, {"refresh_token": None}])
-def test_response_without_a_refresh_token_keeps_the_old_one(fields: dict[str, object]):
-    grant = parse_token_response(200, build_body(access_token="at", **fields))
-    assert grant.refresh_token is None
-    assert grant.expires_in == DEFAULT_LIFETIME_SECONDS
-
-
-@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", "", None])
-def test_bearer_token_is_used_however_its_type_is_written(token_type: str | None):
-    assert parse_token_response(200, build_body(access_token="at", token_type=token_type)).access_token == "at"
-
-
-@pytest.mark.parametrize("token_type", ["DPoP", "mac", 7])
-def test_token_of_a_type_that_is_not_understood_is_refused_with_the_reason(token_type: object):
-    with pytest.raises(TokenEndpointDown, match=f"type '{token_type}', and the farm can use only Bearer"):
-        parse_token_response(200, build_body(access_token="at", token_type=token_type))
-
-
-@pytest.mark.parametrize("fields", [{"access_token": "at", "token_type": "mac"}, {}])
-def test_rotated_refresh_token_of_an_unusable_grant_is_kept(fields: dict[str, object]):
-    grant = parse_token_response(200, build_body(refresh_token="next", **fields))
-    assert (grant.access_token, grant.refresh_token) == ("", "next")
-    assert grant.unusable
+def test_basic_authentication_is_form_encoded_and_leaves_the_body_without_the_client():
+    pool = PoolSettings(client_id="app", client_secret="a:b/c d")
+    request = build_token_request(pool, "rt")
+    assert authenticate(request, pool, "basic")["headers"] == basic("app:a%3Ab%2Fc+d")
+    assert authenticate(request, pool, "plain")["headers"] == basic("app:a:b/c d")
+    assert authenticate(request, pool, "basic")["data"] == {"grant_type": "refresh_token", "refresh_token": "rt"}
 
 
 @pytest.mark.parametrize(
-    ("expires_in", "seconds"),
+    ("settings", "ways"),
     [
-        (30, 30),
-        ("30", 30),
-        (0.5, 0.5),
-        (0, SHORT_LIFETIME_SECONDS),
-        ("-5", SHORT_LIFETIME_SECONDS),
-        (1e12, MAX_LIFETIME_SECONDS),
-        ("Infinity", MAX_LIFETIME_SECONDS),
-        (10**400, DEFAULT_LIFETIME_SECONDS),
-        ("NaN", DEFAULT_LIFETIME_SECONDS),
-        (True, DEFAULT_LIFETIME_SECONDS),
-        ("soon", DEFAULT_LIFETIME_SECONDS),
-        (None, DEFAULT_LIFETIME_SECONDS),
-        ([3600], DEFAULT_LIFETIME_SECONDS),
+        ({}, ["body"]),
+        ({"client_id": "app"}, ["body"]),
+        ({"client_id": "app", "client_secret": "hush"}, ["body", "basic"]),
+        ({"client_id": "app", "client_secret": "a/b"}, ["body", "basic", "plain"]),
+        ({"client_id": "app", "client_secret": "a/b", "token_auth": "basic"}, ["basic", "plain"]),
+        ({"client_id": "app", "client_secret": "hush", "token_auth": "body"}, ["body"]),
+        ({"client_id": "app", "client_secret": "hush", "token_request": "bearer"}, ["body"]),
     ],
 )
-def test_lifetime_is_parsed_whatever_is_sent(expires_in: object, seconds: float):
-    assert parse_lifetime(expires_in) == seconds
+def test_ways_of_authentication_are_those_that_the_settings_allow(settings: dict[str, str], ways: list[str]):
+    assert list_ways(PoolSettings(**settings)) == ways
 
 
-def test_repr_of_a_grant_hides_its_tokens():
-    assert "secret" not in repr(parse_token_response(200, build_body(access_token="secret", refresh_token="secret")))
-
-
-@pytest.mark.parametrize("status", [400, 401])
-def test_invalid_grant_is_fatal(status: int):
-    with pytest.raises(InvalidGrant):
-        parse_token_response(status, build_body(error="invalid_grant"))
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_failing_token_endpoint_is_never_an_invalid_grant(status: int):
-    with pytest.raises(TokenEndpointDown) as caught:
-        parse_token_response(status, build_body(error="invalid_grant"), "7")
-    assert caught.value.retry_after == 7
-
-
-@pytest.mark.parametrize(
-    ("status", "response"),
-    [
-        (400, build_body(error="invalid_client")),
-        (401, b"<html>invalid_grant</html>"),
-        (403, build_body(error={"code": "invalid_grant"})),
-    ],
-)
-def test_other_refusals_are_not_fatal(status: int, response: bytes):
-    with pytest.raises(TokenError) as caught:
-        parse_token_response(status, response)
-    assert type(caught.value) is TokenError
-
-
-@pytest.mark.parametrize(
-    "response", [b"", b"[]", b"<html>", build_body(token_type="Bearer"), build_body(access_token="")]
-)
-def test_malformed_response_is_the_token_endpoints_fault(response: bytes):
-    with pytest.raises(TokenEndpointDown):
-        parse_token_response(200, response)
-
-
-def test_retry_after_is_seconds_or_a_date():
-    assert parse_retry_after("3.5") == 3.5
-    assert parse_retry_after(formatdate(time() + 100, usegmt=True)) == pytest.approx(100, abs=3)
-    assert parse_retry_after("soon") is None
-    assert parse_retry_after(None) is None
+def test_operator_names_the_farm_and_adds_headers_to_token_requests_but_shows_them_no_other_header():
+    headers = {"User-Agent": "acme/1", "X-Upstream-Key": "hush"}
+    pool = PoolSettings(headers=headers)
+    assert own_headers(pool) == {"user-agent": "acme/1"}
+    pool = PoolSettings(headers=headers, token_headers={"User-Agent": "acme-login/2", "X-Tenant": "7"})
+    assert own_headers(pool) == {"user-agent": "acme-login/2", "x-tenant": "7"}
