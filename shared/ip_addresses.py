@@ -17,6 +17,11 @@ def parse_address(address: str) -> Address | None:
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
+def is_loopback(address: str) -> bool:
+    ip_address = parse_address(address)
+    return ip_address is not None and ip_address.is_loopback
+
+
 def caller_network(address: str) -> str:
     """The network that bans apply to, '?' if the address is unknown."""
     ip_address = parse_address(address)

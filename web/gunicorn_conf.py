@@ -23,6 +23,7 @@ from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from web.app import create_app
 from web.server.gunicorn_arbiter import adopt
+from web.server.http_options import HTTP_OPTIONS
 from web.services import EXTENSION
 from web.settings import FrontSettings
 
@@ -48,6 +49,7 @@ timeout = 60
 control_socket_disable = True
 loglevel = "warning" if settings.log_level == "info" else settings.log_level
 proc_name = "farm-web"
+globals().update(HTTP_OPTIONS)
 ADMIN_HINT = (
     "there is no admin token: set FARM_ADMIN_TOKEN, or run `./farm admin-tokens create NAME --role admin` "
     "(in a container: `python -m launcher admin-tokens …`)"

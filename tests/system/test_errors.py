@@ -260,7 +260,7 @@ def test_faults_before_the_first_byte_are_hidden_by_retries(farm: Farm):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_caller_who_leaves_frees_the_worker(farm: Farm, stream: bool):
-    farm.upstream.pace(delay=30 if not stream else 0, chunks=1000, chunk_delay=0.05)
+    farm.upstream.pace(delay=120 if not stream else 0, chunks=2400, chunk_delay=0.05)
     client = send_bytes(farm, build_http_request(json.dumps(chat_body(stream=stream)).encode()))
     eventually(lambda: farm.upstream.counters()["in_flight"] == 1)
     if stream:

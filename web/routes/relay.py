@@ -132,7 +132,7 @@ def submit(
 ) -> PendingRequest:
     """Enqueues a relay request and reserves `tokens` for it. Raises ApiError."""
     request, context = current_request()
-    caller_socket = getattr(request.environ.get("gunicorn.socket"), "raw", None)
+    caller_socket = request.environ.get("gunicorn.socket")
     pending_request = PendingRequest(web_services.request_services, relay_request, key, caller_socket, tokens)
     pending_request.submit(body)
     context.pop("caller", None)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flask import Request
 
-from shared.ip_addresses import parse_address
+from shared.ip_addresses import is_loopback, parse_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -32,11 +32,12 @@ class TrustedProxies:
         return address
 
     def is_https(self, request: Request) -> bool:
-        """Whether the caller speaks TLS, here or with a trusted proxy that says so (`X-Forwarded-Proto`)."""
+        """Whether the caller speaks TLS with a proxy, trusted or on this host, that says so (`X-Forwarded-Proto`)."""
         if request.is_secure:
             return True
         forwarded = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
-        return forwarded == "https" and self._is_trusted(request.remote_addr or "")
+        address = request.remote_addr or ""
+        return forwarded == "https" and (self._is_trusted(address) or is_loopback(address))
 
     def find_hosts(self, request: Request) -> list[str]:
         """The hosts that the caller may have asked for: `Host` and, from a trusted proxy, `X-Forwarded-Host`."""

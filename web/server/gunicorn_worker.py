@@ -28,7 +28,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from shared.errors import ApiError
 from shared.ready_flag import ReadyFlag
 from web.server.corked_socket import CorkedSocket
-from web.server.disconnect import check_all_for_vanished, enable_keepalive
+from web.server.disconnect import check_callers, enable_keepalive
 from web.server.lingering_close import discard_body, is_read, linger
 
 #: Makes a front end once its running requests have ended; SIGTERM gives them the drain time.
@@ -199,7 +199,7 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """gunicorn: serves one request. Raises StopIteration when the connection must close."""
-        corked_socket = CorkedSocket(sock)
+        corked_socket = CorkedSocket(sock, req.version[1])
         is_closing = False
         try:
             super().handle_request(listener_name, req, corked_socket, addr)
@@ -216,7 +216,7 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 
     def notify(self) -> None:
         """gunicorn: sends the heartbeat; retires when its master is gone, for which another one is started."""
-        check_all_for_vanished()
+        check_callers()
         if self.ppid == os.getppid():
             super().notify()
         elif self.alive:

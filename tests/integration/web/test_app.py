@@ -50,6 +50,13 @@ class Front(FrontHarness):
         self.redis.publish(channel, b"".join(frame.encode() for frame in frames))
         return request_id
 
+    def continue_reply(self, request_id: str, number: int, *parts: bytes) -> None:
+        """Sends the rest of a reply, whose next frame has this number."""
+        frames = [Frame(FrameKind.DATA, i, part) for i, part in enumerate(parts, number)]
+        frames.append(Frame(FrameKind.END, number + len(parts), b""))
+        channel = self.services.hub.channel(request_id)
+        self.redis.publish(channel, b"".join(frame.encode() for frame in frames))
+
 
 @pytest.fixture
 def front(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[Front]:

@@ -5,7 +5,13 @@ import struct
 
 import pytest
 
-from web.server.disconnect import VANISHED_AFTER_SECONDS, DisconnectWatcher, enable_keepalive, has_vanished
+from web.server.disconnect import (
+    VANISHED_AFTER_SECONDS,
+    DisconnectWatcher,
+    enable_keepalive,
+    has_vanished,
+    read_connection_info,
+)
 
 
 class FakeSocket:
@@ -31,7 +37,7 @@ class FakeSocket:
     ],
 )
 def test_vanished_caller_has_data_in_flight_that_nobody_acknowledges(unacked: int, silent_for: float, expected: bool):
-    assert has_vanished(FakeSocket(unacked, silent_for)) is expected
+    assert has_vanished(read_connection_info(FakeSocket(unacked, silent_for))) is expected
 
 
 def test_accepted_connections_are_probed_and_read_as_alive():
@@ -41,11 +47,11 @@ def test_accepted_connections_are_probed_and_read_as_alive():
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
             accepted.sendall(b"x")
-            assert not has_vanished(accepted)
+            assert not has_vanished(read_connection_info(accepted))
 
 
 def test_vanished_caller_is_reported_once():
     gone: list[bool] = []
     watcher = DisconnectWatcher(FakeSocket(1, 60), lambda: gone.append(True))
-    watcher.check_for_vanished()
+    watcher.check()
     assert (gone, watcher in DisconnectWatcher.active) == ([True], False)
