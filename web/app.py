@@ -13,8 +13,9 @@ from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
 from web.admin.access import gate, login
 from web.request_context import current_request
-from web.routes import billing, dashboard, health, metrics, models, relay
+from web.routes import billing, dashboard, health, index, metrics, models, relay, stored_objects
 from web.server import cors
+from web.server.endpoint_paths import EndpointPaths
 from web.server.paths import is_own_page, normalize_path
 from web.server.request_input import MAX_FORM_BYTES, limit_body
 from web.services import EXTENSION, WebServices, build_services
@@ -58,10 +59,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(lambda: begin_request(services))
     app.after_request(lambda response: finish_response(services, response))
     errors.register_handlers(app)
-    for module in (relay, models, billing, health, metrics, login, api):
+    for module in (relay, models, billing, index, stored_objects, health, metrics, login, api):
         app.register_blueprint(module.blueprint)
     dashboard.mount(app, settings.redis_url)
-    app.wsgi_app = normalize_path(app.wsgi_app)  # type: ignore[method-assign,assignment]
+    app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS))  # type: ignore[method-assign,assignment]
     return app
 
 

@@ -119,6 +119,12 @@ class PoolSettings:
         False,
         "whether replies contain the caller's model name where FARM_MODEL_MAP replaced it",
     )
+    passed_query: tuple[str, ...] = setting(
+        "FARM_PASSED_QUERY",
+        parse_names,
+        ("api-version",),
+        "parameters of a caller's query that the upstream gets, separated by commas; all others are dropped",
+    )
     priority: int = pool_setting(
         int_parser(0), 0, "among the pools that serve a model, those with the lowest number are preferred"
     )

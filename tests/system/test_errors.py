@@ -71,7 +71,7 @@ def test_wrong_key_is_a_401(strict: Farm, key: str):
     ("method", "path", "expected"),
     [
         ("POST", "/v1/nope", (404, "unknown_url")),
-        ("GET", "/", (404, "unknown_url")),
+        ("POST", "/", (405, "method_not_allowed")),
         ("GET", "/v1/chat/completions", (405, "method_not_allowed")),
         ("DELETE", "/v1/models", (405, "method_not_allowed")),
     ],

@@ -1,5 +1,7 @@
 """Authenticates API keys; each key is read from Redis at most once a second."""
 
+from collections.abc import Sequence
+
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys, hash_secret
 from shared.errors import ApiError
@@ -14,26 +16,33 @@ class Authenticator:
         self._keys: SingleFlightCache[str, ApiKey | None] = SingleFlightCache(api_keys.find)
         self._private_callers = private_callers
 
-    def authenticate(self, authorization: str, address: str, pool: str = "") -> ApiKey:
-        """Returns the key in an Authorization header (RFC 6750) presented from `address`. Raises ApiError.
+    def authenticate(self, secrets: Sequence[str], address: str, pool: str = "") -> ApiKey:
+        """Returns the first known key among the secrets presented from `address`. Raises ApiError.
 
-        `pool` is the pool that the caller names for a refresh token, '' for none.
+        Where there is none, one of them may be a refresh token; `pool` is the pool that the caller names for it, '' for
+        none.
         """
-        scheme, _, secret = authorization.partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret:
+        if not secrets:
             raise unauthorized_error("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
-        key = self._keys.get(hash_secret(secret))
-        if key is None and self._private_callers.may_be_token(secret):
-            return self._private_callers.authenticate(secret, address, pool)
-        if key is None or not key.enabled:
+        found = (self._keys.get(hash_secret(secret)) for secret in secrets)
+        key = next((key for key in found if key), None)
+        if key is None:
+            if token := next((secret for secret in secrets if self._private_callers.may_be_token(secret)), ""):
+                return self._private_callers.authenticate(token, address, pool)
             raise unauthorized_error("Incorrect API key provided.")
-        if key.is_expired:
-            raise unauthorized_error("This API key has expired.", "api_key_expired")
-        if not key.allows_address(address):
-            message = f"This API key may not be used from {address}."
-            raise ApiError(403, "ip_not_authorized", message)
+        check_key(key, address)
         return key
+
+
+def check_key(key: ApiKey, address: str) -> None:
+    """Raises ApiError if the key may not be used, or not from this address."""
+    if not key.enabled:
+        raise unauthorized_error("Incorrect API key provided.")
+    if key.is_expired:
+        raise unauthorized_error("This API key has expired.", "api_key_expired")
+    if not key.allows_address(address):
+        message = f"This API key may not be used from {address}."
+        raise ApiError(403, "ip_not_authorized", message)
 
 
 def unauthorized_error(message: str, code: str = "invalid_api_key") -> ApiError:

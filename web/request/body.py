@@ -11,7 +11,7 @@ from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
 from web.request.json_object import InvalidObject, add_member, parse_object, replace_member
 from web.request.media import measure_form, measure_json
-from web.request.multipart import InvalidForm, Part, is_form, parse_parts, read_text_fields
+from web.request.multipart import InvalidForm, Part, add_text_field, is_form, parse_parts, read_text_fields
 from web.request.pool_selection import model_not_found_error
 
 #: Upper bound of `n` when tokens are estimated.
@@ -69,15 +69,36 @@ class RequestBody:
         return replace(self, data=replace_member(self.data, "stream_options", options))
 
 
-def read_body(request: Request, reservation: Reservation) -> RequestBody:
-    """Reads and parses the body. Raises ApiError 400, 408 or 429, RequestEntityTooLarge (413)."""
+def read_body(request: Request, reservation: Reservation, path_model: str = "") -> RequestBody:
+    """Reads and parses the body. Raises ApiError 400, 408 or 429, RequestEntityTooLarge (413).
+
+    A model that the path names replaces that of the body, as at Azure's endpoints.
+    """
     data = read_whole(request, reservation)
     content_type = request.content_type or "application/json"
-    if not is_form(content_type):
-        fields = parse_json_fields(data)
-        text_bytes, media = measure_json(data, fields)
-        return replace(build_body(data, content_type, fields), text_bytes=text_bytes, media=media)
+    return (
+        parse_form(data, content_type, path_model)
+        if is_form(content_type)
+        else parse_json(data, content_type, path_model)
+    )
+
+
+def parse_json(data: bytes, content_type: str, path_model: str) -> RequestBody:
+    """Raises ApiError 400."""
+    fields = parse_json_fields(data)
+    if path_model and fields.get("model") != path_model:
+        change = replace_member if "model" in fields else add_member
+        data = change(data, "model", path_model)
+        fields["model"] = path_model
+    text_bytes, media = measure_json(data, fields)
+    return replace(build_body(data, content_type, fields), text_bytes=text_bytes, media=media)
+
+
+def parse_form(data: bytes, content_type: str, path_model: str) -> RequestBody:
+    """Raises ApiError 400."""
     try:
+        if path_model:
+            data = name_form_model(data, content_type, path_model)
         parts = parse_parts(data, content_type)
         body = build_body(data, content_type, parse_form_fields(data, parts))
     except InvalidForm as error:
@@ -85,6 +106,14 @@ def read_body(request: Request, reservation: Reservation) -> RequestBody:
     text_bytes, media = measure_form(parts)
     model_part = next(part for part in parts if part.name == "model")
     return replace(body, model_part=model_part, text_bytes=text_bytes, media=media)
+
+
+def name_form_model(data: bytes, content_type: str, model: str) -> bytes:
+    """Returns the form with this model. Raises InvalidForm."""
+    part = next((part for part in parse_parts(data, content_type) if part.name == "model"), None)
+    if part:
+        return data[: part.start] + model.encode() + data[part.end :]
+    return add_text_field(data, content_type, "model", model)
 
 
 def build_body(data: bytes, content_type: str, fields: dict[str, Any]) -> RequestBody:

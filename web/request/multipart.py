@@ -49,11 +49,25 @@ def is_form(content_type: str) -> bool:
 
 def parse_parts(body: bytes, content_type: str) -> list[Part]:
     """Finds the parts of a form in one pass. Raises InvalidForm."""
+    return [parse_part(body, start, end) for start, end in split_parts(body, parse_delimiter(content_type))]
+
+
+def parse_delimiter(content_type: str) -> bytes:
+    """The line before each part. Raises InvalidForm."""
     boundary = parse_parameters(content_type).get("boundary", "")
     if not BOUNDARY.fullmatch(boundary):
         raise InvalidForm("no valid boundary")
-    delimiter = b"--" + boundary.encode()
-    return [parse_part(body, start, end) for start, end in split_parts(body, delimiter)]
+    return b"--" + boundary.encode()
+
+
+def add_text_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
+    """Adds a field at the start of a form. Raises InvalidForm if the value would be read as more than that."""
+    delimiter = parse_delimiter(content_type)
+    content = value.encode()
+    if delimiter in content:
+        raise InvalidForm(f"{name} holds the boundary")
+    head = b'Content-Disposition: form-data; name="%s"' % name.encode()
+    return CRLF.join((delimiter, head, b"", content, body))
 
 
 def split_parts(body: bytes, delimiter: bytes) -> Iterator[tuple[int, int]]:

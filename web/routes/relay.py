@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Request, Response
 
 from shared import clock
 from shared.api_keys.api_key import ApiKey
@@ -10,13 +10,16 @@ from shared.api_keys.limits import estimate_tokens
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
+from web.access.presented_secrets import find_secrets
 from web.access.private_callers import POOL_HEADER
 from web.request import limit_headers
 from web.request.body import read_body
 from web.request.body_memory import Reservation
 from web.request.pending import PendingRequest
+from web.request.query import select_query
 from web.request.rendering import render_reply
 from web.request_context import current_request
+from web.server.paths import PATH_MODEL
 from web.services import WebServices, services
 
 blueprint = Blueprint("relay", __name__)
@@ -65,7 +68,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
     key = authenticate(web_services)
     context.caller = key.id
     with Reservation(web_services.body_memory, key.id) as reservation:
-        body = read_body(request, reservation)
+        body = read_body(request, reservation, find_path_model(request))
         context.model = body.model
         pool = web_services.pool_selector.select(body.model, key)
         context.pool = pool.configured_name
@@ -76,6 +79,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
             web_services,
             pool.name,
             key,
+            query=select_query(request.query_string, pool.passed_query, find_secrets(request)),
             stream=body.stream and endpoint != AUDIO_ENDPOINT,
             model=body.model,
             band="batch" if body.is_flexible else key.band,
@@ -89,10 +93,10 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
 def authenticate(web_services: WebServices) -> ApiKey:
     """Raises ApiError."""
     request, _ = current_request()
-    authorization = request.headers.get("authorization", "")
+    secrets = find_secrets(request)
     address = web_services.trusted_proxies.find_caller_address(request)
     pool = request.headers.get(POOL_HEADER, "")
-    return retry_for(lambda: web_services.authenticator.authenticate(authorization, address, pool))
+    return retry_for(lambda: web_services.authenticator.authenticate(secrets, address, pool))
 
 
 for endpoint in ENDPOINTS:
@@ -100,11 +104,17 @@ for endpoint in ENDPOINTS:
         blueprint.add_url_rule(prefix + endpoint, view_func=relay, methods=["POST"], defaults={"endpoint": endpoint})
 
 
-def build_relay_request(web_services: WebServices, pool: str, key: ApiKey, **fields: Any) -> RelayRequest:
-    """Builds the relay request for the current HTTP request."""
+def find_path_model(request: Request) -> str:
+    """The model that the path names, '' for none."""
+    return str(request.environ.get(PATH_MODEL, "")).encode("latin-1").decode(errors="replace")
+
+
+def build_relay_request(
+    web_services: WebServices, pool: str, key: ApiKey, *, query: str = "", **fields: Any
+) -> RelayRequest:
+    """Builds the relay request for the current HTTP request; `query` is what the upstream gets of its query."""
     now = clock.now()
     request, context = current_request()
-    query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
     environ = request.environ
     headers = {name: environ[key] for name, key in FORWARDED_HEADERS.items() if key in environ}
     if request.method == "POST":
@@ -115,7 +125,7 @@ def build_relay_request(web_services: WebServices, pool: str, key: ApiKey, **fie
     return RelayRequest(
         id=context.request_id,
         pool=pool,
-        path=context.endpoint + query,
+        path=f"{context.endpoint}?{query}" if query else context.endpoint,
         headers=headers,
         front=web_services.hub.front_id,
         channel=web_services.hub.channel(context.request_id),

@@ -1,5 +1,6 @@
 """A front's app serves callers on a real Redis without workers."""
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.integration.front_harness import FrontHarness
 from tests.waiting import eventually
+from workers.jobs.job_records import decode_request
 
 CHAT_BODY = {"model": "m", "messages": []}
 
@@ -318,6 +320,31 @@ def test_doubled_and_trailing_slashes_are_ignored(front: Front):
         sent = front.send(path)
         front.reply(200, "application/json", b"{}")
         assert sent.get(timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1/v1/chat/completions", "m"),
+        ("/v1/chat/completions/v1/chat/completions", "m"),
+        ("/openai/v1/chat/completions", "m"),
+        ("/openai/deployments/org%2Fm%C3%A9/chat/completions?api-version=2024-10-21&key=sk-1&x=y", "org/mé"),
+    ],
+)
+@pytest.mark.parametrize("header", ["authorization", "api-key", "x-api-key"])
+def test_paths_and_keys_of_other_clients_serve(front: Front, path: str, model: str, header: str):
+    headers = {header: f"Bearer {front.secret}" if header == "authorization" else front.secret}
+    sent = gevent.spawn(front.client.post, path, json=CHAT_BODY, headers=headers)
+    queue = front.services.request_services.queue
+    eventually(lambda: queue.count_waiting("default") == 1)
+    (body,) = [front.redis.get(key) for key in front.redis.scan_iter("farm:body:*")]
+    assert json.loads(body) == CHAT_BODY | {"model": model}
+    (job,) = front.redis.lrange("rq:queue:chat:default", 0, -1)
+    request = decode_request(front.redis.hget(f"rq:job:{job.decode()}", "data"))
+    assert request and request.model == model
+    assert request.path == "/chat/completions" + ("?api-version=2024-10-21" if "api-version" in path else "")
+    front.reply(200, "application/json", b"{}")
+    assert sent.get(timeout=5).status_code == 200
 
 
 def test_limit_headers_come_with_replies_and_refusals(front: Front):

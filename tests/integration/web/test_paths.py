@@ -1,6 +1,7 @@
 """The farm's own pages have one spelling and no CORS headers; callers' paths have both."""
 
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -54,7 +55,7 @@ def test_no_spelling_of_an_endpoint_is_a_redirect(client: FlaskClient, prefix: s
 def test_own_pages_have_one_spelling(client: FlaskClient, path: str):
     first, rest = path[1], path[2:]
     for spelled in (f"/{path}", f"//{path}", f"/%{ord(first):02x}{rest}", f"/v1/..{path}", path.upper()):
-        response = client.get(f"http://localhost{spelled}")
+        response = client.get(environ_overrides={"PATH_INFO": unquote(spelled), "RAW_URI": spelled})
         assert response.status_code == 404, spelled
         assert response.json["error"]["code"] == "unknown_url"
     assert client.get(path).status_code in (200, 401, 503)
@@ -65,3 +66,29 @@ def test_encoded_characters_and_queries_behind_the_first_segment_are_taken(clien
     assert client.get("/admin/logi%6e").status_code == 200
     assert client.get("/healthz?x=%2f").status_code == 200
     assert client.get("/healthz", environ_overrides={"RAW_URI": "http://farm.example/healthz?x"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/openai/v1", "//"])
+def test_base_url_says_what_this_is_and_where_the_endpoints_are(client: FlaskClient, path: str):
+    response = client.get(environ_overrides={"PATH_INFO": path, "RAW_URI": path})
+    assert (response.status_code, response.json["base_url"]) == (200, "/v1")
+    assert {"GET /v1/models", "POST /v1/chat/completions"} <= set(response.json["endpoints"])
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert client.head(environ_overrides={"PATH_INFO": path, "RAW_URI": path}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/responses/resp_1"),
+        ("DELETE", "/responses/resp_1"),
+        ("POST", "/v1/v1/responses/resp_1/cancel"),
+        ("GET", "/v1/responses/resp_1/input_items"),
+        ("GET", "/v1/chat/completions/chatcmpl-1/messages"),
+        ("POST", "/openai/v1/conversations"),
+    ],
+)
+def test_what_is_not_stored_is_a_404_that_says_so(client: FlaskClient, method: str, path: str):
+    response = client.open(path, method=method)
+    assert (response.status_code, response.json["error"]["code"]) == (404, "not_stored")
+    assert "typo" not in response.json["error"]["message"]

@@ -21,10 +21,10 @@ def build_authenticator(redis: Redis) -> Authenticator:
 def test_revoked_key_is_refused(redis: Redis):
     store = ApiKeys(redis)
     secret, key = store.create("mine")
-    assert build_authenticator(redis).authenticate(f"Bearer {secret}", ADDRESS).id == key.id
+    assert build_authenticator(redis).authenticate([secret], ADDRESS).id == key.id
     assert not store.revoke(key.id).enabled
     with pytest.raises(ApiError) as caught:
-        build_authenticator(redis).authenticate(f"Bearer {secret}", ADDRESS)
+        build_authenticator(redis).authenticate([secret], ADDRESS)
     assert caught.value.status == 401
     with pytest.raises(NotFound):
         store.revoke("nope")
@@ -42,25 +42,34 @@ def test_disabled_expired_or_foreign_key_is_refused(redis: Redis, fields: dict, 
     store = ApiKeys(redis)
     secret, _ = store.create("mine", **fields)
     with pytest.raises(ApiError) as caught:
-        build_authenticator(redis).authenticate(f"Bearer {secret}", ADDRESS)
+        build_authenticator(redis).authenticate([secret], ADDRESS)
     assert (caught.value.status, caught.value.code) == (status, code)
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer sk-unknown"])
-def test_missing_or_unknown_key_is_refused(redis: Redis, header: str):
+@pytest.mark.parametrize("secrets", [[], ["sk-unknown"], ["sk-unknown", "sk-other"]])
+def test_missing_or_unknown_key_is_refused(redis: Redis, secrets: list[str]):
     with pytest.raises(ApiError) as caught:
-        build_authenticator(redis).authenticate(header, ADDRESS)
+        build_authenticator(redis).authenticate(secrets, ADDRESS)
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
+
+
+def test_first_known_key_counts(redis: Redis):
+    store = ApiKeys(redis)
+    (secret, key), (disabled, _) = store.create("mine"), store.create("old", enabled=False)
+    authenticator = build_authenticator(redis)
+    assert authenticator.authenticate(["dummy", secret, disabled], ADDRESS).id == key.id
+    with pytest.raises(ApiError):
+        authenticator.authenticate([disabled, secret], ADDRESS)
 
 
 def test_key_is_looked_up_once_for_many_requests(redis: Redis):
     store = ApiKeys(redis)
     secret, _ = store.create("mine")
     authenticator = build_authenticator(redis)
-    authenticator.authenticate(f"Bearer {secret}", ADDRESS)
+    authenticator.authenticate([secret], ADDRESS)
     before = redis.info("commandstats")["cmdstat_hget"]["calls"]
     for _ in range(50):
-        authenticator.authenticate(f"Bearer {secret}", ADDRESS)
+        authenticator.authenticate([secret], ADDRESS)
     assert redis.info("commandstats")["cmdstat_hget"]["calls"] == before
 
 
@@ -72,11 +81,11 @@ def test_a_flood_of_wrong_keys_takes_one_connection(redis: Redis):
 
     def try_wrong(number: int) -> int:
         with pytest.raises(ApiError) as caught:
-            authenticator.authenticate(f"Bearer wrong-{number}", "127.0.0.1")
+            authenticator.authenticate([f"wrong-{number}"], "127.0.0.1")
         return caught.value.status
 
     flood = [gevent.spawn(try_wrong, number) for number in range(2000)]
-    good = gevent.spawn(authenticator.authenticate, f"Bearer {secret}", "127.0.0.1")
+    good = gevent.spawn(authenticator.authenticate, [secret], "127.0.0.1")
     assert {greenlet.get(timeout=10) for greenlet in flood} == {401}
     assert good.get(timeout=10) == key
     assert redis.info("stats")["total_connections_received"] - connections <= 1

@@ -145,7 +145,7 @@ def test_api_key_without_the_usual_prefix_is_still_an_api_key(redis: Redis, oper
     api_keys = ApiKeys(redis)
     api_keys.create_if_missing("a-key-of-the-operator", "scripted")
     authenticator = Authenticator(api_keys, build_callers(redis, operations))
-    assert authenticator.authenticate("Bearer a-key-of-the-operator", "192.0.2.1").name == "scripted"
+    assert authenticator.authenticate(["a-key-of-the-operator"], "192.0.2.1").name == "scripted"
     assert operations.requested == []
 
 

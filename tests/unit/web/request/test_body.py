@@ -12,11 +12,11 @@ from web.request.body_memory import BodyMemory, Reservation
 app = Flask(__name__)
 
 
-def read(data: bytes, content_type: str = "application/json") -> RequestBody:
+def read(data: bytes, content_type: str = "application/json", path_model: str = "") -> RequestBody:
     with app.test_request_context("/", method="POST", data=data, content_type=content_type):
         current: Request = request
         current.max_content_length = 50_000_000
-        return read_body(current, Reservation(BodyMemory(50_000_000), "k1"))
+        return read_body(current, Reservation(BodyMemory(50_000_000), "k1"), path_model)
 
 
 def multipart(**fields: str) -> tuple[bytes, str]:
@@ -168,3 +168,33 @@ def test_service_tier_flex_is_flexible():
 
 def test_usage_is_never_requested_in_a_form():
     assert not read(*multipart(model="m", stream="true")).lacks_usage
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"n": 1}', b'{"model": null, "n": 1}', b'{"model":"other","n":1}', b'{"model": 7, "n": 1}']
+)
+def test_model_of_the_path_is_that_of_a_json_body(data: bytes):
+    body = read(data, path_model="m/x")
+    assert (body.model, json.loads(body.data)) == ("m/x", {"model": "m/x", "n": 1})
+    assert json.loads(body.with_model("mapped").data)["model"] == "mapped"
+
+
+def test_body_that_names_the_model_of_the_path_passes_as_it_came():
+    data = b'{ "model" : "m" }'
+    assert read(data, path_model="m").data == data
+
+
+@pytest.mark.parametrize("fields", [{}, {"model": "other"}])
+def test_model_of_the_path_is_that_of_a_form(fields: dict[str, str]):
+    data, content_type = multipart(language="en", **fields)
+    body = read(data, content_type, "m")
+    assert body.model == "m"
+    again = read(body.with_model("mapped").data, content_type)
+    assert again.model == "mapped"
+    assert b'name="language"\r\n\r\nen\r\n' in again.data
+
+
+def test_model_of_the_path_can_not_add_a_part_to_a_form():
+    with pytest.raises(ApiError) as caught:
+        read(*multipart(), "m\r\n--b\r\nx")
+    assert caught.value.code == "invalid_form"
