@@ -9,8 +9,8 @@ import pytest
 from tests.environment import ROOT
 
 FOLDERS = ("web", "workers", "shared", "launcher", "simulator", "bench", "tests", "docs")
-#: A file of the operator, and one that every package has.
-NOT_OURS = {"farm.toml", "__init__.py"}
+#: Files of operators and of other programs, and one that every package has.
+NOT_OURS = {"farm.toml", "extra-openai-models.yaml", "__init__.py"}
 FILE_NAME = re.compile(r"(?<![\w.~/-])(?:[\w-]+/)*[\w.-]+\.(?:py|lua|md|toml|yaml|html|lock)\b")
 
 
@@ -18,7 +18,8 @@ FILE_NAME = re.compile(r"(?<![\w.~/-])(?:[\w-]+/)*[\w.-]+\.(?:py|lua|md|toml|yam
 def list_files() -> frozenset[str]:
     """Every file of the repository, by its path."""
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return frozenset(str(path.relative_to(ROOT)) for path in (*paths, *ROOT.glob("*")))
+    ours = [path for path in (*paths, *ROOT.glob("*")) if "node_modules" not in path.parts]
+    return frozenset(str(path.relative_to(ROOT)) for path in ours)
 
 
 def texts() -> list[Path]:

@@ -1,15 +1,11 @@
 // Run as a program of its own: the OpenAI Node SDK against a farm, plain, streamed, and many at once.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
+import { numberedTexts, rot13 } from "./rot13.mjs";
 
 const [baseURL, apiKey] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
 const model = "sim-translate";
-const rot13 = (text) =>
-  text.replace(/[a-z]/gi, (c) => {
-    const base = c <= "Z" ? 65 : 97;
-    return String.fromCharCode(((c.charCodeAt(0) - base + 13) % 26) + base);
-  });
 const messages = (content) => [{ role: "user", content }];
 
 const answer = await client.chat.completions.create({ model, messages: messages("Hello") });
@@ -23,7 +19,7 @@ async function streamed(text) {
 }
 assert.equal(await streamed("Hello there"), "Uryyb gurer");
 
-const texts = Array.from({ length: 60 }, (_, i) => `This is text number ${i}`);
+const texts = numberedTexts(60);
 assert.deepEqual(await Promise.all(texts.map(streamed)), texts.map(rot13));
 
 const models = [];
