@@ -23,6 +23,7 @@ FarmError
 ├── RequestNotSendable       HTTP has no way to express the request (workers/upstream/http_connection.py)
 ├── ResponseTruncated        the response ended early (workers/upstream/client.py)
 ├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
+├── IncompleteResponse       a stream or JSON lacks its end (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be obtained
 │   ├── InvalidGrant         the token endpoint refused the refresh token
 │   ├── TokenRefused         the same, but the token is presented again later

@@ -50,7 +50,8 @@ class RawUpstream:
 
     def __init__(self, *responses: Steps, respond: Callable[[RawRequest], Steps] | None = None) -> None:
         """The first request gets the first response, and so on; the last one repeats. `respond` decides instead."""
-        self._respond = respond or (lambda request: responses[min(request.number, len(responses) - 1)])
+        self._respond = respond
+        self.script(*responses)
         self.requests: list[RawRequest] = []
         #: Connections that the other side has closed while they were held.
         self.released = 0
@@ -63,6 +64,15 @@ class RawUpstream:
     def __exit__(self, *_: object) -> None:
         self._server.stop(timeout=1)
 
+    def script(self, *responses: Steps) -> None:
+        """Serves these responses from now on."""
+        self._responses = list(responses)
+
+    def _take_response(self, request: RawRequest) -> Steps:
+        if self._respond:
+            return self._respond(request)
+        return self._responses.pop(0) if len(self._responses) > 1 else self._responses[0]
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/v1"
@@ -71,7 +81,7 @@ class RawUpstream:
         try:
             while request := self._receive(client):
                 self.requests.append(request)
-                if self._write(client, self._respond(request)):
+                if self._write(client, self._take_response(request)):
                     return
         except OSError:
             return

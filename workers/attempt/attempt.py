@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
@@ -14,28 +14,24 @@ from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.attempt.delivery import Delivery
-from workers.attempt.outcomes import Done, Failed, Outcome, Stopped, classify_token_failure, is_retryable
+from workers.attempt.outcomes import OUT_OF_CREDIT, Done, Failed, Outcome, Stopped, classify_token_failure, is_retryable
 from workers.attempt.upstream_errors import (
     build_failure,
+    classify_disguised_error,
     classify_error_response,
     classify_invalid_response,
-    find_error_status,
 )
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
-from workers.response.error_sniffer import ErrorSniffer, InvalidResponse
-from workers.response.rewriter import ResponseRewriter
-from workers.response.stream_completion import StreamCompletion
-from workers.response.token_meter import TokenMeter, Usage
+from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
+from workers.response.response_processor import ResponseProcessor
+from workers.response.token_meter import Usage
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamConnection,
     UpstreamMisconfigured,
     UpstreamUnreachable,
-    is_event_stream,
-    is_json,
     iter_body,
-    read_error_body,
-    read_whole_json,
+    iter_error_body,
     select_headers,
 )
 from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
@@ -43,6 +39,10 @@ from workers.upstream.http_response import is_delimited
 
 log = logging.getLogger("farm.relay")
 NEVER = float("inf")
+#: Seconds that the body of an error may take at most.
+MAX_ERROR_SECONDS = 10.0
+#: RFC 9110 sections 15.3.5 and 15.3.6.
+STATUSES_WITHOUT_CONTENT = (204, 205)
 #: Seconds for which a credential rests after its connection broke under a request.
 MIN_REST_SECONDS, MAX_REST_SECONDS = 0.5, 60.0
 LOST_WORKER_MESSAGES = {
@@ -69,13 +69,11 @@ class Attempt:
     token: AccessToken
     scope: CancelScope
     counters: Counters
-    #: Whether part of a JSON body has arrived and is held back by the error sniffer.
-    has_held_body: bool = False
 
     def __post_init__(self) -> None:
         self._request = self.delivery.request
         self._attempt_number = self.delivery.attempt_number
-        self._meter: TokenMeter | None = None
+        self._processor: ResponseProcessor | None = None
         #: When the request was last sent, by the monotonic clock.
         self._sent_at = 0.0
 
@@ -88,10 +86,9 @@ class Attempt:
                 if 300 <= response.status < 400:
                     message = "the upstream redirects; set FARM_UPSTREAM_URL to the address that it redirects to"
                     return self._fail("upstream_error", 502, "upstream_redirect", message)
-                if is_retryable(response.status):
-                    headers, body = select_headers(response), read_error_body(response)
-                    return classify_error_response(self._attempt_number, response.status, headers, body)
-                return self._relay_response(response)
+                if response.status in STATUSES_WITHOUT_CONTENT:
+                    return classify_invalid_response(self._attempt_number, "an empty body")
+                return self._relay_error(response) if response.status >= 400 else self._relay_response(response)
         except Cancelled as cancelled:
             return self._handle_cancelled(cancelled.reason)
         except FarmError as error:
@@ -125,63 +122,56 @@ class Attempt:
 
     def _relay_response(self, response: BaseHTTPResponse) -> Outcome:
         """Publishes the response as frames. The head goes out with the first byte."""
-        delimited, is_stream = is_delimited(response), is_event_stream(response)
-        completion = StreamCompletion(self._request.path, delimited=delimited) if is_stream else None
-        parts = read_whole_json(response) if is_json(response) and not delimited else iter_body(response)
-        rewriter = self._build_rewriter(response)
-        if response.status < 400 and (is_stream or is_json(response)):
-            self._meter = TokenMeter(is_stream=is_stream)
+        processor = self._create_processor(response)
         try:
-            for data in self._observe(self._sniff(response, parts), completion):
-                self._forward(response, rewriter.feed(data) if rewriter else data)
+            for data in iter_body(response):
+                self.scope.check_lease()
+                self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
+                self._forward(response, processor.feed(data))
+            self._forward(response, processor.finish())
         except InvalidResponse as error:
             return self._handle_invalid_response(response, error)
-        if completion and not completion.is_complete():
+        except IncompleteResponse:
             return self._fail_truncated()
-        if rewriter:
-            self._forward(response, rewriter.flush())
         if not self.delivery.has_started:
             self._send_head(response)
         self.delivery.stream.send_end()
         return Done()
 
-    def _build_rewriter(self, response: BaseHTTPResponse) -> ResponseRewriter | None:
-        """None when the response is passed on unchanged."""
+    def _create_processor(self, response: BaseHTTPResponse) -> ResponseProcessor:
         requested_model = self._request.model
         upstream_model = self.pool.model_map.get(requested_model, requested_model)
-        is_stream = is_event_stream(response)
-        model = (
-            (upstream_model, requested_model)
-            if self.pool.map_back and upstream_model != requested_model and (is_stream or is_json(response))
-            else None
+        is_renamed = self.pool.map_back and upstream_model != requested_model
+        self._processor = ResponseProcessor(
+            self._request,
+            self.body,
+            response.headers.get("content-type", ""),
+            delimited=is_delimited(response),
+            model=(upstream_model, requested_model) if is_renamed else None,
         )
-        rewriter = ResponseRewriter(is_stream=is_stream, hides_usage=self._request.hides_usage, model=model)
-        return rewriter if rewriter.is_needed and response.status < 400 else None
+        return self._processor
 
-    def _observe(self, parts: Iterator[bytes], completion: StreamCompletion | None) -> Iterator[bytes]:
-        """Yields the parts after showing them to the completion check and the token meter."""
-        for data in parts:
-            if completion:
-                completion.feed(data)
-            if self._meter:
-                self._meter.feed(data)
-            yield data
+    def _relay_error(self, response: BaseHTTPResponse) -> Outcome:
+        """Handles a status of 400 and more, whatever its type: its message reaches the caller in OpenAI's shape."""
+        status, headers, body = response.status, select_headers(response), self._read_error_body(response)
+        failed = classify_error_response(self._attempt_number, status, headers, body)
+        if failed.response is None or failed.outcome == OUT_OF_CREDIT or is_retryable(status):
+            return failed
+        self.delivery.send_head(status, failed.response.headers)
+        self.delivery.stream.send_data(failed.response.body)
+        self.delivery.stream.send_end()
+        return Done()
 
-    def _sniff(self, response: BaseHTTPResponse, parts: Iterator[bytes]) -> Iterator[bytes]:
-        """Yields the parts once they are known to be no error in disguise. Raises InvalidResponse, Cancelled."""
-        is_error = response.status >= 400
-        sniffer = ErrorSniffer("" if is_error else response.headers.get("content-type", ""))
-        for data in parts:
-            self.scope.check_lease()
-            self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
-            if sniffer.is_done:
-                yield data
-                continue
-            if released := sniffer.feed(data):
-                yield released
-            self.has_held_body = sniffer.has_held_body
-        if rest := sniffer.flush():
-            yield rest
+    def _read_error_body(self, response: BaseHTTPResponse) -> bytes:
+        """What arrives of an error's body in a few seconds: its status is known, and worth more than a timeout."""
+        parts: list[bytes] = []
+        self.scope.set_deadline("error_body", min(MAX_ERROR_SECONDS, self.settings.idle_timeout))
+        try:
+            parts.extend(iter_error_body(response))
+        except Cancelled as cancelled:
+            if cancelled.reason != "error_body":
+                raise
+        return b"".join(parts)
 
     def _forward(self, response: BaseHTTPResponse, data: bytes) -> None:
         """Sends bytes to the caller. The idle timeout does not run while a slow caller applies backpressure."""
@@ -196,26 +186,24 @@ class Attempt:
             self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
 
     def _send_head(self, response: BaseHTTPResponse) -> None:
-        self.delivery.send_head(response.status, select_headers(response))
+        content_type = self._processor.content_type if self._processor else ""
+        self.delivery.send_head(response.status, {**select_headers(response), "content-type": content_type})
 
     def usage(self) -> Usage | None:
         """Tokens of the response as far as it has reached the caller; None when the upstream has not served it."""
         if not self.delivery.is_served:
             return None
-        return self._meter.usage(self.body) if self._meter else Usage()
+        return self._processor.usage() if self._processor else Usage()
 
     # Failures
 
     def _handle_invalid_response(self, response: BaseHTTPResponse, error: InvalidResponse) -> Outcome:
-        """Handles a 2xx that is an error in disguise: the error in its body, or a 502 of ours when it has none."""
+        """Handles a 2xx that is an error in disguise: another credential may do better, whatever status it names."""
+        if self.delivery.has_started:
+            return self._fail_truncated()
         if not error.body:
             return classify_invalid_response(self._attempt_number, str(error))
-        status = find_error_status(error.body)
-        failed = classify_error_response(self._attempt_number, status, select_headers(response), error.body)
-        if is_retryable(status):
-            return failed
-        self.delivery.reply_with_error(failed)
-        return Done()
+        return classify_disguised_error(self._attempt_number, select_headers(response), error.body)
 
     def _handle_error(self, error: FarmError) -> Outcome:
         """The outcome of an attempt without a whole response."""
@@ -276,7 +264,7 @@ class Attempt:
     ) -> Outcome:
         """Before the first byte the attempt fails and may be retried; after it the reply ends with the failure."""
         failure = build_failure(self._attempt_number, status, code, message)
-        if not self.delivery.has_started and not self.has_held_body:
+        if not self.delivery.has_started:
             return Failed(outcome, failure, blameless=blameless)
         self.delivery.send_failure(failure)
         return Done(end_reason)

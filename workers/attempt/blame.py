@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from shared import clock
 from shared.parsing import parse_json_object
-from workers.attempt.outcomes import Failed
+from workers.attempt.outcomes import OUT_OF_CREDIT, Failed
 
 #: Credentials that must refuse a request alike before it is the culprit: for statuses below 500; for 429; for a 429
 #: that names a time to wait (most are true limits of an account); for failures that mostly are the upstream's.
 REFUSALS_TO_BLAME = 2
 RATE_LIMITS_TO_BLAME = 3
 TIMED_RATE_LIMITS_TO_BLAME = 5
+#: The same for accounts that are out of credit, which is hardly ever a request's fault.
+UNPAID_TO_BLAME = 5
 FAULTS_TO_BLAME = 4
 
 
@@ -60,6 +62,8 @@ def refusals_to_blame(failed: Failed) -> int:
     """How many credentials must fail like this before the request is the culprit."""
     if failed.outcome == "rate_limited":
         return RATE_LIMITS_TO_BLAME if failed.retry_after is None else TIMED_RATE_LIMITS_TO_BLAME
+    if failed.outcome == OUT_OF_CREDIT:
+        return UNPAID_TO_BLAME
     status = failed.response.status if failed.response else 0
     return REFUSALS_TO_BLAME if failed.outcome == "refused" or 400 <= status < 500 else FAULTS_TO_BLAME
 

@@ -10,6 +10,10 @@ from workers.credentials.token_response import INVALID_GRANT
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
 #: Those of them that a credential which has refused a request will say again: it doesn't get the request a second time.
 REFUSED_STATUSES = frozenset({401, 402, 403})
+#: Outcome of attempts on an account that has to be paid first: 402, or an error code that says so.
+OUT_OF_CREDIT = "out_of_credit"
+#: Outcomes after which a credential does not get the same request a second time.
+FINAL_OUTCOMES = frozenset({"refused", OUT_OF_CREDIT})
 #: Outcomes of attempts that end because the credential waits for its token endpoint. They don't count: when all access
 #: tokens expire at once, a request could meet every credential in that state.
 TOKEN_WAITS = frozenset({"token_endpoint_down", "invalid_grant_retry", "invalid_grant_last_retry"})

@@ -1,9 +1,11 @@
 """Turns an upstream's error into the attempt's outcome and an error in OpenAI's shape. No I/O."""
 
-from shared.errors import build_error_body
-from shared.parsing import parse_json_object, parse_retry_after
+from dataclasses import replace
+
+from shared.parsing import parse_retry_after
 from shared.protocol.messages import Failure
-from workers.attempt.outcomes import REFUSED_STATUSES, Failed, UpstreamErrorResponse
+from workers.attempt.outcomes import OUT_OF_CREDIT, REFUSED_STATUSES, Failed, UpstreamErrorResponse, is_retryable
+from workers.response.error_shapes import read_error, to_openai_error
 
 
 def build_failure(attempt_number: int, status: int, code: str, message: str) -> Failure:
@@ -11,17 +13,35 @@ def build_failure(attempt_number: int, status: int, code: str, message: str) -> 
 
 
 def classify_error_response(attempt_number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
-    """The outcome for a retryable error of the upstream."""
-    outcome = "rate_limited" if status == 429 else "refused" if status in REFUSED_STATUSES else "upstream_error"
+    """The outcome for an error response of the upstream that is retried."""
     if status == 401:
         return Failed(
-            outcome, build_failure(attempt_number, 502, "upstream_auth_failed", "the upstream refused a fresh token")
+            "refused", build_failure(attempt_number, 502, "upstream_auth_failed", "the upstream refused a fresh token")
         )
+    status = status if status < 600 else 502
     failure = build_failure(attempt_number, status, "upstream_error", f"the upstream returned {status}")
     response = UpstreamErrorResponse(
         status, {**headers, "content-type": "application/json"}, to_openai_error(status, body)
     )
-    return Failed(outcome, failure, parse_retry_after(headers.get("retry-after")), response)
+    return Failed(label_error(status, body), failure, parse_retry_after(headers.get("retry-after")), response)
+
+
+def label_error(status: int, body: bytes) -> str:
+    """The outcome label of an error response."""
+    if status == 402 or read_error(body).is_unpaid:
+        return OUT_OF_CREDIT
+    return "rate_limited" if status == 429 else "refused" if status in REFUSED_STATUSES else "upstream_error"
+
+
+def classify_disguised_error(attempt_number: int, headers: dict[str, str], body: bytes) -> Failed:
+    """The outcome for an error with a status below 300: its own status is in its body, else it counts as a 502.
+
+    A 4xx that would be the caller's is evidence against the upstream as long as only one credential says so.
+    """
+    status = read_error(body).status or 502
+    failed = classify_error_response(attempt_number, status, headers, body)
+    is_callers = failed.outcome == "upstream_error" and not is_retryable(status)
+    return replace(failed, outcome="refused") if is_callers else failed
 
 
 def classify_invalid_response(attempt_number: int, reason: str) -> Failed:
@@ -29,18 +49,3 @@ def classify_invalid_response(attempt_number: int, reason: str) -> Failed:
     return Failed(
         "no_answer", build_failure(attempt_number, 502, "upstream_no_answer", f"the upstream returned {reason}")
     )
-
-
-def find_error_status(body: bytes) -> int:
-    """The status that an error object has as its `code`, else 502."""
-    error = parse_json_object(body).get("error")
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 502
-
-
-def to_openai_error(status: int, body: bytes) -> bytes:
-    """The upstream's error body if it has OpenAI's shape, else one in that shape."""
-    error = parse_json_object(body).get("error")
-    if isinstance(error, dict) and isinstance(error.get("message"), str):
-        return body
-    return build_error_body(f"the upstream returned {status}", "upstream_error", "upstream_error")

@@ -71,6 +71,11 @@ class Suspicion:
         return MAX_UNPROVEN_SECONDS
 
     @property
+    def has_proof(self) -> bool:
+        """Whether another credential has served what failed here."""
+        return bool(self._proofs)
+
+    @property
     def keys(self) -> set[str]:
         """The API keys of the failed requests."""
         return set(self._failures.values())

@@ -15,7 +15,7 @@ from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint import TokenEndpoint
-from workers.response.error_sniffer import ErrorSniffer, InvalidResponse
+from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, InvalidResponse
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamMisconfigured,
@@ -100,10 +100,10 @@ def describe_error(response: BaseHTTPResponse, body: bytes) -> str:
     if response.status >= 300:
         return f"the upstream returned {response.status}"
     try:
-        sniffer = ErrorSniffer(response.headers.get("content-type", ""))
+        sniffer = ErrorSniffer("/chat/completions", response.headers.get("content-type", ""))
         sniffer.feed(body)
         sniffer.flush()
-    except InvalidResponse as error:
+    except (InvalidResponse, IncompleteResponse) as error:
         return f"the upstream sent {error}"
     return ""
 

@@ -1,21 +1,48 @@
-"""Detects errors in disguise at the beginning of a 2xx response. No I/O.
+"""Judges the beginning of a 2xx response: what it is, and whether it is an error in disguise. No I/O.
 
-Some upstreams send a 200 and then an error object, a stream without an event, or an HTML page. None of it may reach the
-caller, because before the first byte another credential may do better (I6). So the first bytes are held back until they
-are known to be a response.
+Some upstreams send a 200 and then an error object, a stream without an event, a page, or nothing. None of it may reach
+the caller, because before the first byte another credential may do better (I6). So the first bytes are held back until
+they are known to be a response, and JSON until it is complete. What counts are the bytes, and what was asked for:
+labels are often wrong or missing.
 """
 
-from typing import Any
+import re
+from enum import Enum
 
 from shared.errors import FarmError
-from shared.parsing import parse_json, parse_json_object
-from shared.protocol.sse import DONE, EventBuffer, parse_events
+from shared.parsing import parse_json
+from shared.protocol.sse import BYTE_ORDER_MARK, EventBuffer
+from workers.response.endpoints import (
+    FREE_PATHS,
+    SPEECH_PATH,
+    describe_invalid,
+    is_error_event,
+    is_response_event,
+)
+from workers.response.error_shapes import clean_message, find_title, is_page, is_text
+from workers.response.events import iter_payloads
 
 #: Bytes after which a body is taken for a response, because errors are short.
 MAX_SNIFFED_BYTES = 65_536
-HTML_TYPES = ("text/html", "application/xhtml+xml")
-#: Members that a JSON response of OpenAI's API may have, and an error has not.
-RESPONSE_MEMBERS = ("choices", "data", "output", "object")
+#: Bytes of JSON that are held back until it is complete, so that one that breaks off can be retried.
+MAX_HELD_BYTES = 16 * 1024 * 1024
+#: Bytes after which a body is judged that is neither JSON nor a stream; and of its text in an error message.
+MAX_STRAY_BYTES, MAX_STRAY_TEXT = 4096, 300
+#: Bytes by which a page can be told from text.
+PAGE_PREFIX_BYTES = 16
+EVENTS_TYPE, JSON_TYPE = "text/event-stream", "application/json"
+#: How server-sent events begin: with a field or a comment.
+EVENT_START = re.compile(rb"(?:data|event|id|retry)[ \t]*[:\r\n]|:")
+JSON_START = re.compile(rb'[{\["]|-?\d|(?:true|false|null)\b')
+
+
+class Kind(Enum):
+    """What a response is."""
+
+    EVENTS = "events"
+    JSON = "json"
+    #: Audio or text.
+    OTHER = "other"
 
 
 class InvalidResponse(FarmError):
@@ -26,73 +53,152 @@ class InvalidResponse(FarmError):
         self.body = body
 
 
+class IncompleteResponse(FarmError):
+    """Raised when a response breaks off although HTTP does not say so: in the middle of JSON, or of a stream."""
+
+
 class ErrorSniffer:
-    """Buffers the first bytes; `feed` and `flush` return those that may pass."""
+    """Buffers the first bytes of one response; `feed` and `flush` return those that may pass."""
 
-    def __init__(self, content_type: str) -> None:
-        """Raises InvalidResponse for an HTML page."""
-        media_type = content_type.partition(";")[0].strip().lower()
-        if media_type in HTML_TYPES:
-            raise InvalidResponse("an HTML page")
-        self._is_stream = media_type == "text/event-stream"
-        self._is_json = media_type == "application/json"
-        self._held = b""
+    def __init__(
+        self, path: str, content_type: str = "", *, wants_stream: bool = False, delimited: bool = True
+    ) -> None:
+        """`path`: the endpoint. `wants_stream`: whether a stream was asked for.
+
+        `delimited`: whether HTTP marks the end of the body, so that invalid JSON is no sign of truncation.
+        """
+        self._path = path
+        self._media_type = content_type.partition(";")[0].strip().lower()
+        self._wants_stream = wants_stream
+        self._delimited = delimited
+        #: Whether the body may be text or bytes of any kind.
+        self._is_free = path in FREE_PATHS or (path.startswith("/images/") and self._media_type.startswith("image/"))
+        self._parts: list[bytes] = []
+        self._size = 0
         self._events = EventBuffer()
-        #: The data of the stream's first event that has any; None before.
-        self._first_data: bytes | None = None
-        self.is_done = not self._is_stream and not self._is_json
-
-    @property
-    def has_held_body(self) -> bool:
-        """Whether part of a JSON body is held back."""
-        return self._is_json and bool(self._held)
+        #: What the response is; None until it is known.
+        self.kind: Kind | None = None
+        self.is_done = False
 
     def feed(self, data: bytes) -> bytes:
         """Takes more of the body and returns the bytes that may pass now. Raises InvalidResponse."""
-        self._held += data
-        if self._is_stream:
-            self._first_data = find_first_data(self._events.feed(data))
-        if len(self._held) > MAX_SNIFFED_BYTES or self._first_data is not None:
-            return self._release()
-        return b""
+        self._parts.append(data)
+        self._size += len(data)
+        if self.kind is None:
+            self.kind = self._find_kind(self._join())
+            data = self._join()
+        return self._release() if self._may_pass(data) else b""
+
+    def _may_pass(self, data: bytes) -> bool:
+        if self.kind is Kind.EVENTS:
+            return self._has_response_event(self._events.feed(data)) or self._size > MAX_SNIFFED_BYTES
+        if self.kind is Kind.JSON:
+            limit = MAX_SNIFFED_BYTES if self._is_guess else MAX_HELD_BYTES
+            return self._delimited and self._size > limit
+        if self.kind is None and self._size > MAX_STRAY_BYTES and self._join().strip():
+            raise describe_stray(self._join())
+        return self.kind is Kind.OTHER
 
     def flush(self) -> bytes:
-        """Returns the rest at the end of the body. Raises InvalidResponse."""
+        """Returns the rest at the end of the body. Raises InvalidResponse, IncompleteResponse."""
         if self.is_done:
             return b""
-        if self._is_stream:
-            self._first_data = find_first_data(self._events.flush())
-            if self._first_data is None:
-                raise InvalidResponse("a stream without an event")
+        held = self._join()
+        if not held.removeprefix(BYTE_ORDER_MARK).strip():
+            raise InvalidResponse("a stream without an event" if self._is_stream_due else "an empty body")
+        if self.kind is None:
+            self.kind = self._find_kind(held + b"\n" * PAGE_PREFIX_BYTES)
+            self._events.feed(held)
+        if self.kind is None:
+            raise describe_stray(held)
+        if self.kind is Kind.EVENTS and not self._has_response_event(self._events.flush()):
+            raise InvalidResponse("a stream without an event")
+        if self.kind is Kind.JSON:
+            self._check_json(held)
         return self._release()
 
+    @property
+    def _is_stream_due(self) -> bool:
+        return self._media_type == EVENTS_TYPE or (self._wants_stream and not self._is_free)
+
+    @property
+    def _is_guess(self) -> bool:
+        """Whether JSON is only what a body looks like that may be text or audio."""
+        return self._is_free and self._media_type != JSON_TYPE
+
+    def _join(self) -> bytes:
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0] if self._parts else b""
+
     def _release(self) -> bytes:
-        """Returns everything that was held back. Raises InvalidResponse."""
-        if len(self._held) <= MAX_SNIFFED_BYTES:
-            self._check()
+        """Returns everything that was held back; JSON without a byte order mark (RFC 8259 section 8.1)."""
         self.is_done = True
-        held, self._held = self._held, b""
-        return held
+        held = self._join()
+        self._parts = []
+        return held.removeprefix(BYTE_ORDER_MARK) if self.kind is Kind.JSON else held
 
-    def _check(self) -> None:
-        if self._is_json:
-            if parse_json(self._held) is None:
-                raise InvalidResponse("invalid JSON")
-            data = self._held
-        else:
-            data = (self._first_data or b"").strip()
-            if data == DONE:
-                raise InvalidResponse("a stream without an event")
-        if is_error(parse_json_object(data)):
-            raise InvalidResponse("an error object", data)
+    def _find_kind(self, held: bytes) -> Kind | None:
+        """What the body is by its first bytes; None while they don't tell. Raises InvalidResponse for a page."""
+        start = held.removeprefix(BYTE_ORDER_MARK).lstrip()
+        if not start:
+            return None
+        if is_page(start):
+            raise describe_page(held)
+        if self._is_json_start(start):
+            return Kind.JSON
+        if self._media_type == EVENTS_TYPE or not self._is_free or (self._wants_stream and self._path != SPEECH_PATH):
+            if EVENT_START.match(start):
+                return Kind.EVENTS
+            # A field that the standard doesn't know is ignored, so anything may stand before the first event.
+            is_whole_line = b"\n" in start or b"\r" in start
+            return Kind.EVENTS if self._media_type == EVENTS_TYPE and is_whole_line else None
+        may_be_page = start.startswith(b"<") and len(start) < PAGE_PREFIX_BYTES
+        return None if may_be_page else Kind.OTHER
+
+    def _is_json_start(self, start: bytes) -> bool:
+        if self._is_free and self._media_type != JSON_TYPE:
+            return start[:1] in (b"{", b"[")
+        return bool(JSON_START.match(start))
+
+    def _has_response_event(self, events: bytes) -> bool:
+        """Whether an event of a response has arrived. Raises InvalidResponse when an error has come before it.
+
+        A line of an event that is not complete may be part of a response, but is no error yet: the type may follow.
+        """
+        for event, payload in iter_payloads(events):
+            if is_response_event(self._path, event, payload):
+                return True
+            if is_error_event(event, payload):
+                raise InvalidResponse("an error object", event.data or b"")
+        rest = self._events.rest()
+        lines = rest[: 1 + max(rest.rfind(b"\n"), rest.rfind(b"\r"))]
+        return any(is_response_event(self._path, event, payload) for event, payload in iter_payloads(lines))
+
+    def _check_json(self, held: bytes) -> None:
+        """Raises InvalidResponse, IncompleteResponse. Long bodies are no errors; only their end is checked."""
+        if self._delimited and self._size > MAX_SNIFFED_BYTES:
+            return
+        payload = parse_json(held)
+        if payload is None:
+            if self._is_guess:
+                self.kind = Kind.OTHER
+                return
+            if not self._delimited:
+                raise IncompleteResponse("incomplete JSON")
+            raise InvalidResponse("invalid JSON")
+        if reason := describe_invalid(self._path, payload):
+            raise InvalidResponse(reason, held.removeprefix(BYTE_ORDER_MARK).strip())
 
 
-def find_first_data(events: bytes) -> bytes | None:
-    """The data of the first event that has any; None without one."""
-    return next((event.data for event in parse_events(events) if event.data is not None), None)
+def describe_page(page: bytes) -> InvalidResponse:
+    title = find_title(page)
+    return InvalidResponse(f"a page titled “{title}”" if title else "an HTML page")
 
 
-def is_error(payload: dict[str, Any]) -> bool:
-    return payload.get("type") == "error" or (
-        bool(payload.get("error")) and not any(member in payload for member in RESPONSE_MEMBERS)
-    )
+def describe_stray(body: bytes) -> InvalidResponse:
+    """For a body that is neither JSON nor a stream."""
+    if is_page(body):
+        return describe_page(body)
+    text = clean_message(body.decode(errors="replace"))[:MAX_STRAY_TEXT] if is_text(body) else ""
+    return InvalidResponse(f"text in place of JSON: {text}" if text else "bytes in place of JSON")

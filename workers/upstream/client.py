@@ -1,7 +1,6 @@
 """Sends relay requests to the upstream over one kept-alive connection per worker."""
 
 import functools
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from shared.errors import FarmError
+from shared.parsing import parse_json
 from shared.protocol.messages import RelayRequest
 from workers.upstream.http_connection import ConnectionDropped, UpstreamHTTPConnection, UpstreamHTTPSConnection
 from workers.upstream.http_response import READ_BYTES
@@ -24,7 +24,7 @@ log = logging.getLogger("farm.relay")
 #: Seconds between two log lines about a pool that is misconfigured.
 MISCONFIGURED_LOG_SECONDS = 60.0
 #: Bytes of an upstream's error body after which the rest is not read.
-MAX_ERROR_BYTES = 65_536
+MAX_ERROR_BYTES = 262_144
 DEFAULT_HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
 NO_RETRIES = Retry(False, redirect=False)
 #: Response headers that reach the caller; the others concern only this hop (RFC 9110 section 7.6.1).
@@ -232,37 +232,30 @@ def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:
         raise ResponseTruncated(type(error).__name__) from None
 
 
-def read_error_body(response: BaseHTTPResponse) -> bytes:
-    """Reads the body until its end, or until more than MAX_ERROR_BYTES have arrived. Raises ResponseTruncated."""
-    body = b""
-    for data in iter_body(response):
-        body += data
-        if len(body) > MAX_ERROR_BYTES:
-            break
-    return body
+def iter_error_body(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """Yields the body of an error until its end, until it breaks off, or until MAX_ERROR_BYTES have arrived.
 
-
-def read_whole_json(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """Yields a JSON body whose end only the closed connection marks, in one piece.
-
-    Raises ResponseTruncated when it is not valid JSON: it has been cut off.
+    An upstream that leaves the connection open behind a complete error is not waited for.
     """
-    body = b"".join(iter_body(response))
+    body, delimited = b"", "content-length" in response.headers
     try:
-        json.loads(body)
-    except ValueError:
-        raise ResponseTruncated("incomplete JSON") from None
-    yield body
+        for data in iter_body(response):
+            yield data
+            body += data
+            if len(body) > MAX_ERROR_BYTES or (not delimited and is_complete_error(body)):
+                return
+    except ResponseTruncated:
+        return
 
 
-def is_json(response: BaseHTTPResponse) -> bool:
-    return response.headers.get("content-type", "").lower().startswith("application/json")
+def is_complete_error(body: bytes) -> bool:
+    """Whether a body whose length is not known holds a whole JSON value, or a whole server-sent event."""
+    stripped = body.rstrip()
+    if not stripped.endswith((b"}", b"]")):
+        return False
+    return parse_json(stripped) is not None or (body.endswith((b"\n\n", b"\r\r", b"\n\r\n")) and b"data:" in body)
 
 
 def select_headers(response: BaseHTTPResponse) -> dict[str, str]:
     names = {name.lower() for name in response.headers}
     return {name: response.headers[name] for name in FORWARDED_HEADERS if name in names}
-
-
-def is_event_stream(response: BaseHTTPResponse) -> bool:
-    return response.headers.get("content-type", "").lower().startswith("text/event-stream")

@@ -21,7 +21,7 @@ from shared.errors import LeaseLost
 from shared.protocol.messages import RelayRequest
 from shared.settings.schema import PoolSettings
 from workers.attempt.blame import TriedCredential, describe_failure, is_culprit
-from workers.attempt.outcomes import Failed, classify_token_failure
+from workers.attempt.outcomes import OUT_OF_CREDIT, Failed, classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import BACKOFF_SECONDS, Cooldown
@@ -32,7 +32,7 @@ from workers.worker.services import WorkerServices
 log = logging.getLogger("farm.worker")
 #: Outcomes that mostly are the upstream's fault, and those that mostly are not, and prove that the upstream is up.
 UPSTREAM_FAULTS = frozenset({"upstream_error", "unreachable", "timeout", "cut", "no_answer"})
-CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused"})
+CREDENTIAL_FAULTS = frozenset({"rate_limited", "refused", OUT_OF_CREDIT})
 #: Longest cooldowns in seconds, without a Retry-After, of a rate limit, and of a token endpoint that is down.
 MAX_RATE_LIMIT_COOLDOWN_SECONDS = 60.0
 MAX_TOKEN_COOLDOWN_SECONDS = 15.0
@@ -190,6 +190,10 @@ class CredentialHealth:
         """Starts the cooldown that the evidence against the credential justifies, and returns whether there is one."""
         if failed.outcome == "rate_limited" and failed.retry_after is not None:
             self.cooldown.begin(failed.retry_after, cause=cause)
+            return True
+        if failed.outcome == OUT_OF_CREDIT and self._suspicion.has_proof:
+            # As long as a cooldown may be: nothing but a payment ends it, and the probe after it costs an attempt.
+            self.cooldown.begin(self._services.settings.cooling_limit, cause=cause)
             return True
         are_others_served = self._breaker.are_others_served(self._suspicion.keys)
         longest = self._suspicion.find_max_cooldown(are_others_served=are_others_served)

@@ -15,7 +15,7 @@ from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
 from workers.attempt.blame import decode_tried, sum_pauses
-from workers.attempt.outcomes import TOKEN_WAITS, Failed, Outcome, Stopped, reject_login
+from workers.attempt.outcomes import FINAL_OUTCOMES, TOKEN_WAITS, Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt, Requeued
 from workers.response.token_meter import Usage
@@ -144,7 +144,7 @@ class JobCompletion:
             has_retries = not tried or delivery.attempt_number < self._services.settings.max_attempts
         if has_retries and clock.now() < delivery.request.deadline and failed.failure.code != "total_timeout":
             delay = 0.0 if failed.blameless else compute_retry_delay(delivery.attempt_number)
-            failed_attempt = FailedAttempt(tried, delay, only_others=bool(tried) and failed.outcome == "refused")
+            failed_attempt = FailedAttempt(tried, delay, only_others=bool(tried) and failed.outcome in FINAL_OUTCOMES)
             entry = self._build_log_entry(attempt, "client_gone", None)
             requeued = self._bookkeeping.requeue(self._worker, job, failed_attempt, entry)
             if requeued is Requeued.FOR_TRIED:

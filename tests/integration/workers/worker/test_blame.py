@@ -15,6 +15,7 @@ from workers.attempt.blame import (
     RATE_LIMITS_TO_BLAME,
     REFUSALS_TO_BLAME,
     TIMED_RATE_LIMITS_TO_BLAME,
+    UNPAID_TO_BLAME,
 )
 from workers.process.membership import Membership
 from workers.process.worker_set import WorkerSet
@@ -49,7 +50,7 @@ def paused(harness: WorkerHarness) -> list[float]:
     ("faults", "attempts"),
     [
         ({"poison": 403}, REFUSALS_TO_BLAME),
-        ({"poison": 402}, REFUSALS_TO_BLAME),
+        ({"poison": 402}, UNPAID_TO_BLAME),
         ({"poison": 429}, RATE_LIMITS_TO_BLAME),
         ({"poison": 429, "poison_retry_after": 60}, TIMED_RATE_LIMITS_TO_BLAME),
         ({"poison": 500}, FAULTS_TO_BLAME),

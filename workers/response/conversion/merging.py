@@ -1,0 +1,67 @@
+"""Adds up the deltas of a stream: texts grow, lists are merged by index, the rest is replaced. No I/O."""
+
+import copy
+from typing import Any
+
+#: Texts that are sent once, or again as they were, and never in pieces.
+WHOLE_TEXTS = frozenset({"role", "id", "type", "format", "signature"})
+
+
+def merge(target: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Adds a delta to what has come so far."""
+    for name, value in delta.items():
+        target[name] = merge_value(target.get(name), value, name)
+
+
+def merge_value(current: Any, value: Any, name: str) -> Any:
+    if value is None:
+        return current
+    if isinstance(value, list):
+        merged = current if isinstance(current, list) else []
+        merge_list(merged, value)
+        return merged
+    if isinstance(value, dict):
+        merged_object = current if isinstance(current, dict) else {}
+        merge(merged_object, value)
+        return merged_object
+    if isinstance(current, str) and isinstance(value, str):
+        return merge_text(current, value, name)
+    return value
+
+
+def merge_text(current: str, value: str, name: str) -> str:
+    """Some upstreams repeat a tool's name in each chunk, others send it in pieces."""
+    if name in WHOLE_TEXTS:
+        return current or value
+    return current if name == "name" and value in (current, "") else current + value
+
+
+def merge_list(target: list[Any], elements: list[Any]) -> None:
+    """Elements with an index are parts of the element with that index; without one, an id begins another element."""
+    for element in elements:
+        earlier = find_earlier(target, element) if isinstance(element, dict) else None
+        if earlier is None:
+            target.append(copy.deepcopy(element))
+        else:
+            merge(earlier, element)
+
+
+def find_earlier(target: list[Any], element: dict[str, Any]) -> dict[str, Any] | None:
+    """The element that this one continues, None for a new one."""
+    objects = [candidate for candidate in target if isinstance(candidate, dict)]
+    if type(element.get("index")) is int:
+        return next((candidate for candidate in objects if candidate.get("index") == element["index"]), None)
+    is_tool_call = "function" in element
+    if not is_tool_call or not objects or element.get("id") not in (None, "", objects[-1].get("id")):
+        return None
+    return objects[-1]
+
+
+def merge_logprobs(target: dict[str, Any], logprobs: dict[str, Any]) -> None:
+    """Each chunk has the log probabilities of its own tokens."""
+    for name, value in logprobs.items():
+        if isinstance(value, list):
+            target.setdefault(name, [])
+            target[name] = [*(target[name] or []), *value]
+        else:
+            target.setdefault(name, value)

@@ -1,0 +1,14 @@
+"""The JSON in server-sent events. No I/O."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from shared.parsing import parse_json
+from shared.protocol.sse import Event, parse_events
+
+
+def iter_payloads(events: bytes) -> Iterator[tuple[Event, Any]]:
+    """Yields the events that hold JSON, with its value; `events` are complete ones."""
+    for event in parse_events(events):
+        if event.data is not None and (payload := parse_json(event.data)) is not None:
+            yield event, payload

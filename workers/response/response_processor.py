@@ -1,0 +1,135 @@
+"""Turns the bytes of one 2xx response into those that the caller gets. No I/O.
+
+1. The error sniffer finds out what the response is, and lets no error in disguise pass.
+2. A stream is folded into one object, or one object unfolded into a stream, when the other form was asked for.
+3. Usage that only the farm asked for is hidden, and a mapped model gets the caller's name.
+"""
+
+from shared.parsing import parse_json_object
+from shared.protocol.messages import RelayRequest
+from workers.response.conversion.folding import StreamFolder
+from workers.response.conversion.unfolding import unfold
+from workers.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
+from workers.response.error_sniffer import EVENTS_TYPE, JSON_TYPE, ErrorSniffer, IncompleteResponse, Kind
+from workers.response.rewriter import ResponseRewriter
+from workers.response.stream_completion import StreamCompletion
+from workers.response.token_meter import TokenMeter, Usage
+
+#: Types of bodies that have none, or the type of a page, which they are not.
+AUDIO_TYPE, TEXT_TYPE = "application/octet-stream", "text/plain; charset=utf-8"
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
+
+
+class ResponseProcessor:
+    """Processes one response."""
+
+    def __init__(
+        self,
+        request: RelayRequest,
+        request_body: bytes,
+        content_type: str,
+        *,
+        delimited: bool,
+        model: tuple[str, str] | None = None,
+    ) -> None:
+        """`delimited`: whether HTTP marks the end of the body. `model`: see ResponseRewriter."""
+        self._request = request
+        self._request_body = request_body
+        self._path = request.path.partition("?")[0]
+        self._label = content_type
+        self._delimited = delimited
+        self._model = model
+        self._sniffer = ErrorSniffer(self._path, content_type, wants_stream=request.stream, delimited=delimited)
+        self._meter: TokenMeter | None = None
+        self._completion: StreamCompletion | None = None
+        self._rewriter: ResponseRewriter | None = None
+        self._folder: StreamFolder | None = None
+        #: The object that is to be unfolded; None when the response is not.
+        self._object: list[bytes] | None = None
+
+    @property
+    def content_type(self) -> str:
+        """The type of what the caller gets; valid once there is something."""
+        media_type = self._label.partition(";")[0].strip()
+        if self._is_stream_sent:
+            return self._label if media_type == EVENTS_TYPE else EVENTS_TYPE
+        if self._sniffer.kind is not Kind.OTHER:
+            return self._label if media_type == JSON_TYPE else JSON_TYPE
+        if media_type and media_type.lower() not in PAGE_TYPES:
+            return self._label
+        return AUDIO_TYPE if self._path == SPEECH_PATH else TEXT_TYPE
+
+    @property
+    def _is_stream_sent(self) -> bool:
+        return self._object is not None or (self._sniffer.kind is Kind.EVENTS and self._folder is None)
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes more of the body and returns the bytes that may pass now. Raises InvalidResponse."""
+        if not self._sniffer.is_done:
+            data = self._sniffer.feed(data)
+            if not self._sniffer.is_done:
+                return b""
+            self._begin()
+        return self._process(data)
+
+    def finish(self) -> bytes:
+        """Returns the rest at the end of the body. Raises InvalidResponse, IncompleteResponse."""
+        passed = b""
+        if not self._sniffer.is_done:
+            data = self._sniffer.flush()
+            self._begin()
+            passed = self._process(data)
+        if self._completion and not self._completion.is_complete():
+            raise IncompleteResponse("a stream without its last event")
+        return passed + self._finish()
+
+    def usage(self) -> Usage:
+        """The tokens of what has passed so far."""
+        return self._meter.usage(self._request_body) if self._meter else Usage()
+
+    def _begin(self) -> None:
+        """Sets up what the kind of response needs."""
+        kind, is_foldable = self._sniffer.kind, self._path in (*COMPLETION_PATHS, RESPONSES_PATH)
+        is_stream = kind is Kind.EVENTS
+        if kind is not Kind.OTHER:
+            self._meter = TokenMeter(is_stream=is_stream)
+        if is_stream:
+            self._completion = StreamCompletion(self._path, delimited=self._delimited)
+            self._folder = StreamFolder(self._path) if is_foldable and not self._request.stream else None
+        elif kind is Kind.JSON and is_foldable and self._request.stream:
+            self._object = []
+        is_rewritten = is_stream and self._folder is None
+        model = self._model if kind is not Kind.OTHER else None
+        rewriter = ResponseRewriter(is_stream=is_rewritten, hides_usage=self._request.hides_usage, model=model)
+        self._rewriter = rewriter if rewriter.is_needed else None
+
+    def _process(self, data: bytes) -> bytes:
+        if self._completion:
+            self._completion.feed(data)
+        if self._meter:
+            self._meter.feed(data)
+        if self._folder:
+            self._folder.feed(data)
+            return b""
+        data = self._rewriter.feed(data) if self._rewriter else data
+        if self._object is None:
+            return data
+        self._object.append(data)
+        return b""
+
+    def _finish(self) -> bytes:
+        if self._folder:
+            folded = self._folder.finish()
+            return self._rewriter.feed(folded) + self._rewriter.flush() if self._rewriter else folded
+        rest = self._rewriter.flush() if self._rewriter else b""
+        return rest if self._object is None else self._unfold(b"".join([*self._object, rest]))
+
+    def _unfold(self, body: bytes) -> bytes:
+        payload = parse_json_object(body)
+        if self._path in COMPLETION_PATHS and not has_choices(payload):
+            return b"data: " + body.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
+        return unfold(self._path, payload, wants_usage=not self._request.hides_usage and self._is_usage_wanted())
+
+    def _is_usage_wanted(self) -> bool:
+        options = parse_json_object(self._request_body).get("stream_options")
+        return isinstance(options, dict) and bool(options.get("include_usage"))
