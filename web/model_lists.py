@@ -1,11 +1,13 @@
 """The upstreams' model lists: one per pool for all callers, fetched by a worker and kept in Redis.
 
-A list that is no longer fresh is still served while one front renews it, so that callers wait for the first fetch only.
-A failed fetch is remembered for seconds: no number of callers makes more than one job of it.
+A list that is no longer fresh is still served while one front renews it, so that callers wait for the first fetch only,
+and for seconds: the fetch needs an account, and goes on when they have all given up. A failed fetch is remembered for
+seconds: no number of callers makes more than one job of it.
 """
 
 import json
 import logging
+import math
 import time
 import uuid
 from typing import Any
@@ -17,15 +19,17 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
-from shared.parsing import parse_json_object
 from shared.protocol.messages import RelayRequest
+from web.model_list_parser import parse_models
 from web.request.pending import PendingRequest, RequestServices
 from web.request.rendering import NO_TIMEOUT
 from web.single_flight_cache import SingleFlightCache
 
 log = logging.getLogger("farm.models")
 #: Seconds that a list is fresh, and that it is kept in case it can't be renewed.
-FRESH_SECONDS, KEPT_SECONDS = 300, 3600
+FRESH_SECONDS, KEPT_SECONDS = 300, 7 * 86_400
+#: Seconds that a caller waits: clients that ask for the list first show an empty page meanwhile, and give up after 5.
+MAX_WAIT_SECONDS = 4.0
 #: Seconds that a failed fetch is remembered.
 FAILURE_SECONDS = 10
 #: Seconds for one fetch, with its time in the queue; and after which another front may try.
@@ -54,6 +58,7 @@ class ModelLists:
         return self._cache.get(pool)
 
     def _load(self, pool: str) -> list[dict[str, Any]]:
+        give_up_at = time.monotonic() + MAX_WAIT_SECONDS
         while True:
             stored, is_fresh, renewal = self._read(pool)
             models = None if stored is None else parse_models(stored)
@@ -68,9 +73,11 @@ class ModelLists:
             fetch = gevent.spawn(self._renew, pool) if is_ours else None
             if models is not None:
                 return models
+            if time.monotonic() >= give_up_at:
+                raise not_ready_error()
             if fetch is None:
                 gevent.sleep(POLL_SECONDS)
-            elif error := fetch.get():
+            elif error := await_fetch(fetch, give_up_at - time.monotonic()):
                 raise error
 
     def _read(self, pool: str) -> tuple[bytes | None, bool, bytes | None]:
@@ -129,7 +136,7 @@ class ModelLists:
                     raise cannot_fetch_error()
         finally:
             pending_request.close()
-        if head.status != 200 or not parse_json_object(bytes(body)):
+        if head.status != 200 or parse_models(bytes(body)) is None:
             raise cannot_fetch_error()
         return bytes(body)
 
@@ -138,9 +145,16 @@ def cannot_fetch_error() -> ApiError:
     return ApiError(502, "upstream_error", "the upstream's model list can't be fetched", "upstream_error")
 
 
-def parse_models(stored: bytes) -> list[dict[str, Any]]:
-    models = parse_json_object(stored).get("data")
-    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+def not_ready_error() -> ApiError:
+    message = "the upstream's model list is not known yet, and all accounts are busy; try again later"
+    headers = {"retry-after": str(math.ceil(MAX_WAIT_SECONDS))}
+    return ApiError(429, "models_not_ready", message, "rate_limit_error", headers=headers)
+
+
+def await_fetch(fetch: "gevent.Greenlet[..., ApiError | None]", seconds: float) -> ApiError | None:
+    """Waits for a fetch, which goes on afterwards; returns its error, if any."""
+    fetch.join(timeout=seconds)
+    return fetch.get() if fetch.ready() else not_ready_error()
 
 
 def encode_error(error: ApiError) -> str:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import gevent
 from flask import Blueprint, g
 
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings
 from web.request.pool_selection import model_not_found_error
 from web.routes.relay import authenticate
-from web.services import services
+from web.services import WebServices, services
 
 blueprint = Blueprint("models", __name__)
 
@@ -34,14 +35,15 @@ def collect_models() -> list[dict[str, Any]]:
     web_services = services()
     g.endpoint = "/models"
     key = authenticate(web_services)
+    pools = web_services.pool_selector.list_open_to(key)
     models_by_name: dict[str, dict[str, Any]] = {}
     last_error: ApiError | None = None
-    for pool in web_services.pool_selector.list_open_to(key):
+    # At the same time: each may have to be waited for.
+    for pool, load in [(pool, gevent.spawn(load_models, web_services, pool)) for pool in pools]:
         g.pool = pool.configured_name
-        try:
-            models = list_configured(pool) or web_services.model_lists.get(pool.name)
-        except ApiError as error:
-            last_error = error
+        models = load.get()
+        if isinstance(models, ApiError):
+            last_error = models
             continue
         for model in models:
             if key.allows_model(name := str(model.get("id"))):
@@ -49,6 +51,14 @@ def collect_models() -> list[dict[str, Any]]:
     if last_error and not models_by_name:
         raise last_error
     return list(models_by_name.values())
+
+
+def load_models(web_services: WebServices, pool: PoolSettings) -> list[dict[str, Any]] | ApiError:
+    """Returns the models of one pool, or why there are none."""
+    try:
+        return list_configured(pool) or web_services.model_lists.get(pool.name)
+    except ApiError as error:
+        return error
 
 
 def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:

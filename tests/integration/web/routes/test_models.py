@@ -10,6 +10,7 @@ from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.settings.schema import PoolSettings
 from tests.integration.web.test_app import Front
 from tests.waiting import eventually
 from web.model_lists import FRESH_SECONDS, KEPT_SECONDS
@@ -84,7 +85,7 @@ def test_list_that_cannot_be_renewed_is_kept(front: Front):
     assert count_jobs(front) == 0
 
 
-@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (404, b"{}"), (200, b"<html>"), (200, b"[]")])
+@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (404, b"{}"), (200, b"<html>"), (200, b"{}")])
 def test_failure_is_a_502_and_remembered_for_all(front: Front, status: int, body: bytes):
     sent = front.send("/v1/models", method="GET")
     front.reply(status, "application/json", body)
@@ -94,6 +95,43 @@ def test_failure_is_a_502_and_remembered_for_all(front: Front, status: int, body
     assert [response.status_code for response in responses] == 5 * [502]
     assert count_jobs(front) == 0
     assert 0 < front.redis.ttl(keys.models_renewal("default")) <= 10
+
+
+@pytest.mark.parametrize("body", [b'["a"]', b'{"models": [{"name": "a"}]}'])
+def test_list_of_another_shape_is_listed_in_openais(front: Front, body: bytes):
+    sent = front.send("/v1/models", method="GET")
+    front.reply(200, "application/json", body)
+    listed = sent.get(timeout=5).json
+    assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["a"])
+    assert front.send("/v1/models/a", method="GET").get(timeout=5).json["id"] == "a"
+
+
+def test_caller_does_not_wait_for_a_busy_pool_and_a_later_one_gets_the_list(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("web.model_lists.MAX_WAIT_SECONDS", 0.3)
+    responses = [sent.get(timeout=20) for sent in [front.send("/v1/models", method="GET") for _ in range(5)]]
+    assert {(response.status_code, response.json["error"]["code"]) for response in responses} == {
+        (429, "models_not_ready")
+    }
+    assert int(responses[0].headers["retry-after"]) > 0
+    front.reply(200, "application/json", ONE)
+    eventually(lambda: front.send("/v1/models", method="GET").get(timeout=20).json.get("data") == [{"id": "one"}])
+    assert count_jobs(front) == 0
+
+
+def test_lists_of_several_pools_are_waited_for_at_the_same_time(
+    redis: Redis, redis_url: str, unsealer: Unsealer, monkeypatch: pytest.MonkeyPatch
+):
+    pools = tuple(PoolSettings(name=f"p{number}") for number in range(3))
+    for pool in pools:
+        Credentials(redis).add(pool.name, f"token of {pool.name}")
+    front = Front(redis, redis_url, pools=pools)
+    sent = front.send("/v1/models", method="GET")
+    eventually(lambda: all(redis.llen(f"rq:queue:chat:{pool.name}") == 1 for pool in pools))
+    assert not sent.ready()
+    sent.kill()
+    front.close()
 
 
 def test_list_takes_nothing_of_the_callers_limits(front: Front, redis: Redis):
