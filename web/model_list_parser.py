@@ -42,8 +42,8 @@ def read_model(entry: Any) -> dict[str, Any] | None:
     name = next((members[member] for member in NAME_MEMBERS if is_name(members.get(member))), None)
     if name is None:
         return None
-    if members.get("id") == name and members is entry:
-        return members
+    if isinstance(entry, dict) and entry.get("id") == name:
+        return dict(entry)
     return {"object": "model", "created": 0, "owned_by": "upstream", **members, "id": name}
 
 

@@ -95,12 +95,25 @@ class Reservation:
         """To be called once. Raises ApiError 429."""
         self._size = self._memory.acquire(self._owner, size)
 
+    def resize(self, size: int) -> None:
+        """Reserves another size instead. Raises ApiError 429."""
+        if size > self._size:
+            self._release()
+            if size > UNRESERVED_BYTES:
+                self.reserve(size)
+        elif self._size:
+            self._memory.release(self._owner, self._size - size)
+            self._size = size
+
     def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._release()
+
+    def _release(self) -> None:
         if self._size:
             self._memory.release(self._owner, self._size)
             self._size = 0

@@ -5,14 +5,29 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from shared.errors import ApiError
 from web.request.body_memory import UNRESERVED_BYTES, Reservation
+from web.request.content_coding import bound_decoded_size, decode_body, parse_codings
 from web.server.request_input import PIECE_BYTES
 
 
 def read_whole(request: Request, reservation: Reservation) -> bytes:
-    """Reads the whole body. Raises ApiError 400, 408, 429, RequestEntityTooLarge (413).
+    """Reads the whole body. Raises ApiError 400, 408, 415, 429, RequestEntityTooLarge (413).
 
-    Flask would accept a truncated body, and would keep a copy of it.
+    Flask would accept a truncated body, and would keep a copy of it. A compressed body is decoded once it is whole, so
+    that no slow sender holds the memory for it.
     """
+    codings = parse_codings(request.headers.get("content-encoding", ""))
+    body = read_as_sent(request, reservation)
+    if not codings or not body:
+        return body
+    limit = request.max_content_length or 0
+    reservation.resize(bound_decoded_size(len(body), codings, limit))
+    body = decode_body(body, codings, limit)
+    reservation.resize(len(body))
+    return body
+
+
+def read_as_sent(request: Request, reservation: Reservation) -> bytes:
+    """Reads the body, decoding nothing."""
     length, limit = request.content_length, request.max_content_length or 0
     if length is not None and length > limit:
         raise RequestEntityTooLarge

@@ -27,7 +27,7 @@ def find_body_limit(request: Request, max_body: int) -> int:
 
 
 def limit_body(request: Request, max_body: int, idle_seconds: float, total_seconds: float) -> None:
-    """Limits size and duration of the body, whoever reads it. Raises RequestEntityTooLarge (413).
+    """Limits size and duration of the body, whoever reads it. Raises RequestEntityTooLarge (413), ApiError 415.
 
     A relayed request is refused for its size later, after its API key has been checked.
     """
@@ -39,6 +39,10 @@ def limit_body(request: Request, max_body: int, idle_seconds: float, total_secon
     request.max_content_length = limit if length is not None else limit + 1
     if length is not None and length > limit and request.endpoint not in (RELAY_ENDPOINT, None):
         raise RequestEntityTooLarge
+    if request.endpoint != RELAY_ENDPOINT and request.headers.get("content-encoding", "identity") != "identity":
+        raise ApiError(
+            415, "unsupported_media_type", "no compressed body is taken here", headers={"accept-encoding": "identity"}
+        )
     environ = request.environ
     environ["wsgi.input"] = TimedInput(environ["wsgi.input"], limit, idle_seconds, total_seconds)
 
