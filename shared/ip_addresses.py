@@ -22,6 +22,12 @@ def is_loopback(address: str) -> bool:
     return ip_address is not None and ip_address.is_loopback
 
 
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or address is this machine's own (RFC 6761 section 6.3)."""
+    name = host.lower().removesuffix(".")
+    return is_loopback(host) or name == "localhost" or name.endswith(".localhost")
+
+
 def caller_network(address: str) -> str:
     """The network that bans apply to, '?' if the address is unknown."""
     ip_address = parse_address(address)

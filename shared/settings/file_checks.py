@@ -1,31 +1,42 @@
-"""Checks the files that settings name, so that a missing one is an error at the start."""
+"""Checks what settings and the environment name, so that a missing file or a bad proxy is an error at the start."""
 
 import ssl
 from pathlib import Path
 
 from shared.errors import SettingsError
+from shared.settings.environment_network import find_ca_bundle, read_environment
 from shared.settings.schema import PoolSettings, Settings
 
 
 def check_files(settings: Settings) -> None:
-    """Raises SettingsError, which names the setting, unless all CA bundles and token files can be used."""
+    """Raises SettingsError, which names the setting, unless all CA bundles, token files and proxies can be used."""
     check_ca_bundles(settings)
     for pool in settings.pools:
         read_token_file(pool)
+        for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url)):
+            if not pool.proxy:
+                read_environment(url)
 
 
 def check_ca_bundles(settings: Settings) -> None:
     """Raises SettingsError unless every CA bundle, a file or a directory of certificates, can be loaded."""
     for pool in settings.pools:
-        if not pool.ca_bundle:
-            continue
-        path = Path(pool.ca_bundle)
-        try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.load_verify_locations(capath=path) if path.is_dir() else context.load_verify_locations(path)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f"pool {pool.name}: FARM_CA_BUNDLE: {path}: {reason}") from None
+        if pool.ca_bundle:
+            check_ca_bundle(f"pool {pool.name}: FARM_CA_BUNDLE", Path(pool.ca_bundle))
+        elif any(url.startswith("https:") for url in (pool.upstream_url, pool.token_url, pool.revocation_url)):
+            name, path = find_ca_bundle()
+            if name:
+                check_ca_bundle(name, Path(path))
+
+
+def check_ca_bundle(name: str, path: Path) -> None:
+    """Raises SettingsError, with the setting's name, unless the certificates can be loaded."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(capath=path) if path.is_dir() else context.load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{name}: {path}: {reason}") from None
 
 
 def read_token_file(pool: PoolSettings) -> list[str]:

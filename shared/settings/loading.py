@@ -15,6 +15,11 @@ from shared.settings.schema import POOL_TIMEOUTS, PoolSettings, Settings, settin
 
 #: Path of the settings file, `farm.toml` in the working directory by default.
 CONFIG_VARIABLE = "FARM_CONFIG"
+#: Variables that Kubernetes sets in every container for a Service called `farm` or `farm-…`, and Docker for a link.
+SERVICE_LINK = re.compile(
+    r"FARM_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+SERVICE_LINK_PORT, SERVICE_LINK_URL = re.compile(r"FARM_(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://")
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
@@ -22,6 +27,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, file: Path | None = N
 
     Raises SettingsError, whose message names the offending setting, for any unknown or invalid setting.
     """
+    environ = {name: value for name, value in environ.items() if not is_service_link(name, value)}
     reject_unknown_variables(environ)
     path = file or find_settings_file(environ)
     table = read_toml(path)
@@ -29,6 +35,13 @@ def load_settings(environ: Mapping[str, str] = os.environ, file: Path | None = N
         return build_settings(environ, table)
     except SettingsError as error:
         raise SettingsError(add_line_number(str(error), path)) from None
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether a variable describes a Service or a linked container, and is no setting."""
+    if SERVICE_LINK.fullmatch(name):
+        return True
+    return bool(SERVICE_LINK_PORT.fullmatch(name) and SERVICE_LINK_URL.match(value))
 
 
 def find_settings_file(environ: Mapping[str, str] = os.environ) -> Path:

@@ -5,9 +5,16 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 Parser = Callable[[Any], Any]
+
+#: Headers that frame a request or concern one connection (RFC 9110 section 7.6.1), and the one that has the token.
+RESERVED_HEADERS = frozenset(
+    {
+        *("authorization", "connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    }
+)
 
 
 def parse_text(value: Any) -> str:
@@ -93,69 +100,6 @@ class InvalidSecret(ValueError):
     """Raised for an invalid value by parsers whose message never repeats it, so that it may be shown for secrets."""
 
 
-def parse_url(value: Any) -> str:
-    """Parses an absolute http(s) URL and strips trailing slashes; '' stays ''. Messages don't repeat the URL.
-
-    Takes only what the HTTP client can use, so that a mistake shows at the start and not with the first request.
-    """
-    url = parse_text(value)
-    if not url:
-        return ""
-    if not url.startswith(("http://", "https://")):
-        raise InvalidSecret("must begin with http:// or https://")
-    check_authority(url)
-    if "#" in url:
-        raise InvalidSecret("must not contain a fragment (#)")
-    return url.rstrip("/")
-
-
-def parse_base_url(value: Any) -> str:
-    """Parses a URL, as parse_url does, to which paths are appended."""
-    url = parse_url(value)
-    if "?" in url:
-        raise InvalidSecret("must not contain a query (?)")
-    return url
-
-
-def parse_redis_url(value: Any) -> str:
-    """Parses a URL for redis-py; '' stays ''. Messages don't repeat it, because it may contain a password."""
-    url = parse_text(value)
-    if not url:
-        return ""
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise InvalidSecret("must begin with redis://, rediss:// or unix://")
-    if not url.startswith("unix://"):
-        check_authority(url)
-        database = urlsplit(url).path.strip("/")
-        if database and not database.isdecimal():
-            raise InvalidSecret("must end with the number of a database, or with none")
-    return url
-
-
-def check_authority(url: str) -> None:
-    """Raises InvalidSecret unless the URL has a valid host, and a valid port or none (RFC 3986 section 3.2)."""
-    if any(character.isspace() or character == "\\" or not character.isprintable() for character in url):
-        raise InvalidSecret("must not contain white space, backslashes or control characters")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise InvalidSecret("has an invalid host or port") from None
-    if port == 0 or parts.netloc.endswith(":"):
-        raise InvalidSecret("has an invalid port")
-    if ":" not in host and not is_host_name(host):
-        raise InvalidSecret("has no valid host name")
-
-
-def is_host_name(host: str) -> bool:
-    """Whether it is a host name or IPv4 address; underscores are allowed, as in the names of containers."""
-    try:
-        labels = host.removesuffix(".").encode("idna").decode().split(".")
-    except UnicodeError:
-        return False
-    return all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels)
-
-
 def parse_names(value: Any) -> tuple[str, ...]:
     """Parses a list, or text separated by commas."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -186,11 +130,13 @@ def parse_mapping(value: Any) -> Mapping[str, str]:
 
 
 def parse_headers(value: Any) -> Mapping[str, str]:
-    """Parses a table of HTTP headers (RFC 9110 section 5). Messages repeat only names."""
+    """Parses a table of HTTP headers (RFC 9110 section 5) for each request. Messages repeat only names."""
     headers = parse_mapping(value)
     for name, text in headers.items():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise InvalidSecret(f"has an invalid header name {name!r}")
         if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", text) or text != text.strip():
             raise InvalidSecret(f"has an invalid value for the header {name!r}")
+        if name.lower() in RESERVED_HEADERS:
+            raise InvalidSecret(f"must not contain the header {name!r}: the farm sets it for each request")
     return headers

@@ -10,7 +10,6 @@ from shared.settings.parsers import (
     Parser,
     choice_parser,
     int_parser,
-    parse_base_url,
     parse_bool,
     parse_days,
     parse_error_codes,
@@ -19,12 +18,11 @@ from shared.settings.parsers import (
     parse_names,
     parse_networks,
     parse_optional_seconds,
-    parse_redis_url,
     parse_seconds,
     parse_text,
-    parse_url,
     secret_parser,
 )
+from shared.settings.url_parsers import parse_base_url, parse_proxy_url, parse_redis_url, parse_url
 
 #: Codes, besides `invalid_grant`, by which token endpoints refuse a refresh token: GitHub's, Auth0's and OpenAI's, and
 #: what others call the same.
@@ -133,7 +131,11 @@ class PoolSettings:
         parse_optional_seconds, 0.0, "expected wait in seconds above which requests go to the next pool; 0: never"
     )
     proxy: str = setting(
-        "FARM_UPSTREAM_PROXY", parse_url, "", "HTTP proxy for the upstream and the token endpoint", secret=True
+        "FARM_UPSTREAM_PROXY",
+        parse_proxy_url,
+        "",
+        "HTTP or SOCKS proxy for the upstream and the token endpoint",
+        secret=True,
     )
     ca_bundle: str = setting(
         "FARM_CA_BUNDLE", parse_text, "", "file of trusted CA certificates, if not the default ones"

@@ -14,7 +14,7 @@ from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import Unsealer, load_unsealer
 from shared.errors import FarmError, SettingsError, StoreUnavailable
 from shared.file_limit import raise_file_limit
-from shared.ip_addresses import parse_address
+from shared.ip_addresses import is_loopback_host
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
@@ -54,9 +54,7 @@ def warn_of_plain_http(settings: Settings) -> None:
     for pool in settings.pools:
         for name, url in (("FARM_TOKEN_URL", pool.token_url), ("FARM_REVOCATION_URL", pool.revocation_url)):
             parts = urlsplit(url)
-            address = parse_address(parts.hostname or "")
-            is_loopback = parts.hostname == "localhost" or (address is not None and address.is_loopback)
-            if parts.scheme == "http" and not is_loopback:
+            if parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
                 message = "pool %s: %s is http://: refresh tokens cross the network unencrypted; use https://"
                 log.warning(message, pool.name, name, extra={"action": "plain_http", "pool": pool.name})
 

@@ -140,7 +140,7 @@ class WorkerProcess:
 
     def _build_route(self, name: str) -> UpstreamRoute:
         pool = self._settings.pool(name)
-        return UpstreamRoute(pool.upstream_url, proxy=pool.proxy, ca_bundle=pool.ca_bundle)
+        return UpstreamRoute(pool.upstream_url, proxy=find_proxy(pool), ca_bundle=pool.ca_bundle)
 
     def run(self) -> None:
         """Runs until a signal or the supervisor's death; then lets running requests end and releases the leases."""
@@ -283,5 +283,10 @@ class WorkerProcess:
 
 
 def build_token_endpoint(pool: PoolSettings) -> TokenEndpoint:
-    session = create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, pool.proxy, pool.ca_bundle)
+    session = create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, find_proxy(pool), pool.ca_bundle)
     return TokenEndpoint(pool, session)
+
+
+def find_proxy(pool: PoolSettings) -> str:
+    """The configured proxy, '' for none; the bundled simulator is on this machine."""
+    return "" if pool.simulator else pool.proxy

@@ -1,6 +1,5 @@
 """Sends relay requests to the upstream over one kept-alive connection per worker."""
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,8 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from shared.errors import FarmError
 from shared.parsing import parse_json
 from shared.protocol.messages import RelayRequest
-from workers.upstream.http_connection import ConnectionDropped, UpstreamHTTPConnection, UpstreamHTTPSConnection
+from shared.settings.environment_network import read_environment
+from workers.upstream.http_connection import ConnectionDropped, select_connection_class
 from workers.upstream.http_response import READ_BYTES
 
 log = logging.getLogger("farm.relay")
@@ -59,16 +59,6 @@ class UpstreamMisconfigured(FarmError):
 
 class ResponseTruncated(FarmError):
     """Raised when a response ended before it was complete."""
-
-
-@functools.cache
-def read_environment(url: str) -> tuple[Mapping[str, str], bool | str]:
-    """The environment's proxies and CA bundle for a URL.
-
-    Cached, and called before the fork too: on macOS reading the proxies crashes a forked process.
-    """
-    environment = requests.Session().merge_environment_settings(url, {}, None, None, None)
-    return environment["proxies"], True if environment["verify"] is None else environment["verify"]
 
 
 def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
@@ -142,7 +132,7 @@ class UpstreamRoute:
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
         pool = cast("HTTPConnectionPool", adapter.get_connection_with_tls_context(prepared, verify, proxies))
         adapter.cert_verify(pool, self._url, verify, None)  # type: ignore[no-untyped-call]
-        pool.ConnectionCls = UpstreamHTTPSConnection if pool.scheme == "https" else UpstreamHTTPConnection  # type: ignore[assignment]
+        pool.ConnectionCls = select_connection_class(pool)
         pool.conn_kw["before_send"] = before_send
         return pool
 
@@ -175,12 +165,12 @@ class UpstreamConnection:
         headers: Mapping[str, str] = MappingProxyType({}),
         before_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`headers` are the pool's own; the farm's and the request's take precedence.
+        """`headers` are the pool's own: they replace the farm's, such as its User-Agent; the request's take precedence.
 
         `before_send` is called right before a request is sent, and prevents that by raising. Raises
         UpstreamMisconfigured.
         """
-        self._headers = {name.lower(): value for name, value in headers.items()} | DEFAULT_HEADERS
+        self._headers = DEFAULT_HEADERS | {name.lower(): value for name, value in headers.items()}
         self._pool, self._base_path = route.open_pool(before_send)
         self._timeout = Timeout(connect=connect_timeout, read=None)
 

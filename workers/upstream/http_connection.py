@@ -17,7 +17,9 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from gevent import monkey
+from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 
 from shared.errors import FarmError
 from shared.sockets import send_all
@@ -146,3 +148,18 @@ class UpstreamHTTPConnection(HTTPConnection):
 
 class UpstreamHTTPSConnection(UpstreamHTTPConnection, HTTPSConnection):
     """A connection to an upstream over TLS."""
+
+
+class UpstreamSOCKSConnection(UpstreamHTTPConnection, SOCKSConnection):
+    """A connection to an upstream through a SOCKS proxy."""
+
+
+class UpstreamSOCKSHTTPSConnection(UpstreamHTTPSConnection, SOCKSHTTPSConnection):
+    """A connection to an upstream over TLS through a SOCKS proxy."""
+
+
+def select_connection_class(pool: HTTPConnectionPool) -> Any:
+    """The class of the pool's connections, in place of urllib3's own."""
+    if issubclass(pool.ConnectionCls, SOCKSConnection):
+        return UpstreamSOCKSHTTPSConnection if pool.scheme == "https" else UpstreamSOCKSConnection
+    return UpstreamHTTPSConnection if pool.scheme == "https" else UpstreamHTTPConnection

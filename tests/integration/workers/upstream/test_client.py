@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from gevent.server import StreamServer
 
+from shared.settings.schema import PoolSettings
 from tests.builders import build_request
 from tests.environment import free_port
 from workers.attempt.cancel_scope import Cancelled
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.upstream import http_connection
 from workers.upstream.client import (
     ResponseTruncated,
@@ -29,6 +32,7 @@ from workers.upstream.client import (
     UpstreamMisconfigured,
     UpstreamRoute,
     UpstreamUnreachable,
+    create_shared_session,
     iter_body,
 )
 from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
@@ -106,6 +110,14 @@ def test_request_has_the_upstream_path_the_token_and_no_library_headers(server: 
         "authorization": "Bearer a-token",
         "content-length": "4",
     }
+
+
+def test_operators_headers_replace_the_farms_own_name(server: Server):
+    headers = {"User-Agent": "acme/1", "X-Tenant": "7"}
+    send(UpstreamConnection(UpstreamRoute(server.url), 5, headers=headers))
+    lines = server.heads[0][0].split("\r\n")
+    assert {"user-agent: acme/1", "x-tenant: 7"} <= set(lines)
+    assert len([line for line in lines if line.startswith("user-agent")]) == 1
 
 
 def test_connection_that_was_closed_while_idle_is_replaced(server: Server):
@@ -463,3 +475,70 @@ def test_tls_connection_goes_through_a_proxys_tunnel(server: Server, secure: tup
 def forward(source: socket.socket, target: socket.socket) -> None:
     while data := source.recv(65_536):
         target.sendall(data)
+
+
+class SocksProxy:
+    """A SOCKS5 proxy (RFC 1928) with a password (RFC 1929); keeps the hosts it was asked for, connects to one port."""
+
+    def __init__(self, target_port: int) -> None:
+        self.hosts: list[str] = []
+        self._target_port = target_port
+        self._server = StreamServer(("127.0.0.1", 0), self._serve)
+        self._server.start()
+        self.address = f"user:pass@127.0.0.1:{self._server.server_port}"
+
+    def _serve(self, client: socket.socket, _: object) -> None:
+        file = client.makefile("rb")
+        file.read(file.read(2)[1])
+        client.sendall(b"\x05\x02")
+        user = file.read(file.read(2)[1])
+        password = file.read(file.read(1)[0])
+        client.sendall(b"\x01\x00" if (user, password) == (b"user", b"pass") else b"\x01\x01")
+        kind = file.read(4)[3]
+        self.hosts.append(file.read(file.read(1)[0]).decode() if kind == 3 else socket.inet_ntoa(file.read(4)))
+        file.read(2)
+        with socket.create_connection(("127.0.0.1", self._target_port)) as target:
+            client.sendall(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+            back = gevent.spawn(forward, target, client)
+            forward(client, target)
+            back.kill()
+
+    def close(self) -> None:
+        self._server.stop()
+
+
+@pytest.mark.parametrize(("scheme", "host"), [("socks5h", "up.invalid"), ("socks5", "127.0.0.1")])
+def test_connection_goes_through_a_socks_proxy(server: Server, scheme: str, host: str):
+    """`socks5h` leaves the resolution of names to the proxy."""
+    with closing(SocksProxy(server.listener.getsockname()[1])) as proxy:
+        upstream = UpstreamConnection(UpstreamRoute(f"http://{host}/v1", proxy=f"{scheme}://{proxy.address}"), 5)
+        assert [send(upstream), send(upstream)] == [200, 200]
+        upstream.close()
+    assert proxy.hosts == [host]
+    assert len(server.heads) == 1
+
+
+def test_tls_connection_goes_through_a_socks_proxy(server: Server, secure: tuple[str, str]):
+    url, bundle = secure
+    with closing(SocksProxy(server.listener.getsockname()[1])) as proxy:
+        upstream = UpstreamConnection(UpstreamRoute(url, ca_bundle=bundle, proxy=f"socks5h://{proxy.address}"), 5)
+        assert [fetch_body(upstream), fetch_body(upstream)] == [b"{}"] * 2
+        upstream.close()
+    assert proxy.hosts == ["localhost"]
+
+
+def test_token_endpoint_is_reached_through_a_socks_proxy(server: Server):
+    body = b'{"access_token": "at"}'
+    server.respond = lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with closing(SocksProxy(server.listener.getsockname()[1])) as proxy:
+        pool = PoolSettings(token_url="http://login.invalid/token")
+        session = create_shared_session(pool.token_url, 4, f"socks5h://{proxy.address}")
+        # The server takes a request for whole when it ends in `body`.
+        assert TokenEndpoint(pool, session).refresh("body").access_token == "at"
+    assert proxy.hosts == ["login.invalid"]
+
+
+def test_socks_proxy_that_is_away_is_an_upstream_that_is_unreachable():
+    route = UpstreamRoute("http://up.invalid/v1", proxy=f"socks5h://127.0.0.1:{free_port()}")
+    with pytest.raises(UpstreamUnreachable):
+        send(UpstreamConnection(route, 5))

@@ -90,6 +90,16 @@ def test_pools_of_the_file_take_settings_in_lower_case(tmp_path: Path):
         ({"REDIS_URL": "localhost:6379"}, "", "REDIS_URL must begin with redis://"),
         ({"REDIS_URL": "redis://:hush@x:70000/0"}, "", "REDIS_URL has an invalid host or port"),
         ({"REDIS_URL": "redis://x/first"}, "", "REDIS_URL must end with the number"),
+        ({"FARM_UPSTREAM_PROXY": "ftp://user:hush@x"}, "", "FARM_UPSTREAM_PROXY must begin with http://"),
+        ({"FARM_TOKEN_URL": "https://app:hush@x/token"}, "", "FARM_TOKEN_URL must not contain a user name"),
+        ({"FARM_TOKEN_AUTH": "digest"}, "", "FARM_TOKEN_AUTH"),
+        ({"FARM_TOKEN_HEADERS": '{"x": "hush\\n"}'}, "", "FARM_TOKEN_HEADERS has an invalid value"),
+        ({"FARM_UPSTREAM_HEADERS": '{"Content-Length": "7"}'}, "", "FARM_UPSTREAM_HEADERS must not contain the header"),
+        (
+            {"FARM_UPSTREAM_HEADERS": '{"authorization": "hush"}'},
+            "",
+            "FARM_UPSTREAM_HEADERS must not contain the header",
+        ),
         ({"FARM_TOKEN_URL": "https://"}, "", "FARM_TOKEN_URL has no valid host name"),
         ({"FARM_UPSTREAM_PROXY": "http://user:hush@x:0"}, "", "FARM_UPSTREAM_PROXY has an invalid port"),
         ({"FARM_UPSTREAM_HEADERS": '{"x a": "hush"}'}, "", "FARM_UPSTREAM_HEADERS has an invalid header name 'x a'"),
@@ -128,12 +138,64 @@ UNUSABLE_URLS = [
     "http://[::1/v1",
     "http://host/v1?key=1",
     "http://host/v1#top",
+    "https://user:hush@host/v1",
+    "https://host/v1/chat/completions",
+    "https://host/v1/chat/completions/",
+    "https://host/completions",
+    "https://host/v1/embeddings",
+    "https://host/v1/models",
+    "https://host/v1/responses",
+    "https://host/v1/audio/speech",
 ]
 USABLE_URLS = [
     "http://my_host:80/v1",
     "https://[::1]:8443/v1",
     "https://xn--bcher-kva.example",
     "http://bücher.example/v1",
+    "https://host/models",
+    "https://host/v1beta/openai",
+]
+
+#: What people set, with a password that must not be shown.
+BROKEN_REDIS_URLS = [
+    "redis://:s3cr#t@h:6379/0",
+    "redis://user:123#s3cr@h:6379/0",
+    "redis://:s3cr/t@h:6379/0",
+    "redis://user:12/s3cr@h:6379/0",
+    "redis://:s3cr?t@h:6379/0",
+    "redis://user:12?s3cr@h:6379/0",
+    "redis://user:12?s3cr=x@h:6379/0",
+    "redis://:s3cr t@h:6379/0",
+    "redis://:s3cr[t@h:6379/0",
+    "redis://:s3cr\\t@h:6379/0",
+    '"redis://:s3cr@localhost"',
+    "'redis://:s3cr@localhost'",
+    "redis:/:s3cr@localhost",
+    "redis:localhost",
+    "localhost:6379",
+    "//:s3cr@localhost",
+    ":s3cr@localhost:6379",
+    "http://:s3cr@localhost",
+    "redis-sentinel://:s3cr@localhost",
+    "redis://:s3cr@:6379",
+    "redis://:s3cr@h:port",
+    "redis://:s3cr@h:6379/0/1",
+    "redis://:s3cr@h:6379/-1",
+    "redis://:s3cr@h:6379/zero",
+    "redis://h:6379/0?db=s3cr",
+    "redis://h:6379/0?socket_timeout=s3cr",
+    "redis://h:6379/0?passwort=s3cr",
+    "redis://",
+    "unix://",
+]
+USABLE_REDIS_URLS = [
+    "redis://localhost",
+    "redis://:p%23ss@h:6379/0",
+    "redis://:p@ss:w0rd@h:6379/0",
+    "redis://user@h/2",
+    "rediss://user:pass@h:6380/0?ssl_cert_reqs=none",
+    "redis://[::1]:6379/0?health_check_interval=5",
+    "unix:///run/redis.sock?db=1",
 ]
 
 
@@ -141,6 +203,62 @@ USABLE_URLS = [
 def test_url_that_no_request_could_use_is_an_error(tmp_path: Path, url: str):
     with pytest.raises(SettingsError, match="FARM_UPSTREAM_URL"):
         load(tmp_path, {"FARM_UPSTREAM_URL": url})
+
+
+@pytest.mark.parametrize("url", BROKEN_REDIS_URLS)
+def test_broken_url_of_redis_is_one_line_that_shows_no_secret(tmp_path: Path, url: str):
+    with pytest.raises(SettingsError, match="REDIS_URL") as caught:
+        load(tmp_path, {"REDIS_URL": url})
+    assert not {"s3cr", "\n"} & {part for part in ("s3cr", "\n") if part in str(caught.value)}
+
+
+@pytest.mark.parametrize("url", USABLE_REDIS_URLS)
+def test_url_that_redis_takes_is_taken(tmp_path: Path, url: str):
+    assert load(tmp_path, {"REDIS_URL": url}).redis_url == url
+
+
+def test_scheme_may_be_in_any_case(tmp_path: Path):
+    environ = {
+        "FARM_UPSTREAM_URL": "HTTPS://x/v1",
+        "REDIS_URL": "Redis://h:6379/0",
+        "FARM_UPSTREAM_PROXY": "SOCKS5://p",
+    }
+    settings = load(tmp_path, environ)
+    assert (settings.redis_url, settings.pools[0].upstream_url) == ("redis://h:6379/0", "https://x/v1")
+    assert settings.pools[0].proxy == "socks5://p"
+
+
+def test_url_of_the_token_endpoint_is_kept_as_it_is(tmp_path: Path):
+    url = "https://login.example/oauth/token/?tenant=7"
+    assert load(tmp_path, {"FARM_TOKEN_URL": url}).pools[0].token_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FARM_SERVICE_HOST", "10.0.0.1"),
+        ("FARM_SERVICE_PORT", "8000"),
+        ("FARM_SERVICE_PORT_HTTP", "8000"),
+        ("FARM_PORT", "tcp://10.0.0.1:8000"),
+        ("FARM_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("FARM_PORT_8000_TCP_PROTO", "tcp"),
+        ("FARM_PORT_8000_TCP_PORT", "8000"),
+        ("FARM_PORT_53_UDP_ADDR", "10.0.0.1"),
+        ("FARM_WEB_SERVICE_HOST", "10.0.0.1"),
+        ("FARM_MY_REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("FARM_MY_REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_of_a_kubernetes_service_are_no_settings(tmp_path: Path, name: str, value: str):
+    assert load(tmp_path, {name: value}) == load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("FARM_PROT", "1"), ("FARM_PORT", "8000"), ("FARM_SERVICE_HOSTS", "x"), ("FARM_PORT_TCP", "1")]
+)
+def test_variables_that_only_look_like_a_service_are_errors(tmp_path: Path, name: str, value: str):
+    with pytest.raises(SettingsError, match=name):
+        load(tmp_path, {name: value})
 
 
 @pytest.mark.parametrize("url", USABLE_URLS)
