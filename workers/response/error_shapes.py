@@ -7,6 +7,7 @@ and Anthropic's `"object"`/`"type": "error"`, gRPC gateways' `[{"error": {"statu
 """
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def describe_error(payload: Any) -> UpstreamError:
     type_ = find_first(find_type, objects)
     status = find_first(find_status, objects) or find_named_status(code, type_)
     param = find_first(lambda layer: layer.get("param"), objects)
-    param = param if isinstance(param, str) else None
+    param = param if isinstance(param, str) and param else None
     return UpstreamError(clean_message(message), type_, param, clean_message(code)[:100], status or 0)
 
 
@@ -226,9 +227,9 @@ def find_named_status(*error_names: str) -> int:
 
 
 def find_type(layer: dict[str, Any]) -> str:
-    """The error's type; '' if it says only that it is an error, or is a URL, as in problem details."""
+    """The error's type; '' if it says only that it is an error, or is a URL (problem details), or an event's type."""
     type_ = layer.get("type")
-    is_name = isinstance(type_, str) and type_.lower() not in ERROR_MARKS and re.fullmatch(r"[\w.-]{1,100}", type_)
+    is_name = isinstance(type_, str) and type_.lower() not in ERROR_MARKS and re.fullmatch(r"[\w-]{1,100}", type_)
     return str(type_) if is_name else ""
 
 
@@ -262,10 +263,11 @@ def to_openai_error(status: int, body: bytes) -> bytes:
     error = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return data
-    return write_error(status, read_error(body))
-
-
-def write_error(status: int, error: UpstreamError) -> bytes:
-    """Encodes an error in OpenAI's shape."""
-    message = error.message or f"the upstream returned {status}"
-    return build_error_body(message, error.type or "upstream_error", error.code or "upstream_error", error.param)
+    found = read_error(body)
+    message = found.message or (clean_message(json.dumps(payload))[:MAX_TITLE_LENGTH] if payload else "")
+    return build_error_body(
+        message or f"the upstream returned {status}",
+        found.type or "upstream_error",
+        found.code or "upstream_error",
+        found.param,
+    )

@@ -63,7 +63,7 @@ def build_text_parts(choice: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 def iter_response_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The events of a response: its beginning, each item with its parts, and its end."""
-    begun = {**response, "status": "in_progress", "output": [], "usage": None}
+    begun = {**response, "status": "in_progress", "output": [], **({"usage": None} if "usage" in response else {})}
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
     output = response.get("output")
