@@ -111,7 +111,7 @@ class BrotliDecoder:
             data = b""
             if piece:
                 yield piece
-            if self._object.can_accept_more_data() or not piece:
+            if not piece:
                 return
 
     @property
