@@ -1,17 +1,35 @@
 """Mounts the RQ dashboard at /admin/rq/."""
 
+import re
+from typing import Any
+
 import rq.serializers
 import rq_dashboard.web
-from flask import Flask
+from flask import Flask, abort, request
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.serializers import JSONSerializer
 
+from shared.errors import ApiError
+from web.errors import handle_api_error
+from web.routes import foreign_jobs
+
 PREFIX = "/admin/rq"
+BLUEPRINT = "rq_dashboard"
+REGISTRIES = ("queued", "failed", "deferred", "started", "finished", "scheduled", "canceled")
+#: RQ refuses other job ids, which older versions of it had.
+JOB_ID = re.compile(r"[A-Za-z0-9_-]+")
+#: Largest number of a page, and of jobs on one.
+MAX_PAGE = 1_000_000
 
 
 def mount(app: Flask, redis_url: str) -> None:
     disable_pickle()
+    show_foreign_jobs()
     app.config["RQ_DASHBOARD_REDIS_URL"] = redis_url
     rq_dashboard.web.setup_rq_connection(app)
+    app.before_request(check_arguments)
+    app.register_error_handler(NoSuchJobError, lambda _: handle_api_error(job_not_found_error()))
+    app.register_error_handler(InvalidJobOperation, lambda error: handle_api_error(job_conflict_error(str(error))))
     app.register_blueprint(rq_dashboard.web.blueprint, url_prefix=PREFIX)
 
 
@@ -19,3 +37,45 @@ def disable_pickle() -> None:
     """Replaces RQ's default serializer, pickle, by JSON in this process: the dashboard reads jobs with the default."""
     rq.serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]
     rq_dashboard.web.config.serializer = JSONSerializer
+
+
+def show_foreign_jobs() -> None:
+    """Replaces what the dashboard reads with; what changes jobs stays RQ's own."""
+    dashboard = rq_dashboard.web
+    dashboard.Job, dashboard.Queue, dashboard.Worker = (
+        foreign_jobs.ShownJob,
+        foreign_jobs.ShownQueue,
+        foreign_jobs.ShownWorker,
+    )
+    if dashboard.serialize_queues.__module__ == dashboard.__name__:
+        dashboard.serialize_queues = foreign_jobs.skip_unreadable(dashboard.serialize_queues)
+
+
+def check_arguments() -> None:
+    """Runs before each request: 404 for arguments that the dashboard has no page for, where it would raise."""
+    if request.blueprint != BLUEPRINT:
+        return
+    arguments = request.view_args or {}
+    is_valid = (
+        arguments.get("instance_number", 0) == 0
+        and arguments.get("registry_name", "queued") in REGISTRIES
+        and arguments.get("order", "asc") in ("asc", "dsc")
+        and JOB_ID.fullmatch(arguments.get("job_id", "-"))
+        and is_page_number(arguments.get("page", 1))
+        and is_page_number(arguments.get("per_page", 1))
+    )
+    if not is_valid:
+        abort(404)
+
+
+def is_page_number(value: Any) -> bool:
+    text = str(value)
+    return text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= MAX_PAGE
+
+
+def job_not_found_error() -> ApiError:
+    return ApiError(404, "not_found", "there is no such job: it has ended, or was deleted")
+
+
+def job_conflict_error(reason: str) -> ApiError:
+    return ApiError(409, "conflict", reason or "the job's state does not allow this")
