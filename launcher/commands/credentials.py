@@ -20,7 +20,7 @@ from launcher.token_export import export_tokens
 from shared.credentials import private
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
-from shared.credentials.token_import import ImportReport
+from shared.credentials.token_import import ImportReport, classify_lines
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
@@ -45,7 +45,7 @@ def add(pool: str, label: str, as_json: bool) -> None:
     """Add one refresh token, read from standard input, or prompted for without echo on a terminal."""
     settings, redis = open_store()
     token = click.prompt("Refresh token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
-    tokens = token.split()
+    tokens = [text for _, outcome, text in classify_lines(token.splitlines()) if outcome != "blank"]
     if len(tokens) != 1:
         raise FarmError(f"expected one refresh token on standard input, got {len(tokens)}; use `import` for several")
     origin = origin_for_new_tokens(settings.pool(select_pool(settings, pool)))
@@ -62,7 +62,10 @@ def add(pool: str, label: str, as_json: bool) -> None:
 @json_option
 @exit_on_error
 def import_(file: str, pool: str, as_json: bool) -> None:
-    """Import refresh tokens from FILE, one per line ('-' for standard input)."""
+    """Import refresh tokens from FILE ('-' for standard input).
+
+    One per line, as `refresh_token=…` or `mail----password----token`, or as JSON or CSV that names them.
+    """
     settings, redis = open_store()
     try:
         text = sys.stdin.read() if file == "-" else resolve_path(file).read_text()

@@ -84,10 +84,10 @@ class Credentials:
         return (existing_id, False) if existing_id else (credential_id, True)
 
     def import_lines(self, pool: str, lines: Iterable[str], label: str = "", token_origin: str = "") -> ImportReport:
-        """Stores the refresh tokens, one a line, given for the token endpoint of that origin ('' if not known)."""
+        """Stores the refresh tokens in the lines, given for the token endpoint of that origin ('' if not known)."""
         sealer = Sealer.load(self._redis)
         report = []
-        for number, (outcome, token) in enumerate(classify_lines(lines), 1):
+        for number, outcome, token in classify_lines(lines):
             if outcome != "token":
                 report.append(ImportedLine(number, outcome))
                 continue

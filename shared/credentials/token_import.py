@@ -1,10 +1,15 @@
 """Parses refresh tokens from lines of text and reports the outcome of an import. No I/O."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from shared.credentials.token_forms import find_tokens
+
 #: Maximum characters of a refresh token; longer lines are invalid.
 MAX_TOKEN_LENGTH = 16_384
+#: What is plainly no token: a part of a JSON document that can't be read, a URL, an address of mail.
+NO_TOKEN = re.compile(r"""[\[\]{}"']|https?://|[^@]+@[^@]+\.[A-Za-z]+$""")
 
 
 @dataclass(frozen=True)
@@ -41,19 +46,20 @@ class ImportReport:
 OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "invalid": "invalid"}
 
 
-def classify_lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yields ('token' | 'blank' | 'invalid', trimmed text) per line.
+def classify_lines(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
+    """Yields number, 'token' | 'blank' | 'invalid' and text for each line, or for each token of a JSON document.
 
     Tokens are printable ASCII (RFC 6749 appendix A.17) without whitespace. Others, with a typographic dash from a
     copied text, say, can't be sent in a header and would be refused in a body.
     """
-    for line in lines:
-        token = line.strip().lstrip("\ufeff")
-        if not token:
-            yield "blank", token
+    for number, text in find_tokens(list(lines)):
+        if not text:
+            yield number, "blank", text
         else:
-            yield ("token" if is_token(token) else "invalid"), token
+            is_valid = is_token(text) and not NO_TOKEN.match(text)
+            yield number, "token" if is_valid else "invalid", text
 
 
 def is_token(text: str) -> bool:
-    return len(text) <= MAX_TOKEN_LENGTH and text.isascii() and text.isprintable() and " " not in text
+    """Whether it can be sent: it is not looked at for what else it might be."""
+    return 0 < len(text) <= MAX_TOKEN_LENGTH and text.isascii() and text.isprintable() and " " not in text

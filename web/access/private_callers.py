@@ -15,7 +15,7 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import hash_secret
 from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
-from shared.credentials.token_import import classify_lines
+from shared.credentials.token_import import is_token
 from shared.credentials.token_origin import compute_token_origin
 from shared.errors import ApiError
 from shared.ip_addresses import caller_network
@@ -58,8 +58,7 @@ class PrivateCallers:
 
     def may_be_token(self, token: str) -> bool:
         """Whether the string looks like a refresh token that some pool takes."""
-        kinds = [kind for kind, _ in classify_lines([token])]
-        return bool(self._pools) and kinds == ["token"] and not token.startswith(OWN_SECRET_PREFIXES)
+        return bool(self._pools) and is_token(token) and not token.startswith(OWN_SECRET_PREFIXES)
 
     def authenticate(self, token: str, address: str, pool_name: str) -> PrivateCaller:
         """Authenticates a token presented from `address` for a pool, '' for the only one. Raises ApiError."""
