@@ -15,6 +15,7 @@ from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint import TokenEndpoint
+from workers.response.error_shapes import read_error
 from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, InvalidResponse
 from workers.upstream.client import (
     ResponseTruncated,
@@ -28,6 +29,8 @@ from workers.worker.job_runner import JobRunner
 
 #: Seconds that the chat of a test may take.
 CHAT_TIMEOUT_SECONDS = 30.0
+#: Characters of the upstream's error that a test shows.
+MAX_MESSAGE_LENGTH = 300
 #: Bytes of a response that a test reads.
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -98,7 +101,8 @@ def read_body(response: BaseHTTPResponse, started_at: float) -> tuple[bytes, int
 def describe_error(response: BaseHTTPResponse, body: bytes) -> str:
     """Returns why the chat failed, '' when it succeeded."""
     if response.status >= 300:
-        return f"the upstream returned {response.status}"
+        message = read_error(body).message
+        return f"the upstream returned {response.status}" + (f": {message[:MAX_MESSAGE_LENGTH]}" if message else "")
     try:
         sniffer = ErrorSniffer("/chat/completions", response.headers.get("content-type", ""))
         sniffer.feed(body)

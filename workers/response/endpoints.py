@@ -45,7 +45,8 @@ def is_response(path: str, payload: Any) -> bool:
         return False
     if path == RESPONSES_PATH and payload.get("object") == "response":
         return True
-    members = [payload[name] for name in RESPONSE_MEMBERS.get(path, ()) if payload.get(name) is not None]
+    names = ("id",) if path.startswith("/models/") else RESPONSE_MEMBERS.get(path, ())
+    members = [payload[name] for name in names if payload.get(name) is not None]
     return any(members) if payload.get("error") else bool(members)
 
 

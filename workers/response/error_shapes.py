@@ -29,6 +29,11 @@ MESSAGE_MEMBERS = (
     "Message", "status_msg", "faultstring", "description", "reason", "title", "info",
 )  # fmt: skip
 CODE_MEMBERS = ("code", "error_code", "errorCode", "errcode", "Code", "status_code", "statusCode", "status")
+#: Those of them that say with a text beside them that a call has failed; and the members of such texts.
+FAILURE_CODES = tuple(name for name in CODE_MEMBERS if name != "status")
+FAILURE_TEXTS = ("message", "msg", "error_message", "error_msg", "errmsg", "errMsg", "errorMessage", "Message")
+#: Values of a code that say that all is well.
+NO_FAILURE = (None, "", 0, "0", 200, "200", "ok", "OK", "success")
 STATUS_MEMBERS = ("status", "status_code", "statusCode", "http_status", "http_code", "httpStatus")
 #: Values of `status`, `object` and `type` that say that a response is an error.
 ERROR_MARKS = frozenset({"error", "fail", "failed", "failure"})
@@ -252,8 +257,12 @@ def has_failure_code(payload: dict[str, Any]) -> bool:
     base = payload.get("base_resp")
     if isinstance(base, dict) and base.get("status_code"):
         return True
-    has_code = any(payload.get(name) not in (None, 0, 200, "", "0", "200") for name in CODE_MEMBERS)
-    return has_code and bool(find_message(payload))
+    has_code = any(is_failure_code(payload.get(name)) for name in FAILURE_CODES)
+    return has_code and any(isinstance(payload.get(name), str) for name in FAILURE_TEXTS)
+
+
+def is_failure_code(code: object) -> bool:
+    return isinstance(code, int | str) and not isinstance(code, bool) and code not in NO_FAILURE
 
 
 def to_openai_error(status: int, body: bytes) -> bytes:

@@ -30,6 +30,7 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 MAX_STRAY_BYTES, MAX_STRAY_TEXT = 4096, 300
 #: Bytes by which a page can be told from text.
 PAGE_PREFIX_BYTES = 16
+CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 EVENTS_TYPE, JSON_TYPE = "text/event-stream", "application/json"
 #: How server-sent events begin: with a field or a comment.
 EVENT_START = re.compile(rb"(?:data|event|id|retry)[ \t]*[:\r\n]|:")
@@ -43,6 +44,19 @@ class Kind(Enum):
     JSON = "json"
     #: Audio or text.
     OTHER = "other"
+
+
+class HeldBytes:
+    """The bytes of JSON that all sniffers of a process hold back."""
+
+    #: Beyond so many, a response passes before it is complete.
+    MAX_BYTES = 64 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
+HELD_BYTES = HeldBytes()
 
 
 class InvalidResponse(FarmError):
@@ -68,6 +82,7 @@ class ErrorSniffer:
         `delimited`: whether HTTP marks the end of the body, so that invalid JSON is no sign of truncation.
         """
         self._path = path
+        self._content_type = content_type
         self._media_type = content_type.partition(";")[0].strip().lower()
         self._wants_stream = wants_stream
         self._delimited = delimited
@@ -75,6 +90,8 @@ class ErrorSniffer:
         self._is_free = path in FREE_PATHS or (path.startswith("/images/") and self._media_type.startswith("image/"))
         self._parts: list[bytes] = []
         self._size = 0
+        #: Bytes that are counted in HELD_BYTES.
+        self._accounted = 0
         self._events = EventBuffer()
         #: What the response is; None until it is known.
         self.kind: Kind | None = None
@@ -93,8 +110,12 @@ class ErrorSniffer:
         if self.kind is Kind.EVENTS:
             return self._has_response_event(self._events.feed(data)) or self._size > MAX_SNIFFED_BYTES
         if self.kind is Kind.JSON:
+            self._account(self._size)
             limit = MAX_SNIFFED_BYTES if self._is_guess else MAX_HELD_BYTES
-            return self._delimited and self._size > limit
+            is_too_long = self._size > limit or (
+                self._size > MAX_SNIFFED_BYTES and HELD_BYTES.total > HELD_BYTES.MAX_BYTES
+            )
+            return self._delimited and is_too_long
         if self.kind is None and self._size > MAX_STRAY_BYTES and self._join().strip():
             raise describe_stray(self._join())
         return self.kind is Kind.OTHER
@@ -131,11 +152,20 @@ class ErrorSniffer:
             self._parts = [b"".join(self._parts)]
         return self._parts[0] if self._parts else b""
 
+    def _account(self, held: int) -> None:
+        HELD_BYTES.total += held - self._accounted
+        self._accounted = held
+
+    def __del__(self) -> None:
+        """The attempt may have ended in any way."""
+        self._account(0)
+
     def _release(self) -> bytes:
         """Returns everything that was held back; JSON without a byte order mark (RFC 8259 section 8.1)."""
         self.is_done = True
         held = self._join()
         self._parts = []
+        self._account(0)
         return held.removeprefix(BYTE_ORDER_MARK) if self.kind is Kind.JSON else held
 
     def _find_kind(self, held: bytes) -> Kind | None:
@@ -180,6 +210,8 @@ class ErrorSniffer:
         if self._delimited and self._size > MAX_SNIFFED_BYTES:
             return
         payload = parse_json(held)
+        if payload is None and (decoded := decode_charset(held, self._content_type)):
+            self._parts, payload = [decoded], parse_json(decoded)
         if payload is None:
             if self._is_guess:
                 self.kind = Kind.OTHER
@@ -188,7 +220,16 @@ class ErrorSniffer:
                 raise IncompleteResponse("incomplete JSON")
             raise InvalidResponse("invalid JSON")
         if reason := describe_invalid(self._path, payload):
-            raise InvalidResponse(reason, held.removeprefix(BYTE_ORDER_MARK).strip())
+            raise InvalidResponse(reason, self._join().removeprefix(BYTE_ORDER_MARK).strip())
+
+
+def decode_charset(body: bytes, content_type: str) -> bytes:
+    """A text of another character set in UTF-8, which JSON has to be in (RFC 8259 section 8.1); b'' if it can't be."""
+    match = CHARSET.search(content_type)
+    try:
+        return body.decode(match[1]).encode() if match else b""
+    except (LookupError, UnicodeError):
+        return b""
 
 
 def describe_page(page: bytes) -> InvalidResponse:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
@@ -25,6 +26,8 @@ log = logging.getLogger("farm.relay")
 MISCONFIGURED_LOG_SECONDS = 60.0
 #: Bytes of an upstream's error body after which the rest is not read.
 MAX_ERROR_BYTES = 262_144
+#: How a gzip file with deflated data begins (RFC 1952 section 2.3), and zlib's argument that makes it read one.
+GZIP_START, GZIP_WINDOW_BITS = b"\x1f\x8b\x08", 31
 DEFAULT_HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
 NO_RETRIES = Retry(False, redirect=False)
 #: Response headers that reach the caller; the others concern only this hop (RFC 9110 section 7.6.1).
@@ -214,12 +217,23 @@ class UpstreamConnection:
 
 
 def iter_body(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """Yields the body as it arrives. Raises ResponseTruncated when Content-Length or chunking says it is incomplete."""
+    """Yields the body as it arrives. Raises ResponseTruncated when Content-Length or chunking says it is incomplete.
+
+    A body that is compressed although no header says so, or once more than it says, is decompressed.
+    """
+    inflater: Any = None
+    has_begun = False
     try:
         while data := response.read1(READ_BYTES, decode_content=True):
-            yield data
-    except (HTTPError, OSError) as error:
+            if not has_begun and data.startswith(GZIP_START):
+                inflater = zlib.decompressobj(GZIP_WINDOW_BITS)
+            has_begun = True
+            if data := inflater.decompress(data) if inflater else data:
+                yield data
+    except (HTTPError, OSError, zlib.error) as error:
         raise ResponseTruncated(type(error).__name__) from None
+    if inflater and not inflater.eof:
+        raise ResponseTruncated("truncated gzip")
 
 
 def iter_error_body(response: BaseHTTPResponse) -> Iterator[bytes]:

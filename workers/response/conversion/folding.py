@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.protocol.sse import Event, EventBuffer
 from workers.response.conversion.merging import merge, merge_logprobs
-from workers.response.endpoints import CHAT_PATH, RESPONSES_PATH, is_error_event
+from workers.response.endpoints import CHAT_PATH, RESPONSES_PATH, is_error_event, is_response_event
 from workers.response.error_sniffer import InvalidResponse
 from workers.response.events import iter_payloads
 
@@ -19,6 +19,7 @@ class StreamFolder:
     """Collects the events of one stream."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._folded = FoldedResponse() if path == RESPONSES_PATH else FoldedCompletion(is_chat=path == CHAT_PATH)
         self._events = EventBuffer()
         self._size = 0
@@ -37,7 +38,7 @@ class StreamFolder:
 
     def _fold(self, events: bytes) -> None:
         for event, payload in iter_payloads(events):
-            if is_error_event(event, payload):
+            if not is_response_event(self._path, event, payload) and is_error_event(event, payload):
                 raise InvalidResponse("an error object", event.data or b"")
             if isinstance(payload, dict):
                 self._folded.add(event, payload)

@@ -318,6 +318,22 @@ def test_response_is_read_however_it_is_split_into_packets(server: Server, respo
     assert len(server.heads) == 1, "on one connection"
 
 
+@pytest.mark.parametrize("encoding", [b"", b"content-encoding: gzip\r\n", b"content-encoding: X-GZIP\r\n"])
+def test_compressed_response_is_decompressed_whatever_its_headers_say(server: Server, encoding: bytes):
+    body = gzip.compress(b"abcde" * 1000)
+    body = body if not encoding else gzip.compress(body)
+    head = b"HTTP/1.1 200 OK\r\n" + encoding + b"content-length: %d\r\n\r\n" % len(body)
+    server.respond = lambda *_: head + body
+    assert fetch_body(UpstreamConnection(UpstreamRoute(server.url), 5)) == b"abcde" * 1000
+
+
+def test_compressed_response_that_breaks_off_is_truncated(server: Server):
+    body = gzip.compress(b"abcde" * 1000)[:-9]
+    server.respond = lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with pytest.raises(ResponseTruncated):
+        fetch_body(UpstreamConnection(UpstreamRoute(server.url), 5))
+
+
 @pytest.mark.parametrize(
     "response",
     [

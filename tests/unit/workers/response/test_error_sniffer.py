@@ -6,9 +6,11 @@ from itertools import product
 import pytest
 
 from workers.response.error_sniffer import (
+    HELD_BYTES,
     MAX_HELD_BYTES,
     MAX_SNIFFED_BYTES,
     ErrorSniffer,
+    HeldBytes,
     IncompleteResponse,
     InvalidResponse,
     Kind,
@@ -90,6 +92,27 @@ def test_long_bodies_are_not_held_for_ever():
     part = b'{"data": "' + b"x" * MAX_HELD_BYTES
     assert sniff(part, b'"}', path=EMBEDDINGS) == [part, b'"}', b""]
     assert sniff(b": " + b"x" * MAX_SNIFFED_BYTES, label=EVENTS)[0]
+
+
+def test_bodies_held_by_all_sniffers_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    before = HELD_BYTES.total
+    monkeypatch.setattr(HeldBytes, "MAX_BYTES", before + 250_000)
+    part = b'{"data": "' + b"x" * 100_000
+    first, second, third = (ErrorSniffer(EMBEDDINGS) for _ in range(3))
+    assert (first.feed(part), second.feed(part)) == (b"", b"")
+    assert third.feed(part) == part
+    assert first.feed(b'"}') == b""
+    assert first.flush() == part + b'"}'
+    del second
+    assert HELD_BYTES.total == before
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "GBK", '"windows-1252"'])
+def test_json_in_another_character_set_becomes_utf_8(charset: str):
+    body = '{"choices": [{"message": {"content": "ü"}}]}'
+    encoded = body.encode(charset.strip('"'))
+    assert b"".join(sniff(encoded, label=f"application/json; charset={charset}")) == body.encode()
+    assert find_error(b'{"choices": ["\xff"]}', label="application/json; charset=nonsense")
 
 
 ERRORS = [
@@ -187,7 +210,8 @@ def test_stream_without_an_event_of_a_response_does_not_pass(stream: bytes):
         (EMBEDDINGS, {"data": [{"embedding": []}], "error": None, "status": "error"}),
         (EMBEDDINGS, [[0.1, 0.2]]),
         ("/moderations", {"results": [], "code": 7, "message": "fine"}),
-        ("/models/m", {"id": "m", "object": "model"}),
+        ("/models/m", {"id": "m", "object": "model", "status": "error", "detail": "old"}),
+        ("/models/m", {"status": "active", "description": "A model"}),
         (TRANSCRIPTIONS, {"text": "", "error": None}),
     ],
 )
