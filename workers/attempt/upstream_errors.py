@@ -23,7 +23,13 @@ def classify_error_response(attempt_number: int, status: int, headers: dict[str,
     response = UpstreamErrorResponse(
         status, {**headers, "content-type": "application/json"}, to_openai_error(status, body)
     )
-    return Failed(label_error(status, body), failure, parse_retry_after(headers.get("retry-after")), response)
+    return Failed(label_error(status, body), failure, find_retry_after(headers), response)
+
+
+def find_retry_after(headers: dict[str, str]) -> float | None:
+    """Seconds to wait, by Retry-After or by OpenAI's `retry-after-ms`; None without either."""
+    milliseconds = parse_retry_after(headers.get("retry-after-ms"))
+    return parse_retry_after(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
 
 
 def label_error(status: int, body: bytes) -> str:

@@ -118,7 +118,8 @@ class ErrorSniffer:
             return self._delimited and is_too_long
         if self.kind is None and self._size > MAX_STRAY_BYTES and self._join().strip():
             raise describe_stray(self._join())
-        return self.kind is Kind.OTHER
+        # Only audio is played while it comes; a transcript that breaks off is tried on another credential.
+        return self.kind is Kind.OTHER and (self._path == SPEECH_PATH or self._size > MAX_SNIFFED_BYTES)
 
     def flush(self) -> bytes:
         """Returns the rest at the end of the body. Raises InvalidResponse, IncompleteResponse."""

@@ -88,6 +88,11 @@ def test_audio_and_text_pass_as_they_are(path: str, body: bytes):
         assert b"".join(sniff(body, b"more", path=path, label=label)) == body + b"more"
 
 
+def test_speech_passes_as_it_comes_and_a_transcript_when_it_is_complete():
+    assert sniff(b"\xff\xfb", b"\x90", path=SPEECH) == [b"\xff\xfb", b"\x90", b""]
+    assert sniff(b"Hello ", b"world", path=TRANSCRIPTIONS, label="text/plain") == [b"", b"", b"Hello world"]
+
+
 def test_long_bodies_are_not_held_for_ever():
     part = b'{"data": "' + b"x" * MAX_HELD_BYTES
     assert sniff(part, b'"}', path=EMBEDDINGS) == [part, b'"}', b""]
