@@ -24,7 +24,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | forever |
 | farm:fair:<pool>:<band> | sorted set | API keys with queued requests -> virtual start tags | while requests wait |
 | farm:fair:<pool>:<band>:<key id> | list | the API key's queued requests, in order | while requests wait |
-| farm:fair:<pool>:retries | sorted set | requests that wait for an untried credential -> since when | until started |
+| farm:fair:<pool>:retries | sorted set | requests that wait for an untried credential -> when admitted | until started |
 | farm:fair:<pool>:retries:batch | sorted set | those of the batch band | until started |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
 | farm:log | stream | request log: one entry per finished request | limited by age and count |

@@ -1,7 +1,7 @@
 -- Requests whose attempt has failed wait here for a credential that has not tried them (I6), ahead of the others of their
 -- band.
 -- Comes after limits.lua, fair.lua and ending.lua.
--- A job waits in the `<base>:retries` of its band (sorted set: job -> since when) and, so that RQ lists it, at the end of RQ's batch queue,
+-- A job waits in the `<base>:retries` of its band (sorted set: job -> when it was admitted) and, so that RQ lists it, at the end of RQ's batch queue,
 -- where no worker blocks: one that has tried the job would only wake up in vain.
 -- Fields of its hash: `farm_lined` is 'retry'; `farm_tried` lists the failed attempts, each ' <credential>:<signature>:…'
 -- (workers/attempt/blame.py); `farm_retry_at` is when a credential that has tried it may do so once more.
@@ -51,11 +51,12 @@ local function has_untried(pool, tried, admitted_at)
     return false
 end
 
--- Makes a job wait for another attempt.
+-- Makes a job wait for another attempt. The oldest goes first until it is served or convicted: several poisoned requests
+-- by turns would keep the credentials that each has paused out of service for as long as all of them take.
 local function park(pool, job, now)
     redis.call('HSET', pool.jobs .. job, 'farm_lined', RETRY)
-    local band = redis.call('HGET', pool.jobs .. job, 'farm_band')
-    redis.call('ZADD', retries_key(pool, band), 'NX', now, job)
+    local fields = redis.call('HMGET', pool.jobs .. job, 'farm_band', 'farm_at')
+    redis.call('ZADD', retries_key(pool, fields[1]), fields[2] or now, job)
     redis.call('RPUSH', pool.batch, job)
 end
 

@@ -79,8 +79,8 @@ class JobCompletion:
         if not was_probe and health.is_request_to_blame(attempts, failed, request.key):
             health.take_back(request.id)
             penalty = sum_pauses(attempts, self._services.settings.cooling_limit)
-            retry_forever(lambda: self._reply_with_error(job, attempt, failed, penalty), "a job cannot be failed")
             self._tell_tried(job, CULPRIT)
+            retry_forever(lambda: self._reply_with_error(job, attempt, failed, penalty), "a job cannot be failed")
             return
         latest = attempts[-1]
         # The breaker has a backoff of its own for probes.

@@ -58,6 +58,14 @@ def test_waiting_retry_goes_before_other_requests(pool: SimulatedPool, workers: 
     assert workers[1].start() == first
 
 
+def test_oldest_retry_goes_first_however_often_it_has_failed(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    """Several poisoned requests by turns would pause the credentials that each has met for as long as all take."""
+    first, second = pool.enqueue("a", 2)
+    assert [fail_on(workers[0], job_id) for job_id in (first, second)] == [Requeued.FOR_OTHERS] * 2
+    assert fail_on(workers[1], first) is Requeued.FOR_OTHERS
+    assert workers[2].start() == first
+
+
 def test_batch_retry_leaves_interactive_requests_their_turn(pool: SimulatedPool, workers: list[SimulatedWorker]):
     first, second = pool.enqueue("bulk", 2, band="batch")
     fail_on(workers[0], first)
