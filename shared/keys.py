@@ -24,7 +24,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | forever |
 | farm:fair:<pool>:<band> | sorted set | API keys with queued requests -> virtual start tags | while requests wait |
 | farm:fair:<pool>:<band>:<key id> | list | the API key's queued requests, in order | while requests wait |
-| farm:fair:<pool>:retries | sorted set | requests that wait for an untried credential -> when admitted | until started |
+| farm:fair:<pool>:retries | sorted set | retries that wait for a credential -> when admitted | until started |
 | farm:fair:<pool>:retries:batch | sorted set | those of the batch band | until started |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
 | farm:log | stream | request log: one entry per finished request | limited by age and count |
@@ -41,10 +41,12 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:private:tries:<network> | set | SHA-256 of unproven refresh tokens presented from the network | 5 minutes |
 | farm:lease:<credential id> | string | <worker process>:<fencing token> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
+| farm:processes:retiring | sorted set | worker process that takes no new requests -> last report | trimmed by age |
 | farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
 | farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
 | farm:fronts | sorted set | front -> time of its last heartbeat | trimmed by age |
+| farm:fronts:body-bytes | hash | front -> bytes that it holds for bodies on their way to Redis | until it ends |
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
 | farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
@@ -87,8 +89,12 @@ AUDIT_LOG = "farm:audit"
 API_KEYS = "farm:api-keys"
 API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
+RETIRING_PROCESSES = "farm:processes:retiring"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
+FRONT_BODY_BYTES = "farm:fronts:body-bytes"
+#: Written by shared/protocol/bodies.lua.
+BODY_SUMS = "farm:body-sums"
 REPLY_ACKS = "farm:flow"
 REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"

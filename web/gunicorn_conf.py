@@ -19,6 +19,7 @@ from shared.api_keys.store import ApiKeys
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
 from shared.observability import logs
+from shared.observability.audit_log import store_configured_token
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from web.app import create_app
@@ -73,10 +74,9 @@ def on_starting(server: Any) -> None:
         if settings.api_key:
             ApiKeys(redis).create_if_missing(settings.api_key, "FARM_API_KEY")
         warn_if_weak(settings.admin_token)
-        admin_tokens = AdminTokens(redis)
         if settings.admin_token:
-            admin_tokens.store_configured(settings.admin_token)
-        elif not admin_tokens.list():
+            store_configured_token(redis, settings.admin_token)
+        elif not AdminTokens(redis).list():
             # `./farm up` makes one and shows it on the terminal; here it would end up in the container's log.
             print(f"farm: {ADMIN_HINT}", file=sys.stderr, flush=True)
     except FarmError as error:

@@ -15,7 +15,7 @@ from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
-from shared.observability.audit_log import AuditLog
+from shared.observability.audit_log import AuditLog, store_configured_token
 from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
 from shared.observability.usage import UsageSums
@@ -83,7 +83,7 @@ class WebServices:
         configured = self.settings.admin_token
         retry_forever(lambda: self.redis.delete(keys.OBSOLETE_SESSION_SECRET), "can't prepare logins yet")
         if configured:
-            retry_forever(lambda: self.admin_tokens.store_configured(configured), "can't store FARM_ADMIN_TOKEN yet")
+            retry_forever(lambda: store_configured_token(self.redis, configured), "can't store FARM_ADMIN_TOKEN yet")
 
     def _run_heartbeat(self) -> None:
         while True:
@@ -94,6 +94,7 @@ class WebServices:
         try:
             if self.hub.is_listening:
                 self.hub.send_heartbeat()
+                self.redis.hset(keys.FRONT_BODY_BYTES, self.hub.front_id, self.body_memory.reserved)
         except RedisError as error:
             log.warning("can't send the heartbeat: %s", error, extra={"action": "redis_lost"})
 
@@ -130,6 +131,7 @@ class WebServices:
         self.flush()
         try:
             self.hub.leave()
+            self.redis.hdel(keys.FRONT_BODY_BYTES, self.hub.front_id)
         except RedisError as error:
             log.warning("can't deregister the front: %s", error, extra={"action": "redis_lost"})
 

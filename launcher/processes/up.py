@@ -33,6 +33,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
+from shared.observability.audit_log import store_configured_token
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
@@ -168,6 +169,8 @@ class Farm:
             api_keys.create_if_missing(self.settings.api_key, "FARM_API_KEY")
         elif not api_keys.list():
             lines.append(f"API key (shown once): {api_keys.create('first key')[0]}")
+        if self.settings.admin_token:
+            store_configured_token(redis, self.settings.admin_token)
         admin_token = AdminTokens(redis).ensure_first(self.settings.admin_token)
         if admin_token:
             lines.append(f"admin token (shown once): {admin_token}")

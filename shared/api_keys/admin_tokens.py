@@ -69,12 +69,12 @@ class AdminTokens:
         self._store(token, FIRST_TOKEN_ID, "made on the first start", "admin")
         return token
 
-    def store_configured(self, configured: str) -> None:
-        """Stores FARM_ADMIN_TOKEN in place of the one before, whose sessions end."""
+    def store_configured(self, configured: str) -> bool:
+        """Stores FARM_ADMIN_TOKEN in place of the one before, whose sessions end; returns whether there was one."""
         record = self.find(configured)
         if record is None or (record.id, record.role) != (FIRST_TOKEN_ID, "admin"):
             self._store(configured, FIRST_TOKEN_ID, "FARM_ADMIN_TOKEN", "admin")
-        self._delete(FIRST_TOKEN_ID, except_digest=hash_secret(configured))
+        return self._delete(FIRST_TOKEN_ID, except_digest=hash_secret(configured)) > 0
 
     def create(self, name: str, role: Role) -> tuple[str, AdminToken]:
         """Returns the new token, which cannot be read again, and its record."""
@@ -130,13 +130,15 @@ class AdminTokens:
                 return record
         raise NotFound(f"no admin token {token_id!r}")
 
-    def _delete(self, token_id: str, except_digest: str = "") -> None:
-        """Deletes the tokens with this id and ends their sessions."""
+    def _delete(self, token_id: str, except_digest: str = "") -> int:
+        """Deletes the tokens with this id and ends their sessions; returns how many were left to delete."""
+        count = 0
         for encoded_digest, record in self._read_all().items():
             digest = encoded_digest.decode()
             if digest != except_digest and record.id == token_id:
-                self._redis.hdel(keys.ADMIN_TOKENS, digest)
+                count += self._redis.hdel(keys.ADMIN_TOKENS, digest)
                 self._sessions.end_of_token(digest)
+        return count
 
 
 def warn_if_weak(configured: str) -> None:

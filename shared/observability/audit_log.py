@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from redis import Redis
 
 from shared import keys
+from shared.api_keys.admin_tokens import FIRST_TOKEN_ID, AdminTokens
 from shared.redis_connection.client import decode_hash
 
 #: Approximate number of entries kept.
@@ -23,7 +24,7 @@ class AuditEntry(BaseModel):
     id: str
     #: Seconds since the epoch.
     time: float
-    #: `token <id>` of the admin API, `command line`, or `address <address>` for a refused login.
+    #: `token <id>` of the admin API, `command line`, `settings`, or `address <address>` for a refused login.
     who: str
     #: The change, e.g. `key.update`.
     action: str
@@ -57,3 +58,9 @@ class AuditLog:
                 details = json.loads(fields["details"])
                 yield AuditEntry(**{**fields, "id": id_.decode(), "time": time, "details": details})
             upper_bound = f"({page[-1][0].decode()}"
+
+
+def store_configured_token(redis: Redis, configured: str) -> None:
+    """Stores FARM_ADMIN_TOKEN, and records it when it replaces another token."""
+    if AdminTokens(redis).store_configured(configured):
+        AuditLog(redis).record("settings", "token.replace", FIRST_TOKEN_ID, {"setting": "FARM_ADMIN_TOKEN"})

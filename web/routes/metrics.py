@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from redis import Redis
 
+from shared import clock, keys
 from shared.observability import counters
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from web.access.metrics_token import check_metrics_token
@@ -18,6 +19,8 @@ from web.services import services
 blueprint = Blueprint("metrics", __name__)
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "farm_"
+#: Seconds without a heartbeat after which a front's figures count no more.
+FRONT_SILENT_SECONDS = 10.0
 BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKET_BOUNDS_SECONDS), "+Inf"]
 
 
@@ -33,15 +36,29 @@ def metrics() -> Response:
 
 def render(redis: Redis, pools: Sequence[str]) -> bytes:
     registry = CollectorRegistry()
-    registry.register(FarmCollector(counters.read_counters(redis), read_pool_statuses(redis, pools)))
+    registry.register(
+        FarmCollector(counters.read_counters(redis), read_pool_statuses(redis, pools), read_body_bytes(redis))
+    )
     return generate_latest(registry)
+
+
+def read_body_bytes(redis: Redis) -> dict[str, int]:
+    """Where request bodies are -> their bytes; in Redis without the small ones, which are not counted."""
+    in_redis = int(redis.hget(keys.BODY_SUMS, "total") or 0)
+    fronts = redis.zrangebyscore(keys.FRONTS, clock.now() - FRONT_SILENT_SECONDS, "+inf")
+    held = redis.hmget(keys.FRONT_BODY_BYTES, fronts) if fronts else []
+    return {"redis": max(0, in_redis), "fronts": sum(int(size or 0) for size in held)}
 
 
 class FarmCollector(Collector):
     """The metrics of one scrape."""
 
-    def __init__(self, counts: dict[counters.CounterKey, float], pools: list[PoolStatus]) -> None:
+    def __init__(
+        self, counts: dict[counters.CounterKey, float], pools: list[PoolStatus], body_bytes: dict[str, int]
+    ) -> None:
+        """`body_bytes`: where request bodies are held -> their bytes."""
         self._pools = pools
+        self._body_bytes = body_bytes
         self._by_name: defaultdict[str, dict[tuple[tuple[str, ...], str], float]] = defaultdict(dict)
         for (name, labels, part), value in counts.items():
             self._by_name[name][(labels, part)] = value
@@ -56,6 +73,14 @@ class FarmCollector(Collector):
                 else build_histogram(name, metric, values)
             )
         yield from build_gauges(self._pools)
+        bodies = GaugeMetricFamily(
+            PREFIX + "body_bytes",
+            "Bytes of request bodies held: waiting in Redis, arriving in fronts.",
+            labels=("place",),
+        )
+        for place, size in self._body_bytes.items():
+            bodies.add_metric((place,), size)
+        yield bodies
 
 
 def build_counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:

@@ -20,6 +20,7 @@ from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.integration.front_harness import FrontHarness
 from tests.waiting import eventually
+from web.routes.relay import MAX_HEADER_LENGTH
 from workers.jobs.job_records import decode_request
 
 CHAT_BODY = {"model": "m", "messages": []}
@@ -249,6 +250,22 @@ class GeneratedInput:
             self._text_length -= size
             return size * b"x"
         return self._pieces.pop() if self._pieces else b""
+
+
+@pytest.mark.parametrize("name", ["accept", "accept-language", "content-type", "idempotency-key", "openai-beta"])
+def test_header_that_is_passed_on_is_bounded(front: Front, name: str):
+    """It is kept in the job, whose size no limit of the queue sees."""
+    headers = {"authorization": f"Bearer {front.secret}", "content-type": "application/json"}
+    body = json.dumps(CHAT_BODY)
+    value = "application/json;" + "a" * MAX_HEADER_LENGTH
+    refused = front.client.post("/v1/chat/completions", data=body, headers={**headers, name: value})
+    assert (refused.status_code, refused.json["error"]["code"]) == (431, "unreadable_request")
+    assert name in refused.json["error"]["message"]
+    assert front.redis.exists("rq:queue:chat:default") == 0
+    headers[name] = value[:MAX_HEADER_LENGTH]
+    accepted = gevent.spawn(front.client.post, "/v1/chat/completions", data=body, headers=headers)
+    front.reply(200, "application/json", b"{}")
+    assert accepted.get().status_code == 200
 
 
 def test_front_keeps_no_copy_of_a_body_that_waits(front: Front):

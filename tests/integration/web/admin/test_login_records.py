@@ -9,7 +9,7 @@ from redis import Redis
 from shared import keys
 from shared.api_keys import admin_login
 from shared.api_keys.admin_tokens import AdminTokens
-from shared.observability.audit_log import MAX_DETAILS_LENGTH, AuditEntry, AuditLog
+from shared.observability.audit_log import MAX_DETAILS_LENGTH, AuditEntry, AuditLog, store_configured_token
 from shared.observability.counters import read_counters
 from tests.redis_dump import dump_redis
 from web.services import EXTENSION
@@ -51,6 +51,14 @@ def test_login_logout_and_the_end_of_sessions_are_recorded(redis: Redis, client:
     assert describe(redis) == [("token first", action) for action in actions]
     assert list_entries(redis)[0].details == {"address": "127.0.0.1", "role": "admin"}
     assert list_entries(redis)[2].target == session["id"]
+
+
+def test_another_configured_token_is_recorded_once(redis: Redis):
+    for configured in ("the first configured token", "the first configured token", "another one", "another one"):
+        store_configured_token(redis, configured)
+    (entry,) = list_entries(redis)
+    assert (entry.who, entry.action, entry.target) == ("settings", "token.replace", "first")
+    assert entry.details == {"setting": "FARM_ADMIN_TOKEN"}
 
 
 def test_changes_by_the_dashboard_are_recorded(redis: Redis, client: FlaskClient, secret: str):

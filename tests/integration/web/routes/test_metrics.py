@@ -5,10 +5,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability import counters
+from shared.protocol.relay_queue import RelayQueue
+from tests.builders import build_request
 from web.routes.metrics import render
 
 
@@ -37,6 +39,18 @@ def test_counts_of_all_processes_add_up(redis: Redis):
     assert samples["farm_request_seconds_bucket{le=0.25}"] == 0
     assert samples["farm_request_seconds_bucket{le=0.5}"] == 2
     assert samples["farm_request_seconds_bucket{le=+Inf}"] == 2
+
+
+def test_bytes_of_bodies_are_shown_where_they_are_held(redis: Redis):
+    queue = RelayQueue(redis, 1, 1000)
+    queue.enqueue(build_request(), b"x" * 400)
+    redis.zadd(keys.FRONTS, {"alive": clock.now(), "other": clock.now(), "dead": clock.now() - 60})
+    redis.hset(keys.FRONT_BODY_BYTES, mapping={"alive": 5_000, "other": 700, "dead": 9_000})
+    samples = read_samples(redis)
+    assert samples["farm_body_bytes{place=redis}"] == 400
+    assert samples["farm_body_bytes{place=fronts}"] == 5_700
+    queue.withdraw("default", "req_1")
+    assert read_samples(redis)["farm_body_bytes{place=redis}"] == 0
 
 
 def test_counts_that_cannot_be_flushed_are_kept(redis: Redis):
