@@ -35,7 +35,8 @@ def require_stopped(redis: Redis, wait_seconds: float = HEARTBEAT_TIMEOUT_SECOND
 def find_alive(redis: Redis) -> str:
     """A kind of process of which one is alive, '' for none."""
     alive_since = redis.time()[0] - HEARTBEAT_TIMEOUT_SECONDS
-    kinds = ((keys.PROCESSES, "a worker process"), (keys.FRONTS, "a front"))
+    worker_processes = (keys.PROCESSES, keys.RETIRING_PROCESSES)
+    kinds = (*((members, "a worker process") for members in worker_processes), (keys.FRONTS, "a front"))
     return next((name for key, name in kinds if redis.zcount(key, alive_since, "+inf")), "")
 
 

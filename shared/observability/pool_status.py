@@ -27,6 +27,8 @@ class PoolStatus:
     utilisation: float = 0.0
     #: Number of private credentials; the figures above exclude them.
     private_credentials: int = 0
+    #: Whether a worker process has workers that take requests, and does not only end those that run.
+    is_served: bool = False
     #: Whether the pool's circuit breaker is open.
     upstream_down: bool = False
     #: Why the breaker of its token endpoint is open, '' while it is closed.
@@ -42,10 +44,6 @@ class PoolStatus:
             found.append(f"{foreign} credentials belong to another token endpoint (`./farm credentials list`)")
         return found
 
-    @property
-    def worker_count(self) -> int:
-        return sum(self.workers.values())
-
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -60,9 +58,12 @@ class PoolStatus:
 
 
 def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
-    processes = [process.decode() for process in redis.zrange(keys.PROCESSES, 0, -1)]
+    serving, retiring = (
+        [process.decode() for process in redis.zrange(members, 0, -1)]
+        for members in (keys.PROCESSES, keys.RETIRING_PROCESSES)
+    )
     with redis.pipeline(transaction=False) as pipe:
-        for process in processes:
+        for process in [*serving, *retiring]:
             pipe.hgetall(keys.process(process))
         for name in names:
             pipe.hvals(keys.credentials(name))
@@ -72,12 +73,14 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
                 pipe.llen(queue)
         replies = pipe.execute()
     private = PrivateCredentials(redis).count_by_pool()
-    reports = [decode_hash(reply) for reply in replies[: len(processes)]]
-    remaining = iter(replies[len(processes) :])
+    remaining = iter(replies)
+    reports = [decode_hash(next(remaining)) for _ in serving]
+    retiring_reports = [decode_hash(next(remaining)) for _ in retiring]
     statuses = []
     for name in names:
         states, is_down, token_failure = (next(remaining) for _ in range(3))
         status = build_pool_status(name, reports, states, bool(is_down), [next(remaining) for _ in BANDS])
+        status.workers["busy"] += sum(int(report.get(f"busy:{name}", 0)) for report in retiring_reports)
         status.token_endpoint_failure = (token_failure or b"").decode()
         statuses.append(status)
         status.private_credentials = private[status.name]
@@ -87,7 +90,7 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
 def build_pool_status(
     name: str, reports: list[dict[str, str]], states: list[bytes], upstream_down: bool, depths: list[int]
 ) -> PoolStatus:
-    """Combines the reports of all worker processes; utilisation is averaged over the workers.
+    """Combines the reports of the worker processes; utilisation is averaged over the workers.
 
     `states` are those of the pool's credentials, `depths` the queue lengths in the order of BANDS.
     """
@@ -101,5 +104,7 @@ def build_pool_status(
         for worker_state, count in worker_counts.items():
             pool.workers[worker_state] += count
         utilisation_sum += float(report.get(f"utilisation:{name}", 0)) * sum(worker_counts.values())
-    pool.utilisation = round(utilisation_sum / pool.worker_count, 4) if pool.worker_count else 0.0
+    worker_count = sum(pool.workers.values())
+    pool.utilisation = round(utilisation_sum / worker_count, 4) if worker_count else 0.0
+    pool.is_served = bool(worker_count)
     return pool

@@ -34,7 +34,7 @@ def readyz() -> tuple[dict[str, Any], int]:
 
 
 def find_reasons_not_ready(pools: list[PoolStatus]) -> list[str]:
-    if any(pool.worker_count for pool in pools):
+    if any(pool.is_served for pool in pools):
         return []
     if not any(sum(pool.credentials.values()) for pool in pools):
         return ["there are no credentials: add one with `./farm credentials add`"]

@@ -61,12 +61,9 @@ class Membership:
         """Reports this process; reads the other members, the credentials, the breakers and `rq suspend`."""
         own_workers = list(workers)
         report = self._build_report(own_workers)
-        now = clock.now()
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(keys.process(self._process_id), mapping=report)
-            pipe.expire(keys.process(self._process_id), int(MEMBER_TIMEOUT_SECONDS * 5))
-            pipe.zadd(keys.PROCESSES, {self._process_id: now})
-            pipe.zremrangebyscore(keys.PROCESSES, "-inf", now - MEMBER_TIMEOUT_SECONDS)
+            self._send_report(pipe, report, keys.PROCESSES)
+            report_length = len(pipe)
             pipe.zrange(keys.PROCESSES, 0, -1)
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
@@ -78,14 +75,14 @@ class Membership:
                 pipe.hgetall(keys.token_breaker(pool))
                 pipe.exists(keys.waiting_retries(pool), keys.waiting_batch_retries(pool))
             sent_at, asked_at = time.monotonic(), time.time()
-            *_, processes, suspended, registered, server, private = (replies := pipe.execute())[:9]
+            processes, suspended, registered, server, private, *by_pool = pipe.execute()[report_length:]
         clock.compare(divmod(int(server["server_time_usec"]), 1_000_000), asked_at)
         self.is_suspended = bool(suspended)
         self._states, self.breakers, self.token_breakers = (
-            {pool: decode_hash(reply) for pool, reply in zip(self._pools, replies[first::4], strict=True)}
-            for first in (9, 10, 11)
+            {pool: decode_hash(reply) for pool, reply in zip(self._pools, by_pool[first::4], strict=True)}
+            for first in (0, 1, 2)
         )
-        self.pools_with_retries = [pool for pool, count in zip(self._pools, replies[12::4], strict=True) if count]
+        self.pools_with_retries = [pool for pool, count in zip(self._pools, by_pool[3::4], strict=True) if count]
         self._detect_replaced_redis(str(server.get("run_id", "")))
         self.refreshed_at = sent_at
         self._read_details([process.decode() for process in processes], [pool.decode() for pool in private])
@@ -122,13 +119,30 @@ class Membership:
         self.breakers |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[1::2], strict=True)}
         self.private_pools = served
 
+    def _send_report(self, pipe: Any, report: dict[str, Any], members: str) -> None:
+        """Adds the report of this process, as one of these members, to a pipeline; drops those that are silent."""
+        now = clock.now()
+        pipe.hset(keys.process(self._process_id), mapping=report)
+        pipe.expire(keys.process(self._process_id), int(MEMBER_TIMEOUT_SECONDS * 5))
+        pipe.zadd(members, {self._process_id: now})
+        for each in (keys.PROCESSES, keys.RETIRING_PROCESSES):
+            pipe.zremrangebyscore(each, "-inf", now - MEMBER_TIMEOUT_SECONDS)
+
+    def retire(self, workers: Iterable[FarmWorker]) -> None:
+        """Reports this process as one that only ends its requests: the other members share out its credentials."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(keys.PROCESSES, self._process_id)
+            self._send_report(pipe, self._build_report(list(workers)), keys.RETIRING_PROCESSES)
+            pipe.execute()
+
     def leave(self) -> None:
-        """Removes this process, so that the other members share out its credentials."""
+        """Removes this process, which has no workers any more."""
         self.remove(self._process_id)
 
     def remove(self, process_id: str) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.PROCESSES, process_id)
+            pipe.zrem(keys.RETIRING_PROCESSES, process_id)
             pipe.delete(keys.process(process_id))
             pipe.execute()
 

@@ -262,15 +262,22 @@ class WorkerProcess:
         log.warning("a worker process died; reclaimed its %d leases", freed, extra=fields)
 
     def _drain(self) -> None:
-        """1. Leave: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
-        self._try(self._membership.leave)
+        """1. Retire: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
+        reports = gevent.spawn(self._report_retiring)
         self._join_workers(lambda: self._drain_until)
         self._workers.cancel_running()
         give_up_at = time.monotonic() + LAST_REFRESH_TIMEOUT_SECONDS
         self._join_workers(lambda: give_up_at)
+        reports.kill()
+        self._try(self._membership.leave)
         self._outbox.wait_until_idle(2.0)
         self._try(lambda: self._counters.flush(self._redis))
         self._try(self._usage_rollup.roll_up)
+
+    def _report_retiring(self) -> None:
+        while True:
+            self._try(lambda: self._membership.retire(self._workers))
+            gevent.sleep(RECONCILE_INTERVAL_SECONDS)
 
     def _join_workers(self, until: Callable[[], float]) -> None:
         """Stops the workers and waits for them; a signal may change `until`, by the monotonic clock, meanwhile."""

@@ -6,7 +6,7 @@ Claims, renews and releases the leases. Runs no background task of its own.
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import gevent
 from redis.exceptions import RedisError
@@ -53,6 +53,9 @@ class WorkerSet:
 
     def __len__(self) -> int:
         return len(self._workers)
+
+    def __iter__(self) -> Iterator[FarmWorker]:
+        return iter(list(self._workers.values()))
 
     def workers_in_pool(self, pool: str) -> list[FarmWorker]:
         return [worker for worker in self._workers.values() if worker.lease.pool == pool]

@@ -155,7 +155,7 @@ def test_command_takes_the_new_key_of_a_farm_whose_key_is_a_setting(farm: Farm, 
     assert farm.secrets(NEW) == EXPECTED
 
 
-@pytest.mark.parametrize("kind", [keys.PROCESSES, keys.FRONTS])
+@pytest.mark.parametrize("kind", [keys.PROCESSES, keys.RETIRING_PROCESSES, keys.FRONTS])
 def test_command_refuses_while_a_process_runs(
     farm: Farm, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):

@@ -1,11 +1,15 @@
 """Worker processes divide the credentials among themselves, and notice a replaced Redis."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from redis import Redis
 
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.settings.schema import PoolSettings, Settings
 from workers.process.membership import PRIVATE_GROUP, Membership
 
@@ -25,6 +29,30 @@ def test_private_credentials_are_shared_out_as_if_they_were_one_pool(redis: Redi
     assert [sorted(membership.pools_in_group(PRIVATE_GROUP)) for membership in both] == [sorted(names)] * 2
     assert sum(membership.fair_share("default") for membership in both) == 3
     assert [membership.fair_share(PRIVATE_GROUP) for membership in both] == [3, 3]
+
+
+def build_busy_worker() -> Any:
+    runner = SimpleNamespace(busy_since=1.0, seconds_worked=lambda: 1.0)
+    return SimpleNamespace(
+        name="default.a", lease=SimpleNamespace(pool="default", credential_id="a"), runner=runner, is_registered=True
+    )
+
+
+def test_running_requests_of_a_retiring_process_are_still_shown(redis: Redis, unsealer: Unsealer):
+    def read_status() -> PoolStatus:
+        return read_pool_statuses(redis, ["default"])[0]
+
+    old, new = (Membership(redis, name, Settings()) for name in ("old", "new"))
+    Credentials(redis).import_lines("default", ["one", "two", "three"])
+    old.refresh([build_busy_worker()])
+    assert (read_status().workers["busy"], read_status().is_served) == (1, True)
+    old.retire([build_busy_worker()])
+    assert (read_status().workers["busy"], read_status().is_served) == (1, False)
+    new.refresh([])
+    assert new.fair_share("default") == 3
+    old.leave()
+    assert (read_status().workers["busy"], read_status().is_served) == (0, False)
+    assert set(redis.keys("farm:process*")) == {b"farm:process:new", b"farm:processes"}
 
 
 def test_membership_notices_a_replaced_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch):
