@@ -307,6 +307,12 @@ class Settings:
         (),
         "networks of the proxies whose X-Forwarded-For is trusted, separated by commas; empty: none",
     )
+    max_connections_per_address: int = setting(
+        "FARM_MAX_CONNECTIONS_PER_ADDRESS",
+        int_parser(0),
+        5000,
+        "connections that a front takes from one address (IPv6: /64), but for proxies and this machine; 0: any number",
+    )
     batch_age: float = setting(
         "FARM_BATCH_AGE",
         parse_seconds,

@@ -22,12 +22,12 @@ class TrustedProxies:
         Anything to the left of it could have been forged by the caller.
         """
         address = request.remote_addr or ""
-        if not self._networks or not self._is_trusted(address):
+        if not self._networks or not self.is_trusted(address):
             return address
         forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
         for hop in reversed([part.strip() for part in forwarded if part.strip()]):
             address = strip_port(hop)
-            if not self._is_trusted(address):
+            if not self.is_trusted(address):
                 break
         return address
 
@@ -37,14 +37,14 @@ class TrustedProxies:
             return True
         forwarded = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
         address = request.remote_addr or ""
-        return forwarded == "https" and (self._is_trusted(address) or is_loopback(address))
+        return forwarded == "https" and (self.is_trusted(address) or is_loopback(address))
 
     def find_hosts(self, request: Request) -> list[str]:
         """The hosts that the caller may have asked for: `Host` and, from a trusted proxy, `X-Forwarded-Host`."""
         forwarded = request.headers.get("x-forwarded-host", "").rpartition(",")[2].strip()
-        return [request.host, *([forwarded] if forwarded and self._is_trusted(request.remote_addr or "") else ())]
+        return [request.host, *([forwarded] if forwarded and self.is_trusted(request.remote_addr or "") else ())]
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
         ip_address = parse_address(address)
         return ip_address is not None and any(ip_address in network for network in self._networks)
 

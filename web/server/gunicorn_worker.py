@@ -11,6 +11,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 import uuid
 from functools import partial
@@ -27,6 +28,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from shared.errors import ApiError
 from shared.ready_flag import ReadyFlag
+from web.server.connection_limit import ConnectionLimit
 from web.server.corked_socket import CorkedSocket
 from web.server.disconnect import check_callers, enable_keepalive
 from web.server.lingering_close import discard_body, is_read, linger
@@ -42,6 +44,7 @@ LAST_REPLIES_SECONDS = 3.0
 HEARTBEAT_SECONDS, DRAIN_POLL_SECONDS = 1.0, 0.1
 #: Seconds that sending the error for an unreadable request may take, and reading what follows it.
 SEND_SECONDS = 3.0
+TOO_MANY_CONNECTIONS = "your address has too many connections open: close some, or use each for more requests"
 #: gunicorn's parse errors and the response to each; 400 for all others.
 UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.LimitRequestLine: (414, "the URL is too long"),
@@ -61,6 +64,9 @@ class Front(Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether it can serve requests."""
+
+    @property
+    def connections(self) -> ConnectionLimit: ...
 
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
@@ -197,6 +203,15 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         gevent.spawn(self._woken.set)
         gevent.spawn_later(idle_seconds, self._expire_idle)
 
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """gunicorn: serves a connection, unless its address has too many."""
+        connections = self.front.connections if self.front and isinstance(addr, tuple) else None
+        with connections.hold(addr[0]) if connections else contextlib.nullcontext(True) as is_admitted:
+            if is_admitted:
+                super().handle(listener, client, addr)
+            else:
+                refuse(client)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """gunicorn: serves one request. Raises StopIteration when the connection must close."""
         corked_socket = CorkedSocket(sock, req.version[1])
@@ -240,6 +255,15 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 def is_serving(servers: list[StreamServer]) -> bool:
     """Whether a connection is open."""
     return any(len(server.pool) for server in servers)
+
+
+def refuse(client: socket.socket) -> None:
+    """Refuses a connection, without reading what it sends."""
+    error = ApiError(429, "too_many_connections", TOO_MANY_CONNECTIONS, "rate_limit_error")
+    with contextlib.suppress(OSError), gevent.Timeout(SEND_SECONDS, exception=False):
+        client.sendall(encode_error(error))
+        client.shutdown(socket.SHUT_WR)
+    client.close()
 
 
 def encode_error(error: ApiError) -> bytes:
