@@ -11,7 +11,6 @@ from launcher.processes.up import Farm
 from shared.api_keys.admin_tokens import AdminToken, AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from web.access.private_callers import PrivateCallers
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request.drain_rate import DrainRate
@@ -73,11 +72,6 @@ def count_cached(cache: SingleFlightCache[Any, Any]) -> int:
 
 def set_drain_rate(drain: DrainRate, pool: str, rate: float) -> None:
     drain._rates[pool] = rate
-
-
-def replace_operations(callers: PrivateCallers, operations: Any) -> None:
-    """Tokens are proven by `operations` from now on."""
-    callers._operations = operations
 
 
 class RacingAdminTokens(AdminTokens):

@@ -19,6 +19,7 @@ from shared.observability.audit_log import AuditLog, store_configured_token
 from shared.observability.counters import Counters
 from shared.observability.request_log import RequestLog
 from shared.observability.usage import UsageSums
+from shared.protocol.credential_operations import CredentialOperations
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
@@ -36,12 +37,15 @@ from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
 from web.request.pool_selection import PoolSelector
 from web.request.shutdown import Shutdown
 from web.server.client_address import TrustedProxies
+from web.server.connection_limit import ConnectionLimit
 from web.single_flight_cache import SingleFlightCache
 
 log = logging.getLogger("farm.web")
 EXTENSION = "farm"
 #: Seconds between two heartbeats.
 HEARTBEAT_INTERVAL_SECONDS = 2.0
+#: Operators' operations that may run at the same time; each holds a connection to Redis for up to a minute.
+MAX_OPERATIONS = 64
 
 
 @dataclass
@@ -59,11 +63,13 @@ class WebServices:
     key_tokens: SingleFlightCache[tuple[str, float, float], int]
     drain_rate: DrainRate
     authenticator: Authenticator
+    operations: CredentialOperations
     admin_tokens: AdminTokens
     admin_login: AdminLogin
     admin_sessions: AdminSessions
     audit_log: AuditLog
     trusted_proxies: TrustedProxies
+    connections: ConnectionLimit
     counters: Counters
     log_buffer: RequestLogBuffer
     body_memory: BodyMemory
@@ -149,7 +155,9 @@ def build_services(settings: Settings) -> WebServices:
     redis = connect(settings.redis_url)
     names = settings.pool_names
     queue = RelayQueue(redis, settings.max_queue, max(settings.max_queue_bytes, settings.max_body))
+    trusted_proxies = TrustedProxies(settings.trusted_proxies)
     hub = Hub(redis, create_dedicated_pool(settings.redis_url), queue.find_vanished, queue.cancel)
+    operations = CredentialOperations(connect(settings.redis_url, size=MAX_OPERATIONS))
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
     log_buffer = RequestLogBuffer(RequestLog(redis))
     request_services = RequestServices(
@@ -172,12 +180,16 @@ def build_services(settings: Settings) -> WebServices:
         model_lists=ModelLists(redis, request_services),
         key_tokens=SingleFlightCache(lambda query: UsageSums(redis).sum_key_tokens(*query)),
         drain_rate=drain_rate,
-        authenticator=Authenticator(ApiKeys(redis, AutoPipeline(redis)), PrivateCallers(redis, settings.pools)),
+        authenticator=Authenticator(
+            ApiKeys(redis, AutoPipeline(redis)), PrivateCallers(redis, settings.pools, operations)
+        ),
+        operations=operations,
         admin_tokens=AdminTokens(redis),
         admin_login=AdminLogin(redis),
         admin_sessions=AdminSessions(redis),
         audit_log=AuditLog(redis),
-        trusted_proxies=TrustedProxies(settings.trusted_proxies),
+        trusted_proxies=trusted_proxies,
+        connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
         counters=Counters(),
         log_buffer=log_buffer,
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ log = logging.getLogger("farm.keys")
 KEY_PREFIX = "sk-"
 #: Characters below which a key supplied by the operator could be guessed.
 MIN_SECRET_LENGTH = 16
+#: Records parsed at a time, which takes some milliseconds.
+KEYS_PER_SLICE = 200
 
 
 class ApiKeys:
@@ -76,9 +79,12 @@ class ApiKeys:
         return digest.decode(), key
 
     def list(self) -> list[ApiKey]:
-        """All keys that can be read, oldest first."""
-        records = [parse_model(ApiKey, stored) for stored in self._redis.hvals(keys.API_KEYS)]
-        return sorted(filter(None, records), key=lambda key: (key.created_at, key.id))
+        """All keys that can be read, oldest first. Lets other greenlets run in between: there may be thousands."""
+        stored, records = self._redis.hvals(keys.API_KEYS), list[ApiKey]()
+        for start in range(0, len(stored), KEYS_PER_SLICE):
+            records += filter(None, (parse_model(ApiKey, each) for each in stored[start : start + KEYS_PER_SLICE]))
+            time.sleep(0)
+        return sorted(records, key=lambda key: (key.created_at, key.id))
 
     def update(self, key_id: str, changes: Mapping[str, Any], version: int | None = None) -> ApiKey:
         """Changes fields of a key; takes effect in all processes within two seconds.

@@ -127,10 +127,13 @@ class PrivateCredentials:
 
     def forget_idle(self, idle_seconds: Callable[[str], float]) -> list[str]:
         """Deletes private credentials idle for longer than `idle_seconds(pool)`; returns their pools."""
-        now = clock.now()
-        return [
-            pool for pool in self.list_pools() if self.forget(pool, now - max(MIN_IDLE_SECONDS, idle_seconds(pool)))
-        ]
+        now, forgotten = clock.now(), []
+        for name, last_used in self._redis.zrange(keys.PRIVATE_POOLS, 0, -1, withscores=True):
+            pool = name.decode()
+            unused_since = now - max(MIN_IDLE_SECONDS, idle_seconds(pool))
+            if last_used <= unused_since and self.forget(pool, unused_since):
+                forgotten.append(pool)
+        return forgotten
 
 
 def registry_keys(pool: str, kind: type[BaseRegistry]) -> list[str]:

@@ -6,7 +6,7 @@ shared/credentials/records.py lists the fields of a credential.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,17 +101,25 @@ class Credentials:
 
     def list(self, pools: Iterable[str]) -> list[CredentialRecord]:
         """All credentials of the pools, ordered by pool, then oldest first."""
-        states = [(pool, id_, state) for pool in pools for id_, state in self.get_states(pool).items()]
+        names = list(pools)
         with self._redis.pipeline(transaction=False) as pipe:
-            for _, credential_id, _ in states:
+            for pool in names:
+                pipe.hgetall(keys.credentials(pool))
+            by_pool = zip(names, map(decode_hash, pipe.execute()), strict=True)
+        records = self._read([(pool, id_, state) for pool, states in by_pool for id_, state in states.items()])
+        return sorted(records, key=lambda record: (record.pool, record.added_at, record.id))
+
+    def _read(self, credentials: Sequence[tuple[str, str, str]]) -> tuple[CredentialRecord, ...]:
+        """The credentials, given by pool, id and state."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for _, credential_id, _ in credentials:
                 pipe.hmget(keys.credential(credential_id), VISIBLE_FIELDS)
                 pipe.get(keys.lease(credential_id))
             replies = pipe.execute()
-        records = [
-            build_record(pool, credential_id, state, replies[2 * i], replies[2 * i + 1])
-            for i, (pool, credential_id, state) in enumerate(states)
-        ]
-        return sorted(records, key=lambda record: (record.pool, record.added_at, record.id))
+        return tuple(
+            build_record(*credential, values, lease)
+            for credential, values, lease in zip(credentials, replies[::2], replies[1::2], strict=True)
+        )
 
     def get(self, credential_id: str, pools: Iterable[str]) -> CredentialRecord:
         """Raises NotFound."""
@@ -119,11 +127,19 @@ class Credentials:
 
     def get_all(self, credential_ids: Iterable[str], pools: Iterable[str]) -> tuple[CredentialRecord, ...]:
         """The credentials in the order of the ids. Raises NotFound if one is missing."""
-        records = {record.id: record for record in self.list(pools)}
-        try:
-            return tuple(records[credential_id] for credential_id in credential_ids)
-        except KeyError as error:
-            raise NotFound(f"no credential {error.args[0]!r}") from None
+        ids = list(credential_ids)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for credential_id in ids:
+                pipe.hget(keys.credential(credential_id), "pool")
+            names = [(name or b"").decode() for name in pipe.execute()]
+            for name, credential_id in zip(names, ids, strict=True):
+                pipe.hget(keys.credentials(name), credential_id)
+            states = [(state or b"").decode() for state in pipe.execute()]
+        found, wanted = list(zip(names, ids, states, strict=True)), set(pools)
+        for name, credential_id, state in found:
+            if name not in wanted or not state:
+                raise NotFound(f"no credential {credential_id!r}")
+        return self._read(found)
 
     def set_state(self, pool: str, credential_id: str, state: State, reason: str = "", until: float = 0) -> bool:
         """Changes the state, as ALLOWED_FROM permits; returns False if the current state forbids it."""

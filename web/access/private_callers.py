@@ -45,12 +45,12 @@ class PrivateCaller(ApiKey):
 class PrivateCallers:
     """Authenticates callers by their refresh tokens, each looked up at most once a second."""
 
-    def __init__(self, redis: Redis, pools: Sequence[PoolSettings]) -> None:
+    def __init__(self, redis: Redis, pools: Sequence[PoolSettings], operations: CredentialOperations) -> None:
         self._redis = redis
         self._pools = {pool.name: pool for pool in pools if pool.private_credentials}
         self._all_pools = [pool.name for pool in pools]
         self._store = PrivateCredentials(redis)
-        self._operations = CredentialOperations(redis)
+        self._operations = operations
         self._verification_slots = BoundedSemaphore(MAX_CONCURRENT_VERIFICATIONS)
         self._cache: SingleFlightCache[tuple[str, str, str], KnownToken] = SingleFlightCache(
             lambda cache_key: self._resolve(*cache_key)

@@ -20,8 +20,15 @@ def open_store() -> ApiKeys:
 
 
 def to_schema(key: ApiKey) -> Key:
-    last_used_at = services().redis.hget(redis_keys.LAST_USED, key.id)
-    return Key(**key.model_dump(), last_used_at=float(last_used_at or 0))
+    return to_schemas([key])[0]
+
+
+def to_schemas(api_keys: list[ApiKey]) -> list[Key]:
+    times = services().redis.hmget(redis_keys.LAST_USED, [key.id for key in api_keys]) if api_keys else []
+    return [
+        Key(**key.model_dump(), last_used_at=float(last_used_at or 0))
+        for key, last_used_at in zip(api_keys, times, strict=True)
+    ]
 
 
 def get_or_404(key_id: str) -> ApiKey:
@@ -37,7 +44,7 @@ def list_keys(query: Page) -> KeyPage:
     """List all API keys, oldest first."""
     all_keys = open_store().list()
     data, next_cursor = paginate(all_keys, [key.id for key in all_keys], query.limit, query.cursor)
-    return KeyPage(data=[to_schema(key) for key in data], next=next_cursor)
+    return KeyPage(data=to_schemas(data), next=next_cursor)
 
 
 @router.route("POST", "/keys", body=NewKey, response=CreatedKey, status=201)

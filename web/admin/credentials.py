@@ -7,7 +7,7 @@ from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins, origin_for_new_tokens
 from shared.errors import ApiError, FarmError, NotFound
-from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
+from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
@@ -177,7 +177,7 @@ def run_operation(credential_id: str, kind: str, model: str = "") -> OperationRe
     record_change(f"credential.{kind}", credential_id)
     try:
         return OperationResult(
-            **CredentialOperations(services().redis).request(CredentialOperation(record.pool, record.id, kind, model))
+            **services().operations.request(CredentialOperation(record.pool, record.id, kind, model))
         )
     except NoWorkerProcess as error:
         raise ApiError(503, "no_worker", str(error), "server_error") from None

@@ -1,8 +1,10 @@
 """A pool's RQ queues in a worker process: bookkeeping, orphan recovery and registry cleaning."""
 
+from collections.abc import Collection
+
 from redis import Redis
 from rq import Queue, worker_registration
-from rq.registry import clean_registries
+from rq.registry import FailedJobRegistry, StartedJobRegistry, clean_registries
 from rq.worker import BaseWorker
 
 from shared.observability.counters import Counters
@@ -24,6 +26,11 @@ class PoolQueues:
         self._recoveries = [
             OrphanRecovery(redis, self.bookkeeping, band, max_attempts, counters) for band in self._queues
         ]
+        registries = [
+            kind(queue=queue).key for kind in (StartedJobRegistry, FailedJobRegistry) for queue in self._queues.values()
+        ]
+        #: What recovery and cleaning look into.
+        self.job_keys = [self._queues["interactive"].intermediate_queue_key, *registries]
         self._intermediate_monitor = IntermediateQueueMonitor(redis, self._queues["interactive"], counters)
 
     def register(self) -> None:
@@ -46,3 +53,20 @@ class PoolQueues:
                 clean_registries(queue, [])
                 worker_registration.clean_worker_registry(queue)
                 queue.release_maintenance_lock()
+
+
+class BusyPools:
+    """Which of many pools have jobs to look after: a look at each one's queues costs several round trips."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._busy_before: set[PoolQueues] = set()
+
+    def find(self, pools: Collection[PoolQueues]) -> list[PoolQueues]:
+        """Those that have any, or had some at the last look: what recovery has seen twice in a row is orphaned."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queues in pools:
+                pipe.exists(*queues.job_keys)
+            busy = {queues for queues, count in zip(pools, pipe.execute(), strict=True) if count}
+        wanted, self._busy_before = busy | self._busy_before, busy
+        return [queues for queues in pools if queues in wanted]

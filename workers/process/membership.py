@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -21,6 +22,7 @@ from workers.worker.rq_worker import FarmWorker
 MEMBER_TIMEOUT_SECONDS = 6.0
 #: The group of all private credentials, which are shared out as if they were one pool.
 PRIVATE_GROUP = "private credentials"
+PRIVATE_STATES_LUA = Path(__file__).with_name("private_states.lua").read_text()
 
 
 class Membership:
@@ -68,7 +70,7 @@ class Membership:
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
             pipe.info("server")
-            pipe.zrange(keys.PRIVATE_POOLS, 0, -1)
+            pipe.eval(PRIVATE_STATES_LUA, 1, keys.PRIVATE_POOLS, keys.credentials(""), keys.breaker(""))
             for pool in self._pools:
                 pipe.hgetall(keys.credentials(pool))
                 pipe.hgetall(keys.breaker(pool))
@@ -85,7 +87,8 @@ class Membership:
         self.pools_with_retries = [pool for pool, count in zip(self._pools, by_pool[3::4], strict=True) if count]
         self._detect_replaced_redis(str(server.get("run_id", "")))
         self.refreshed_at = sent_at
-        self._read_details([process.decode() for process in processes], [pool.decode() for pool in private])
+        self._keep_private_states(private)
+        self._read_members([process.decode() for process in processes])
         self.has_lost_workers = int(registered) < sum(map(self._should_be_registered, own_workers))
 
     def _should_be_registered(self, worker: FarmWorker) -> bool:
@@ -100,24 +103,25 @@ class Membership:
                 self.redis_replaced_at = self.refreshed_at
             self._server_run_ids.append(run_id)
 
-    def _read_details(self, processes: list[str], private_pools: list[str]) -> None:
-        """Reads the members' capacities and the states of the private credentials."""
-        served = [pool for pool in private_pools if self._settings.has_pool(pool)]
+    def _keep_private_states(self, private: list[Any]) -> None:
+        """Keeps what private_states.lua has read, of the pools that are configured."""
+        self.private_pools = []
+        for name, states, breaker in private:
+            pool = name.decode()
+            if self._settings.has_pool(pool):
+                self.private_pools.append(pool)
+                self._states[pool], self.breakers[pool] = decode_pairs(states), decode_pairs(breaker)
+
+    def _read_members(self, processes: list[str]) -> None:
+        """Reads the members' capacities and versions."""
         with self._redis.pipeline(transaction=False) as pipe:
             for process in processes:
                 pipe.hmget(keys.process(process), "capacity", "sealing")
-            for pool in served:
-                pipe.hgetall(keys.credentials(pool))
-                pipe.hgetall(keys.breaker(pool))
             replies = pipe.execute()
         self._capacities = {
-            process: int(capacity) for process, (capacity, _) in zip(processes, replies, strict=False) if capacity
+            process: int(capacity) for process, (capacity, _) in zip(processes, replies, strict=True) if capacity
         }
-        self.has_older_process = any(capacity and not sealing for capacity, sealing in replies[: len(processes)])
-        pool_replies = replies[len(processes) :]
-        self._states |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[::2], strict=True)}
-        self.breakers |= {pool: decode_hash(reply) for pool, reply in zip(served, pool_replies[1::2], strict=True)}
-        self.private_pools = served
+        self.has_older_process = any(capacity and not sealing for capacity, sealing in replies)
 
     def _send_report(self, pipe: Any, report: dict[str, Any], members: str) -> None:
         """Adds the report of this process, as one of these members, to a pipeline; drops those that are silent."""
@@ -195,6 +199,11 @@ class Membership:
             report[f"idle:{pool}"] = len(idle) - suspended
             report[f"utilisation:{pool}"] = round(utilisation[pool], 4)
         return report
+
+
+def decode_pairs(pairs: list[bytes]) -> dict[str, str]:
+    """A hash as Lua returns it: names and values by turns."""
+    return decode_hash(dict(zip(pairs[::2], pairs[1::2], strict=True)))
 
 
 def pool_group(pool: str) -> str:

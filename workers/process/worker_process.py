@@ -34,7 +34,7 @@ from workers.credentials.leases import (
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
-from workers.jobs.pool_queues import PoolQueues
+from workers.jobs.pool_queues import BusyPools, PoolQueues
 from workers.per_pool import PerPool
 from workers.process.command_listener import CommandListener
 from workers.process.front_monitor import FrontMonitor
@@ -97,6 +97,7 @@ class WorkerProcess:
         self._queues = PerPool(
             lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._pools
         )
+        self._to_recover, self._to_clean = BusyPools(self._redis), BusyPools(self._redis)
         self._services = self._build_services(unsealer)
         self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
         self._workers = WorkerSet(self._services, self._leases, self._membership, self._commands, self._queues)
@@ -184,8 +185,8 @@ class WorkerProcess:
     def _periodic_tasks(self) -> list[tuple[float, Callable[[], object]]]:
         return [
             (1.0, self._workers.heartbeat_oldest),
-            (RECOVER_INTERVAL_SECONDS, lambda: self._for_each_queue(PoolQueues.recover_orphans)),
-            (CLEAN_INTERVAL_SECONDS, lambda: self._for_each_queue(PoolQueues.clean_registries)),
+            (RECOVER_INTERVAL_SECONDS, lambda: self._for_each_busy(self._to_recover, PoolQueues.recover_orphans)),
+            (CLEAN_INTERVAL_SECONDS, lambda: self._for_each_busy(self._to_clean, PoolQueues.clean_registries)),
             (FRONT_CHECK_INTERVAL_SECONDS, self._fronts.check),
             (0.5, self._workers.refresh_idle_tokens),
             (1.0, lambda: self._counters.flush(self._redis)),
@@ -224,6 +225,12 @@ class WorkerProcess:
     def _for_each_queue(self, task: Callable[[PoolQueues], None]) -> None:
         for queues in list(self._queues.values()):
             task(queues)
+
+    def _for_each_busy(self, busy: BusyPools, task: Callable[[PoolQueues], None]) -> None:
+        """Runs the task for the configured pools, and for the private credentials that have jobs."""
+        private = [queues for name, queues in self._queues.items() if names.is_private(name)]
+        idle = set(private) - set(busy.find(private))
+        self._for_each_queue(lambda queues: None if queues in idle else task(queues))
 
     def _all_pools(self) -> list[str]:
         """The configured pools and those of all private credentials, even of pools that are configured no more."""

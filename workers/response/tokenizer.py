@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from functools import cache
 
-import gevent
 import tiktoken
+from gevent.threadpool import ThreadPool
 
 #: Characters encoded at once: the time per token grows with the length of an unbroken run of letters.
 MAX_PIECE_CHARACTERS = 2000
+#: Threads that count; they take turns with all else in the process, because of Python's interpreter lock.
+MAX_THREADS = 4
 
 
 @cache
@@ -17,10 +19,16 @@ def load_encoding() -> tiktoken.Encoding:
 
 
 def count_tokens(text: str) -> int:
-    """Counts in a thread of gevent's pool, so that the other greenlets go on."""
+    """Counts in a thread, so that the other greenlets go on."""
     if not text:
         return 0
-    return int(gevent.get_hub().threadpool.apply(count_tokens_blocking, (text,)))
+    return int(open_threads().apply(count_tokens_blocking, (text,)))
+
+
+@cache
+def open_threads() -> ThreadPool:
+    """Threads of its own: gevent's pool looks up names, so a slow DNS server would stop the counting."""
+    return ThreadPool(MAX_THREADS)
 
 
 def count_tokens_blocking(text: str) -> int:

@@ -15,6 +15,7 @@ from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.protocol.credential_operations import CredentialOperation
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
 from shared.settings.schema import PoolSettings
 from tests import internals
@@ -266,6 +267,16 @@ def test_header_that_is_passed_on_is_bounded(front: Front, name: str):
     accepted = gevent.spawn(front.client.post, "/v1/chat/completions", data=body, headers=headers)
     front.reply(200, "application/json", b"{}")
     assert accepted.get().status_code == 200
+
+
+def test_operations_take_no_connection_from_requests(front: Front):
+    """Each waits up to a minute for a busy worker; 16 connections serve everything else."""
+    operation = CredentialOperation("default", "c1", "test")
+    front.redis.set(keys.lease("c1"), "a-busy-process:1")
+    waiting = [gevent.spawn(front.services.operations.request, operation, 5) for _ in range(20)]
+    eventually(lambda: front.redis.info("clients")["blocked_clients"] >= 20)
+    assert front.services.redis.ping()
+    gevent.killall(waiting)
 
 
 def test_front_keeps_no_copy_of_a_body_that_waits(front: Front):

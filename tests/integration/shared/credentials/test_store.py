@@ -54,14 +54,31 @@ def test_unknown_credential_is_not_found(store: Credentials):
     assert not store.remove("default", "nope")
 
 
-def test_get_all_keeps_the_given_order_and_reads_once_per_pool(redis: Redis, store: Credentials):
-    ids = store.import_lines("default", ["a", "b", "c"]).new_ids
+def test_get_all_keeps_the_given_order_and_reads_no_others(redis: Redis, store: Credentials):
+    ids = store.import_lines("default", ["a", "b", "c", "d", "e"]).new_ids
     redis.config_resetstat()
-    credentials = store.get_all(ids[::-1], ["default"])
-    assert [credential.id for credential in credentials] == [*ids[::-1]]
-    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1
+    credentials = store.get_all(ids[2::-1], ["default"])
+    assert [credential.id for credential in credentials] == [*ids[2::-1]]
+    calls = redis.info("commandstats")
+    assert "cmdstat_hgetall" not in calls
+    assert calls["cmdstat_hmget"]["calls"] == 3
     with pytest.raises(NotFound, match="'nope'"):
         store.get_all([*ids, "nope"], ["default"])
+
+
+def test_credential_of_another_pool_is_not_found(store: Credentials):
+    (credential_id,) = store.import_lines("other", ["a"]).new_ids
+    with pytest.raises(NotFound):
+        store.get(credential_id, ["default"])
+
+
+def test_list_takes_two_round_trips_whatever_the_number_of_pools(redis: Redis, store: Credentials):
+    pools = [f"pool-{number}" for number in range(20)]
+    for pool in pools:
+        store.add(pool, "a-token")
+    before = redis.info("stats")["total_reads_processed"]
+    assert len(store.list(pools)) == 20
+    assert redis.info("stats")["total_reads_processed"] - before <= 4
 
 
 def test_removed_credential_leaves_nothing_and_can_be_added_again(store: Credentials, redis: Redis):

@@ -6,6 +6,7 @@ from redis import Redis
 
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, NotFound
+from shared.protocol.credential_operations import CredentialOperations
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
@@ -15,7 +16,7 @@ ADDRESS = "192.0.2.1"
 
 def build_authenticator(redis: Redis) -> Authenticator:
     """One that accepts no refresh tokens."""
-    return Authenticator(ApiKeys(redis), PrivateCallers(redis, ()))
+    return Authenticator(ApiKeys(redis), PrivateCallers(redis, (), CredentialOperations(redis)))
 
 
 def test_revoked_key_is_refused(redis: Redis):
@@ -76,7 +77,7 @@ def test_key_is_looked_up_once_for_many_requests(redis: Redis):
 def test_a_flood_of_wrong_keys_takes_one_connection(redis: Redis):
     keys = ApiKeys(redis, AutoPipeline(redis))
     secret, key = keys.create("good")
-    authenticator = Authenticator(keys, PrivateCallers(redis, ()))
+    authenticator = Authenticator(keys, PrivateCallers(redis, (), CredentialOperations(redis)))
     connections = redis.info("stats")["total_connections_received"]
 
     def try_wrong(number: int) -> int:

@@ -13,9 +13,8 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import ApiError
 from shared.ip_addresses import caller_network
-from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
+from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from shared.settings.schema import PoolSettings
-from tests import internals
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 
@@ -53,9 +52,7 @@ def operations(redis: Redis, unsealer: Unsealer) -> FakeOperations:
 
 def build_callers(redis: Redis, operations: FakeOperations, *pools: PoolSettings) -> PrivateCallers:
     """Those of a front with an empty cache."""
-    callers = PrivateCallers(redis, pools or POOLS)
-    internals.replace_operations(callers, operations)
-    return callers
+    return PrivateCallers(redis, pools or POOLS, operations)  # type: ignore[arg-type]
 
 
 def refusal(callers: PrivateCallers, token: str, address: str = "192.0.2.1", pool: str = "") -> str:
@@ -138,7 +135,7 @@ def test_implausible_tokens_are_not_taken_for_refresh_tokens(
     redis: Redis, operations: FakeOperations, token: str, takes: bool
 ):
     assert build_callers(redis, operations).may_be_token(token) is takes
-    assert not PrivateCallers(redis, (PoolSettings(),)).may_be_token(token)
+    assert not PrivateCallers(redis, (PoolSettings(),), CredentialOperations(redis)).may_be_token(token)
 
 
 def test_api_key_without_the_usual_prefix_is_still_an_api_key(redis: Redis, operations: FakeOperations):

@@ -1,11 +1,13 @@
 """Worker processes divide the credentials among themselves, and notice a replaced Redis."""
 
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from shared import keys
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -29,6 +31,24 @@ def test_private_credentials_are_shared_out_as_if_they_were_one_pool(redis: Redi
     assert [sorted(membership.pools_in_group(PRIVATE_GROUP)) for membership in both] == [sorted(names)] * 2
     assert sum(membership.fair_share("default") for membership in both) == 3
     assert [membership.fair_share(PRIVATE_GROUP) for membership in both] == [3, 3]
+
+
+def test_private_credentials_cost_no_commands_of_their_own(redis: Redis, unsealer: Unsealer):
+    store = PrivateCredentials(redis)
+    membership = Membership(redis, "here", Settings(pools=POOLS))
+    membership.refresh([])
+    counts = []
+    for number in (1, 30):
+        names = [store.add("default", f"private-{number}-{i}", 99) for i in range(number)]
+        redis.hset(keys.breaker(names[0]), "reason", "timeout")
+        with redis.monitor() as monitor:
+            membership.refresh([])
+            redis.echo("end")
+            sent = takewhile(lambda command: command["command"] != "ECHO end", monitor.listen())
+            counts.append(sum(command["client_type"] != "lua" for command in sent))
+        assert membership.breakers[names[0]] == {"reason": "timeout"}
+        assert [len(membership.usable_credentials(name)) for name in names] == [1] * number
+    assert counts[0] == counts[1]
 
 
 def build_busy_worker() -> Any:
