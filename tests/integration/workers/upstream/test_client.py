@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import gevent
 import gevent.socket
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from gevent.server import StreamServer
+from urllib3.util.ssl_ import create_urllib3_context
 
 from shared.settings.schema import PoolSettings
 from tests.builders import build_request
@@ -461,6 +463,36 @@ def test_response_over_tls_is_read_to_its_end(server: Server, secure: tuple[str,
     upstream = UpstreamConnection(UpstreamRoute(url, ca_bundle=bundle), 5)
     assert [fetch_body(upstream) == whole, fetch_body(upstream) == whole] == [True, True]
     assert len(server.heads) == 1
+
+
+def test_workers_of_a_pool_share_one_tls_context(server: Server, secure: tuple[str, str], monkeypatch):
+    """Each would load the CA bundle once more, with every connection: 30 ms and 700 KB for a system's."""
+    made: list[ssl.SSLContext] = []
+
+    def record(**options: Any) -> ssl.SSLContext:
+        made.append(create_urllib3_context(**options))
+        return made[-1]
+
+    for module in ("urllib3.connection", "workers.upstream.client"):
+        monkeypatch.setattr(f"{module}.create_urllib3_context", record)
+    url, bundle = secure
+    server.respond = lambda *_: b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
+    route = UpstreamRoute(url, ca_bundle=bundle)
+    assert [fetch_body(UpstreamConnection(route, 5)) for _ in range(3)] == [b"{}"] * 3
+    assert len(made) == 1
+
+
+def test_certificate_of_another_authority_or_host_is_refused(secure: tuple[str, str]):
+    url, bundle = secure
+    for route in (UpstreamRoute(url), UpstreamRoute(url.replace("localhost", "127.0.0.1"), ca_bundle=bundle)):
+        with pytest.raises(UpstreamUnreachable):
+            fetch_body(UpstreamConnection(route, 5))
+
+
+def test_ca_bundle_that_holds_no_certificate_is_named(secure: tuple[str, str], tmp_path: Path):
+    (tmp_path / "empty.pem").write_text("no certificate\n")
+    with pytest.raises(UpstreamMisconfigured, match="FARM_CA_BUNDLE"):
+        UpstreamConnection(UpstreamRoute(secure[0], ca_bundle=str(tmp_path / "empty.pem")), 5)
 
 
 def test_tls_connection_goes_through_a_proxys_tunnel(server: Server, secure: tuple[str, str]):
