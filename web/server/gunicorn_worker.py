@@ -66,7 +66,8 @@ class Front(Protocol):
         """Whether it can serve requests."""
 
     @property
-    def connections(self) -> ConnectionLimit: ...
+    def connections(self) -> ConnectionLimit | None:
+        """None for no limit."""
 
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
