@@ -1,5 +1,6 @@
 """`./farm config` and `./farm pools`: shows the settings, without secrets, and a template of them."""
 
+import sys
 from dataclasses import Field
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from shared.errors import FarmError
+from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings
 from shared.settings.schema import PoolSettings, Settings, default_value, describe, setting_fields
@@ -29,6 +31,8 @@ def check(as_json: bool) -> None:
     """Validate the environment and farm.toml; print the settings in force, or what is wrong with them."""
     settings = load_settings()
     check_files(settings)
+    for warning in find_warnings(settings):
+        print(f"farm: {warning}", file=sys.stderr)
     values = describe(settings)
     if as_json:
         print_json({**values, "pools": {pool.name: describe(pool) for pool in settings.pools}})

@@ -71,7 +71,7 @@ def normalise_url(url: str, schemes: tuple[str, ...]) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in schemes:
         *others, last = (f"{scheme}://" for scheme in schemes)
-        hint = ", and has no quotes around it" if url[0] in "\"'" else ""
+        hint = ", without quotes around it" if url[0] in "\"'" else ""
         raise InvalidSecret(f"must begin with {', '.join(others)} or {last}{hint}")
     url = f"{scheme.lower()}{separator}{rest}"
     if scheme.lower() != "unix":

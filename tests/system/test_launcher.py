@@ -20,6 +20,12 @@ from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 
 FARM = [sys.executable, "-m", "launcher"]
+#: What the farm must not use on its own machine.
+DEAD_PROXIES = {
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+}
 
 
 def build_environment(data: Path, **settings: str) -> dict[str, str]:
@@ -52,7 +58,7 @@ def start_in_foreground(env: dict[str, str], output: Path) -> "subprocess.Popen[
 
 def test_demo_prints_a_curl_line_that_streams_a_reply(tmp_path: Path):
     data = tmp_path / "data"
-    env = build_environment(data)
+    env = build_environment(data, **DEAD_PROXIES)
     process = start_in_foreground(env, tmp_path / "out")
     printed = (tmp_path / "out").read_text()
     assert "bundled simulator (20 accounts)" in printed

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from urllib.parse import urlsplit
 
 import gevent
 from redis import Redis
@@ -14,11 +13,11 @@ from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import Unsealer, load_unsealer
 from shared.errors import FarmError, SettingsError, StoreUnavailable
 from shared.file_limit import raise_file_limit
-from shared.ip_addresses import is_loopback_host
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from shared.redis_connection.retry import retry_forever
+from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
@@ -49,14 +48,10 @@ def check_settings(settings: Settings) -> None:
                 raise SettingsError(f"pool {pool.name}: {url}: {error}") from None
 
 
-def warn_of_plain_http(settings: Settings) -> None:
-    """Refresh tokens must travel over TLS (RFC 6749 section 3.2); plain HTTP is for this machine and for tests."""
-    for pool in settings.pools:
-        for name, url in (("FARM_TOKEN_URL", pool.token_url), ("FARM_REVOCATION_URL", pool.revocation_url)):
-            parts = urlsplit(url)
-            if parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
-                message = "pool %s: %s is http://: refresh tokens cross the network unencrypted; use https://"
-                log.warning(message, pool.name, name, extra={"action": "plain_http", "pool": pool.name})
+def log_warnings(settings: Settings) -> None:
+    """Logs the settings that are probably mistakes."""
+    for warning in find_warnings(settings):
+        log.warning("%s", warning, extra={"action": warning.action, "pool": warning.pool})
 
 
 def import_token_files(settings: Settings, credentials: Credentials) -> None:
@@ -91,7 +86,7 @@ def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
         logs.configure_logging(settings.log_level, settings.log_format)
         raise_file_limit()
         if spawn_info.is_first:
-            warn_of_plain_http(settings)
+            log_warnings(settings)
         redis = connect(settings.redis_url)
         if spawn_info.may_wait:
             wait_for_redis(redis)

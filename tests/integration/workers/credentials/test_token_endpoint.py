@@ -5,14 +5,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import pytest
+import requests
 from gevent.pywsgi import WSGIServer
 
 from shared.errors import TokenEndpointDown, TokenError
+from shared.protocol.messages import FrameKind
 from shared.settings.schema import PoolSettings
-from tests.integration.harness import WorkerHarness
+from tests.integration.harness import WorkerHarness, collect_frames
+from tests.upstream import Upstream
 from tests.waiting import eventually
 from workers.credentials.token_endpoint import TokenEndpoint
 from workers.upstream.client import create_shared_session
@@ -187,6 +190,20 @@ def test_operator_sees_what_the_endpoint_has_against_a_credential(
     endpoint.respond = lambda *_: response
     harness = start_harness(pool={"token_url": endpoint.url})
     eventually(lambda: harness.credential_state() == ("cooling", reason))
+
+
+def test_requests_are_served_and_the_rotation_is_stored_when_tokens_come_as_a_form(
+    start_harness: StartHarness, endpoint: ScriptedEndpoint, upstream: Upstream
+):
+    def respond(_: dict[str, str], fields: dict[str, str]) -> Response:
+        grant = requests.post(upstream.token_url, data=fields, timeout=30).json()
+        body = urlencode({**grant, "refresh_token": "rotated", "scope": ""}).encode()
+        return "200 OK", {"content-type": "application/x-www-form-urlencoded"}, body
+
+    endpoint.respond = respond
+    harness = start_harness(pool={"token_url": endpoint.url})
+    assert collect_frames(harness.enqueue())[-1].kind is FrameKind.END
+    assert harness.services.refreshes.store.load(harness.credential_id)[0] == "rotated"
 
 
 def test_vendors_code_for_a_bad_refresh_token_ends_in_death_after_the_retries(
