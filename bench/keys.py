@@ -117,13 +117,14 @@ def measure_limits(seconds: float) -> list[Measurement]:
 
 
 def count_fullest_minute(farm: MeasuredFarm, key_id: str) -> int:
-    """The most requests of the key that were admitted in any minute, by the times in the request log.
+    """The most requests of the key that were started in any minute, by the times in the request log.
 
-    The clients' times would not do: a farm that rejects a thousand requests per second may admit a request long after
-    it was sent.
+    The clients' times would not do: a request may wait for minutes until its key's limits let it start.
     """
     log = json.loads(farm.run_command("requests", "--key", key_id, "-n", "1000000", "--json"))
-    admitted = sorted(entry["time"] - entry["total_ms"] / 1000 for entry in log if entry["status"] == 200)
+    admitted = sorted(
+        entry["time"] - (entry["total_ms"] - entry["queue_ms"]) / 1000 for entry in log if entry["status"] == 200
+    )
     return max(bisect_left(admitted, start + 60) - index for index, start in enumerate(admitted))
 
 

@@ -15,10 +15,14 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:history:<credential id> | stream | state changes of a credential, with reasons | about the last 100 |
 | farm:api-keys | hash | SHA-256 of an API key -> its record as JSON | forever |
 | farm:api-key-ids | hash | id of an API key -> its SHA-256 | forever |
-| farm:limit:requests:<key id> | list | times of the API key's requests in the last minute | a minute |
+| farm:limit:requests:<key id> | list | when the API key's requests of the last minute were counted | a minute |
 | farm:limit:tokens:<key id> | hash | second -> tokens the API key used in it | a minute |
 | farm:limit:running:<key id> | sorted set | the API key's unfinished requests -> their latest end | until they end |
 | farm:limit:reserved:<key id> | hash | unfinished request -> <reserved tokens>:<second>:<period> | until it ends |
+| farm:limit:started:<key id> | set | the API key's requests with a slot of its concurrency limit | until they end |
+| farm:limit:held:<key id> | set | <band>:<pool> of the API key's held requests | while requests are held |
+| farm:limit:held:<key id>:<band>:<pool> | list | the API key's held requests, in order | while requests are held |
+| farm:limit:limits:<key id> | hash | the API key's limits in force, and its pace (limits.lua) | forever |
 | farm:limit:looked:<key id> | string | marks that the jobs of its requests were just looked up | a second |
 | farm:quota:<key id> | hash | quota used: `period`, `since`, `tokens`, `reserved`, `requests` | forever |
 | farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | forever |
@@ -115,6 +119,10 @@ def recent_tokens(key_id: str) -> str:
 
 def running_requests(key_id: str) -> str:
     return f"farm:limit:running:{key_id}"
+
+
+def limits_in_force(key_id: str) -> str:
+    return f"farm:limit:limits:{key_id}"
 
 
 def quota(key_id: str) -> str:

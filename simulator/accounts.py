@@ -67,16 +67,13 @@ class Accounts:
         self._accounts = {number: SimulatedAccount(number) for number in range(self.count)}
         #: Verified access tokens: account, expiry (seconds since the epoch) and serial.
         self._access_tokens: dict[str, tuple[SimulatedAccount, float, int]] = {}
+        #: Requests in flight on all accounts.
+        self.in_flight = 0
 
     @property
     def dead(self) -> int:
         """Number of killed accounts."""
         return sum(account.is_killed for account in self._accounts.values())
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in flight on all accounts."""
-        return sum(account.in_flight for account in self._accounts.values())
 
     def sign(self, text: str) -> str:
         return hmac.new(self.seed.encode(), text.encode(), hashlib.sha256).hexdigest()[:20]
@@ -166,9 +163,12 @@ class Accounts:
             self.counters["collisions_with_hung"] += account.is_hung
             return False
         account.in_flight += 1
+        self.in_flight += 1
         self.counters["served"] += 1
+        self.counters["most_in_flight"] = max(self.counters["most_in_flight"], self.in_flight)
         return True
 
     def end_request(self, account: SimulatedAccount) -> None:
         account.in_flight -= 1
+        self.in_flight -= 1
         account.is_hung = False

@@ -6,10 +6,13 @@ from typing import Any
 
 import gevent
 from redis import Redis
+from rq.job import Job
 
 from launcher.processes.up import Farm
 from shared.api_keys.admin_tokens import AdminToken, AdminTokens
 from shared.api_keys.store import ApiKeys
+from shared.observability.counters import Counters
+from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
@@ -20,6 +23,7 @@ from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
+from workers.process.front_monitor import FrontMonitor
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
 from workers.reply.outbox import Outbox
@@ -176,6 +180,16 @@ class ContendedApiKeys(ApiKeys):
             change, self.change = self.change, None
             ApiKeys(self._redis).update(key_id, dict(change))
         return location
+
+
+def release_held_at(queue: RelayQueue, key_id: str, request_id: str, now: float) -> float:
+    """As `RelayQueue.release_held`, at a simulated time."""
+    return float(queue._release_held(keys=[], args=[key_id, request_id, "", Job.key_for(""), now]))
+
+
+def purge_front(redis: Redis, front: str) -> None:
+    """Cancels the requests of a front that has died."""
+    FrontMonitor(redis, lambda: ["default"], Counters(), lambda _: None)._cancel_requests(front)
 
 
 def write_record(farm: Farm) -> None:

@@ -154,8 +154,9 @@ def build_services(settings: Settings) -> WebServices:
     """Builds the services; opens no connection yet."""
     redis = connect(settings.redis_url)
     names = settings.pool_names
-    queue = RelayQueue(redis, settings.max_queue, max(settings.max_queue_bytes, settings.max_body))
     trusted_proxies = TrustedProxies(settings.trusted_proxies)
+    max_bytes = max(settings.max_queue_bytes, settings.max_body)
+    queue = RelayQueue(redis, settings.max_queue, max_bytes, settings.queue_timeout)
     hub = Hub(redis, create_dedicated_pool(settings.redis_url), queue.find_vanished, queue.cancel)
     operations = CredentialOperations(connect(settings.redis_url, size=MAX_OPERATIONS))
     availability, drain_rate = Availability(redis), DrainRate(redis, names)

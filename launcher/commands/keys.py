@@ -11,6 +11,7 @@ from launcher.time_option import TIME
 from shared.api_keys.api_key import ApiKey, KeyFields
 from shared.api_keys.store import ApiKeys
 from shared.errors import BadField
+from shared.protocol.changed_limits import apply_limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,6 +126,7 @@ def update(key_id: str, as_json: bool, **options: Any) -> None:
         raise BadField("", "nothing to change: give at least one option")
     redis = open_store()[1]
     changed = ApiKeys(redis).update(key_id, changes)
+    apply_limits(redis, changed)
     record_change(redis, "key.update", key_id, changes)
     print_key(changed, as_json)
 

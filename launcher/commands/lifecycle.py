@@ -163,6 +163,8 @@ def describe_pool(pool: PoolStatus) -> str:
         f"{name} {', '.join(f'{count} {state}' for state, count in by_state.items() if count) or 'none'}"
         for name, by_state in counts.items()
     )
+    if held := sum(pool.held.values()):
+        text += f"; {held} held by limits of their keys"
     if pool.private_credentials:
         text += f"; private credentials {pool.private_credentials}"
     warnings = "".join(f"; {warning}" for warning in pool.warnings)

@@ -41,7 +41,10 @@ Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(coerce_integer
 
 
 class KeyFields(BaseModel):
-    """The fields an operator may set. A limit of 0 means unlimited; an empty list allows everything."""
+    """The fields an operator may set.
+
+    A limit of 0 means unlimited, except for `max_waiting`; an empty list allows everything.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,9 +60,12 @@ class KeyFields(BaseModel):
     networks: Annotated[
         tuple[Network, ...], Field(max_length=1000, description="networks (CIDR) that may use the key")
     ] = ()
-    concurrency: Annotated[Limit, Field(description="maximum concurrent requests, including queued ones")] = 0
-    rpm: Annotated[Limit, Field(description="maximum requests in any minute")] = 0
-    tpm: Annotated[Limit, Field(description="maximum tokens in any minute")] = 0
+    concurrency: Annotated[Limit, Field(description="maximum requests running at once; more wait")] = 0
+    rpm: Annotated[Limit, Field(description="maximum requests started in any minute; more wait")] = 0
+    tpm: Annotated[Limit, Field(description="maximum tokens in any minute; more wait")] = 0
+    max_waiting: Annotated[
+        Limit, Field(description="maximum requests that wait for these three limits; 0 refuses them at once")
+    ] = 1000
     quota_tokens: Annotated[Limit, Field(description="maximum tokens in total, or until the next reset")] = 0
     quota_requests: Annotated[Limit, Field(description="maximum requests in total, or until the next reset")] = 0
     quota_reset: Annotated[

@@ -1,8 +1,8 @@
 """Encodes a request's demand on its API key's limits, and decodes their usage.
 
-Limits apply across all fronts. Redis enforces them in shared/protocol/limits.lua: one script checks all limits of a key
-and admits the request atomically, so a rejected request is not counted, and two concurrent ones cannot both take the
-last free place.
+Limits apply across all fronts. Redis enforces them in shared/protocol/limits.lua and held_requests.lua: one script
+checks all limits of a key and admits or holds the request atomically, so a refused request is not counted, and two
+concurrent ones cannot both take the last free place.
 """
 
 import json
@@ -26,7 +26,7 @@ MAX_TOKENS_PER_REQUEST = 10**9
 
 
 class LimitReached(FarmError):
-    """Raised when a limit of the API key does not admit a request."""
+    """Raised when a limit of the API key refuses a request, which may not even wait."""
 
     def __init__(self, limit: str, wait_seconds: float, usage: "LimitUsage") -> None:
         super().__init__(limit)
@@ -60,11 +60,16 @@ def encode_demand(key: ApiKey, tokens: int, now: float) -> bytes:
     limits = (key.concurrency, key.rpm, key.tpm, key.quota_tokens, key.quota_requests)
     if not any(limits):
         return b""
-    names = ("concurrency", "rpm", "tpm", "quota_tokens", "quota_requests")
-    demand: dict[str, Any] = dict(zip(names, limits, strict=True))
+    names = ("concurrency", "rpm", "tpm", "quota_tokens", "quota_requests", "max_waiting", "version")
+    demand: dict[str, Any] = {name: getattr(key, name) for name in names}
     # A request that reserves more than a limit would keep all others out for as long as it runs.
     tokens = min([tokens, *(limit for limit in (key.tpm, key.quota_tokens) if limit)])
     return json.dumps({**demand, "key": key.id, "tokens": tokens, "period": quota_period(key, now)}).encode()
+
+
+def encode_limits(key: ApiKey) -> bytes:
+    """Encodes the limits that held and queued requests wait for."""
+    return json.dumps({name: getattr(key, name) for name in ("version", "concurrency", "rpm", "tpm")}).encode()
 
 
 def quota_period(key: ApiKey, now: float) -> str:

@@ -9,7 +9,7 @@ from redis import Redis
 from shared import keys
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import STATES, known_state
-from shared.protocol.relay_queue import BANDS, queue_keys
+from shared.protocol.relay_queue import BANDS, held_registry_keys, queue_keys
 from shared.redis_connection.client import decode_hash
 
 WORKER_STATES = ("busy", "idle", "suspended")
@@ -23,6 +23,8 @@ class PoolStatus:
     credentials: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     workers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORKER_STATES, 0))
     queue_depth: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
+    #: Requests that wait for a limit of their API key, by band; they are not in `queue_depth`.
+    held: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
     #: Fraction of the workers' time spent on jobs, over about the last ten seconds.
     utilisation: float = 0.0
     #: Number of private credentials; the figures above exclude them.
@@ -50,6 +52,7 @@ class PoolStatus:
             "credentials": self.credentials,
             "workers": self.workers,
             "queue_depth": self.queue_depth,
+            "held": self.held,
             "utilisation": self.utilisation,
             "private_credentials": self.private_credentials,
             "upstream_down": self.upstream_down,
@@ -71,6 +74,8 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
             pipe.hget(keys.token_breaker(name), "reason")
             for queue in queue_keys(name):
                 pipe.llen(queue)
+            for registry in held_registry_keys(name):
+                pipe.zcard(registry)
         replies = pipe.execute()
     private = PrivateCredentials(redis).count_by_pool()
     remaining = iter(replies)
@@ -81,6 +86,7 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
         states, is_down, token_failure = (next(remaining) for _ in range(3))
         status = build_pool_status(name, reports, states, bool(is_down), [next(remaining) for _ in BANDS])
         status.workers["busy"] += sum(int(report.get(f"busy:{name}", 0)) for report in retiring_reports)
+        status.held = {band: next(remaining) for band in BANDS}
         status.token_endpoint_failure = (token_failure or b"").decode()
         statuses.append(status)
         status.private_credentials = private[status.name]

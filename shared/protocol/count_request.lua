@@ -5,7 +5,7 @@
 --         the window}
 local demand = cjson.decode(ARGV[1])
 local now, list = read_limit_clock(demand), limit_keys(demand.key).requests
-local used, wait = count_recent_requests(list, now, demand.rpm)
+local used, wait = count_recent_requests(list, now, demand.rpm, 0)
 if wait > 0 then
     return {tostring(wait), tostring(used), tostring(WINDOW_SECONDS)}
 end

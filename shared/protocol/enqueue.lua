@@ -1,16 +1,18 @@
 -- Admits a relay request: stores its body and its RQ job and queues the job, unless the queue is full or the API key
--- has reached a limit. A full queue still admits a key that has less than its even share of it waiting; bodies are bounded by
--- bodies.lua.
+-- has reached a limit and holds as many requests as it may (held_requests.lua). A full queue still admits a key that has
+-- less than its even share of it waiting; bodies are bounded by bodies.lua.
 -- Stands for rq.Queue.enqueue_job (RQ 3.0), which takes two round trips and has no bound.
--- Idempotent: nothing changes if the job exists. Comes after limits.lua, fair.lua and bodies.lua.
+-- Idempotent: nothing changes if the job exists. Comes after limits.lua, fair.lua, bodies.lua and held_requests.lua.
 -- KEYS: RQ queue of the interactive band, of the batch band, RQ's set of queues, job hash, the pool's fair queue, its idle
 --       workers
 -- ARGV: most jobs that may wait in a queue, most bytes of bodies, job id, TTL of the body (milliseconds), body, now (seconds), when the
 --       request is over at the latest (seconds), demand on the key's limits (JSON; '' for a key without limits), prefix
---       of job hashes, band, API key id, its weight, then the job's fields and values
+--       of job hashes, band, API key id, its weight, seconds for which the request may wait, then the job's fields and
+--       values
 -- Result: {'' or the reason for the refusal ('queue', 'bytes' or a limit), jobs waiting in the pool, requests ahead, seconds
---         until a retry can succeed, and for a key with limits: requests in the last minute, seconds until they leave
---         the window, tokens in it, seconds until they leave the window}
+--         until a refused request can succeed or a held one should look again (0 if it is not held), and for a key with
+--         limits: requests in the last minute, seconds until they leave the window, tokens in it, seconds until they
+--         leave the window}
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[9]}
 local max_waiting, max_bytes, job, body = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5]
 local now, band, key = tonumber(ARGV[6]), ARGV[10], ARGV[11]
@@ -35,13 +37,16 @@ local function is_queue_full()
     return own >= max_waiting / (own == 0 and keys_waiting + 1 or keys_waiting)
 end
 
+local limit_now = demand and read_limit_clock(demand)
 if redis.call('EXISTS', KEYS[4]) == 1 then
-    return result('', 0, 0, {})
+    return result('', 0, demand and next_look(key, job, limit_now) or 0, {})
 end
-local reason, wait, window = '', 0, {}
+local reason, wait, window, is_held = '', 0, {}, false
 if demand then
-    reason, wait, window = check_limits(demand, read_limit_clock(demand), pool.jobs)
+    reason, wait, window, is_held = check_limits(pool, band, demand, limit_now, tonumber(ARGV[13]))
 end
+-- The bound on a pool's queue does not bound held requests.
+counted = counted or is_held
 if reason == '' and is_queue_full() then
     reason = 'queue'
 elseif reason == '' and counted and not has_room_for_body(key, #body, max_bytes, now, pool.jobs) then
@@ -51,11 +56,18 @@ if reason ~= '' then
     return result(reason, 0, wait, window)
 end
 if demand then
-    window = reserve(demand, job, read_limit_clock(demand), tonumber(ARGV[7]), window)
+    reserve(demand, job, tonumber(ARGV[7]), is_held and 0 or math.floor(limit_now))
 end
 store_body(job, key, body, ARGV[4], counted)
-redis.call('HSET', KEYS[4], unpack(ARGV, 13))
+redis.call('HSET', KEYS[4], unpack(ARGV, 14))
 redis.call('SADD', KEYS[3], pool[band])
+if is_held then
+    redis.call('HSET', pool.base, 'weight:' .. key, ARGV[12])
+    hold(pool, band, key, job, false, limit_now)
+    return result('', count_ahead_in_key(pool, band, key), next_look(key, job, limit_now), window)
+elseif demand then
+    count_in_window(limit_keys(key), demand, demand.tokens, limit_now, window)
+end
 local length = join_queue(pool, band, key, job, ARGV[12])
 push_to_rq(pool, band, job, now, 'RPUSH')
 return result('', estimate_ahead(pool, band, key, length), 0, window)

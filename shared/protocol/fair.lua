@@ -60,14 +60,16 @@ local function remove_from_rq(pool, band, job)
 end
 
 -- Appends a request to its key's queue and returns the queue's length. A key that had nothing waiting starts at the
--- present virtual time: it has saved up no credit.
+-- present virtual time: it has saved up no credit. Without `weight` the key's last one stays.
 local function join_queue(pool, band, key, job, weight)
     local length = redis.call('RPUSH', key_queue(pool, band, key), job)
     if length == 1 then
         local times = redis.call('HMGET', pool.base, band, 'end:' .. band .. ':' .. key)
         redis.call('ZADD', band_tags(pool, band), math.max(tonumber(times[1] or 0), tonumber(times[2] or 0)), key)
     end
-    redis.call('HSET', pool.base, 'weight:' .. key, weight)
+    if weight then
+        redis.call('HSET', pool.base, 'weight:' .. key, weight)
+    end
     return length
 end
 

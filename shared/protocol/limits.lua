@@ -1,11 +1,17 @@
--- Rate limits, concurrency limits and quotas of API keys: functions for the scripts that admit and end requests.
+-- Rate limits, concurrency limits and quotas of API keys: functions for the scripts that admit, start and end requests.
 -- Times are in seconds. Redis keys of each API key (see shared/keys.py):
---   requests  list: admission times within the last minute, oldest first
+--   requests  list: times within the last minute at which requests were counted, oldest first
 --   tokens    hash: second -> tokens counted in it, for the last minute
---   running   sorted set: request id -> time by which the request is over at the latest
---   reserved  hash: request id -> `tokens:second:period` reserved at admission
+--   running   sorted set: unfinished request, held and queued ones too -> time by which it is over at the latest
+--   started   set: requests that hold a slot of the concurrency limit, from their start to their end
+--   reserved  hash: request id -> `tokens:second:period` reserved at admission; `second` is 0 until the request is
+--             counted in the last minute
 --   looked    string: marks that every running request's job has just been looked up
 --   quota     hash: period, since (when it began, by the clock of Redis), tokens, reserved, requests
+--   held      set: `<band>:<pool>` of the key's held requests; held:<band>:<pool> lists them (held_requests.lua)
+--   limits    hash: `limits` in force, `<version>:<concurrency>:<rpm>:<tpm>`; `tokens` reserved by held requests;
+--             `ended_at`, when a request last ended while others were held; `interval`, the average between two such
+--             ends; `retry_at`, for when the latest refused request was told to come back
 local WINDOW_SECONDS = 60
 -- Seconds until a retry is worth it when the limit is reached only by what running requests have reserved.
 local RESERVED_WAIT_SECONDS = 2
@@ -19,9 +25,12 @@ local function limit_keys(id)
         requests = 'farm:limit:requests:' .. id,
         tokens = 'farm:limit:tokens:' .. id,
         running = 'farm:limit:running:' .. id,
+        started = 'farm:limit:started:' .. id,
         reserved = 'farm:limit:reserved:' .. id,
         looked = 'farm:limit:looked:' .. id,
         quota = 'farm:quota:' .. id,
+        held = 'farm:limit:held:' .. id,
+        limits = 'farm:limit:limits:' .. id,
     }
 end
 
@@ -31,26 +40,28 @@ local function read_limit_clock(demand)
     return tonumber(demand.now) or tonumber(time[1]) + tonumber(time[2]) / 1e6
 end
 
--- Returns the requests in the window, seconds until another fits, and seconds until the window is empty.
-local function count_recent_requests(list, now, max)
+-- Returns the requests in the window, seconds until another one fits behind `ahead` others that wait too, and seconds
+-- until the window is empty.
+local function count_recent_requests(list, now, max, ahead)
     local first = redis.call('LINDEX', list, 0)
     while first and tonumber(first) <= now - WINDOW_SECONDS do
         redis.call('LPOP', list)
         first = redis.call('LINDEX', list, 0)
     end
     local used = redis.call('LLEN', list)
-    if used == 0 then
-        return 0, 0, 0
+    -- The request that has to leave the window first, and the windows that pass before it is even in one.
+    local before = used + ahead + 1 - max
+    local windows = math.max(0, math.ceil((before - used) / max))
+    before = before - windows * max
+    local wait = windows * WINDOW_SECONDS
+    if before > 0 then
+        wait = wait + redis.call('LINDEX', list, before - 1) + WINDOW_SECONDS - now
     end
-    local wait = 0
-    if used >= max then
-        wait = redis.call('LINDEX', list, used - max) + WINDOW_SECONDS - now
-    end
-    return used, wait, redis.call('LINDEX', list, -1) + WINDOW_SECONDS - now
+    return used, wait, used > 0 and redis.call('LINDEX', list, -1) + WINDOW_SECONDS - now or 0
 end
 
--- Returns the tokens in the window, seconds until `wanted` more fit, and seconds until the window is empty.
-local function count_recent_tokens(hash, now, max, wanted)
+-- Returns the tokens counted in the last minute, when the latest were, and {second, tokens} of each second, oldest first.
+local function read_recent_tokens(hash, now)
     local fields, used, buckets, last = redis.call('HGETALL', hash), 0, {}, 0
     for i = 1, #fields, 2 do
         local second, tokens = tonumber(fields[i]), tonumber(fields[i + 1])
@@ -61,18 +72,26 @@ local function count_recent_tokens(hash, now, max, wanted)
             buckets[#buckets + 1] = {second, tokens}
         end
     end
-    if used == 0 then
-        return 0, 0, 0
-    end
     table.sort(buckets, function(a, b) return a[1] < b[1] end)
+    return used, last, buckets
+end
+
+-- Returns the tokens in the window, seconds until `wanted` more fit behind `ahead` ones that wait too, and seconds until
+-- the window is empty.
+local function count_recent_tokens(hash, now, max, wanted, ahead)
+    local used, last, buckets = read_recent_tokens(hash, now)
+    local room = ahead + math.min(wanted, max)
+    -- Those that wait fill whole windows first.
+    local windows = math.max(0, math.ceil(room / max) - 1)
+    room = room - windows * max
     local wait, left = 0, used
     for _, bucket in ipairs(buckets) do
-        if left + math.min(wanted, max) <= max then
+        if left + room <= max then
             break
         end
         left, wait = left - bucket[2], bucket[1] + 1 + WINDOW_SECONDS - now
     end
-    return used, wait, last + 1 + WINDOW_SECONDS - now
+    return used, wait + windows * (WINDOW_SECONDS + 1), used > 0 and last + 1 + WINDOW_SECONDS - now or 0
 end
 
 -- Removes a request from the running set. Returns its reserved tokens and the second and period of its admission, or
@@ -84,6 +103,7 @@ local function release_reservation(names, request)
     end
     redis.call('HDEL', names.reserved, request)
     redis.call('ZREM', names.running, request)
+    redis.call('SREM', names.started, request)
     local reserved, second, period = reservation:match('(%d+):(%d+):(.*)')
     redis.call('HINCRBY', names.quota, 'reserved', -reserved)
     return tonumber(reserved), second, period
@@ -159,68 +179,63 @@ local function find_exhausted_quota(names, demand)
     return is_reserved and 'reserved' or ''
 end
 
--- Seconds until tokens fit into the window; soon when they would but for what running requests have reserved.
-local function shorten_token_wait(names, demand, used, wait)
-    local reserved = tonumber(redis.call('HGET', names.quota, 'reserved') or 0)
-    if used - reserved + math.min(demand.tokens, demand.tpm) <= demand.tpm then
-        return math.min(wait, RESERVED_WAIT_SECONDS)
+-- Checks the limits per minute for a request of so many tokens, behind others that wait: `ahead` is {requests, tokens}.
+-- `limits` has `rpm` and `tpm`, 0 for none.
+-- Returns '' or the limit reached, seconds until the request fits, and {requests, seconds until they leave the window,
+-- tokens, seconds until they leave the window}.
+local function check_rates(names, limits, tokens, now, ahead)
+    local limit, wait, window = '', 0, {0, 0, 0, 0}
+    if limits.rpm > 0 then
+        window[1], wait, window[2] = count_recent_requests(names.requests, now, limits.rpm, ahead[1])
+        limit = wait > 0 and 'requests' or ''
     end
-    return wait
+    if limits.tpm > 0 then
+        local used, token_wait, reset = count_recent_tokens(names.tokens, now, limits.tpm, tokens, ahead[2])
+        window[3], window[4] = used, reset
+        if token_wait > wait then
+            limit, wait = limit == '' and 'tokens' or limit, token_wait
+        end
+    end
+    return limit, wait, window
 end
 
--- Checks whether a request may be admitted. `demand` is the key's limits and the tokens to reserve, as encoded by
--- shared/api_keys/limits.py.
--- Returns '' or the limit reached, seconds until a retry can succeed (0 if unknown), and {requests, seconds until they
--- leave the window, tokens, seconds until they leave the window}.
-local function check_limits(demand, now, job_prefix)
-    local names = limit_keys(demand.key)
-    local requests, wait_requests, reset_requests = 0, 0, 0
-    local tokens, wait_tokens, reset_tokens = 0, 0, 0
-    if demand.rpm > 0 then
-        requests, wait_requests, reset_requests = count_recent_requests(names.requests, now, demand.rpm)
-    end
-    if demand.tpm > 0 then
-        tokens, wait_tokens, reset_tokens = count_recent_tokens(names.tokens, now, demand.tpm, demand.tokens)
-    end
-    local window = {requests, reset_requests, tokens, reset_tokens}
-    local running = count_running(demand.key, now, false, job_prefix)
-    -- Looking up every job is expensive, so it is done only before a refusal.
-    if demand.concurrency > 0 and running >= demand.concurrency
-        and count_running(demand.key, now, true, job_prefix) >= demand.concurrency then
-        return 'concurrency', 0, window
-    end
-    if wait_requests > 0 then
-        return 'requests', wait_requests, window
-    elseif wait_tokens > 0 then
-        return 'tokens', shorten_token_wait(names, demand, tokens, wait_tokens), window
-    end
-    local exhausted = find_exhausted_quota(names, demand)
-    if exhausted == 'reserved' then
-        count_running(demand.key, now, true, job_prefix)
-        exhausted = find_exhausted_quota(names, demand)
-    end
-    return exhausted, exhausted == 'reserved' and RESERVED_WAIT_SECONDS or 0, window
-end
-
--- Counts an admitted request of the key and reserves its tokens. Returns the `window` of `check_limits`, updated.
-local function reserve(demand, request, now, expires_at, window)
-    local names = limit_keys(demand.key)
-    if demand.rpm > 0 then
+-- Counts a request in the last minute. `window` of `check_rates` is updated.
+local function count_in_window(names, limits, tokens, now, window)
+    if limits.rpm > 0 then
         redis.call('RPUSH', names.requests, now)
         redis.call('EXPIRE', names.requests, WINDOW_SECONDS + 1)
         window[1], window[2] = window[1] + 1, WINDOW_SECONDS
     end
-    local second = math.floor(now)
-    if demand.tpm > 0 then
-        redis.call('HINCRBY', names.tokens, second, demand.tokens)
+    if limits.tpm > 0 then
+        redis.call('HINCRBY', names.tokens, math.floor(now), tokens)
         redis.call('EXPIRE', names.tokens, WINDOW_SECONDS + 2)
-        window[3], window[4] = window[3] + demand.tokens, WINDOW_SECONDS + 1
+        window[3], window[4] = window[3] + tokens, WINDOW_SECONDS + 1
     end
+end
+
+-- Reserves the tokens of an admitted request from its key's quota. `second`: when it was counted in the last minute, 0
+-- if it is held.
+local function reserve(demand, request, expires_at, second)
+    local names = limit_keys(demand.key)
     redis.call('ZADD', names.running, expires_at, request)
     -- Starts the quota's period if it is new.
     read_quota(names, demand.period)
     redis.call('HSET', names.reserved, request, string.format('%d:%d:%s', demand.tokens, second, demand.period))
     redis.call('HINCRBY', names.quota, 'reserved', demand.tokens)
     redis.call('HINCRBY', names.quota, 'requests', 1)
-    return window
+end
+
+-- Stores the limits in force, for requests that are admitted already; those of an older version of the key are ignored.
+local function store_limits(names, limits)
+    local stored = redis.call('HGET', names.limits, 'limits')
+    local text = string.format('%d:%d:%d:%d', limits.version, limits.concurrency, limits.rpm, limits.tpm)
+    if stored ~= text and (not stored or tonumber(stored:match('^%d+')) <= limits.version) then
+        redis.call('HSET', names.limits, 'limits', text)
+    end
+end
+
+local function read_limits(names)
+    local stored = redis.call('HGET', names.limits, 'limits') or '0:0:0:0'
+    local _, concurrency, rpm, tpm = stored:match('(%d+):(%d+):(%d+):(%d+)')
+    return {concurrency = tonumber(concurrency), rpm = tonumber(rpm), tpm = tonumber(tpm)}
 end

@@ -14,6 +14,7 @@ from redis import Redis
 from rq import Queue
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Job
+from rq.registry import DeferredJobRegistry
 from rq.serializers import JSONSerializer
 
 from shared import keys, names
@@ -25,10 +26,12 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
 
 #: Files of Lua functions for the scripts that admit, start and end jobs, in order of dependence.
-LIMITS_LUA, FAIR_LUA, BODIES_LUA, ENDING_LUA = (
-    Path(__file__).with_name(name) for name in ("limits.lua", "fair.lua", "bodies.lua", "ending.lua")
+LIMITS_LUA, FAIR_LUA, BODIES_LUA, HELD_REQUESTS_LUA, ENDING_LUA = (
+    Path(__file__).with_name(name)
+    for name in ("limits.lua", "fair.lua", "bodies.lua", "held_requests.lua", "ending.lua")
 )
-SCHEDULING_LUA = (LIMITS_LUA, FAIR_LUA, BODIES_LUA, ENDING_LUA)
+SCHEDULING_LUA = (LIMITS_LUA, FAIR_LUA, BODIES_LUA, HELD_REQUESTS_LUA, ENDING_LUA)
+RELEASE_HELD_LUA = Path(__file__).with_name("release_held.lua")
 #: What enqueue.lua says about a full queue -> what the caller is told.
 QUEUE_FULL_MESSAGES = {
     "queue": "the farm's queue is full; try again later",
@@ -42,7 +45,7 @@ BANDS = {"interactive": names.chat_queue, "batch": names.batch_queue}
 FRONT_FIELD = "farm_front"
 #: API key id, whether the key has limits, the job's band, its admission time (seconds since the epoch).
 KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited", "farm_band", "farm_at"
-#: Whether the job is in its key's queue.
+#: Where the job waits: 1 in its key's queue, `held`, or `retry`.
 QUEUED_FIELD = "farm_lined"
 
 
@@ -65,22 +68,31 @@ class Admission:
     #: Estimate of how many of them will be served first.
     ahead: int
     limit_usage: LimitUsage
+    #: Seconds until a held request should ask whether it may go on (`RelayQueue.release_held`); 0 if it is not held.
+    look_seconds: float = 0.0
 
 
 class RelayQueue:
     """Admits, withdraws and counts the requests of all pools."""
 
-    def __init__(self, redis: Redis, max_queue: int, max_bytes: int = UNLIMITED_BYTES) -> None:
-        """`max_queue` requests may wait in a pool's queue; the bodies of all pools may have `max_bytes`."""
+    def __init__(
+        self, redis: Redis, max_queue: int, max_bytes: int = UNLIMITED_BYTES, queue_timeout: float = 300.0
+    ) -> None:
+        """`max_queue` requests may wait in a pool's queue; the bodies of all pools may have `max_bytes`.
+
+        `queue_timeout`: seconds for which a request may wait, FARM_QUEUE_TIMEOUT.
+        """
         self._redis = redis
         self._max_queue = max_queue
         self._max_bytes = max_bytes
+        self._queue_timeout = queue_timeout
         self._templates: dict[str, JobTemplate] = {}
         self._pipeline = AutoPipeline(redis)
         self._enqueue = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("enqueue.lua"))
         self._count_request = self._pipeline.register_script(
             *(Path(__file__).with_name(name) for name in ("limits.lua", "count_request.lua"))
         )
+        self._release_held = self._pipeline.register_script(*SCHEDULING_LUA, RELEASE_HELD_LUA)
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
     def enqueue(self, request: RelayRequest, body: bytes, demand: bytes = b"", weight: float = 1.0) -> Admission:
@@ -113,6 +125,7 @@ class RelayQueue:
                 request.band,
                 request.key,
                 weight,
+                min(self._queue_timeout, request.deadline - request.enqueued_at),
                 *chain.from_iterable(self._build_fields(request, limited=bool(demand)).items()),
             ],
         )
@@ -121,7 +134,14 @@ class RelayQueue:
         usage = LimitUsage.decode(window)
         if reason:
             raise LimitReached(reason.decode(), float(wait), usage)
-        return Admission(int(waiting), int(ahead), usage)
+        return Admission(int(waiting), int(ahead), usage, float(wait))
+
+    def release_held(self, key_id: str, request_id: str) -> float:
+        """Lets the key's held requests go on as far as its limits allow; to be called when `look_seconds` have passed.
+
+        Returns the seconds until this request should ask again, 0 if it is not held any more. Idempotent.
+        """
+        return float(self._release_held(keys=[], args=[key_id, request_id, "", Job.key_for(""), ""]))
 
     def count_request(self, key: ApiKey, now: float) -> LimitUsage:
         """Counts a request that makes no job against the key's requests per minute. Raises LimitReached."""
@@ -154,10 +174,11 @@ class RelayQueue:
         """Withdraws a waiting request; returns False if a worker has it already or it is gone."""
         return self.cancel(pool, request_id, only_waiting=True) == "withdrawn"
 
-    def cancel(self, pool: str, request_id: str, *, only_waiting: bool = False) -> str:
+    def cancel(self, pool: str, request_id: str, key_id: str = "", *, only_waiting: bool = False) -> str:
         """Withdraws a waiting request or stops a running one; returns `withdrawn`, `stopping` or `gone`.
 
-        With `only_waiting` a running request is left alone; returns `running` then.
+        With `only_waiting` a running request is left alone; returns `running` then. With a `key_id`, what a job that
+        is gone has reserved of the key's limits is given back.
         """
         outcome = self._cancel(
             keys=[
@@ -166,7 +187,7 @@ class RelayQueue:
                 keys.fair_queue(pool),
                 keys.idle_workers(pool),
             ],
-            args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for("")],
+            args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for(""), key_id],
         )
         return cast("bytes", outcome).decode()
 
@@ -187,6 +208,13 @@ class RelayQueue:
 def queue_keys(pool: str) -> tuple[str, str]:
     """Returns the Redis keys of a pool's two RQ queues, interactive first."""
     interactive, batch = (f"{Queue.redis_queue_namespace_prefix}{name(pool)}" for name in BANDS.values())
+    return interactive, batch
+
+
+@cache
+def held_registry_keys(pool: str) -> tuple[str, str]:
+    """Returns the Redis keys of RQ's registries that list a pool's held requests, interactive first."""
+    interactive, batch = (DeferredJobRegistry.key_template.format(name(pool)) for name in BANDS.values())
     return interactive, batch
 
 

@@ -6,6 +6,7 @@ from shared import keys as redis_keys
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
+from shared.protocol.changed_limits import apply_limits
 from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
@@ -77,6 +78,7 @@ def update_key(key_id: str, body: KeyChange) -> Response:
         raise to_api_error(error) from None
     except Conflict as error:
         raise ApiError(409, "conflict", str(error)) from None
+    apply_limits(services().redis, key)
     record_change("key.update", key_id, changes)
     return set_etag(to_response(to_schema(key), 200), key.version)
 

@@ -219,6 +219,7 @@ class LivePool(BaseModel):
     credentials: dict[str, int]
     workers: dict[str, int]
     queue_depth: dict[str, int]
+    held: Annotated[dict[str, int], Field(description="requests that wait for a limit of their API key, by band")]
     utilisation: float
     private_credentials: Annotated[int, Field(description="number of private credentials")]
     upstream_down: bool

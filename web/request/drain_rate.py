@@ -24,6 +24,8 @@ class DrainRate:
         self._pools = pools
         self._last_samples: dict[str, tuple[float, int]] = {}
         self._rates: dict[str, float] = {}
+        #: Pool -> when the latest refused request was told to come back, by the monotonic clock.
+        self._retries: dict[str, float] = {}
         self._waiting_cache: SingleFlightCache[str, int] = SingleFlightCache(self._count_waiting)
 
     def _count_waiting(self, pool: str) -> int:
@@ -61,7 +63,19 @@ class DrainRate:
         return round(1000 * ahead / rate) if rate else 0
 
     def retry_after(self, pool: str, waiting: int) -> int:
-        """Whole seconds until about `waiting` requests are served, within 1 to 60."""
+        """Whole seconds until about `waiting` requests are served, within 1 to 60, for a request that is refused now.
+
+        Further ones are told to come back one after the other, at the rate at which requests are served, or all would
+        come back together. More than that are spread over half a minute, again and again.
+        """
         rate = self._rates.get(pool, 0.0)
         seconds = waiting / rate if rate else MAX_RETRY_AFTER_SECONDS if waiting else MIN_RETRY_AFTER_SECONDS
-        return max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, round(seconds)))
+        seconds = max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, seconds))
+        if pool in self._pools:
+            now = time.monotonic()
+            at = max(now + seconds, self._retries.get(pool, 0.0) + (1 / rate if rate else 1.0))
+            if at > now + MAX_RETRY_AFTER_SECONDS:
+                at = now + min(seconds, MAX_RETRY_AFTER_SECONDS / 2)
+            self._retries[pool] = at
+            seconds = at - now
+        return max(MIN_RETRY_AFTER_SECONDS, round(seconds))

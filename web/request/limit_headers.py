@@ -61,7 +61,10 @@ def limit_reached_error(key: ApiKey, reached: LimitReached) -> ApiError:
     limit = {"concurrency": key.concurrency, "requests": key.rpm, "tokens": key.tpm}[reached.limit]
     wait_ms = math.ceil(1000 * reached.wait_seconds) or UNKNOWN_WAIT_MS
     rule = f"{limit} {LIMIT_DESCRIPTIONS[reached.limit]}"
-    message = f"Rate limit reached for this API key: {rule}. Try again in {format_duration(wait_ms / 1000)}."
+    message = (
+        f"Rate limit reached for this API key: {rule}, and no further request may wait. "
+        f"Try again in {format_duration(wait_ms / 1000)}."
+    )
     retry_headers = {"retry-after": str(math.ceil(wait_ms / 1000)), "retry-after-ms": str(wait_ms)}
     error_type = "tokens" if reached.limit == "tokens" else "requests"
     return ApiError(429, "rate_limit_exceeded", message, error_type, headers={**usage_headers, **retry_headers})

@@ -33,6 +33,8 @@ from web.server.disconnect import DisconnectWatcher
 
 #: Seconds after the deadline in which the worker may report the timeout before the front does.
 WORKER_MARGIN_SECONDS = 5.0
+#: Seconds until a held request asks again whether it may go on, after Redis did not reply.
+LOOK_AGAIN_SECONDS = 1.0
 #: How a request that its worker did not end appears in the request log.
 REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
 UNREADABLE_REPLY = Failure(502, "reply_unreadable", "the worker's reply is of a format that this front can't read")
@@ -74,6 +76,8 @@ class PendingRequest:
     reserved_tokens: int = 0
     admission: Admission = UNKNOWN_ADMISSION
     mailbox: Mailbox = field(init=False)
+    #: When to ask whether the request, which is held, may go on; by the monotonic clock.
+    _look_at: float = float("inf")
     #: Whether a worker has the job, so that the queue timeout no longer applies.
     _is_running: bool = False
     _is_closed: bool = False
@@ -111,6 +115,17 @@ class PendingRequest:
         if not self.mailbox.has_started:
             demand = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
             self.admission = self.services.queue.enqueue(self.request, body, demand, self.key.weight)
+            self._plan_look(self.admission.look_seconds)
+
+    def _plan_look(self, seconds: float) -> None:
+        self._look_at = time.monotonic() + seconds if seconds else float("inf")
+
+    def _look(self) -> None:
+        """Lets the key's held requests go on as far as its limits allow: that a minute is over wakes nobody."""
+        try:
+            self._plan_look(self.services.queue.release_held(self.key.id, self.request.id))
+        except RedisError:
+            self._plan_look(LOOK_AGAIN_SECONDS)
 
     def wait_for_frames(self, timeout: float) -> list[Frame]:
         """Returns the next frames. Raises FrameTimeout after `timeout` seconds, ApiError if the request has expired."""
@@ -119,12 +134,14 @@ class PendingRequest:
             if self.services.shutdown.is_stopping and not self._is_running:
                 self._leave_queue()
             seconds_left = self._seconds_left()
-            frames = self.mailbox.get(min(timeout_at - time.monotonic(), seconds_left))
+            frames = self.mailbox.get(min(min(timeout_at, self._look_at) - time.monotonic(), seconds_left))
             if frames:
                 self._is_running = True
                 return frames
             if seconds_left <= 0 or self._seconds_left() <= 0:
                 self._expire()
+            elif time.monotonic() >= self._look_at:
+                self._look()
             elif time.monotonic() >= timeout_at:
                 raise FrameTimeout
 
@@ -153,7 +170,9 @@ class PendingRequest:
             raise ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error") from None
         if is_withdrawn:
             retry_after = self.services.drain_rate.retry_after(self.request.pool, waiting)
-            error = overloaded_error("queue_timeout", "no worker became free in time; try again later", retry_after)
+            error = overloaded_error(
+                "queue_timeout", "the request could not be started in time; try again later", retry_after
+            )
             if is_down:
                 error = ApiError(
                     502, "upstream_unavailable", "the upstream is down and did not recover in time", "upstream_error"
@@ -216,7 +235,10 @@ class PendingRequest:
         if not ended_by_worker:
             try:
                 outcome = self.services.queue.cancel(
-                    self.request.pool, self.request.id, only_waiting=not self.services.cancels_on_disconnect
+                    self.request.pool,
+                    self.request.id,
+                    self.key.id,
+                    only_waiting=not self.services.cancels_on_disconnect,
                 )
                 # A job that an operator removed from the queue has no worker to log it.
                 if outcome == "withdrawn" or (outcome == "gone" and self.mailbox.is_lost):

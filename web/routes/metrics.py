@@ -107,6 +107,9 @@ def build_histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple
 
 def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
     depth = GaugeMetricFamily(PREFIX + "queue_depth", "Queued requests.", labels=("pool", "band"))
+    held = GaugeMetricFamily(
+        PREFIX + "requests_held", "Requests that wait for a limit of their API key.", labels=("pool", "band")
+    )
     workers = GaugeMetricFamily(PREFIX + "workers", "Workers by state.", labels=("pool", "state"))
     credentials = GaugeMetricFamily(PREFIX + "credentials", "Credentials by state.", labels=("pool", "state"))
     utilisation = GaugeMetricFamily(
@@ -121,8 +124,14 @@ def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
         private.add_metric((pool.name,), pool.private_credentials)
         down.add_metric((pool.name,), pool.upstream_down)
         token_endpoint.add_metric((pool.name,), bool(pool.token_endpoint_failure))
-        for family, values in ((depth, pool.queue_depth), (workers, pool.workers), (credentials, pool.credentials)):
+        by_label = (
+            (depth, pool.queue_depth),
+            (held, pool.held),
+            (workers, pool.workers),
+            (credentials, pool.credentials),
+        )
+        for family, values in by_label:
             for label, value in values.items():
                 family.add_metric((pool.name, label), value)
         utilisation.add_metric((pool.name,), pool.utilisation)
-    yield from (depth, workers, credentials, utilisation, private, down, token_endpoint)
+    yield from (depth, held, workers, credentials, utilisation, private, down, token_endpoint)

@@ -1,5 +1,5 @@
 -- Settles the usage of a failing job with its API key and deletes its body, before RQ's own method ends it.
--- Runs after limits.lua, fair.lua and ending.lua. Idempotent; does nothing for an execution that has ended already.
+-- Runs after limits.lua, fair.lua, bodies.lua, held_requests.lua and ending.lua. Idempotent; does nothing for an execution that has ended already.
 -- KEYS: job, body, the pool's fair queue, request log, started registry
 -- ARGV: job id, tokens used, '1' when it counts towards the quota of requests, seconds to charge,
 --       entry in the request log ('' for none), composite key of the execution (RQ)
@@ -11,7 +11,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HSETNX', KEYS[1], 'farm_se
     local owner = read_owner(KEYS[1])
     record_worked_time({base = KEYS[3]}, owner, ARGV[4], true)
     if owner.limited then
-        settle_usage(owner.key, ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1')
+        end_usage(owner.key, ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1')
     end
     if ARGV[5] ~= '' then
         redis.call('XADD', KEYS[4], '*', 'e', ARGV[5])

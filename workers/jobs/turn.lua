@@ -50,7 +50,7 @@ local function finish(job, execution, counter, seconds)
     if not owner.settled then
         record_worked_time(pool, owner, seconds)
         if owner.limited then
-            settle_usage(owner.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
+            end_usage(owner.key, job, tonumber(ARGV[7]), ARGV[8] == '1')
         end
         if ARGV[20] ~= '' then
             redis.call('XADD', KEYS[13], '*', 'e', ARGV[20])
@@ -128,11 +128,12 @@ local function take_next(moved)
 end
 
 -- Records a job as started, as RQ does, and charges its API key. Deletes it and returns nil when it was cancelled, by its
--- front or by RQ's Job.cancel, or when its front has died.
+-- front or by RQ's Job.cancel, or when its front has died. Holds it and returns nil when its key has no slot left; a job
+-- that RQ itself or an operator has enqueued starts all the same.
 local function start(job, execution, head, other_executions)
     local hash, body, execution_key, job_executions, composite = job_keys(job, execution)
     local fields = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
-        'status', 'farm_tried')
+        'status', 'farm_tried', 'farm_limited', 'farm_key', 'farm_lined')
     local ttl, band = ARGV[12], fields[5] or INTERACTIVE
     if not fields[1] or fields[4] or fields[6] == 'canceled' or (fields[3] and redis.call('EXISTS', fields[3]) == 1) then
         if head and not head.is_retry then
@@ -144,6 +145,13 @@ local function start(job, execution, head, other_executions)
         redis.call('SREM', executions, composite)
         redis.call('ZREM', registries[band], composite)
         return nil
+    end
+    if fields[8] and not claim_slot(fields[9], job, now, pool.jobs) and head and not head.is_retry then
+        hold_back(pool, band, fields[9], now)
+        return nil
+    end
+    if fields[10] == HELD then
+        remove_held(pool, band, fields[9], job)
     end
     local charge = head and (head.is_retry and charge_retry or dequeue_and_charge)
     local cost = charge and charge(pool, head)

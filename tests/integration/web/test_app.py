@@ -376,7 +376,7 @@ def test_paths_and_keys_of_other_clients_serve(front: Front, path: str, model: s
 
 
 def test_limit_headers_come_with_replies_and_refusals(front: Front):
-    front.secret, _ = ApiKeys(front.redis).create("bound", rpm=1, tpm=1000)
+    front.secret, _ = ApiKeys(front.redis).create("bound", rpm=1, tpm=1000, max_waiting=0)
     sent = front.send()
     front.reply(200, "application/json", b"{}")
     response = sent.get(timeout=30)
@@ -393,14 +393,42 @@ def test_limit_headers_come_with_replies_and_refusals(front: Front):
     assert len(front.services.hub) == 0
 
 
-def test_caller_who_leaves_the_queue_frees_its_concurrency_slot(front: Front):
-    front.secret, key = ApiKeys(front.redis).create("bound", concurrency=1, quota_requests=5)
+def test_caller_who_leaves_the_queue_frees_its_place(front: Front):
+    front.secret, key = ApiKeys(front.redis).create("bound", concurrency=1, quota_requests=5, max_waiting=0)
     sent = front.send(stream=True)
     response = sent.get(timeout=30)
     assert front.send().get(timeout=30).json["error"]["code"] == "rate_limit_exceeded"
     response.close()
     assert front.redis.hget(keys.quota(key.id), "requests") == b"0"
     assert front.redis.zcard(keys.running_requests(key.id)) == 0
+
+
+def test_held_request_goes_on_when_the_minute_has_moved_on(front: Front):
+    front.secret, key = ApiKeys(front.redis).create("bound", rpm=1)
+    first = front.send()
+    front.reply(200, "application/json", b"{}")
+    assert first.get(timeout=5).status_code == 200
+    # As if the first request had been a minute ago, but for two seconds.
+    recent = keys.recent_requests(key.id)
+    front.redis.lset(recent, 0, float(front.redis.lindex(recent, 0)) - 58)
+    second = front.send()
+    eventually(lambda: front.redis.zcard("rq:deferred:chat:default") == 1)
+    front.reply(200, "application/json", b"{}")
+    assert second.get(timeout=5).status_code == 200
+
+
+def test_held_request_leaves_when_its_time_is_up(redis: Redis, redis_url: str, unsealer: Unsealer):
+    Credentials(redis).add("default", "token")
+    front = Front(redis, redis_url, queue_timeout=1.0)
+    try:
+        front.secret, key = ApiKeys(redis).create("bound", concurrency=1)
+        redis.sadd(f"farm:limit:started:{key.id}", "req_of_another_front")
+        redis.hset("rq:job:req_of_another_front", "status", "started")
+        refused = front.send().get(timeout=30)
+        assert (refused.status_code, refused.json["error"]["code"]) == (429, "queue_timeout")
+        assert redis.keys("farm:limit:held:*") == []
+    finally:
+        front.close()
 
 
 def test_key_sees_only_its_own_models(redis: Redis, redis_url: str, unsealer: Unsealer):

@@ -1,4 +1,4 @@
-"""Redis admits requests within the limits of their key, and refuses the others."""
+"""Redis admits requests within the limits of their key, and refuses the others where none may wait."""
 
 import json
 import time
@@ -54,6 +54,8 @@ class KeyAdmission:
         return admission.limit_usage
 
     def expect_refusal(self, at: float = 0.0, tokens: int = 10) -> LimitReached:
+        """The refusal, as if it were the first one."""
+        self.redis.hdel(keys.limits_in_force(self.key.id), "retry_at")
         with pytest.raises(LimitReached) as caught:
             self.enqueue(at, tokens)
         return caught.value
@@ -72,7 +74,7 @@ def test_key_without_limits_leaves_nothing_in_redis(redis: Redis):
 
 
 def test_requests_per_minute_are_counted_in_a_sliding_window(redis: Redis):
-    admission = KeyAdmission(redis, build_key(rpm=3))
+    admission = KeyAdmission(redis, build_key(rpm=3, max_waiting=0))
     assert [admission.enqueue(at).requests for at in (0, 10, 20)] == [1, 2, 3]
     refusal = admission.expect_refusal(30)
     assert (refusal.limit, refusal.wait_seconds, refusal.usage.requests) == ("requests", pytest.approx(30), 3)
@@ -83,7 +85,7 @@ def test_requests_per_minute_are_counted_in_a_sliding_window(redis: Redis):
 
 
 def test_no_minute_ever_holds_more_requests_than_the_limit(redis: Redis):
-    admission = KeyAdmission(redis, build_key(rpm=20))
+    admission = KeyAdmission(redis, build_key(rpm=20, max_waiting=0))
     admitted: list[float] = []
     for tenth in range(1800):
         try:
@@ -96,15 +98,15 @@ def test_no_minute_ever_holds_more_requests_than_the_limit(redis: Redis):
 
 
 def test_lowered_limit_applies_at_once(redis: Redis):
-    admission = KeyAdmission(redis, build_key(rpm=5))
+    admission = KeyAdmission(redis, build_key(rpm=5, max_waiting=0))
     for at in range(5):
         admission.enqueue(at)
-    admission.key = build_key(rpm=2)
+    admission.key = build_key(rpm=2, max_waiting=0)
     assert admission.expect_refusal(10).wait_seconds == pytest.approx(53)
 
 
 def test_tokens_per_minute_are_reserved_and_then_corrected(redis: Redis):
-    admission = KeyAdmission(redis, build_key(tpm=100))
+    admission = KeyAdmission(redis, build_key(tpm=100, max_waiting=0))
     first = admission.enqueue_for_id(0, tokens=60)
     refusal = admission.expect_refusal(1.5, tokens=60)
     assert (refusal.limit, refusal.usage.tokens) == ("tokens", 60)
@@ -115,7 +117,7 @@ def test_tokens_per_minute_are_reserved_and_then_corrected(redis: Redis):
 
 
 def test_request_above_the_token_limit_waits_for_an_empty_minute(redis: Redis):
-    admission = KeyAdmission(redis, build_key(tpm=100))
+    admission = KeyAdmission(redis, build_key(tpm=100, max_waiting=0))
     large = admission.enqueue_for_id(0, tokens=500)
     assert admission.expect_refusal(9, tokens=1).usage.tokens == 100, "it reserves the whole limit, and no more"
     finish(redis, large, JobCost(500, served=True))
@@ -124,7 +126,7 @@ def test_request_above_the_token_limit_waits_for_an_empty_minute(redis: Redis):
 
 
 def test_concurrency_is_limited_until_a_request_ends(redis: Redis):
-    admission = KeyAdmission(redis, build_key(concurrency=2))
+    admission = KeyAdmission(redis, build_key(concurrency=2, max_waiting=0))
     first = admission.enqueue_for_id()
     admission.enqueue_for_id()
     assert admission.expect_refusal().limit == "concurrency"
@@ -136,9 +138,10 @@ def test_concurrency_is_limited_until_a_request_ends(redis: Redis):
 
 
 def test_concurrency_slots_of_lost_requests_are_freed(redis: Redis):
-    admission = KeyAdmission(redis, build_key(concurrency=2, quota_tokens=1000))
-    redis.delete(Job.key_for(admission.enqueue_for_id(tokens=100)))
-    admission.enqueue_for_id(tokens=100)
+    admission = KeyAdmission(redis, build_key(concurrency=2, quota_tokens=1000, max_waiting=0))
+    for _ in range(2):
+        start(redis, admission.enqueue_for_id(tokens=100))
+    redis.delete(Job.key_for("req_1"))
     admission.enqueue_for_id(tokens=100)
     assert admission.expect_refusal().limit == "concurrency"
     assert admission.quota()["reserved"] == 200
@@ -203,9 +206,9 @@ def test_another_kind_of_period_starts_again(redis: Redis):
 
 
 def test_jobs_of_a_key_with_many_requests_are_looked_up_once_a_second(redis: Redis):
-    admission = KeyAdmission(redis, build_key(concurrency=60))
+    admission = KeyAdmission(redis, build_key(concurrency=60, max_waiting=0))
     for _ in range(60):
-        admission.enqueue()
+        start(redis, admission.enqueue_for_id())
     before = redis.info("commandstats")["cmdstat_exists"]["calls"]
     for _ in range(5):
         assert admission.expect_refusal().limit == "concurrency"
@@ -305,7 +308,7 @@ def start(redis: Redis, job_id: str) -> tuple[Bookkeeping, Any, StartedJob]:
 
 def test_fronts_whose_clocks_differ_share_one_minute(redis: Redis):
     """The window goes by the clock of Redis, whatever the fronts' clocks say."""
-    queue, key = RelayQueue(redis, 1000), build_key(rpm=2, tpm=1000)
+    queue, key = RelayQueue(redis, 1000), build_key(rpm=2, tpm=1000, max_waiting=0)
     real = time.time()
     usages = []
     for number, skew in enumerate((3600, -3600)):

@@ -93,6 +93,7 @@ def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):
     ids = store.import_lines("default", ["a", "b", "c"]).new_ids
     store.set_state("default", ids[0], "dead")
     redis.rpush("rq:queue:chat:default", "x")
+    redis.zadd("rq:deferred:batch:default", {"y": 1})
     for name, busy, idle, utilisation in (("p1", 3, 1, 0.5), ("p2", 0, 4, 0.0)):
         redis.zadd(keys.PROCESSES, {name: 1})
         report = {"busy:default": busy, "idle:default": idle, "utilisation:default": utilisation}
@@ -103,4 +104,5 @@ def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):
     assert samples["farm_workers{pool=default,state=busy}"] == 3
     assert samples["farm_workers{pool=default,state=idle}"] == 5
     assert samples["farm_queue_depth{band=interactive,pool=default}"] == 1
+    assert samples["farm_requests_held{band=batch,pool=default}"] == 1
     assert samples["farm_utilisation{pool=default}"] == 0.25

@@ -17,15 +17,16 @@ from workers.jobs.rq_bookkeeping import BatchPolicy, Bookkeeping, FailedAttempt,
 
 @dataclass
 class SimulatedPool:
-    """The queue of the pool `default`, and as many workers as a test wants."""
+    """The queue of a pool, and as many workers as a test wants."""
 
     redis: Redis
     batch_policy: BatchPolicy = field(default_factory=BatchPolicy)
     max_queue: int = 100_000
+    name: str = "default"
 
     def __post_init__(self) -> None:
         self.queue = RelayQueue(self.redis, self.max_queue)
-        self.bookkeeping = Bookkeeping(self.redis, "default", batch_policy=self.batch_policy)
+        self.bookkeeping = Bookkeeping(self.redis, self.name, batch_policy=self.batch_policy)
         self.count = 0
 
     def enqueue(self, key: str, times: int = 1, weight: float = 1.0, **changes) -> list[str]:
@@ -47,10 +48,10 @@ class SimulatedWorker:
 
     def __init__(self, pool: SimulatedPool, number: int) -> None:
         self.pool = pool
-        self.lease = Lease("default", f"c{number}", f"p:{number}", 1e12)
+        self.lease = Lease(pool.name, f"c{number}", f"p:{number}", 1e12)
         pool.redis.set(self.lease.key, self.lease.value)
         queues = list(pool.bookkeeping.queues.values())
-        name = f"default.c{number}"
+        name = f"{pool.name}.c{number}"
         self.rq = StockWorker(queues, name=name, connection=pool.redis, serializer=JSONSerializer)
         self.started: StartedJob | None = None
 

@@ -13,3 +13,12 @@ def test_retry_after_follows_the_measured_rate_within_bounds(rate: float, waitin
     drain = DrainRate(None, ["default"])
     internals.set_drain_rate(drain, "default", rate)
     assert drain.retry_after("default", waiting) == seconds
+
+
+def test_refused_requests_are_told_to_come_back_one_after_the_other():
+    drain = DrainRate(None, ["default"])
+    internals.set_drain_rate(drain, "default", 0.5)
+    waits = [drain.retry_after("default", 5) for _ in range(100)]
+    assert waits[:25] == pytest.approx(range(10, 60, 2), abs=1)
+    assert max(waits) <= 60
+    assert len(set(waits[25:])) >= 20
