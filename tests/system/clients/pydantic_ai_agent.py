@@ -3,6 +3,7 @@
 import asyncio
 import sys
 
+from httpx2 import AsyncClient
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -19,7 +20,9 @@ class Person(BaseModel):
 
 
 async def main() -> None:
-    model = OpenAIChatModel("sim-translate", provider=OpenAIProvider(base_url=URL, api_key=KEY))
+    # By default it gives up on a connection after 5 seconds, which many at once can take.
+    provider = OpenAIProvider(base_url=URL, api_key=KEY, http_client=AsyncClient(timeout=300))
+    model = OpenAIChatModel("sim-translate", provider=provider)
     agent = Agent(model)
     result = await agent.run("Hello")
     assert result.output == "Uryyb"

@@ -9,6 +9,8 @@ from simulator.responses import translate
 
 URL, KEY = sys.argv[1:3]
 MODEL = "sim-translate"
+#: Seconds, for connecting too: by default the SDK gives up after 5, which 200 connections at once can take.
+TIMEOUT_SECONDS = 300
 
 
 def plain(client: OpenAI) -> None:
@@ -38,7 +40,7 @@ def plain(client: OpenAI) -> None:
 
 
 async def many() -> None:
-    async with AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0) as client:
+    async with AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0, timeout=TIMEOUT_SECONDS) as client:
 
         async def ask(number: int) -> None:
             text = f"This is text number {number}"
@@ -54,6 +56,6 @@ async def many() -> None:
         await asyncio.gather(*(ask(number) for number in range(200)))
 
 
-plain(OpenAI(base_url=URL, api_key=KEY, max_retries=0))
+plain(OpenAI(base_url=URL, api_key=KEY, max_retries=0, timeout=TIMEOUT_SECONDS))
 asyncio.run(many())
 print("ok")

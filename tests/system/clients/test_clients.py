@@ -14,7 +14,9 @@ from tests.system.farm import KEY, Farm
 
 
 def run(*command: str, timeout: float = 400, **options) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    result = subprocess.run(
+        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=timeout, **options
+    )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
 
