@@ -27,7 +27,7 @@ from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_response import TokenGrant
-from workers.credentials.token_store import FSYNC_TIMEOUT_MS, FSYNC_TRIES, TokenStore
+from workers.credentials.token_store import TokenStore
 from workers.upstream.client import create_shared_session
 
 #: Patience with refused tokens; the first pause is a fifteenth of it.
@@ -451,57 +451,6 @@ def test_valid_token_is_used_while_its_early_renewal_fails(harness: TokenHarness
     assert token.is_fresh()
     with pytest.raises(TokenEndpointDown):
         token.get(stale=first)
-
-
-class FsyncingRedis:
-    """A Redis new enough for WAITAOF, in front of one that is too old for it."""
-
-    def __init__(self, redis: Redis, reply: object) -> None:
-        self._redis = redis
-        self._reply = reply
-        self.waits: list[tuple[object, ...]] = []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._redis, name)
-
-    def info(self, section: str) -> dict[str, str]:
-        return {"redis_version": "7.2.0"}
-
-    def pipeline(self, *, transaction: bool) -> object:
-        pipe = self._redis.pipeline(transaction=transaction)
-        execute = pipe.execute
-
-        def record(*command: object) -> None:
-            assert len(pipe.command_stack) == 1, "WAITAOF must follow the write on the same connection"
-            self.waits.append(command)
-
-        pipe.execute_command, forward = (
-            (lambda *command, **options: record(*command) if command[0] == "WAITAOF" else forward(*command, **options)),
-            pipe.execute_command,
-        )
-        pipe.execute = lambda **options: [*execute(**options), *([self._reply] if self.waits else [])]
-        return pipe
-
-
-@pytest.mark.parametrize(
-    ("reply", "waits", "failure", "action"),
-    [
-        ([1, 0], 1, "", ""),
-        ([0, 0], FSYNC_TRIES, "slow", "slow_fsync"),
-        (RedisError("appendonly is off"), 1, "no_aof", "no_fsync"),
-    ],
-)
-def test_rotated_token_is_on_disk_before_it_is_used_or_an_error_says_that_it_may_not_be(
-    harness: TokenHarness, unsealer: Unsealer, caplog, reply: object, waits: int, failure: str, action: str
-):
-    redis = FsyncingRedis(harness.redis, reply)
-    harness.token_store = TokenStore(redis, unsealer, harness.counters)  # type: ignore[arg-type]
-    token = harness.build_token()
-    token.get(stale=token.get())
-    assert redis.waits == [("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)] * waits * 2
-    assert [record.action for record in caplog.records if record.levelname == "ERROR"] == ([action] if action else [])
-    assert harness.counters.value("tokens_not_durable", failure) == (2 if failure else 0)
-    assert Credentials(harness.redis).get(harness.credential_id, ["default"]).rotations == 2
 
 
 def test_redis_without_an_append_only_file_is_an_error_in_the_log(harness: TokenHarness, unsealer: Unsealer, caplog):
