@@ -10,7 +10,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.connection import ConnectionPool
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
@@ -48,11 +48,20 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
 
 
 def check_server(redis: Redis) -> None:
-    """Raises StoreUnavailable unless Redis 6.2 or newer responds, StoreLoading while it loads its data."""
+    """Raises StoreUnavailable unless Redis 6.2 or newer responds and grants what the farm needs, StoreLoading while it
+    loads its data.
+    """
     try:
         redis.ping()
         clock.compare_with(redis)
         version = str(redis.info("server")["redis_version"])
+        check_rights(redis)
+    except NoPermissionError as error:
+        raise StoreUnavailable(
+            f"REDIS_URL: docs/configuration.md lists the rights of its user; Redis says: {error}"
+        ) from None
+    except AuthenticationError as error:
+        raise StoreUnavailable(f"REDIS_URL: Redis refuses its user or password: {error}") from None
     except BusyLoadingError:
         raise StoreLoading("Redis is still loading its data") from None
     except RedisConnectionError as error:
@@ -61,6 +70,17 @@ def check_server(redis: Redis) -> None:
         raise StoreUnavailable(f"Redis returned an error: {error}") from None
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_REDIS_VERSION:
         raise StoreUnavailable(f"Redis {version} is too old: the farm needs 6.2 or newer")
+
+
+def check_rights(redis: Redis) -> None:
+    """Uses each right that an ACL user does not have with `+@all -@dangerous`. Raises NoPermissionError."""
+    redis.client_id()
+    redis.client_unblock(0)
+    redis.exists("farm:", "rq:")
+    redis.script_exists("0" * 40)
+    with redis.pubsub() as subscription:
+        subscription.psubscribe("farm:reply:*")
+        subscription.parse_response()
 
 
 def decode_hash(table: dict[bytes, bytes]) -> dict[str, str]:

@@ -1,0 +1,35 @@
+"""A Redis user without a right that the farm needs is refused at the start, with what it may not do."""
+
+import pytest
+from redis import Redis
+
+from shared.errors import StoreUnavailable
+from shared.redis_connection.client import check_server, connect
+
+RIGHTS = ["resetchannels", "~farm:*", "~rq:*", "&*", "+@all", "-@dangerous", "+info", "+client|id", "+client|unblock"]
+
+
+def check_with(redis: Redis, redis_url: str, rights: list[str], password: str = "secret") -> None:
+    redis.execute_command("ACL", "SETUSER", "farm", "reset", "on", ">secret", *rights)
+    client = connect(redis_url.replace("unix://", f"unix://farm:{password}@"), size=1)
+    try:
+        check_server(client)
+    finally:
+        client.connection_pool.disconnect()
+        redis.execute_command("ACL", "DELUSER", "farm")
+
+
+def test_documented_rights_suffice(redis: Redis, redis_url: str):
+    check_with(redis, redis_url, RIGHTS)
+
+
+@pytest.mark.parametrize("missing", ["~farm:*", "~rq:*", "&*", "+info", "+client|id", "+client|unblock"])
+def test_missing_right_is_named(redis: Redis, redis_url: str, missing: str):
+    with pytest.raises(StoreUnavailable, match="REDIS_URL: .*rights of its user.*permission"):
+        check_with(redis, redis_url, [right for right in RIGHTS if right != missing])
+
+
+def test_wrong_password_is_not_printed(redis: Redis, redis_url: str):
+    with pytest.raises(StoreUnavailable, match="refuses its user or password") as caught:
+        check_with(redis, redis_url, RIGHTS, "wr0ng")
+    assert "wr0ng" not in str(caught.value)
