@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MIN_COVERAGE_PERCENT = 95
 #: System tests that share no farm with others.
 OWN_FARMS = tuple(
-    f"tests/system/test_{name}.py" for name in ("backup", "https_upstream", "launcher", "pools", "reload")
+    f"tests/system/test_{name}.py"
+    for name in ("backup", "https_upstream", "launcher", "pools", "redis_over_tls", "reload")
 )
 DOCUMENT = "tests/system/test_admin_document.py"
 #: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.

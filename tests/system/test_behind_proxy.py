@@ -1,4 +1,4 @@
-"""Behind a reverse proxy as it comes from its package: streams pass at once, and a caller who leaves frees its worker."""
+"""Behind a reverse proxy as it comes from its package: streams pass at once, who leaves frees the worker."""
 
 import shutil
 import subprocess

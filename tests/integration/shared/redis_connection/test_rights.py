@@ -25,7 +25,7 @@ def test_documented_rights_suffice(redis: Redis, redis_url: str):
 
 @pytest.mark.parametrize("missing", ["~farm:*", "~rq:*", "&*", "+info", "+client|id", "+client|unblock"])
 def test_missing_right_is_named(redis: Redis, redis_url: str, missing: str):
-    with pytest.raises(StoreUnavailable, match="REDIS_URL: .*rights of its user.*permission"):
+    with pytest.raises(StoreUnavailable, match=r"REDIS_URL: .*rights of its user.*permission"):
         check_with(redis, redis_url, [right for right in RIGHTS if right != missing])
 
 
