@@ -1,5 +1,6 @@
 """Behind a reverse proxy as it comes from its package: streams pass at once, who leaves frees the worker."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,8 @@ def is_reachable(farm: Farm) -> bool:
 @pytest.fixture(params=PROXIES)
 def behind(request: pytest.FixtureRequest, farm: Farm, tmp_path: Path) -> Iterator[Farm]:
     if not shutil.which(PROXIES[request.param][1][0]):
-        pytest.skip(f"{request.param} is not installed")
+        message = f"{request.param} is not installed"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     with run_proxy(request.param, tmp_path, farm) as behind:
         yield behind
 
