@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface
+from werkzeug.exceptions import BadHost
 
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
@@ -27,7 +28,15 @@ ADMIN_PREFIX = "/admin"
 
 
 class FarmFlask(Flask):
-    """Flask without the per-call check whether a view function is a coroutine: none is."""
+    """Flask that takes any Host header, and does not check at each call whether a view is a coroutine: none is."""
+
+    def create_url_adapter(self, request: Request | None) -> Any:
+        """Flask: no route depends on the host, so one that is no host name is no reason to refuse a request."""
+        try:
+            return super().create_url_adapter(request)
+        except BadHost:
+            assert request is not None
+            return self.url_map.bind("localhost", path_info=request.path, default_method=request.method)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func

@@ -15,7 +15,7 @@ def read_whole(request: Request, reservation: Reservation) -> bytes:
     Flask would accept a truncated body, and would keep a copy of it. A compressed body is decoded once it is whole, so
     that no slow sender holds the memory for it.
     """
-    codings = parse_codings(request.headers.get("content-encoding", ""))
+    codings = parse_codings(request.headers.get("content-encoding", ""), request.headers.get("transfer-encoding", ""))
     body = read_as_sent(request, reservation)
     if not codings or not body:
         return body

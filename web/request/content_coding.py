@@ -146,12 +146,13 @@ def find_decoders() -> dict[str, Callable[[], Decoder]]:
 
 DECODERS = find_decoders()
 ALIASES = {"x-gzip": "gzip"}
-NO_CODINGS = ("", "identity")
+#: What is no coding of the body, or undone already.
+NO_CODINGS = ("", "identity", "chunked")
 
 
-def parse_codings(header: str) -> list[str]:
-    """The codings of a Content-Encoding header, in the order in which they were applied. Raises ApiError 415."""
-    names = [name.strip().lower() for name in header.split(",")]
+def parse_codings(content_encoding: str, transfer_encoding: str = "") -> list[str]:
+    """The codings that these headers name, in the order in which they were applied. Raises ApiError 415."""
+    names = [name.strip().lower() for name in f"{content_encoding},{transfer_encoding}".split(",")]
     codings = [ALIASES.get(name, name) for name in names if name not in NO_CODINGS]
     if len(codings) > MAX_CODINGS or not set(codings) <= set(DECODERS):
         raise unsupported_coding_error(", ".join(DECODERS))

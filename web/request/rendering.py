@@ -1,7 +1,8 @@
 """Renders the frames of a reply as an HTTP response: buffered, as a byte stream, or as server-sent events."""
 
 import errno
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Response
@@ -18,6 +19,7 @@ EVENT_STREAM, JSON = "text/event-stream", "application/json"
 NOT_A_STREAM = ApiError(
     502, "upstream_error", "the upstream's response is not a stream; ask for it without `stream`", "upstream_error"
 )
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 #: Timeout in seconds for replies without keep-alive comments; the request's own timeouts end them.
 NO_TIMEOUT = 1e9
@@ -38,7 +40,7 @@ def render_reply(pending_request: PendingRequest, keepalive: float) -> Response:
 
 
 def render_after_head(pending_request: PendingRequest, head: Head, frames: list[Frame], keepalive: float) -> Response:
-    headers = {**head.headers, **build_timing_headers(head)}
+    headers = {**select_valid(head.headers), **build_timing_headers(head)}
     content_type = head.headers.get("content-type", "").lower()
     if content_type.startswith(EVENT_STREAM):
         return render_stream(pending_request, iter_events(pending_request, frames, keepalive), head.status, headers)
@@ -123,6 +125,11 @@ def iter_bytes(pending_request: PendingRequest, frames: list[Frame]) -> Iterator
     except ApiError:
         disconnect.reset_on_close(pending_request.caller_socket)
         raise ConnectionResetError(errno.ECONNRESET, "the reply is incomplete") from None
+
+
+def select_valid(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers whose values HTTP allows (RFC 9110 section 5.5); an upstream's others must not break the reply."""
+    return {name: value for name, value in headers.items() if HEADER_VALUE.fullmatch(value)}
 
 
 def build_timing_headers(head: Head) -> dict[str, Any]:

@@ -8,7 +8,7 @@ EXPOSED_HEADERS = (
     "retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
-METHODS = "GET, POST, OPTIONS"
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 #: Seconds that a browser may cache a preflight response.
 PREFLIGHT_MAX_AGE_SECONDS = "86400"
 HEADERS = {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED_HEADERS}

@@ -216,6 +216,8 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """gunicorn: serves one request. Raises StopIteration when the connection must close."""
         corked_socket = CorkedSocket(sock, req.version[1])
+        if wants_close(req.headers):
+            req.force_close()
         is_closing = False
         try:
             super().handle_request(listener_name, req, corked_socket, addr)
@@ -251,6 +253,14 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         with contextlib.suppress(OSError), gevent.Timeout(SEND_SECONDS, exception=False):
             client.sendall(encode_error(ApiError(status, "unreadable_request", message)))
             linger(client)
+
+
+def wants_close(headers: list[tuple[str, str]]) -> bool:
+    """Whether the caller asks for the connection to be closed; gunicorn sees that only without other options."""
+    return any(
+        name == "CONNECTION" and "close" in (option.strip(" \t").lower() for option in value.split(","))
+        for name, value in headers
+    )
 
 
 def is_serving(servers: list[StreamServer]) -> bool:

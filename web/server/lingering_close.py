@@ -5,15 +5,16 @@ Closing a connection with unread data resets it, and the reply is lost with it (
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gunicorn.http.errors import ParseException
 
-#: Bytes and seconds for which a request is discarded.
+#: Bytes and seconds for which a request is discarded, and seconds in which each piece of it must arrive.
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-LINGER_SECONDS = 2.0
+MAX_LINGER_SECONDS, IDLE_SECONDS = 30.0, 2.0
 PIECE_BYTES = 65_536
 #: Seconds between two pieces, for each connection that lingers: 64 MB/s in all, so that a flood costs little CPU time.
 PAUSE_SECONDS = 0.001
@@ -46,13 +47,16 @@ def discard(read: Callable[[int], bytes]) -> bool:
     if len(_lingering) >= MAX_LINGERING:
         return False
     marker, discarded = object(), 0
+    give_up_at = time.monotonic() + MAX_LINGER_SECONDS
     _lingering.add(marker)
     try:
-        with contextlib.suppress(OSError, ParseException), gevent.Timeout(LINGER_SECONDS, exception=False):
-            while discarded <= MAX_DISCARDED_BYTES:
-                data = read(PIECE_BYTES)
+        with contextlib.suppress(OSError, ParseException):
+            while discarded <= MAX_DISCARDED_BYTES and time.monotonic() < give_up_at:
+                data = None
+                with gevent.Timeout(IDLE_SECONDS, exception=False):
+                    data = read(PIECE_BYTES)
                 if not data:
-                    return True
+                    return data is not None
                 discarded += len(data)
                 gevent.sleep(PAUSE_SECONDS * len(_lingering))
         return False

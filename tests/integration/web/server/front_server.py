@@ -81,6 +81,21 @@ def build_request(secret: str, body: bytes, *headers: str, version: str = "1.1",
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+@contextmanager
+def replying(front: Front, body: bytes = b"{}") -> Iterator[None]:
+    """Replies to each request, as a worker would, with this JSON."""
+
+    def reply_to_all() -> None:
+        while True:
+            front.reply(200, "application/json", body)
+
+    greenlet = gevent.spawn(reply_to_all)
+    try:
+        yield
+    finally:
+        greenlet.kill()
+
+
 def read_all(connection: socket.socket) -> bytes:
     """What comes until the connection is closed."""
     with connection:

@@ -2,31 +2,17 @@
 
 import json
 import socket
-from collections.abc import Iterator
 
 import gevent
 import pytest
-from redis import Redis
 
-from shared.credentials.store import Credentials
-from shared.credentials.unsealing import Unsealer
-from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
-from tests.integration.web.test_app import Front
+from tests.integration.web.server.front_server import FrontServer, build_request, read_all
 from tests.waiting import eventually
 from web.server import disconnect
 
 BODY = json.dumps({"model": "m", "messages": []}).encode()
 STREAM = json.dumps({"model": "m", "stream": True, "messages": []}).encode()
 REPLY = b'{"choices": []}'
-
-
-@pytest.fixture
-def server(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[FrontServer]:
-    Credentials(redis).add("default", "token")
-    front = Front(redis, redis_url, keepalive=60)
-    with serve(front) as server:
-        yield server
-    front.close()
 
 
 @pytest.fixture
