@@ -13,7 +13,9 @@ from shared.errors import FarmError
 from shared.parsing import parse_json
 from shared.protocol.sse import BYTE_ORDER_MARK, EventBuffer
 from workers.response.endpoints import (
+    COMPLETION_PATHS,
     FREE_PATHS,
+    RESPONSES_PATH,
     SPEECH_PATH,
     describe_invalid,
     is_error_event,
@@ -28,6 +30,8 @@ MAX_SNIFFED_BYTES = 65_536
 MAX_HELD_BYTES = 16 * 1024 * 1024
 #: Bytes after which a body is judged that is neither JSON nor a stream; and of its text in an error message.
 MAX_STRAY_BYTES, MAX_STRAY_TEXT = 4096, 300
+#: How often the incomplete event at the beginning of a stream is examined at most.
+MAX_EXAMINATIONS = 16
 #: Bytes by which a page can be told from text.
 PAGE_PREFIX_BYTES = 16
 CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
@@ -93,6 +97,7 @@ class ErrorSniffer:
         #: Bytes that are counted in HELD_BYTES.
         self._accounted = 0
         self._events = EventBuffer()
+        self._examinations = 0
         #: What the response is; None until it is known.
         self.kind: Kind | None = None
         self.is_done = False
@@ -102,13 +107,18 @@ class ErrorSniffer:
         self._parts.append(data)
         self._size += len(data)
         if self.kind is None:
-            self.kind = self._find_kind(self._join())
             data = self._join()
+            self.kind = self._find_kind(data)
+            if not self._is_free and not data.strip():
+                # Some upstreams send empty lines until they have a response.
+                self._parts, self._size = [], 0
         return self._release() if self._may_pass(data) else b""
 
     def _may_pass(self, data: bytes) -> bool:
         if self.kind is Kind.EVENTS:
-            return self._has_response_event(self._events.feed(data)) or self._size > MAX_SNIFFED_BYTES
+            has_line_end = b"\n" in data or b"\r" in data
+            events = self._events.feed(data)
+            return self._has_response_event(events, has_line_end=has_line_end) or self._size > MAX_SNIFFED_BYTES
         if self.kind is Kind.JSON:
             self._account(self._size)
             limit = MAX_SNIFFED_BYTES if self._is_guess else MAX_HELD_BYTES
@@ -116,7 +126,9 @@ class ErrorSniffer:
                 self._size > MAX_SNIFFED_BYTES and HELD_BYTES.total > HELD_BYTES.MAX_BYTES
             )
             return self._delimited and is_too_long
-        if self.kind is None and self._size > MAX_STRAY_BYTES and self._join().strip():
+        if self.kind is None and self._size > MAX_STRAY_BYTES and self._is_free:
+            self.kind = Kind.OTHER
+        if self.kind is None and self._size > MAX_STRAY_BYTES:
             raise describe_stray(self._join())
         # Only audio is played while it comes; a transcript that breaks off is tried on another credential.
         return self.kind is Kind.OTHER and (self._path == SPEECH_PATH or self._size > MAX_SNIFFED_BYTES)
@@ -192,7 +204,7 @@ class ErrorSniffer:
             return start[:1] in (b"{", b"[")
         return bool(JSON_START.match(start))
 
-    def _has_response_event(self, events: bytes) -> bool:
+    def _has_response_event(self, events: bytes, *, has_line_end: bool = False) -> bool:
         """Whether an event of a response has arrived. Raises InvalidResponse when an error has come before it.
 
         A line of an event that is not complete may be part of a response, but is no error yet: the type may follow.
@@ -202,9 +214,19 @@ class ErrorSniffer:
                 return True
             if is_error_event(event, payload):
                 raise InvalidResponse("an error object", event.data or b"")
-        rest = self._events.rest()
-        lines = rest[: 1 + max(rest.rfind(b"\n"), rest.rfind(b"\r"))]
-        return any(is_response_event(self._path, event, payload) for event, payload in iter_payloads(lines))
+        if has_line_end and self._path in (*COMPLETION_PATHS, RESPONSES_PATH) and self._examinations < MAX_EXAMINATIONS:
+            self._examinations += 1
+            return self._has_response_line(self._events.rest())
+        return False
+
+    def _has_response_line(self, event: bytes) -> bool:
+        lines = event[: 1 + max(event.rfind(b"\n"), event.rfind(b"\r"))]
+        for part, payload in iter_payloads(lines):
+            if is_response_event(self._path, part, payload):
+                return True
+            if is_error_event(part, payload):
+                return False
+        return False
 
     def _check_json(self, held: bytes) -> None:
         """Raises InvalidResponse, IncompleteResponse. Long bodies are no errors; only their end is checked."""

@@ -29,6 +29,8 @@ log = logging.getLogger("farm.relay")
 MISCONFIGURED_LOG_SECONDS = 60.0
 #: Bytes of an upstream's error body after which the rest is not read.
 MAX_ERROR_BYTES = 262_144
+#: Pieces of an error's body after which its end is no longer looked for.
+MAX_ERROR_EXAMINATIONS = 32
 #: How a gzip file with deflated data begins (RFC 1952 section 2.3), and zlib's argument that makes it read one.
 GZIP_START, GZIP_WINDOW_BITS = b"\x1f\x8b\x08", 31
 DEFAULT_HEADERS = {"user-agent": "token-farm", "accept-encoding": "identity"}
@@ -262,10 +264,11 @@ def iter_error_body(response: BaseHTTPResponse) -> Iterator[bytes]:
     """
     body, delimited = b"", "content-length" in response.headers
     try:
-        for data in iter_body(response):
+        for number, data in enumerate(iter_body(response)):
             yield data
             body += data
-            if len(body) > MAX_ERROR_BYTES or (not delimited and is_complete_error(body)):
+            may_be_complete = not delimited and number < MAX_ERROR_EXAMINATIONS
+            if len(body) > MAX_ERROR_BYTES or (may_be_complete and is_complete_error(body)):
                 return
     except ResponseTruncated:
         return
