@@ -62,8 +62,15 @@ def is_response_event(path: str, event: Event, payload: Any) -> bool:
 
 
 def is_error_event(event: Event, payload: Any) -> bool:
-    is_failure = is_failed_response(payload) or is_failed_completion(payload)
-    return is_failure or event.type == b"error" or has_error_mark(payload)
+    if is_failed_response(payload) or is_failed_completion(payload) or event.type == b"error":
+        return True
+    return has_error_mark(payload) and not is_typed_event(payload)
+
+
+def is_typed_event(payload: Any) -> bool:
+    """Whether a payload is an event of OpenAI's streaming endpoints by its type, `image_generation.completed` or so."""
+    type_ = payload.get("type") if isinstance(payload, dict) else None
+    return isinstance(type_, str) and "." in type_ and not payload.get("error")
 
 
 def has_choices(payload: Any) -> bool:

@@ -69,6 +69,19 @@ def test_what_stands_before_the_first_event_of_a_response_passes_with_it(start: 
         assert b"".join(sniff(*parts, label=EVENTS, stream=True)).lstrip() == stream.lstrip()
 
 
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("/images/generations", {"type": "image_generation.partial_image", "detail": "high"}),
+        (TRANSCRIPTIONS, {"type": "transcript.text.delta", "delta": "error"}),
+        (SPEECH, {"type": "speech.audio.delta", "audio": "AA"}),
+    ],
+)
+def test_events_of_other_endpoints_pass(path: str, payload: object):
+    stream = b"data: " + json.dumps(payload).encode() + b"\n\n"
+    assert sniff(stream, path=path, label=EVENTS) == [stream, b""]
+
+
 def test_stream_whose_events_are_single_lines_passes_line_by_line():
     line = CHUNK.rstrip() + b"\n"
     assert sniff(line, line, stream=True) == [line, line, b""]
