@@ -78,9 +78,10 @@ def parse_days(value: Any) -> float:
 def choice_parser(*choices: str) -> Parser:
 
     def parse(value: Any) -> str:
-        if value not in choices:
+        choice = value.strip().lower() if isinstance(value, str) else value
+        if choice not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
-        return str(value)
+        return str(choice)
 
     return parse
 
@@ -109,8 +110,9 @@ def parse_names(value: Any) -> tuple[str, ...]:
 
 
 def parse_error_codes(value: Any) -> tuple[str, ...]:
-    """Parses error codes, as parse_names does; they are compared in lower case."""
-    return tuple(code.lower() for code in parse_names(value))
+    """Parses error codes, as parse_names does, also numbers; they are compared in lower case."""
+    names = [str(code) if isinstance(code, int) else code for code in value] if isinstance(value, list) else value
+    return tuple(code.lower() for code in parse_names(names))
 
 
 def parse_networks(value: Any) -> tuple[str, ...]:

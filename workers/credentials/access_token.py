@@ -35,7 +35,7 @@ RENEW_AT_REMAINING_SHARE = 0.15
 MAX_RENEW_AHEAD_SECONDS = 60.0
 #: Factors that spread renewals, so that tokens issued together are not renewed together.
 JITTER = (0.8, 1.2)
-#: Seconds after which a failed early renewal is retried while the token is still valid.
+#: Seconds after which a failed early renewal is retried while the token is still valid; doubled with each refusal.
 RETRY_SECONDS = 5.0
 
 
@@ -83,6 +83,8 @@ class AccessToken:
         #: When the token is due for renewal, seconds since the epoch.
         self.renew_at = 0.0
         self._expires_at = 0.0
+        #: Early renewals that were refused, not by a failing endpoint, since the last grant.
+        self._refused_renewals = 0
         self._refresh_greenlet: gevent.Greenlet | None = None
 
     def is_fresh(self) -> bool:
@@ -110,7 +112,9 @@ class AccessToken:
         failure = self._refresh_greenlet.get()
         is_transient = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if is_transient and self._token != stale and self.is_valid():
-            pause = max(RETRY_SECONDS * random.uniform(*JITTER), getattr(failure, "retry_after", None) or 0.0)
+            self._refused_renewals += not isinstance(failure, TokenEndpointDown)
+            backoff = RETRY_SECONDS * 2 ** min(self._refused_renewals, 8) * random.uniform(*JITTER)
+            pause = max(backoff, getattr(failure, "retry_after", None) or 0.0)
             self.renew_at = min(self._expires_at, clock.now() + pause)
         elif failure is not None:
             raise failure
@@ -242,7 +246,7 @@ class AccessToken:
             log.warning("token breaker not updated: %s", error, extra=self._log_fields("redis_lost"))
 
     def _set_token(self, token: str, lifetime: float) -> None:
-        self._token = token
+        self._token, self._refused_renewals = token, 0
         self._expires_at = clock.now() + lifetime
         self.renew_at = self._expires_at - min(
             MAX_RENEW_AHEAD_SECONDS, RENEW_AT_REMAINING_SHARE * lifetime

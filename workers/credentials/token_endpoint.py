@@ -7,8 +7,10 @@ from urllib.parse import quote_plus
 import gevent
 import requests
 from requests.exceptions import InvalidHeader
+from urllib3.exceptions import HTTPError
 
 from shared.errors import TokenEndpointDown, TokenError
+from shared.parsing import parse_json_object
 from shared.settings.schema import PoolSettings
 from workers.credentials.token_error_codes import find_error_codes
 from workers.credentials.token_response import (
@@ -72,7 +74,7 @@ class TokenEndpoint:
                 body = read_body(response)
         except (UnicodeError, InvalidHeader) as error:
             raise TokenError(f"the refresh token can't be sent: {type(error).__name__}") from None
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
         names = ("retry-after", "location", "www-authenticate")
         retry_after, location, challenge = (response.headers.get(name) for name in names)
@@ -132,10 +134,23 @@ def own_headers(pool: PoolSettings) -> dict[str, str]:
 
 
 def read_body(response: requests.Response) -> bytes:
-    """Reads the response, at most MAX_RESPONSE_BYTES of it; what is longer is no token response."""
+    """Reads the response, at most MAX_RESPONSE_BYTES of it; what is longer is no token response.
+
+    A JSON object that is whole counts although its end is missing in HTTP (the last chunk, the close of a connection):
+    its rotated refresh token would be lost. Raises OSError or HTTPError.
+    """
     body = b""
-    for data in response.iter_content(16_384):
-        body += data
-        if len(body) > MAX_RESPONSE_BYTES:
-            break
+    is_delimited = "content-length" in response.headers or "transfer-encoding" in response.headers
+    try:
+        while data := response.raw.read1(16_384, decode_content=True):
+            body += data
+            if len(body) > MAX_RESPONSE_BYTES or (not is_delimited and is_whole_json(body)):
+                break
+    except (HTTPError, OSError):
+        if not is_whole_json(body):
+            raise
     return body
+
+
+def is_whole_json(body: bytes) -> bool:
+    return body.rstrip().endswith(b"}") and bool(parse_json_object(body))

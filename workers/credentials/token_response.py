@@ -76,20 +76,21 @@ def parse_token_response(
     if 300 <= status < 400:
         raise TokenEndpointDown(describe_redirect(response), f"redirect_{status}")
     if status >= 400 or has_error(fields):
-        raise build_refusal(response, find_error_codes(fields), {INVALID_GRANT, *fatal_codes})
+        codes = find_error_codes(fields) or [f"http_{status}"]
+        raise build_refusal(response, codes, {INVALID_GRANT, *fatal_codes})
     return build_grant(fields)
 
 
 def build_refusal(response: TokenResponse, codes: list[str], fatal_codes: Collection[str]) -> TokenError:
     """The error that a refusal stands for. A code that is fatal decides, in whatever member it is."""
     fatal = next((code for code in codes if code in fatal_codes), "")
-    code = fatal or next((code for code in codes if not code.isdecimal()), "") or next(iter(codes), "")
-    message = f"the token endpoint returned {response.status} {code}".strip()
+    code = fatal or next((code for code in codes if not code.isdecimal()), codes[0])
+    message = f"the token endpoint returned {response.status} {code}"
     if fatal:
         return InvalidGrant(message, fatal)
     if code in TRANSIENT_CODES:
         return TokenEndpointDown(message, "", parse_retry_after(response.retry_after))
-    return TokenError(message, code or f"http_{response.status}")
+    return TokenError(message, code)
 
 
 def build_grant(fields: dict[str, Any]) -> TokenGrant:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -9,7 +10,9 @@ from urllib.parse import parse_qs, urlencode
 
 import pytest
 import requests
+from gevent.event import Event
 from gevent.pywsgi import WSGIServer
+from gevent.server import StreamServer
 
 from shared.errors import TokenEndpointDown, TokenError
 from shared.protocol.messages import FrameKind
@@ -168,6 +171,48 @@ def test_redirect_is_not_followed_and_names_the_setting(endpoint: ScriptedEndpoi
     with pytest.raises(TokenEndpointDown, match=r"to https://login\.example/token: set FARM_TOKEN_URL"):
         endpoint.connect().refresh("rt")
     assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [b"", b"transfer-encoding: chunked\r\n", b"content-length: 500\r\n"],
+    ids=["connection left open", "no last chunk", "shorter than announced"],
+)
+def test_grant_is_not_lost_when_the_end_of_its_response_is(end: bytes):
+    body = b'{"access_token": "at", "refresh_token": "rotated"}'
+    sent = b"%x\r\n%b\r\n" % (len(body), body) if b"chunked" in end else body
+    released = Event()
+
+    def respond(client: socket.socket, _: object) -> None:
+        client.recv(65_536)
+        client.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n%b" % (end, sent))
+        if not end:
+            released.wait()
+
+    server = StreamServer(("127.0.0.1", 0), respond)
+    server.start()
+    url = f"http://127.0.0.1:{server.server_port}/token"
+    try:
+        grant = TokenEndpoint(PoolSettings(token_url=url), create_shared_session(url, 4)).refresh("rt")
+    finally:
+        released.set()
+        server.stop()
+    assert (grant.access_token, grant.refresh_token) == ("at", "rotated")
+
+
+def test_grant_that_is_cut_is_a_failing_endpoint():
+    def respond(client: socket.socket, _: object) -> None:
+        client.recv(65_536)
+        client.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{"access_token": "at", "refresh_t')
+
+    server = StreamServer(("127.0.0.1", 0), respond)
+    server.start()
+    url = f"http://127.0.0.1:{server.server_port}/token"
+    try:
+        with pytest.raises(TokenEndpointDown, match="can't be reached"):
+            TokenEndpoint(PoolSettings(token_url=url), create_shared_session(url, 4)).refresh("rt")
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,14 @@ def test_scheme_may_be_in_any_case(tmp_path: Path):
     assert settings.pools[0].proxy == "socks5://p"
 
 
+def test_choices_and_codes_may_be_in_any_case(tmp_path: Path):
+    environ = {"FARM_LOG_LEVEL": "INFO\r", "FARM_FATAL_TOKEN_ERRORS": "Session_Ended, http_403"}
+    settings = load(tmp_path, environ)
+    assert (settings.log_level, settings.pools[0].fatal_token_errors) == ("info", ("session_ended", "http_403"))
+    toml = "[pools.a]\nfatal_token_errors = [70008, 'Gone']"
+    assert load(tmp_path, toml=toml).pools[0].fatal_token_errors == ("70008", "gone")
+
+
 def test_url_of_the_token_endpoint_is_kept_as_it_is(tmp_path: Path):
     url = "https://login.example/oauth/token/?tenant=7"
     assert load(tmp_path, {"FARM_TOKEN_URL": url}).pools[0].token_url == url

@@ -146,6 +146,8 @@ def test_settings_name_further_codes_for_a_bad_refresh_token():
     with pytest.raises(InvalidGrant):
         parse(400, body, fatal_codes=["70008"])
     with pytest.raises(InvalidGrant):
+        parse(403, b"<html>", fatal_codes=["http_403"])
+    with pytest.raises(InvalidGrant):
         parse(400, build_body(error="invalid_grant"), fatal_codes=[])
 
 
