@@ -53,6 +53,7 @@ class RawUpstream:
         self._respond = respond
         self.script(*responses)
         self.requests: list[RawRequest] = []
+        self.connections = 0
         #: Connections that the other side has closed while they were held.
         self.released = 0
         self._server = StreamServer(("127.0.0.1", 0), self._serve)
@@ -78,6 +79,7 @@ class RawUpstream:
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def _serve(self, client: socket.socket, _: object) -> None:
+        self.connections += 1
         try:
             while request := self._receive(client):
                 self.requests.append(request)

@@ -46,8 +46,10 @@ class EventBuffer:
     """Passes only complete events, so that a comment or an error never lands inside one."""
 
     def __init__(self) -> None:
+        #: The incomplete event that is held back.
         self._parts: list[bytes] = []
-        self._size = 0
+        #: Bytes of it.
+        self.rest_size = 0
         #: The last byte of `_parts`, which may be half of an event end.
         self._tail = b""
         #: Whether the current event has single line ends, so that its data lines pass one by one; None: not known yet.
@@ -69,17 +71,13 @@ class EventBuffer:
             return complete + self._take_lines() if has_line_end(data[end:]) else complete
         if data:
             self._parts.append(data)
-            self._size += len(data)
+            self.rest_size += len(data)
             self._tail = data[-1:]
         return self._take_lines() if has_line_end(data) else b""
 
     def rest(self) -> bytes:
         """The incomplete event that is held back."""
         return b"".join(self._parts)
-
-    @property
-    def rest_size(self) -> int:
-        return self._size
 
     def flush(self) -> bytes:
         """Returns the rest of a stream that has ended normally."""
@@ -88,7 +86,7 @@ class EventBuffer:
         return rest
 
     def _begin_event(self, data: bytes) -> None:
-        self._parts, self._size, self._tail = [data] if data else [], len(data), data[-1:]
+        self._parts, self.rest_size, self._tail = [data] if data else [], len(data), data[-1:]
         self._is_by_line, self._examinations = None, 0
         self.is_within_event = False
 
@@ -105,7 +103,7 @@ class EventBuffer:
         if event_field >= 0 and end - event_field <= MAX_FIELD_BYTES:
             end = max((match.end() for match in DATA_LINE.finditer(held, 0, end)), default=0)
         rest = held[end:]
-        self._parts, self._size, self._tail = [rest] if rest else [], len(rest), held[-1:]
+        self._parts, self.rest_size, self._tail = [rest] if rest else [], len(rest), held[-1:]
         self.is_within_event = self.is_within_event or end > 0
         return held[:end]
 
@@ -188,10 +186,21 @@ def build_events(
     ]
 
 
+def replace_data(event: Event, data: bytes) -> bytes:
+    """The event's bytes with other data in place of its own, which it must have; nothing else changes."""
+    replaced = False
+    parts = []
+    for match in LINE.finditer(event.raw):
+        name = match[1].removeprefix(BYTE_ORDER_MARK).partition(b":")[0]
+        if name != b"data":
+            parts.append(match[0])
+        elif not replaced:
+            replaced = True
+            prefix = match[1][: match[1].index(b"data")]
+            parts += [prefix, *(b"data: " + line + match[2] for line in data.split(b"\n"))]
+    return b"".join(parts)
+
+
 def build_error_event(error: ApiError) -> bytes:
     """Returns the event that ends a failed stream; OpenAI's SDKs raise on it."""
     return b"data: " + error.body() + b"\n\n"
-
-
-def extract_data(event: bytes) -> bytes:
-    return b"\n".join(parsed.data for parsed in parse_events(event) if parsed.data is not None)

@@ -24,7 +24,7 @@ from workers.attempt.upstream_errors import (
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
 from workers.response.response_processor import ResponseProcessor
-from workers.response.token_meter import Usage
+from workers.response.usage import Usage
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamConnection,
@@ -41,6 +41,8 @@ log = logging.getLogger("farm.relay")
 NEVER = float("inf")
 #: Seconds that the body of an error may take at most.
 MAX_ERROR_SECONDS = 10.0
+#: Ends of an attempt that cut off nothing when the response has been complete before.
+ENDS_OF_SILENCE = ("response_over", "idle_timeout", "total_timeout")
 #: RFC 9110 sections 15.3.5 and 15.3.6.
 STATUSES_WITHOUT_CONTENT = (204, 205)
 #: Seconds for which a credential rests after its connection broke under a request.
@@ -73,6 +75,7 @@ class Attempt:
     def __post_init__(self) -> None:
         self._request = self.delivery.request
         self._attempt_number = self.delivery.attempt_number
+        self._response: BaseHTTPResponse | None = None
         self._processor: ResponseProcessor | None = None
         #: When the request was last sent, by the monotonic clock.
         self._sent_at = 0.0
@@ -122,21 +125,47 @@ class Attempt:
 
     def _relay_response(self, response: BaseHTTPResponse) -> Outcome:
         """Publishes the response as frames. The head goes out with the first byte."""
-        processor = self._create_processor(response)
+        self._response, processor = response, self._create_processor(response)
         try:
             for data in iter_body(response):
                 self.scope.check_lease()
                 self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
                 self._forward(response, processor.feed(data))
-            self._forward(response, processor.finish())
+                if self._limit_silence_after_end(processor):
+                    break
+            return self._finish(response, processor)
         except InvalidResponse as error:
             return self._handle_invalid_response(response, error)
         except IncompleteResponse:
             return self._fail_truncated()
+
+    def _limit_silence_after_end(self, processor: ResponseProcessor) -> bool:
+        """Sets the deadline of a stream that has said all, although HTTP has not ended it. True when it has passed."""
+        if processor.ends_at == NEVER:
+            return False
+        seconds_left = processor.ends_at - time.monotonic()
+        self.scope.set_deadline("response_over", seconds_left)
+        return seconds_left <= 0
+
+    def _finish(self, response: BaseHTTPResponse, processor: ResponseProcessor, *, cut: bool = False) -> Outcome:
+        """Ends the reply of a complete response. Raises InvalidResponse, IncompleteResponse."""
+        rest = processor.finish(cut=cut)
         if not self.delivery.has_started:
             self._send_head(response)
+        if rest:
+            self.delivery.stream.send_data(rest)
         self.delivery.stream.send_end()
-        return Done()
+        return Done("upstream_error" if processor.has_error else "done")
+
+    def _finish_cut(self) -> Outcome | None:
+        """Ends the reply well if the response was complete before it broke off or fell silent; else None."""
+        response, processor = self._response, self._processor
+        if response is None or processor is None or not processor.is_complete_stream():
+            return None
+        try:
+            return self._finish(response, processor, cut=True)
+        except InvalidResponse as error:
+            return self._handle_invalid_response(response, error)
 
     def _create_processor(self, response: BaseHTTPResponse) -> ResponseProcessor:
         requested_model = self._request.model
@@ -214,7 +243,7 @@ class Attempt:
                 message = f"the upstream closed the connection without a response ({error})"
                 return self._rest(self._fail("unreachable", 502, "upstream_unreachable", message))
             case ResponseTruncated():
-                return self._rest(self._fail_truncated())
+                return self._finish_cut() or self._rest(self._fail_truncated())
             case UpstreamMisconfigured():
                 return self._refuse(502, "upstream_misconfigured", f"the farm can't use its setting {error}")
             case RequestNotSendable():
@@ -227,6 +256,8 @@ class Attempt:
         if reason == "client_gone":
             self.delivery.stream.abandon()
             return Stopped()
+        if reason in ENDS_OF_SILENCE and (outcome := self._finish_cut()):
+            return outcome
         if reason in TIMEOUT_MESSAGES:
             code = reason if reason == "total_timeout" else f"upstream_{reason}"
             blameless = reason == "total_timeout"

@@ -11,9 +11,12 @@ from workers.response.conversion.folding import StreamFolder
 from workers.response.conversion.unfolding import unfold
 from workers.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
 from workers.response.error_sniffer import EVENTS_TYPE, JSON_TYPE, ErrorSniffer, IncompleteResponse, Kind
-from workers.response.rewriter import ResponseRewriter
+from workers.response.event_stream import NEVER, EventStream
+from workers.response.json_body import JsonBody
+from workers.response.rewriter import ModelRenamer
 from workers.response.stream_completion import StreamCompletion
-from workers.response.token_meter import TokenMeter, Usage
+from workers.response.token_meter import TokenMeter
+from workers.response.usage import Usage
 
 #: Types of bodies that have none, or the type of a page, which they are not.
 AUDIO_TYPE, TEXT_TYPE = "application/octet-stream", "text/plain; charset=utf-8"
@@ -32,17 +35,18 @@ class ResponseProcessor:
         delimited: bool,
         model: tuple[str, str] | None = None,
     ) -> None:
-        """`delimited`: whether HTTP marks the end of the body. `model`: see ResponseRewriter."""
+        """`delimited`: whether HTTP marks the end of the body. `model`: see ModelRenamer."""
         self._request = request
         self._request_body = request_body
         self._path = request.path.partition("?")[0]
         self._label = content_type
         self._delimited = delimited
-        self._model = model
+        self._renamer = ModelRenamer(*model) if model else None
         self._sniffer = ErrorSniffer(self._path, content_type, wants_stream=request.stream, delimited=delimited)
         self._meter: TokenMeter | None = None
-        self._completion: StreamCompletion | None = None
-        self._rewriter: ResponseRewriter | None = None
+        #: What watches the body and rewrites it; None while its kind is not known, and for other kinds.
+        self._events: EventStream | None = None
+        self._json: JsonBody | None = None
         self._folder: StreamFolder | None = None
         #: The object that is to be unfolded; None when the response is not.
         self._object: list[bytes] | None = None
@@ -72,16 +76,33 @@ class ResponseProcessor:
             self._begin()
         return self._process(data)
 
-    def finish(self) -> bytes:
-        """Returns the rest at the end of the body. Raises InvalidResponse, IncompleteResponse."""
+    @property
+    def ends_at(self) -> float:
+        """When a stream ends although the upstream goes on, by the monotonic clock; NEVER while more must come."""
+        return self._events.ends_at if self._events else NEVER
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the response ends with an error of the upstream, which has passed."""
+        return self._events is not None and self._events.has_error
+
+    def is_complete_stream(self) -> bool:
+        """Whether the response is a stream that has said all, so that it is whole although it was cut."""
+        return self._events is not None and self._events.is_complete(cut=True)
+
+    def finish(self, *, cut: bool = False) -> bytes:
+        """Returns the rest at the end of the body. Raises InvalidResponse, IncompleteResponse.
+
+        `cut`: the body has broken off.
+        """
         passed = b""
         if not self._sniffer.is_done:
             data = self._sniffer.flush()
             self._begin()
             passed = self._process(data)
-        if self._completion and not self._completion.is_complete():
+        if self._events and not self._events.is_complete(cut=cut):
             raise IncompleteResponse("a stream without its last event")
-        return passed + self._finish()
+        return passed + self._finish(cut=cut)
 
     def usage(self) -> Usage:
         """The tokens of what has passed so far."""
@@ -90,39 +111,41 @@ class ResponseProcessor:
     def _begin(self) -> None:
         """Sets up what the kind of response needs."""
         kind, is_foldable = self._sniffer.kind, self._path in (*COMPLETION_PATHS, RESPONSES_PATH)
-        is_stream = kind is Kind.EVENTS
-        if kind is not Kind.OTHER:
-            self._meter = TokenMeter(is_stream=is_stream)
-        if is_stream:
-            self._completion = StreamCompletion(self._path, delimited=self._delimited)
-            self._folder = StreamFolder(self._path) if is_foldable and not self._request.stream else None
-        elif kind is Kind.JSON and is_foldable and self._request.stream:
-            self._object = []
-        is_rewritten = is_stream and self._folder is None
-        model = self._model if kind is not Kind.OTHER else None
-        rewriter = ResponseRewriter(is_stream=is_rewritten, hides_usage=self._request.hides_usage, model=model)
-        self._rewriter = rewriter if rewriter.is_needed else None
+        if kind is Kind.OTHER:
+            return
+        self._meter = TokenMeter(is_stream=kind is Kind.EVENTS)
+        if kind is Kind.JSON:
+            self._json = JsonBody(self._meter, self._renamer)
+            self._object = [] if is_foldable and self._request.stream else None
+            return
+        self._folder = StreamFolder(self._path) if is_foldable and not self._request.stream else None
+        self._events = EventStream(
+            StreamCompletion(self._path, self._request_body, delimited=self._delimited),
+            self._meter,
+            hides_usage=self._request.hides_usage and self._folder is None,
+            renamer=self._renamer,
+        )
 
     def _process(self, data: bytes) -> bytes:
-        if self._completion:
-            self._completion.feed(data)
-        if self._meter:
-            self._meter.feed(data)
+        body = self._events or self._json
+        return self._convert(body.feed(data) if body else data)
+
+    def _finish(self, *, cut: bool) -> bytes:
+        rest = self._json.flush() if self._json else b""
+        passed = self._convert(self._events.flush(cut=cut) if self._events else rest)
+        if self._folder:
+            return self._folder.finish()
+        return passed if self._object is None else self._unfold(b"".join(self._object))
+
+    def _convert(self, data: bytes) -> bytes:
+        """Passes on, or collects, what is to be sent in the form that was asked for."""
         if self._folder:
             self._folder.feed(data)
             return b""
-        data = self._rewriter.feed(data) if self._rewriter else data
         if self._object is None:
             return data
         self._object.append(data)
         return b""
-
-    def _finish(self) -> bytes:
-        if self._folder:
-            folded = self._folder.finish()
-            return self._rewriter.feed(folded) + self._rewriter.flush() if self._rewriter else folded
-        rest = self._rewriter.flush() if self._rewriter else b""
-        return rest if self._object is None else self._unfold(b"".join([*self._object, rest]))
 
     def _unfold(self, body: bytes) -> bytes:
         payload = parse_json_object(body)

@@ -1,52 +1,29 @@
-"""Meters the tokens of a response: as the upstream reports them, else by counting.
-
-Chat and text completions report `prompt_tokens` and `completion_tokens` in `usage`, the Responses API `input_tokens`
-and `output_tokens`; embeddings have no completion tokens (OpenAI API reference). A stream has the usage in its last
-chunk, if `stream_options.include_usage` asked for it.
-"""
+"""Meters the tokens of a response: as the upstream reports them, else by counting."""
 
 import json
-import re
-from dataclasses import dataclass
 
-from shared.api_keys.limits import MAX_TOKENS_PER_REQUEST
-from shared.protocol.sse import EventBuffer, extract_data
+from shared.protocol.sse import parse_events
 from workers.response import tokenizer
 from workers.response.tail_buffer import TailBuffer
+from workers.response.usage import ReportedUsage, Usage, may_report_usage
 
-#: Bytes searched for a usage, at the beginning and at the end of a response.
+#: Bytes of a long JSON body that are searched for a usage, at its beginning and at its end.
 SEARCHED_BYTES = 4096
 #: Bytes of a stream that are buffered until they are counted, in case the upstream reports no usage.
 MAX_UNCOUNTED_BYTES = 65_536
 #: Bytes of a JSON body that is parsed to count its tokens; larger ones hold images or audio, not text.
 MAX_JSON_BYTES = 4 * 1024 * 1024
-#: The member of an object; inside a string its quotes would be escaped.
-USAGE_KEY = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
-DECODER = json.JSONDecoder()
 #: Members that hold the text of the request, and of the response.
 PROMPT_MEMBERS = frozenset({"content", "text", "prompt", "input", "instructions", "arguments"})
 COMPLETION_MEMBERS = frozenset({"content", "text", "delta", "reasoning_content", "refusal", "arguments"})
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of one request."""
-
-    prompt: int = 0
-    completion: int = 0
-    #: Whether the upstream reported none, so that the farm counted them.
-    estimated: bool = False
-
-    @property
-    def total(self) -> int:
-        return self.prompt + self.completion
 
 
 class TokenMeter:
     """Watches one response pass."""
 
     def __init__(self, *, is_stream: bool) -> None:
-        self._events = EventBuffer() if is_stream else None
+        self._is_stream = is_stream
+        self._reported = ReportedUsage()
         self._head = b""
         self._tail = TailBuffer(SEARCHED_BYTES)
         self._uncounted: list[bytes] = []
@@ -54,21 +31,31 @@ class TokenMeter:
         self._counted_tokens = 0
 
     def feed(self, data: bytes) -> None:
+        """Takes in a part of a JSON body, or whole events of a stream."""
+        self._size += len(data)
+        if self._is_stream:
+            self._uncounted.append(data)
+            if self._size > MAX_UNCOUNTED_BYTES:
+                self._size = 0
+                self._counted_tokens += self._count_uncounted()
+            return
         if len(self._head) < SEARCHED_BYTES:
             self._head = (self._head + data)[:SEARCHED_BYTES]
         self._tail.feed(data)
-        self._size += len(data)
-        if self._size <= MAX_JSON_BYTES or self._events:
+        if self._size <= MAX_JSON_BYTES:
             self._uncounted.append(data)
-        elif self._uncounted:
+        else:
             self._uncounted.clear()
-        if self._events and self._size > MAX_UNCOUNTED_BYTES:
-            self._size = 0
-            self._counted_tokens += self._count_uncounted()
+
+    def read_usage(self, data: bytes) -> None:
+        """Takes in the data of an event that may report the usage."""
+        self._reported.read(data.decode(errors="replace"))
 
     def usage(self, request_body: bytes) -> Usage:
         """The usage that the response reports, else a count of both bodies."""
-        reported = find_reported_usage(self._tail.bytes()) or find_reported_usage(self._head)
+        if not self._is_stream:
+            self._read_body()
+        reported = self._reported.usage()
         if reported:
             return reported
         prompt_tokens = tokenizer.count_tokens(
@@ -76,45 +63,25 @@ class TokenMeter:
         )
         return Usage(prompt_tokens, self._counted_tokens + self._count_uncounted(), estimated=True)
 
+    def _read_body(self) -> None:
+        """Looks for the usage of a JSON body."""
+        body = b"".join(self._uncounted)
+        for part in [body] if body else [self._head, self._tail.bytes()]:
+            if may_report_usage(part):
+                self.read_usage(part)
+
     def _count_uncounted(self) -> int:
         """Tokens of the buffered bytes, which are dropped."""
         data = b"".join(self._uncounted)
         self._uncounted.clear()
-        if not self._events:
+        if not self._is_stream:
             return tokenizer.count_tokens("\n".join(tokenizer.iter_texts(parse_bounded_json(data), COMPLETION_MEMBERS)))
-        events = self._events.feed(data).replace(b"\r\n", b"\n")
         texts = [
-            tokenizer.iter_texts(parse_bounded_json(extract_data(event)), COMPLETION_MEMBERS)
-            for event in events.split(b"\n\n")
+            tokenizer.iter_texts(parse_bounded_json(event.data), COMPLETION_MEMBERS)
+            for event in parse_events(data)
+            if event.data
         ]
         return tokenizer.count_tokens("".join(part for text in texts for part in text))
-
-
-def find_reported_usage(data: bytes) -> Usage | None:
-    """The last valid usage in a part of a response; None when there is none."""
-    for match in reversed(list(USAGE_KEY.finditer(data))):
-        try:
-            usage, _ = DECODER.raw_decode(data[match.end() :].decode(errors="replace"))
-            return parse_usage(usage)
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            continue
-    return None
-
-
-def parse_usage(usage: dict[str, object]) -> Usage:
-    """Parses a usage object. Raises ValueError when a count is invalid."""
-    prompt = parse_count(usage.get("prompt_tokens", usage.get("input_tokens")))
-    completion = parse_count(usage.get("completion_tokens", usage.get("output_tokens")))
-    return Usage(prompt, completion)
-
-
-def parse_count(count: object) -> int:
-    """A count of tokens; 0 for None. Raises ValueError."""
-    if count is None:
-        return 0
-    if type(count) is not int or not 0 <= count <= MAX_TOKENS_PER_REQUEST:
-        raise ValueError("not a count")
-    return count
 
 
 def parse_bounded_json(data: bytes) -> object:

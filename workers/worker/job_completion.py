@@ -18,7 +18,7 @@ from workers.attempt.blame import decode_tried, sum_pauses
 from workers.attempt.outcomes import FINAL_OUTCOMES, TOKEN_WAITS, Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt, Requeued
-from workers.response.token_meter import Usage
+from workers.response.usage import Usage
 from workers.worker.credential_health import UPSTREAM_FAULTS
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.log_fields import build_log_fields

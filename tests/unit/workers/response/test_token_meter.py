@@ -6,7 +6,8 @@ import pytest
 
 from tests import internals
 from workers.response import tokenizer
-from workers.response.token_meter import TokenMeter, Usage
+from workers.response.token_meter import TokenMeter
+from workers.response.usage import Usage
 
 
 def build_meter(*parts: bytes, is_stream: bool = False) -> TokenMeter:
@@ -21,20 +22,17 @@ def test_usage_is_read_from_a_json_response():
     assert build_meter(body.encode()).usage(b"") == Usage(7, 5)
 
 
-def test_usage_is_read_from_the_last_chunk_however_it_is_split():
-    stream = b'data: {"choices": [{"delta": {"content": "x"}}], "usage": null}\n\n' * 300
-    stream += b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 300}}\n\ndata: [DONE]\n\n'
-    pieces = [stream[i : i + 17] for i in range(0, len(stream), 17)]
-    assert build_meter(*pieces).usage(b"") == Usage(9, 300)
+@pytest.mark.parametrize("size", [10_000, 5_000_000])
+def test_usage_of_a_long_response_is_found_at_either_end(size: int):
+    usage, data = '"usage": {"prompt_tokens": 8}', f'"data": "{"x" * size}"'
+    for body in (f"{{{usage}, {data}}}", f"{{{data}, {usage}}}"):
+        assert build_meter(body.encode()).usage(b"") == Usage(8, 0)
 
 
-def test_usage_names_of_the_responses_api_and_embeddings_are_read():
-    assert build_meter(b'{"usage": {"input_tokens": 3, "output_tokens": 4}}').usage(b"") == Usage(3, 4)
-    assert build_meter(b'{"usage": {"prompt_tokens": 8, "total_tokens": 8}}').usage(b"") == Usage(8, 0)
-
-
-def test_usage_before_a_long_response_is_found():
-    assert build_meter(b'{"usage": {"prompt_tokens": 8}, "data": "' + b"x" * 100_000 + b'"}').usage(b"") == Usage(8, 0)
+def test_usage_amid_a_response_is_found():
+    text = "x" * 10_000
+    body = json.dumps({"a": text, "usage": {"prompt_tokens": 8}, "b": text})
+    assert build_meter(body.encode()).usage(b"") == Usage(8, 0)
 
 
 def test_text_that_mentions_usage_is_not_usage():
