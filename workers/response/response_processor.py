@@ -50,6 +50,8 @@ class ResponseProcessor:
         self._folder: StreamFolder | None = None
         #: The object that is to be unfolded; None when the response is not.
         self._object: list[bytes] | None = None
+        #: Whether the caller asked for the other form.
+        self._is_converted = False
 
     @property
     def content_type(self) -> str:
@@ -116,9 +118,11 @@ class ResponseProcessor:
         self._meter = TokenMeter(is_stream=kind is Kind.EVENTS)
         if kind is Kind.JSON:
             self._json = JsonBody(self._meter, self._renamer)
-            self._object = [] if is_foldable and self._request.stream else None
+            self._is_converted = is_foldable and self._request.stream
+            self._object = [] if self._is_converted else None
             return
-        self._folder = StreamFolder(self._path) if is_foldable and not self._request.stream else None
+        self._is_converted = is_foldable and not self._request.stream
+        self._folder = StreamFolder(self._path) if self._is_converted else None
         self._events = EventStream(
             StreamCompletion(self._path, self._request_body, delimited=self._delimited),
             self._meter,
@@ -127,24 +131,25 @@ class ResponseProcessor:
         )
 
     def _process(self, data: bytes) -> bytes:
-        body = self._events or self._json
-        return self._convert(body.feed(data) if body else data)
+        if self._events:
+            data = self._events.feed(data)
+        elif self._json:
+            data = self._json.feed(data)
+        return self._convert(data) if self._is_converted else data
 
     def _finish(self, *, cut: bool) -> bytes:
-        rest = self._json.flush() if self._json else b""
-        passed = self._convert(self._events.flush(cut=cut) if self._events else rest)
-        if self._folder:
-            return self._folder.finish()
-        return passed if self._object is None else self._unfold(b"".join(self._object))
+        rest = self._events.flush(cut=cut) if self._events else self._json.flush() if self._json else b""
+        if not self._is_converted:
+            return rest
+        self._convert(rest)
+        return self._folder.finish() if self._folder else self._unfold(b"".join(self._object or ()))
 
     def _convert(self, data: bytes) -> bytes:
-        """Passes on, or collects, what is to be sent in the form that was asked for."""
+        """Collects what is to be sent in another form, once it is complete."""
         if self._folder:
             self._folder.feed(data)
-            return b""
-        if self._object is None:
-            return data
-        self._object.append(data)
+        elif self._object is not None:
+            self._object.append(data)
         return b""
 
     def _unfold(self, body: bytes) -> bytes:

@@ -24,8 +24,9 @@ class TokenMeter:
     def __init__(self, *, is_stream: bool) -> None:
         self._is_stream = is_stream
         self._reported = ReportedUsage()
+        #: The ends of a JSON body that is too long to be buffered.
         self._head = b""
-        self._tail = TailBuffer(SEARCHED_BYTES)
+        self._tail: TailBuffer | None = None
         self._uncounted: list[bytes] = []
         self._size = 0
         self._counted_tokens = 0
@@ -39,13 +40,15 @@ class TokenMeter:
                 self._size = 0
                 self._counted_tokens += self._count_uncounted()
             return
-        if len(self._head) < SEARCHED_BYTES:
-            self._head = (self._head + data)[:SEARCHED_BYTES]
-        self._tail.feed(data)
-        if self._size <= MAX_JSON_BYTES:
-            self._uncounted.append(data)
-        else:
+        if self._tail:
+            self._tail.feed(data)
+            return
+        self._uncounted.append(data)
+        if self._size > MAX_JSON_BYTES:
+            body = b"".join(self._uncounted)
             self._uncounted.clear()
+            self._head, self._tail = body[:SEARCHED_BYTES], TailBuffer(SEARCHED_BYTES)
+            self._tail.feed(body[-SEARCHED_BYTES:])
 
     def read_usage(self, data: bytes) -> None:
         """Takes in the data of an event that may report the usage."""
@@ -65,8 +68,7 @@ class TokenMeter:
 
     def _read_body(self) -> None:
         """Looks for the usage of a JSON body."""
-        body = b"".join(self._uncounted)
-        for part in [body] if body else [self._head, self._tail.bytes()]:
+        for part in (self._head, self._tail.bytes()) if self._tail else (b"".join(self._uncounted),):
             if may_report_usage(part):
                 self.read_usage(part)
 

@@ -18,22 +18,32 @@ NAME = re.compile(
     r'(?<!\\)"(?P<name>usage|usage_metadata|usageMetadata|token_usage|tokenUsage|(?P<count>prompt_eval_count|eval_count))"'
     r"\s*:\s*"
 )
-PROMPT_NAMES = ("prompt_tokens", "input_tokens", "prompt_eval_count")
-COMPLETION_NAMES = ("completion_tokens", "output_tokens", "eval_count")
-TOTAL_NAMES = ("total_tokens",)
-#: Other names of the same counts, lower case and without underscores.
-ALIASES = {
-    "prompttokens": "prompt_tokens",
-    "inputtokens": "prompt_tokens",
-    "prompttokencount": "prompt_tokens",
-    "inputtokencount": "prompt_tokens",
-    "completiontokens": "completion_tokens",
-    "outputtokens": "completion_tokens",
-    "candidatestokencount": "completion_tokens",
-    "outputtokencount": "completion_tokens",
-    "completiontokencount": "completion_tokens",
-    "totaltokens": "total_tokens",
-    "totaltokencount": "total_tokens",
+PROMPT, COMPLETION, TOTAL = "prompt", "completion", "total"
+#: What counts are called, in OpenAI's API first.
+COUNTS = {
+    "prompt_tokens": PROMPT,
+    "completion_tokens": COMPLETION,
+    "total_tokens": TOTAL,
+    "input_tokens": PROMPT,
+    "output_tokens": COMPLETION,
+    "promptTokens": PROMPT,
+    "completionTokens": COMPLETION,
+    "totalTokens": TOTAL,
+    "inputTokens": PROMPT,
+    "outputTokens": COMPLETION,
+    "prompt_token_count": PROMPT,
+    "candidates_token_count": COMPLETION,
+    "completion_token_count": COMPLETION,
+    "total_token_count": TOTAL,
+    "input_token_count": PROMPT,
+    "output_token_count": COMPLETION,
+    "promptTokenCount": PROMPT,
+    "candidatesTokenCount": COMPLETION,
+    "totalTokenCount": TOTAL,
+    "inputTokenCount": PROMPT,
+    "outputTokenCount": COMPLETION,
+    "prompt_eval_count": PROMPT,
+    "eval_count": COMPLETION,
 }
 DECODER = json.JSONDecoder()
 
@@ -108,20 +118,17 @@ def find_members(text: str) -> list[Member]:
 
 def parse_counts(usage: Mapping[str, object]) -> tuple[int | None, int | None]:
     """Tokens of prompt and completion, each None where the object does not tell. Raises ValueError."""
-    aliased = {ALIASES.get(name.replace("_", "").lower(), name): value for name, value in usage.items()}
-    prompt = parse_first(aliased, PROMPT_NAMES)
-    completion = parse_first(aliased, COMPLETION_NAMES)
-    total = parse_first(aliased, TOTAL_NAMES)
+    counts: dict[str, int] = {}
+    for name, value in usage.items():
+        kind = COUNTS.get(name)
+        if kind and value is not None and kind not in counts:
+            counts[kind] = parse_count(value)
+    prompt, completion, total = counts.get(PROMPT), counts.get(COMPLETION), counts.get(TOTAL)
     if total is not None and prompt is None:
         prompt = max(0, total - (completion or 0))
     elif total is not None and completion is None and prompt is not None:
         completion = max(0, total - prompt)
     return prompt, completion
-
-
-def parse_first(usage: Mapping[str, object], names: tuple[str, ...]) -> int | None:
-    """The first of these counts that is not null. Raises ValueError."""
-    return next((parse_count(usage[name]) for name in names if usage.get(name) is not None), None)
 
 
 def parse_count(count: object) -> int:
@@ -137,8 +144,7 @@ def parse_count(count: object) -> int:
 
 def has_counts(member: Member) -> bool:
     """Whether the member reports tokens, rightly or not."""
-    names = {ALIASES.get(name.replace("_", "").lower(), name) for name in member.counts or {}}
-    return not names.isdisjoint((*PROMPT_NAMES, *COMPLETION_NAMES, *TOTAL_NAMES))
+    return not COUNTS.keys().isdisjoint(member.counts or {})
 
 
 def cut_members(text: str, members: list[Member]) -> str:
