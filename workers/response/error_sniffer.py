@@ -184,7 +184,7 @@ class ErrorSniffer:
     def _find_kind(self, held: bytes) -> Kind | None:
         """What the body is by its first bytes; None while they don't tell. Raises InvalidResponse for a page."""
         start = held.removeprefix(BYTE_ORDER_MARK).lstrip()
-        if not start:
+        if not start or BYTE_ORDER_MARK.startswith(held):
             return None
         if is_page(start):
             raise describe_page(held)
