@@ -1,6 +1,7 @@
 """Parsers of untrusted values: JSON bodies and Retry-After headers."""
 
 import json
+import math
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -21,14 +22,22 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds to wait, from a number or an HTTP date (RFC 9110 section 10.2.3); None if absent or invalid."""
+    """Seconds to wait, from a number or an HTTP date (RFC 9110 section 10.2.3); None if absent or invalid.
+
+    Of a header that was sent several times the first counts; some add the unit: `5s`.
+    """
     if not header:
         return None
     try:
-        return max(0.0, float(header))
+        seconds = float(header.partition(",")[0].strip().removesuffix("s"))
     except ValueError:
-        pass
+        seconds = parse_date(header) - time()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def parse_date(text: str) -> float:
+    """Seconds since the epoch of a date in the format of mail and HTTP; NaN for anything else."""
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time())
-    except ValueError:
-        return None
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return math.nan

@@ -10,6 +10,7 @@ from shared.api_keys.limits import estimate_tokens
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
+from shared.settings.schema import PoolSettings
 from web.access.presented_secrets import find_secrets
 from web.access.private_callers import POOL_HEADER
 from web.request import limit_headers
@@ -79,7 +80,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
             web_services,
             pool.name,
             key,
-            query=select_query(request.query_string, pool.passed_query, find_secrets(request)),
+            query=build_query(request, pool),
             stream=body.stream and endpoint != AUDIO_ENDPOINT,
             model=body.model,
             band="batch" if body.is_flexible else key.band,
@@ -107,6 +108,12 @@ for endpoint in ENDPOINTS:
 def find_path_model(request: Request) -> str:
     """The model that the path names, '' for none."""
     return str(request.environ.get(PATH_MODEL, "")).encode("latin-1").decode(errors="replace")
+
+
+def build_query(request: Request, pool: PoolSettings) -> str:
+    """What the upstream gets of the query."""
+    query = request.query_string
+    return select_query(query, pool.passed_query, find_secrets(request)) if query else ""
 
 
 def build_relay_request(
