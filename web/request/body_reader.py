@@ -5,7 +5,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from shared.errors import ApiError
 from web.request.body_memory import UNRESERVED_BYTES, Reservation
-from web.request.content_coding import bound_decoded_size, decode_body, parse_codings
+from web.server.content_coding import bound_decoded_size, decode_body, parse_codings
 from web.server.request_input import PIECE_BYTES
 
 

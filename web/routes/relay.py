@@ -11,13 +11,13 @@ from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
+from web.access.passed_query import select_query
 from web.access.presented_secrets import find_secrets
 from web.access.private_callers import POOL_HEADER
 from web.request import limit_headers
 from web.request.body import read_body
 from web.request.body_memory import Reservation
 from web.request.pending import PendingRequest
-from web.request.query import select_query
 from web.request.rendering import render_reply
 from web.request_context import current_request
 from web.server.paths import PATH_MODEL

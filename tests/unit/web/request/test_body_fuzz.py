@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ApiError
+from web.access.passed_query import select_query
 from web.request.body import FIELDS, RequestBody, read_body
 from web.request.body_memory import BodyMemory, Reservation
-from web.request.query import select_query
 from web.routes.relay import ENDPOINTS
 from web.server.endpoint_paths import EndpointPaths
 

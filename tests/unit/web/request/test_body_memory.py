@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from shared.errors import ApiError
-from web.request.body_memory import BodyMemory, Reservation
+from web.request.body_memory import UNRESERVED_BYTES, BodyMemory, Reservation
 
 
 def hold(memory: BodyMemory, owner: str, size: int) -> Reservation:
@@ -68,3 +68,25 @@ def test_killed_waiter_leaves_nothing():
     with first:
         pass
     assert memory.reserved == 0
+
+
+def test_resized_reservation_holds_what_is_needed():
+    memory = BodyMemory(1_000_000)
+    with Reservation(memory, "a") as reservation:
+        for size in (100, 200_000, 50_000, 400_000, 0, 300_000):
+            reservation.resize(size)
+            assert memory.reserved == (size if size > UNRESERVED_BYTES else 0)
+    assert memory.reserved == 0
+
+
+def test_growing_reservation_waits_for_others_but_not_for_itself():
+    memory = BodyMemory(1_000_000)
+    with Reservation(memory, "a") as reservation, Reservation(memory, "b") as other:
+        reservation.resize(400_000)
+        other.resize(400_000)
+        grown = gevent.spawn(reservation.resize, 700_000)
+        gevent.sleep(0.05)
+        assert not grown.ready()
+        other.resize(0)
+        grown.get(timeout=30)
+        assert memory.reserved == 700_000

@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from shared.errors import ApiError
 from web.request.body import read_body
 from web.request.body_memory import BodyMemory, Reservation
-from web.request.content_coding import DECODERS, bound_decoded_size, decode_body, parse_codings
+from web.server.content_coding import DECODERS, bound_decoded_size, decode_body, parse_codings
 
 app = Flask(__name__)
 LIMIT = 1_000_000

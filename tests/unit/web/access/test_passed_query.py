@@ -2,7 +2,7 @@
 
 import pytest
 
-from web.request.query import select_query
+from web.access.passed_query import select_query
 
 PASSED = ("api-version", "key", "sort by")
 
