@@ -57,6 +57,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
 | farm:counters | hash | metric and its labels -> value | forever |
 | farm:counted:<source> | string | number of the last batch of counts that this process has added | an hour |
+| farm:stream-options-refused:<pool> | string | marks an upstream that refuses `stream_options` | a day |
 | farm:served:<pool> | string | number of finished jobs | forever |
 | farm:models:<pool> | string | the upstream's model list | an hour; renewed after 5 minutes |
 | farm:models-renewal:<pool> | string | empty while a front fetches the list, then the error if that failed | seconds |
@@ -215,6 +216,10 @@ def front_gone(front: str) -> str:
 
 def body(request_id: str) -> str:
     return f"farm:body:{request_id}"
+
+
+def stream_options_refused(pool: str) -> str:
+    return f"farm:stream-options-refused:{pool}"
 
 
 def breaker(pool: str) -> str:

@@ -36,6 +36,7 @@ from workers.upstream.client import (
 )
 from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
 from workers.upstream.http_response import is_delimited
+from workers.upstream.stream_options import StreamOptionsSupport, drop_usage_request
 
 log = logging.getLogger("farm.relay")
 NEVER = float("inf")
@@ -71,6 +72,7 @@ class Attempt:
     token: AccessToken
     scope: CancelScope
     counters: Counters
+    stream_options: StreamOptionsSupport
 
     def __post_init__(self) -> None:
         self._request = self.delivery.request
@@ -79,19 +81,18 @@ class Attempt:
         self._processor: ResponseProcessor | None = None
         #: When the request was last sent, by the monotonic clock.
         self._sent_at = 0.0
+        #: Whether the body asks for a usage that only the farm wants.
+        self._has_usage_request = self._request.hides_usage
+        #: Whether the upstream has refused the request while it had that.
+        self._is_usage_request_suspected = False
 
     def run(self) -> Outcome:
-        response: BaseHTTPResponse | None = None
         try:
+            if self._has_usage_request and self.stream_options.is_refused():
+                self._drop_usage_request()
             with self.scope:
                 self.scope.total_deadline = time.monotonic() + self._request.deadline - clock.now()
-                response = self._request_upstream()
-                if 300 <= response.status < 400:
-                    message = "the upstream redirects; set FARM_UPSTREAM_URL to the address that it redirects to"
-                    return self._fail("upstream_error", 502, "upstream_redirect", message)
-                if response.status in STATUSES_WITHOUT_CONTENT:
-                    return classify_invalid_response(self._attempt_number, "an empty body")
-                return self._relay_error(response) if response.status >= 400 else self._relay_response(response)
+                return self._handle_response(self._request_upstream())
         except Cancelled as cancelled:
             return self._handle_cancelled(cancelled.reason)
         except FarmError as error:
@@ -102,8 +103,8 @@ class Attempt:
                 "redis_lost", 503, "store_unavailable", "the farm's Redis does not respond", blameless=True
             )
         finally:
-            if response is not None:
-                response.close()
+            if self._response is not None:
+                self._response.close()
 
     def _request_upstream(self) -> BaseHTTPResponse:
         """Returns the upstream's response once its headers have arrived; retries a 401 once with a fresh token."""
@@ -119,13 +120,37 @@ class Attempt:
     def _send(self, token: str) -> BaseHTTPResponse:
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)
         self._sent_at = time.monotonic()
-        return self.open_upstream().call(self._request, self.body, token)
+        self._response = self.open_upstream().call(self._request, self.body, token)
+        return self._response
+
+    def _drop_usage_request(self) -> None:
+        self.body = drop_usage_request(self.body)
+        self._has_usage_request = False
+
+    def _send_without_usage_request(self, response: BaseHTTPResponse, error_body: bytes) -> Outcome | None:
+        """The outcome of the request without what the farm has added to it; None if that can't be to blame."""
+        if not self._has_usage_request or self.scope.was_cancelled:
+            return None
+        if not self.stream_options.may_cause(response.status, error_body):
+            return None
+        response.close()
+        self._drop_usage_request()
+        self._is_usage_request_suspected = True
+        return self._handle_response(self._send(self.token.get()))
 
     # The response
 
+    def _handle_response(self, response: BaseHTTPResponse) -> Outcome:
+        if 300 <= response.status < 400:
+            message = "the upstream redirects; set FARM_UPSTREAM_URL to the address that it redirects to"
+            return self._fail("upstream_error", 502, "upstream_redirect", message)
+        if response.status in STATUSES_WITHOUT_CONTENT:
+            return classify_invalid_response(self._attempt_number, "an empty body")
+        return self._relay_error(response) if response.status >= 400 else self._relay_response(response)
+
     def _relay_response(self, response: BaseHTTPResponse) -> Outcome:
         """Publishes the response as frames. The head goes out with the first byte."""
-        self._response, processor = response, self._create_processor(response)
+        processor = self._create_processor(response)
         try:
             for data in iter_body(response):
                 self.scope.check_lease()
@@ -135,7 +160,9 @@ class Attempt:
                     break
             return self._finish(response, processor)
         except InvalidResponse as error:
-            return self._handle_invalid_response(response, error)
+            is_free = not self.delivery.has_started
+            retried = self._send_without_usage_request(response, error.body) if is_free else None
+            return retried or self._handle_invalid_response(response, error)
         except IncompleteResponse:
             return self._fail_truncated()
 
@@ -183,6 +210,8 @@ class Attempt:
     def _relay_error(self, response: BaseHTTPResponse) -> Outcome:
         """Handles a status of 400 and more, whatever its type: its message reaches the caller in OpenAI's shape."""
         status, headers, body = response.status, select_headers(response), self._read_error_body(response)
+        if retried := self._send_without_usage_request(response, body):
+            return retried
         failed = classify_error_response(self._attempt_number, status, headers, body)
         if failed.response is None or failed.outcome == OUT_OF_CREDIT or is_retryable(status):
             return failed
@@ -215,6 +244,9 @@ class Attempt:
             self.scope.set_deadline("idle_timeout", self.settings.idle_timeout)
 
     def _send_head(self, response: BaseHTTPResponse) -> None:
+        self.stream_options.is_accepted |= self._has_usage_request
+        if self._is_usage_request_suspected:
+            self.stream_options.record_refusal()
         content_type = self._processor.content_type if self._processor else ""
         self.delivery.send_head(response.status, {**select_headers(response), "content-type": content_type})
 

@@ -62,6 +62,11 @@ class CancelScope:
         self._pending_throw = gevent.get_hub().loop.run_callback(self._greenlet.throw, Cancelled(reason))
         return True
 
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the scope has been cancelled, which happens once: no deadline applies any more."""
+        return self._pending_throw is not None
+
     def check_lease(self) -> None:
         """Raises Cancelled when the lease is lost. To be called after a wait, in which the process may have frozen."""
         if not self._holds_lease():

@@ -253,4 +253,5 @@ class JobRunner:
             token=self.token,
             scope=self._scope,
             counters=counters,
+            stream_options=self._services.stream_options[self._credential.pool.configured_name],
         )

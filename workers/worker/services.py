@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis import Redis
 from redis.connection import ConnectionPool
@@ -17,6 +17,7 @@ from workers.credentials.token_endpoint import TokenEndpoint
 from workers.per_pool import PerPool
 from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
+from workers.upstream.stream_options import StreamOptionsSupport
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,9 @@ class WorkerServices:
     set_state: Callable[[str, str, str, str, float], None]
     #: Whether `rq suspend` is in force.
     is_suspended: Callable[[], bool]
+    #: Configured pool -> whether its upstream takes `stream_options`.
+    stream_options: PerPool[StreamOptionsSupport] = field(init=False)
+
+    def __post_init__(self) -> None:
+        support = PerPool(lambda pool: StreamOptionsSupport(self.redis, pool))
+        object.__setattr__(self, "stream_options", support)
