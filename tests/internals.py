@@ -163,6 +163,11 @@ def uncounted_bytes(meter: TokenMeter) -> int:
 # Redis
 
 
+def tls_context(connection: Any) -> Any:
+    """The SSLContext of a connection of redis-py."""
+    return connection._sock.context
+
+
 def count_in_flight(pipeline: AutoPipeline) -> int:
     return len(pipeline.multiplexer._awaiting_reply)
 

@@ -24,7 +24,7 @@ class TlsRelay:
         self._target = target
         self._open: set[socket.socket] = set()
         context: ssl.SSLContext = create_tls_context(certificate)
-        self._server = StreamServer(("127.0.0.1", 0), self._relay, ssl_context=context)
+        self._server = StreamServer(("", 0), self._relay, ssl_context=context)
         self._server.start()
 
     @property

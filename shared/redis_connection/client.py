@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from shared import clock
 from shared.errors import StoreLoading, StoreUnavailable
+from shared.redis_connection.tls_connection import SharedContextConnection
 
 #: Oldest Redis that has BLMOVE and LMOVE.
 MIN_REDIS_VERSION = (6, 2)
@@ -28,7 +29,13 @@ MAX_DEDICATED_CONNECTIONS = 2**31
 def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
     """Returns a client on a bounded, blocking connection pool. Connects lazily; `timeout` is in seconds."""
     pool = BlockingConnectionPool.from_url(
-        url, max_connections=size, timeout=timeout, socket_timeout=timeout, socket_connect_timeout=timeout, protocol=2
+        url,
+        **select_connection_class(url),
+        max_connections=size,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        protocol=2,
     )
     return Redis(connection_pool=pool)
 
@@ -40,11 +47,17 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
     """
     return ConnectionPool.from_url(
         url,
+        **select_connection_class(url),
         protocol=2,
         max_connections=MAX_DEDICATED_CONNECTIONS,
         socket_connect_timeout=5.0,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def select_connection_class(url: str) -> dict[str, type]:
+    """The argument of redis-py's pools for connections with a shared SSLContext; none without TLS."""
+    return {"connection_class": SharedContextConnection} if url.startswith("rediss://") else {}
 
 
 def check_server(redis: Redis) -> None:
