@@ -50,8 +50,8 @@ class RawUpstream:
 
     def __init__(self, *responses: Steps, respond: Callable[[RawRequest], Steps] | None = None) -> None:
         """The first request gets the first response, and so on; the last one repeats. `respond` decides instead."""
-        self._respond = respond
         self.script(*responses)
+        self._respond = respond
         self.requests: list[RawRequest] = []
         self.connections = 0
         #: Connections that the other side has closed while they were held.
@@ -66,8 +66,10 @@ class RawUpstream:
         self._server.stop(timeout=1)
 
     def script(self, *responses: Steps) -> None:
-        """Serves these responses from now on."""
+        """Serves these responses from now on; the last one repeats."""
         self._responses = list(responses)
+        if responses:
+            self._respond = None
 
     def _take_response(self, request: RawRequest) -> Steps:
         if self._respond:

@@ -79,6 +79,9 @@ class Attempt:
         self._attempt_number = self.delivery.attempt_number
         self._response: BaseHTTPResponse | None = None
         self._processor: ResponseProcessor | None = None
+        self._access_token = ""
+        #: Whether the access token was fetched for this request, so that another one would be refused, too.
+        self._has_fresh_token = False
         #: When the request was last sent, by the monotonic clock.
         self._sent_at = 0.0
         #: Whether the body asks for a usage that only the farm wants.
@@ -92,7 +95,11 @@ class Attempt:
                 self._drop_usage_request()
             with self.scope:
                 self.scope.total_deadline = time.monotonic() + self._request.deadline - clock.now()
-                return self._handle_response(self._request_upstream())
+                outcome = self._handle_response(self._request_upstream())
+                if self._response is not None and self._is_token_doubtful(outcome):
+                    self._response.close()
+                    outcome = self._handle_response(self._send_with_fresh_token())
+                return outcome
         except Cancelled as cancelled:
             return self._handle_cancelled(cancelled.reason)
         except FarmError as error:
@@ -109,13 +116,23 @@ class Attempt:
     def _request_upstream(self) -> BaseHTTPResponse:
         """Returns the upstream's response once its headers have arrived; retries a 401 once with a fresh token."""
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)
-        token = self.token.get()
-        response = self._send(token)
+        self._access_token = self.token.get()
+        response = self._send(self._access_token)
         if response.status == 401:
             response.close()
-            self.counters.increment("attempts", self.pool.configured_name, "token_expired")
-            response = self._send(self.token.get(stale=token))
+            response = self._send_with_fresh_token()
         return response
+
+    def _send_with_fresh_token(self) -> BaseHTTPResponse:
+        """Sends the request once more: its access token seems to have expired."""
+        self.counters.increment("attempts", self.pool.configured_name, "token_expired")
+        self._has_fresh_token = True
+        return self._send(self.token.get(stale=self._access_token))
+
+    def _is_token_doubtful(self, outcome: Outcome) -> bool:
+        """Whether the upstream has refused the access token with a status below 300, and a fresh one may do."""
+        is_refused = isinstance(outcome, Failed) and outcome.failure.code == "upstream_auth_failed"
+        return is_refused and not self._has_fresh_token
 
     def _send(self, token: str) -> BaseHTTPResponse:
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)

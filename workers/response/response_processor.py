@@ -12,15 +12,16 @@ from workers.response.conversion.unfolding import unfold
 from workers.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
 from workers.response.error_sniffer import EVENTS_TYPE, JSON_TYPE, ErrorSniffer, IncompleteResponse, Kind
 from workers.response.event_stream import NEVER, EventStream
+from workers.response.events import iter_payloads
 from workers.response.json_body import JsonBody
 from workers.response.rewriter import ModelRenamer
 from workers.response.stream_completion import StreamCompletion
 from workers.response.token_meter import TokenMeter
 from workers.response.usage import Usage
 
-#: Types of bodies that have none, or the type of a page, which they are not.
+#: Types of audio and text that have none, or that of something else.
 AUDIO_TYPE, TEXT_TYPE = "application/octet-stream", "text/plain; charset=utf-8"
-PAGE_TYPES = ("text/html", "application/xhtml+xml")
+WRONG_TYPES = ("text/html", "application/xhtml+xml", EVENTS_TYPE, JSON_TYPE)
 
 
 class ResponseProcessor:
@@ -61,13 +62,15 @@ class ResponseProcessor:
             return self._label if media_type == EVENTS_TYPE else EVENTS_TYPE
         if self._sniffer.kind is not Kind.OTHER:
             return self._label if media_type == JSON_TYPE else JSON_TYPE
-        if media_type and media_type.lower() not in PAGE_TYPES:
+        if media_type and media_type.lower() not in WRONG_TYPES:
             return self._label
         return AUDIO_TYPE if self._path == SPEECH_PATH else TEXT_TYPE
 
     @property
     def _is_stream_sent(self) -> bool:
-        return self._object is not None or (self._sniffer.kind is Kind.EVENTS and self._folder is None)
+        return self._object is not None or (
+            self._sniffer.kind is Kind.EVENTS and (self._folder is None or self._request.stream)
+        )
 
     def feed(self, data: bytes) -> bytes:
         """Takes more of the body and returns the bytes that may pass now. Raises InvalidResponse."""
@@ -75,7 +78,7 @@ class ResponseProcessor:
             data = self._sniffer.feed(data)
             if not self._sniffer.is_done:
                 return b""
-            self._begin()
+            self._begin(data)
         return self._process(data)
 
     @property
@@ -100,7 +103,7 @@ class ResponseProcessor:
         passed = b""
         if not self._sniffer.is_done:
             data = self._sniffer.flush()
-            self._begin()
+            self._begin(data)
             passed = self._process(data)
         if self._events and not self._events.is_complete(cut=cut):
             raise IncompleteResponse("a stream without its last event")
@@ -110,8 +113,8 @@ class ResponseProcessor:
         """The tokens of what has passed so far."""
         return self._meter.usage(self._request_body) if self._meter else Usage()
 
-    def _begin(self) -> None:
-        """Sets up what the kind of response needs."""
+    def _begin(self, data: bytes) -> None:
+        """Sets up what the kind of response needs; `data` is its beginning."""
         kind, is_foldable = self._sniffer.kind, self._path in (*COMPLETION_PATHS, RESPONSES_PATH)
         if kind is Kind.OTHER:
             return
@@ -121,7 +124,7 @@ class ResponseProcessor:
             self._is_converted = is_foldable and self._request.stream
             self._object = [] if self._is_converted else None
             return
-        self._is_converted = is_foldable and not self._request.stream
+        self._is_converted = is_foldable and (not self._request.stream or has_whole_message(data))
         self._folder = StreamFolder(self._path) if self._is_converted else None
         self._events = EventStream(
             StreamCompletion(self._path, self._request_body, delimited=self._delimited),
@@ -142,7 +145,8 @@ class ResponseProcessor:
         if not self._is_converted:
             return rest
         self._convert(rest)
-        return self._folder.finish() if self._folder else self._unfold(b"".join(self._object or ()))
+        whole = self._folder.finish() if self._folder else b"".join(self._object or ())
+        return self._unfold(whole) if self._request.stream else whole
 
     def _convert(self, data: bytes) -> bytes:
         """Collects what is to be sent in another form, once it is complete."""
@@ -161,3 +165,12 @@ class ResponseProcessor:
     def _is_usage_wanted(self) -> bool:
         options = parse_json_object(self._request_body).get("stream_options")
         return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
+def has_whole_message(events: bytes) -> bool:
+    """Whether a stream of completions has whole messages instead of deltas, which no SDK puts together."""
+    if b'"message"' not in events:
+        return False
+    choices = (choice for _, payload in iter_payloads(events) if has_choices(payload) for choice in payload["choices"])
+    first = next((choice for choice in choices if isinstance(choice, dict)), {})
+    return isinstance(first.get("message"), dict) and not first.get("delta")

@@ -250,6 +250,38 @@ def test_object_where_a_stream_was_asked_for_becomes_events(serve: Serve):
         assert ([choice["finish_reason"] for choice in choices], done) == ([None, "stop"], b"[DONE]")
 
 
+def test_whole_message_in_an_event_becomes_chunks(serve: Serve):
+    harness, upstream = serve(GOOD)
+    for events in ([event(chat_completion("Hello")), DONE], [b": hi\n\n", event(chat_completion("Hello"))]):
+        upstream.script(chunked(*events))
+        reply = ask(harness, stream=True)
+        assert reply.content_type == "text/event-stream"
+        first = json.loads(reply.body.split(b"\n\n")[0].removeprefix(b"data: "))
+        assert first["choices"][0]["delta"]["content"] == "Hello"
+        assert reply.body.endswith(DONE)
+
+
+# Access tokens
+
+
+def test_token_refused_with_status_200_is_refreshed_once(serve: Serve):
+    tokens: list[str] = []
+
+    def respond(request: RawRequest) -> Steps:
+        tokens.append(request.token)
+        return GOOD if request.token != tokens[0] else whole({"error": {"code": 401, "message": "expired"}})
+
+    harness, upstream = serve(respond=respond, max_attempts=1)
+    harness.upstream.accounts(expire=True)
+    assert ask(harness).text == "from another account"
+    assert len(set(tokens)) == 2
+    refused = whole({"error": {"code": 401, "message": "expired"}})
+    upstream.script(refused)
+    reply = ask(harness)
+    assert reply.failure is not None
+    assert reply.failure.code == "upstream_auth_failed"
+
+
 # Whole responses that break off
 
 CUTS = [

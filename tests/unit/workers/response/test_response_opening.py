@@ -31,7 +31,9 @@ PAYLOADS = st.sampled_from(
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 LINES = st.one_of(
     PAYLOADS.map(lambda payload: f"data: {json.dumps(payload)}"),
-    st.sampled_from(["", "", ": ping", "event: error", "id: 7", "retry: 3", "data: [DONE]", "data:", "data", "odd: 1"]),
+    st.sampled_from(
+        ["", "", ": ping", "event: message", "id: 7", "retry: 3", "data: [DONE]", "data:", "data", "odd: 1"]
+    ),
 )
 STREAMS = st.lists(st.tuples(LINES, LINE_ENDS).map("".join), max_size=8).map(lambda lines: "".join(lines).encode())
 JSON_BODIES = st.tuples(
