@@ -61,7 +61,9 @@ class EventBuffer:
     def feed(self, data: bytes) -> bytes:
         """Adds data; returns the events that are complete now, or b''. Takes linear time in all."""
         if data.endswith(PASSING_ENDS):
-            complete = b"".join((*self._parts, data)) if self._parts else data
+            if not self._parts and not self.is_within_event:
+                return data
+            complete = b"".join((*self._parts, data))
             self._begin_event(b"")
             return complete
         end = find_last_end(self._tail + data) - len(self._tail)

@@ -45,6 +45,8 @@ class StreamCompletion:
         self._seen: set[object] = set()
         self._finished: set[object] = set()
         self._images = 0
+        #: Whether no event may be passed over: one choice of several may begin, or what had finished go on.
+        self._observes_all = self._expected > 1
         #: Whether the terminal event has come.
         self.is_over = False
         #: Whether the upstream has reported an error, after which nothing of value comes.
@@ -62,13 +64,13 @@ class StreamCompletion:
                 return True
         if self._is_completion and FINISH_REASON.search(events):
             return True
-        return self._expected > 1 or self.is_finished
+        return self._observes_all
 
     def observe(self, event: Event, *, is_incomplete: bool = False) -> None:
         """Takes in an event. `is_incomplete`: it lacks its empty line, and comes again if the upstream sends that."""
         data = (event.data or b"").strip(b' \t"')
         if data.startswith(DONE):
-            self.is_over = True
+            self.is_over = self._observes_all = True
             return
         payload = parse_json_object(data)
         if is_incomplete and not payload:
@@ -79,6 +81,7 @@ class StreamCompletion:
         self._observe_choices(payload.get("choices"))
         if "error" in types or (payload.get("error") and not payload.get("choices")):
             self.has_error = True
+        self._observes_all = self._observes_all or self.is_finished
 
     def _observe_terminal_event(self, *, is_image: bool, is_incomplete: bool) -> None:
         images = self._images + 1

@@ -70,6 +70,17 @@ def test_stream_without_a_length_ends_well_although_it_is_left_open(front: Front
     ) == b"".join(STREAM)
 
 
+@pytest.mark.parametrize("end", [[HOLD], [CLOSE]], ids=["open", "closed"])
+@pytest.mark.parametrize("sent", [STREAM, FINISHED], ids=["done", "finished"])
+def test_stream_for_who_asked_for_none_is_whole_when_it_has_said_all(
+    front: FrontHarness, start_harness: StartHarness, sent: list[bytes], end: Steps
+):
+    with RawUpstream(chunked(*sent, end=end)) as upstream:
+        start_harness(pool={"upstream_url": upstream.url}, idle_timeout=LONG, max_attempts=1)
+        completion = json.loads(front.call(front.build_environ()))
+    assert completion["choices"][0]["message"]["content"] == "Hello"
+
+
 @pytest.mark.parametrize(
     "sent",
     [
