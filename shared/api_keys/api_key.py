@@ -64,7 +64,8 @@ class KeyFields(BaseModel):
     rpm: Annotated[Limit, Field(description="maximum requests started in any minute; more wait")] = 0
     tpm: Annotated[Limit, Field(description="maximum tokens in any minute; more wait")] = 0
     max_waiting: Annotated[
-        Limit, Field(description="maximum requests that wait for these three limits; 0 refuses them at once")
+        Limit,
+        Field(description="maximum requests that wait for `concurrency`, `rpm` and `tpm`; 0 refuses them at once"),
     ] = 1000
     quota_tokens: Annotated[Limit, Field(description="maximum tokens in total, or until the next reset")] = 0
     quota_requests: Annotated[Limit, Field(description="maximum requests in total, or until the next reset")] = 0

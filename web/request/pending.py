@@ -136,7 +136,7 @@ class PendingRequest:
             seconds_left = self._seconds_left()
             frames = self.mailbox.get(min(min(timeout_at, self._look_at) - time.monotonic(), seconds_left))
             if frames:
-                self._is_running = True
+                self._is_running, self._look_at = True, float("inf")
                 return frames
             if seconds_left <= 0 or self._seconds_left() <= 0:
                 self._expire()

@@ -196,6 +196,15 @@ def test_slot_of_a_job_that_nobody_waits_for_is_freed_by_the_next_request(pool: 
     assert limited.queued() == ["req_2"]
 
 
+def test_slot_of_a_job_that_has_vanished_is_freed_for_one_that_starts(pool: SimulatedPool):
+    limited = LimitedKey(pool.redis, build_key(concurrency=1))
+    limited.enqueue(pool="other")
+    limited.enqueue()
+    assert SimulatedPool(pool.redis, name="other").worker(9).start() == "req_1"
+    pool.redis.delete(Job.key_for("req_1"))
+    assert pool.worker().start() == "req_2"
+
+
 def test_held_request_that_an_operator_has_deleted_is_passed_over(pool: SimulatedPool):
     limited = LimitedKey(pool.redis, build_key(concurrency=1))
     limited.enqueue_many(4)
