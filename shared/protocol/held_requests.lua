@@ -276,10 +276,6 @@ local function find_limit(pool, band, names, demand, now, ahead)
             return 'concurrency', wait, window
         end
     end
-    if limit == '' and redis.call('EXISTS', held_queue(names, band, pool_name_of(pool))) == 1 then
-        -- Nobody overtakes.
-        limit = demand.concurrency > 0 and 'concurrency' or demand.rpm > 0 and 'requests' or 'tokens'
-    end
     return limit, wait, window
 end
 
