@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from shared.protocol.sse import Event, EventBuffer
-from workers.response.conversion.merging import merge, merge_logprobs
+from workers.response.conversion.merging import TextParts, join_texts, merge, merge_logprobs
 from workers.response.endpoints import CHAT_PATH, RESPONSES_PATH, is_error_event, is_response_event
 from workers.response.error_sniffer import InvalidResponse
 from workers.response.events import iter_payloads
@@ -63,12 +63,12 @@ class FoldedCompletion:
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index")
-        folded = self._choices.setdefault(index if type(index) is int else 0, {"message": {}, "text": ""})
+        folded = self._choices.setdefault(index if type(index) is int else 0, {"message": {}, "text": TextParts()})
         delta = choice.get("delta") or choice.get("message")
         if isinstance(delta, dict):
             merge(folded["message"], delta)
         if isinstance(text := choice.get("text"), str):
-            folded["text"] += text
+            folded["text"].parts.append(text)
         if isinstance(logprobs := choice.get("logprobs"), dict):
             merge_logprobs(folded.setdefault("logprobs", {}), logprobs)
         rest = {
@@ -85,7 +85,7 @@ class FoldedCompletion:
         return {**self._members, "object": object_name, "choices": choices, **usage}
 
     def _build_choice(self, index: int, folded: dict[str, Any]) -> dict[str, Any]:
-        message, text = folded.pop("message"), folded.pop("text")
+        message, text = join_texts(folded.pop("message")), folded.pop("text").join()
         body = (
             {"message": build_message(message, text)}
             if self._is_chat
@@ -117,7 +117,7 @@ class FoldedResponse:
     def __init__(self) -> None:
         self._response: dict[str, Any] = {"object": "response"}
         self._items: dict[int, Any] = {}
-        self._texts: dict[int, str] = {}
+        self._texts: dict[int, TextParts] = {}
 
     def add(self, event: Event, payload: dict[str, Any]) -> None:
         type_ = payload.get("type") or event.type.decode(errors="replace")
@@ -132,11 +132,13 @@ class FoldedResponse:
         if type_ == "response.output_item.done" and isinstance(payload.get("item"), dict):
             self._items[index] = payload["item"]
         elif type_ == "response.output_text.delta" and isinstance(payload.get("delta"), str):
-            self._texts[index] = self._texts.get(index, "") + payload["delta"]
+            self._texts.setdefault(index, TextParts()).parts.append(payload["delta"])
 
     def build(self) -> dict[str, Any]:
         if not self._response.get("output"):
-            missing = {index: build_text_item(text) for index, text in self._texts.items() if index not in self._items}
+            missing = {
+                index: build_text_item(text.join()) for index, text in self._texts.items() if index not in self._items
+            }
             items = {**missing, **self._items}
             self._response["output"] = [items[index] for index in sorted(items)]
         return self._response

@@ -7,6 +7,26 @@ from typing import Any
 WHOLE_TEXTS = frozenset({"role", "id", "type", "format", "signature"})
 
 
+class TextParts:
+    """A text that grows: adding each piece to a string would copy the string each time."""
+
+    def __init__(self, first: str = "") -> None:
+        self.parts = [first]
+
+    def join(self) -> str:
+        self.parts = ["".join(self.parts)]
+        return self.parts[0]
+
+
+def join_texts(value: Any) -> Any:
+    """What has been merged, with plain strings."""
+    if isinstance(value, TextParts):
+        return value.join()
+    if isinstance(value, dict):
+        return {name: join_texts(member) for name, member in value.items()}
+    return [join_texts(element) for element in value] if isinstance(value, list) else value
+
+
 def merge(target: dict[str, Any], delta: dict[str, Any]) -> None:
     """Adds a delta to what has come so far."""
     for name, value in delta.items():
@@ -24,16 +44,20 @@ def merge_value(current: Any, value: Any, name: str) -> Any:
         merged_object = current if isinstance(current, dict) else {}
         merge(merged_object, value)
         return merged_object
-    if isinstance(current, str) and isinstance(value, str):
+    if isinstance(value, str) and isinstance(current, str | TextParts):
         return merge_text(current, value, name)
     return value
 
 
-def merge_text(current: str, value: str, name: str) -> str:
+def merge_text(current: str | TextParts, value: str, name: str) -> str | TextParts:
     """Some upstreams repeat a tool's name in each chunk, others send it in pieces."""
-    if name in WHOLE_TEXTS:
-        return current or value
-    return current if name == "name" and value in (current, "") else current + value
+    if isinstance(current, str):
+        if name in WHOLE_TEXTS:
+            return current or value
+        current = TextParts(current)
+    if name != "name" or value not in ("", current.join()):
+        current.parts.append(value)
+    return current
 
 
 def merge_list(target: list[Any], elements: list[Any]) -> None:
@@ -61,7 +85,7 @@ def merge_logprobs(target: dict[str, Any], logprobs: dict[str, Any]) -> None:
     """Each chunk has the log probabilities of its own tokens."""
     for name, value in logprobs.items():
         if isinstance(value, list):
-            target.setdefault(name, [])
-            target[name] = [*(target[name] or []), *value]
+            target[name] = target.get(name) or []
+            target[name] += value
         else:
             target.setdefault(name, value)
