@@ -270,6 +270,16 @@ def test_caller_who_leaves_frees_the_worker(farm: Farm, stream: bool):
     eventually(lambda: left_behind(farm) == [])
 
 
+def test_caller_who_only_ends_its_sending_gets_the_reply(farm: Farm):
+    farm.upstream.pace(delay=0.5)
+    client = send_bytes(farm, build_http_request(json.dumps(chat_body()).encode()))
+    client.shutdown(socket.SHUT_WR)
+    reply = b"".join(iter(lambda: client.recv(65_536), b""))
+    client.close()
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert b'"choices"' in reply
+
+
 def test_caller_who_leaves_the_queue_withdraws_the_request(farm: Farm):
     farm.upstream.pace(delay=60)
     accounts = len(farm.credentials())

@@ -7,6 +7,14 @@ import rq.serializers
 import rq_dashboard.web
 from flask import Flask, abort, request
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.registry import (
+    CanceledJobRegistry,
+    DeferredJobRegistry,
+    FailedJobRegistry,
+    FinishedJobRegistry,
+    ScheduledJobRegistry,
+    StartedJobRegistry,
+)
 from rq.serializers import JSONSerializer
 
 from shared.errors import ApiError
@@ -47,8 +55,15 @@ def show_foreign_jobs() -> None:
         foreign_jobs.ShownQueue,
         foreign_jobs.ShownWorker,
     )
-    if dashboard.serialize_queues.__module__ == dashboard.__name__:
-        dashboard.serialize_queues = foreign_jobs.skip_unreadable(dashboard.serialize_queues)
+    for registry in (
+        CanceledJobRegistry,
+        DeferredJobRegistry,
+        FailedJobRegistry,
+        FinishedJobRegistry,
+        ScheduledJobRegistry,
+        StartedJobRegistry,
+    ):
+        setattr(dashboard, registry.__name__, foreign_jobs.show_registry(registry))
 
 
 def check_arguments() -> None:

@@ -4,15 +4,15 @@ They may be pickled, which must not be loaded, of another version of RQ, half de
 What can't be read is shown as such, or left out; it never keeps a page from being shown.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
+from rq.registry import BaseRegistry
 from rq.serializers import JSONSerializer
 
 UNREADABLE = "(can't be read: it belongs to another program)"
@@ -94,7 +94,7 @@ class ShownQueue(Queue):
         """RQ: leaves out what is no queue."""
         queues = []
         for key in connection.smembers(cls.redis_queues_keys):
-            queue = read_or(partial(cls.from_queue_key, key.decode(errors="replace"), connection=connection), None)
+            queue = read_or(partial(cls.from_queue_key, read_text(key), connection=connection), None)
             if queue is not None and queue.is_list:
                 queues.append(queue)
         return queues
@@ -107,6 +107,12 @@ class ShownQueue(Queue):
     @property
     def count(self) -> int:
         return int(read_or(lambda: self.connection.llen(self.key), 0))
+
+    def get_job_ids(self, offset: int = 0, length: int = -1) -> list[str]:
+        """RQ: the ids in a part of the queue; a length of -1 means the rest."""
+        end = offset + length - 1 if length >= 0 else -1
+        entries = read_or(lambda: self.connection.lrange(self.key, offset, end), []) if length else []
+        return [read_text(entry) for entry in entries]
 
     def fetch_job(self, job_id: str) -> Any:
         """RQ: None for a job that is gone; unlike RQ's own, removes nothing."""
@@ -145,18 +151,21 @@ def read_or(read: Callable[[], Any], default: Any) -> Any:
         return default
 
 
-def skip_unreadable(
-    serialize: Callable[[int, Iterable[Queue]], list[Any]],
-) -> Callable[[int, Iterable[Queue]], list[Any]]:
-    """Wraps the dashboard's serialize_queues: leaves out a queue whose registries are of another type."""
+def show_registry(registry: type[BaseRegistry]) -> type[BaseRegistry]:
+    """A registry of that class as far as it can be read."""
 
-    def serialize_readable(instance_number: int, queues: Iterable[Queue]) -> list[Any]:
-        rows = []
-        for queue in queues:
-            try:
-                rows += serialize(instance_number, [queue])
-            except ResponseError:
-                continue
-        return rows
+    class ShownRegistry(registry):  # type: ignore[misc,valid-type]
+        def get_job_count(self, cleanup: bool = True) -> int:
+            """RQ: 0 if its key is of another type; unlike RQ's own, removes nothing."""
+            return int(read_or(lambda: self.connection.zcard(self.key), 0))
 
-    return serialize_readable
+        def get_job_ids(self, start: int = 0, end: int = -1, desc: bool = False, cleanup: bool = True) -> list[str]:
+            """RQ: the ids, of entries of other versions of RQ too."""
+            entries = read_or(lambda: self.connection.zrange(self.key, start, end, desc=desc), [])
+            return [read_or(partial(self.parse_job_id, entry), read_text(entry)) for entry in entries]
+
+    return ShownRegistry
+
+
+def read_text(data: bytes) -> str:
+    return data.decode(errors="replace")

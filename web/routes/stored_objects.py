@@ -5,13 +5,14 @@ from flask import Blueprint, Response
 from shared.errors import ApiError
 
 blueprint = Blueprint("stored_objects", __name__)
-#: Paths below /v1 of stored objects, and of collections of which the farm has none.
-STORED = (
-    "responses/<path:id>",
-    "chat/completions/<path:id>",
-    "conversations",
-    "conversations/<path:id>",
-)
+#: Paths below /v1 of stored objects, and of collections of which the farm has none -> methods.
+STORED = {
+    "responses/<path:id>": ("GET", "DELETE"),
+    "responses/<id>/cancel": ("POST",),
+    "chat/completions/<path:id>": ("GET", "POST", "DELETE"),
+    "conversations": ("GET", "POST"),
+    "conversations/<path:id>": ("GET", "POST", "DELETE"),
+}
 
 
 def refuse(**_: str) -> Response:
@@ -24,6 +25,6 @@ def refuse(**_: str) -> Response:
     )
 
 
-for stored in STORED:
+for stored, methods in STORED.items():
     for prefix in ("/v1/", "/"):
-        blueprint.add_url_rule(prefix + stored, view_func=refuse, methods=["GET", "POST", "DELETE"])
+        blueprint.add_url_rule(prefix + stored, view_func=refuse, methods=methods)

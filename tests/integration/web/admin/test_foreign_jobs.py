@@ -15,6 +15,15 @@ from werkzeug.test import TestResponse
 from shared.api_keys.admin_tokens import AdminTokens
 from web.routes.foreign_jobs import UNREADABLE
 
+#: Keys of RQ's registries, and their names in the dashboard.
+REGISTRIES = {
+    "wip": "started",
+    "failed": "failed",
+    "deferred": "deferred",
+    "finished": "finished",
+    "scheduled": "scheduled",
+    "canceled": "canceled",
+}
 LISTED = "/admin/rq/0/data/jobs/theirs/queued/50/asc/1.json"
 
 
@@ -60,6 +69,8 @@ def theirs(redis: Redis) -> list[str]:
     redis.sadd("rq:queues", "rq:queue:of-another-type", "no queue at all", b"rq:queue:\xff", "rq:queue:odd-registry")
     redis.set("rq:queue:of-another-type", "x")
     redis.set("rq:failed:odd-registry", "x")
+    for registry in REGISTRIES:
+        redis.zadd(f"rq:{registry}:theirs", {"pickled": 1, "gone": 2, "other.id:1": 3, b"\xff": 4, "odd-dates:1": 5})
     loaded.clear()
     return ["pickled", "dependent", "odd-dates", "broken", "with-a-result"]
 
@@ -80,6 +91,7 @@ PAGES = [
     "/admin/rq/0/data/workers.json",
     LISTED,
     "/admin/rq/0/data/jobs/of-another-type/queued/8/dsc/1.json",
+    *(f"/admin/rq/0/data/jobs/theirs/{name}/8/asc/1.json" for name in REGISTRIES.values()),
 ]
 
 
@@ -95,7 +107,9 @@ def test_readable_parts_are_shown_and_others_called_unreadable(
     assert set(jobs) == {*theirs, "other.id:1", "no-hash"} - {"dependent"}
     assert jobs["other.id:1"]["description"] == UNREADABLE
     queues = {queue["name"] for queue in get("/admin/rq/0/data/queues.json").json["queues"]}
-    assert "theirs" in queues and "of-another-type" not in queues
+    assert "theirs" in queues and "of-another-type" not in queues and "odd-registry" in queues
+    started = get(LISTED.replace("queued", "started")).json["jobs"]
+    assert {"pickled", "odd-dates"} <= {job["id"] for job in started}
     workers = {worker["name"] for worker in get("/admin/rq/0/data/workers.json").json["workers"]}
     assert workers == {"theirs"}
     assert redis.lrange("rq:queue:theirs", 0, -1).count(b"gone") == 1, "reading changes nothing"
@@ -129,9 +143,10 @@ def test_page_that_there_is_not_is_a_404(get, theirs: list[str], path: str):
 
 
 def test_change_of_a_foreign_job_spoils_nothing(get, theirs: list[str], redis: Redis):
-    before = redis.hgetall(Job.key_for("pickled"))
+    before = redis.hmget(Job.key_for("pickled"), "data", "meta")
     assert get("/admin/rq/job/nope/requeue", "POST").status_code == 404
-    assert get("/admin/rq/job/pickled/requeue", "POST").status_code == 409
-    assert redis.hgetall(Job.key_for("pickled")) == before
+    assert get("/admin/rq/job/with-a-result/requeue", "POST").status_code == 409
+    assert get("/admin/rq/job/pickled/requeue", "POST").json == {"status": "OK"}
+    assert (redis.hmget(Job.key_for("pickled"), "data", "meta"), loaded) == (before, [])
     assert get("/admin/rq/job/broken/delete", "POST").json == {"status": "OK"}
     assert not redis.exists(Job.key_for("broken"))
