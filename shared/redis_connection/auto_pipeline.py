@@ -13,7 +13,11 @@ from gevent.event import Event
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from shared.redis_connection.multiplexer import UNLIMITED, Batch, Command, Multiplexer
+from shared.redis_connection.in_flight_limit import InFlightLimit
+from shared.redis_connection.multiplexer import Batch, Command, Multiplexer
+
+#: Bytes of commands beyond which they are sent over a connection of their own.
+MAX_SMALL_BYTES = 65_536
 
 
 class AutoPipeline:
@@ -24,14 +28,17 @@ class AutoPipeline:
         redis: Redis,
         *,
         eager: bool = False,
-        max_in_flight: int = UNLIMITED,
+        limit: InFlightLimit | None = None,
         piggyback: Callable[[], Batch | None] | None = None,
     ) -> None:
         """With `eager`, each command is sent at once; else commands of one event loop iteration leave in one batch.
 
         Batches cost less, but their replies arrive together too, so each greenlet is delayed by the work of all others.
+        `limit` bounds the batches that await their replies; None for any number.
         """
-        self.multiplexer = Multiplexer(redis.connection_pool, max_in_flight=max_in_flight, piggyback=piggyback)
+        self.multiplexer = Multiplexer(redis.connection_pool, limit=limit, piggyback=piggyback)
+        #: For large commands, which would hold up all others for as long as they take to send.
+        self._bulk = Multiplexer(redis.connection_pool)
         self._eager = eager
         self._wake = Event()
         #: Kept between batches: spawning a greenlet for each would allocate a stack from the system.
@@ -65,6 +72,10 @@ class AutoPipeline:
 
     def _submit(self, commands: list[Command]) -> Batch:
         batch = Batch(commands)
+        if len(batch.packed) > MAX_SMALL_BYTES:
+            self._bulk.enqueue(batch)
+            self._bulk.flush()
+            return batch
         self.multiplexer.enqueue(batch)
         if self._eager:
             self.multiplexer.flush()

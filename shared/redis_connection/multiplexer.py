@@ -1,6 +1,7 @@
 """Multiplexes the commands of many greenlets over one pipelined connection to Redis."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from hashlib import sha1
@@ -15,14 +16,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from shared.redis_connection.client import read_script
+from shared.redis_connection.in_flight_limit import InFlightLimit
 
 log = logging.getLogger("farm.redis_line")
 #: Seconds without an expected reply after which the connection counts as broken.
 REPLY_TIMEOUT_SECONDS = 10.0
 #: Bytes per send; each send has the socket timeout for itself.
 SEND_CHUNK_BYTES = 256 * 1024
-#: A `max_in_flight` that is never reached.
-UNLIMITED = 1_000_000
 Command = tuple[Any, ...]
 
 
@@ -35,6 +35,8 @@ class Batch:
         self.is_piggyback = is_piggyback
         self.packed = b"".join([hiredis.pack_command(command) for command in commands])
         self.replies: AsyncResult[list[Any]] = AsyncResult()
+        #: By the monotonic clock.
+        self.sent_at = 0.0
 
     @property
     def has_failed(self) -> bool:
@@ -52,10 +54,10 @@ class Multiplexer:
         self,
         connections: ConnectionPool,
         *,
-        max_in_flight: int = UNLIMITED,
+        limit: InFlightLimit | None = None,
         piggyback: Callable[[], Batch | None] | None = None,
     ) -> None:
-        """At most `max_in_flight` batches await their replies at a time.
+        """`limit`: how many batches may await their replies at a time; None for any number.
 
         `piggyback` is called before each send; the batch it returns, if any, is sent ahead of the others.
         """
@@ -70,9 +72,9 @@ class Multiplexer:
         self._generation = 0
         self._sent = Event()
         self._reader: gevent.Greenlet | None = None
-        #: Batches that await their replies, not counting piggybacked ones.
+        #: Batches that await their replies, not counting piggybacked ones; counted only where they are limited.
         self._in_flight = 0
-        self._max_in_flight = max_in_flight
+        self._limit = limit
         self._piggyback = piggyback
 
     def load_script(self, *files: Path) -> str:
@@ -100,6 +102,10 @@ class Multiplexer:
             while taken := self._take_sendable():
                 if not self._connection.is_connected:
                     self._connect()
+                if self._limit:
+                    sent_at = time.monotonic()
+                    for batch in taken:
+                        batch.sent_at = sent_at
                 self._awaiting_reply += taken
                 self._sent.set()
                 packed = memoryview(taken[0].packed if len(taken) == 1 else b"".join([batch.packed for batch in taken]))
@@ -116,12 +122,15 @@ class Multiplexer:
 
     def _take_sendable(self) -> list[Batch]:
         """Takes the batches that may be sent now."""
-        room = self._max_in_flight - self._in_flight
-        if room < 1:
-            return []
+        if self._limit is None:
+            taken, self._outgoing = self._outgoing, []
+        else:
+            room = self._limit.value - self._in_flight
+            if room < 1:
+                return []
+            taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
+            self._in_flight += len(taken)
         piggyback = self._piggyback() if self._piggyback else None
-        taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
-        self._in_flight += len(taken)
         return [piggyback, *taken] if piggyback else taken
 
     def _connect(self) -> None:
@@ -155,7 +164,9 @@ class Multiplexer:
         batch = self._awaiting_reply[0]
         replies = [self._read_reply() for _ in batch.commands]
         self._awaiting_reply.popleft()
-        self._in_flight -= not batch.is_piggyback
+        if self._limit:
+            self._in_flight -= not batch.is_piggyback
+            self._limit.record((now := time.monotonic()) - batch.sent_at, now)
         batch.replies.set(replies)
 
     def _read_reply(self) -> Any:
@@ -186,8 +197,11 @@ class Multiplexer:
         self._fail_pending(RedisConnectionError("the connection was closed"))
 
     def reload_scripts(self) -> None:
-        """Queues the scripts to be loaded again, after a SCRIPT FLUSH or a failover."""
-        self.enqueue(Batch([("SCRIPT", "LOAD", text) for text in self._scripts]))
+        """Loads the scripts again, after a SCRIPT FLUSH or a failover. Raises RedisError."""
+        batch = Batch([("SCRIPT", "LOAD", text) for text in self._scripts])
+        self.enqueue(batch)
+        self.flush()
+        batch.replies.get()
 
 
 def hash_script(text: str) -> str:

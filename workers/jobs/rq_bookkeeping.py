@@ -226,6 +226,8 @@ class Bookkeeping:
         if reply is None:
             return None
         job_id, data, retries, other_executions, body, band, tried = reply
+        if isinstance(body, int):
+            body = self._redis.get(keys.body(job_id.decode()))
         execution.job_id = job_id.decode()
         worker.executions[execution.id] = execution
         request = decode_request(data)

@@ -22,7 +22,8 @@
 -- Result: {1 if this execution has finished the job, else 0; what was begun}, the latter
 --         false: nothing is queued, and the worker is marked as idle;
 --         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
---         {job id, data, retries, other executions of the worker, body or false, band, failed attempts so far}
+--         {job id, data, retries, other executions of the worker, body, band, failed attempts so far}, the body as a number
+--         if it is so large that it is to be read apart, and false if it is gone
 local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[12]
 local registries = {interactive = KEYS[4], batch = KEYS[5]}
 local iso_now, now, worker_name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
@@ -127,6 +128,17 @@ local function take_next(moved)
     return head.job, head
 end
 
+-- Bytes of a body that is part of the reply.
+local MAX_INLINE_BYTES = 65536
+
+local function read_small_body(name)
+    local body = redis.call('GETRANGE', name, 0, MAX_INLINE_BYTES)
+    if #body > MAX_INLINE_BYTES then
+        return #body
+    end
+    return body ~= '' and body or redis.call('GET', name)
+end
+
 -- Records a job as started, as RQ does, and charges its API key. Deletes it and returns nil when it was cancelled, by its
 -- front or by RQ's Job.cancel, or when its front has died. Holds it and returns nil when its key has no slot left; a job
 -- that RQ itself or an operator has enqueued starts all the same.
@@ -169,7 +181,7 @@ local function start(job, execution, head, other_executions)
     redis.call('HSET', hash, 'status', 'started', 'started_at', iso_now, 'last_heartbeat', iso_now,
         'worker_name', worker_name, 'farm_lined', '', unpack(cost and {'farm_cost', cost} or {}))
     redis.call('PERSIST', hash)
-    return {job, fields[1], fields[2] or '0', other_executions, redis.call('GET', body), band, fields[7] or ''}
+    return {job, fields[1], fields[2] or '0', other_executions, read_small_body(body), band, fields[7] or ''}
 end
 
 -- The job that this execution has started already (on a retry), and how many other executions the worker has.

@@ -1,6 +1,7 @@
 """Commands of many greenlets share one connection, and each greenlet gets its own reply."""
 
 import gc
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from shared.redis_connection.auto_pipeline import AutoPipeline
+from shared.redis_connection.auto_pipeline import MAX_SMALL_BYTES, AutoPipeline
+from shared.redis_connection.in_flight_limit import WINDOW_SECONDS, InFlightLimit
 from shared.redis_connection.multiplexer import Batch
 from tests import internals
 from tests.waiting import eventually
@@ -60,11 +62,37 @@ def test_concurrent_commands_are_sent_together(redis: Redis):
 
 
 def test_limited_pipeline_has_one_command_in_flight(redis: Redis):
-    pipeline = AutoPipeline(redis, eager=True, max_in_flight=1)
+    pipeline = AutoPipeline(redis, eager=True, limit=InFlightLimit(1))
     pipeline.execute("PING")
     before = count_reads_at_rest(redis)
     assert run_concurrently([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
     assert count_reads(redis) - before == 51
+
+
+def test_distant_redis_gets_more_commands_at_a_time(redis: Redis):
+    limit = InFlightLimit()
+    pipeline = AutoPipeline(redis, eager=True, limit=limit)
+    pipeline.execute("PING")
+    for windows in (2, 4):
+        limit.record(0.005, time.monotonic() + windows * WINDOW_SECONDS)
+    redis.client_pause(300)
+    greenlets = [gevent.spawn(pipeline.execute, "ECHO", str(i)) for i in range(5)]
+    gevent.sleep(0.05)
+    assert internals.count_in_flight(pipeline) == 5
+    assert [greenlet.get(timeout=30) for greenlet in greenlets] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_large_command_does_not_hold_up_small_ones(redis: Redis, echo: Path):
+    pipeline = AutoPipeline(redis, eager=True)
+    script = pipeline.register_script(echo)
+    small, large = pipeline.execute("CLIENT", "ID"), b"x" * (MAX_SMALL_BYTES + 1)
+    before = {int(client["id"]) for client in redis.client_list()}
+    assert script(["k"], [large]) == [b"k", large]
+    redis.script_flush()
+    assert script(["k"], [large]) == [b"k", large]
+    (own,) = {int(client["id"]) for client in redis.client_list()} - before
+    assert own != small
+    assert pipeline.execute("CLIENT", "ID") == small
 
 
 def test_commands_do_not_wait_for_replies_to_earlier_ones(redis: Redis):
@@ -112,7 +140,7 @@ def test_script_is_reloaded_after_a_reconnect_and_after_a_flush(redis: Redis, ec
     assert script(["k"], ["2"]) == [b"k", b"2"]
 
 
-@pytest.mark.parametrize("options", [{}, {"eager": True}, {"eager": True, "max_in_flight": 1}])
+@pytest.mark.parametrize("options", [{}, {"eager": True}, {"eager": True, "limit": InFlightLimit(1)}])
 def test_broken_connection_fails_pending_commands_and_is_reopened(redis: Redis, options: dict[str, Any]):
     pipeline = AutoPipeline(redis, **options)
 
@@ -133,7 +161,9 @@ def test_broken_connection_fails_pending_commands_and_is_reopened(redis: Redis, 
 def test_piggyback_batch_is_sent_ahead_and_not_counted(redis: Redis):
     piggyback = Batch([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")], is_piggyback=True)
     waiting: list[Batch] = []
-    pipeline = AutoPipeline(redis, eager=True, max_in_flight=1, piggyback=lambda: waiting.pop() if waiting else None)
+    pipeline = AutoPipeline(
+        redis, eager=True, limit=InFlightLimit(1), piggyback=lambda: waiting.pop() if waiting else None
+    )
     pipeline.execute("PING")
     before = count_reads_at_rest(redis)
     waiting.append(piggyback)

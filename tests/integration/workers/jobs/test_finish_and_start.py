@@ -112,3 +112,20 @@ def test_finish_and_start_skips_jobs_without_a_waiting_caller(redis: Redis):
     assert second is not None
     assert second.job_id == "req_last"
     assert redis.keys("*req_dead*") + redis.keys("*req_2*") == []
+
+
+@pytest.mark.parametrize("size", [0, 65_536, 65_537, 1_000_000])
+def test_large_body_is_read_apart_from_the_reply_that_all_jobs_wait_for(redis: Redis, size: int):
+    harness = TwoJobHarness(redis)
+    redis.set(keys.body("req_2"), b"x" * size)
+    started = harness.finish_and_start(harness.start())
+    assert started is not None
+    assert started.body == b"x" * size
+
+
+def test_body_that_has_expired_is_none(redis: Redis):
+    harness = TwoJobHarness(redis)
+    redis.delete(keys.body("req_2"))
+    started = harness.finish_and_start(harness.start())
+    assert started is not None
+    assert started.body is None
