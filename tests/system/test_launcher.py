@@ -215,8 +215,8 @@ def test_procfile_runs_under_honcho(tmp_path: Path, redis_url: str, redis: Redis
 
     def is_ready() -> bool:
         try:
-            return requests.get(f"{url}/readyz", timeout=2).status_code == 200
-        except requests.ConnectionError:
+            return requests.get(f"{url}/readyz", timeout=10).status_code == 200
+        except requests.RequestException:
             return False
 
     eventually(is_ready)
