@@ -91,6 +91,8 @@ class Load:
         return len(self.upstream.held) == min(WORKERS, len(self.unfinished))
 
 
+# A caller who leaves while the worker connects leaves the socket to the garbage collector, in urllib3.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket object:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_worker_is_idle_while_a_job_waits(
     start_harness: Callable[..., WorkerHarness], upstream_that_holds: HeldUpstream, seed: int
