@@ -59,8 +59,7 @@ def test_only_beyond_max_waiting_a_caller_is_refused_and_the_limit_can_be_raised
             assert farm.metric("farm_requests_held") == 2
             refused = [chat(number) for number in range(3)]
             assert [response.status_code for response in refused] == [429] * 3
-            waits = [int(response.headers["retry-after-ms"]) for response in refused]
-            assert waits == sorted(set(waits)), "each is told to come back after the one before it"
+            assert all(1 <= int(response.headers["retry-after"]) <= 60 for response in refused)
             assert farm.upstream.counters()["in_flight"] == 1
             farm.admin("PATCH", f"/keys/{created['id']}", json={"concurrency": 2})
             assert [request.result().status_code for request in held] == [200, 200]
