@@ -60,8 +60,8 @@ def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Fa
     assert [streamed_text(stream) for stream in streams] == [translate(PROMPT)] * 3
     eventually(lambda: find_process(farm, word).pid != killed.pid)
     eventually(lambda: is_serving(farm))
-    eventually(lambda: farm.live_pool()["workers"]["idle"] == 4, within=40)
-    eventually(lambda: all(has_ended(orphan.pid) for orphan in orphans), within=40)
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == 4, within=60)
+    eventually(lambda: all(has_ended(orphan.pid) for orphan in orphans), within=60)
     assert farm.upstream.counters()["collisions"] == 0
     eventually(lambda: f"{killed.pid}" not in (farm.data / "farm.json").read_text())
 
@@ -77,7 +77,7 @@ def test_a_farm_whose_processes_die_while_redis_is_down_recovers_with_redis(tmp_
         process.kill()
         time.sleep(1.5)
     redis = redis_server.start(tmp_path / "store")
-    eventually(lambda: is_serving(farm), within=40)
+    eventually(lambda: is_serving(farm), within=60)
     assert farm.command("stop").returncode == 0
     redis.terminate()
     redis.wait()

@@ -101,9 +101,9 @@ def test_failure_is_a_502_and_remembered_for_all(front: Front, status: int, body
 def test_list_of_another_shape_is_listed_in_openais(front: Front, body: bytes):
     sent = front.send("/v1/models", method="GET")
     front.reply(200, "application/json", body)
-    listed = sent.get(timeout=5).json
+    listed = sent.get(timeout=30).json
     assert (listed["object"], [model["id"] for model in listed["data"]]) == ("list", ["a"])
-    assert front.send("/v1/models/a", method="GET").get(timeout=5).json["id"] == "a"
+    assert front.send("/v1/models/a", method="GET").get(timeout=30).json["id"] == "a"
 
 
 def test_caller_does_not_wait_for_a_busy_pool_and_a_later_one_gets_the_list(
@@ -164,6 +164,6 @@ def test_fronts_that_miss_the_list_at_once_make_one_job(front: Front, redis_url:
         request = decode_request(front.redis.hget(f"rq:job:{job.decode()}", "data"))
         fetching = front if request and request.front == front.services.hub.front_id else other
         fetching.reply(200, "application/json", ONE)
-        assert [response.get(timeout=10).json["data"] for response in sent] == 10 * [[{"id": "one"}]]
+        assert [response.get(timeout=30).json["data"] for response in sent] == 10 * [[{"id": "one"}]]
     finally:
         other.close()

@@ -148,9 +148,9 @@ def test_an_idle_credential_that_has_not_tried_is_woken(pool: SimulatedPool, wor
     with pool.redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(*(worker.rq.pubsub_channel_name for worker in workers))
         for _ in workers:
-            pubsub.get_message(timeout=5)
+            pubsub.get_message(timeout=30)
         workers[1].requeue()
-        message = pubsub.get_message(timeout=5)
+        message = pubsub.get_message(timeout=30)
         assert message is not None
         assert (message["channel"], json.loads(message["data"])) == (b"rq:pubsub:default.c3", {"command": "look"})
         assert pubsub.get_message(timeout=0.1) is None
