@@ -12,20 +12,20 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent.parent
 #: Minimum coverage of lines and branches, in percent; it is only ever raised.
 MIN_COVERAGE_PERCENT = 95
-#: System tests that share no farm with others.
-OWN_FARMS = tuple(
-    f"tests/system/test_{name}.py"
-    for name in ("backup", "https_upstream", "launcher", "pools", "redis_over_tls", "reload")
-)
+#: System tests that share no farm with others, and one that fuzzes the admin API.
+OWN_FARMS = tuple(f"tests/system/test_{name}.py" for name in ("backup", "launcher", "redis_over_tls"))
+RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("https_upstream", "pools", "reload"))
 DOCUMENT = "tests/system/test_admin_document.py"
+LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
+FAULTS, BENCH = ("tests/faults",), ("tests/bench",)
 #: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.
 LANES = (
-    (("tests/system", *(f"--ignore={path}" for path in (*OWN_FARMS, DOCUMENT))), (DOCUMENT,)),
-    (("tests/unit", "tests/integration"),),
-    (("tests/faults", "tests/bench"), OWN_FARMS),
+    (("tests/system", *(f"--ignore={path}" for path in (*OWN_FARMS, *RELOADS, DOCUMENT))), (DOCUMENT,), RELOADS, BENCH),
+    (("tests/unit", "tests/integration", *(f"--ignore={path}" for path in LAUNCHER)),),
+    (FAULTS, LAUNCHER, OWN_FARMS),
 )
 #: Coverage is not measured here: tracing slows the load down, and would find nothing that other tests don't cover.
-UNMEASURED = (("tests/faults", "tests/bench"), (DOCUMENT,))
+UNMEASURED = (FAULTS, BENCH, (DOCUMENT,))
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("ruff", "check", "--quiet", "."),

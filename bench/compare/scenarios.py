@@ -36,7 +36,7 @@ class CompareScale:
 
 
 #: Checks within seconds that every scenario works.
-SMOKE = CompareScale(grid=((4, 0.2),), clients=(1, 4), streams=(4,), credentials=(4,), depths=(0, 20), seconds=1.0)
+SMOKE = CompareScale(grid=((4, 0.2),), clients=(1, 4), streams=(4,), credentials=(4,), depths=(20,), seconds=1.0)
 
 
 def measure_utilisation(system: System, scale: CompareScale) -> Iterator[Sample]:

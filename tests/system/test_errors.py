@@ -181,7 +181,7 @@ def test_full_queue_is_a_429_with_retry_after(strict: Farm):
 
 
 def test_queue_timeout_is_a_429(strict: Farm):
-    strict.upstream.pace(chunks=10, chunk_delay=0.5)
+    strict.upstream.pace(chunks=200, chunk_delay=0.5)
     first = send_bytes(strict, build_http_request(json.dumps(chat_body(stream=True)).encode()))
     eventually(lambda: strict.upstream.counters()["in_flight"] == 1)
     response = strict.chat()

@@ -112,9 +112,10 @@ def test_requests_rotations_and_commands_need_no_right_beyond_those_documented(f
 
 def test_streams_are_whole_when_every_connection_breaks(farm: Farm, remote: RemoteRedis):
     expected = farm.chat(TEXT, stream=False).json()["choices"][0]["message"]["content"]
-    farm.upstream.pace(chunks=20, chunk_delay=0.3)
+    farm.upstream.pace(chunks=20, chunk_delay=3)
     threads, responses = stream_in_threads(farm, 3)
     assert remote.relay.break_connections() > 4
+    farm.upstream.pace(chunks=20, chunk_delay=0.1)
     for thread in threads:
         thread.join(60)
     assert_whole(responses, expected, 3)
@@ -124,8 +125,9 @@ def test_streams_are_whole_when_every_connection_breaks(farm: Farm, remote: Remo
 def test_requests_and_streams_are_whole_over_a_slow_link(farm: Farm, remote: RemoteRedis):
     expected = farm.chat(TEXT, stream=False).json()["choices"][0]["message"]["content"]
     remote.relay.delay = 0.3
-    farm.upstream.pace(chunks=20, chunk_delay=0.1)
+    farm.upstream.pace(chunks=20, chunk_delay=3)
     threads, responses = stream_in_threads(farm, 4)
+    farm.upstream.pace(chunks=20, chunk_delay=0.1)
     for thread in threads:
         thread.join(120)
     assert_whole(responses, expected, 4)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 
 from tests.environment import ROOT
 
@@ -11,6 +12,7 @@ TYPES = {"server_error", "rate_limit_error", "invalid_request_error"}
 ERROR_BUILDERS = {"ApiError", "Failure", "build_failure", "_fail", "overloaded_error", "unauthorized_error"}
 
 
+@cache
 def codes() -> set[str]:
     """Literals that look like a code, in calls that build an error."""
     literals = set()

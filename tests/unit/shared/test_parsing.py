@@ -36,7 +36,7 @@ def test_pause_is_read_or_none(header: str, seconds: float | None):
 
 
 @given(st.text(max_size=20) | st.lists(DATE_PARTS, max_size=7).map(" ".join))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_text_raises(header: str):
     seconds = parse_retry_after(header)
     assert seconds is None or (seconds >= 0 and math.isfinite(seconds))

@@ -117,8 +117,8 @@ def test_room_is_given_back_when_a_job_ends(redis: Redis, harness: WorkerHarness
 
 def test_body_is_deleted_with_the_first_byte_of_its_reply(redis: Redis, harness: WorkerHarness):
     harness.queue = RelayQueue(redis, 10, MAX_BYTES)
-    harness.upstream.pace(chunks=10, chunk_delay=0.3)
-    mailbox = harness.enqueue(body=streaming_body())
+    harness.upstream.pace(chunks=1000, chunk_delay=0.3)
+    mailbox = harness.enqueue(body=streaming_body(), stream=True)
     assert held_bytes(redis) > len(CHAT_BODY)
     mailbox.get(30)
     eventually(lambda: not redis.exists(keys.body("req_1")))

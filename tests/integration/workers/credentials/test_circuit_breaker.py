@@ -172,7 +172,7 @@ def test_request_that_always_fails_does_not_block_the_others(harness: WorkerHarn
 def test_first_byte_of_a_probe_closes_the_breaker(harness: WorkerHarness):
     breaker = harness.services.breakers["default"]
     record_faults(breaker)
-    harness.upstream.pace(chunks=20, chunk_delay=0.2)
+    harness.upstream.pace(chunks=1000, chunk_delay=0.2)
     mailbox = harness.enqueue(body=streaming_body(), stream=True)
     internals.make_probe_due(breaker)
     breaker.assign_probe([harness.credential_id], [harness.credential_id])

@@ -128,7 +128,7 @@ def test_total_timeout_does_not_blame_the_credential(harness: WorkerHarness):
 
 
 def test_lost_lease_ends_the_attempt_and_requeues_the_job(harness: WorkerHarness):
-    harness.upstream.pace(delay=5)
+    harness.upstream.pace(delay=60)
     harness.enqueue()
     eventually(lambda: harness.upstream.counters()["in_flight"] == 1)
     harness.lease.lost = True

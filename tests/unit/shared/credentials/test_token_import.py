@@ -94,7 +94,7 @@ def test_lines_are_numbered_as_in_the_file():
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=40) | st.dictionaries(st.text(), st.text(), max_size=2).map(json.dumps), max_size=4))
 def test_whatever_is_imported_is_a_token_that_can_be_sent_or_not_stored(lines: list[str]):
     for _, outcome, token in classify_lines(lines):

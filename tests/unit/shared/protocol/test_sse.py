@@ -13,7 +13,7 @@ from shared.protocol.sse import EventBuffer, build_error_event, parse_events
 from tests.unit.shared.protocol.sse_reference import interpret
 
 #: Streams that the fuzz tries; FUZZ_EXAMPLES replaces it for a long run by hand.
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 LINE_ENDS = [b"\n", b"\r\n", b"\r"]
 FRAGMENTS = [
     *LINE_ENDS,

@@ -15,7 +15,7 @@ from web.routes.relay import ENDPOINTS
 from web.server.endpoint_paths import EndpointPaths
 
 app = Flask(__name__)
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=30, deadline=None)
 #: Text with lone surrogates, which JSON can express.
 TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=8)
 VALUES = st.recursive(

@@ -62,7 +62,7 @@ def test_bomb_is_a_413(name: str):
 
 
 @given(st.binary(max_size=300), st.sampled_from(sorted(DECODERS)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_nothing_but_the_callers_error_comes_of_any_bytes(data: bytes, coding: str):
     try:
         decode_body(data, [coding], LIMIT)

@@ -223,7 +223,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     status=st.sampled_from([200, 204, 302, 400, 401, 500]),
     body=st.dictionaries(NAMES, JSON_VALUES, max_size=5).map(lambda fields: json.dumps(fields).encode())

@@ -56,7 +56,7 @@ def judge(parts: list[bytes], path: str, label: str, *, stream: bool, delimited:
         return str(error)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     body=BODIES,
     cuts=CUTS,
@@ -76,7 +76,7 @@ def test_judgement_does_not_depend_on_packets(
     assert judge([body[at : at + 1] for at in range(len(body))], path, label, **options) == whole
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     payload=PAYLOADS
     | st.dictionaries(
