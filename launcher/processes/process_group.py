@@ -26,7 +26,7 @@ HURRIED_STOP_SECONDS = 5.0
 FIRST_TO_STOP = "web"
 #: Procfile name -> settings withheld from that process: the front never unseals a token (I9).
 WITHHELD_SETTINGS = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
-#: Seconds between two looks whether the children of dead processes have ended.
+#: Seconds between two checks whether the children of dead processes have ended.
 ORPHAN_INTERVAL_SECONDS = 1.0
 #: Seconds for which a death counts towards the backoff.
 DEATH_WINDOW_SECONDS = 60.0
@@ -72,8 +72,8 @@ class ProcessGroup:
 
     running: dict[str, ManagedProcess] = field(default_factory=dict)
     _procfile_names: list[str] = field(default_factory=list)
-    #: When to look at the orphaned sessions again, by the monotonic clock.
-    _look_at: float = 0.0
+    #: When to check the orphaned sessions again, by the monotonic clock.
+    _recheck_at: float = 0.0
 
     def add(self, name: str, start: Callable[[], "subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
         """Starts a process with that function, which also restarts it when it dies."""
@@ -106,9 +106,9 @@ class ProcessGroup:
     def forget_ended_sessions(self) -> bool:
         """Forgets orphaned sessions that have ended, before their ids can be reused; returns whether there were any."""
         sessions, now = self.orphaned_sessions, time.monotonic()
-        if not sessions or now < self._look_at:
+        if not sessions or now < self._recheck_at:
             return False
-        self._look_at = now + ORPHAN_INTERVAL_SECONDS
+        self._recheck_at = now + ORPHAN_INTERVAL_SECONDS
         living = {get_session(orphan.pid) for orphan in find_orphans(sessions)}
         for managed in self.running.values():
             managed.orphaned_sessions = {pid: at for pid, at in managed.orphaned_sessions.items() if pid in living}

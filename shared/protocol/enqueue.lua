@@ -10,7 +10,7 @@
 --       of job hashes, band, API key id, its weight, seconds for which the request may wait, then the job's fields and
 --       values
 -- Result: {'' or the reason for the refusal ('queue', 'bytes' or a limit), jobs waiting in the pool, requests ahead, seconds
---         until a refused request can succeed or a held one should look again (0 if it is not held), and for a key with
+--         until a refused request can succeed or a held one should check again (0 if it is not held), and for a key with
 --         limits: requests in the last minute, seconds until they leave the window, tokens in it, seconds until they
 --         leave the window}
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[9]}
@@ -39,7 +39,7 @@ end
 
 local limit_now = demand and read_limit_clock(demand)
 if redis.call('EXISTS', KEYS[4]) == 1 then
-    return result('', 0, demand and next_look(key, job, limit_now) or 0, {})
+    return result('', 0, demand and next_recheck(key, job, limit_now) or 0, {})
 end
 local reason, wait, window, is_held = '', 0, {}, false
 if demand then
@@ -64,7 +64,7 @@ redis.call('SADD', KEYS[3], pool[band])
 if is_held then
     redis.call('HSET', pool.base, 'weight:' .. key, ARGV[12])
     hold(pool, band, key, job, false, limit_now)
-    return result('', count_ahead_in_key(pool, band, key), next_look(key, job, limit_now), window)
+    return result('', count_ahead_in_key(pool, band, key), next_recheck(key, job, limit_now), window)
 elseif demand then
     count_in_window(limit_keys(key), demand, demand.tokens, limit_now, window)
 end

@@ -9,8 +9,8 @@
 -- that a key does not overrun the pool's queue, only as many wait there as may start.
 -- A job's `farm_lined` is 'held' meanwhile, and RQ's deferred registry of its queue lists it.
 local HELD = 'held'
--- Seconds after which a front looks again in any case: what ended may have told nobody, such as an older version.
-local MAX_LOOK_SECONDS = 30
+-- Seconds after which a front checks again in any case: what ended may have told nobody, such as an older version.
+local MAX_RECHECK_SECONDS = 30
 -- Seconds until a refused request is told to come back, at most: clients ignore more.
 local MAX_RETRY_SECONDS = 60
 -- Seconds between two ends of a key's requests, as refused ones are spread.
@@ -39,8 +39,8 @@ end
 -- Number of the key's held requests, and the tokens reserved for them.
 local function count_held(names)
     local count = 0
-    for _, line in ipairs(redis.call('SMEMBERS', names.held)) do
-        count = count + redis.call('LLEN', names.held .. ':' .. line)
+    for _, queue in ipairs(redis.call('SMEMBERS', names.held)) do
+        count = count + redis.call('LLEN', names.held .. ':' .. queue)
     end
     return count, count > 0 and tonumber(redis.call('HGET', names.limits, 'tokens') or 0) or 0
 end
@@ -153,10 +153,10 @@ end
 -- has waited longest. nil if there is none.
 local function find_releasable(key, names, limits)
     local first
-    for _, line in ipairs(redis.call('SMEMBERS', names.held)) do
-        local band, pool_name = line:match('^(%a+):(.*)$')
+    for _, queue in ipairs(redis.call('SMEMBERS', names.held)) do
+        local band, pool_name = queue:match('^(%a+):(.*)$')
         local pool = open_pool(pool_name)
-        local job = redis.call('LINDEX', names.held .. ':' .. line, 0)
+        local job = redis.call('LINDEX', names.held .. ':' .. queue, 0)
         while job do
             local fields = redis.call('HMGET', pool.jobs .. job, 'farm_at', 'status')
             if fields[1] and fields[2] ~= 'canceled' then
@@ -167,7 +167,7 @@ local function find_releasable(key, names, limits)
                 break
             end
             drop_held(pool, band, key, job)
-            job = redis.call('LINDEX', names.held .. ':' .. line, 0)
+            job = redis.call('LINDEX', names.held .. ':' .. queue, 0)
         end
     end
     return first
@@ -321,8 +321,8 @@ local function count_ahead_in_key(pool, band, key)
         + redis.call('LLEN', held_queue(limit_keys(key), band, pool_name_of(pool))) - 1
 end
 
--- Seconds until the front of a held request should look whether it may go on; 0 for a request that is not held.
-local function next_look(key, job, now)
+-- Seconds until the front of a held request should check whether it may go on; 0 for a request that is not held.
+local function next_recheck(key, job, now)
     local names = limit_keys(key)
     local fields = redis.call('HMGET', 'rq:job:' .. job, 'farm_lined', 'farm_band', 'origin')
     if fields[1] ~= HELD then
@@ -334,5 +334,5 @@ local function next_look(key, job, now)
     local tokens = read_reservation(names, job)
     local limits = read_limits(names)
     local _, wait = check_rates(names, limits, tokens, now, {ahead, count > 0 and held_tokens * ahead / count or 0})
-    return wait > 0 and math.min(wait + 0.01, MAX_LOOK_SECONDS) or MAX_LOOK_SECONDS
+    return wait > 0 and math.min(wait + 0.01, MAX_RECHECK_SECONDS) or MAX_RECHECK_SECONDS
 end

@@ -69,7 +69,7 @@ class Admission:
     ahead: int
     limit_usage: LimitUsage
     #: Seconds until a held request should ask whether it may go on (`RelayQueue.release_held`); 0 if it is not held.
-    look_seconds: float = 0.0
+    recheck_seconds: float = 0.0
 
 
 class RelayQueue:
@@ -137,7 +137,7 @@ class RelayQueue:
         return Admission(int(waiting), int(ahead), usage, float(wait))
 
     def release_held(self, key_id: str, request_id: str) -> float:
-        """Lets the key's held requests go on as far as its limits allow; to be called when `look_seconds` have passed.
+        """Lets the key's held requests go on as far as its limits allow; called when `recheck_seconds` have passed.
 
         Returns the seconds until this request should ask again, 0 if it is not held any more. Idempotent.
         """

@@ -24,8 +24,8 @@ class Authenticator:
         """
         if not secrets:
             raise unauthorized_error("You didn't provide an API key: send it as `Authorization: Bearer sk-…`.")
-        found = (self._keys.get(hash_secret(secret)) for secret in secrets)
-        key = next((key for key in found if key), None)
+        keys = (self._keys.get(hash_secret(secret)) for secret in secrets)
+        key = next((key for key in keys if key), None)
         if key is None:
             if token := next((secret for secret in secrets if self._private_callers.may_be_token(secret)), ""):
                 return self._private_callers.authenticate(token, address, pool)

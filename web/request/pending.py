@@ -34,7 +34,7 @@ from web.server.disconnect import DisconnectWatcher
 #: Seconds after the deadline in which the worker may report the timeout before the front does.
 WORKER_MARGIN_SECONDS = 5.0
 #: Seconds until a held request asks again whether it may go on, after Redis did not reply.
-LOOK_AGAIN_SECONDS = 1.0
+RECHECK_SECONDS = 1.0
 #: How a request that its worker did not end appears in the request log.
 REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
 UNREADABLE_REPLY = Failure(502, "reply_unreadable", "the worker's reply is of a format that this front can't read")
@@ -77,7 +77,7 @@ class PendingRequest:
     admission: Admission = UNKNOWN_ADMISSION
     mailbox: Mailbox = field(init=False)
     #: When to ask whether the request, which is held, may go on; by the monotonic clock.
-    _look_at: float = float("inf")
+    _recheck_at: float = float("inf")
     #: Whether a worker has the job, so that the queue timeout no longer applies.
     _is_running: bool = False
     _is_closed: bool = False
@@ -115,17 +115,17 @@ class PendingRequest:
         if not self.mailbox.has_started:
             demand = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
             self.admission = self.services.queue.enqueue(self.request, body, demand, self.key.weight)
-            self._plan_look(self.admission.look_seconds)
+            self._plan_recheck(self.admission.recheck_seconds)
 
-    def _plan_look(self, seconds: float) -> None:
-        self._look_at = time.monotonic() + seconds if seconds else float("inf")
+    def _plan_recheck(self, seconds: float) -> None:
+        self._recheck_at = time.monotonic() + seconds if seconds else float("inf")
 
-    def _look(self) -> None:
+    def _recheck(self) -> None:
         """Lets the key's held requests go on as far as its limits allow: that a minute is over wakes nobody."""
         try:
-            self._plan_look(self.services.queue.release_held(self.key.id, self.request.id))
+            self._plan_recheck(self.services.queue.release_held(self.key.id, self.request.id))
         except RedisError:
-            self._plan_look(LOOK_AGAIN_SECONDS)
+            self._plan_recheck(RECHECK_SECONDS)
 
     def wait_for_frames(self, timeout: float) -> list[Frame]:
         """Returns the next frames. Raises FrameTimeout after `timeout` seconds, ApiError if the request has expired."""
@@ -134,14 +134,14 @@ class PendingRequest:
             if self.services.shutdown.is_stopping and not self._is_running:
                 self._leave_queue()
             seconds_left = self._seconds_left()
-            frames = self.mailbox.get(min(min(timeout_at, self._look_at) - time.monotonic(), seconds_left))
+            frames = self.mailbox.get(min(min(timeout_at, self._recheck_at) - time.monotonic(), seconds_left))
             if frames:
-                self._is_running, self._look_at = True, float("inf")
+                self._is_running, self._recheck_at = True, float("inf")
                 return frames
             if seconds_left <= 0 or self._seconds_left() <= 0:
                 self._expire()
-            elif time.monotonic() >= self._look_at:
-                self._look()
+            elif time.monotonic() >= self._recheck_at:
+                self._recheck()
             elif time.monotonic() >= timeout_at:
                 raise FrameTimeout
 

@@ -6,15 +6,8 @@ from typing import Any
 import rq.serializers
 import rq_dashboard.web
 from flask import Flask, abort, request
+from rq import registry as rq_registry
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rq.registry import (
-    CanceledJobRegistry,
-    DeferredJobRegistry,
-    FailedJobRegistry,
-    FinishedJobRegistry,
-    ScheduledJobRegistry,
-    StartedJobRegistry,
-)
 from rq.serializers import JSONSerializer
 
 from shared.errors import ApiError
@@ -23,6 +16,14 @@ from web.routes import foreign_jobs
 
 PREFIX = "/admin/rq"
 BLUEPRINT = "rq_dashboard"
+REGISTRY_CLASSES = (
+    rq_registry.CanceledJobRegistry,
+    rq_registry.DeferredJobRegistry,
+    rq_registry.FailedJobRegistry,
+    rq_registry.FinishedJobRegistry,
+    rq_registry.ScheduledJobRegistry,
+    rq_registry.StartedJobRegistry,
+)
 REGISTRIES = ("queued", "failed", "deferred", "started", "finished", "scheduled", "canceled")
 #: RQ refuses other job ids, which older versions of it had.
 JOB_ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -48,21 +49,14 @@ def disable_pickle() -> None:
 
 
 def show_foreign_jobs() -> None:
-    """Replaces what the dashboard reads with; what changes jobs stays RQ's own."""
+    """Replaces the classes with which the dashboard reads; those that change jobs stay RQ's own."""
     dashboard = rq_dashboard.web
     dashboard.Job, dashboard.Queue, dashboard.Worker = (
         foreign_jobs.ShownJob,
         foreign_jobs.ShownQueue,
         foreign_jobs.ShownWorker,
     )
-    for registry in (
-        CanceledJobRegistry,
-        DeferredJobRegistry,
-        FailedJobRegistry,
-        FinishedJobRegistry,
-        ScheduledJobRegistry,
-        StartedJobRegistry,
-    ):
+    for registry in REGISTRY_CLASSES:
         setattr(dashboard, registry.__name__, foreign_jobs.show_registry(registry))
 
 

@@ -29,9 +29,9 @@ class EndpointPaths:
 
     def __init__(self, endpoints: Iterable[str]) -> None:
         """`endpoints` are paths below /v1; `models` may be followed by a model's name."""
-        known = "|".join(map(re.escape, (*endpoints, "models")))
-        base = f"(?:(?:{'|'.join(PREFIXES)}|{known})/){{0,{MAX_PREFIXES}}}"
-        self._endpoint = re.compile(f"/{base}(?:(?:deployments|engines)/(?P<model>.+?)/)?{base}(?P<endpoint>{known})")
+        names = "|".join(map(re.escape, (*endpoints, "models")))
+        base = f"(?:(?:{'|'.join(PREFIXES)}|{names})/){{0,{MAX_PREFIXES}}}"
+        self._endpoint = re.compile(f"/{base}(?:(?:deployments|engines)/(?P<model>.+?)/)?{base}(?P<endpoint>{names})")
         self._model = re.compile(f"/{base}models/(?P<name>.+)", re.DOTALL)
         prefix = "|".join(PREFIXES)
         self._other = re.compile(f"/(?:{prefix})(?:/(?:{prefix})){{0,{MAX_PREFIXES}}}(?P<rest>/.*)?", re.DOTALL)

@@ -23,6 +23,7 @@ from workers.attempt.upstream_errors import (
 )
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
+from workers.response.event_stream import NEVER
 from workers.response.response_processor import ResponseProcessor
 from workers.response.usage import Usage
 from workers.upstream.client import (
@@ -39,7 +40,6 @@ from workers.upstream.http_response import is_delimited
 from workers.upstream.stream_options import StreamOptionsSupport, drop_usage_request
 
 log = logging.getLogger("farm.relay")
-NEVER = float("inf")
 #: Seconds that the body of an error may take at most.
 MAX_ERROR_SECONDS = 10.0
 #: Ends of an attempt that cut off nothing when the response has been complete before.

@@ -275,11 +275,11 @@ def to_openai_error(status: int, body: bytes) -> bytes:
     error = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return data
-    found = read_error(body)
-    message = found.message or (clean_message(json.dumps(payload))[:MAX_TITLE_LENGTH] if payload else "")
+    described = read_error(body)
+    message = described.message or (clean_message(json.dumps(payload))[:MAX_TITLE_LENGTH] if payload else "")
     return build_error_body(
         message or f"the upstream returned {status}",
-        found.type or "upstream_error",
-        found.code or "upstream_error",
-        found.param,
+        described.type or "upstream_error",
+        described.code or "upstream_error",
+        described.param,
     )

@@ -11,7 +11,7 @@ from enum import Enum
 
 from shared.errors import FarmError
 from shared.parsing import parse_json
-from shared.protocol.sse import BYTE_ORDER_MARK, EventBuffer
+from shared.protocol.sse import BYTE_ORDER_MARK, EventBuffer, has_line_end
 from workers.response.endpoints import (
     COMPLETION_PATHS,
     FREE_PATHS,
@@ -116,9 +116,9 @@ class ErrorSniffer:
 
     def _may_pass(self, data: bytes) -> bool:
         if self.kind is Kind.EVENTS:
-            has_line_end = b"\n" in data or b"\r" in data
             events = self._events.feed(data)
-            return self._has_response_event(events, has_line_end=has_line_end) or self._size > MAX_SNIFFED_BYTES
+            has_response = self._has_response_event(events, has_new_line=has_line_end(data))
+            return has_response or self._size > MAX_SNIFFED_BYTES
         if self.kind is Kind.JSON:
             self._account(self._size)
             limit = MAX_SNIFFED_BYTES if self._is_guess else MAX_HELD_BYTES
@@ -194,8 +194,7 @@ class ErrorSniffer:
             if EVENT_START.match(start):
                 return Kind.EVENTS
             # A field that the standard doesn't know is ignored, so anything may stand before the first event.
-            is_whole_line = b"\n" in start or b"\r" in start
-            return Kind.EVENTS if self._media_type == EVENTS_TYPE and is_whole_line else None
+            return Kind.EVENTS if self._media_type == EVENTS_TYPE and has_line_end(start) else None
         may_be_page = start.startswith(b"<") and len(start) < PAGE_PREFIX_BYTES
         return None if may_be_page else Kind.OTHER
 
@@ -204,7 +203,7 @@ class ErrorSniffer:
             return start[:1] in (b"{", b"[")
         return bool(JSON_START.match(start))
 
-    def _has_response_event(self, events: bytes, *, has_line_end: bool = False) -> bool:
+    def _has_response_event(self, events: bytes, *, has_new_line: bool = False) -> bool:
         """Whether an event of a response has arrived. Raises InvalidResponse when an error has come before it.
 
         A line of an event that is not complete may be part of a response, but is no error yet: the type may follow.
@@ -214,7 +213,7 @@ class ErrorSniffer:
                 return True
             if is_error_event(event, payload):
                 raise InvalidResponse("an error object", event.data or b"")
-        if has_line_end and self._path in (*COMPLETION_PATHS, RESPONSES_PATH) and self._examinations < MAX_EXAMINATIONS:
+        if has_new_line and self._path in (*COMPLETION_PATHS, RESPONSES_PATH) and self._examinations < MAX_EXAMINATIONS:
             self._examinations += 1
             return self._has_response_line(self._events.rest())
         return False

@@ -20,6 +20,7 @@ from shared.protocol.relay_queue import Admission, RelayQueue, queue_keys
 from tests import internals
 from tests.builders import build_key, build_request
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool, SimulatedWorker
+from workers.jobs.job_records import StartedJob
 
 CHAT_QUEUE, BATCH_QUEUE = queue_keys("default")
 #: Time 0 of the tests with simulated times, seconds since the epoch.
@@ -128,25 +129,27 @@ def test_rq_lists_held_requests_as_deferred(pool: SimulatedPool, limited: Limite
     assert registry.get_job_ids() == ids[3:]
 
 
-def test_end_of_a_request_wakes_a_worker_for_the_next(pool: SimulatedPool):
-    """The job appears in the queue on which idle workers block, in the script that ends the other."""
+def start_first_of_two(pool: SimulatedPool) -> tuple[LimitedKey, SimulatedWorker, StartedJob]:
+    """A key for one request at a time: the first of two has started, the second one is held."""
     limited = LimitedKey(pool.redis, build_key(concurrency=1))
     limited.enqueue_many(2)
     worker = pool.worker()
     worker.start()
     assert worker.started is not None
+    return limited, worker, worker.started
+
+
+def test_end_of_a_request_wakes_a_worker_for_the_next(pool: SimulatedPool):
+    """The job appears in the queue on which idle workers block, in the script that ends the other."""
+    _, worker, started = start_first_of_two(pool)
     assert pool.redis.llen(CHAT_QUEUE) == 0
-    pool.bookkeeping.finish(worker.rq, worker.started, ok=True)
+    pool.bookkeeping.finish(worker.rq, started, ok=True)
     assert pool.redis.lrange(CHAT_QUEUE, 0, -1) == [b"req_2"]
 
 
 def test_failed_request_lets_the_next_go_on(pool: SimulatedPool):
-    limited = LimitedKey(pool.redis, build_key(concurrency=1))
-    limited.enqueue_many(2)
-    worker = pool.worker()
-    worker.start()
-    assert worker.started is not None
-    pool.bookkeeping.fail(worker.rq, worker.started, "why")
+    limited, worker, started = start_first_of_two(pool)
+    pool.bookkeeping.fail(worker.rq, started, "why")
     assert limited.queued() == ["req_2"]
 
 
@@ -261,10 +264,10 @@ def test_interval_between_ends_is_measured(pool: SimulatedPool):
 def test_request_beyond_the_rate_is_held_until_the_minute_has_moved_on(redis: Redis):
     limited = LimitedKey(redis, build_key(rpm=2))
     for at in (0.0, 10.0):
-        assert limited.enqueue(at=at).look_seconds == 0
+        assert limited.enqueue(at=at).recheck_seconds == 0
     third, fourth = limited.enqueue(at=35.0), limited.enqueue(at=50.0)
-    assert third.look_seconds == pytest.approx(25, abs=0.1)
-    assert fourth.look_seconds == pytest.approx(20, abs=0.1)
+    assert third.recheck_seconds == pytest.approx(25, abs=0.1)
+    assert fourth.recheck_seconds == pytest.approx(20, abs=0.1)
     assert limited.release_at(59.0, "req_3") == pytest.approx(1, abs=0.1)
     assert limited.queued() == ["req_1", "req_2"]
     assert limited.release_at(60.1, "req_3") == 0
@@ -276,7 +279,7 @@ def test_no_request_overtakes_held_ones(redis: Redis):
     limited = LimitedKey(redis, build_key(rpm=1))
     limited.enqueue_many(2, at=0.0)
     # The front of the second one has not asked yet.
-    assert limited.enqueue(at=60.5).look_seconds > 0
+    assert limited.enqueue(at=60.5).recheck_seconds > 0
     assert (limited.queued(), limited.held()) == (["req_1", "req_2"], ["req_3"])
 
 
@@ -303,7 +306,7 @@ def test_whole_backlog_of_a_rate_keeps_to_it(redis: Redis):
 def test_tokens_that_are_given_back_let_the_next_request_go_on(pool: SimulatedPool):
     limited = LimitedKey(pool.redis, build_key(tpm=100))
     limited.enqueue(tokens=60)
-    assert limited.enqueue(tokens=60, deadline=time.time() + 600).look_seconds > 0
+    assert limited.enqueue(tokens=60, deadline=time.time() + 600).recheck_seconds > 0
     worker = pool.worker()
     worker.start()
     assert worker.finish_and_start() == "req_2", "the first one has used none of the tokens reserved for it"
@@ -383,13 +386,13 @@ def test_bodies_of_held_requests_are_counted(redis: Redis):
 def test_repeated_enqueue_holds_once(limited: LimitedKey):
     limited.enqueue_many(3)
     limited.count = 2
-    assert limited.enqueue().look_seconds > 0
+    assert limited.enqueue().recheck_seconds > 0
     assert limited.held() == ["req_3"]
 
 
 def test_front_looks_in_time_for_a_slot_that_nobody_gives_back(redis: Redis, limited: LimitedKey):
     limited.enqueue_many(2)
-    assert limited.enqueue().look_seconds == 30
+    assert limited.enqueue().recheck_seconds == 30
 
 
 def test_worker_that_runs_an_operators_job_needs_no_slot(pool: SimulatedPool):
