@@ -7,9 +7,9 @@ from typing import Any
 from flask import Request
 
 from shared.errors import ApiError
+from shared.json_object import InvalidObject, add_member, parse_object, replace_member
 from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
-from web.request.json_object import InvalidObject, add_member, parse_object, replace_member
 from web.request.media import measure_form, measure_json
 from web.request.multipart import InvalidForm, Part, add_text_field, is_form, parse_parts, read_text_fields
 from web.request.pool_selection import model_not_found_error

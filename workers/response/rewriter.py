@@ -6,9 +6,10 @@ Everything else passes byte for byte (I10).
 import json
 import re
 
+from shared.json_object import cut_members
 from shared.parsing import parse_json_object
 from shared.protocol.sse import Event, replace_data
-from workers.response.usage import cut_members, find_members, has_counts
+from workers.response.usage import find_members, has_counts
 
 
 class ModelRenamer:
@@ -38,7 +39,9 @@ def hide_usage(event: Event) -> bytes:
         return event.raw
     if not payload.get("choices") and not payload.get("error") and any(map(has_counts, members)):
         return b""
-    return replace_data(event, cut_members(text, members).encode(errors="surrogateescape"))
+    return replace_data(
+        event, cut_members(text, [(member.start, member.end) for member in members]).encode(errors="surrogateescape")
+    )
 
 
 def quote_json(name: str) -> bytes:

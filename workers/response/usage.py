@@ -145,31 +145,3 @@ def parse_count(count: object) -> int:
 def has_counts(member: Member) -> bool:
     """Whether the member reports tokens, rightly or not."""
     return not COUNTS.keys().isdisjoint(member.counts or {})
-
-
-def cut_members(text: str, members: list[Member]) -> str:
-    """The text without these members, each with one comma; no other character changes."""
-    parts, position = [], 0
-    for member in members:
-        start, end = member.start, member.end
-        before = skip_whitespace_back(text, start)
-        if before > position and text[before - 1] == ",":
-            start = before - 1
-        else:
-            after = skip_whitespace(text, end)
-            end = skip_whitespace(text, after + 1) if text[after : after + 1] == "," else end
-        parts.append(text[position:start])
-        position = end
-    return "".join((*parts, text[position:]))
-
-
-def skip_whitespace(text: str, position: int) -> int:
-    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
-        position += 1
-    return position
-
-
-def skip_whitespace_back(text: str, position: int) -> int:
-    while text[position - 1 : position] in (" ", "\t", "\n", "\r"):
-        position -= 1
-    return position

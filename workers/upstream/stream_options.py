@@ -4,17 +4,16 @@ What the farm adds is the farm's risk: a request that an upstream refuses becaus
 and the pool's later ones are sent without it from the start.
 """
 
-import json
 import logging
 import re
 import time
-from typing import Any
 
 import gevent
 from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
+from shared.json_object import remove_member, replace_member
 from shared.parsing import parse_json_object
 
 log = logging.getLogger("farm.relay")
@@ -26,7 +25,6 @@ BAD_REQUEST_STATUSES = (400, 422)
 UNRELATED_STATUSES = (401, 402, 403, 407, 408, 429)
 #: How refusals name what they refuse.
 NAMES = re.compile(rb"stream_?options|include_?usage", re.IGNORECASE)
-MEMBER = re.compile(r'(?<!\\)"stream_options"\s*:\s*')
 #: The end of a body to which the front has added the member.
 ADDED = b', "stream_options": {"include_usage": true}}'
 
@@ -80,22 +78,5 @@ def drop_usage_request(body: bytes) -> bytes:
     options = parse_json_object(body).get("stream_options")
     if not isinstance(options, dict):
         return body
-    text = body.decode(json.detect_encoding(body), "surrogatepass")
     rest = {name: value for name, value in options.items() if name != "include_usage"}
-    return replace_options(text, options, rest).encode("utf-8", "surrogatepass")
-
-
-def replace_options(text: str, options: dict[str, Any], rest: dict[str, Any]) -> str:
-    """The JSON with other `stream_options`, without the member when there are none."""
-    decoder = json.JSONDecoder()
-    for match in MEMBER.finditer(text):
-        value, end = decoder.raw_decode(text, match.end())
-        if value != options:
-            continue
-        if rest:
-            return text[: match.end()] + json.dumps(rest) + text[end:]
-        before, after = text[: match.start()].rstrip(), text[end:].lstrip()
-        if before.endswith(","):
-            return before.removesuffix(",") + text[end:]
-        return before + after.removeprefix(",")
-    return text
+    return replace_member(body, "stream_options", rest) if rest else remove_member(body, "stream_options")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from workers.response.usage import ReportedUsage, Usage, cut_members, find_members
+from shared.json_object import cut_members
+from workers.response.usage import ReportedUsage, Usage, find_members
 
 
 def read(*parts: object) -> Usage | None:
@@ -81,5 +82,5 @@ def test_what_is_no_usage_is_not_counted(text: str):
     ],
 )
 def test_members_are_cut_with_one_comma(text: str, rest: str):
-    assert cut_members(text, find_members(text)) == rest
+    assert cut_members(text, [(member.start, member.end) for member in find_members(text)]) == rest
     json.loads(rest)

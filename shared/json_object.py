@@ -2,7 +2,8 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 #: Separators in a JSON object (RFC 8259 section 2).
 WHITESPACE = re.compile(r"[ \t\n\r]*")
@@ -57,15 +58,61 @@ def add_member(body: bytes, name: str, value: Any) -> bytes:
 def replace_member(body: bytes, name: str, value: Any) -> bytes:
     """Replaces the value of a top-level member of a JSON object; no other byte changes."""
     text = body.decode(json.detect_encoding(body), "surrogatepass")
-    decoder = json.JSONDecoder()
-    position = WHITESPACE.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
     parts, copied = [], 0
-    while text[position] != "}":
-        key, position = decoder.raw_decode(text, position)
-        value_start = COLON.match(text, position).end()  # type: ignore[union-attr]
-        _, position = decoder.raw_decode(text, value_start)
-        if key == name:
-            parts += [text[copied:value_start], json.dumps(value)]
-            copied = position
-        position = COMMA.match(text, position).end()  # type: ignore[union-attr]
+    for member in iter_members(text):
+        if member.name == name:
+            parts += [text[copied : member.value_start], json.dumps(value)]
+            copied = member.end
     return "".join((*parts, text[copied:])).encode("utf-8", "surrogatepass")
+
+
+def remove_member(body: bytes, name: str) -> bytes:
+    """Takes a top-level member out of a JSON object, with one comma and white space beside it."""
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    spans = [(member.start, member.end) for member in iter_members(text) if member.name == name]
+    return cut_members(text, spans).encode("utf-8", "surrogatepass")
+
+
+class Member(NamedTuple):
+    """A member of a JSON object, by its offsets."""
+
+    name: str
+    start: int
+    value_start: int
+    end: int
+
+
+def iter_members(text: str) -> Iterator[Member]:
+    """Yields the top-level members of a valid JSON object."""
+    decoder = json.JSONDecoder()
+    start = skip_whitespace(text, text.index("{") + 1)
+    while text[start] != "}":
+        name, position = decoder.raw_decode(text, start)
+        value_start = COLON.match(text, position).end()  # type: ignore[union-attr]
+        _, end = decoder.raw_decode(text, value_start)
+        yield Member(name, start, value_start, end)
+        start = COMMA.match(text, end).end()  # type: ignore[union-attr]
+
+
+def cut_members(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text without the members at these offsets, each with one comma."""
+    parts, position = [], 0
+    for start, end in spans:
+        before, after = skip_whitespace_back(text, start), skip_whitespace(text, end)
+        if before > position and text[before - 1] == ",":
+            parts.append(text[position : before - 1])
+            position = end
+        else:
+            parts.append(text[position:start])
+            position = skip_whitespace(text, after + 1) if text[after : after + 1] == "," else end
+    return "".join((*parts, text[position:]))
+
+
+def skip_whitespace(text: str, position: int) -> int:
+    return WHITESPACE.match(text, position).end()  # type: ignore[union-attr]
+
+
+def skip_whitespace_back(text: str, position: int) -> int:
+    while text[position - 1 : position] in (" ", "\t", "\n", "\r"):
+        position -= 1
+    return position
