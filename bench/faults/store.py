@@ -40,13 +40,13 @@ def measure_killed_redis(scale: FaultScale) -> list[Measurement]:
 
 
 def measure_slow_redis(scale: FaultScale) -> list[Measurement]:
-    """Redis is paused for 10 s: every stream is complete."""
+    """Redis is paused: every stream is complete."""
     row = "slow Redis"
     with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2") as farm:
 
         def pause() -> None:
             time.sleep(scale.seconds / 3)
-            farm.redis.client.client_pause(10_000)
+            farm.redis.client.client_pause(int(scale.silence * 1000))
 
         with in_background(pause):
             result = run_streams(farm, scale)

@@ -18,9 +18,9 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     settings = {
         "FARM_SECRET_KEY": "a key that the front must not have",
         "FARM_MAX_QUEUE": "2",
-        "FARM_QUEUE_TIMEOUT": "1.5",
-        "FARM_FIRST_BYTE_TIMEOUT": "2",
-        "FARM_IDLE_TIMEOUT": "1",
+        "FARM_QUEUE_TIMEOUT": "6",
+        "FARM_FIRST_BYTE_TIMEOUT": "6",
+        "FARM_IDLE_TIMEOUT": "4",
         "FARM_KEEPALIVE": "0.5",
         "FARM_MAX_ATTEMPTS": "1",
         "FARM_MAX_BODY": "1000000",

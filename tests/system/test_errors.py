@@ -161,7 +161,7 @@ def test_unreadable_request_is_an_error_of_the_same_shape(strict: Farm, data: by
 
 
 def test_full_queue_is_a_429_with_retry_after(strict: Farm):
-    strict.upstream.pace(delay=1.2)
+    strict.upstream.pace(delay=3)
     responses = []
 
     def send() -> None:
