@@ -1,8 +1,10 @@
 """Parses IP addresses."""
 
 import ipaddress
+from collections.abc import Iterable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Prefix lengths that make a network: an IPv6 subscriber has a whole /64 (RFC 6177).
 NETWORK_PREFIX_LENGTHS = {4: 32, 6: 64}
@@ -15,6 +17,12 @@ def parse_address(address: str) -> Address | None:
     except ValueError:
         return None
     return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether one of the networks holds the address; an invalid address is in none."""
+    ip_address = parse_address(address)
+    return ip_address is not None and any(ip_address in network for network in networks)
 
 
 def is_loopback(address: str) -> bool:

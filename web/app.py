@@ -76,11 +76,12 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def begin_request(services: WebServices) -> Any:
-    """Assigns the request id, which is also the job id; limits the body; handles admin logins and CORS preflights."""
+    """Assigns the request id, which is also the job id; limits the body; handles admin requests and CORS preflights."""
     request, context = current_request()
     context.request_id = f"req_{uuid.uuid4().hex}"
     settings = services.settings
     limit_body(request, settings.max_body, settings.body_timeout, settings.total_timeout)
+    services.admin_networks.check(request)
     if request.path.startswith(ADMIN_PREFIX):
         return gate.admit()
     if request.method == "OPTIONS" and not is_own_page(request.path):

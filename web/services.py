@@ -36,6 +36,7 @@ from web.request.log_buffer import RequestLogBuffer
 from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
 from web.request.pool_selection import PoolSelector
 from web.request.shutdown import Shutdown
+from web.server.admin_networks import AdminNetworks
 from web.server.client_address import TrustedProxies
 from web.server.connection_limit import ConnectionLimit
 from web.single_flight_cache import SingleFlightCache
@@ -69,6 +70,7 @@ class WebServices:
     admin_sessions: AdminSessions
     audit_log: AuditLog
     trusted_proxies: TrustedProxies
+    admin_networks: AdminNetworks
     connections: ConnectionLimit
     counters: Counters
     log_buffer: RequestLogBuffer
@@ -190,6 +192,7 @@ def build_services(settings: Settings) -> WebServices:
         admin_sessions=AdminSessions(redis),
         audit_log=AuditLog(redis),
         trusted_proxies=trusted_proxies,
+        admin_networks=AdminNetworks(settings.admin_networks, trusted_proxies),
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
         counters=Counters(),
         log_buffer=log_buffer,

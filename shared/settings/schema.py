@@ -307,6 +307,13 @@ class Settings:
         (),
         "networks of the proxies whose X-Forwarded-For is trusted, separated by commas; empty: none",
     )
+    admin_networks: tuple[str, ...] = setting(
+        "FARM_ADMIN_NETWORKS",
+        parse_networks,
+        (),
+        "networks that /admin, /metrics and /api/status answer to, separated by commas (127.0.0.1,::1 for this machine "
+        "alone); empty: all",
+    )
     max_connections_per_address: int = setting(
         "FARM_MAX_CONNECTIONS_PER_ADDRESS",
         int_parser(0),

@@ -1,13 +1,11 @@
 """Determines a caller's address, scheme and host behind trusted proxies."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flask import Request
 
-from shared.ip_addresses import is_loopback, parse_address
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from shared.ip_addresses import Network, is_loopback, is_within
 
 
 class TrustedProxies:
@@ -24,9 +22,8 @@ class TrustedProxies:
         address = request.remote_addr or ""
         if not self._networks or not self.is_trusted(address):
             return address
-        forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
-        for hop in reversed([part.strip() for part in forwarded if part.strip()]):
-            address = strip_port(hop)
+        for hop in reversed(split_hops(request.headers.getlist("x-forwarded-for"))):
+            address = hop
             if not self.is_trusted(address):
                 break
         return address
@@ -45,8 +42,12 @@ class TrustedProxies:
         return [request.host, *([forwarded] if forwarded and self.is_trusted(request.remote_addr or "") else ())]
 
     def is_trusted(self, address: str) -> bool:
-        ip_address = parse_address(address)
-        return ip_address is not None and any(ip_address in network for network in self._networks)
+        return is_within(address, self._networks)
+
+
+def split_hops(forwarded: Iterable[str]) -> list[str]:
+    """The addresses in values of `X-Forwarded-For`; the nearest proxy has written the last one."""
+    return [strip_port(hop.strip()) for hop in ",".join(forwarded).split(",") if hop.strip()]
 
 
 def strip_port(hop: str) -> str:
