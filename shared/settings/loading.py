@@ -19,6 +19,8 @@ CONFIG_VARIABLE = "FARM_CONFIG"
 SERVICE_LINK = re.compile(
     r"FARM_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+#: Variables of docker-compose.yaml that are no settings, but reach the containers from `.env` as all others do.
+COMPOSE_VARIABLES = ("FARM_PUBLISH",)
 SERVICE_LINK_PORT, SERVICE_LINK_URL = re.compile(r"FARM_(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -165,7 +167,7 @@ def reject_unknown_variables(environ: Mapping[str, str]) -> None:
     """Raises SettingsError for an unknown FARM_ variable, which is probably a typo."""
     known_names = env_names()
     for name in environ:
-        if name.startswith("FARM_") and name not in known_names:
+        if name.startswith("FARM_") and name not in (*known_names, *COMPOSE_VARIABLES):
             raise SettingsError(f"unknown setting {name}{suggest_name(name, known_names)}")
 
 
