@@ -18,7 +18,7 @@ from launcher.commands.rekey import rekey
 from launcher.commands.sessions import sessions
 from launcher.commands.usage import audit, requests, usage
 from launcher.output import exit_on_error, print_line
-from launcher.store import find_redis_url
+from launcher.store import find_server_url
 from shared.settings.loading import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +48,7 @@ def bench(arguments: tuple[str, ...]) -> None:
 @exit_on_error
 def rq(arguments: tuple[str, ...]) -> None:
     """Run RQ's own command on the farm's Redis, e.g. `./farm rq info`."""
-    url = find_redis_url(load_settings())
+    url = find_server_url(load_settings())
     program = Path(sys.executable).with_name("rq")
     # The URL may hold a password, which other users would see on the command line.
     environment = {**os.environ, "RQ_REDIS_URL": url}

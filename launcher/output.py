@@ -44,7 +44,7 @@ def format_time(seconds: float) -> str:
 def mask_password(url: str) -> str:
     """Replaces the password in a URL of Redis, before the host or in the query, by `***`."""
     masked = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked)
+    return re.sub(r"([?&](?:sentinel_)?password=)[^&]*", r"\1***", masked)
 
 
 def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:

@@ -10,7 +10,7 @@ from launcher.processes.data_dir import DataDir
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.observability.audit_log import AuditLog
-from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.client import build_server_url, check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
@@ -32,6 +32,11 @@ def find_redis_url(settings: Settings) -> str:
     if not settings.redis_url and not data.is_locked():
         raise FarmError("the farm is not running here: start it with `./farm up`, or set REDIS_URL")
     return settings.redis_url or redis_server.build_url(data.path)
+
+
+def find_server_url(settings: Settings) -> str:
+    """The URL of the one server, for a program that asks no sentinels itself. Raises FarmError, RedisError."""
+    return build_server_url(find_redis_url(settings))
 
 
 def record_change(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:

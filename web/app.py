@@ -8,6 +8,7 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface
 from werkzeug.exceptions import BadHost
 
+from shared.redis_connection.client import connect
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 from web import errors
@@ -70,7 +71,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     errors.register_handlers(app)
     for module in (relay, models, billing, index, stored_objects, health, metrics, login, api):
         app.register_blueprint(module.blueprint)
-    dashboard.mount(app, settings.redis_url)
+    dashboard.mount(app, connect(settings.redis_url, size=dashboard.MAX_CONNECTIONS))
     app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS))  # type: ignore[method-assign,assignment]
     return app
 

@@ -23,6 +23,7 @@ from shared.protocol.credential_operations import CredentialOperations
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
+from shared.redis_connection.primary_finder import start_watching
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
@@ -79,6 +80,7 @@ class WebServices:
 
     def start(self) -> None:
         """Starts the background greenlets; called once, in the process that serves."""
+        start_watching(self.settings.redis_url)
         self._send_heartbeat()
         self.hub.start()
         gevent.spawn(keep_running, self._run_heartbeat)

@@ -5,6 +5,8 @@ file, a certificate or another peer, and nothing is retried because of it.
 """
 
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
@@ -16,7 +18,10 @@ from redis.retry import Retry
 
 from shared import clock
 from shared.errors import StoreLoading, StoreUnavailable
-from shared.redis_connection.tls_connection import SharedContextConnection
+from shared.redis_connection.primary_connection import PrimaryConnection, TlsPrimaryConnection
+from shared.redis_connection.primary_finder import get_primary_finder
+from shared.redis_connection.tls_connection import select_tls_class
+from shared.sentinel_url import parse_sentinel_url
 
 #: Oldest Redis that has BLMOVE and LMOVE.
 MIN_REDIS_VERSION = (6, 2)
@@ -28,9 +33,10 @@ MAX_DEDICATED_CONNECTIONS = 2**31
 
 def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
     """Returns a client on a bounded, blocking connection pool. Connects lazily; `timeout` is in seconds."""
+    server_url, connection_options = select_server(url)
     pool = BlockingConnectionPool.from_url(
-        url,
-        **select_connection_class(url),
+        server_url,
+        **connection_options,
         max_connections=size,
         timeout=timeout,
         socket_timeout=timeout,
@@ -45,9 +51,10 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
 
     They never retry a command: a repeated BLMOVE could take a second job.
     """
+    server_url, connection_options = select_server(url)
     return ConnectionPool.from_url(
-        url,
-        **select_connection_class(url),
+        server_url,
+        **connection_options,
         protocol=2,
         max_connections=MAX_DEDICATED_CONNECTIONS,
         socket_connect_timeout=5.0,
@@ -55,9 +62,25 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
     )
 
 
-def select_connection_class(url: str) -> dict[str, type]:
-    """The argument of redis-py's pools for connections with a shared SSLContext; none without TLS."""
-    return {"connection_class": SharedContextConnection} if url.startswith("rediss://") else {}
+def select_server(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL and the arguments with which redis-py's pools open connections to the one server, or to the primary."""
+    finder = get_primary_finder(url)
+    if finder is None:
+        return url, select_tls_class(url)
+    connection_class = TlsPrimaryConnection if url.startswith("rediss") else PrimaryConnection
+    return parse_sentinel_url(url).redis_url, {"connection_class": connection_class, "finder": finder}
+
+
+def build_server_url(url: str) -> str:
+    """The URL of the primary as of now, if `url` names sentinels; else `url`. Raises RedisError."""
+    finder = get_primary_finder(url)
+    if finder is None:
+        return url
+    host, port = finder.find()
+    parts = urlsplit(parse_sentinel_url(url).redis_url)
+    user, at, _ = parts.netloc.rpartition("@")
+    address = f"{f'[{host}]' if ':' in host else host}:{port}"
+    return urlunsplit((parts.scheme, f"{user}{at}{address}", parts.path, parts.query, ""))
 
 
 def check_server(redis: Redis) -> None:

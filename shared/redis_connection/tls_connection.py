@@ -50,3 +50,8 @@ def create_context(
     if any(authorities):
         context.load_verify_locations(*authorities)
     return context
+
+
+def select_tls_class(url: str) -> dict[str, type]:
+    """The argument of redis-py's pools for connections with a shared SSLContext; none without TLS."""
+    return {"connection_class": SharedContextConnection} if url.startswith("rediss://") else {}

@@ -196,7 +196,7 @@ class Settings:
         "REDIS_URL",
         parse_redis_url,
         "",
-        "URL of Redis; unset: `./farm up` starts a private one in the data dir",
+        "URL of Redis, or of its sentinels; unset: `./farm up` starts a private one in the data dir",
         secret=True,
     )
     host: str = setting("HOST", parse_text, "127.0.0.1", "address the front listens on")

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from redis.connection import ConnectionPool
 
+from shared.sentinel_url import SCHEMES as SENTINEL_SCHEMES
+from shared.sentinel_url import InvalidSentinelUrl, parse_sentinel_url
 from shared.settings.parsers import InvalidSecret, parse_text
 
 #: Endpoints that people leave at the end of a base URL; `models` only behind a version, because some bases end in it.
@@ -46,10 +48,35 @@ def parse_proxy_url(value: Any) -> str:
 
 
 def parse_redis_url(value: Any) -> str:
-    """Parses a URL for redis-py; '' stays ''."""
-    url = normalise_url(parse_text(value), ("redis", "rediss", "unix"))
-    if not url:
-        return ""
+    """Parses a URL for redis-py, or one that names sentinels; '' stays ''."""
+    text = parse_text(value)
+    scheme, separator, rest = text.partition("://")
+    if scheme.lower() in SENTINEL_SCHEMES:
+        return parse_redis_sentinel_url(f"{scheme.lower()}{separator}{rest}")
+    url = normalise_url(text, ("redis", "rediss", "unix"))
+    if url:
+        check_redis_options(url)
+    return url
+
+
+def parse_redis_sentinel_url(url: str) -> str:
+    """Checks the URL of each server in it."""
+    if "#" in url:
+        raise InvalidSecret("must not contain a fragment (#); in a password it is written %23")
+    try:
+        parsed = parse_sentinel_url(url)
+    except InvalidSentinelUrl as error:
+        raise InvalidSecret(str(error)) from None
+    except ValueError:
+        raise InvalidSecret("has an invalid host, port or option") from None
+    for server_url in (parsed.redis_url, *parsed.sentinel_urls):
+        check_authority(server_url)
+        check_redis_options(server_url)
+    return url
+
+
+def check_redis_options(url: str) -> None:
+    """Raises InvalidSecret unless redis-py takes the URL's path and options."""
     parts = urlsplit(url)
     database = parts.path.strip("/")
     if parts.scheme == "unix" and not database:
@@ -61,7 +88,6 @@ def parse_redis_url(value: Any) -> str:
         ConnectionPool.from_url(url).make_connection()
     except (ValueError, TypeError, AttributeError):
         raise InvalidSecret("has options that Redis's client does not take") from None
-    return url
 
 
 def normalise_url(url: str, schemes: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import rq.serializers
 import rq_dashboard.web
 from flask import Flask, abort, request
+from redis import Redis
 from rq import registry as rq_registry
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.serializers import JSONSerializer
@@ -25,16 +26,20 @@ REGISTRY_CLASSES = (
     rq_registry.StartedJobRegistry,
 )
 REGISTRIES = ("queued", "failed", "deferred", "started", "finished", "scheduled", "canceled")
+#: Connections to Redis of one front's dashboard.
+MAX_CONNECTIONS = 4
 #: RQ refuses other job ids, which older versions of it had.
 JOB_ID = re.compile(r"[A-Za-z0-9_-]+")
 #: Largest number of a page, and of jobs on one.
 MAX_PAGE = 1_000_000
 
 
-def mount(app: Flask, redis_url: str) -> None:
+def mount(app: Flask, redis: Redis) -> None:
+    """Mounts the dashboard, which reads by this client: one of its own per request would know no TLS options."""
     disable_pickle()
     show_foreign_jobs()
-    app.config["RQ_DASHBOARD_REDIS_URL"] = redis_url
+    rq_dashboard.web.from_url = lambda *_, **__: (None, redis)
+    app.config["RQ_DASHBOARD_REDIS_URL"] = ("the farm's Redis",)
     rq_dashboard.web.setup_rq_connection(app)
     app.before_request(check_arguments)
     app.register_error_handler(NoSuchJobError, lambda _: handle_api_error(job_not_found_error()))

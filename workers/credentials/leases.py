@@ -1,7 +1,7 @@
 """Leases of credentials to worker processes, with fencing tokens (I3)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -52,9 +52,17 @@ class Lease:
 class Leases:
     """Claims, renews and releases the leases of one worker process."""
 
-    def __init__(self, redis: Redis, process_id: str) -> None:
+    def __init__(
+        self, redis: Redis, process_id: str, find_confirmation: Callable[[], float] = clock.lease_time
+    ) -> None:
+        """`find_confirmation` returns when it was last certain that `redis` is the primary, by `clock.lease_time`.
+
+        A lease that was claimed or renewed later ends as if that had happened then: a primary that has been cut off
+        from the sentinels grants leases that its successor does not know.
+        """
         self._redis = redis
         self._process_id = process_id
+        self._find_confirmation = find_confirmation
         self._claim_script = register_script(redis, Path(__file__).with_name("claim.lua"))
         self._renew_script = register_script(redis, Path(__file__).with_name("renew.lua"))
         self._release_script = register_script(redis, Path(__file__).with_name("release.lua"))
@@ -92,7 +100,7 @@ class Leases:
                 *(token_origin, SIMULATOR_ORIGIN, *credential_ids),
             ],
         )
-        claimed, valid_until = cast("list[Any]", reply), sent_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
+        claimed, valid_until = cast("list[Any]", reply), self._find_end(sent_at)
         return [
             Lease(pool, credential_ids[position - 1], f"{self._process_id}:{fence}", float(cooling or 0), valid_until)
             for position, fence, cooling in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True)
@@ -108,8 +116,12 @@ class Leases:
         lost_positions = set(reply)
         for position, lease in enumerate(leases, 1):
             lease.lost = lease.lost or position in lost_positions
-            lease.valid_until = sent_at + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
+            lease.valid_until = self._find_end(sent_at)
         return [leases[position - 1] for position in sorted(lost_positions)]
+
+    def _find_end(self, sent_at: float) -> float:
+        """Until when a lease may be relied on that was claimed or renewed then."""
+        return min(sent_at, self._find_confirmation()) + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
 
     def release_held_by(self, process_id: str, credential_ids: Sequence[str]) -> int:
         """Releases the leases of a process that is known to be dead; returns how many."""

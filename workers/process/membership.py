@@ -57,7 +57,7 @@ class Membership:
         self.refreshed_at = 0.0
         #: When the previous Redis server last replied, by the monotonic clock; -inf while there was only one.
         self.redis_replaced_at = float("-inf")
-        self._server_run_ids: list[str] = []
+        self._server_run_id = ""
 
     def refresh(self, workers: Iterable[FarmWorker]) -> None:
         """Reports this process; reads the other members, the credentials, the breakers and `rq suspend`."""
@@ -98,10 +98,9 @@ class Membership:
 
     def _detect_replaced_redis(self, run_id: str) -> None:
         """Notes a restart or failover of Redis, which may have lost the last writes."""
-        if run_id not in self._server_run_ids:
-            if self._server_run_ids:
-                self.redis_replaced_at = self.refreshed_at
-            self._server_run_ids.append(run_id)
+        if self._server_run_id not in ("", run_id):
+            self.redis_replaced_at = self.refreshed_at
+        self._server_run_id = run_id
 
     def _keep_private_states(self, private: list[Any]) -> None:
         """Keeps what private_states.lua has read, of the pools that are configured."""

@@ -22,6 +22,7 @@ from shared.observability.counters import Counters
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.redis_connection.in_flight_limit import InFlightLimit
+from shared.redis_connection.primary_finder import find_confirmation, start_watching
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
@@ -83,7 +84,11 @@ class WorkerProcess:
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
         self._token_origins = TokenOrigins(self._redis)
-        self._leases = Leases(connect(settings.redis_url, size=2, timeout=RENEW_TIMEOUT_SECONDS), self.id)
+        self._leases = Leases(
+            connect(settings.redis_url, size=2, timeout=RENEW_TIMEOUT_SECONDS),
+            self.id,
+            lambda: find_confirmation(settings.redis_url),
+        )
         self._pools = settings.pool_names
         self._private_credentials = PrivateCredentials(self._redis)
         self._membership = Membership(self._redis, self.id, settings)
@@ -146,6 +151,7 @@ class WorkerProcess:
         for signum in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(signum, self._stop)
         gevent.signal_handler(RETIRE_SIGNAL, self._retire)
+        start_watching(self._settings.redis_url)
         loops = (self._publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
         background = [gevent.spawn(keep_running, loop) for loop in loops]
         background.append(gevent.spawn(self._renew_leases))

@@ -53,6 +53,20 @@ def test_renew_extends_leases_and_returns_lost_ones(redis: Redis, ids: list[str]
     assert leases.renew([]) == []
 
 
+def test_lease_is_relied_on_no_longer_than_the_primary_is_certain(redis: Redis, ids: list[str]):
+    confirmed_at = clock.lease_time()
+    leases = Leases(redis, "a", lambda: confirmed_at)
+    (lease,) = leases.claim("default", ids[:1], 1)
+    assert lease.is_held()
+    confirmed_at -= leases_module.LEASE_SECONDS
+    leases.renew([lease])
+    assert not (lease.is_held() or lease.lost)
+    assert not leases.claim("default", ids[1:2], 1)[0].is_held()
+    confirmed_at = clock.lease_time()
+    leases.renew([lease])
+    assert lease.is_held()
+
+
 def test_release_of_a_lost_lease_leaves_it_to_its_new_owner(redis: Redis, ids: list[str]):
     leases = Leases(redis, "a")
     (lease,) = leases.claim("default", ids[:1], 1)

@@ -185,6 +185,17 @@ BROKEN_REDIS_URLS = [
     "redis://h:6379/0?db=s3cr",
     "redis://h:6379/0?socket_timeout=s3cr",
     "redis://h:6379/0?passwort=s3cr",
+    "redis+sentinel://:s3cr@h:26379",
+    "redis+sentinel://:s3cr@/farm",
+    "redis+sentinel://:s3cr@a,b:port/farm",
+    "redis+sentinel://:s3cr@a,,b/farm",
+    "redis+sentinel://:s3cr#t@a/farm",
+    "redis+sentinel://:s3cr/t@a/farm",
+    "redis+sentinel://a/farm/s3cr",
+    "redis+sentinel://a/farm/0/s3cr",
+    "redis+sentinel://a/farm?s3cr",
+    "redis+sentinel://a/farm?sentinel_s3cr=1",
+    "rediss+sentinel://[a:s3cr@b/farm",
     "redis://",
     "unix://",
 ]
@@ -196,6 +207,9 @@ USABLE_REDIS_URLS = [
     "rediss://user:pass@h:6380/0?ssl_cert_reqs=none",
     "redis://[::1]:6379/0?health_check_interval=5",
     "unix:///run/redis.sock?db=1",
+    "redis+sentinel://a/farm",
+    "redis+sentinel://user:p%40ss@a:26379,b,[::1]:26380/my%20farm/2?sentinel_username=u&sentinel_password=p%23",
+    "rediss+sentinel://a,b,c/farm/0?ssl_ca_certs=/ca.pem&sentinel_ssl=no",
 ]
 
 
