@@ -28,6 +28,7 @@ API_KEY = "sk-bench-0123456789abcdef"
 PROCESS_KINDS = {
     "web.gunicorn_conf": "front",
     "-m workers": "workers",
+    "valkey-server": "redis",
     "redis-server": "redis",
     "-m launcher": "launcher",
 }

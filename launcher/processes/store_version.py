@@ -1,7 +1,7 @@
 """Records which server wrote the private Redis's data, so that one that can't read it is not started on it.
 
-Redis 7 and newer, and Valkey, keep their append-only files in `appendonlydir/`, Redis 6 in `appendonly.aof`, and each
-ignores what it does not know: Redis 6 would start empty beside the data of Redis 7, without a word.
+Redis 7 and newer, and Valkey, keep their append-only files in `appendonlydir/`, Redis 6 in `appendonly.aof`. Newer ones
+take the older file over, but Redis 6 would start empty beside the data of Redis 7, without a word.
 """
 
 import json
@@ -75,20 +75,30 @@ def write_writer(home: Path, line: ServerLine | None) -> None:
         draft.replace(home / RECORD_FILE)
 
 
+def has_append_only_file(home: Path) -> bool:
+    """Whether there is one, of Redis 6 or newer; a server that has it loads no snapshot."""
+    return (home / "appendonly.aof").exists() or any((home / "appendonlydir").glob("*.manifest"))
+
+
+def needs_snapshot(home: Path) -> bool:
+    """Whether a snapshot (`dump.rdb`) is all there is: with `appendonly yes` a server ignores it and starts empty."""
+    return (home / "dump.rdb").exists() and not has_append_only_file(home)
+
+
 def choose_program(home: Path, programs: Iterable[str]) -> tuple[str, ServerLine | None]:
-    """Chooses the program for the data, that of the line which wrote it if possible; returns it with its line.
+    """Chooses the first program that can read the data, and returns it with its line.
+
+    Those that don't tell their version, perhaps because they don't run on this machine, come last.
 
     Raises StoreUnavailable when none of them can read the data.
     """
-    candidates = [(program, read_line_of(program)) for program in programs]
+    candidates = sorted(((program, read_line_of(program)) for program in programs), key=lambda found: found[1] is None)
     writer = read_writer(home)
-    if writer is None:
-        return candidates[0]
-    readers = [(program, line) for program, line in candidates if line is None or line.can_read(writer)]
-    if not readers:
-        found = ", ".join(f"{line} ({program})" for program, line in candidates)
-        raise StoreUnavailable(
-            f"the data in {home} was written by {writer}, and can't be read by {found}: put a server of that line or a "
-            "newer one on PATH, or set REDIS_URL; nothing was changed"
-        )
-    return next(((program, line) for program, line in readers if line == writer), readers[0])
+    for program, line in candidates:
+        if writer is None or line is None or line.can_read(writer):
+            return program, line
+    found = ", ".join(f"{line} ({program})" for program, line in candidates)
+    raise StoreUnavailable(
+        f"the data in {home} was written by {writer}, and can't be read by {found}: put a server of that line or a "
+        "newer one on PATH, or set REDIS_URL; nothing was changed"
+    )

@@ -41,7 +41,7 @@ def is_serving(farm: Farm) -> bool:
         return False
 
 
-@pytest.mark.parametrize("word", ["redis-server", "-m workers", "gunicorn"])
+@pytest.mark.parametrize("word", ["valkey-server", "-m workers", "gunicorn"])
 def test_a_killed_process_is_restarted_and_running_streams_are_complete(farm: Farm, word: str):
     streams: list[requests.Response] = []
 

@@ -17,8 +17,8 @@ def read_arguments(farm: Farm) -> str:
     """What the process list shows of the farm to every user of the machine."""
     launcher = psutil.Process(farm.record.pid)
     lines = [" ".join(process.cmdline()) for process in (launcher, *launcher.children(recursive=True))]
-    assert {name for name in ("redis-server", "gunicorn", "workers") for line in lines if name in line} == {
-        "redis-server",
+    assert {name for name in ("valkey-server", "gunicorn", "workers") for line in lines if name in line} == {
+        "valkey-server",
         "gunicorn",
         "workers",
     }

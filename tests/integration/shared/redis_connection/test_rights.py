@@ -25,8 +25,11 @@ def test_documented_rights_suffice(redis: Redis, redis_url: str):
 
 @pytest.mark.parametrize("missing", ["~farm:*", "~rq:*", "&*", "+info", "+client|id", "+client|unblock"])
 def test_missing_right_is_named(redis: Redis, redis_url: str, missing: str):
+    # What Redis 6.2 counts as dangerous (CLIENT ID) newer ones grant with @all.
+    denied = [missing.replace("+", "-")] if missing.startswith("+") else []
+    rights = [right for right in RIGHTS if right != missing] + denied
     with pytest.raises(StoreUnavailable, match=r"REDIS_URL: .*rights of its user.*permission"):
-        check_with(redis, redis_url, [right for right in RIGHTS if right != missing])
+        check_with(redis, redis_url, rights)
 
 
 def test_wrong_password_is_not_printed(redis: Redis, redis_url: str):

@@ -76,10 +76,17 @@ def test_program_that_cannot_read_the_data_is_refused(home: Path, redis_6: str, 
     assert choose_program(home, [redis_7, valkey_9]) == (valkey_9, VALKEY_9)
 
 
-def test_line_that_wrote_the_data_is_preferred(home: Path, redis_6: str, redis_7: str):
+def test_first_program_that_reads_the_data_is_chosen(home: Path, redis_6: str, redis_7: str, valkey_9: str):
     write_writer(home, REDIS_6)
-    assert choose_program(home, [redis_7, redis_6]) == (redis_6, REDIS_6)
-    assert choose_program(home, [redis_7]) == (redis_7, REDIS_7)
+    assert choose_program(home, [valkey_9, redis_6]) == (valkey_9, VALKEY_9)
+    write_writer(home, REDIS_8)
+    redis_8 = make_program(home / "8", "Redis server v=8.0.2 sha=00000000:0 malloc=jemalloc-5.3.0")
+    assert choose_program(home, [valkey_9, redis_7, redis_8]) == (redis_8, REDIS_8)
+
+
+def test_program_that_does_not_run_here_comes_last(home: Path, redis_7: str):
+    assert choose_program(home, ["/nowhere/valkey-server", redis_7]) == (redis_7, REDIS_7)
+    assert choose_program(home, ["/nowhere/valkey-server"]) == ("/nowhere/valkey-server", None)
 
 
 def test_data_of_an_older_farm_is_judged_by_its_files(home: Path, redis_6: str, redis_7: str):
