@@ -33,7 +33,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        program = redis_server.find_programs()[-1]
+        program = redis_server.find_programs()[0]
         self.process = subprocess.Popen([program, str(self._config), *self._options], stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
