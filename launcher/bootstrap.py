@@ -4,12 +4,14 @@
 contains the runtime set, so a .venv built from it serves both.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,10 +77,17 @@ def ensure_venv(lock: str) -> None:
     """Builds .venv unless it is current; a file lock keeps concurrent launchers from building at the same time."""
     if is_current(lock):
         return
-    with (ROOT / ".venv.lock").open("w") as lock_file:
-        fcntl.flock(lock_file, fcntl.LOCK_EX)
+    with hold_lock():
         if not is_current(lock):
             build_venv(lock)
+
+
+@contextlib.contextmanager
+def hold_lock() -> Iterator[None]:
+    """Only one process at a time changes .venv."""
+    with (ROOT / ".venv.lock").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from gevent import monkey
 monkey.patch_all()
 
 # The imports below must come after the patch.
+import os
 import sys
 from typing import Any
 
@@ -18,6 +19,7 @@ from shared.api_keys.admin_tokens import AdminTokens, warn_if_weak
 from shared.api_keys.store import ApiKeys
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
+from shared.front_socket import SOCKET_VARIABLE
 from shared.observability import logs
 from shared.observability.audit_log import store_configured_token
 from shared.redis_connection.client import check_server, connect
@@ -38,7 +40,13 @@ except FarmError as error:
 wsgi_app = "web.gunicorn_conf:make_app()"
 worker_class = "web.server.gunicorn_worker.FarmGunicornWorker"
 workers = settings.front_count
-bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+front_socket = os.environ.get(SOCKET_VARIABLE, "")
+if front_socket:
+    bind = f"unix:{front_socket}"
+    #: Only its owner may connect to the unix socket.
+    umask = 0o077
+else:
+    bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 #: Maximum number of open connections per front, queued requests included.
 worker_connections = 20_000
 backlog = 4096

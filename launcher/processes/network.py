@@ -1,8 +1,11 @@
 """Checks whether a port is free and whether the front responds."""
 
+import contextlib
+import http.client
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from shared.errors import FarmError
 
@@ -20,6 +23,40 @@ def check_port(host: str, port: int) -> None:
             probe.listen()
         except OSError as error:
             raise FarmError(f"can't listen on {host}:{port}: {error.strerror}; set PORT to a free port") from None
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection over a unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def request_on_socket(
+    path: Path, method: str, target: str, body: bytes | None = None, content_type: str = "", timeout: float = 2.0
+) -> tuple[int, bytes]:
+    """Returns status and body of the response. Raises OSError; `timeout` is in seconds."""
+    with contextlib.closing(UnixConnection(path, timeout)) as connection:
+        try:
+            connection.request(method, target, body, {"content-type": content_type} if content_type else {})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from None
+
+
+def is_up_on_socket(path: Path, target: str) -> bool:
+    """Whether the front responds with 200 on its unix socket within two seconds."""
+    try:
+        return request_on_socket(path, "GET", target)[0] == 200
+    except OSError:
+        return False
 
 
 def is_up(url: str) -> bool:

@@ -24,6 +24,8 @@ KILL_GRACE_SECONDS = 50.0
 HURRIED_STOP_SECONDS = 5.0
 #: The Procfile's name of the front.
 FIRST_TO_STOP = "web"
+#: Seconds before the reverse proxy is killed: the front has ended by then, only callers that read slowly are left.
+STOP_SECONDS = {"proxy": 5.0}
 #: Procfile name -> settings withheld from that process: the front never unseals a token (I9).
 WITHHELD_SETTINGS = {"web": ("FARM_SECRET_KEY", "FARM_CLIENT_SECRET")}
 #: Seconds between two checks whether the children of dead processes have ended.
@@ -157,8 +159,8 @@ class ProcessGroup:
         Running requests get the drain time, or none of it once `is_hurried`; so do those of orphans.
         """
         names = list(self.running)[::-1]
-        timeout = drain_seconds + KILL_GRACE_SECONDS
         for name in sorted(names, key=lambda name: name != FIRST_TO_STOP):
+            timeout = STOP_SECONDS.get(name, drain_seconds + KILL_GRACE_SECONDS)
             managed, deadline = self.running.pop(name), time.monotonic() + timeout
             orphans = find_orphans(managed.orphaned_sessions)
             for orphan in orphans:

@@ -1,10 +1,11 @@
 """Runs the farm for `./farm up`: starts everything in order, supervises it, stops it in order.
 
-The start: 1. lock, 2. port, 3. Redis, 4. API key and admin token, 5. simulator if no upstream is configured,
-6. the processes of the Procfile, 7. ready.
+The start: 1. lock, 2. ports, and Caddy if HTTPS is asked for, 3. Redis, 4. API key and admin token, 5. simulator if no
+upstream is configured, 6. the processes of the Procfile, 7. the reverse proxy, 8. ready.
 """
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -25,7 +26,8 @@ from launcher.processes.bundled_simulator import (
     require_simulator_allowed,
 )
 from launcher.processes.data_dir import DataDir, FarmRecord
-from launcher.processes.network import check_port, is_up
+from launcher.processes.https.proxy import ReverseProxy
+from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
 from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.api_keys.admin_tokens import AdminTokens
@@ -33,6 +35,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
+from shared.front_socket import SOCKET_VARIABLE
 from shared.observability.audit_log import store_configured_token
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.redis_connection.client import check_server, connect
@@ -47,6 +50,8 @@ ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_SECONDS = 60.0
 #: Seconds after which a farm without usable credentials counts as started once its front is up.
 NO_CREDENTIAL_GRACE_SECONDS = 3.0
+#: Settings that only a restart puts into force.
+ADDRESS_SETTINGS = ("host", "port", "https", "https_port")
 
 
 class AlreadyRunning(FarmError):
@@ -60,7 +65,8 @@ class StartInterrupted(Exception):
 def build_environment() -> dict[str, str]:
     """Returns this process's environment, with its python's folder first on PATH."""
     folder = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    inherited = {name: value for name, value in os.environ.items() if name != SOCKET_VARIABLE}
+    return {**inherited, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 @dataclass
@@ -78,10 +84,14 @@ class Farm:
     stop_signals: int = 0
     #: Whether farm.toml must be read again; set by the signal handler.
     reload_requested: bool = False
+    #: The reverse proxy that serves HTTPS; None without one.
+    proxy: ReverseProxy | None = field(init=False, default=None)
 
     @property
     def url(self) -> str:
-        """The front's URL as seen from this machine."""
+        """The farm's URL: that of the HTTPS endpoint, else the front's as seen from this machine."""
+        if self.proxy:
+            return self.proxy.url
         host = self.settings.host
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{host}:{self.settings.port}"
@@ -101,7 +111,7 @@ class Farm:
 
     def start(self) -> None:
         """Starts everything. Raises FarmError or StartInterrupted; call `stop` in any case."""
-        check_port(self.settings.host, self.settings.port)
+        self._prepare_endpoint()
         redis = self._start_redis()
         if not has_upstream(self.settings):
             require_simulator_allowed(self.settings, redis)
@@ -110,8 +120,20 @@ class Farm:
         self._prepare_upstream(redis)
         self.processes.start_procfile(ROOT / "Procfile", self.environment, self.data)
         self._write_record()
+        if self.proxy:
+            self.processes.add("proxy", self.proxy.start)
+            self._write_record()
         self._wait_until_ready(redis)
         self._announce(secrets)
+
+    def _prepare_endpoint(self) -> None:
+        """Checks that the farm can listen, and prepares the reverse proxy if HTTPS is asked for. Raises FarmError."""
+        if not self.settings.has_https:
+            check_port(self.settings.host, self.settings.port)
+            return
+        self.proxy = ReverseProxy(self.settings, self.data.path, self.environment)
+        self.proxy.prepare(self.print_line)
+        self.environment[SOCKET_VARIABLE] = str(self.proxy.sockets.front)
 
     def run(self) -> int:
         """Restarts dead processes and reloads on request until a signal to stop arrives; returns the exit code."""
@@ -130,14 +152,22 @@ class Farm:
         try:
             settings = load_settings(self.environment)
             check_files(settings)
+            settings = self._keep_addresses(settings)
+            if self.proxy:
+                self.proxy.reload(settings)
         except FarmError as error:
             print_warning(f"not reloaded, the settings are unchanged: {error}")
             write_report(self.data.reload_report("launcher"), str(error))
             return
-        if (settings.host, settings.port) != (self.settings.host, self.settings.port):
-            print_warning("HOST and PORT need a restart; the front keeps its address")
-        self.settings = replace(settings, host=self.settings.host, port=self.settings.port)
+        self.settings = settings
         self.processes.reload()
+
+    def _keep_addresses(self, settings: Settings) -> Settings:
+        """The new settings with the addresses of the running farm."""
+        kept = {name: getattr(self.settings, name) for name in ADDRESS_SETTINGS}
+        if any(getattr(settings, name) != value for name, value in kept.items()):
+            print_warning("HOST, PORT, FARM_HTTPS and FARM_HTTPS_PORT need a restart; the farm keeps its address")
+        return replace(settings, **kept)
 
     def stop(self) -> None:
         """Stops the processes and removes record and lock; a second signal ends the drain."""
@@ -207,11 +237,11 @@ class Farm:
             dead = self.processes.find_dead()
             if dead:
                 raise FarmError(f"{dead[0]} exited with {dead[1]} before the farm was ready")
-            if is_up(f"{self.url}/readyz"):
+            if self._is_up("/readyz"):
                 return
             elapsed = time.monotonic() - started
             is_in_grace = elapsed <= NO_CREDENTIAL_GRACE_SECONDS
-            if not is_in_grace and not self._has_usable_credential(redis) and is_up(f"{self.url}/healthz"):
+            if not is_in_grace and not self._has_usable_credential(redis) and self._is_up("/healthz"):
                 warnings = [warning for pool in self._read_pools(redis) for warning in pool.warnings]
                 self.print_line(
                     "; ".join(warnings) or "there is no usable credential yet: ./farm credentials import FILE"
@@ -220,6 +250,13 @@ class Farm:
             if elapsed > START_TIMEOUT_SECONDS:
                 raise FarmError(f"not ready after {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(0.05)
+
+    def _is_up(self, path: str) -> bool:
+        """Whether the front responds with 200; an HTTPS endpoint with a local CA must serve as well."""
+        if not self.proxy:
+            return is_up(f"{self.url}{path}")
+        has_endpoint = self.settings.https != "internal" or self.proxy.is_serving()
+        return has_endpoint and is_up_on_socket(self.proxy.sockets.front, path)
 
     def _has_usable_credential(self, redis: Redis) -> bool:
         return any(pool.credentials["active"] + pool.credentials["cooling"] for pool in self._read_pools(redis))
@@ -230,15 +267,18 @@ class Farm:
     def _announce(self, secrets: list[str]) -> None:
         new_key = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)
         api_key = new_key or "$FARM_API_KEY"
+        options = "-N"
         self.print_line(f"ready: {self.url}/v1")
+        if self.proxy and self.proxy.local_root:
+            options = f"-N --cacert {shlex.quote(str(self.proxy.local_root))}"
+            self.print_line(f"local CA, to be trusted by browsers and programs: {self.proxy.local_root}")
         for line in secrets:
             self.print_line(line)
         self.print_line(f"console: {self.url}/admin/ (the RQ dashboard; sign in with the admin token)")
         body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
         header = f'"Authorization: Bearer {api_key}"'
-        self.print_line(
-            f"try: curl -N {self.url}/v1/chat/completions -H {header} -H 'Content-Type: application/json' -d '{body}'"
-        )
+        command = f"curl {options} {self.url}/v1/chat/completions -H {header} -H 'Content-Type: application/json'"
+        self.print_line(f"try: {command} -d '{body}'")
 
 
 def print_warning(text: str) -> None:

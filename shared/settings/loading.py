@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import SettingsError
+from shared.ip_addresses import parse_address
 from shared.settings.parsers import InvalidSecret
 from shared.settings.schema import POOL_TIMEOUTS, PoolSettings, Settings, setting_fields
 
@@ -69,9 +70,22 @@ def build_settings(environ: Mapping[str, str], table: dict[str, Any]) -> Setting
     values = parse_fields(Settings, environ, table, "farm.toml")
     default = parse_fields(PoolSettings, environ, pool_tables.pop("default", {}), "farm.toml: pools.default")
     pools = parse_pools(pool_tables, default)
+    values["https"] = choose_https(values)
     settings = Settings(**values, pools=tuple(PoolSettings(**pool) for pool in pools))
     check_timeouts(settings, values, pools)
     return settings
+
+
+def choose_https(values: Mapping[str, Any]) -> str:
+    """The configured FARM_HTTPS; without one, `auto` if there is a FARM_DOMAIN. Raises SettingsError."""
+    domain: tuple[str, ...] = values.get("domain", ())
+    https = str(values.get("https", "auto" if domain else "off"))
+    if https == "auto":
+        if not domain:
+            raise SettingsError("FARM_HTTPS is auto, and there is no FARM_DOMAIN to get a certificate for")
+        if address := next((name for name in domain if parse_address(name)), None):
+            raise SettingsError(f"FARM_DOMAIN: public certificates are for names, and {address} is an address")
+    return https
 
 
 def check_timeouts(settings: Settings, values: Mapping[str, Any], pools: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """Parsers and validators of setting values. All raise ValueError for invalid input."""
 
+import contextlib
 import ipaddress
 import json
 import re
@@ -7,6 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Parser = Callable[[Any], Any]
+
+#: A host name (RFC 1123 section 2.1).
+HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 #: Headers that frame a request or concern one connection (RFC 9110 section 7.6.1), and the one that has the token.
 RESERVED_HEADERS = frozenset(
@@ -118,6 +122,23 @@ def parse_error_codes(value: Any) -> tuple[str, ...]:
 def parse_networks(value: Any) -> tuple[str, ...]:
     """Parses networks in CIDR notation (RFC 4632, RFC 4291) or single addresses, as parse_names does."""
     return tuple(str(ipaddress.ip_network(network, strict=False)) for network in parse_names(value))
+
+
+def parse_hosts(value: Any) -> tuple[str, ...]:
+    """Parses host names, in ASCII as in DNS (RFC 5890), and addresses, as parse_names does."""
+    return tuple(parse_host(host) for host in parse_names(value))
+
+
+def parse_host(host: str) -> str:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host.strip("[]")))
+    try:
+        name = host.removesuffix(".").encode("idna").decode().lower()
+    except UnicodeError:
+        name = ""
+    if not HOST_NAME.fullmatch(name):
+        raise ValueError(f"must be names such as farm.example.org, without scheme, port and path, not {host!r}")
+    return name
 
 
 def parse_mapping(value: Any) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from shared.settings.parsers import (
     parse_days,
     parse_error_codes,
     parse_headers,
+    parse_hosts,
     parse_mapping,
     parse_names,
     parse_networks,
@@ -32,6 +33,8 @@ DEFAULT_FATAL_TOKEN_ERRORS = (
 )
 #: Timeouts that a pool may override.
 POOL_TIMEOUTS = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
+#: FARM_HTTPS -> port of the HTTPS endpoint.
+DEFAULT_HTTPS_PORTS = {"auto": 443, "internal": 8443}
 
 
 def setting(env: str, parse: Parser, default: Any, help_: str, *, secret: bool = False) -> Any:
@@ -201,6 +204,25 @@ class Settings:
     )
     host: str = setting("HOST", parse_text, "127.0.0.1", "address the front listens on")
     port: int = setting("PORT", int_parser(1, 65535), 8000, "port the front listens on")
+    domain: tuple[str, ...] = setting(
+        "FARM_DOMAIN",
+        parse_hosts,
+        (),
+        "public names of the farm, separated by commas; `./farm up` serves HTTPS for them, with automatic certificates",
+    )
+    https: str = setting(
+        "FARM_HTTPS",
+        choice_parser("off", "internal", "auto"),
+        "off",
+        "HTTPS endpoint of `./farm up`: `off`, `internal` (certificates of a local CA, for a LAN or a try), or `auto` "
+        "(public certificates for FARM_DOMAIN, which alone means `auto`)",
+    )
+    https_port: int = setting(
+        "FARM_HTTPS_PORT",
+        int_parser(0, 65535),
+        0,
+        "port of the HTTPS endpoint; 0: 443 with `auto` (80 redirects to it), 8443 with `internal`",
+    )
     web_concurrency: int = setting(
         "WEB_CONCURRENCY", int_parser(0, 256), 0, "number of fronts (gunicorn workers); 0: half the cores"
     )
@@ -376,6 +398,15 @@ class Settings:
     def max_total_timeout(self) -> float:
         """The longest total timeout of any pool, in seconds: by then every request has ended."""
         return max(self.with_pool_timeouts(pool).total_timeout for pool in self.pools)
+
+    @property
+    def has_https(self) -> bool:
+        """Whether `./farm up` runs a reverse proxy that serves HTTPS."""
+        return self.https != "off"
+
+    @property
+    def https_endpoint_port(self) -> int:
+        return self.https_port or DEFAULT_HTTPS_PORTS[self.https]
 
     @property
     def front_count(self) -> int:

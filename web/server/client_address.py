@@ -15,14 +15,18 @@ class TrustedProxies:
         self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
 
     def find_caller_address(self, request: Request) -> str:
-        """Returns the rightmost address of `X-Forwarded-For` that is not a trusted proxy.
+        """Returns the address of the caller, '' for a local process that is connected to the unix socket itself."""
+        return self.resolve(request.remote_addr or "", request.headers.getlist("x-forwarded-for"))
+
+    def resolve(self, peer: str, forwarded: Iterable[str]) -> str:
+        """Returns the rightmost address of `X-Forwarded-For` that is not a trusted proxy; `peer` if that is not one.
 
         Anything to the left of it could have been forged by the caller.
         """
-        address = request.remote_addr or ""
-        if not self._networks or not self.is_trusted(address):
+        address = peer
+        if not self.is_trusted_peer(peer):
             return address
-        for hop in reversed(split_hops(request.headers.getlist("x-forwarded-for"))):
+        for hop in reversed(split_hops(forwarded)):
             address = hop
             if not self.is_trusted(address):
                 break
@@ -34,12 +38,17 @@ class TrustedProxies:
             return True
         forwarded = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
         address = request.remote_addr or ""
-        return forwarded == "https" and (self.is_trusted(address) or is_loopback(address))
+        return forwarded == "https" and (self.is_trusted_peer(address) or is_loopback(address))
 
     def find_hosts(self, request: Request) -> list[str]:
         """The hosts that the caller may have asked for: `Host` and, from a trusted proxy, `X-Forwarded-Host`."""
         forwarded = request.headers.get("x-forwarded-host", "").rpartition(",")[2].strip()
-        return [request.host, *([forwarded] if forwarded and self.is_trusted(request.remote_addr or "") else ())]
+        is_believed = forwarded and self.is_trusted_peer(request.remote_addr or "")
+        return [request.host, *([forwarded] if is_believed else ())]
+
+    def is_trusted_peer(self, peer: str) -> bool:
+        """Whether the other end of a connection may name the caller; '' is the unix socket's (front_socket.py)."""
+        return not peer or self.is_trusted(peer)
 
     def is_trusted(self, address: str) -> bool:
         return is_within(address, self._networks)

@@ -1,7 +1,7 @@
 """Bounds the connections of one address, so that nobody can use up those that a front accepts."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from shared.ip_addresses import caller_network, parse_address
@@ -18,8 +18,13 @@ class ConnectionLimit:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self, address: str) -> Iterator[bool]:
-        """Counts a connection from that address while it is open; yields False if there are too many."""
+    def hold(self, address: str, forwarded: Iterable[str] = ()) -> Iterator[bool]:
+        """Counts a connection from that address while it is open; yields False if there are too many.
+
+        One from the unix socket ('') is the caller's whom `forwarded`, values of X-Forwarded-For, names.
+        """
+        if not address:
+            address = self._trusted_proxies.resolve(address, forwarded)
         if not self._limit or self._is_exempt(address):
             yield True
             return

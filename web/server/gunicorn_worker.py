@@ -14,6 +14,8 @@ import signal
 import socket
 import time
 import uuid
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -44,7 +46,12 @@ LAST_REPLIES_SECONDS = 3.0
 HEARTBEAT_SECONDS, DRAIN_POLL_SECONDS = 1.0, 0.1
 #: Seconds that sending the error for an unreadable request may take, and reading what follows it.
 SEND_SECONDS = 3.0
-TOO_MANY_CONNECTIONS = "your address has too many connections open: close some, or use each for more requests"
+TOO_MANY_CONNECTIONS = ApiError(
+    429,
+    "too_many_connections",
+    "your address has too many connections open: close some, or use each for more requests",
+    "rate_limit_error",
+)
 #: gunicorn's parse errors and the response to each; 400 for all others.
 UNREADABLE_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.LimitRequestLine: (414, "the URL is too long"),
@@ -206,15 +213,31 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """gunicorn: serves a connection, unless its address has too many."""
-        connections = self.front.connections if self.front and isinstance(addr, tuple) else None
-        with connections.hold(addr[0]) if connections else contextlib.nullcontext(True) as is_admitted:
+        with self._hold(addr[0]) if isinstance(addr, tuple) else contextlib.nullcontext(True) as is_admitted:
             if is_admitted:
                 super().handle(listener, client, addr)
             else:
                 refuse(client)
 
+    def _hold(self, address: str, forwarded: Iterable[str] = ()) -> AbstractContextManager[bool]:
+        """Counts a connection of the address; see ConnectionLimit."""
+        connections = self.front.connections if self.front else None
+        return connections.hold(address, forwarded) if connections else contextlib.nullcontext(True)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """gunicorn: serves one request. Raises StopIteration when the connection must close."""
+        """gunicorn: serves one request. Raises StopIteration when the connection must close.
+
+        The farm's own reverse proxy opens a connection for each request of its callers, who are known only now.
+        """
+        if isinstance(addr, tuple):
+            return self._serve_request(listener_name, req, sock, addr)
+        with self._hold("", [value for name, value in req.headers if name == "X-FORWARDED-FOR"]) as is_admitted:
+            if is_admitted:
+                return self._serve_request(listener_name, req, sock, addr)
+        send_last_error(sock, TOO_MANY_CONNECTIONS)
+        raise StopIteration
+
+    def _serve_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         corked_socket = CorkedSocket(sock, req.version[1])
         if wants_close(req.headers):
             req.force_close()
@@ -250,9 +273,7 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             super().handle_error(req, client, addr, exc)
             return
         status, message = UNREADABLE_ERRORS.get(type(exc), (400, "the request can't be parsed"))
-        with contextlib.suppress(OSError), gevent.Timeout(SEND_SECONDS, exception=False):
-            client.sendall(encode_error(ApiError(status, "unreadable_request", message)))
-            linger(client)
+        send_last_error(client, ApiError(status, "unreadable_request", message))
 
 
 def wants_close(headers: list[tuple[str, str]]) -> bool:
@@ -270,11 +291,17 @@ def is_serving(servers: list[StreamServer]) -> bool:
 
 def refuse(client: socket.socket) -> None:
     """Refuses a connection, without reading what it sends."""
-    error = ApiError(429, "too_many_connections", TOO_MANY_CONNECTIONS, "rate_limit_error")
     with contextlib.suppress(OSError), gevent.Timeout(SEND_SECONDS, exception=False):
-        client.sendall(encode_error(error))
+        client.sendall(encode_error(TOO_MANY_CONNECTIONS))
         client.shutdown(socket.SHUT_WR)
     client.close()
+
+
+def send_last_error(client: Any, error: ApiError) -> None:
+    """Ends the connection with an error that the caller can read although it is still sending."""
+    with contextlib.suppress(OSError), gevent.Timeout(SEND_SECONDS, exception=False):
+        client.sendall(encode_error(error))
+        linger(client)
 
 
 def encode_error(error: ApiError) -> bytes:

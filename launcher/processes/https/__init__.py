@@ -1,0 +1,1 @@
+"""The HTTPS endpoint: Caddy, the reverse proxy in front of the fronts."""
