@@ -51,6 +51,47 @@ def test_empty_variable_counts_as_unset(tmp_path: Path):
     assert load(tmp_path, {"PORT": ""}).port == 8000
 
 
+@pytest.mark.parametrize(
+    ("environ", "https", "port"),
+    [
+        ({}, "off", None),
+        ({"FARM_DOMAIN": "farm.example.org"}, "auto", 443),
+        ({"FARM_DOMAIN": "farm.example.org", "FARM_HTTPS": "off"}, "off", None),
+        ({"FARM_DOMAIN": "farm.lan, 192.0.2.7", "FARM_HTTPS": "internal"}, "internal", 8443),
+        ({"FARM_HTTPS": "Internal", "FARM_HTTPS_PORT": "9443"}, "internal", 9443),
+    ],
+)
+def test_public_name_alone_asks_for_https(tmp_path: Path, environ: dict[str, str], https: str, port: int | None):
+    settings = load(tmp_path, environ)
+    assert (settings.https, settings.has_https) == (https, https != "off")
+    assert port is None or settings.https_endpoint_port == port
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"FARM_HTTPS": "auto"},
+        {"FARM_DOMAIN": "192.0.2.7"},
+        {"FARM_DOMAIN": "https://farm.example.org"},
+        {"FARM_DOMAIN": "farm.example.org:8443"},
+        {"FARM_DOMAIN": "*.example.org"},
+        {"FARM_DOMAIN": "farm example.org"},
+        {"FARM_DOMAIN": "-farm.example.org"},
+        {"FARM_HTTPS": "on"},
+    ],
+)
+def test_unusable_https_is_an_error_that_names_the_setting(tmp_path: Path, environ: dict[str, str]):
+    with pytest.raises(SettingsError, match=next(reversed(environ))):
+        load(tmp_path, environ)
+
+
+def test_public_names_are_read_as_dns_has_them(tmp_path: Path):
+    assert load(tmp_path, {"FARM_DOMAIN": "Farm.Example.org., bücher.example"}).domain == (
+        "farm.example.org",
+        "xn--bcher-kva.example",
+    )
+
+
 def test_environment_variables_set_the_default_pool(tmp_path: Path):
     environ = {
         "FARM_UPSTREAM_URL": "http://up/v1/",

@@ -39,6 +39,19 @@ def test_an_address_holds_a_bounded_number(addresses: list[str], admitted: list[
     assert open_connections(limit, addresses) == admitted
 
 
+def test_callers_of_the_farms_own_proxy_are_told_apart():
+    limit = ConnectionLimit(1, TrustedProxies([PROXY]))
+    with limit.hold("", ["203.0.113.9, 192.0.2.1"]) as first, limit.hold("", ["192.0.2.1"]) as second:
+        assert (first, second) == (True, False)
+        assert open_connections(limit, ["192.0.2.1", "192.0.2.2"]) == [False, True]
+        with (
+            limit.hold("", ["192.0.2.2"]) as another,
+            limit.hold("", ["127.0.0.1"]) as own,
+            limit.hold("", []) as local,
+        ):
+            assert (another, own, local) == (True, True, True)
+
+
 def test_bound_can_be_switched_off():
     assert all(open_connections(ConnectionLimit(0, TrustedProxies([])), ["192.0.2.1"] * 50))
 
