@@ -48,7 +48,7 @@ METRICS: Mapping[str, Metric] = {
     "frames_replayed": Metric("counter", (), "Reply frames retransmitted because a front missed them."),
     "breaker_opened": Metric("counter", ("pool", "reason"), "Times that a pool's circuit breaker opened, by reason."),
     "tokens_not_durable": Metric(
-        "counter", ("reason",), "Rotated refresh tokens used before they were known to be on disk, by reason."
+        "counter", ("reason",), "Rotated refresh tokens used before they were known to be durable, by reason."
     ),
     "token_breaker_opened": Metric(
         "counter", ("pool", "reason"), "Times that the breaker of a pool's token endpoint opened, by reason."

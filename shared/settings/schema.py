@@ -202,6 +202,12 @@ class Settings:
         "URL of Redis, or of its sentinels; unset: `./farm up` starts a private one in the data dir",
         secret=True,
     )
+    wait_replicas: int = setting(
+        "FARM_WAIT_REPLICAS",
+        int_parser(0, 16),
+        0,
+        "replicas of Redis that must hold a rotated refresh token before its access token is used",
+    )
     host: str = setting("HOST", parse_text, "127.0.0.1", "address the front listens on")
     port: int = setting("PORT", int_parser(1, 65535), 8000, "port the front listens on")
     domain: tuple[str, ...] = setting(

@@ -84,7 +84,7 @@ class WorkerHarness:
             deadlines=DeadlineMonitor(),
             counters=counters,
             refreshes=RefreshServices(
-                TokenStore(redis, unsealer, counters),
+                TokenStore(redis, unsealer, counters, replicas=self.settings.wait_replicas),
                 counters,
                 BoundedSemaphore(4),
                 self.settings.refusal_patience,

@@ -1,7 +1,7 @@
-"""Stores the tokens of credentials, sealed, in Redis; a rotated one is on disk before it is used (I4)."""
+"""Stores the tokens of credentials, sealed, in Redis; a rotated one is durable before it is used (I4)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +18,17 @@ from workers.credentials.refusals import Refusals
 from workers.credentials.token_response import TokenGrant
 
 log = logging.getLogger("farm.tokens")
-#: Milliseconds that Redis may take to write a rotated token to disk, and how often that is waited for.
+#: Milliseconds that Redis may take to write a rotated token to disk, and its replicas to take it over; and how often
+#: that is waited for.
 FSYNC_TIMEOUT_MS, FSYNC_TRIES = 3000, 5
+#: Failures that may pass.
+TRANSIENT_FAILURES = ("slow", "replicas")
+#: What a failure means for the operator: action in the log, remedy.
+FAILURES = {
+    "slow": ("slow_fsync", "its disk is too slow"),
+    "no_aof": ("no_fsync", "switch its append-only file on (appendonly yes)"),
+    "replicas": ("no_replicas", "FARM_WAIT_REPLICAS wants more replicas than take its writes over in time"),
+}
 #: Result of store_grant.lua: stored, but an exported copy of the refresh token has become useless.
 EXPORT_OUTDATED = 2
 
@@ -33,12 +42,19 @@ class TokenStore:
         unsealer: Unsealer,
         counters: Counters,
         find_token_origin: Callable[[str], str] = lambda _: "",
+        *,
+        replicas: int = 0,
     ) -> None:
-        """`find_token_origin(pool)` returns the origin of the pool's token endpoint, '' for any."""
+        """`find_token_origin(pool)` returns the origin of the pool's token endpoint, '' for any.
+
+        `replicas`: how many of Redis's must hold a rotated token before it is used. Waiting for that and for the disk
+        occupies a connection of `redis`.
+        """
         self._redis = redis
         self._unsealer = unsealer
         self._counters = counters
         self._find_token_origin = find_token_origin
+        self._replicas = replicas
         self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
         self._store_refusals_script = register_script(redis, Path(__file__).with_name("store_refusals.lua"))
         self._supports_waitaof: bool | None = None
@@ -86,7 +102,7 @@ class TokenStore:
         self._store_refusals_script(keys=script_keys, args=[lease.value, refusals.encode() if refusals else ""])
 
     def store(self, lease: Lease, current_token: str, grant: TokenGrant, exchanged_token: str = "") -> None:
-        """Stores a grant in place of the current refresh token; returns once it is on disk. Idempotent.
+        """Stores a grant in place of the current refresh token; returns once it is durable. Idempotent.
 
         `exchanged_token` is the one that was accepted, if that was not the current but the superseded one: it becomes
         the current one again, because the current one is refused, unless the grant rotates it.
@@ -117,17 +133,17 @@ class TokenStore:
             raise LeaseLost("the lease was lost during the refresh")
 
     def _write_durably(self, script_keys: list[str], args: list[Any]) -> int:
-        """Writes a rotated token and waits until it is on disk; for how long, see FSYNC_TRIES.
+        """Writes a rotated token and waits until it is on disk and at the replicas; for how long, see FSYNC_TRIES.
 
         After that it is used all the same, which is logged as an error and counted: the old token is worthless already,
         so a credential that is stopped would be no safer.
         """
         for _ in range(FSYNC_TRIES):
-            stored, fsync_reply = self._write(script_keys, args, wait_for_fsync=self._can_wait_for_fsync())
-            reason = find_durability_failure(fsync_reply) if self._can_wait_for_fsync() else self._aof_failure
-            if reason != "slow":
+            stored, reason = self._write(script_keys, args, self._list_waits())
+            if reason not in TRANSIENT_FAILURES:
                 break
-            log.warning("Redis has not written a token to disk yet", extra={"action": "slow_fsync"})
+            log.warning("a rotated token is not durable yet (%s)", reason, extra={"action": FAILURES[reason][0]})
+        reason = reason or self._aof_failure
         if reason:
             self._counters.increment("tokens_not_durable", reason)
         if reason != self._last_failure:
@@ -135,16 +151,30 @@ class TokenStore:
             self._log_durability(reason)
         return stored
 
-    def _write(self, script_keys: list[str], args: list[Any], *, wait_for_fsync: bool = False) -> tuple[int, object]:
-        """The script's result, and the reply of WAITAOF: None without one."""
+    def _list_waits(self) -> list[tuple[str | int, ...]]:
+        """The commands that wait until what was written before on their connection is durable."""
+        waits: list[tuple[str | int, ...]] = []
+        if self._replicas:
+            waits.append(("WAIT", self._replicas, FSYNC_TIMEOUT_MS))
+        if self._can_wait_for_fsync():
+            waits.append(("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS))
+        return waits
+
+    def _write(
+        self, script_keys: list[str], args: list[Any], waits: Sequence[tuple[str | int, ...]] = ()
+    ) -> tuple[int, str]:
+        """The script's result, and why the waits failed, '' when they did not."""
         with self._redis.pipeline(transaction=False) as pipe:
             self._store_script(keys=script_keys, args=args, client=pipe)
-            if wait_for_fsync:
-                pipe.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
-            stored, *fsync_replies = pipe.execute(raise_on_error=False)
+            for wait in waits:
+                pipe.execute_command(*wait)
+            stored, *replies = pipe.execute(raise_on_error=False)
         if isinstance(stored, Exception):
             raise stored
-        return cast("int", stored), fsync_replies[0] if fsync_replies else None
+        failures = (
+            find_durability_failure(wait[0], reply, self._replicas) for wait, reply in zip(waits, replies, strict=True)
+        )
+        return cast("int", stored), next(filter(None, failures), "")
 
     def _can_wait_for_fsync(self) -> bool:
         """Whether Redis has WAITAOF (7.2), which waits until a write is on disk; older ones fsync every second."""
@@ -163,16 +193,19 @@ class TokenStore:
 
     def _log_durability(self, reason: str) -> None:
         if reason:
-            message = "rotated refresh tokens are not safely on disk (%s): a crash of Redis can lose credentials; %s"
-            action = "slow_fsync" if reason == "slow" else "no_fsync"
-            remedy = "its disk is too slow" if reason == "slow" else "switch its append-only file on (appendonly yes)"
+            message = "rotated refresh tokens are not safely stored (%s): a crash of Redis can lose credentials; %s"
+            action, remedy = FAILURES[reason]
             log.error(message, reason, remedy, extra={"action": action})
         else:
-            log.warning("rotated refresh tokens are written to disk again", extra={"action": "fsync_back"})
+            log.warning("rotated refresh tokens are safely stored again", extra={"action": "fsync_back"})
 
 
-def find_durability_failure(fsync_reply: Any) -> str:
-    """Why a write is not known to be on disk, from the reply of WAITAOF: `no_aof`, `slow`, '' when it is."""
-    if isinstance(fsync_reply, Exception):
+def find_durability_failure(command: str | int, reply: Any, replicas: int) -> str:
+    """Why a write is not known to be durable, by the reply of WAIT or WAITAOF: `replicas`, `no_aof`, `slow`, or ''."""
+    if command == "WAIT":
+        if isinstance(reply, Exception):
+            raise reply
+        return "" if int(reply) >= replicas else "replicas"
+    if isinstance(reply, Exception):
         return "no_aof"
-    return "" if fsync_reply[0] else "slow"
+    return "" if reply[0] else "slow"

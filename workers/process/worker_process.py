@@ -69,6 +69,8 @@ FORGET_INTERVAL_SECONDS = 5.0
 ORIGIN_INTERVAL_SECONDS = 5.0
 #: Token refreshes of one process that run at the same time.
 MAX_CONCURRENT_REFRESHES = 16
+#: Rotated tokens of one process that wait for the disk or the replicas of Redis at the same time, each on a connection.
+MAX_CONCURRENT_STORES = 64
 #: Seconds more for a token refresh in flight: a rotated refresh token in its response must not be lost.
 LAST_REFRESH_TIMEOUT_SECONDS = 35.0
 
@@ -124,7 +126,13 @@ class WorkerProcess:
             deadlines=DeadlineMonitor(),
             counters=self._counters,
             refreshes=RefreshServices(
-                TokenStore(self._redis, unsealer, self._counters, self._find_token_origin),
+                TokenStore(
+                    connect(self._settings.redis_url, size=MAX_CONCURRENT_STORES),
+                    unsealer,
+                    self._counters,
+                    self._find_token_origin,
+                    replicas=self._settings.wait_replicas,
+                ),
                 self._counters,
                 BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
                 self._settings.refusal_patience,
