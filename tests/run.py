@@ -17,15 +17,15 @@ OWN_FARMS = tuple(f"tests/system/test_{name}.py" for name in ("backup", "launche
 RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("https_upstream", "pools", "reload"))
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
-FAULTS, BENCH = ("tests/faults",), ("tests/bench",)
+FAULTS, BENCH, BROWSER = ("tests/faults",), ("tests/bench",), ("tests/browser",)
 #: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.
 LANES = (
     (("tests/system", *(f"--ignore={path}" for path in (*OWN_FARMS, *RELOADS, DOCUMENT))), (DOCUMENT,), RELOADS, BENCH),
     (("tests/unit", "tests/integration", *(f"--ignore={path}" for path in LAUNCHER)),),
-    (FAULTS, LAUNCHER, OWN_FARMS),
+    (FAULTS, LAUNCHER, OWN_FARMS, BROWSER),
 )
 #: Coverage is not measured here: tracing slows the load down, and would find nothing that other tests don't cover.
-UNMEASURED = (FAULTS, BENCH, (DOCUMENT,))
+UNMEASURED = (FAULTS, BENCH, BROWSER, (DOCUMENT,))
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("ruff", "check", "--quiet", "."),
