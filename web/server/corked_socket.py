@@ -8,6 +8,7 @@ chunk's size (RFC 9112 section 7.1). The host of a caller that has closed its co
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from shared.sockets import send_all
@@ -35,10 +36,13 @@ class CorkedSocket:
         self._is_sending = False
         #: Whether what is sent next begins with the size of a chunk.
         self._is_between_chunks = False
+        #: Called before the head is taken.
+        self.before_head: Callable[[], object] = lambda: None
 
     def sendall(self, data: bytes) -> None:
         """Holds back the first data, the head, until the next."""
         if not self._has_head:
+            self.before_head()
             self._has_head, self._head = True, self._continue_probes(data)
             return
         if len(data) > MAX_JOINED_BYTES:

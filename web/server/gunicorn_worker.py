@@ -33,7 +33,7 @@ from shared.ready_flag import ReadyFlag
 from web.server.connection_limit import ConnectionLimit
 from web.server.corked_socket import CorkedSocket
 from web.server.disconnect import check_callers, enable_keepalive
-from web.server.lingering_close import discard_body, is_read, linger
+from web.server.lingering_close import discard_body, discard_rest, is_read, linger
 
 #: Makes a front end once its running requests have ended; SIGTERM gives them the drain time.
 RETIRE_SIGNAL = signal.SIGUSR2
@@ -234,11 +234,15 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         with self._hold("", [value for name, value in req.headers if name == "X-FORWARDED-FOR"]) as is_admitted:
             if is_admitted:
                 return self._serve_request(listener_name, req, sock, addr)
+        discard_rest(req.body)
         send_last_error(sock, TOO_MANY_CONNECTIONS)
         raise StopIteration
 
     def _serve_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         corked_socket = CorkedSocket(sock, req.version[1])
+        if not isinstance(addr, tuple):
+            # A proxy that has an early reply cuts off a caller who is still sending, so it gets the reply afterwards.
+            corked_socket.before_head = partial(discard_rest, req.body)
         if wants_close(req.headers):
             req.force_close()
         is_closing = False

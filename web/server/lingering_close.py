@@ -35,6 +35,12 @@ def discard_body(body: Any) -> bool:
     return not body.failed and discard(body.read)
 
 
+def discard_rest(body: Any) -> None:
+    """Discards what has not been read of a request body, before the reply to it."""
+    if not is_read(body) and not body.failed:
+        body.failed = not discard_body(body)
+
+
 def linger(sock: Any) -> None:
     """Ends the reply, and waits until the peer has closed the connection, before which it reads the reply."""
     with contextlib.suppress(OSError):
