@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from gunicorn.config import Config
 from honcho.environ import parse_procfile
 
 from launcher.processes.redis_server import build_arguments
@@ -79,6 +80,11 @@ def minimal(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return resolve(tmp_path_factory.mktemp("compose"), MINIMAL)
 
 
+def list_binds(service: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files of the host that are mounted."""
+    return [mount for mount in service["volumes"] if mount["type"] == "bind"]
+
+
 def test_every_setting_of_the_environment_file_reaches_its_service(services: dict[str, Any]):
     for side, foreign in (("web", WORKER_SECRETS), ("worker", FRONT_SECRETS)):
         environment = services[side]["environment"]
@@ -105,7 +111,9 @@ def test_variables_of_the_compose_file_stop_no_start(services: dict[str, Any]):
 
 def test_files_that_settings_name_are_mounted_where_they_are_needed(services: dict[str, Any]):
     mounts = {
-        side: {mount["target"]: (Path(mount["source"]).name, mount["read_only"]) for mount in services[side]["volumes"]}
+        side: {
+            mount["target"]: (Path(mount["source"]).name, mount["read_only"]) for mount in list_binds(services[side])
+        }
         for side in ("web", "worker")
     }
     settings_file = {"/opt/farm/farm.toml": ("value-of-FARM_CONFIG", True)}
@@ -117,7 +125,7 @@ def test_files_that_settings_name_are_mounted_where_they_are_needed(services: di
 
 
 def test_files_that_are_not_configured_are_empty(minimal: dict[str, Any]):
-    sources = {mount["source"] for side in ("web", "worker") for mount in minimal[side]["volumes"]}
+    sources = {mount["source"] for side in ("web", "worker") for mount in list_binds(minimal[side])}
     assert sources == {"/dev/null"}
     assert not minimal["worker"]["environment"]["FARM_CA_BUNDLE"]
     assert not minimal["worker"]["environment"]["FARM_REFRESH_TOKENS_FILE"]
@@ -170,6 +178,40 @@ def test_every_service_has_a_health_check(minimal: dict[str, Any]):
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
     module = minimal["worker"]["healthcheck"]["test"][-1]
     assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+
+
+def test_caddy_of_the_compose_file_serves_https_only_when_asked(minimal: dict[str, Any]):
+    assert [name for name, service in minimal.items() if service.get("profiles")] == ["caddy"]
+    assert minimal["caddy"]["profiles"] == ["https"]
+    assert {(port["published"], port["protocol"]) for port in minimal["caddy"]["ports"]} == {
+        ("80", "tcp"),
+        ("443", "tcp"),
+        ("443", "udp"),
+    }
+
+
+def test_caddy_of_the_compose_file_reaches_the_front_by_the_socket_that_gunicorn_opens(tmp_path: Path):
+    services = resolve(tmp_path, {**MINIMAL, "FARM_DOMAIN": "farm.example, other.example"})
+    web, caddy = services["web"], services["caddy"]
+    volumes = {
+        side: {mount["target"]: mount["source"] for mount in services[side]["volumes"] if mount["type"] == "volume"}
+        for side in ("web", "caddy")
+    }
+    assert volumes["web"]["/run/front"] == volumes["caddy"]["/run/front"]
+    binds = Config(prog="gunicorn").parser().parse_args(web["environment"]["GUNICORN_CMD_ARGS"].split()).bind
+    assert binds == ["0.0.0.0:8000", "unix:/run/front/web.sock"]
+
+    # What stands in the mounted folder is what Caddy understands.
+    assert [(mount["source"], mount["target"]) for mount in list_binds(caddy)] == [
+        (str(tmp_path / "deploy"), "/etc/caddy")
+    ]
+    program = str(Path(sys.executable).with_name("caddy"))
+    command = [program, "adapt", "--adapter", "caddyfile", "--config", str(ROOT / "deploy" / "Caddyfile")]
+    adapted = subprocess.run(command, env=caddy["environment"], capture_output=True, text=True)
+    assert adapted.returncode == 0, adapted.stderr
+    (server,) = json.loads(adapted.stdout)["apps"]["http"]["servers"].values()
+    assert server["routes"][0]["match"] == [{"host": ["farm.example", "other.example"]}]
+    assert '"dial": "unix//run/front/web.sock"' in adapted.stdout.replace('":"', '": "')
 
 
 def test_store_of_the_compose_file_is_set_as_the_private_one(minimal: dict[str, Any], tmp_path: Path):
