@@ -36,9 +36,13 @@ def find_pool_warnings(pool: PoolSettings) -> list[SettingWarning]:
     if pool.token_request == "bearer" and unused:  # noqa: S105
         names = ", ".join(f"FARM_{name.upper()}" for name in unused)
         warnings.append(SettingWarning(pool.name, f"{names}: not sent with FARM_TOKEN_REQUEST=bearer"))
-    for name, url in (("FARM_TOKEN_URL", pool.token_url), ("FARM_REVOCATION_URL", pool.revocation_url)):
+    for name, url, sent in (
+        ("FARM_UPSTREAM_URL", pool.upstream_url, "access tokens and prompts"),
+        ("FARM_TOKEN_URL", pool.token_url, "refresh tokens"),
+        ("FARM_REVOCATION_URL", pool.revocation_url, "refresh tokens"),
+    ):
         if is_plain_http(url):
-            text = f"{name} is http://: refresh tokens cross the network unencrypted; use https://"
+            text = f"{name} is http://: {sent} cross the network unencrypted; use https://"
             warnings.append(SettingWarning(pool.name, text, "plain_http"))
     return warnings
 

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +14,6 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
-from urllib3.util.ssl_ import create_urllib3_context
 
 from shared.errors import FarmError
 from shared.parsing import parse_json
@@ -23,6 +21,7 @@ from shared.protocol.messages import RelayRequest
 from shared.settings.environment_network import read_environment
 from workers.upstream.http_connection import ConnectionDropped, select_connection_class
 from workers.upstream.http_response import READ_BYTES
+from workers.upstream.tls import TlsAdapter, UnusableCertificates
 
 log = logging.getLogger("farm.relay")
 #: Seconds between two log lines about a pool that is misconfigured.
@@ -77,7 +76,7 @@ def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: 
     """
     session = requests.Session()
     session.trust_env = False
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
+    adapter = TlsAdapter(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     environment_proxies, environment_verify = read_environment(url)
@@ -110,7 +109,6 @@ class UpstreamRoute:
 
     def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
         self._url, self._proxy, self._ca_bundle = url, proxy, ca_bundle
-        self._tls_context: ssl.SSLContext | None = None
         #: When a mistake in the settings was last logged, by the monotonic clock.
         self._logged_at = float("-inf")
 
@@ -138,31 +136,15 @@ class UpstreamRoute:
 
     def _open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
         prepared, verify, proxies, _ = self._resolved
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
+        adapter = TlsAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
         pool = cast("HTTPConnectionPool", adapter.get_connection_with_tls_context(prepared, verify, proxies))
-        adapter.cert_verify(pool, self._url, verify, None)  # type: ignore[no-untyped-call]
         pool.ConnectionCls = select_connection_class(pool)
         pool.conn_kw["before_send"] = before_send
-        if pool.scheme == "https" and (authorities := pool.ca_certs or pool.ca_cert_dir):  # type: ignore[attr-defined]
-            pool.conn_kw["ssl_context"] = self._load_tls_context(authorities)
-            pool.ca_certs = pool.ca_cert_dir = None  # type: ignore[attr-defined]
         return pool
-
-    def _load_tls_context(self, authorities: str) -> ssl.SSLContext:
-        """The TLS context of all connections: loading a system's CA bundle takes tens of milliseconds and 700 KB.
-
-        `authorities` is the file or directory of their certificates, the same each time. Raises OSError.
-        """
-        if self._tls_context is None:
-            context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-            is_directory = Path(authorities).is_dir()
-            context.load_verify_locations(**{"capath" if is_directory else "cafile": authorities})
-            self._tls_context = context
-        return self._tls_context
 
     def _find_bad_setting(self, error: Exception) -> tuple[str, str]:
         """The setting that requests could not use, and why; without a proxy's URL, which may hold a password."""
-        if type(error) is OSError or isinstance(error, ssl.SSLError):
+        if isinstance(error, (UnusableCertificates, ssl.SSLError)):
             return "FARM_CA_BUNDLE", str(error)
         if self._proxy and can_parse(self._url):
             return "FARM_UPSTREAM_PROXY", type(error).__name__

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import gevent
 import gevent.socket
@@ -20,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from gevent.server import StreamServer
-from urllib3.util.ssl_ import create_urllib3_context
 
 from shared.settings.schema import PoolSettings
 from tests.builders import build_request
@@ -39,6 +37,7 @@ from workers.upstream.client import (
 )
 from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
 from workers.upstream.http_response import MAX_HEAD_BYTES, LlhttpResponse, ParserEvents
+from workers.upstream.tls import UpstreamTlsContext
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 REDIRECT = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"
@@ -467,19 +466,20 @@ def test_response_over_tls_is_read_to_its_end(server: Server, secure: tuple[str,
 
 def test_workers_of_a_pool_share_one_tls_context(server: Server, secure: tuple[str, str], monkeypatch):
     """Each would load the CA bundle once more, with every connection: 30 ms and 700 KB for a system's."""
-    made: list[ssl.SSLContext] = []
+    loaded: list[str] = []
 
-    def record(**options: Any) -> ssl.SSLContext:
-        made.append(create_urllib3_context(**options))
-        return made[-1]
+    def record(context: ssl.SSLContext, **locations: str) -> None:
+        loaded.append(str(locations))
+        ssl.SSLContext.load_verify_locations(context, **locations)
 
-    for module in ("urllib3.connection", "workers.upstream.client"):
-        monkeypatch.setattr(f"{module}.create_urllib3_context", record)
+    monkeypatch.setattr(UpstreamTlsContext, "load_verify_locations", record)
     url, bundle = secure
     server.respond = lambda *_: b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
     route = UpstreamRoute(url, ca_bundle=bundle)
     assert [fetch_body(UpstreamConnection(route, 5)) for _ in range(3)] == [b"{}"] * 3
-    assert len(made) == 1
+    token_session = create_shared_session(url, 1, ca_bundle=bundle)
+    assert [token_session.post(url, data=b"body").content for _ in range(3)] == [b"{}"] * 3
+    assert len(loaded) == 1
 
 
 def test_certificate_of_another_authority_or_host_is_refused(secure: tuple[str, str]):

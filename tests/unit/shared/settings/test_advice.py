@@ -25,9 +25,11 @@ def warn(**pool: str) -> list[str]:
         ("", False),
     ],
 )
-def test_token_url_without_tls_is_a_warning_unless_it_is_loopback(url: str, warned: bool):
-    for name in ("token_url", "revocation_url"):
-        assert [f"FARM_{name.upper()} is http://" in warning for warning in warn(**{name: url})] == [True] * warned
+def test_url_without_tls_is_a_warning_unless_it_is_loopback(url: str, warned: bool):
+    for name in ("token_url", "revocation_url", "upstream_url"):
+        assert [
+            f"FARM_{name.upper()} is http://" in warning for warning in warn(**{name: url}) if "version" not in warning
+        ] == [True] * warned
 
 
 @pytest.mark.parametrize(
