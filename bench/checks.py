@@ -18,6 +18,7 @@ from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
 from bench.mutations import measure_mutated_requests
 from bench.outcome import LoadResult
 from bench.simulator import ROOT, run_simulator
+from bench.sizing import measure_sizes
 
 #: Start of a load that is left out of the utilisation.
 WARM_UP_SECONDS = 3.0
@@ -133,4 +134,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     **KEY_CHECKS,
     "mutated": measure_mutated_requests,
     "hostile": measure_hostile,
+    "sizing": measure_sizes,
 }

@@ -12,6 +12,7 @@ from launcher.output import exit_on_error, format_time, json_option, mask_passwo
 from launcher.processes.bundled_simulator import has_upstream, require_simulator_allowed
 from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.detach import StartReport, start_detached
+from launcher.processes.service_manager import ServiceManager
 from launcher.processes.termination import has_ended, stop_leftovers, wait_until
 from launcher.processes.up import AlreadyRunning, run_farm
 from launcher.store import open_store
@@ -42,7 +43,7 @@ def up(detach: bool, report_to: int | None) -> None:
         check_files(settings)
         if detach:
             sys.exit(start_detached(DataDir(settings.data_dir), print_line))
-        on_ready = report.report_ready if report else lambda: None
+        on_ready = report.report_ready if report else ServiceManager().report_ready
         sys.exit(run_farm(settings, report.print_line if report else print_line, on_ready))
     except AlreadyRunning as error:
         (report.print_line if report else print_line)(str(error))

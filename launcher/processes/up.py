@@ -29,6 +29,7 @@ from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.https.proxy import ReverseProxy
 from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
+from launcher.processes.service_manager import is_output_kept
 from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
@@ -52,6 +53,8 @@ START_TIMEOUT_SECONDS = 60.0
 NO_CREDENTIAL_GRACE_SECONDS = 3.0
 #: Settings that only a restart puts into force.
 ADDRESS_SETTINGS = ("host", "port", "https", "https_port")
+NO_KEY_HINT = "there is no API key yet: ./farm keys create --name NAME"
+NO_TOKEN_HINT = "there is no admin token yet: ./farm admin-tokens create NAME --role admin"  # noqa: S105 (a hint)
 
 
 class AlreadyRunning(FarmError):
@@ -192,15 +195,21 @@ class Farm:
         return redis
 
     def _create_secrets(self, redis: Redis) -> list[str]:
-        """Creates the first API key and admin token; returns the lines that show them, this once."""
+        """Creates the first API key and admin token; returns the lines that show them, this once.
+
+        Where the output is kept, it only says how to create them.
+        """
         lines = []
         api_keys = ApiKeys(redis)
         if self.settings.api_key:
             api_keys.create_if_missing(self.settings.api_key, "FARM_API_KEY")
         elif not api_keys.list():
-            lines.append(f"API key (shown once): {api_keys.create('first key')[0]}")
+            key = "" if is_output_kept() else api_keys.create("first key")[0]
+            lines.append(f"API key (shown once): {key}" if key else NO_KEY_HINT)
         if self.settings.admin_token:
             store_configured_token(redis, self.settings.admin_token)
+        if not self.settings.admin_token and is_output_kept():
+            return [*lines, NO_TOKEN_HINT] if not AdminTokens(redis).list() else lines
         admin_token = AdminTokens(redis).ensure_first(self.settings.admin_token)
         if admin_token:
             lines.append(f"admin token (shown once): {admin_token}")

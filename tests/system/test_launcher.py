@@ -82,7 +82,11 @@ def test_demo_prints_a_curl_line_that_streams_a_reply(tmp_path: Path):
     assert find_processes(data) == []
     assert sorted(file.name for file in data.iterdir()) == ["redis", "secret.key"]
 
-    process = start_in_foreground(env, tmp_path / "second")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
+        service_manager.bind(str(tmp_path / "notify"))
+        service_manager.settimeout(30)
+        process = start_in_foreground({**env, "NOTIFY_SOCKET": str(tmp_path / "notify")}, tmp_path / "second")
+        assert service_manager.recv(100) == b"READY=1"
     assert "shown once" not in (tmp_path / "second").read_text()
     assert len(run_command(env, "credentials", "list").stdout.splitlines()) == 21
     response = requests.post(
