@@ -8,6 +8,7 @@ import click
 
 from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
+from launcher.processes.https.program import ensure_program
 from shared.errors import FarmError
 from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files
@@ -25,12 +26,15 @@ for command in (set_, unset):
 
 
 @config.command()
+@click.option("--fetch", is_flag=True, help="Also install what the settings ask for: Caddy for FARM_HTTPS.")
 @json_option
 @exit_on_error
-def check(as_json: bool) -> None:
+def check(fetch: bool, as_json: bool) -> None:
     """Validate the environment and farm.toml; print the settings in force, or what is wrong with them."""
     settings = load_settings()
     check_files(settings)
+    if fetch and settings.has_https:
+        ensure_program(lambda text: print(f"farm: {text}", file=sys.stderr))
     for warning in find_warnings(settings):
         print(f"farm: {warning}", file=sys.stderr)
     values = describe(settings)

@@ -56,6 +56,13 @@ def test_unit_runs_the_launcher_without_privileges():
     assert unit["AmbientCapabilities"] == unit["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
 
 
+def test_what_the_service_may_not_install_is_installed_before_it_starts():
+    data, packages = read_unit()["ExecStartPre"]
+    assert data.startswith("+/usr/bin/install -d -o farm ")
+    assert packages.startswith("+/usr/bin/setpriv --reuid=farm ")
+    assert "./farm config check --fetch" in packages
+
+
 def test_unit_lets_only_the_data_dir_be_written():
     unit = read_unit()
     assert unit["ProtectSystem"] == ["strict"]
