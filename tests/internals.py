@@ -152,6 +152,11 @@ def connection_counts(upstream: UpstreamConnection) -> tuple[int, int]:
     return upstream._pool.num_requests, upstream._pool.num_connections
 
 
+def upstream_socket(upstream: UpstreamConnection) -> Any:
+    """The socket that is kept for the next request."""
+    return upstream._pool.pool.queue[-1].sock
+
+
 def retained_bytes(tail: TailBuffer) -> int:
     return sum(map(len, tail._parts))
 
@@ -161,6 +166,11 @@ def uncounted_bytes(meter: TokenMeter) -> int:
 
 
 # Redis
+
+
+def redis_socket(connection: Any) -> Any:
+    """The socket of a connection of redis-py."""
+    return connection._sock
 
 
 def tls_context(connection: Any) -> Any:

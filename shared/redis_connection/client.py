@@ -22,6 +22,7 @@ from shared.redis_connection.primary_connection import PrimaryConnection, TlsPri
 from shared.redis_connection.primary_finder import get_primary_finder
 from shared.redis_connection.tls_connection import select_tls_class
 from shared.sentinel_url import parse_sentinel_url
+from shared.tcp_keepalive import KeepAlive
 
 #: Oldest Redis that has BLMOVE and LMOVE.
 MIN_REDIS_VERSION = (6, 2)
@@ -29,6 +30,9 @@ MIN_REDIS_VERSION = (6, 2)
 POOL_SIZE = 16
 #: Dedicated connections are bounded by the number of workers; redis-py's default is 100.
 MAX_DEDICATED_CONNECTIONS = 2**31
+#: A connection that only reads, such as an idle worker's or a subscription, would otherwise wait for a vanished Redis
+#: for ever. Network silence of ten seconds is tolerated, as Redis's own is.
+KEEPALIVE = KeepAlive(idle=5, interval=2, probes=3)
 
 
 def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
@@ -37,6 +41,7 @@ def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
     pool = BlockingConnectionPool.from_url(
         server_url,
         **connection_options,
+        **select_keepalive(url),
         max_connections=size,
         timeout=timeout,
         socket_timeout=timeout,
@@ -55,6 +60,7 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
     return ConnectionPool.from_url(
         server_url,
         **connection_options,
+        **select_keepalive(url),
         protocol=2,
         max_connections=MAX_DEDICATED_CONNECTIONS,
         socket_connect_timeout=5.0,
@@ -81,6 +87,11 @@ def build_server_url(url: str) -> str:
     user, at, _ = parts.netloc.rpartition("@")
     address = f"{f'[{host}]' if ':' in host else host}:{port}"
     return urlunsplit((parts.scheme, f"{user}{at}{address}", parts.path, parts.query, ""))
+
+
+def select_keepalive(url: str) -> dict[str, dict[int, int]]:
+    """The argument of redis-py's pools that finds a vanished Redis; none for a unix socket."""
+    return {} if url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE.list_options_and_user_timeout()}
 
 
 def check_server(redis: Redis) -> None:

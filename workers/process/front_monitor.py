@@ -1,12 +1,14 @@
 """Detects dead fronts and cancels the requests of their callers, whose connections died with them (I8, I11).
 
 Each front subscribes to a channel of its own. A channel that has no subscriber for FRONT_TIMEOUT_SECONDS, while Redis
-replies, means that the front is dead. A front that was only disconnected clears its mark with its next heartbeat.
+replies, means that the front is dead. One whose host has vanished stays subscribed until Redis gives up its
+connection, which takes minutes: its heartbeats tell. A front that was only disconnected clears its mark with its
+next heartbeat.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +23,9 @@ from shared.redis_connection.client import register_script
 log = logging.getLogger("farm.fronts")
 #: Seconds without a subscription after which a front counts as dead.
 FRONT_TIMEOUT_SECONDS = 3.0
+#: Seconds without a heartbeat after which a subscribed front is suspected, and for which it may then send one. So a
+#: partition of half a minute costs no request, and Redis may have been away for the first part of it.
+HEARTBEAT_TIMEOUT_SECONDS, HEARTBEAT_GRACE_SECONDS = 20.0, 10.0
 #: Seconds between two checks above which silence is not measured across them: Redis may have been away.
 MAX_CHECK_GAP_SECONDS = 2.0
 #: Seconds that a dead front stays marked.
@@ -43,6 +48,8 @@ class FrontMonitor:
         self._purge_script = register_script(redis, *SCHEDULING_LUA, Path(__file__).with_name("purge_front.lua"))
         #: Front -> when it was first seen without a subscription, by the monotonic clock.
         self._silent_since: dict[str, float] = {}
+        #: Front -> when it was first seen without a heartbeat, by the monotonic clock.
+        self._quiet_since: dict[str, float] = {}
         self._checked_at = 0.0
         self._purged: set[str] = set()
 
@@ -51,13 +58,17 @@ class FrontMonitor:
         now = time.monotonic()
         if now - self._checked_at > MAX_CHECK_GAP_SECONDS:
             self._silent_since.clear()
-        fronts = [front.decode() for front in self._redis.zrange(keys.FRONTS, 0, -1)]
-        subscriptions = self._redis.pubsub_numsub(*map(keys.front_channel, fronts)) if fronts else []
-        silent = {front for front, (_, count) in zip(fronts, subscriptions, strict=True) if not count}
+            self._quiet_since.clear()
+        heartbeats = {front.decode(): at for front, at in self._redis.zrange(keys.FRONTS, 0, -1, withscores=True)}
+        subscriptions = self._redis.pubsub_numsub(*map(keys.front_channel, heartbeats)) if heartbeats else []
+        silent = {front for front, (_, count) in zip(heartbeats, subscriptions, strict=True) if not count}
+        quiet = {front for front, at in heartbeats.items() if clock.now() - at > HEARTBEAT_TIMEOUT_SECONDS}
         self._checked_at = time.monotonic()
-        self._purged &= silent
+        self._purged &= silent | quiet
         self._silent_since = {front: self._silent_since.get(front, now) for front in silent}
-        for front in [front for front, since in self._silent_since.items() if now - since >= FRONT_TIMEOUT_SECONDS]:
+        self._quiet_since = {front: self._quiet_since.get(front, now) for front in quiet}
+        gone = select_older(self._silent_since, now - FRONT_TIMEOUT_SECONDS)
+        for front in gone | select_older(self._quiet_since, now - HEARTBEAT_GRACE_SECONDS):
             self._cancel_requests(front)
 
     def _cancel_requests(self, front: str) -> None:
@@ -79,3 +90,8 @@ class FrontMonitor:
         self._purged.add(front)
         self._redis.hdel(keys.FRONT_BODY_BYTES, front)
         self._redis.zremrangebyscore(keys.FRONTS, "-inf", clock.now() - LISTED_SECONDS)
+
+
+def select_older(since: Mapping[str, float], moment: float) -> set[str]:
+    """Those whose time is not after the moment."""
+    return {name for name, began in since.items() if began <= moment}

@@ -15,6 +15,7 @@ from shared.credentials.sealing import SEALING_VERSION
 from shared.redis_connection.client import decode_hash
 from shared.settings.schema import Settings
 from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
+from workers.process.silent_processes import CONNECTIONS_FIELD, SilentProcesses, encode_ids
 from workers.process.utilisation import UtilisationMeter
 from workers.worker.rq_worker import FarmWorker
 
@@ -33,6 +34,7 @@ class Membership:
         self._process_id = process_id
         self._settings = settings
         self._pools = settings.pool_names
+        self._silent_processes = SilentProcesses(redis)
         #: The pools of private credentials.
         self.private_pools: list[str] = []
         self._capacity = settings.max_workers or UNLIMITED_CAPACITY
@@ -66,7 +68,7 @@ class Membership:
         with self._redis.pipeline(transaction=False) as pipe:
             self._send_report(pipe, report, keys.PROCESSES)
             report_length = len(pipe)
-            pipe.zrange(keys.PROCESSES, 0, -1)
+            pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
             pipe.info("server")
@@ -88,7 +90,9 @@ class Membership:
         self._detect_replaced_redis(str(server.get("run_id", "")))
         self.refreshed_at = sent_at
         self._keep_private_states(private)
-        self._read_members([process.decode() for process in processes])
+        last_reports = {process.decode(): reported_at for process, reported_at in processes}
+        self._silent_processes.unblock(last_reports, clock.now())
+        self._read_members(list(last_reports))
         self.has_lost_workers = int(registered) < sum(map(self._should_be_registered, own_workers))
 
     def _should_be_registered(self, worker: FarmWorker) -> bool:
@@ -189,6 +193,7 @@ class Membership:
             "capacity": self._capacity,
             "reported_at": clock.now(),
             "sealing": SEALING_VERSION,
+            CONNECTIONS_FIELD: encode_ids(worker.blocking_pop.client_id for worker in workers),
         }
         for pool in self._pools:
             idle = [w for w in by_pool[pool] if not w.runner.busy_since]

@@ -10,6 +10,7 @@ upstream may have the request.
 """
 
 import http.client
+import socket
 import time
 from collections.abc import Callable, Mapping
 from select import POLLIN
@@ -23,12 +24,21 @@ from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 
 from shared.errors import FarmError
 from shared.sockets import send_all
+from shared.tcp_keepalive import KeepAlive
 from workers.upstream.http_response import LlhttpResponse
 
 #: Bytes of a body above which copying it costs more than a second send.
 MAX_JOINED_BYTES = 65_536
 #: Seconds after sending within which a kept-alive connection breaks if the upstream had closed it before.
 IDLE_CLOSE_SECONDS = 1.0
+#: Routers forget connections that are silent for some minutes, without a word to either end: probes keep those of long
+#: thinking and of idle workers alive, and find the forgotten ones before a request waits for one in vain.
+KEEPALIVE = KeepAlive(idle=15, interval=5, probes=3)
+SOCKET_OPTIONS = (
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, option, value) for option, value in KEEPALIVE.list_options().items()),
+)
 poll = monkey.get_original("select", "poll")
 
 
@@ -57,7 +67,7 @@ class UpstreamHTTPConnection(HTTPConnection):
 
     def __init__(self, *args: Any, before_send: Callable[[], None], **kwargs: Any) -> None:
         """`before_send` is called before each request is sent; if it raises, nothing is sent."""
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"socket_options": SOCKET_OPTIONS, **kwargs})
         self._before_send = before_send
 
     def request(  # type: ignore[override]

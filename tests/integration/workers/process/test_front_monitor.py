@@ -7,12 +7,13 @@ import pytest
 from redis import Redis
 from rq import Queue
 
-from shared import keys, names
+from shared import clock, keys, names
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue, open_rq_queue
 from shared.redis_connection.client import create_dedicated_pool
 from tests import internals
 from tests.builders import build_request
+from tests.waiting import eventually
 from web.reply.hub import Hub
 from workers.process import front_monitor
 from workers.process.front_monitor import FrontMonitor
@@ -80,6 +81,20 @@ def test_jobs_of_a_dead_front_are_removed_and_no_others(
     assert set(monitor.dead) == {"p"}
     assert redis.lrange(queue.key, 0, -1) == [b"req_other"]
     assert redis.keys("*req_0*") == []
+    assert redis.exists(keys.front_gone("p"))
+
+
+def test_front_whose_host_has_vanished_is_dead_although_redis_keeps_its_subscription(
+    redis: Redis, hub: ListeningHub, monitor: MonitorHarness, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(front_monitor, "HEARTBEAT_GRACE_SECONDS", 0.3)
+    redis.zadd(keys.FRONTS, {"p": clock.now() - front_monitor.HEARTBEAT_TIMEOUT_SECONDS + 15})
+    monitor.check_for(0.5)
+    assert monitor.dead == []
+    redis.zadd(keys.FRONTS, {"p": clock.now() - front_monitor.HEARTBEAT_TIMEOUT_SECONDS - 1})
+    monitor.check_once()
+    assert monitor.dead == []
+    eventually(lambda: monitor.check_once() or monitor.dead)
     assert redis.exists(keys.front_gone("p"))
 
 

@@ -4,6 +4,7 @@ import gc
 import gzip
 import socket
 import ssl
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from gevent.server import StreamServer
 
 from shared.settings.schema import PoolSettings
+from tests import internals
 from tests.builders import build_request
 from tests.environment import free_port
 from workers.attempt.cancel_scope import Cancelled
@@ -126,6 +128,16 @@ def test_connection_that_was_closed_while_idle_is_replaced(server: Server):
     connection = UpstreamConnection(UpstreamRoute(server.url), 5)
     assert [send(connection), send(connection)] == [200, 200]
     assert [len(heads) for heads in server.heads] == [2, 1] or [len(heads) for heads in server.heads] == [1, 1]
+
+
+def test_connection_is_probed_while_it_is_silent(server: Server):
+    connection = UpstreamConnection(UpstreamRoute(server.url), 5)
+    assert send(connection) == 200
+    sock = internals.upstream_socket(connection)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    if sys.platform == "linux":
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
 
 
 def test_upstream_that_closes_a_new_connection_gets_the_request_once(server: Server):

@@ -8,6 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.redis_connection.client import connect, create_dedicated_pool
+from tests.half_open_relay import run_half_open_relay
 from tests.waiting import eventually
 from workers.worker.blocking_pop import BlockingPop
 
@@ -35,6 +36,21 @@ def test_pop_can_be_unblocked_by_another_connection(redis_url: str, blocking_pop
     unblocked = gevent.spawn(eventually, lambda: other.client_unblock(blocking_pop.client_id))
     assert blocking_pop.pop(30) is None
     assert unblocked.get()
+
+
+def test_job_does_not_go_to_a_connection_that_only_redis_still_holds(redis: Redis, redis_url: str):
+    with run_half_open_relay(redis_url.removeprefix("unix://")) as relay:
+        blocking_pop = BlockingPop(create_dedicated_pool(relay.url), "rq:queue:q", "rq:queue:q:intermediate")
+        lost = gevent.spawn(blocking_pop.pop, 30)
+        eventually(lambda: redis.info("clients")["blocked_clients"])
+        relay.drop_clients()
+        with pytest.raises(RedisError):
+            lost.get(timeout=30)
+        assert redis.info("clients")["blocked_clients"] == 1
+        blocking_pop.pop(0.01)
+        redis.rpush("rq:queue:q", "one")
+        assert blocking_pop.pop(1) == "one"
+        blocking_pop.close()
 
 
 def test_pop_reconnects_after_an_error(redis: Redis, blocking_pop: BlockingPop):
