@@ -2,10 +2,11 @@
 
 from shared import clock, keys
 from shared.errors import ApiError
+from shared.observability.durability import read_durability
 from shared.observability.pool_status import read_pool_statuses
 from shared.settings.schema import PoolSettings, describe
 from web.admin.api import router
-from web.admin.schemas import Live, LivePool, Pool, PoolList
+from web.admin.schemas import Live, LiveDurability, LivePool, Pool, PoolList
 from web.services import services
 
 #: Seconds since the last heartbeat within which a process counts as alive.
@@ -40,6 +41,7 @@ def live() -> Live:
     alive_since = clock.now() - HEARTBEAT_TIMEOUT_SECONDS
     return Live(
         pools=pools,
+        durability=LiveDurability(**read_durability(web_services.redis).to_dict()),
         worker_processes=web_services.redis.zcount(keys.PROCESSES, alive_since, "+inf"),
         web_processes=web_services.redis.zcount(keys.FRONTS, alive_since, "+inf"),
     )

@@ -229,10 +229,20 @@ class LivePool(BaseModel):
     drain_rate: Annotated[float, Field(description="requests finished per second, 0 if not yet known")]
 
 
+class LiveDurability(BaseModel):
+    """Whether Redis confirms that rotated refresh tokens are durable before they are used."""
+
+    state: Annotated[
+        str, Field(description="confirmed, unconfirmed, unknown, slow, replicas, write_error or no_aof; the worst one")
+    ]
+    since: Annotated[float | None, Field(description="seconds since the epoch, null if not known")]
+
+
 class Live(BaseModel):
     """Live status of the farm."""
 
     pools: list[LivePool]
+    durability: LiveDurability
     worker_processes: int
     web_processes: int
 

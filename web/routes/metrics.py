@@ -12,6 +12,7 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.observability import counters
+from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from web.access.metrics_token import check_metrics_token
 from web.services import services
@@ -37,7 +38,12 @@ def metrics() -> Response:
 def render(redis: Redis, pools: Sequence[str]) -> bytes:
     registry = CollectorRegistry()
     registry.register(
-        FarmCollector(counters.read_counters(redis), read_pool_statuses(redis, pools), read_body_bytes(redis))
+        FarmCollector(
+            counters.read_counters(redis),
+            read_pool_statuses(redis, pools),
+            read_body_bytes(redis),
+            read_durability(redis),
+        )
     )
     return generate_latest(registry)
 
@@ -54,11 +60,16 @@ class FarmCollector(Collector):
     """The metrics of one scrape."""
 
     def __init__(
-        self, counts: dict[counters.CounterKey, float], pools: list[PoolStatus], body_bytes: dict[str, int]
+        self,
+        counts: dict[counters.CounterKey, float],
+        pools: list[PoolStatus],
+        body_bytes: dict[str, int],
+        durability: Durability,
     ) -> None:
         """`body_bytes`: where request bodies are held -> their bytes."""
         self._pools = pools
         self._body_bytes = body_bytes
+        self._durability = durability
         self._by_name: defaultdict[str, dict[tuple[tuple[str, ...], str], float]] = defaultdict(dict)
         for (name, labels, part), value in counts.items():
             self._by_name[name][(labels, part)] = value
@@ -81,6 +92,14 @@ class FarmCollector(Collector):
         for place, size in self._body_bytes.items():
             bodies.add_metric((place,), size)
         yield bodies
+        states = GaugeMetricFamily(
+            PREFIX + "durability",
+            "Whether Redis confirms that rotated refresh tokens are durable: 1 for the state it is in.",
+            labels=("state",),
+        )
+        for state in STATES:
+            states.add_metric((state,), state == self._durability.state)
+        yield states
 
 
 def build_counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:

@@ -1,7 +1,7 @@
 """Stores the tokens of credentials, sealed, in Redis; a rotated one is durable before it is used (I4)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,22 +13,12 @@ from shared.credentials.unsealing import Unsealer
 from shared.errors import ForeignCredential, LeaseLost, TokenError
 from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
+from workers.credentials.durability import DurableWriter
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
 from workers.credentials.token_response import TokenGrant
 
 log = logging.getLogger("farm.tokens")
-#: Milliseconds that Redis may take to write a rotated token to disk, and its replicas to take it over; and how often
-#: that is waited for.
-FSYNC_TIMEOUT_MS, FSYNC_TRIES = 3000, 5
-#: Failures that may pass.
-TRANSIENT_FAILURES = ("slow", "replicas")
-#: What a failure means for the operator: action in the log, remedy.
-FAILURES = {
-    "slow": ("slow_fsync", "its disk is too slow"),
-    "no_aof": ("no_fsync", "switch its append-only file on (appendonly yes)"),
-    "replicas": ("no_replicas", "FARM_WAIT_REPLICAS wants more replicas than take its writes over in time"),
-}
 #: Result of store_grant.lua: stored, but an exported copy of the refresh token has become useless.
 EXPORT_OUTDATED = 2
 
@@ -47,21 +37,15 @@ class TokenStore:
     ) -> None:
         """`find_token_origin(pool)` returns the origin of the pool's token endpoint, '' for any.
 
-        `replicas`: how many of Redis's must hold a rotated token before it is used. Waiting for that and for the disk
-        occupies a connection of `redis`.
+        `replicas`: how many of Redis's must hold a rotated token before it is used.
         """
         self._redis = redis
         self._unsealer = unsealer
         self._counters = counters
         self._find_token_origin = find_token_origin
-        self._replicas = replicas
+        self.durable_writer = DurableWriter(redis, replicas)
         self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
         self._store_refusals_script = register_script(redis, Path(__file__).with_name("store_refusals.lua"))
-        self._supports_waitaof: bool | None = None
-        #: `no_aof` when Redis has no append-only file, else ''; known once `_supports_waitaof` is.
-        self._aof_failure = ""
-        #: Why the last rotated token may not be on disk, '' when it is.
-        self._last_failure = ""
 
     def use_header(self, *, is_readable: bool) -> None:
         """Whether to seal in the present format, because all live worker processes can read it."""
@@ -125,7 +109,7 @@ class TokenStore:
             lease.credential_id,
             seal(superseded, lease.credential_id) if superseded and rotated != superseded else "",
         ]
-        stored = self._write_durably(script_keys, args) if rotated else self._write(script_keys, args)[0]
+        stored = (self._write_durably if rotated else self._write)(script_keys, args)
         if stored == EXPORT_OUTDATED:
             extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
             log.warning("the refresh token was rotated: its exported copy is no longer valid", extra=extra)
@@ -133,79 +117,17 @@ class TokenStore:
             raise LeaseLost("the lease was lost during the refresh")
 
     def _write_durably(self, script_keys: list[str], args: list[Any]) -> int:
-        """Writes a rotated token and waits until it is on disk and at the replicas; for how long, see FSYNC_TRIES.
+        """Writes a rotated token and waits until it is durable; for how long, see DurableWriter.
 
         After that it is used all the same, which is logged as an error and counted: the old token is worthless already,
         so a credential that is stopped would be no safer.
         """
-        for _ in range(FSYNC_TRIES):
-            stored, reason = self._write(script_keys, args, self._list_waits())
-            if reason not in TRANSIENT_FAILURES:
-                break
-            log.warning("a rotated token is not durable yet (%s)", reason, extra={"action": FAILURES[reason][0]})
-        reason = reason or self._aof_failure
+        stored, reason = self.durable_writer.write(
+            lambda pipe: self._store_script(keys=script_keys, args=args, client=pipe)
+        )
         if reason:
             self._counters.increment("tokens_not_durable", reason)
-        if reason != self._last_failure:
-            self._last_failure = reason
-            self._log_durability(reason)
-        return stored
+        return cast("int", stored)
 
-    def _list_waits(self) -> list[tuple[str | int, ...]]:
-        """The commands that wait until what was written before on their connection is durable."""
-        waits: list[tuple[str | int, ...]] = []
-        if self._replicas:
-            waits.append(("WAIT", self._replicas, FSYNC_TIMEOUT_MS))
-        if self._can_wait_for_fsync():
-            waits.append(("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS))
-        return waits
-
-    def _write(
-        self, script_keys: list[str], args: list[Any], waits: Sequence[tuple[str | int, ...]] = ()
-    ) -> tuple[int, str]:
-        """The script's result, and why the waits failed, '' when they did not."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            self._store_script(keys=script_keys, args=args, client=pipe)
-            for wait in waits:
-                pipe.execute_command(*wait)
-            stored, *replies = pipe.execute(raise_on_error=False)
-        if isinstance(stored, Exception):
-            raise stored
-        failures = (
-            find_durability_failure(wait[0], reply, self._replicas) for wait, reply in zip(waits, replies, strict=True)
-        )
-        return cast("int", stored), next(filter(None, failures), "")
-
-    def _can_wait_for_fsync(self) -> bool:
-        """Whether Redis has WAITAOF (7.2), which waits until a write is on disk; older ones fsync every second."""
-        if self._supports_waitaof is None:
-            version = str(self._redis.info("server")["redis_version"])
-            self._aof_failure = "" if self._redis.info("persistence").get("aof_enabled", 1) else "no_aof"
-            self._supports_waitaof = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
-        return self._supports_waitaof
-
-    def check_durability(self) -> None:
-        """Logs an error at start when Redis has no append-only file."""
-        self._can_wait_for_fsync()
-        if self._aof_failure:
-            self._last_failure = self._aof_failure
-            self._log_durability(self._aof_failure)
-
-    def _log_durability(self, reason: str) -> None:
-        if reason:
-            message = "rotated refresh tokens are not safely stored (%s): a crash of Redis can lose credentials; %s"
-            action, remedy = FAILURES[reason]
-            log.error(message, reason, remedy, extra={"action": action})
-        else:
-            log.warning("rotated refresh tokens are safely stored again", extra={"action": "fsync_back"})
-
-
-def find_durability_failure(command: str | int, reply: Any, replicas: int) -> str:
-    """Why a write is not known to be durable, by the reply of WAIT or WAITAOF: `replicas`, `no_aof`, `slow`, or ''."""
-    if command == "WAIT":
-        if isinstance(reply, Exception):
-            raise reply
-        return "" if int(reply) >= replicas else "replicas"
-    if isinstance(reply, Exception):
-        return "no_aof"
-    return "" if reply[0] else "slow"
+    def _write(self, script_keys: list[str], args: list[Any]) -> int:
+        return cast("int", self._store_script(keys=script_keys, args=args))

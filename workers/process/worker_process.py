@@ -27,6 +27,7 @@ from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
+from workers.credentials.durability import PROBE_INTERVAL_SECONDS
 from workers.credentials.leases import (
     RENEW_INTERVAL_SECONDS,
     RENEW_RETRY_SECONDS,
@@ -167,7 +168,8 @@ class WorkerProcess:
             background.append(gevent.spawn(self._run_every, seconds, task))
         self._try(lambda: self._for_each_queue(PoolQueues.register))
         self._try(self._reconcile_origins)
-        self._try(self._services.refreshes.store.check_durability)
+        self._try(self._services.refreshes.store.durable_writer.check)
+        background.append(gevent.spawn(self._try, self._probe_durability))
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         if self._spawn_info.predecessor:
             self._try(self._reclaim_predecessor)
@@ -206,8 +208,12 @@ class WorkerProcess:
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
             (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),
             (ORIGIN_INTERVAL_SECONDS, self._reconcile_origins),
+            (PROBE_INTERVAL_SECONDS, self._probe_durability),
             (5.0, self._services.streams.forget_expired),
         ]
+
+    def _probe_durability(self) -> None:
+        self._services.refreshes.store.durable_writer.probe(self.id)
 
     def _renew_leases(self) -> None:
         """Renews forever. A failed renewal is retried soon, because the leases go on to expire."""

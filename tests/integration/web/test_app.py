@@ -11,10 +11,11 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from werkzeug.test import TestResponse
 
-from shared import keys
+from shared import clock, keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.observability.durability import STATES
 from shared.protocol.credential_operations import CredentialOperation
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
 from shared.settings.schema import PoolSettings
@@ -330,6 +331,15 @@ def test_queue_timeout_while_the_breaker_is_open_is_a_502(redis: Redis, redis_ur
     response = front.send().get(timeout=30)
     front.close()
     assert (response.status_code, response.json["error"]["code"]) == (502, "upstream_unavailable")
+
+
+def test_token_that_may_not_be_on_disk_is_a_warning_everywhere(front: Front, redis: Redis):
+    redis.zadd(keys.PROCESSES, {"w1": clock.now()})
+    redis.hset(keys.process("w1"), mapping={"durability": "slow", "durability_since": 5})
+    assert front.client.get("/readyz").json["warnings"] == [STATES["slow"]]
+    metrics = front.client.get("/metrics").text
+    assert 'farm_durability{state="slow"} 1.0' in metrics
+    assert 'farm_durability{state="confirmed"} 0.0' in metrics
 
 
 def test_readiness_names_what_is_missing(front: Front, monkeypatch: pytest.MonkeyPatch):

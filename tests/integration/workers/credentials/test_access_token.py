@@ -456,7 +456,7 @@ def test_valid_token_is_used_while_its_early_renewal_fails(harness: TokenHarness
 def test_redis_without_an_append_only_file_is_an_error_in_the_log(harness: TokenHarness, unsealer: Unsealer, caplog):
     harness.redis.config_set("appendonly", "no")
     try:
-        TokenStore(harness.redis, unsealer, harness.counters).check_durability()
+        TokenStore(harness.redis, unsealer, harness.counters).durable_writer.check()
     finally:
         harness.redis.config_set("appendonly", "yes")
     assert [record.action for record in caplog.records if record.levelname == "ERROR"] == ["no_fsync"]

@@ -8,13 +8,15 @@ import gevent
 import pytest
 from redis import Redis
 
+from shared import clock, keys
 from shared.credentials.unsealing import Unsealer
+from shared.observability.durability import Durability, read_durability
 from shared.redis_connection.client import connect
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.valkey import run_valkey
 from tests.waiting import eventually
-from workers.credentials import token_store
+from workers.credentials import durability
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def harness(valkey: Redis, valkey_url: str, upstream: Upstream, monkeypatch) -> 
     """A worker on Valkey whose fsync has been switched off: it has no access token yet."""
     valkey.config_set("appendfsync", "no")
     # So that no stalled machine runs out of tries while the test still looks.
-    monkeypatch.setattr(token_store, "FSYNC_TRIES", 40)
+    monkeypatch.setattr(durability, "FSYNC_TRIES", 40)
     unsealer = Unsealer("a secret key for tests")
     unsealer.ensure_sealing_key(valkey)
     with closing(WorkerHarness(valkey, valkey_url, unsealer, upstream)) as harness:
@@ -69,8 +71,8 @@ def test_request_is_sent_only_when_the_rotated_token_is_on_disk(harness: WorkerH
 def test_disk_that_does_not_sync_is_waited_for_a_while_and_is_an_error_in_the_log(
     harness: WorkerHarness, valkey: Redis, monkeypatch, caplog
 ):
-    monkeypatch.setattr(token_store, "FSYNC_TRIES", 3)
-    monkeypatch.setattr(token_store, "FSYNC_TIMEOUT_MS", 200)
+    monkeypatch.setattr(durability, "FSYNC_TRIES", 3)
+    monkeypatch.setattr(durability, "FSYNC_TIMEOUT_MS", 200)
     assert collect_frames(harness.enqueue(), within=60)
     assert count_waits(valkey) == 3
     assert harness.services.counters.value("tokens_not_durable", "slow") == 1
@@ -82,3 +84,30 @@ def test_server_without_an_append_only_file_is_an_error_in_the_log(harness: Work
     assert collect_frames(harness.enqueue(), within=60)
     assert harness.services.counters.value("tokens_not_durable", "no_aof") == 1
     assert [record.action for record in caplog.records if record.levelname == "ERROR"] == ["no_fsync"]
+
+
+def test_state_that_operators_see_begins_and_ends_with_its_cause(harness: WorkerHarness, valkey: Redis, monkeypatch):
+    monkeypatch.setattr(durability, "FSYNC_TRIES", 1)
+    monkeypatch.setattr(durability, "FSYNC_TIMEOUT_MS", 200)
+    writer = harness.services.refreshes.store.durable_writer
+    assert read_durability(valkey).state == "unknown"
+    valkey.zadd(keys.PROCESSES, {"w1": clock.now()})
+    writer.probe("w1")
+    slow = read_durability(valkey)
+    assert (slow.state, bool(slow.since), len(slow.warnings)) == ("slow", True, 1)
+    assert valkey.ttl(keys.process("w1")) > 0
+    valkey.config_set("appendonly", "no")
+    assert read_durability(valkey).state == "no_aof"
+    valkey.config_set("appendonly", "yes")
+    valkey.config_set("appendfsync", "everysec")
+    monkeypatch.setattr(durability, "FSYNC_TIMEOUT_MS", 60_000)
+    writer.probe("w1")
+    assert (read_durability(valkey).state, read_durability(valkey).warnings) == ("confirmed", [])
+
+
+def test_worst_state_of_the_worker_processes_is_the_farms(valkey: Redis):
+    valkey.zadd(keys.PROCESSES, {"w1": 1, "w2": 2, "older": 3})
+    valkey.hset(keys.process("w1"), mapping={"durability": "confirmed", "durability_since": 5})
+    valkey.hset(keys.process("w2"), mapping={"durability": "replicas", "durability_since": 7})
+    valkey.hset(keys.process("older"), "capacity", 1)
+    assert read_durability(valkey) == Durability("replicas", 7.0)

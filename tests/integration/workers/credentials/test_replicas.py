@@ -12,7 +12,7 @@ from shared.redis_connection.client import build_server_url, connect
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
-from workers.credentials import token_store
+from workers.credentials import durability
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def set_patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Sets how long, in milliseconds, and how often replicas are waited for."""
 
     def set_both(timeout: int, tries: int) -> None:
-        monkeypatch.setattr(token_store, "FSYNC_TIMEOUT_MS", timeout)
-        monkeypatch.setattr(token_store, "FSYNC_TRIES", tries)
+        monkeypatch.setattr(durability, "FSYNC_TIMEOUT_MS", timeout)
+        monkeypatch.setattr(durability, "FSYNC_TRIES", tries)
 
     return set_both
 
