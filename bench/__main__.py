@@ -21,6 +21,8 @@ from bench.compare.scenarios import SCENARIOS, SMOKE, CompareScale
 from bench.compare.system import System
 from bench.compare.systems import SYSTEMS
 from bench.faults import ROWS, SMALL, FaultScale
+from bench.hosts.network import find_obstacle
+from bench.hosts.partitions import CUTS, measure_cuts
 from bench.measurement import Measurement
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,10 +34,11 @@ def parse_arguments() -> argparse.Namespace:
         prog="farm bench",
         description=describe_scenarios("Compared with peers, medians of several runs", SCENARIOS)
         + describe_scenarios("The farm alone", CHECKS)
-        + "\nUnder faults, while clients stream:\n  faults       row by row (--rows)\n",
+        + "\nUnder faults, while clients stream:\n  faults       row by row (--rows)\n"
+        + "  hosts        fronts and worker hosts in network namespaces (as root), links cut by turns (--cuts)\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = [*SCENARIOS, *CHECKS, "faults"]
+    names = [*SCENARIOS, *CHECKS, "faults", "hosts"]
     systems = f"systems to compare, of {', '.join(SYSTEMS)}, or all"
     parser.add_argument("scenario", nargs="*", choices=[*names, []], help="scenarios to run (default: all)")
     parser.add_argument("--systems", default=",".join(DEFAULT_SYSTEMS), help=systems)
@@ -48,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         "--smoke", action="store_true", help="one run with a small load, to check that everything works"
     )
     parser.add_argument("--rows", default=",".join(ROWS), help="`faults`: rows to run, separated by commas")
+    parser.add_argument("--cuts", default=",".join(CUTS), help=f"`hosts`: links to cut, of {', '.join(CUTS)}")
     parser.add_argument("--small", action="store_true", help="`faults`: a small farm; does not save results")
     parser.add_argument("--stream", type=float, help="`faults`: seconds that one stream takes")
     parser.add_argument("--https", action="store_true", help="`faults`: reach the upstream over TLS")
@@ -118,6 +122,8 @@ def measure_farm(arguments: argparse.Namespace, names: Sequence[str]) -> bool:
             for row in arguments.rows.split(","):
                 print(f"farm: breaking {row}", file=sys.stderr, flush=True)
                 measurements += ROWS[row](scale)
+        elif name == "hosts":
+            measurements += measure_cuts(arguments.cuts.split(","))
         else:
             measurements += CHECKS[name](arguments.seconds)
     rows = [vars(measurement) for measurement in measurements]
@@ -143,7 +149,12 @@ def main() -> int:
     arguments = parse_arguments()
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    names = arguments.scenario or [*SCENARIOS, *CHECKS, "faults"]
+    names = arguments.scenario or [*SCENARIOS, *CHECKS, "faults", "hosts"]
+    if "hosts" in names and (obstacle := find_obstacle()):
+        print(f"farm: `hosts` is skipped: {obstacle}", file=sys.stderr)
+        names = [name for name in names if name != "hosts"]
+        if not names:
+            return 2
     compared = [name for name in names if name in SCENARIOS]
     others = [name for name in names if name not in SCENARIOS]
     met = compare_systems(arguments, compared) if compared else True

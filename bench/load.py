@@ -41,6 +41,8 @@ class Load:
     leave: float = 0.0
     leave_within: float = 4.0
     seed: int = 1
+    #: Number of the first client, part of its prompts: loads at the same time need different ones.
+    first_client: int = 0
     #: Additional request headers.
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Whether the gaps between the events of a stream are recorded.
@@ -63,7 +65,8 @@ async def run_load(load: Load) -> LoadResult:
     result = LoadResult(seconds=load.seconds, started_at=time.time())
     started = time.perf_counter()
     finished: list[Exchange] = []
-    await asyncio.gather(*(run_client(load, number, started, finished) for number in range(load.clients)))
+    numbers = range(load.first_client, load.first_client + load.clients)
+    await asyncio.gather(*(run_client(load, number, started, finished) for number in numbers))
     for exchange in finished:
         exchange.judge_deferred()
         result.add(exchange.record)
