@@ -8,6 +8,7 @@ import click
 
 from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
+from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.program import ensure_program
 from shared.errors import FarmError
 from shared.settings.advice import find_warnings
@@ -35,7 +36,7 @@ def check(fetch: bool, as_json: bool) -> None:
     check_files(settings)
     if fetch and settings.has_https:
         ensure_program(lambda text: print(f"farm: {text}", file=sys.stderr))
-    for warning in find_warnings(settings):
+    for warning in (*find_warnings(settings), *find_https_warnings(settings)):
         print(f"farm: {warning}", file=sys.stderr)
     values = describe(settings)
     if as_json:

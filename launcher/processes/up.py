@@ -26,6 +26,7 @@ from launcher.processes.bundled_simulator import (
     require_simulator_allowed,
 )
 from launcher.processes.data_dir import DataDir, FarmRecord
+from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.proxy import ReverseProxy
 from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
@@ -136,6 +137,8 @@ class Farm:
             return
         self.proxy = ReverseProxy(self.settings, self.data.path, self.environment)
         self.proxy.prepare(self.print_line)
+        for warning in find_https_warnings(self.settings):
+            self.print_line(warning)
         self.environment[SOCKET_VARIABLE] = str(self.proxy.sockets.front)
 
     def run(self) -> int:
@@ -278,6 +281,8 @@ class Farm:
         api_key = new_key or "$FARM_API_KEY"
         options = "-N"
         self.print_line(f"ready: {self.url}/v1")
+        if self.proxy and not self.proxy.wait_for_certificate(lambda: bool(self.stop_signals)):
+            self.print_line("there is no certificate yet; Caddy goes on trying, and the log says what is in its way")
         if self.proxy and self.proxy.local_root:
             options = f"-N --cacert {shlex.quote(str(self.proxy.local_root))}"
             self.print_line(f"local CA, to be trusted by browsers and programs: {self.proxy.local_root}")

@@ -13,6 +13,7 @@ from launcher.processes.https.program import ensure_program
 from launcher.processes.network import request_on_socket
 from launcher.processes.process_group import start_in_session
 from launcher.processes.redis_server import prepare_socket_path
+from launcher.processes.termination import wait_until
 from shared.errors import FarmError
 from shared.ip_addresses import is_loopback_host, parse_address
 from shared.settings.schema import Settings
@@ -23,6 +24,8 @@ FOLDER = "caddy"
 LOCAL_ROOT = Path(FOLDER, "pki", "authorities", "local", "root.crt")
 #: Seconds within which Caddy must have taken a new configuration.
 LOAD_SECONDS = 30.0
+#: Seconds for which the start waits for a certificate; an authority needs about five for one.
+CERTIFICATE_SECONDS = 10.0
 
 
 class ReverseProxy:
@@ -86,6 +89,11 @@ class ReverseProxy:
     def is_serving(self) -> bool:
         """Whether it has a certificate for the first of its names."""
         return has_certificate(self._settings, self.names[0])
+
+    def wait_for_certificate(self, is_cancelled: Callable[[], bool]) -> bool:
+        """Waits a while for the first name's certificate; False if there is none yet."""
+        wait_until(lambda: is_cancelled() or self.is_serving(), CERTIFICATE_SECONDS)
+        return self.is_serving()
 
     def _build_caddyfile(self) -> str:
         return build_caddyfile(self._settings, self.sockets, self.names)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.processes.https import program
+from launcher.processes.https import advice, program
 from launcher.processes.https.ports import check_ports, describe_obstacle, find_ports
 from launcher.processes.https.proxy import ReverseProxy, build_environment, find_local_names
 from shared.errors import FarmError
@@ -93,3 +93,24 @@ def test_caddy_gets_no_secret_of_the_farm(tmp_path: Path):
     environment = build_environment(given, tmp_path)
     assert set(environment) == {"HTTPS_PROXY", "PATH", "XDG_DATA_HOME", "XDG_CONFIG_HOME"}
     assert environment["XDG_DATA_HOME"] == str(tmp_path)
+
+
+def test_missing_dns_and_permissions_are_named_before_the_start(monkeypatch: pytest.MonkeyPatch):
+    addresses = {"here.example": "192.0.2.1", "there.example": "192.0.2.9", "loop.example": "127.0.0.1"}
+
+    def resolve(host: str | None, *_: object, **__: object) -> list[tuple[object, ...]]:
+        if host not in addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (addresses[host], 0))]
+
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(advice, "find_addresses", lambda: ["192.0.2.1"])
+    monkeypatch.setattr(advice, "find_obstacle", lambda _, port: refused if port == 80 else None)
+    names = ("here.example", "there.example", "loop.example", "missing.example")
+    warnings = advice.find_https_warnings(Settings(https="auto", domain=names))
+    expected = ("port 80", "there.example is 192.0.2.9", "loop.example is a loopback", "missing.example has no address")
+    assert [text in warning for text, warning in zip(expected, warnings, strict=True)] == [True] * 4
+    monkeypatch.setattr(advice, "find_obstacle", lambda *_: OSError(errno.EADDRINUSE, "in use"))
+    assert advice.find_https_warnings(Settings(https="internal", domain=("missing.example",))) == []
+    assert advice.find_https_warnings(Settings()) == []
