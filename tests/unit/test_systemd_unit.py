@@ -56,6 +56,12 @@ def test_unit_runs_the_launcher_without_privileges():
     assert unit["AmbientCapabilities"] == unit["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
 
 
+def test_gunicorn_may_give_its_unix_socket_to_its_own_user():
+    # Behind Caddy, gunicorn calls chown, which @privileged contains; a later line wins.
+    assert read_unit()["SystemCallFilter"] == ["@system-service", "~@privileged", "@chown"]
+    assert "CAP_CHOWN" not in read_unit()["CapabilityBoundingSet"][0]
+
+
 def test_what_the_service_may_not_install_is_installed_before_it_starts():
     data, packages = read_unit()["ExecStartPre"]
     assert data.startswith("+/usr/bin/install -d -o farm ")
