@@ -5,7 +5,7 @@ A row takes a FaultScale, so that the test suite can run the same rows at a smal
 
 from collections.abc import Callable
 
-from bench.faults import clients, poison, processes, restarts, soak, store, upstream
+from bench.faults import clients, failover, poison, processes, restarts, soak, store, upstream
 from bench.faults.scale import SMALL, FaultScale
 from bench.measurement import Measurement
 
@@ -25,6 +25,7 @@ ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
     "killed-redis": store.measure_killed_redis,
     "slow-redis": store.measure_slow_redis,
     "full-redis": store.measure_full_redis,
+    "failover": failover.measure_failover,
     "killed-pubsub": store.measure_killed_pubsub,
     "frozen": processes.measure_frozen_worker,
     "rotation": processes.measure_rotation,

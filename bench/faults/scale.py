@@ -31,6 +31,8 @@ class FaultScale:
     soak: float = 600.0
     #: How long a process is frozen, in lease lifetimes.
     frozen: float = 3.0
+    #: How often the primary of Redis is killed.
+    failovers: int = 10
     #: Seconds for which Redis is silent. The default is all that the farm promises to tolerate.
     silence: float = 10.0
 
@@ -42,7 +44,9 @@ class FaultScale:
 
 
 #: For a quick run on any machine, and for the test suite: far enough from each bound for a machine that stalls.
-SMALL = FaultScale(accounts=16, clients=32, seconds=9, stream=0.8, pieces=20, soak=45, frozen=1.4, silence=6)
+SMALL = FaultScale(
+    accounts=16, clients=32, seconds=9, stream=0.8, pieces=20, soak=45, frozen=1.4, silence=6, failovers=1
+)
 
 
 def run_streams(

@@ -47,6 +47,29 @@ def test_clients_write_to_the_primary_that_the_sentinels_name(replicated: Replic
     assert AutoPipeline(client, eager=True).execute("CONFIG", "GET", "port")[1] == str(port).encode()
 
 
+def test_documented_rights_suffice_at_redis_and_at_the_sentinels(replicated: ReplicatedRedis):
+    """As docs/configuration.md states them."""
+    rights = "~farm:* ~rq:* &* +@all -@dangerous +info +client|id +client|unblock"
+    for servers, granted in (
+        (replicated.servers, rights),
+        (replicated.sentinels, "-@all +auth +sentinel|get-master-addr-by-name"),
+    ):
+        for server in servers:
+            server.client.execute_command("ACL", "SETUSER", "farm", "reset", "on", ">s3cr@t", *granted.split())
+            server.client.execute_command("ACL", "LOG", "RESET")
+    options = "sentinel_username=farm&sentinel_password=s3cr%40t"
+    client = connect(f"{replicated.url.replace('://', '://farm:s3cr%40t@')}?{options}")
+    check_server(client)
+    assert is_written(client)
+    client.connection_pool.disconnect()
+    # redis-py names itself with CLIENT SETINFO, and goes on without.
+    denied = [entry["object"] for server in replicated.servers for entry in server.client.acl_log()]
+    denied += [entry["object"] for sentinel in replicated.sentinels for entry in sentinel.client.acl_log()]
+    assert set(denied) <= {"client", "client|setinfo"}
+    with pytest.raises(RedisError, match="no sentinel"):
+        connect(f"{replicated.url}?{options.replace('s3cr', 'wr0ng')}").ping()
+
+
 def test_unknown_service_and_silent_sentinels_are_reported(replicated: ReplicatedRedis):
     with pytest.raises(RedisError, match="no sentinel of REDIS_URL names the primary of 'other'"):
         connect(replicated.url.replace("/farm/", "/other/")).ping()
