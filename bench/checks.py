@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bench.farm import API_KEY, MeasuredFarm, run_farm
 from bench.hostile import measure_hostile
+from bench.https import measure_https
 from bench.keys import KEY_CHECKS
 from bench.load import Load, run_load
 from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
@@ -135,4 +136,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "mutated": measure_mutated_requests,
     "hostile": measure_hostile,
     "sizing": measure_sizes,
+    "https": measure_https,
 }

@@ -30,6 +30,7 @@ PROCESS_KINDS = {
     "-m workers": "workers",
     "valkey-server": "redis",
     "redis-server": "redis",
+    "caddy run": "proxy",
     "-m launcher": "launcher",
 }
 

@@ -6,9 +6,11 @@ It is kept cheap, because it shares the cores with what it measures. Every reque
 import asyncio
 import json
 import random
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bench.outcome import BROKEN, CORRECT, LEFT, MIXED, STUCK, TRUNCATED, LoadResult, RequestRecord
 from simulator.responses import translate
@@ -47,6 +49,12 @@ class Load:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Whether the gaps between the events of a stream are recorded.
     is_traced: bool = False
+    #: The file to trust when the endpoint speaks HTTPS; '' for plain HTTP.
+    certificate: str = ""
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
 
     def encode_request(self, text: str) -> bytes:
         """The HTTP request with this prompt."""
@@ -99,7 +107,7 @@ async def send_request(
     load, record = exchange.load, exchange.record
     try:
         if connection is None:
-            connection = await asyncio.open_connection(load.host, load.port, limit=2**20)
+            connection = await asyncio.open_connection(load.host, load.port, limit=2**20, ssl=load.tls)
         record.outcome = await asyncio.wait_for(exchange.run(connection), patience)
     except TimeoutError:
         record.outcome = LEFT if patience < load.timeout else STUCK

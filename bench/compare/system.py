@@ -26,6 +26,8 @@ class RunningSystem:
     list_processes: Callable[[], LabelledProcesses]
     #: Additional request headers.
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: The file to trust when the system speaks HTTPS; '' for plain HTTP.
+    certificate: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,15 @@ def measure_load(
         at_end()
 
     load = Load(
-        "127.0.0.1", system.port, system.key, clients, seconds, stream, headers=system.headers, is_traced=stream
+        "127.0.0.1",
+        system.port,
+        system.key,
+        clients,
+        seconds,
+        stream,
+        headers=system.headers,
+        is_traced=stream,
+        certificate=system.certificate,
     )
     thread = threading.Thread(target=read_cpu)
     thread.start()
