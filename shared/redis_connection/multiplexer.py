@@ -39,6 +39,11 @@ class Batch:
         self.sent_at = 0.0
 
     @property
+    def is_complete(self) -> bool:
+        """Whether its replies have come, or will not."""
+        return bool(self.replies.ready())
+
+    @property
     def has_failed(self) -> bool:
         """Whether no replies will come."""
         return bool(self.replies.ready()) and not self.replies.successful()
@@ -59,7 +64,8 @@ class Multiplexer:
     ) -> None:
         """`limit`: how many batches may await their replies at a time; None for any number.
 
-        `piggyback` is called before each send; the batch it returns, if any, is sent ahead of the others.
+        `piggyback` is called before each send; the batch it returns, if any, is sent ahead of the others. It waits for
+        none of their replies, unless Redis is so near that it is sent with the next batch just as soon.
         """
         self._connection: Any = connections.make_connection()
         # Set permanently: redis-py would set a timeout before each read and restore it afterwards.
@@ -74,7 +80,7 @@ class Multiplexer:
         self._reader: gevent.Greenlet | None = None
         #: Batches that await their replies, not counting piggybacked ones; counted only where they are limited.
         self._in_flight = 0
-        self._limit = limit
+        self.limit = limit
         self._piggyback = piggyback
 
     def load_script(self, *files: Path) -> str:
@@ -102,7 +108,7 @@ class Multiplexer:
             while taken := self._take_sendable():
                 if not self._connection.is_connected:
                     self._connect()
-                if self._limit:
+                if self.limit:
                     sent_at = time.monotonic()
                     for batch in taken:
                         batch.sent_at = sent_at
@@ -122,12 +128,14 @@ class Multiplexer:
 
     def _take_sendable(self) -> list[Batch]:
         """Takes the batches that may be sent now."""
-        if self._limit is None:
+        if self.limit is None:
             taken, self._outgoing = self._outgoing, []
         else:
-            room = self._limit.value - self._in_flight
+            room = self.limit.value - self._in_flight
             if room < 1:
-                return []
+                if not self.limit.is_distant:
+                    return []
+                room = 0
             taken, self._outgoing = self._outgoing[:room], self._outgoing[room:]
             self._in_flight += len(taken)
         piggyback = self._piggyback() if self._piggyback else None
@@ -139,6 +147,8 @@ class Multiplexer:
         for text in self._scripts:
             self._connection.send_command("SCRIPT", "LOAD", text)
             self._connection.read_response()
+        if self.limit:
+            self.limit.forget()
         if self._reader is None or self._reader.dead:
             self._reader = gevent.spawn(self._read_loop)
 
@@ -164,9 +174,9 @@ class Multiplexer:
         batch = self._awaiting_reply[0]
         replies = [self._read_reply() for _ in batch.commands]
         self._awaiting_reply.popleft()
-        if self._limit:
+        if self.limit:
             self._in_flight -= not batch.is_piggyback
-            self._limit.record((now := time.monotonic()) - batch.sent_at, now)
+            self.limit.record((now := time.monotonic()) - batch.sent_at, now)
         batch.replies.set(replies)
 
     def _read_reply(self) -> Any:

@@ -1,5 +1,6 @@
 """Frames that a worker process publishes arrive, complete and in order, at the front's request."""
 
+import time
 from collections.abc import Iterator
 
 import gevent
@@ -13,6 +14,7 @@ from shared.protocol.messages import FrameKind, Head
 from shared.protocol.reply_acks import WINDOW_BYTES
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
+from shared.redis_connection.in_flight_limit import WINDOW_SECONDS, InFlightLimit
 from tests import internals
 from tests.waiting import eventually
 from web.reply.hub import Hub
@@ -40,8 +42,9 @@ class WorkerSide:
         self.counters = Counters()
         self.outbox = Outbox()
         self.streams = StreamRegistry(self.outbox, self.counters)
-        pipeline = AutoPipeline(connect(redis_url), eager=True, piggyback=self.outbox.take_batch)
-        self._publisher = gevent.Greenlet(Publisher(self.outbox, pipeline).run)
+        self.limit = InFlightLimit()
+        self.pipeline = AutoPipeline(connect(redis_url), eager=True, limit=self.limit, piggyback=self.outbox.take_batch)
+        self._publisher = gevent.Greenlet(Publisher(self.outbox, self.pipeline).run)
         self._listener = gevent.spawn(CommandListener(redis, self.streams.handle_acks).run)
 
     def start(self) -> None:
@@ -222,7 +225,8 @@ def test_data_frames_are_coalesced_but_heads_and_ends_are_not(
     long, short = hub.open("req_long"), hub.open("req_short")
     streams = [worker_side.streams.open_stream(hub.channel(name)) for name in ("req_long", "req_short")]
     streams[0].send_head(HEAD)
-    assert [frame.kind for frame in long.get(2)] == [FrameKind.HEAD]
+    assert [frame.kind for frame in long.get(30)] == [FrameKind.HEAD]
+    assert worker_side.outbox.wait_until_idle(30)
     streams[0].send_data(b"middle")
     assert long.get(0.3) == []
     streams[1].send_head(HEAD)
@@ -248,3 +252,22 @@ def test_retried_frames_go_before_later_ones(hub: Hub, worker_side: WorkerSide):
     assert worker_side.outbox.wait_until_idle(5)
     assert internals.backlog_bytes(worker_side.outbox) == 0
     assert worker_side.counters.value("frames_replayed") == 0
+
+
+def test_frames_wait_for_no_reply_to_earlier_ones(hub: Hub, worker_side: WorkerSide, redis: Redis):
+    worker_side.start()
+    mailbox = hub.open("req_1")
+    stream = worker_side.streams.open_stream(hub.channel("req_1"))
+    stream.send_head(HEAD)
+    assert worker_side.outbox.wait_until_idle(30)
+    redis.client_pause(60_000, all=False)
+    for windows in (2, 4):
+        worker_side.limit.record(0.005, time.monotonic() + windows * WINDOW_SECONDS)
+    for number in range(3):
+        stream.send_data(b"%d" % number)
+        eventually(lambda: not worker_side.outbox.has_unsent)
+    assert internals.count_in_flight(worker_side.pipeline) == 3
+    redis.client_unpause()
+    stream.send_end()
+    assert collect_body(mailbox) == b"012"
+    assert worker_side.outbox.wait_until_idle(30)

@@ -62,7 +62,7 @@ class Outbox:
         return bool(self._idle.wait(timeout))
 
     def take_batch(self) -> Batch | None:
-        """Everything unsent, as one batch that is in flight from now on; None when there is nothing to send.
+        """Everything unsent, as one batch that is in flight until it is complete; None when there is nothing to send.
 
         While a failed batch waits to be retried nothing is handed out, so that frames stay in order.
         """
@@ -81,6 +81,10 @@ class Outbox:
         self.in_flight.append((batch, size))
         self.has_work.set()
         return batch
+
+    def wake_when_complete(self, batch: Batch) -> None:
+        """Sets `has_work` when the batch's replies have come, or will not."""
+        batch.replies.rawlink(lambda _: self.has_work.set())
 
     def complete_oldest(self) -> None:
         """Removes the oldest batch in flight and its bytes from the backlog."""

@@ -27,24 +27,31 @@ class Publisher:
         self._pipeline = pipeline
         pipeline.multiplexer.load_script(*MARK_BEGUN_SCRIPT)
         self._published_at = 0.0
+        #: The oldest batch in flight, once the loop is to be woken by its replies.
+        self._awaited: Batch | None = None
 
     def run(self) -> None:
         """Forever: 1. waits for frames, and briefly for more, 2. sends all of them, 3. sees that they have arrived.
 
-        The end of a job sends what is unsent without waiting, because its worker has something to send to Redis anyway.
+        Frames don't wait for the replies to earlier ones of a distant Redis. One nearby gets a batch at a time, which
+        costs less and is as soon. The end of a job sends what is unsent without waiting, because its worker has
+        something to send to Redis anyway.
         """
-        outbox = self._outbox
+        outbox, limit = self._outbox, self._pipeline.multiplexer.limit
         outbox.has_work.set()
         while True:
             outbox.has_work.wait()
             outbox.has_work.clear()
+            if limit and limit.is_distant:
+                self._publish_afar()
+                continue
             if not outbox.in_flight:
                 outbox.is_urgent.wait(max(0.0, self._published_at + COALESCE_SECONDS - time.monotonic()))
             outbox.is_urgent.clear()
             self._pipeline.multiplexer.flush()
             if outbox.in_flight:
                 while outbox.in_flight:
-                    self._await_oldest()
+                    self._complete_oldest()
                 self._published_at = time.monotonic()
             elif outbox.has_unsent:
                 # The frames travel with the next commands; or the connection has broken, and there are none.
@@ -54,7 +61,32 @@ class Publisher:
             else:
                 outbox.has_work.clear()
 
-    def _await_oldest(self) -> None:
+    def _publish_afar(self) -> None:
+        outbox = self._outbox
+        self._complete_arrived()
+        if outbox.has_unsent:
+            outbox.is_urgent.wait(max(0.0, self._published_at + COALESCE_SECONDS - time.monotonic()))
+            outbox.is_urgent.clear()
+            self._pipeline.multiplexer.flush()
+            self._published_at = time.monotonic()
+            self._complete_arrived()
+            if outbox.has_unsent:
+                gevent.sleep(COALESCE_SECONDS)
+                outbox.has_work.set()
+
+    def _complete_arrived(self) -> None:
+        """Sees to the batches whose replies have come, in order; the next one's will wake the loop."""
+        in_flight = self._outbox.in_flight
+        while in_flight:
+            batch, _ = in_flight[0]
+            if batch and not batch.is_complete:
+                if batch is not self._awaited:
+                    self._awaited = batch
+                    self._outbox.wake_when_complete(batch)
+                return
+            self._complete_oldest()
+
+    def _complete_oldest(self) -> None:
         """Returns when Redis has accepted the oldest batch in flight."""
         batch, _ = self._outbox.in_flight[0]
         try:

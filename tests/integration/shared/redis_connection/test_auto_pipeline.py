@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from shared.redis_connection.auto_pipeline import MAX_SMALL_BYTES, AutoPipeline
-from shared.redis_connection.in_flight_limit import WINDOW_SECONDS, InFlightLimit
+from shared.redis_connection.in_flight_limit import SPACING_SECONDS, WINDOW_SECONDS, InFlightLimit
 from shared.redis_connection.multiplexer import Batch
 from tests import internals
 from tests.waiting import eventually
@@ -80,6 +80,40 @@ def test_distant_redis_gets_more_commands_at_a_time(redis: Redis):
     gevent.sleep(0.05)
     assert internals.count_in_flight(pipeline) == 5
     assert [greenlet.get(timeout=30) for greenlet in greenlets] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_piggyback_batch_waits_for_no_reply_of_a_distant_redis(redis: Redis):
+    limit, waiting = InFlightLimit(highest=3), list[Batch]()
+    piggyback = Batch([("RPUSH", "order", "rode")], is_piggyback=True)
+    pipeline = AutoPipeline(redis, eager=True, limit=limit, piggyback=lambda: waiting.pop() if waiting else None)
+    pipeline.execute("PING")
+    for windows in (2, 4):
+        limit.record(0.005, time.monotonic() + windows * WINDOW_SECONDS)
+    redis.client_pause(300)
+    greenlets = [gevent.spawn(pipeline.execute, "RPUSH", "order", str(i)) for i in range(5)]
+    gevent.sleep(0.05)
+    assert internals.count_in_flight(pipeline) == 3
+    waiting.append(piggyback)
+    pipeline.multiplexer.flush()
+    assert internals.count_in_flight(pipeline) == 4
+    assert [greenlet.get(timeout=30) for greenlet in greenlets] == [1, 2, 3, 5, 6]
+    assert redis.lrange("order", 0, -1) == [b"0", b"1", b"2", b"rode", b"3", b"4"]
+
+
+def test_distance_is_measured_anew_on_a_new_connection(redis: Redis):
+    limit = InFlightLimit()
+    pipeline = AutoPipeline(redis, eager=True, limit=limit)
+    pipeline.execute("PING")
+    disconnect(redis, pipeline)
+    with pytest.raises(RedisError):
+        pipeline.execute("PING")
+    redis.client_pause(60_000, all=False)
+    writing = gevent.spawn(pipeline.execute, "RPUSH", "list", "value")
+    eventually(lambda: internals.count_in_flight(pipeline) == 1)
+    gevent.sleep(0.1)
+    redis.client_unpause()
+    assert writing.get(timeout=30) == 1
+    assert limit.value >= 0.1 / SPACING_SECONDS
 
 
 def test_large_command_does_not_hold_up_small_ones(redis: Redis, echo: Path):
