@@ -140,6 +140,31 @@ def test_connection_is_probed_while_it_is_silent(server: Server):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
 
 
+def fill_buffers(sock: socket.socket) -> None:
+    while True:
+        sock.send(bytes(65_536))
+
+
+def read_to_end(sock: socket.socket) -> None:
+    while sock.recv(65_536):
+        pass
+
+
+def test_request_that_the_upstream_has_not_received_is_taken_back():
+    """Full buffers stand for a partition: after it the kernel would deliver what is in flight."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        connection = http_connection.UpstreamHTTPConnection("127.0.0.1", port, before_send=lambda: None)
+        connection.connect()
+        upstream, _ = listener.accept()
+        connection.sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            fill_buffers(connection.sock)
+        connection.close()
+        with upstream, pytest.raises(ConnectionResetError):
+            read_to_end(upstream)
+
+
 def test_upstream_that_closes_a_new_connection_gets_the_request_once(server: Server):
     """It has the request and may be working on it."""
     server.respond = lambda *_: None
