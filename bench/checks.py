@@ -20,6 +20,7 @@ from bench.mutations import measure_mutated_requests
 from bench.outcome import LoadResult
 from bench.simulator import ROOT, run_simulator
 from bench.sizing import measure_sizes
+from bench.tls import measure_tls
 
 #: Start of a load that is left out of the utilisation.
 WARM_UP_SECONDS = 3.0
@@ -137,4 +138,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "hostile": measure_hostile,
     "sizing": measure_sizes,
     "https": measure_https,
+    "tls": measure_tls,
 }
