@@ -12,6 +12,8 @@ MAX_UNPROVEN_SECONDS = 4.0
 MAX_ONE_KEY_SECONDS = 0.5
 #: Failed requests that must have been served elsewhere before a cooldown may be longer than that.
 MIN_PROOFS = 2
+#: How often in a row a culprit's failure leaves the credential credible before it has to serve a request again.
+MAX_EXONERATIONS = 2
 #: Failed requests remembered.
 MAX_FAILURES = 100
 
@@ -26,6 +28,7 @@ class Suspicion:
         self._proofs: set[str] = set()
         #: Whether nothing has failed here since the last success, so that a failure counts against its request.
         self.is_credible = True
+        self._exonerations = 0
 
     def record_failure(self, request_id: str, key: str) -> None:
         self.is_credible = False
@@ -37,6 +40,7 @@ class Suspicion:
     def record_success(self) -> None:
         """A request was served: what failed before is no evidence any more."""
         self.is_credible = True
+        self._exonerations = 0
         if self._failures:
             self.clear_all()
 
@@ -46,9 +50,21 @@ class Suspicion:
         self._proofs.clear()
 
     def clear(self, request_id: str) -> None:
-        """The request has turned out to be at fault itself."""
+        """Forgets a request's failure."""
         self._failures.pop(request_id, None)
         self._proofs.discard(request_id)
+
+    def exonerate(self, request_id: str) -> None:
+        """The request has turned out to be at fault itself.
+
+        So its failure leaves the credential as credible as before; else the next culprit, whose retries come first,
+        would find none that counts as a witness, and every credential that it tries would stay paused.
+        """
+        was_only_failure = list(self._failures) == [request_id]
+        self.clear(request_id)
+        if was_only_failure and self._exonerations < MAX_EXONERATIONS:
+            self._exonerations += 1
+            self.is_credible = True
 
     def convict(self, request_id: str) -> bool:
         """The request was served elsewhere. Returns whether it is still evidence: no success has come since."""

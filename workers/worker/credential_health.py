@@ -214,7 +214,7 @@ class CredentialHealth:
 
     def take_back(self, request_id: str) -> None:
         """The request is a culprit: what it has caused here is taken back. The worker publishes the new state."""
-        self._suspicion.clear(request_id)
+        self._suspicion.exonerate(request_id)
         self.cooldown.take_back(request_id)
         self._breaker.forget_request(request_id)
         self.changed.set()

@@ -1,6 +1,12 @@
 """Failed requests are evidence against a credential only as far as they can be."""
 
-from workers.credentials.suspicion import MAX_ONE_KEY_SECONDS, MAX_UNPROVEN_SECONDS, MIN_PROOFS, Suspicion
+from workers.credentials.suspicion import (
+    MAX_EXONERATIONS,
+    MAX_ONE_KEY_SECONDS,
+    MAX_UNPROVEN_SECONDS,
+    MIN_PROOFS,
+    Suspicion,
+)
 
 
 def max_cooldown(suspicion: Suspicion, *, are_others_served: bool = False) -> float:
@@ -40,9 +46,33 @@ def test_culprits_are_no_evidence():
     suspicion = Suspicion()
     fail(suspicion, 3)
     for number in range(3):
-        suspicion.clear(f"r{number}")
+        suspicion.exonerate(f"r{number}")
     assert max_cooldown(suspicion) == 0
+
+
+def test_culprit_leaves_a_credential_as_credible_as_before():
+    suspicion = Suspicion()
+    fail(suspicion, 1)
+    suspicion.exonerate("r0")
+    assert suspicion.is_credible
+    fail(suspicion, 2)
+    suspicion.exonerate("r1")
+    assert not suspicion.is_credible  # r0 is still open.
+
+
+def test_credential_that_never_serves_is_not_exonerated_again_and_again():
+    suspicion = Suspicion()
+    for _ in range(MAX_EXONERATIONS):
+        fail(suspicion, 1)
+        suspicion.exonerate("r0")
+        assert suspicion.is_credible
+    fail(suspicion, 1)
+    suspicion.exonerate("r0")
     assert not suspicion.is_credible
+    suspicion.record_success()
+    fail(suspicion, 1)
+    suspicion.exonerate("r0")
+    assert suspicion.is_credible
 
 
 def test_success_clears_the_evidence_and_makes_credible():
