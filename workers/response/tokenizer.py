@@ -38,17 +38,30 @@ def count_tokens_blocking(text: str) -> int:
 
 
 def iter_texts(value: object, member_names: frozenset[str]) -> Iterator[str]:
-    """Every text in members of these names, at any depth of a JSON value; no data URLs."""
-    if isinstance(value, dict):
-        for name, member in value.items():
-            if isinstance(member, str):
-                if name in member_names and not member.startswith("data:"):
-                    yield member
-            elif isinstance(member, list) and name in member_names:
-                yield from (part for part in member if isinstance(part, str))
-                yield from iter_texts(member, member_names)
-            else:
-                yield from iter_texts(member, member_names)
-    elif isinstance(value, list):
-        for element in value:
-            yield from iter_texts(element, member_names)
+    """Every text in members of these names, at any depth of a JSON value; no data URLs.
+
+    Walks without recursion: Python's JSON parser nests deeper than its stack from 3.12 on.
+    """
+    remaining = [value]
+    while remaining:
+        item = remaining.pop()
+        if isinstance(item, dict):
+            texts, members = _split_members(item, member_names)
+            yield from texts
+            remaining.extend(reversed(members))
+        elif isinstance(item, list):
+            remaining.extend(reversed(item))
+
+
+def _split_members(item: dict[str, object], member_names: frozenset[str]) -> tuple[list[str], list[object]]:
+    """The texts of an object in members of these names, and the members that may hold more."""
+    texts: list[str] = []
+    members: list[object] = []
+    for name, member in item.items():
+        if not isinstance(member, str):
+            members.append(member)
+            if isinstance(member, list) and name in member_names:
+                texts += (part for part in member if isinstance(part, str))
+        elif name in member_names and not member.startswith("data:"):
+            texts.append(member)
+    return texts, members
