@@ -61,7 +61,8 @@ def test_calls_per_chunk_are_bounded(front: FrontHarness, harness: WorkerHarness
     environ = front.build_environ(stream=True)
     calls = count_calls(lambda: front.call(environ)) / CHUNKS
     eventually(lambda: harness.redis.keys("*req_*") == [])
-    assert calls < 150, calls
+    # About 145, and what background tasks do meanwhile: more on a slow machine.
+    assert calls < 170, calls
 
 
 @pytest.mark.parametrize("stream", [False, True])
