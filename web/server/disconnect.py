@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import gevent
 
+from shared.tcp_keepalive import KeepAlive
+
 READ_EVENT = 1
 #: Seconds without a sign of life after which a caller's host counts as gone.
 VANISHED_AFTER_SECONDS = 30
-#: TCP keepalive: seconds of silence before the first probe, seconds between probes, probes without a reply.
-KEEPALIVE_OPTIONS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+KEEPALIVE = KeepAlive(idle=15, interval=5, probes=3)
 #: Seconds after a FIN at which to look whether the first probe was answered with a reset; then every second.
 RESET_CHECK_SECONDS = (0.005, 0.02, 0.1, 0.3)
 #: Seconds between two probes: at first, their growth, and at most.
@@ -160,9 +161,8 @@ def enable_keepalive(listeners: Iterable[Any]) -> None:
         if listener.family not in (socket.AF_INET, socket.AF_INET6):
             continue
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE_OPTIONS.items():
-            if option := getattr(socket, name, None):
-                listener.setsockopt(socket.IPPROTO_TCP, option, value)
+        for option, value in KEEPALIVE.list_options().items():
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def abort(sock: Any) -> None:
