@@ -7,6 +7,7 @@ from statistics import median
 from bench.compare.system import LoadMeasurement, RunningSystem, measure_load
 from bench.farm import API_KEY, MeasuredFarm, find_free_port, run_farm
 from bench.measurement import Measurement, exactly, unbounded
+from launcher.processes.https.proxy import LOCAL_ROOT
 
 ACCOUNTS = 50
 #: Events of a stream, and seconds between two of them.
@@ -14,9 +15,6 @@ CHUNKS, CHUNK_DELAY = 100, 0.02
 WARM_UP_SECONDS = 2.0
 #: Each load is put on the two farms by turns, so that both share the state of the machine.
 TURNS = 3
-#: The root certificate of the endpoint's local CA, in the data dir.
-LOCAL_ROOT = Path("caddy", "pki", "authorities", "local", "root.crt")
-
 #: A figure of one load.
 Figure = Callable[[LoadMeasurement], float]
 

@@ -1,6 +1,5 @@
 """Runs a Redis with replicas and three sentinels, whose primary can be killed."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from bench.farm import find_free_port
 from launcher.processes import redis_server
 
 SERVICE = "farm"
@@ -134,9 +134,3 @@ def run_replicated_redis(
         yield redis
     finally:
         redis.stop()
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from bench.replicated_redis import ReplicatedRedis, run_replicated_redis
 from shared.credentials.unsealing import Unsealer
 from tests.integration.harness import WorkerHarness
 from tests.upstream import Upstream
@@ -28,3 +29,10 @@ def start_harness(
 @pytest.fixture
 def harness(start_harness: Callable[..., WorkerHarness]) -> WorkerHarness:
     return start_harness()
+
+
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedRedis]:
+    """A Redis with one replica and three sentinels."""
+    with run_replicated_redis(tmp_path_factory.mktemp("replicated"), replicas=1) as replicated:
+        yield replicated

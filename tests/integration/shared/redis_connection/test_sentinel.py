@@ -9,19 +9,13 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from bench.replicated_redis import ReplicatedRedis, run_replicated_redis
+from bench.replicated_redis import ReplicatedRedis
 from shared import clock
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import build_server_url, check_server, connect, create_dedicated_pool
 from shared.redis_connection.primary_finder import find_confirmation, get_primary_finder
 from tests.waiting import eventually
 from workers.worker.blocking_pop import BlockingPop
-
-
-@pytest.fixture(scope="module")
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedRedis]:
-    with run_replicated_redis(tmp_path_factory.mktemp("replicated"), replicas=1) as replicated:
-        yield replicated
 
 
 @pytest.fixture

@@ -6,19 +6,13 @@ from contextlib import closing
 
 import pytest
 
-from bench.replicated_redis import ReplicatedRedis, Server, run_replicated_redis
+from bench.replicated_redis import ReplicatedRedis, Server
 from shared.credentials.unsealing import Unsealer
 from shared.redis_connection.client import build_server_url, connect
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 from workers.credentials import durability
-
-
-@pytest.fixture(scope="module")
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedRedis]:
-    with run_replicated_redis(tmp_path_factory.mktemp("replicated"), replicas=1) as replicated:
-        yield replicated
 
 
 @pytest.fixture
