@@ -92,13 +92,15 @@ def choose_program(home: Path, programs: Iterable[str]) -> tuple[str, ServerLine
 
     Raises StoreUnavailable when none of them can read the data.
     """
-    candidates = sorted(((program, read_line_of(program)) for program in programs), key=lambda found: found[1] is None)
+    candidates = sorted(
+        ((program, read_line_of(program)) for program in programs), key=lambda candidate: candidate[1] is None
+    )
     writer = read_writer(home)
     for program, line in candidates:
         if writer is None or line is None or line.can_read(writer):
             return program, line
-    found = ", ".join(f"{line} ({program})" for program, line in candidates)
+    listed = ", ".join(f"{line} ({program})" for program, line in candidates)
     raise StoreUnavailable(
-        f"the data in {home} was written by {writer}, and can't be read by {found}: put a server of that line or a "
+        f"the data in {home} was written by {writer}, and can't be read by {listed}: put a server of that line or a "
         "newer one on PATH, or set REDIS_URL; nothing was changed"
     )

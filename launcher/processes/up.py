@@ -203,16 +203,15 @@ class Farm:
         Where the output is kept, it only says how to create them.
         """
         lines = []
-        api_keys = ApiKeys(redis)
+        api_keys, is_kept = ApiKeys(redis), is_output_kept()
         if self.settings.api_key:
             api_keys.create_if_missing(self.settings.api_key, "FARM_API_KEY")
         elif not api_keys.list():
-            key = "" if is_output_kept() else api_keys.create("first key")[0]
-            lines.append(f"API key (shown once): {key}" if key else NO_KEY_HINT)
+            lines.append(NO_KEY_HINT if is_kept else f"API key (shown once): {api_keys.create('first key')[0]}")
         if self.settings.admin_token:
             store_configured_token(redis, self.settings.admin_token)
-        if not self.settings.admin_token and is_output_kept():
-            return [*lines, NO_TOKEN_HINT] if not AdminTokens(redis).list() else lines
+        elif is_kept:
+            return lines if AdminTokens(redis).list() else [*lines, NO_TOKEN_HINT]
         admin_token = AdminTokens(redis).ensure_first(self.settings.admin_token)
         if admin_token:
             lines.append(f"admin token (shown once): {admin_token}")

@@ -47,15 +47,15 @@ def read_durability(redis: Redis) -> Durability:
         for process in processes:
             pipe.hgetall(keys.process(process.decode()))
         reports = [decode_hash(reply) for reply in pipe.execute()] if processes else []
-    found = [
+    reported = [
         Durability(report["durability"], float(report["durability_since"]))
         for report in reports
         if report.get("durability") in STATES
     ]
     if failure := find_persistence_failure(persistence):
-        found.append(Durability(failure))
+        reported.append(Durability(failure))
     order = list(STATES)
-    return min(found, key=lambda each: order.index(each.state), default=Durability("unknown"))
+    return min(reported, key=lambda durability: order.index(durability.state), default=Durability("unknown"))
 
 
 def find_persistence_failure(persistence: dict[str, Any]) -> str:

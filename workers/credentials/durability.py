@@ -49,9 +49,7 @@ class DurableWriter:
                 break
             log.warning("a write is not durable yet (%s)", reason, extra={"action": FAILURES[reason][0]})
         reason = reason or self._aof_failure
-        if reason != self._last_failure:
-            self._last_failure, self._changed_at = reason, clock.now()
-            self._log_state()
+        self._record(reason)
         return result, reason
 
     def probe(self, process_id: str) -> None:
@@ -74,9 +72,7 @@ class DurableWriter:
     def check(self) -> None:
         """Logs an error at start when Redis has no append-only file."""
         self._can_wait_for_fsync()
-        if self._aof_failure:
-            self._last_failure = self._aof_failure
-            self._log_state()
+        self._record(self._aof_failure)
 
     def _list_waits(self) -> list[tuple[str | int, ...]]:
         """The commands that wait until what was written before on their connection is durable."""
@@ -110,8 +106,12 @@ class DurableWriter:
             self._supports_waitaof = tuple(int(part) for part in version.split(".")[:2]) >= (7, 2)
         return self._supports_waitaof
 
-    def _log_state(self) -> None:
-        if reason := self._last_failure:
+    def _record(self, reason: str) -> None:
+        """Records why a write may not be durable, '' when it is; logs a change."""
+        if reason == self._last_failure:
+            return
+        self._last_failure, self._changed_at = reason, clock.now()
+        if reason:
             message = "rotated refresh tokens are not safely stored (%s): a crash of Redis can lose credentials; %s"
             action, remedy = FAILURES[reason]
             log.error(message, reason, remedy, extra={"action": action})

@@ -29,12 +29,12 @@ def find_https_warnings(settings: Settings) -> list[str]:
 def find_dns_warning(name: str) -> str:
     """Why a certificate authority would not find this machine by a name, '' if it may."""
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
         return f"FARM_DOMAIN: {name} has no address in DNS: give it an A or AAAA record with that of this machine"
-    if all(is_loopback(address) for address in found):
+    if all(is_loopback(address) for address in addresses):
         return f"FARM_DOMAIN: {name} is a loopback address, at which no certificate authority can reach it"
-    if not found & set(find_addresses()):
-        addresses = ", ".join(sorted(found))
-        return f"FARM_DOMAIN: {name} is {addresses}, none of this machine's addresses; that is right only behind NAT"
+    if not addresses & set(find_addresses()):
+        listed = ", ".join(sorted(addresses))
+        return f"FARM_DOMAIN: {name} is {listed}, none of this machine's addresses; that is right only behind NAT"
     return ""
