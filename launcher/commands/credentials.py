@@ -18,9 +18,10 @@ from launcher.selection import select_credentials, select_pool
 from launcher.store import open_store, record_change
 from launcher.token_export import export_tokens
 from shared.credentials import private
+from shared.credentials.importing.entries import read_entries
+from shared.credentials.importing.report import ImportReport
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
-from shared.credentials.token_import import ImportReport, classify_lines
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
@@ -45,13 +46,13 @@ def add(pool: str, label: str, as_json: bool) -> None:
     """Add one refresh token, read from standard input, or prompted for without echo on a terminal."""
     settings, redis = open_store()
     token = click.prompt("Refresh token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
-    tokens = [text for _, outcome, text in classify_lines(token.splitlines()) if outcome != "blank"]
-    if len(tokens) != 1:
-        raise FarmError(f"expected one refresh token on standard input, got {len(tokens)}; use `import` for several")
+    entries = [entry for entry in read_entries(token.splitlines()) if entry.outcome != "blank"]
+    if len(entries) != 1:
+        raise FarmError(f"expected one refresh token on standard input, got {len(entries)}; use `import` for several")
     origin = origin_for_new_tokens(settings.pool(select_pool(settings, pool)))
-    report = Credentials(redis).import_lines(pool, tokens, label, origin)
-    if report.count("invalid"):
-        raise FarmError("not a valid refresh token")
+    report = Credentials(redis).import_entries(pool, entries, label, origin)
+    if report.invalid:
+        raise FarmError(f"not a valid refresh token: {report.invalid[0].reason}")
     record_change(redis, "credentials.add", pool, report.to_counts())
     print_report(report, as_json)
 
@@ -59,32 +60,49 @@ def add(pool: str, label: str, as_json: bool) -> None:
 @credentials.command(name="import")
 @click.argument("file", type=click.Path())
 @pool_option
+@click.option("--dry-run", is_flag=True, help="Only show what would be imported.")
 @json_option
 @exit_on_error
-def import_(file: str, pool: str, as_json: bool) -> None:
+def import_(file: str, pool: str, dry_run: bool, as_json: bool) -> None:
     """Import refresh tokens from FILE ('-' for standard input).
 
-    One per line, as `refresh_token=…` or `mail----password----token`, or as JSON or CSV that names them.
+    One per line, alone, as `refresh_token=…` or `user----password----token`; or as JSON, JSON lines, or
+    CSV with a header. Passwords and whatever else is beside the tokens are not stored.
     """
     settings, redis = open_store()
-    try:
-        text = sys.stdin.read() if file == "-" else resolve_path(file).read_text()
-    except UnicodeDecodeError:
-        raise FarmError(f"{file} is not a text file") from None
-    lines = text.splitlines()
-    origin = origin_for_new_tokens(settings.pool(select_pool(settings, pool)))
-    with click.progressbar(lines, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        report = Credentials(redis).import_lines(pool, progress, token_origin=origin)
+    pool_settings = settings.pool(select_pool(settings, pool))
+    entries = list(read_entries(read_text(file).splitlines()))
+    if dry_run:
+        print_report(Credentials(redis).preview_import(pool, entries), as_json, is_preview=True)
+        return
+    with click.progressbar(entries, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
+        report = Credentials(redis).import_entries(pool, progress, token_origin=origin_for_new_tokens(pool_settings))
     record_change(redis, "credentials.add", pool, report.to_counts())
     print_report(report, as_json)
 
 
-def print_report(report: ImportReport, as_json: bool) -> None:
+def read_text(file: str) -> str:
+    """The text of a file, '-' for standard input. Raises FarmError, OSError."""
+    try:
+        return sys.stdin.read() if file == "-" else resolve_path(file).read_text()
+    except UnicodeDecodeError:
+        raise FarmError(f"{file} is not a text file") from None
+
+
+def print_report(report: ImportReport, as_json: bool, *, is_preview: bool = False) -> None:
+    """Prints the counts and why entries are invalid; a preview, what would become of each."""
     counts = report.to_counts()
     if as_json:
-        print_json({**counts, "ids": list(report.new_ids)})
-    else:
-        print_line(", ".join(f"{count} {name}" for name, count in counts.items()))
+        invalid = [{"line": line.number, "reason": line.reason} for line in report.invalid]
+        print_json({**counts, "ids": list(report.new_ids), "invalid_lines": invalid, "dry_run": is_preview})
+        return
+    for line in report.lines:
+        if line.outcome == "invalid":
+            print_line(f"line {line.number}: invalid: {line.reason}")
+        elif is_preview and line.outcome != "blank":
+            print_line(f"line {line.number}: {'would be added' if line.outcome == 'added' else 'is here already'}")
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print_line(f"{summary}; nothing was changed" if is_preview else summary)
 
 
 @credentials.command(name="list")

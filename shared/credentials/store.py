@@ -6,16 +6,17 @@ shared/credentials/records.py lists the fields of a credential.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
 
 from shared import clock, keys
+from shared.credentials.importing.entries import Entry, read_entries
+from shared.credentials.importing.report import ImportedLine, ImportReport
 from shared.credentials.records import STATES, VISIBLE_FIELDS, CredentialRecord, State, StateChange, build_record
 from shared.credentials.sealing import Sealer, fingerprint
-from shared.credentials.token_import import ImportedLine, ImportReport, classify_lines
 from shared.errors import NotFound
 from shared.redis_connection.client import decode_hash, register_script
 
@@ -84,16 +85,32 @@ class Credentials:
         return (existing_id, False) if existing_id else (credential_id, True)
 
     def import_lines(self, pool: str, lines: Iterable[str], label: str = "", token_origin: str = "") -> ImportReport:
-        """Stores the refresh tokens in the lines, given for the token endpoint of that origin ('' if not known)."""
+        """Stores the refresh tokens in the lines; see import_entries."""
+        return self.import_entries(pool, read_entries(list(lines)), label, token_origin)
+
+    def import_entries(
+        self, pool: str, entries: Iterable[Entry], label: str = "", token_origin: str = "", kind: str = "refresh_token"
+    ) -> ImportReport:
+        """Stores the secrets of entries, given for the token endpoint of that origin ('' if not known)."""
         sealer = Sealer.load(self._redis)
-        report = []
-        for number, outcome, token in classify_lines(lines):
-            if outcome != "token":
-                report.append(ImportedLine(number, outcome))
-                continue
-            credential_id, is_new = self._seal_and_add(sealer, pool, token, label, token_origin)
-            report.append(ImportedLine(number, "added" if is_new else "duplicate", credential_id))
-        return ImportReport(tuple(report))
+
+        def add(secret: str) -> tuple[str, bool]:
+            return self._seal_and_add(sealer, pool, secret, label, token_origin)
+
+        return ImportReport(tuple(import_entry(entry, add) for entry in entries))
+
+    def preview_import(self, pool: str, entries: Iterable[Entry]) -> ImportReport:
+        """What an import would do; nothing is stored."""
+        seen: set[str] = set()
+
+        def find(secret: str) -> tuple[str, bool]:
+            digest = fingerprint(secret)
+            existing_id = self._redis.hget(keys.fingerprints(pool), digest)
+            is_new = existing_id is None and digest not in seen
+            seen.add(digest)
+            return (existing_id or b"").decode(), is_new
+
+        return ImportReport(tuple(import_entry(entry, find) for entry in entries))
 
     def get_states(self, pool: str) -> dict[str, str]:
         """Credential id -> state."""
@@ -217,6 +234,14 @@ class Credentials:
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
         script_keys.append(keys.history(credential_id))
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
+
+
+def import_entry(entry: Entry, add: Callable[[str], tuple[str, bool]]) -> ImportedLine:
+    """The outcome of an entry; `add` stores its secret and returns the credential's id and whether it is new."""
+    if entry.outcome != "token":
+        return ImportedLine(entry.line, entry.outcome, reason=entry.problem)
+    credential_id, is_new = add(entry.secret)
+    return ImportedLine(entry.line, "added" if is_new else "duplicate", credential_id)
 
 
 def build_fields(

@@ -103,7 +103,10 @@ class PoolSettings:
     )
     scope: str = setting("FARM_SCOPE", parse_text, "", "OAuth scope to request")
     refresh_tokens_file: str = setting(
-        "FARM_REFRESH_TOKENS_FILE", parse_text, "", "file of refresh tokens, one per line, imported at start"
+        "FARM_REFRESH_TOKENS_FILE",
+        parse_text,
+        "",
+        "file of refresh tokens, in any form that `credentials import` takes, imported at start",
     )
     models: tuple[str, ...] = setting(
         "FARM_MODELS",

@@ -13,9 +13,9 @@ from redis import Redis
 from shared import clock, keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import hash_secret
+from shared.credentials.importing.secret_choice import is_token
 from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
-from shared.credentials.token_import import is_token
 from shared.credentials.token_origin import compute_token_origin
 from shared.errors import ApiError
 from shared.ip_addresses import caller_network

@@ -3,6 +3,7 @@
 from flask import Response
 
 from shared.credentials import private
+from shared.credentials.importing.entries import Entry, read_entries, read_texts
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins, origin_for_new_tokens
@@ -25,6 +26,7 @@ from web.admin.schemas import (
     ImportResult,
     LineReport,
     NewCredentials,
+    NewCredentialText,
     OperationResult,
     StateEntry,
     TestParameters,
@@ -72,15 +74,28 @@ def list_credentials(query: CredentialQuery) -> CredentialPage:
 
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))
 def add_credentials(body: NewCredentials) -> ImportResult:
-    """Add refresh tokens and report the outcome of each."""
+    """Add refresh tokens and report the outcome of each; with `dry_run`, only what it would be."""
+    return import_entries(body, list(read_texts(body.tokens)))
+
+
+@router.route("POST", "/credentials/import", body=NewCredentialText, response=ImportResult, errors=(404,))
+def import_credentials(body: NewCredentialText) -> ImportResult:
+    """Add the refresh tokens in a text, as `./farm credentials import` does. What lies beside them is not stored."""
+    return import_entries(body, list(read_entries(body.text.splitlines())))
+
+
+def import_entries(body: NewCredentials | NewCredentialText, entries: list[Entry]) -> ImportResult:
     if body.pool not in list_configured_pools():
         raise ApiError(404, "not_found", f"no pool {body.pool!r}")
     try:
-        origin = origin_for_new_tokens(services().settings.pool(body.pool))
-        report = open_store().import_lines(body.pool, body.tokens, body.label, origin)
+        if body.dry_run:
+            report = open_store().preview_import(body.pool, entries)
+        else:
+            origin = origin_for_new_tokens(services().settings.pool(body.pool))
+            report = open_store().import_entries(body.pool, entries, body.label, origin)
+            record_change("credentials.add", body.pool, report.to_counts())
     except FarmError as error:
         raise ApiError(503, "not_ready", str(error), "server_error") from None
-    record_change("credentials.add", body.pool, report.to_counts())
     lines = [LineReport.model_validate(vars(line)) for line in report.lines]
     return ImportResult(**report.to_counts(), lines=lines)
 

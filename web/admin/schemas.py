@@ -7,12 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.api_keys.admin_tokens import AdminToken
 from shared.api_keys.api_key import ApiKey, KeyFields
-from shared.credentials.token_import import MAX_TOKEN_LENGTH
+from shared.credentials.importing.secret_choice import MAX_TOKEN_LENGTH
 from shared.observability.audit_log import AuditEntry
 
 #: Text without control characters, which could corrupt a terminal or a log.
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Identifier = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+#: Characters of a text of credentials, which the front reads in one piece.
+MAX_IMPORT_CHARACTERS = 2_000_000
 Timestamp = Annotated[float, Field(ge=0, le=2**40, allow_inf_nan=False)]
 
 
@@ -46,6 +48,9 @@ class CredentialQuery(Page):
     ] = ""
 
 
+DryRun = Annotated[bool, Field(description="only report what would become of each; nothing is stored")]
+
+
 class NewCredentials(StrictModel):
     """Refresh tokens to add."""
 
@@ -55,14 +60,32 @@ class NewCredentials(StrictModel):
         list[Annotated[str, Field(max_length=MAX_TOKEN_LENGTH)]],
         Field(min_length=1, max_length=1000, description="one refresh token each; blanks and duplicates are skipped"),
     ]
+    dry_run: DryRun = False
+
+
+class NewCredentialText(StrictModel):
+    """Refresh tokens to add, in a text."""
+
+    pool: Identifier = "default"
+    label: Text = ""
+    text: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_IMPORT_CHARACTERS,
+            description="a file as people keep it: lines, `user----password----token`, JSON, CSV, `name=value`",
+        ),
+    ]
+    dry_run: DryRun = False
 
 
 class LineReport(BaseModel):
-    """Outcome of one line of an import."""
+    """Outcome of one entry of an import."""
 
-    number: int
+    number: Annotated[int, Field(description="position in `tokens`, or line of the text, from 1")]
     outcome: Literal["added", "duplicate", "blank", "invalid"]
-    id: str
+    id: Annotated[str, Field(description="the credential that has the token; empty if none has")]
+    reason: Annotated[str, Field(description="why an entry is invalid")] = ""
 
 
 class ImportResult(BaseModel):

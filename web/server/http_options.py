@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.credentials.token_import import MAX_TOKEN_LENGTH
+from shared.credentials.importing.secret_choice import MAX_TOKEN_LENGTH
 
 #: Bytes of one header line: the longest refresh token that the store takes, as Bearer (`MAX_TOKEN_LENGTH`).
 MAX_HEADER_BYTES = MAX_TOKEN_LENGTH + 64

@@ -7,8 +7,8 @@ import gevent
 from redis import Redis
 
 from shared import gc_tuning
+from shared.credentials.importing.report import ImportReport
 from shared.credentials.store import Credentials
-from shared.credentials.token_import import ImportReport
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import Unsealer, load_unsealer
 from shared.errors import FarmError, SettingsError, StoreUnavailable
@@ -26,6 +26,9 @@ from workers.supervisor import EXIT_MISCONFIGURED
 from workers.upstream.client import UpstreamMisconfigured, UpstreamRoute
 
 log = logging.getLogger("farm.process")
+
+#: Invalid lines of a token file that are logged.
+MAX_LOGGED_LINES = 20
 
 
 def check_settings(settings: Settings) -> None:
@@ -62,6 +65,9 @@ def import_token_files(settings: Settings, credentials: Credentials) -> None:
                 pool.name, read_token_file(pool), token_origin=origin_for_new_tokens(pool)
             )
             log.info("%s", format_report(report), extra={"action": "tokens_imported", "pool": pool.name})
+            for line in report.invalid[:MAX_LOGGED_LINES]:
+                text = f"FARM_REFRESH_TOKENS_FILE, line {line.number}: {line.reason}"
+                log.warning("%s", text, extra={"action": "token_invalid", "pool": pool.name})
 
 
 def format_report(report: ImportReport) -> str:

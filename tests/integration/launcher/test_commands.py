@@ -1,5 +1,6 @@
 """Commands that change states, and what `status` shows."""
 
+import json
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins
 from shared.settings.schema import PoolSettings
 from tests.integration.launcher.conftest import Run
+from tests.redis_dump import dump_redis
 
 
 @pytest.fixture
@@ -71,3 +73,18 @@ def test_status_masks_the_password_of_redis(run: Run, tmp_path: Path):
 
 def test_rq_runs_on_the_farms_redis(run: Run):
     assert run("rq", "info").exit_code == 0
+
+
+def test_an_import_can_be_tried_and_says_what_is_wrong_with_each_invalid_line(run: Run, redis: Redis, tmp_path: Path):
+    (tmp_path / "tokens.txt").write_text("user----hunter2----token-one\n\nPASSWORD=hunter2\ntoken-one\n")
+    preview = run("credentials", "import", "tokens.txt", "--dry-run").stdout
+    assert preview.splitlines() == [
+        "line 1: would be added",
+        "line 3: invalid: there is no refresh token in it",
+        "line 4: is here already",
+        "1 added, 1 duplicates, 1 blanks, 1 invalid; nothing was changed",
+    ]
+    assert Credentials(redis).list(["default"]) == []
+    result = json.loads(run("credentials", "import", "tokens.txt", "--json").stdout)
+    assert (len(result["ids"]), result["invalid_lines"][0]["line"], result["dry_run"]) == (1, 3, False)
+    assert "hunter2" not in dump_redis(redis)

@@ -16,6 +16,7 @@ from shared.credentials.token_origin import TokenOrigins
 from shared.credentials.unsealing import Unsealer
 from shared.observability.request_log import LogEntry, RequestLog
 from shared.settings.schema import PoolSettings, Settings
+from tests.redis_dump import dump_redis
 from web.app import create_app
 from workers.process.usage_rollup import UsageRollup
 
@@ -183,6 +184,20 @@ def test_tokens_are_imported_line_by_line_and_never_returned(api: Api):
     responses = [api("GET", path).get_data(as_text=True) for path in ("/credentials", "/audit", "/pools", "/live")]
     assert "token-one" not in "".join(responses)
     assert "a client secret" not in "".join(responses)
+
+
+def test_a_text_is_previewed_and_imported_with_a_reason_for_each_invalid_line(api: Api):
+    text = "email,password,refresh_token\nu@x.com,hunter2,token-one\nv@x.com,hunter2,\n"
+    preview = api("POST", "/credentials/import", {"text": text, "dry_run": True}).json
+    assert (preview["added"], preview["invalid"], api("GET", "/credentials").json["data"]) == (1, 1, [])
+    report = api("POST", "/credentials/import", {"text": text}).json
+    assert [(line["number"], line["outcome"], line["reason"]) for line in report["lines"]] == [
+        (2, "added", ""),
+        (3, "invalid", "there is no refresh token in it"),
+    ]
+    assert api("POST", "/credentials", {"tokens": ["token-one"], "dry_run": True}).json["duplicates"] == 1
+    assert api("POST", "/credentials/import", {"text": text, "pool": "none"}).status_code == 404
+    assert "hunter2" not in dump_redis(api.redis)
 
 
 def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):

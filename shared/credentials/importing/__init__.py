@@ -1,0 +1,1 @@
+"""Import of credentials from text: JSON, CSV, `name=value`, lines; what is plainly none gets a reason instead."""
