@@ -146,6 +146,15 @@ class PoolSettings:
     ca_bundle: str = setting(
         "FARM_CA_BUNDLE", parse_text, "", "file of trusted CA certificates, if not the default ones"
     )
+    client_cert: str = setting(
+        "FARM_CLIENT_CERT",
+        parse_text,
+        "",
+        "file of the certificate (PEM, with its chain) that upstream and token endpoint get if they ask for one",
+    )
+    client_key: str = setting(
+        "FARM_CLIENT_KEY", parse_text, "", "file of its private key, unencrypted; unset: it is in FARM_CLIENT_CERT"
+    )
     headers: Mapping[str, str] = setting(
         "FARM_UPSTREAM_HEADERS",
         parse_headers,
@@ -187,6 +196,11 @@ class PoolSettings:
         True,
         "whether usage is requested for every stream; callers who did not request it do not see it",
     )
+
+    @property
+    def client_certificate(self) -> tuple[str, str] | None:
+        """The files of the client certificate and of its private key; None for none."""
+        return (self.client_cert, self.client_key or self.client_cert) if self.client_cert else None
 
     @property
     def configured_name(self) -> str:

@@ -32,6 +32,8 @@ WORKER_SECRETS = {
     *("FARM_SECRET_KEY", "FARM_CLIENT_SECRET"),
     *("FARM_TOKEN_HEADERS", "FARM_UPSTREAM_HEADERS", "FARM_UPSTREAM_PROXY"),
 }
+#: Files that only the workers read.
+WORKER_FILES = ("FARM_CA_BUNDLE", "FARM_CLIENT_CERT", "FARM_CLIENT_KEY", "FARM_REFRESH_TOKENS_FILE")
 #: The address and the paths in the container; .env has those of the host.
 FIXED = {
     "HOST": "0.0.0.0",
@@ -39,6 +41,8 @@ FIXED = {
     "FARM_DATA_DIR": "/opt/farm/data",
     "FARM_CONFIG": "/opt/farm/farm.toml",
     "FARM_CA_BUNDLE": "/run/farm/ca-bundle",
+    "FARM_CLIENT_CERT": "/run/farm/client-cert",
+    "FARM_CLIENT_KEY": "/run/farm/client-key",
     "FARM_REFRESH_TOKENS_FILE": "/run/farm/refresh-tokens",
 }
 MINIMAL = {"FARM_SECRET_KEY": "key", "FARM_UPSTREAM_URL": "https://a.test/v1", "FARM_TOKEN_URL": "https://a.test/t"}
@@ -90,7 +94,7 @@ def test_every_setting_of_the_environment_file_reaches_its_service(services: dic
         environment = services[side]["environment"]
         expected = {name: FIXED.get(name, f"value-of-{name}") for name in set(env_names()) - foreign}
         if side == "web":
-            expected |= {"FARM_CA_BUNDLE": "", "FARM_REFRESH_TOKENS_FILE": ""}
+            expected |= dict.fromkeys(WORKER_FILES, "")
         assert {name: environment.get(name) for name in expected} == expected
 
 
@@ -118,17 +122,13 @@ def test_files_that_settings_name_are_mounted_where_they_are_needed(services: di
     }
     settings_file = {"/opt/farm/farm.toml": ("value-of-FARM_CONFIG", True)}
     assert mounts["web"] == settings_file
-    assert mounts["worker"] == settings_file | {
-        "/run/farm/ca-bundle": ("value-of-FARM_CA_BUNDLE", True),
-        "/run/farm/refresh-tokens": ("value-of-FARM_REFRESH_TOKENS_FILE", True),
-    }
+    assert mounts["worker"] == settings_file | {FIXED[name]: (f"value-of-{name}", True) for name in WORKER_FILES}
 
 
 def test_files_that_are_not_configured_are_empty(minimal: dict[str, Any]):
     sources = {mount["source"] for side in ("web", "worker") for mount in list_binds(minimal[side])}
     assert sources == {"/dev/null"}
-    assert not minimal["worker"]["environment"]["FARM_CA_BUNDLE"]
-    assert not minimal["worker"]["environment"]["FARM_REFRESH_TOKENS_FILE"]
+    assert not any(minimal["worker"]["environment"][name] for name in WORKER_FILES)
     assert minimal["worker"]["environment"]["REDIS_URL"] == "redis://redis:6379/0"
 
 

@@ -23,7 +23,8 @@ from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
 from workers.process_slot import SpawnInfo
 from workers.supervisor import EXIT_MISCONFIGURED
-from workers.upstream.client import UpstreamMisconfigured, UpstreamRoute
+from workers.upstream.client import UpstreamMisconfigured
+from workers.upstream.pool_network import build_route
 
 log = logging.getLogger("farm.process")
 
@@ -46,7 +47,7 @@ def check_settings(settings: Settings) -> None:
     for pool in settings.pools:
         for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url)):
             try:
-                UpstreamRoute(url, proxy=pool.proxy, ca_bundle=pool.ca_bundle).open_pool(lambda: None)
+                build_route(pool, url).open_pool(lambda: None)
             except UpstreamMisconfigured as error:
                 raise SettingsError(f"pool {pool.name}: {url}: {error}") from None
 

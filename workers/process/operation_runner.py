@@ -21,10 +21,10 @@ from workers.upstream.client import (
     ResponseTruncated,
     UpstreamMisconfigured,
     UpstreamUnreachable,
-    create_shared_session,
     iter_body,
 )
 from workers.upstream.http_connection import ConnectionDropped
+from workers.upstream.pool_network import create_pool_session
 from workers.worker.job_runner import JobRunner
 
 #: Seconds that the chat of a test may take.
@@ -144,7 +144,7 @@ def revoke(runner: JobRunner) -> dict[str, Any]:
     try:
         runner.token.wait_for_refresh()
         token = runner.token.load_refresh_token()
-        session = create_shared_session(pool.revocation_url, 1, pool.proxy, pool.ca_bundle)
+        session = create_pool_session(pool, pool.revocation_url, 1)
         status = TokenEndpoint(pool, session).revoke(token)
         result = {"ok": status == 200, "status": status}
     except TokenError as error:

@@ -49,7 +49,8 @@ from workers.process_slot import RETIRE_SIGNAL, SpawnInfo
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
-from workers.upstream.client import UpstreamRoute, create_shared_session
+from workers.upstream.client import UpstreamRoute
+from workers.upstream.pool_network import build_route, create_pool_session
 from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
 
@@ -153,7 +154,7 @@ class WorkerProcess:
 
     def _build_route(self, name: str) -> UpstreamRoute:
         pool = self._settings.pool(name)
-        return UpstreamRoute(pool.upstream_url, proxy=find_proxy(pool), ca_bundle=pool.ca_bundle)
+        return build_route(pool, pool.upstream_url)
 
     def run(self) -> None:
         """Runs until a signal or the supervisor's death; then lets running requests end and releases the leases."""
@@ -315,10 +316,4 @@ class WorkerProcess:
 
 
 def build_token_endpoint(pool: PoolSettings) -> TokenEndpoint:
-    session = create_shared_session(pool.token_url, MAX_CONCURRENT_REFRESHES, find_proxy(pool), pool.ca_bundle)
-    return TokenEndpoint(pool, session)
-
-
-def find_proxy(pool: PoolSettings) -> str:
-    """The configured proxy, '' for none; the bundled simulator is on this machine."""
-    return "" if pool.simulator else pool.proxy
+    return TokenEndpoint(pool, create_pool_session(pool, pool.token_url, MAX_CONCURRENT_REFRESHES))

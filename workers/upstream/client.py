@@ -21,7 +21,7 @@ from shared.protocol.messages import RelayRequest
 from shared.settings.environment_network import read_environment
 from workers.upstream.http_connection import ConnectionDropped, select_connection_class
 from workers.upstream.http_response import READ_BYTES
-from workers.upstream.tls import TlsAdapter, UnusableCertificates
+from workers.upstream.tls import ClientCertificate, TlsAdapter, UnusableCertificates, UnusableClientCertificate
 
 log = logging.getLogger("farm.relay")
 #: Seconds between two log lines about a pool that is misconfigured.
@@ -68,7 +68,9 @@ class ResponseTruncated(FarmError):
     """Raised when a response ended before it was complete."""
 
 
-def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+def create_session(
+    url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: str = "", client: ClientCertificate | None = None
+) -> requests.Session:
     """Creates a session that keeps `pool_size` connections.
 
     Proxy and CA bundle are read from the environment once, if not given; requests would read them, and ~/.netrc, for
@@ -76,20 +78,23 @@ def create_session(url: str, *, pool_size: int = 2, proxy: str = "", ca_bundle: 
     """
     session = requests.Session()
     session.trust_env = False
-    adapter = TlsAdapter(pool_connections=2, pool_maxsize=pool_size, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
     environment_proxies, environment_verify = read_environment(url)
     session.proxies = {"http": proxy, "https": proxy} if proxy else dict(environment_proxies)
     session.verify = ca_bundle or environment_verify
+    session.cert = client
+    adapter = TlsAdapter(session.verify, pools=2, pool_size=pool_size)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
     session.headers.clear()
     session.headers.update(DEFAULT_HEADERS)
     return session
 
 
-def create_shared_session(url: str, pool_size: int, proxy: str = "", ca_bundle: str = "") -> requests.Session:
+def create_shared_session(
+    url: str, pool_size: int, proxy: str = "", ca_bundle: str = "", client: ClientCertificate | None = None
+) -> requests.Session:
     """Creates a session for several credentials. It keeps no cookies, which would carry over between them."""
-    session = create_session(url, pool_size=pool_size, proxy=proxy, ca_bundle=ca_bundle)
+    session = create_session(url, pool_size=pool_size, proxy=proxy, ca_bundle=ca_bundle, client=client)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
@@ -100,15 +105,18 @@ class ResolvedRoute(NamedTuple):
     prepared: requests.PreparedRequest
     verify: Any
     proxies: Any
+    client: ClientCertificate | None
     #: Prefix of each request's target.
     base_path: str
 
 
 class UpstreamRoute:
-    """How a pool's upstream is reached: proxy, CA bundle and address, resolved once by requests."""
+    """How a pool's upstream is reached: proxy, CA bundle, client certificate and address, resolved once by requests."""
 
-    def __init__(self, url: str, *, proxy: str = "", ca_bundle: str = "") -> None:
-        self._url, self._proxy, self._ca_bundle = url, proxy, ca_bundle
+    def __init__(
+        self, url: str, *, proxy: str = "", ca_bundle: str = "", client: ClientCertificate | None = None
+    ) -> None:
+        self._url, self._proxy, self._ca_bundle, self._client = url, proxy, ca_bundle, client
         #: When a mistake in the settings was last logged, by the monotonic clock.
         self._logged_at = float("-inf")
 
@@ -129,21 +137,23 @@ class UpstreamRoute:
 
     @cached_property
     def _resolved(self) -> ResolvedRoute:
-        session = create_session(self._url, proxy=self._proxy, ca_bundle=self._ca_bundle)
+        session = create_session(self._url, proxy=self._proxy, ca_bundle=self._ca_bundle, client=self._client)
         prepared = session.prepare_request(requests.Request("POST", self._url))
         base_path = HTTPAdapter().request_url(prepared, session.proxies).rstrip("/")
-        return ResolvedRoute(prepared, session.verify, session.proxies, base_path)
+        return ResolvedRoute(prepared, session.verify, session.proxies, self._client, base_path)
 
     def _open_pool(self, before_send: Callable[[], None]) -> HTTPConnectionPool:
-        prepared, verify, proxies, _ = self._resolved
-        adapter = TlsAdapter(pool_connections=1, pool_maxsize=2, max_retries=0)
-        pool = cast("HTTPConnectionPool", adapter.get_connection_with_tls_context(prepared, verify, proxies))
+        prepared, verify, proxies, client, _ = self._resolved
+        adapter = TlsAdapter(verify, pools=1, pool_size=2)
+        pool = cast("HTTPConnectionPool", adapter.get_connection_with_tls_context(prepared, verify, proxies, client))
         pool.ConnectionCls = select_connection_class(pool)
         pool.conn_kw["before_send"] = before_send
         return pool
 
     def _find_bad_setting(self, error: Exception) -> tuple[str, str]:
         """The setting that requests could not use, and why; without a proxy's URL, which may hold a password."""
+        if isinstance(error, UnusableClientCertificate):
+            return "FARM_CLIENT_CERT", str(error)
         if isinstance(error, (UnusableCertificates, ssl.SSLError)):
             return "FARM_CA_BUNDLE", str(error)
         if self._proxy and can_parse(self._url):

@@ -186,7 +186,8 @@ def discard_unreceived(sock: Any) -> None:
     try:
         queued = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
         if queued:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # TLS within TLS, through a proxy, wraps the proxy's connection.
+            getattr(sock, "socket", sock).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except (OSError, ValueError):
         return  # It is closed already, or the system does not say (TIOCOUTQ is SIOCOUTQ in tcp(7)).
 

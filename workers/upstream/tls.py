@@ -14,6 +14,8 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
+from shared.settings.file_checks import load_client_certificate
+
 #: Contexts that are kept; one is replaced when its files change.
 MAX_CONTEXTS = 32
 #: Seconds for which a session is resumed. That does not verify the server's certificate again, which may have expired.
@@ -26,6 +28,14 @@ _handshake_turns = BoundedSemaphore(MAX_HANDSHAKES_IN_A_ROW)
 
 class UnusableCertificates(OSError):
     """Raised when the file or directory of the trusted certificates can't be used."""
+
+
+class UnusableClientCertificate(OSError):
+    """Raised when the client's certificate and its private key can't be used."""
+
+
+#: Files of a client certificate and of its private key, which may be the same file.
+ClientCertificate = tuple[str, str]
 
 
 class Session(NamedTuple):
@@ -130,39 +140,68 @@ def advance_handshake(connection: UpstreamTlsSocket) -> bool:
     return not wait
 
 
-def load_context(authorities: str) -> UpstreamTlsContext:
-    """The context that trusts the certificates in a file or directory, the same one until the file changes.
+def load_context(authorities: str, client: ClientCertificate | None = None) -> UpstreamTlsContext:
+    """The context that trusts the certificates in a file or directory, the same one until a file changes.
 
-    Loading a system's bundle takes tens of milliseconds and 700 KB. Raises OSError.
+    Loading a system's bundle takes tens of milliseconds and 700 KB. With a client certificate a server that asks for
+    one gets it (mutual TLS, RFC 8705). Raises OSError.
     """
+    versions = [identify_file(authorities, UnusableCertificates)]
+    versions += [identify_file(file, UnusableClientCertificate) for file in client or ()]
+    return _create_context(authorities, client, *versions)
+
+
+def identify_file(path: str, unusable: type[OSError]) -> tuple[int, int]:
+    """What changes when a file is written or replaced. Raises `unusable`."""
     try:
-        status = Path(authorities).stat()
+        status = Path(path).stat()
     except OSError as error:
-        raise UnusableCertificates(f"{authorities}: {error.strerror}") from None
-    return _create_context(authorities, status.st_mtime_ns, status.st_ino)
+        raise unusable(f"{path}: {error.strerror}") from None
+    return status.st_mtime_ns, status.st_ino
 
 
 @lru_cache(MAX_CONTEXTS)
-def _create_context(authorities: str, *_: int) -> UpstreamTlsContext:
+def _create_context(authorities: str, client: ClientCertificate | None, *_: tuple[int, int]) -> UpstreamTlsContext:
     context = UpstreamTlsContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= create_urllib3_context().verify_flags
     context.hostname_checks_common_name = False
     context.post_handshake_auth = True
     context.load_verify_locations(**{"capath" if Path(authorities).is_dir() else "cafile": authorities})
+    if client:
+        try:
+            load_client_certificate(context, client)
+        except (OSError, ValueError) as error:
+            raise UnusableClientCertificate(f"{client[0]}: {error}") from None
     return context
 
 
 class TlsAdapter(HTTPAdapter):
     """Has the connections of a session share the context of the certificates that it trusts."""
 
+    def __init__(self, verify: bool | str | None, *, pools: int, pool_size: int) -> None:
+        """`verify` as in requests; `pools` is how many servers it keeps connections to, `pool_size` each."""
+        super().__init__(pool_connections=pools, pool_maxsize=pool_size, max_retries=0)
+        self._proxy_authorities = find_authorities(verify)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """requests: the way through a proxy. One that speaks TLS is verified, but never gets a client certificate."""
+        if proxy.lower().startswith("https:"):
+            options["proxy_ssl_context"] = load_context(self._proxy_authorities)
+        return super().proxy_manager_for(proxy, **options)
+
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         """requests: how to reach the server of a request. Raises OSError."""
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
-            authorities = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
-            options = {"cert_reqs": options["cert_reqs"], "ssl_context": load_context(authorities)}
+            context = load_context(find_authorities(verify), cert)
+            options = {"cert_reqs": options["cert_reqs"], "ssl_context": context}
         return host, options
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """requests: would have every new connection load the certificates again."""
+
+
+def find_authorities(verify: Any) -> str:
+    """The file or directory of trusted certificates that requests means by its `verify`."""
+    return verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
