@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,11 @@ log = logging.getLogger("farm.tokens")
 #: A token is renewed when this share of its lifetime remains, at most so many seconds before it expires.
 RENEW_AT_REMAINING_SHARE = 0.15
 MAX_RENEW_AHEAD_SECONDS = 60.0
+#: It is renewed earlier if refreshes take long (a distant endpoint, the wait for Redis's disk): by so many times the
+#: duration of the last one, at most this share of the lifetime ahead.
+RENEW_AHEAD_DURATIONS, MAX_RENEW_AHEAD_SHARE = 1.5, 0.5
+#: While it is renewed, requests use it as long as this share of its lifetime remains, at most so many seconds.
+SPARE_SHARE, MAX_SPARE_SECONDS = 0.05, 5.0
 #: Factors that spread renewals, so that tokens issued together are not renewed together.
 JITTER = (0.8, 1.2)
 #: Seconds after which a failed early renewal is retried while the token is still valid; doubled with each refusal.
@@ -83,13 +89,23 @@ class AccessToken:
         #: When the token is due for renewal, seconds since the epoch.
         self.renew_at = 0.0
         self._expires_at = 0.0
+        #: Seconds before it expires from which a request waits for the new one.
+        self._spare_seconds = 0.0
         #: Early renewals that were refused, not by a failing endpoint, since the last grant.
         self._refused_renewals = 0
+        #: Seconds that the last refresh took until the grant was durable.
+        self._refresh_seconds = 0.0
         self._refresh_greenlet: gevent.Greenlet | None = None
 
     def is_fresh(self) -> bool:
         """Whether there is a token that is not due for renewal yet."""
         return bool(self._token) and clock.now() < self.renew_at
+
+    def is_usable(self) -> bool:
+        """Whether there is a token that a request need not wait for: a fresh one, or one that is being renewed."""
+        if self.is_fresh():
+            return True
+        return bool(self._token) and self.is_refreshing() and clock.now() < self._expires_at - self._spare_seconds
 
     def is_valid(self) -> bool:
         """Whether there is a token that has not expired."""
@@ -104,7 +120,7 @@ class AccessToken:
         The refresh runs in a greenlet of its own, so that a cancelled attempt does not cancel it for the others. A
         forced one neither waits for the pause after a refusal nor for the breaker.
         """
-        if self._token != stale and self.is_fresh():
+        if self._token != stale and self.is_usable():
             return self._token
         if not self.is_refreshing():
             self._refresh_greenlet = gevent.spawn(self._try_refresh, stale, is_forced=is_forced)
@@ -155,6 +171,7 @@ class AccessToken:
             self._set_token(access_token, lifetime)
             if lifetime > MAX_RENEW_AHEAD_SECONDS:
                 return
+        started_at = time.monotonic()
         exchange = self._exchange(refresh_token, is_forced=is_forced)
         retry_forever(
             lambda: self._store.store(self._lease, exchange.current_token, exchange.grant, exchange.exchanged_token),
@@ -163,6 +180,7 @@ class AccessToken:
         if exchange.grant.unusable:
             raise TokenEndpointDown(exchange.grant.unusable, "unusable_access_token")
         self._record_grant()
+        self._refresh_seconds = time.monotonic() - started_at
         self._set_token(exchange.grant.access_token, exchange.grant.expires_in)
 
     def _exchange(self, refresh_token: str, *, is_forced: bool) -> Exchange:
@@ -248,9 +266,10 @@ class AccessToken:
     def _set_token(self, token: str, lifetime: float) -> None:
         self._token, self._refused_renewals = token, 0
         self._expires_at = clock.now() + lifetime
-        self.renew_at = self._expires_at - min(
-            MAX_RENEW_AHEAD_SECONDS, RENEW_AT_REMAINING_SHARE * lifetime
-        ) * random.uniform(*JITTER)
+        self._spare_seconds = min(MAX_SPARE_SECONDS, SPARE_SHARE * lifetime)
+        usual = min(MAX_RENEW_AHEAD_SECONDS, RENEW_AT_REMAINING_SHARE * lifetime) * random.uniform(*JITTER)
+        slow = min(MAX_RENEW_AHEAD_SHARE * lifetime, RENEW_AHEAD_DURATIONS * self._refresh_seconds)
+        self.renew_at = self._expires_at - max(usual, slow)
 
     def _log_fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}

@@ -203,7 +203,7 @@ class WorkerProcess:
             (RECOVER_INTERVAL_SECONDS, lambda: self._for_each_busy(self._to_recover, PoolQueues.recover_orphans)),
             (CLEAN_INTERVAL_SECONDS, lambda: self._for_each_busy(self._to_clean, PoolQueues.clean_registries)),
             (FRONT_CHECK_INTERVAL_SECONDS, self._fronts.check),
-            (0.5, self._workers.refresh_idle_tokens),
+            (0.5, self._workers.refresh_due_tokens),
             (1.0, lambda: self._counters.flush(self._redis)),
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),

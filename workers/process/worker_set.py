@@ -209,11 +209,12 @@ class WorkerSet:
                 pipe.client_unblock(worker.blocking_pop.client_id)
             pipe.execute(raise_on_error=False)
 
-    def refresh_idle_tokens(self) -> None:
-        """Refreshes the access tokens of idle workers in the background, so that no request waits for it."""
+    def refresh_due_tokens(self) -> None:
+        """Refreshes access tokens in the background, also during a request, so that no request waits for it."""
         now = clock.now()
         for worker in [w for w in self._workers.values() if w.runner.token.renew_at <= now]:
-            if worker.blocking_pop.client_id and not worker.runner.busy_since and worker.runner.health.needs_refresh():
+            is_waiting = bool(worker.blocking_pop.client_id)
+            if (is_waiting or worker.runner.busy_since) and worker.runner.health.needs_refresh():
                 gevent.spawn(self._refresh_token, worker)
 
     def _refresh_token(self, worker: FarmWorker) -> None:

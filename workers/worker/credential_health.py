@@ -97,7 +97,7 @@ class CredentialHealth:
         return True
 
     def needs_refresh(self) -> bool:
-        """Whether an idle worker should refresh its access token now."""
+        """Whether to refresh the access token now, apart from a request."""
         return not self._token.is_fresh() and not self._token.is_refreshing() and not self.cooldown.remaining()
 
     def handle_token_failure(self, error: Exception) -> None:

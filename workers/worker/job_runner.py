@@ -171,7 +171,7 @@ class JobRunner:
     def _finish(self, job: StartedJob, cost: JobCost, *, ok: bool) -> StartedJob | None:
         """Finishes the job; returns the next one, if there is one and this worker may continue."""
         bookkeeping, worker = self._bookkeeping, self._worker
-        if not self._can_continue() or not self.token.is_fresh():
+        if not self._can_continue() or not self.token.is_usable():
             retry_forever(lambda: bookkeeping.finish(worker, job, ok=ok, cost=cost), "a job cannot be finished")
             return None
         execution = bookkeeping.create_execution(worker)

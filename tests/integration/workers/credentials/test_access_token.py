@@ -6,12 +6,13 @@ from collections.abc import Callable
 import gevent
 import pytest
 import requests
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.pywsgi import WSGIServer
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -22,7 +23,7 @@ from tests import internals
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 from workers.credentials import token_endpoint
-from workers.credentials.access_token import AccessToken, RefreshServices
+from workers.credentials.access_token import RENEW_AHEAD_DURATIONS, AccessToken, RefreshServices
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_endpoint import TokenEndpoint
@@ -451,6 +452,42 @@ def test_valid_token_is_used_while_its_early_renewal_fails(harness: TokenHarness
     assert token.is_fresh()
     with pytest.raises(TokenEndpointDown):
         token.get(stale=first)
+
+
+def test_request_does_not_wait_for_a_renewal_while_the_token_is_valid(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    may_end = Event()
+    presented: list[str] = []
+
+    def refresh(token: str) -> TokenGrant:
+        presented.append(token)
+        if len(presented) > 1:
+            may_end.wait()
+        return TokenGrant(f"at-{len(presented)}", 30, "")
+
+    replace_refresh(refresh)
+    token = harness.build_token()
+    assert token.get() == "at-1"
+    token.renew_at = 0.0
+    renewal = gevent.spawn(token.get)
+    eventually(lambda: len(presented) == 2)
+    token.renew_at = 0.0
+    assert (token.get(), token.is_usable(), token.is_fresh()) == ("at-1", True, False)
+    may_end.set()
+    assert renewal.get() == "at-2"
+    assert token.get() == "at-2"
+
+
+def test_refresh_that_takes_long_is_begun_earlier(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    def refresh(_: str) -> TokenGrant:
+        gevent.sleep(0.5)
+        return TokenGrant("at", 2, "")
+
+    replace_refresh(refresh)
+    token = harness.build_token()
+    token.get()
+    assert token.renew_at - clock.now() <= 2 - 0.5 * RENEW_AHEAD_DURATIONS
 
 
 def test_redis_without_an_append_only_file_is_an_error_in_the_log(harness: TokenHarness, unsealer: Unsealer, caplog):

@@ -2,15 +2,19 @@
 
 import math
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from redis import Redis
 from rq import SimpleWorker, worker_registration
 
+from shared import keys
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.unsealing import Unsealer
 from tests import internals
+from tests.integration.harness import WorkerHarness
+from tests.waiting import eventually
 from workers.process.worker_set import HEARTBEAT_ROUNDS, WorkerSet
 from workers.worker.registration import register
 
@@ -65,6 +69,21 @@ def test_worker_of_a_forgotten_private_credential_is_registered_no_more(redis: R
         register(worker, name, pipe)
         pipe.execute()
     assert redis.keys("rq:workers*") == []
+
+
+def test_token_is_renewed_during_a_request(start_harness: Callable[..., WorkerHarness], redis: Redis):
+    harness = start_harness(first_byte_timeout=60.0)
+    harness.wait_until_idle()
+    worker_set = WorkerSet(harness.services, None, None, None, {})  # type: ignore[arg-type]
+    internals.add_workers(worker_set, {"a": harness.worker})
+    harness.upstream.pace(delay=60)
+    harness.enqueue()
+    eventually(lambda: harness.worker.runner.is_running("req_1"))
+    redis.hset(keys.credential(harness.credential_id), "access_expires", time.time() + 30)
+    harness.worker.runner.token.renew_at = 0.0
+    worker_set.refresh_due_tokens()
+    eventually(lambda: harness.upstream.counters()["refreshes"] == 2)
+    harness.worker.runner.cancel("client_gone")
 
 
 def test_heartbeats_are_spread_over_rounds_and_reach_every_worker(redis: Redis):
