@@ -46,6 +46,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:lease:<credential id> | string | <worker process>:<fencing token> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:processes:retiring | sorted set | worker process that takes no new requests -> last report | trimmed by age |
+| farm:handover | string | worker process that retires because others take over | 20 s after its last report |
 | farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
 | farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
@@ -95,6 +96,7 @@ API_KEYS = "farm:api-keys"
 API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
 RETIRING_PROCESSES = "farm:processes:retiring"
+HANDOVER = "farm:handover"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
 FRONT_BODY_BYTES = "farm:fronts:body-bytes"

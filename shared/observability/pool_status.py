@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.private import PrivateCredentials
-from shared.credentials.records import STATES, known_state
+from shared.credentials.records import STATES, USABLE_STATES, known_state
 from shared.protocol.relay_queue import BANDS, held_registry_keys, queue_keys
 from shared.redis_connection.client import decode_hash
 
@@ -29,7 +29,8 @@ class PoolStatus:
     utilisation: float = 0.0
     #: Number of private credentials; the figures above exclude them.
     private_credentials: int = 0
-    #: Whether a worker process has workers that take requests, and does not only end those that run.
+    #: Whether a worker process has workers that take requests, and does not only end those that run; or is about to
+    #: have them, as the successor of one that retires.
     is_served: bool = False
     #: Whether the pool's circuit breaker is open.
     upstream_down: bool = False
@@ -66,6 +67,7 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
         for members in (keys.PROCESSES, keys.RETIRING_PROCESSES)
     )
     with redis.pipeline(transaction=False) as pipe:
+        pipe.exists(keys.HANDOVER)
         for process in [*serving, *retiring]:
             pipe.hgetall(keys.process(process))
         for name in names:
@@ -76,7 +78,7 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
                 pipe.llen(queue)
             for registry in held_registry_keys(name):
                 pipe.zcard(registry)
-        replies = pipe.execute()
+        is_handed_over, *replies = pipe.execute()
     private = PrivateCredentials(redis).count_by_pool()
     remaining = iter(replies)
     reports = [decode_hash(next(remaining)) for _ in serving]
@@ -88,6 +90,8 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
         status.workers["busy"] += sum(int(report.get(f"busy:{name}", 0)) for report in retiring_reports)
         status.held = {band: next(remaining) for band in BANDS}
         status.token_endpoint_failure = (token_failure or b"").decode()
+        is_usable = any(status.credentials[state] for state in USABLE_STATES)
+        status.is_served = status.is_served or bool(is_handed_over and serving and is_usable)
         statuses.append(status)
         status.private_credentials = private[status.name]
     return statuses

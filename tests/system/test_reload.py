@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -121,6 +122,35 @@ def start_callers(farm: Farm) -> tuple[list[Caller], list[Caller]]:
 def send_signals(farm: ConfiguredFarm) -> None:
     for master in farm.masters():
         master.send_signal(signal.SIGHUP)
+
+
+@contextmanager
+def watch_readiness(farm: Farm) -> Iterator[set[int]]:
+    """Asks /readyz all the time, as a load balancer does now and then; yields the statuses."""
+    statuses: set[int] = set()
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            statuses.add(requests.get(f"{farm.url}/readyz", timeout=60).status_code)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_farm_is_ready_throughout_a_reload(farm: ConfiguredFarm):
+    """Its idle workers end at once, and those of the new processes begin a little later."""
+    old = farm.serving()
+    with watch_readiness(farm) as statuses:
+        assert farm.command("reload").returncode == 0
+        eventually(lambda: not old & farm.serving())
+        eventually(lambda: farm.live_pool()["workers"]["idle"] == 2)
+    assert statuses == {200}
 
 
 def test_reload_cuts_no_request_and_loses_none(farm: ConfiguredFarm):

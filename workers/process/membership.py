@@ -21,6 +21,8 @@ from workers.worker.rq_worker import FarmWorker
 
 #: Seconds without a report after which a process is no longer a member.
 MEMBER_TIMEOUT_SECONDS = 6.0
+#: Seconds that a successor has for claiming what a retiring process has left to it; a second is usual.
+HANDOVER_SECONDS = 20.0
 #: The group of all private credentials, which are shared out as if they were one pool.
 PRIVATE_GROUP = "private credentials"
 PRIVATE_STATES_LUA = Path(__file__).with_name("private_states.lua").read_text()
@@ -135,11 +137,16 @@ class Membership:
         for each in (keys.PROCESSES, keys.RETIRING_PROCESSES):
             pipe.zremrangebyscore(each, "-inf", now - MEMBER_TIMEOUT_SECONDS)
 
-    def retire(self, workers: Iterable[FarmWorker]) -> None:
-        """Reports this process as one that only ends its requests: the other members share out its credentials."""
+    def retire(self, workers: Iterable[FarmWorker], *, is_replaced: bool) -> None:
+        """Reports this process as one that only ends its requests: the other members share out its credentials.
+
+        Until a process that replaces it has claimed them, the farm counts as serving.
+        """
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.PROCESSES, self._process_id)
             self._send_report(pipe, self._build_report(list(workers)), keys.RETIRING_PROCESSES)
+            if is_replaced:
+                pipe.set(keys.HANDOVER, self._process_id, ex=int(HANDOVER_SECONDS))
             pipe.execute()
 
     def leave(self) -> None:

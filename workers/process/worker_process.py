@@ -57,6 +57,9 @@ from workers.worker.services import WorkerServices
 log = logging.getLogger("farm.process")
 #: Seconds between two reconciliations of the workers with the credentials.
 RECONCILE_INTERVAL_SECONDS = 1.0
+#: The same for a process that has just started: others may be about to leave their credentials to it, and no account
+#: should be idle meanwhile; and for how many seconds that goes.
+FIRST_RECONCILE_INTERVAL_SECONDS, FIRST_RECONCILES_SECONDS = 0.2, 10.0
 #: Seconds between two recoveries of orphaned jobs.
 RECOVER_INTERVAL_SECONDS = 2.0
 #: Seconds between two checks for dead fronts.
@@ -116,6 +119,9 @@ class WorkerProcess:
         #: Until when running requests may take, by the monotonic clock.
         self._drain_until = float("inf")
         self._was_stopped = False
+        #: Whether other processes take over, by a reload or after the supervisor's death.
+        self._is_replaced = False
+        self._started_at = time.monotonic()
 
     def _build_services(self, unsealer: Unsealer) -> WorkerServices:
         connections = create_dedicated_pool(self._settings.redis_url)
@@ -177,7 +183,8 @@ class WorkerProcess:
         while not self._stopping.is_set() and os.getppid() == self._spawn_info.parent_pid:
             if self._try(self._workers.reconcile):
                 self._spawn_info.ready.set()
-            self._stopping.wait(RECONCILE_INTERVAL_SECONDS)
+            is_new = time.monotonic() < self._started_at + FIRST_RECONCILES_SECONDS
+            self._stopping.wait(FIRST_RECONCILE_INTERVAL_SECONDS if is_new else RECONCILE_INTERVAL_SECONDS)
         if not self._stopping.is_set():
             self._retire()
         self._drain()
@@ -186,6 +193,7 @@ class WorkerProcess:
 
     def _retire(self) -> None:
         """Other processes take over: running requests may take as long as they need."""
+        self._is_replaced = True
         self._end_within(self._settings.max_total_timeout)
 
     def _stop(self) -> None:
@@ -302,7 +310,7 @@ class WorkerProcess:
 
     def _report_retiring(self) -> None:
         while True:
-            self._try(lambda: self._membership.retire(self._workers))
+            self._try(lambda: self._membership.retire(self._workers, is_replaced=self._is_replaced))
             gevent.sleep(RECONCILE_INTERVAL_SECONDS)
 
     def _join_workers(self, until: Callable[[], float]) -> None:

@@ -23,7 +23,7 @@ def test_worker_host_is_healthy_while_one_of_its_processes_reports(redis: Redis,
     membership = Membership(redis, HERE, Settings())
     membership.refresh([])
     assert count_processes(redis) == 1
-    membership.retire([])
+    membership.retire([], is_replaced=False)
     assert count_processes(redis) == 1
     membership.leave()
     assert count_processes(redis) == 0

@@ -13,7 +13,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.settings.schema import PoolSettings, Settings
-from workers.process.membership import PRIVATE_GROUP, Membership
+from workers.process.membership import HANDOVER_SECONDS, PRIVATE_GROUP, Membership
 
 POOLS = (PoolSettings(private_credentials=True, private_most=9), PoolSettings(name="other"))
 
@@ -72,13 +72,36 @@ def test_running_requests_of_a_retiring_process_are_still_shown(redis: Redis, un
     Credentials(redis).import_lines("default", ["one", "two", "three"])
     old.refresh([build_busy_worker()])
     assert (read_status().workers["busy"], read_status().is_served) == (1, True)
-    old.retire([build_busy_worker()])
+    old.retire([build_busy_worker()], is_replaced=False)
     assert (read_status().workers["busy"], read_status().is_served) == (1, False)
     new.refresh([])
     assert new.fair_share("default") == 3
     old.leave()
     assert (read_status().workers["busy"], read_status().is_served) == (0, False)
     assert set(redis.keys("farm:process*")) == {b"farm:process:new", b"farm:processes"}
+
+
+def test_farm_serves_while_a_process_leaves_its_credentials_to_another(redis: Redis, unsealer: Unsealer):
+    """A load balancer would take the farm's only front out of service at each reload."""
+
+    def is_served() -> bool:
+        return read_pool_statuses(redis, ["default"])[0].is_served
+
+    old, new = (Membership(redis, name, Settings()) for name in ("old", "new"))
+    Credentials(redis).import_lines("default", ["one", "two"])
+    old.refresh([build_busy_worker()])
+    new.refresh([])
+    old.retire([], is_replaced=True)
+    assert is_served()
+    old.leave()
+    assert is_served()
+    new.leave()
+    assert not is_served(), "nobody takes over"
+    new.refresh([])
+    for credential in redis.hkeys(keys.credentials("default")):
+        redis.hset(keys.credentials("default"), credential, "dead")
+    assert not is_served(), "there is nothing to take over"
+    assert 0 < redis.ttl(keys.HANDOVER) <= HANDOVER_SECONDS
 
 
 def test_membership_notices_a_replaced_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch):
