@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from bench.checks import CHECKS
+from bench.cleanup import end_all_on_exit
 from bench.compare.figures import Figures
 from bench.compare.measure import measure
 from bench.compare.report import format_requirements, read, write
@@ -157,8 +158,9 @@ def main() -> int:
             return 2
     compared = [name for name in names if name in SCENARIOS]
     others = [name for name in names if name not in SCENARIOS]
-    met = compare_systems(arguments, compared) if compared else True
-    return 0 if (measure_farm(arguments, others) if others else True) and met else 1
+    with end_all_on_exit():
+        met = compare_systems(arguments, compared) if compared else True
+        return 0 if (measure_farm(arguments, others) if others else True) and met else 1
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def measure_sharing(seconds: float) -> list[Measurement]:
                 second.wait()
                 waits.append(wait_for_shares(farm, [100]))
 
-        thread = threading.Thread(target=restart_second_process)
+        thread = threading.Thread(target=restart_second_process, daemon=True)
         thread.start()
         result = load_farm(farm, 200, max(seconds, 30))
         thread.join()

@@ -1,9 +1,9 @@
 """The entry point of `./farm`."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -33,14 +33,14 @@ def farm() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
     """Run the whole test suite (arguments go to pytest)."""
-    sys.exit(subprocess.run([sys.executable, ROOT / "tests" / "run.py", *arguments], check=False).returncode)
+    replace_process([sys.executable, str(ROOT / "tests" / "run.py"), *arguments])
 
 
 @farm.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure the farm (`./farm bench --help` lists the benchmarks)."""
-    sys.exit(subprocess.run([sys.executable, "-m", "bench", *arguments], check=False).returncode)
+    replace_process([sys.executable, "-m", "bench", *arguments])
 
 
 @farm.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -51,8 +51,8 @@ def rq(arguments: tuple[str, ...]) -> None:
     url = find_server_url(load_settings())
     program = Path(sys.executable).with_name("rq")
     # The URL may hold a password, which other users would see on the command line.
-    environment = {**os.environ, "RQ_REDIS_URL": url}
-    sys.exit(subprocess.run([program, *arguments], env=environment, check=False).returncode)
+    os.environ["RQ_REDIS_URL"] = url
+    replace_process([str(program), *arguments])
 
 
 @farm.command()
@@ -62,6 +62,12 @@ def completion(shell: str) -> None:
     completion_class = get_completion_class(shell)
     assert completion_class is not None
     print_line(completion_class(farm, {}, "farm", "_FARM_COMPLETE").source())
+
+
+def replace_process(command: list[str]) -> NoReturn:
+    """Becomes this command, so that a signal to `./farm` reaches it."""
+    sys.stdout.flush()
+    os.execv(command[0], command)
 
 
 for command in (up, stop, restart, reload, status, logs):

@@ -13,7 +13,10 @@ LEASE_SECONDS = 16.0
 
 @contextmanager
 def in_background(work: Callable[[], None]) -> Iterator[None]:
-    """Runs the work in a thread and joins it at the end; an exception of the work is raised there."""
+    """Runs the work in a thread and joins it at the end; an exception of the work is raised there.
+
+    If the block is left by an exception, nobody waits for the work.
+    """
     failures: list[Exception] = []
 
     def run_guarded() -> None:
@@ -22,7 +25,7 @@ def in_background(work: Callable[[], None]) -> Iterator[None]:
         except Exception as error:
             failures.append(error)
 
-    thread = threading.Thread(target=run_guarded)
+    thread = threading.Thread(target=run_guarded, daemon=True)
     thread.start()
     yield
     thread.join()
