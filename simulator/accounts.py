@@ -10,14 +10,17 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+#: Generations that a token family has: those of one grant, numbered on from the family's number times this.
+FAMILY_SIZE = 1_000_000
+
 
 @dataclass
 class SimulatedAccount:
     """One account; by default it serves one request at a time."""
 
     number: int
-    #: Generation of the refresh token that is valid now; None before the first refresh.
-    generation: int | None = None
+    #: Token family -> generation of its refresh token that is valid now; unknown before the family's first refresh.
+    generations: dict[int, int] = field(default_factory=dict)
     #: Whether the account's token family was revoked, by a test or by the reuse of a refresh token.
     is_killed: bool = False
     #: Requests in flight.
@@ -89,9 +92,7 @@ class Accounts:
         """Exchanges a refresh token (RFC 6749 section 6). Raises TokenRefused with `invalid_grant`."""
         self.counters["refreshes"] += 1
         account, generation = self._find_account(token)
-        if account.generation is None:
-            account.generation = generation
-        if generation != account.generation and self.rotate:
+        if generation != account.generations.setdefault(generation // FAMILY_SIZE, generation) and self.rotate:
             if not account.is_killed:
                 self.lost_grants.append(account.granted_at)
             account.is_killed = True
@@ -99,7 +100,20 @@ class Accounts:
         if account.is_killed:
             self.counters["refused_refreshes"] += 1
             raise TokenRefused("invalid_grant")
-        return self._issue_tokens(account)
+        return self._issue_tokens(account, generation)
+
+    def sign_in(self, number: int) -> TokenGrant:
+        """Issues the tokens of a new grant, whose refresh tokens are a family of their own. Raises TokenRefused."""
+        account = self._accounts.get(number)
+        if account is None or account.is_killed:
+            raise TokenRefused("access_denied")
+        self.counters["sign_ins"] += 1
+        # The time keeps families apart across restarts.
+        generation = time.time_ns() // 1_000_000 * FAMILY_SIZE
+        account.generations[generation // FAMILY_SIZE] = generation
+        grant = self._issue_tokens(account, generation)
+        grant.refresh_token = grant.refresh_token or self.refresh_token(number, generation)
+        return grant
 
     def _find_account(self, token: str) -> tuple[SimulatedAccount, int]:
         """The account and generation of a refresh token. Raises TokenRefused."""
@@ -111,13 +125,14 @@ class Accounts:
         self.counters["refused_refreshes"] += 1
         raise TokenRefused("invalid_grant")
 
-    def _issue_tokens(self, account: SimulatedAccount) -> TokenGrant:
+    def _issue_tokens(self, account: SimulatedAccount, generation: int) -> TokenGrant:
         account.serial += 1
         account.granted_at = time.time()
         refresh_token = None
         if self.rotate:
-            account.generation = (account.generation or 0) + 1
-            refresh_token = self.refresh_token(account.number, account.generation)
+            family = generation // FAMILY_SIZE
+            account.generations[family] += 1
+            refresh_token = self.refresh_token(account.number, account.generations[family])
         expires_at = time.time() + self.access_ttl
         body = f"{account.number}-{int(expires_at * 1000)}-{account.serial}"
         return TokenGrant(f"sim-at-{body}-{self.sign('at' + body)}", self.access_ttl, refresh_token)

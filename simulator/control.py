@@ -31,7 +31,8 @@ def handle_control(simulation: Simulation, request: Request, path: str) -> bytes
 def collect_counters(simulation: Simulation) -> dict[str, int]:
     accounts = simulation.accounts
     gauges = {"in_flight": accounts.in_flight, "dead_accounts": accounts.dead}
-    return {"collisions": 0, "served": 0, "refreshes": 0, **simulation.counters, **accounts.counters, **gauges}
+    counters = {**simulation.counters, **accounts.counters, **simulation.sign_ins.counters}
+    return {"collisions": 0, "served": 0, "refreshes": 0, **counters, **gauges}
 
 
 def apply_settings(simulation: Simulation, path: str, values: dict[str, Any]) -> bool:
@@ -42,9 +43,12 @@ def apply_settings(simulation: Simulation, path: str, values: dict[str, Any]) ->
         simulation.faults = Faults.parse(values)
     elif path == "/simulator/accounts":
         change_accounts(simulation, **values)
+    elif path == "/simulator/sign-ins":
+        change_sign_ins(simulation, **values)
     elif path == "/simulator/reset":
         simulation.counters.clear()
         simulation.accounts.counters.clear()
+        simulation.sign_ins.counters.clear()
     else:
         return False
     return True
@@ -70,3 +74,10 @@ def change_accounts(
         accounts.expire_access_tokens()
     if kill is not None:
         accounts.kill(kill)
+
+
+def change_sign_ins(simulation: Simulation, interval: float | None = None, device_seconds: float | None = None) -> None:
+    """Applies a JSON object whose members are the parameters, in seconds; None changes nothing."""
+    grants = simulation.sign_ins
+    grants.interval = grants.interval if interval is None else interval
+    grants.device_seconds = grants.device_seconds if device_seconds is None else device_seconds

@@ -7,6 +7,7 @@ from simulator.api import Api, call_after
 from simulator.certificate import create_tls_context
 from simulator.control import handle_control
 from simulator.http_connection import Connection, Request
+from simulator.sign_in.oauth_endpoints import handle_sign_in
 from simulator.simulation import Simulation
 from simulator.token_endpoint import exchange_token, revoke_token
 
@@ -30,11 +31,13 @@ class Simulator:
         elif path == "/oauth/revoke":
             connection.finish(revoke_token(simulation, request))
         else:
-            connection.finish(handle_control(simulation, request, path))
+            response = handle_sign_in(simulation, request, path)
+            connection.finish(response or handle_control(simulation, request, path))
 
 
 async def serve(simulation: Simulation, host: str, port: int, certificate: Path | None = None) -> None:
     """Serves until cancelled; prints its URL once it listens. With a path for its certificate, it serves HTTPS."""
+    simulation.scheme = "https" if certificate else "http"
     simulator = Simulator(simulation)
     loop = asyncio.get_running_loop()
     tls = create_tls_context(certificate) if certificate else None

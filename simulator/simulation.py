@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from simulator.accounts import Accounts
 from simulator.faults import Faults
+from simulator.sign_in.grants import SignInGrants
+from simulator.sign_in.id_tokens import IdTokenSigner
 
 
 @dataclass
@@ -26,8 +28,15 @@ class Simulation:
     accounts: Accounts
     pace: Pace = field(default_factory=Pace)
     faults: Faults = field(default_factory=Faults)
+    sign_ins: SignInGrants = field(default_factory=SignInGrants)
+    id_tokens: IdTokenSigner = field(init=False)
+    #: Of its own address: `http` or `https`.
+    scheme: str = "http"
     counters: Counter[str] = field(default_factory=Counter)
     #: Whether the ends of requests are recorded in `ended`.
     is_traced: bool = False
     #: Last message and end time (seconds since the epoch) of the latest requests.
     ended: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20_000))
+
+    def __post_init__(self) -> None:
+        self.id_tokens = IdTokenSigner(self.accounts.seed)

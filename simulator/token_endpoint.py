@@ -7,6 +7,7 @@ from simulator.accounts import TokenGrant, TokenRefused
 from simulator.errors import encode_error
 from simulator.http_connection import Request, encode_response
 from simulator.responses import encode_json
+from simulator.sign_in.oauth_endpoints import DEVICE_GRANT, read_form, redeem
 from simulator.simulation import Simulation
 
 
@@ -19,11 +20,20 @@ def exchange_token(simulation: Simulation, request: Request) -> bytes:
         if simulation.faults.draw_token_refusal():
             simulation.counters["fault_token_refusal"] += 1
             raise TokenRefused("invalid_grant")
-        grant = simulation.accounts.refresh(find_refresh_token(request))
+        body = grant_tokens(simulation, request)
     except TokenRefused as refused:
-        body = {"error": str(refused), "error_description": "refused by the simulator"}
-        return encode_response(400, encode_json(body))
-    return encode_response(200, encode_json(build_token_response(grant)))
+        error = {"error": str(refused), "error_description": "refused by the simulator"}
+        return encode_response(400, encode_json(error))
+    return encode_response(200, encode_json(body))
+
+
+def grant_tokens(simulation: Simulation, request: Request) -> dict[str, Any]:
+    """The token response to a refresh token or to a code of a sign-in. Raises TokenRefused."""
+    if request.body.startswith(b"grant_type=") or b"&grant_type=" in request.body:
+        fields = read_form(request)
+        if fields.get("grant_type") in ("authorization_code", DEVICE_GRANT):
+            return redeem(simulation, request, fields)
+    return build_token_response(simulation.accounts.refresh(find_refresh_token(request)))
 
 
 def revoke_token(simulation: Simulation, request: Request) -> bytes:

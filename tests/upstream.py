@@ -45,6 +45,9 @@ class Upstream:
         self.pace()
         self._control("reset", {})
 
+    def sign_ins(self, **values: Any) -> None:
+        self._control("sign-ins", values)
+
     def _control(self, endpoint: str, values: dict[str, Any] | None = None) -> Any:
         data = None if values is None else json.dumps(values).encode()
         tls = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
