@@ -14,7 +14,8 @@ FarmError
 ├── LimitReached             the API key has reached a limit (shared/api_keys/limits.py)
 ├── NoWorkerProcess          no worker process carried out the operation (shared/protocol/credential_operations.py)
 ├── LeaseLost                the lease has expired or gone to another worker process
-│   └── ForeignCredential    the credential belongs to another token endpoint
+│   ├── ForeignCredential    the credential belongs to another token endpoint
+│   └── AccountKnown         another credential has the account (workers/sign_in/accounts.py)
 ├── BreakerOpen              the circuit breaker of the pool, or of its token endpoint, is open
 ├── UpstreamUnreachable      no connection could be made (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
@@ -28,6 +29,7 @@ FarmError
 │   ├── InvalidGrant         the token endpoint refused the refresh token
 │   ├── TokenRefused         the same, but the token is presented again later
 │   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
+├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/pending.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
 └── ApiError                 a request ends with an error in OpenAI's format

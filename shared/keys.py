@@ -40,6 +40,11 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:credentials:<pool> | hash | credential id -> state | forever |
 | farm:credential:<id> | hash | a credential (fields: shared/credentials/records.py) | until removed |
 | farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, also private | until removed |
+| farm:accounts:<pool> | hash | SHA-256 of an account's issuer and subject -> credential id | until removed |
+| farm:sign-in:<id> | hash | a sign-in (fields: shared/sign_in/sign_in.py) | an hour after its time |
+| farm:sign-in:state:<SHA-256> | string | id of the sign-in whose `state` it is | until its time is over |
+| farm:sign-in:poll:<id> | string | worker process that polls for a device's sign-in | seconds, renewed |
+| farm:sign-ins | sorted set | id of a sign-in -> end of its time | trimmed by age |
 | farm:private | sorted set | private pool `<pool>~<credential id>` -> when it was last used | until idle |
 | farm:private:refused:<SHA-256> | string | marks a refresh token that the token endpoint has just refused | a minute |
 | farm:private:tries:<network> | set | SHA-256 of unproven refresh tokens presented from the network | 5 minutes |
@@ -107,6 +112,7 @@ REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
 PRIVATE_POOLS = "farm:private"
+SIGN_INS = "farm:sign-ins"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -182,6 +188,22 @@ def history(credential_id: str) -> str:
 def fingerprints(pool: str) -> str:
     """A configured pool and its private credentials share one hash."""
     return f"farm:fingerprints:{names.configured_pool(pool)}"
+
+
+def accounts(pool: str) -> str:
+    return f"farm:accounts:{pool}"
+
+
+def sign_in(sign_in_id: str) -> str:
+    return f"farm:sign-in:{sign_in_id}"
+
+
+def sign_in_state(digest: str) -> str:
+    return f"farm:sign-in:state:{digest}"
+
+
+def sign_in_poll(sign_in_id: str) -> str:
+    return f"farm:sign-in:poll:{sign_in_id}"
 
 
 def refused_token(fingerprint: str) -> str:

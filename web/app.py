@@ -14,6 +14,7 @@ from shared.settings.schema import Settings
 from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
 from web.admin.access import gate, login
+from web.admin.sign_in import callback, resource
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, index, metrics, models, relay, stored_objects
 from web.server import cors
@@ -23,7 +24,7 @@ from web.server.request_input import MAX_FORM_BYTES, limit_body
 from web.services import EXTENSION, WebServices, build_services
 
 #: Modules that register their routes on `api.contract` when imported.
-ADMIN_API = (credentials, api_keys, pools, usage, request_log, admin_tokens, sessions, audit_log)
+ADMIN_API = (credentials, resource, api_keys, pools, usage, request_log, admin_tokens, sessions, audit_log)
 #: Path prefix of the admin console and API.
 ADMIN_PREFIX = "/admin"
 
@@ -69,7 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(lambda: begin_request(services))
     app.after_request(lambda response: finish_response(services, response))
     errors.register_handlers(app)
-    for module in (relay, models, billing, index, stored_objects, health, metrics, login, api):
+    for module in (relay, models, billing, index, stored_objects, health, metrics, login, callback, api):
         app.register_blueprint(module.blueprint)
     dashboard.mount(app, connect(settings.redis_url, size=dashboard.MAX_CONNECTIONS))
     app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS))  # type: ignore[method-assign,assignment]

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from launcher.commands.credential_login import login
 from launcher.commands.credential_operations import refresh, revoke, test
 from launcher.commands.credential_states import adopt, disable, enable
 from launcher.export_steps import ExportSteps
@@ -20,7 +21,7 @@ from launcher.token_export import export_tokens
 from shared.credentials import private
 from shared.credentials.importing.entries import read_entries
 from shared.credentials.importing.report import ImportReport
-from shared.credentials.records import CredentialRecord
+from shared.credentials.records import CredentialRecord, mask_account
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
@@ -29,10 +30,10 @@ from shared.errors import FarmError
 
 @click.group()
 def credentials() -> None:
-    """Add, import, list, show, test, refresh, disable, enable, adopt, revoke, remove and export refresh tokens."""
+    """Add, import, log in, list, show, test, refresh, disable, enable, adopt, revoke, remove and export credentials."""
 
 
-for command in (test, refresh, revoke, disable, enable, adopt):
+for command in (login, test, refresh, revoke, disable, enable, adopt):
     credentials.add_command(command)
 pool_option = click.option("--pool", default="default", show_default=True, help="The pool to import into.")
 
@@ -113,7 +114,7 @@ def list_(as_json: bool) -> None:
     settings, redis = open_store()
     records = Credentials(redis).list(private.list_all_pools(redis, settings.pool_names))
     if as_json:
-        print_json([record.to_dict() for record in records])
+        print_json([record.to_masked_dict() for record in records])
         return
     headings = ("ID", "POOL", "STATE", "LABEL", "REFRESHED", "ROTATIONS", "REASON", "OWNER")
     print_table(headings, [build_row(record) for record in records])
@@ -124,7 +125,7 @@ def build_row(record: CredentialRecord) -> tuple[Any, ...]:
         record.id,
         record.pool,
         record.state,
-        record.label or "-",
+        record.label or mask_account(record.account) or "-",
         format_time(record.refreshed_at),
         record.rotations,
         record.reason or "-",

@@ -22,6 +22,8 @@ from simulator.accounts import Accounts
 #: Number of accounts that the bundled simulator has.
 SIMULATED_ACCOUNTS = 20
 SIMULATOR_LABEL = "simulator"
+#: Client id of sign-ins; it takes any.
+SIMULATOR_CLIENT_ID = "token-farm"
 SIMULATOR_OPTIONS = (
     *("--accounts", str(SIMULATED_ACCOUNTS), "--rotate"),
     *("--delay", "0.2", "--chunks", "16", "--chunk-delay", "0.04"),

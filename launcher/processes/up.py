@@ -19,6 +19,7 @@ from redis import Redis
 from launcher.processes import redis_server
 from launcher.processes.bundled_simulator import (
     SIMULATED_ACCOUNTS,
+    SIMULATOR_CLIENT_ID,
     SimulatorProcess,
     has_upstream,
     import_simulated,
@@ -227,6 +228,8 @@ class Farm:
         self.environment |= {
             "FARM_UPSTREAM_URL": f"{simulator.base_url}/v1",
             "FARM_TOKEN_URL": f"{simulator.base_url}/oauth/token",
+            "FARM_ISSUER": simulator.base_url,
+            "FARM_CLIENT_ID": SIMULATOR_CLIENT_ID,
             "FARM_SIMULATOR": "yes",
         }
         import_simulated(redis, self.settings.pool_names[0])

@@ -11,6 +11,10 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | fingerprint | SHA-256 of the current refresh token | store.py, private.py, store_grant.lua |
 | origin | SHA-256 of the token as imported, which identifies it in a repeated import | store.py, private.py |
 | token_origin | origin of its token endpoint, `simulator`, '' if not known | store.py, private.py, token_origin.py |
+| identity | SHA-256 of issuer and subject, once it is known whose account it is | workers/sign_in |
+| issuer, subject | who the account is, as its tokens or the userinfo endpoint say | workers/sign_in |
+| account | its e-mail address or name; lists show it masked | workers/sign_in |
+| aliases | SHA-256 of earlier refresh tokens, which a newer one of a sign-in has replaced | replace_token.lua |
 | previous | sealed refresh token before the last rotation, until the next one | store_grant.lua |
 | rotations | number of rotations | store_grant.lua |
 | access | sealed access token | store_grant.lua |
@@ -39,7 +43,7 @@ USABLE_STATES: tuple[State, ...] = ("active", "cooling")
 #: Fields of the hash that hold no token and are shown to operators.
 VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
-    *("exported_at", "export_outdated", "token_origin"),
+    *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account"),
 )
 
 
@@ -70,9 +74,18 @@ class CredentialRecord:
     owner: str = ""
     #: The origin of the token endpoint that it was given for, `simulator`, or '' if not known yet.
     token_origin: str = ""
+    #: Who the account is, '' while that is not known.
+    issuer: str = ""
+    subject: str = ""
+    #: E-mail address or name of the account.
+    account: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def to_masked_dict(self) -> dict[str, Any]:
+        """As lists show it: the account can be recognised, but not read."""
+        return {**asdict(self), "account": mask_account(self.account)}
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,15 @@ class StateChange:
     time: float
     state: str
     reason: str
+
+
+def mask_account(account: str) -> str:
+    """An e-mail address or a name that can be recognised, but not read: `a***e@example.com`, `A***e`."""
+    local, at, domain = account.partition("@")
+    if not local:
+        return ""
+    masked = f"{local[0]}***{local[-1]}" if len(local) > 3 else f"{local[0]}***"
+    return f"{masked}{at}{domain}"
 
 
 def build_record(
@@ -103,6 +125,9 @@ def build_record(
         rotations=int(fields.get("rotations", 0)),
         export_outdated=bool(fields.get("export_outdated")),
         token_origin=fields.get("token_origin", ""),
+        issuer=fields.get("issuer", ""),
+        subject=fields.get("subject", ""),
+        account=fields.get("account", ""),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )

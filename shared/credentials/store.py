@@ -232,7 +232,7 @@ class Credentials:
     def remove(self, pool: str, credential_id: str) -> bool:
         """Deletes a credential and its tokens; returns False if it does not exist."""
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
-        script_keys.append(keys.history(credential_id))
+        script_keys += [keys.history(credential_id), keys.accounts(pool)]
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 

@@ -62,6 +62,24 @@ class PoolSettings:
         "base URL of the upstream, ending in /v1; unset: `./farm up` starts the bundled simulator",
     )
     token_url: str = setting("FARM_TOKEN_URL", parse_url, "", "OAuth 2 token endpoint for the refresh tokens")
+    issuer: str = setting(
+        "FARM_ISSUER",
+        parse_url,
+        "",
+        "issuer of OpenID Connect or OAuth metadata (RFC 8414): where `./farm credentials login` finds the endpoints",
+    )
+    authorize_url: str = setting(
+        "FARM_AUTHORIZE_URL",
+        parse_url,
+        "",
+        "authorization endpoint for signing in by browser, if not the issuer's; its query is kept",
+    )
+    device_url: str = setting(
+        "FARM_DEVICE_URL",
+        parse_url,
+        "",
+        "device authorization endpoint (RFC 8628) for signing in by code, if not the issuer's",
+    )
     simulator: bool = setting(
         "FARM_SIMULATOR",
         parse_bool,
@@ -101,7 +119,9 @@ class PoolSettings:
         "",
         "revocation endpoint for refresh tokens (RFC 7009), if the upstream has one",
     )
-    scope: str = setting("FARM_SCOPE", parse_text, "", "OAuth scope to request")
+    scope: str = setting(
+        "FARM_SCOPE", parse_text, "", "OAuth scope to request; unset: none, and `openid offline_access` when signing in"
+    )
     refresh_tokens_file: str = setting(
         "FARM_REFRESH_TOKENS_FILE",
         parse_text,

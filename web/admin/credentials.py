@@ -69,7 +69,7 @@ def list_credentials(query: CredentialQuery) -> CredentialPage:
     pools = [name for name in list_all_pools() if query.pool in ("", name)]
     records = [record for record in open_store().list(pools) if query.state in ("", record.state)]
     data, next_cursor = paginate(records, [record.id for record in records], query.limit, query.cursor)
-    return CredentialPage(data=[to_schema(record) for record in data], next=next_cursor)
+    return CredentialPage(data=[Credential(**record.to_masked_dict()) for record in data], next=next_cursor)
 
 
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))

@@ -118,6 +118,9 @@ class Credential(BaseModel):
     token_origin: Annotated[
         str, Field(description="origin of the token endpoint that it was given for; empty if not known yet")
     ]
+    issuer: Annotated[str, Field(description="issuer of the account, empty while that is not known")]
+    subject: Annotated[str, Field(description="the account's id at its issuer")]
+    account: Annotated[str, Field(description="its e-mail address or name, masked in lists")]
 
 
 class CredentialPage(BaseModel):

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import gevent
@@ -68,6 +68,9 @@ class RefreshServices:
     patience: float
     #: Pool -> number of its workers in this process.
     worker_counts: Mapping[str, int]
+    #: Finds out whose account a lease's credential is, given the grant and the refresh token that is stored by then.
+    #: Raises LeaseLost if another credential has the account.
+    learn_account: Callable[[Lease, TokenGrant, str], None] = lambda *_: None
 
 
 class AccessToken:
@@ -181,6 +184,8 @@ class AccessToken:
             raise TokenEndpointDown(exchange.grant.unusable, "unusable_access_token")
         self._record_grant()
         self._refresh_seconds = time.monotonic() - started_at
+        stored_token = exchange.grant.refresh_token or exchange.exchanged_token
+        self._services.learn_account(self._lease, exchange.grant, stored_token)
         self._set_token(exchange.grant.access_token, exchange.grant.expires_in)
 
     def _exchange(self, refresh_token: str, *, is_forced: bool) -> Exchange:

@@ -47,6 +47,10 @@ class TokenEndpoint:
         response = self._post(self._pool.token_url, arguments)
         return parse_token_response(response, self._pool.fatal_token_errors)
 
+    def request(self, fields: dict[str, str], url: str) -> TokenResponse:
+        """Sends another request in which the client authenticates as in a refresh: of a sign-in. Raises TokenError."""
+        return self._post(url, {"data": fields})
+
     def revoke(self, refresh_token: str) -> int:
         """Asks the revocation endpoint to revoke a refresh token, and returns the status. Raises TokenError."""
         arguments = {"data": {"token": refresh_token, "token_type_hint": "refresh_token"}}

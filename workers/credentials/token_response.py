@@ -48,6 +48,8 @@ class TokenGrant:
     refresh_token: str | None
     #: Why the access token can't be used, although a rotated refresh token must be stored; '' when it can.
     unusable: str = ""
+    #: Says who has signed in (OpenID Connect Core section 2); '' for none.
+    id_token: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,7 +102,9 @@ def build_grant(fields: dict[str, Any]) -> TokenGrant:
     access_token = clean_access_token(fields.get("accesstoken"))
     code, unusable = find_unusable(access_token, fields.get("tokentype"))
     if not unusable:
-        return TokenGrant(access_token, find_lifetime(fields, access_token), refresh_token)
+        id_token = fields.get("idtoken")
+        id_token = id_token.strip() if isinstance(id_token, str) else ""
+        return TokenGrant(access_token, find_lifetime(fields, access_token), refresh_token, id_token=id_token)
     if refresh_token:
         return TokenGrant("", 0.0, refresh_token, unusable)
     raise TokenEndpointDown(unusable, code)

@@ -51,6 +51,10 @@ class TokenStore:
         """Whether to seal in the present format, because all live worker processes can read it."""
         self._unsealer.sealer.has_header = is_readable
 
+    def seal(self, token: str, credential_id: str) -> bytes:
+        """A token as it is stored for that credential."""
+        return self._unsealer.sealer.seal(token, credential_id)
+
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token, the access token ('' for none) and its expiry in seconds since the epoch.
 

@@ -13,6 +13,7 @@ from shared.decoding import UnreadableRecord
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
 from workers.process.operation_runner import run_operation
 from workers.process.worker_set import WorkerSet
+from workers.sign_in.runner import OPERATIONS, SignInRunner
 from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.process")
@@ -27,9 +28,10 @@ WAKE_INTERVAL_SECONDS = 0.1
 class OperationInbox:
     """The operations for one worker process."""
 
-    def __init__(self, redis: Redis, process_id: str, workers: WorkerSet) -> None:
+    def __init__(self, redis: Redis, process_id: str, workers: WorkerSet, sign_ins: SignInRunner) -> None:
         self._redis = redis
         self._workers = workers
+        self._sign_ins = sign_ins
         self._inbox_key = keys.operations(process_id)
         self._operations = CredentialOperations(redis)
 
@@ -48,6 +50,9 @@ class OperationInbox:
     def _dispatch(self, operation: CredentialOperation) -> None:
         fields = {"action": "errand", "reason": operation.kind, "credential_id": operation.credential_id}
         log.info("an operator's operation", extra=fields)
+        if operation.kind in OPERATIONS:
+            self._operations.respond(operation, self._sign_ins.run_operation(operation))
+            return
         give_up_at = time.monotonic() + CLAIM_TIMEOUT_SECONDS
         while time.monotonic() < give_up_at:
             worker = self._workers.find_or_start_worker(operation.pool, operation.credential_id)

@@ -49,6 +49,9 @@ from workers.process_slot import RETIRE_SIGNAL, SpawnInfo
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
+from workers.sign_in.accounts import Accounts
+from workers.sign_in.provider import Provider
+from workers.sign_in.runner import SignInRunner
 from workers.upstream.client import UpstreamRoute
 from workers.upstream.pool_network import build_route, create_pool_session
 from workers.worker.credential_states import CredentialStates
@@ -72,6 +75,8 @@ ROLL_UP_INTERVAL_SECONDS, TRIM_INTERVAL_SECONDS = 2.0, 30.0
 FORGET_INTERVAL_SECONDS = 5.0
 #: Seconds between two comparisons of the credentials with the token endpoints of their pools.
 ORIGIN_INTERVAL_SECONDS = 5.0
+#: Seconds between two looks for sign-ins of devices whose process has ended.
+SIGN_IN_INTERVAL_SECONDS = 5.0
 #: Token refreshes of one process that run at the same time.
 MAX_CONCURRENT_REFRESHES = 16
 #: Rotated tokens of one process that wait for the disk or the replicas of Redis at the same time, each on a connection.
@@ -108,13 +113,24 @@ class WorkerProcess:
             lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._pools
         )
         self._to_recover, self._to_clean = BusyPools(self._redis), BusyPools(self._redis)
-        self._services = self._build_services(unsealer)
+        self._token_endpoints = {pool.name: build_token_endpoint(pool) for pool in settings.pools}
+        self._providers = {pool.name: build_provider(pool, self._token_endpoints[pool.name]) for pool in settings.pools}
+        token_store = TokenStore(
+            connect(settings.redis_url, size=MAX_CONCURRENT_STORES),
+            unsealer,
+            self._counters,
+            self._find_token_origin,
+            replicas=settings.wait_replicas,
+        )
+        accounts = Accounts(self._redis, token_store, lambda pool, token: self._providers[pool].fetch_identity(token))
+        self._sign_ins = SignInRunner(settings, self._redis, unsealer, accounts, self._providers, self.id)
+        self._services = self._build_services(token_store, accounts)
         self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
         self._workers = WorkerSet(self._services, self._leases, self._membership, self._commands, self._queues)
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
         retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *retention)
-        self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers)
+        self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers, self._sign_ins)
         self._stopping = Event()
         #: Until when running requests may take, by the monotonic clock.
         self._drain_until = float("inf")
@@ -123,7 +139,7 @@ class WorkerProcess:
         self._is_replaced = False
         self._started_at = time.monotonic()
 
-    def _build_services(self, unsealer: Unsealer) -> WorkerServices:
+    def _build_services(self, token_store: TokenStore, accounts: Accounts) -> WorkerServices:
         connections = create_dedicated_pool(self._settings.redis_url)
         worker_counts: Counter[str] = Counter()
         return WorkerServices(
@@ -134,22 +150,17 @@ class WorkerProcess:
             deadlines=DeadlineMonitor(),
             counters=self._counters,
             refreshes=RefreshServices(
-                TokenStore(
-                    connect(self._settings.redis_url, size=MAX_CONCURRENT_STORES),
-                    unsealer,
-                    self._counters,
-                    self._find_token_origin,
-                    replicas=self._settings.wait_replicas,
-                ),
+                token_store,
                 self._counters,
                 BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
                 self._settings.refusal_patience,
                 worker_counts,
+                accounts.learn,
             ),
             breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._pools),
             token_breakers=PerPool(lambda name: TokenBreaker(self._redis, name, self.id, self._counters), self._pools),
             worker_counts=worker_counts,
-            token_endpoints={pool.name: build_token_endpoint(pool) for pool in self._settings.pools},
+            token_endpoints=self._token_endpoints,
             routes=PerPool(self._build_route),
             set_state=CredentialStates(self._credentials, self._counters).set,
             is_suspended=lambda: self._membership.is_suspended,
@@ -218,8 +229,13 @@ class WorkerProcess:
             (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),
             (ORIGIN_INTERVAL_SECONDS, self._reconcile_origins),
             (PROBE_INTERVAL_SECONDS, self._probe_durability),
+            (SIGN_IN_INTERVAL_SECONDS, self._resume_sign_ins),
             (5.0, self._services.streams.forget_expired),
         ]
+
+    def _resume_sign_ins(self) -> None:
+        if not self._stopping.is_set():
+            self._sign_ins.resume_polls()
 
     def _probe_durability(self) -> None:
         self._services.refreshes.store.durable_writer.probe(self.id)
@@ -297,6 +313,7 @@ class WorkerProcess:
 
     def _drain(self) -> None:
         """1. Retire: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
+        self._sign_ins.hand_over_polls()
         reports = gevent.spawn(self._report_retiring)
         self._join_workers(lambda: self._drain_until)
         self._workers.cancel_running()
@@ -325,3 +342,9 @@ class WorkerProcess:
 
 def build_token_endpoint(pool: PoolSettings) -> TokenEndpoint:
     return TokenEndpoint(pool, create_pool_session(pool, pool.token_url, MAX_CONCURRENT_REFRESHES))
+
+
+def build_provider(pool: PoolSettings, endpoint: TokenEndpoint) -> Provider:
+    """The pool's authorization server, as signing in needs it."""
+    url = pool.issuer or pool.token_url
+    return Provider(pool, endpoint, create_pool_session(pool, url, MAX_CONCURRENT_REFRESHES))

@@ -18,7 +18,8 @@ from web.services import services
 
 #: Seconds of delay added per wrong token, and the maximum delay.
 DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
-PUBLIC_VIEWS = ("admin.login_page", "admin.login")
+#: The callback of a sign-in admits whoever knows the `state` of its authorization request, which nobody can guess.
+PUBLIC_VIEWS = ("admin.login_page", "admin.login", "sign_in.callback")
 
 
 def admit() -> BaseResponse | None:

@@ -55,4 +55,4 @@ def add_security_headers(response: Response) -> None:
     response.headers.setdefault("cache-control", "no-store")
     response.headers["x-frame-options"] = "DENY"
     response.headers["x-content-type-options"] = "nosniff"
-    response.headers["referrer-policy"] = "same-origin"
+    response.headers.setdefault("referrer-policy", "same-origin")

@@ -1,0 +1,1 @@
+"""Carries out sign-ins, and finds out which account a token belongs to."""
