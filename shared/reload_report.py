@@ -25,17 +25,26 @@ def report_reload(error: str = "") -> None:
         print(f"farm: can't write {path}: {failure}", file=sys.stderr, flush=True)
 
 
-def write_report(path: Path, error: str) -> None:
-    """Replaces the report atomically. Raises OSError."""
+def write_report(path: Path, error: str = "", note: str = "") -> None:
+    """Replaces the report atomically; `note` is what is to be said beside a success. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps({"error": error}))
+    draft.write_text(json.dumps({"error": error, "note": note}))
     draft.replace(path)
 
 
 def read_report(path: Path) -> str | None:
     """Returns the error of a report, '' for success; None while there is none."""
+    return read_field(path, "error")
+
+
+def read_note(path: Path) -> str:
+    """Returns what a report says beside a success, '' for nothing."""
+    return read_field(path, "note") or ""
+
+
+def read_field(path: Path, name: str) -> str | None:
     try:
-        return str(json.loads(path.read_text())["error"])
+        return str(json.loads(path.read_text())[name])
     except FileNotFoundError:
         return None

@@ -20,7 +20,7 @@ from shared.credentials.store import Credentials
 from shared.errors import FarmError
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
-from shared.reload_report import read_report
+from shared.reload_report import read_note, read_report
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings, read_data_dir
 from shared.settings.schema import Settings
@@ -107,6 +107,8 @@ def reload() -> None:
     if not wait_until(lambda: is_reload_over(data), RELOAD_TIMEOUT_SECONDS):
         raise FarmError("still reloading, the old processes serve meanwhile; the log says why the new ones do not yet")
     print_line("reloaded; running requests end on the old processes")
+    if note := read_note(data.reload_report("launcher")):
+        print_line(note)
 
 
 def is_reload_over(data: DataDir) -> bool:

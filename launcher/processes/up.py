@@ -31,6 +31,7 @@ from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.proxy import ReverseProxy
 from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
+from launcher.processes.restart_settings import RESTART_SETTINGS, describe_restart, find_restart_settings
 from launcher.processes.service_manager import is_output_kept
 from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.api_keys.admin_tokens import AdminTokens
@@ -53,8 +54,6 @@ ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_SECONDS = 60.0
 #: Seconds after which a farm without usable credentials counts as started once its front is up.
 NO_CREDENTIAL_GRACE_SECONDS = 3.0
-#: Settings that only a restart puts into force.
-ADDRESS_SETTINGS = ("host", "port", "https", "https_port")
 NO_KEY_HINT = "there is no API key yet: ./farm keys create --name NAME"
 NO_TOKEN_HINT = "there is no admin token yet: ./farm admin-tokens create NAME --role admin"  # noqa: S105 (a hint)
 
@@ -91,6 +90,9 @@ class Farm:
     reload_requested: bool = False
     #: The reverse proxy that serves HTTPS; None without one.
     proxy: ReverseProxy | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._started_with = self.settings
 
     @property
     def url(self) -> str:
@@ -159,22 +161,19 @@ class Farm:
         try:
             settings = load_settings(self.environment)
             check_files(settings)
-            settings = self._keep_addresses(settings)
+            restart = describe_restart(find_restart_settings(self._started_with, load_settings(build_environment())))
+            settings = replace(settings, **{name: getattr(self.settings, name) for name in RESTART_SETTINGS})
             if self.proxy:
                 self.proxy.reload(settings)
         except FarmError as error:
             print_warning(f"not reloaded, the settings are unchanged: {error}")
             write_report(self.data.reload_report("launcher"), str(error))
             return
+        if restart:
+            print_warning(restart)
+        write_report(self.data.reload_report("launcher"), note=restart)
         self.settings = settings
         self.processes.reload()
-
-    def _keep_addresses(self, settings: Settings) -> Settings:
-        """The new settings with the addresses of the running farm."""
-        kept = {name: getattr(self.settings, name) for name in ADDRESS_SETTINGS}
-        if any(getattr(settings, name) != value for name, value in kept.items()):
-            print_warning("HOST, PORT, FARM_HTTPS and FARM_HTTPS_PORT need a restart; the farm keeps its address")
-        return replace(settings, **kept)
 
     def stop(self) -> None:
         """Stops the processes and removes record and lock; a second signal ends the drain."""

@@ -143,11 +143,14 @@ def watch_readiness(farm: Farm) -> Iterator[set[int]]:
         thread.join()
 
 
-def test_farm_is_ready_throughout_a_reload(farm: ConfiguredFarm):
+def test_farm_is_ready_throughout_a_reload_that_says_what_it_could_not_change(farm: ConfiguredFarm):
     """Its idle workers end at once, and those of the new processes begin a little later."""
     old = farm.serving()
+    farm.config.write_text('https = "internal"' + farm.config.read_text())
     with watch_readiness(farm) as statuses:
-        assert farm.command("reload").returncode == 0
+        result = farm.command("reload")
+        assert result.returncode == 0, result.stderr
+        assert "FARM_HTTPS needs `./farm restart`" in result.stdout
         eventually(lambda: not old & farm.serving())
         eventually(lambda: farm.live_pool()["workers"]["idle"] == 2)
     assert statuses == {200}
