@@ -23,14 +23,17 @@ from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
+from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.process.front_monitor import FrontMonitor
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
+from workers.process.worker_starter import WorkerStarter
 from workers.reply.outbox import Outbox
 from workers.reply.stream_registry import StreamRegistry
 from workers.response.tail_buffer import TailBuffer
 from workers.response.token_meter import TokenMeter
 from workers.upstream.client import UpstreamConnection
+from workers.worker.rq_worker import FarmWorker
 
 # The front
 
@@ -217,6 +220,15 @@ def create_secrets(farm: Farm, redis: Redis) -> list[str]:
 
 def claim_missing(worker_set: WorkerSet, group: str) -> None:
     worker_set._claim_missing(group)
+
+
+def build_starter(process: WorkerProcess, run: Callable[[FarmWorker], None]) -> WorkerStarter:
+    """A starter of the process's workers that has `run` run them."""
+    return WorkerStarter(process._services, process._leases, process._queues, run)
+
+
+def bookkeeping(process: WorkerProcess, pool: str) -> Bookkeeping:
+    return process._queues[pool].bookkeeping
 
 
 def token_store(process: WorkerProcess) -> TokenStore:

@@ -1,14 +1,14 @@
 -- Leases free credentials to a worker process.
--- KEYS: credentials of the pool, then lease and credential of each candidate
--- ARGV: worker process, lease time (ms), how many to claim at most, states that may be claimed (',a,b,'),
---       origin of the pool's token endpoint (credentials of another one are left alone; '': all), the simulator's origin,
---       then the id of each candidate
+-- KEYS: for each candidate the credentials of its pool, its lease, the credential
+-- ARGV: worker process, lease time (ms), how many to claim at most, states that may be claimed (',a,b,'), the simulator's
+--       origin, then for each candidate its id and the origin of its pool's token endpoint (a credential of another one is
+--       left alone; '': any)
 -- Result: for each claimed one its position among the candidates (from 1), its fencing token, and the end of its
 --         cooldown ('' for none)
-local pool_origin, simulator = ARGV[5], ARGV[6]
+local simulator = ARGV[5]
 
 -- A credential that an older version stored has no origin yet: it adopts the pool's, unless that is the simulator's.
-local function belongs_here(credential)
+local function belongs_here(credential, pool_origin)
     if pool_origin == '' then
         return true
     end
@@ -22,19 +22,20 @@ end
 
 local claimed = {}
 local remaining = tonumber(ARGV[3])
-for i = 2, #KEYS, 2 do
+for position = 1, #KEYS / 3 do
     if remaining == 0 then
         break
     end
-    local position = i / 2
-    local state = redis.call('HGET', KEYS[1], ARGV[6 + position])
-    if state and string.find(ARGV[4], ',' .. state .. ',', 1, true) and redis.call('EXISTS', KEYS[i]) == 0
-        and belongs_here(KEYS[i + 1]) then
-        local fence = redis.call('HINCRBY', KEYS[i + 1], 'fence', 1)
-        redis.call('SET', KEYS[i], ARGV[1] .. ':' .. fence, 'PX', ARGV[2])
+    local credentials, lease, credential = KEYS[3 * position - 2], KEYS[3 * position - 1], KEYS[3 * position]
+    local id, pool_origin = ARGV[2 * position + 4], ARGV[2 * position + 5]
+    local state = redis.call('HGET', credentials, id)
+    if state and string.find(ARGV[4], ',' .. state .. ',', 1, true) and redis.call('EXISTS', lease) == 0
+        and belongs_here(credential, pool_origin) then
+        local fence = redis.call('HINCRBY', credential, 'fence', 1)
+        redis.call('SET', lease, ARGV[1] .. ':' .. fence, 'PX', ARGV[2])
         claimed[#claimed + 1] = position
         claimed[#claimed + 1] = fence
-        claimed[#claimed + 1] = state == 'cooling' and redis.call('HGET', KEYS[i + 1], 'until') or ''
+        claimed[#claimed + 1] = state == 'cooling' and redis.call('HGET', credential, 'until') or ''
         remaining = remaining - 1
     end
 end

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,9 @@ from redis import Redis
 from shared import clock, keys
 from shared.credentials.records import USABLE_STATES, State
 from shared.credentials.token_origin import SIMULATOR_ORIGIN
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import register_script
+from workers.parallel import run_in_parallel
 
 #: Seconds for which Redis may be silent without a lease being lost, and so without a stream being cut.
 TOLERATED_SILENCE_SECONDS = 10.0
@@ -49,23 +52,46 @@ class Lease:
         return not self.lost and clock.lease_time() < self.valid_until
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A credential that may be claimed."""
+
+    pool: str
+    credential_id: str
+    #: The origin of its pool's token endpoint: a credential of another one is left alone. '' means any.
+    token_origin: str = ""
+
+    @property
+    def keys(self) -> tuple[str, str, str]:
+        return keys.credentials(self.pool), keys.lease(self.credential_id), keys.credential(self.credential_id)
+
+
 class Leases:
     """Claims, renews and releases the leases of one worker process."""
 
     def __init__(
-        self, redis: Redis, process_id: str, find_confirmation: Callable[[], float] = clock.lease_time
+        self,
+        redis: Redis,
+        process_id: str,
+        find_confirmation: Callable[[], float] = clock.lease_time,
+        pipeline: AutoPipeline | None = None,
     ) -> None:
         """`find_confirmation` returns when it was last certain that `redis` is the primary, by `clock.lease_time`.
 
         A lease that was claimed or renewed later ends as if that had happened then: a primary that has been cut off
         from the sentinels grants leases that its successor does not know.
+
+        Leases are released over `pipeline`: a process that ends releases hundreds at once, while those of its running
+        requests must still be renewed over the few connections of `redis`.
         """
         self._redis = redis
         self._process_id = process_id
         self._find_confirmation = find_confirmation
         self._claim_script = register_script(redis, Path(__file__).with_name("claim.lua"))
         self._renew_script = register_script(redis, Path(__file__).with_name("renew.lua"))
-        self._release_script = register_script(redis, Path(__file__).with_name("release.lua"))
+        self._release_script = (pipeline or AutoPipeline(redis)).register_script(
+            Path(__file__).with_name("release.lua")
+        )
         self._claims_allowed_at = float("-inf")
 
     def suspend_claims_after(self, last_reply_at: float) -> None:
@@ -85,26 +111,32 @@ class Leases:
         states: Sequence[State] = USABLE_STATES,
         token_origin: str = "",
     ) -> list[Lease]:
-        """Claims at most `max_count` of these credentials: those without a lease and in one of the states.
+        """Claims as `claim_any` does, from one pool, whose token endpoint has this origin."""
+        return self.claim_any([Candidate(pool, id_, token_origin) for id_ in credential_ids], max_count, states)
 
-        Those of another token endpoint than `token_origin` are left alone; '' means all.
+    def claim_any(
+        self, candidates: Sequence[Candidate], max_count: int, states: Sequence[State] = USABLE_STATES
+    ) -> list[Lease]:
+        """Claims the first of these credentials, at most `max_count`, that have no lease and are in one of the states.
+
+        However many pools they are of, that is one round trip.
         """
-        if not credential_ids or max_count < 1 or time.monotonic() < self._claims_allowed_at:
+        if not candidates or max_count < 1 or time.monotonic() < self._claims_allowed_at:
             return []
         sent_at = clock.lease_time()
-        record_keys = [key for id_ in credential_ids for key in (keys.lease(id_), keys.credential(id_))]
         reply = self._claim_script(
-            keys=[keys.credentials(pool), *record_keys],
+            keys=[key for candidate in candidates for key in candidate.keys],
             args=[
-                *(self._process_id, int(LEASE_SECONDS * 1000), max_count, f",{','.join(states)},"),
-                *(token_origin, SIMULATOR_ORIGIN, *credential_ids),
+                *(self._process_id, int(LEASE_SECONDS * 1000), max_count, f",{','.join(states)},", SIMULATOR_ORIGIN),
+                *(part for candidate in candidates for part in (candidate.credential_id, candidate.token_origin)),
             ],
         )
         claimed, valid_until = cast("list[Any]", reply), self._find_end(sent_at)
-        return [
-            Lease(pool, credential_ids[position - 1], f"{self._process_id}:{fence}", float(cooling or 0), valid_until)
-            for position, fence, cooling in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True)
-        ]
+        leases = []
+        for position, fence, cooling in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
+            chosen, value = candidates[position - 1], f"{self._process_id}:{fence}"
+            leases.append(Lease(chosen.pool, chosen.credential_id, value, float(cooling or 0), valid_until))
+        return leases
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renews the leases; returns those that were lost, marked as such."""
@@ -129,12 +161,17 @@ class Leases:
             return 0
         lease_keys = [keys.lease(credential_id) for credential_id in credential_ids]
         values = self._redis.mget(lease_keys)
-        owned = [
-            (key, value)
+        released: list[int] = []
+
+        def release(key: str, value: bytes) -> None:
+            released.append(self._release_script(keys=[key], args=[value]))
+
+        run_in_parallel(
+            partial(release, key, value)
             for key, value in zip(lease_keys, values, strict=True)
             if value and value.decode().rpartition(":")[0] == process_id
-        ]
-        return sum(cast("int", self._release_script(keys=[key], args=[value])) for key, value in owned)
+        )
+        return sum(released)
 
     def release(self, lease: Lease) -> None:
         lease.lost = True

@@ -6,8 +6,10 @@ own records of a worker expire within minutes.
 """
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from redis import Redis
 from rq import Queue
@@ -24,8 +26,10 @@ from shared.protocol.relay_queue import BAND_FIELD
 from shared.redis_connection.client import register_script
 from workers.jobs.job_records import StartedJob, decode_request, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt
+from workers.parallel import run_in_parallel
 
 log = logging.getLogger("farm.recovery")
+AnyWorker = TypeVar("AnyWorker", bound=BaseWorker)
 
 
 class IntermediateQueueMonitor:
@@ -49,6 +53,14 @@ class IntermediateQueueMonitor:
             self._counters.increment("orphans", "put_back")
             log.warning("job put back", extra={"action": "orphan_found", "request_id": job_id, "reason": "popped"})
         return sum(cast("list[int]", results))
+
+
+def find_workers_with_jobs(redis: Redis, workers: Sequence[AnyWorker]) -> list[AnyWorker]:
+    """Those whose predecessors of the same name have left jobs, in one round trip."""
+    with redis.pipeline(transaction=False) as pipe:
+        for worker in workers:
+            pipe.exists(worker.executions_key)
+        return [worker for worker, exists in zip(workers, pipe.execute(), strict=True) if exists]
 
 
 class Owner(NamedTuple):
@@ -106,12 +118,13 @@ class OrphanRecovery:
         }
         orphans = unowned & self._suspects
         self._suspects = unowned - orphans
-        for composite in orphans:
-            execution = Execution.from_composite_key(composite, self._redis)
-            name = owners[composite].worker
-            worker = Worker([self._queue], name=name, connection=self._redis, prepare_for_work=False)
-            self._requeue_or_end(worker, execution)
+        run_in_parallel(partial(self._recover_orphan, composite, owners[composite].worker) for composite in orphans)
         return len(orphans)
+
+    def _recover_orphan(self, composite_key: str, worker_name: str) -> None:
+        execution = Execution.from_composite_key(composite_key, self._redis)
+        worker = Worker([self._queue], name=worker_name, connection=self._redis, prepare_for_work=False)
+        self._requeue_or_end(worker, execution)
 
     def _find_owners(self, composite_keys: list[str]) -> dict[str, Owner]:
         """Execution -> who started it. That never changes, so only new executions are looked up."""

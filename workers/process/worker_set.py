@@ -13,16 +13,16 @@ from redis.exceptions import RedisError
 from rq import worker_registration
 
 from shared import clock, names
-from shared.credentials.records import STATES, USABLE_STATES
+from shared.credentials.records import STATES
 from shared.credentials.token_origin import compute_token_origin
 from workers.credentials.access_token import TOKEN_FAILURES
-from workers.credentials.leases import Lease, Leases
+from workers.credentials.leases import Candidate, Leases
 from workers.credentials.token_breaker import TokenBreaker
 from workers.jobs.pool_queues import PoolQueues
 from workers.per_pool import PerPool
 from workers.process.command_listener import CommandListener
 from workers.process.membership import Membership, pool_group
-from workers.worker.leased_credential import LeasedCredential
+from workers.process.worker_starter import WorkerStarter
 from workers.worker.rq_worker import FarmWorker, spawn_worker
 from workers.worker.services import WorkerServices
 
@@ -47,6 +47,7 @@ class WorkerSet:
         self._membership = membership
         self._commands = commands
         self._queues = queues
+        self._starter = WorkerStarter(services, leases, queues, self._run)
         #: RQ worker name -> worker, and its greenlet.
         self._workers: dict[str, FarmWorker] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
@@ -99,12 +100,13 @@ class WorkerSet:
     def _claim_missing(self, group: str) -> None:
         running = {worker.lease.credential_id for worker in self._workers_in_group(group)}
         missing = self._membership.fair_share(group) - len(running)
+        if missing < 1:
+            return
+        candidates: list[Candidate] = []
         for pool in self._membership.pools_in_group(group):
-            candidates = [c for c in self._membership.usable_credentials(pool) if c not in running]
-            leases = self._leases.claim(pool, candidates, missing, USABLE_STATES, self._token_origin(pool))
-            missing -= len(leases)
-            for lease in leases:
-                self._start(lease)
+            origin, usable = self._token_origin(pool), self._membership.usable_credentials(pool)
+            candidates += [Candidate(pool, id_, origin) for id_ in usable if id_ not in running]
+        self._starter.start(self._leases.claim_any(candidates, missing))
 
     def _token_origin(self, pool: str) -> str:
         return compute_token_origin(self._services.settings.pool(pool))
@@ -163,22 +165,11 @@ class WorkerSet:
         finally:
             breaker.end_probe()
 
-    def _start(self, lease: Lease) -> None:
-        """Starts a worker for each slot of the credential."""
-        queues = self._queues[lease.pool]
-        credential = LeasedCredential(lease, self._services.settings.pool(lease.pool), self._services)
-        workers = [FarmWorker(credential, queues.bookkeeping, slot + 1) for slot in range(credential.pool.slots)]
-        try:
-            for worker in workers:
-                queues.recover_from_predecessor(worker)
-        except RedisError:
-            self._leases.release(lease)
-            raise
-        for worker in workers:
-            self._services.worker_counts[lease.pool] += 1
-            self._workers[worker.name] = worker
-            self._commands.add(worker)
-            self._greenlets[worker.name] = spawn_worker(worker, self._on_worker_ended)
+    def _run(self, worker: FarmWorker) -> None:
+        self._services.worker_counts[worker.lease.pool] += 1
+        self._workers[worker.name] = worker
+        self._commands.add(worker)
+        self._greenlets[worker.name] = spawn_worker(worker, self._on_worker_ended)
 
     def _on_worker_ended(self, worker: FarmWorker) -> None:
         """Cleans up after a worker's greenlet; releases the lease after the credential's last worker."""
@@ -260,8 +251,7 @@ class WorkerSet:
         """A worker of the credential, started in any credential state if need be; None when another process has it."""
         worker = self._find_worker(pool, credential_id)
         if worker is None and self._services.settings.has_pool(pool):
-            for lease in self._leases.claim(pool, [credential_id], 1, STATES, self._token_origin(pool)):
-                self._start(lease)
+            self._starter.start(self._leases.claim(pool, [credential_id], 1, STATES, self._token_origin(pool)))
             worker = self._find_worker(pool, credential_id)
         return worker
 

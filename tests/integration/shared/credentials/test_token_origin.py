@@ -24,7 +24,7 @@ from shared.ready_flag import ReadyFlag
 from shared.settings.schema import PoolSettings, Settings
 from simulator.accounts import Accounts
 from tests import internals
-from workers.credentials.leases import Leases
+from workers.credentials.leases import Candidate, Leases
 from workers.credentials.token_store import TokenStore
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
@@ -183,7 +183,13 @@ def test_worker_set_claims_with_its_pools_origin():
     membership = SimpleNamespace(
         fair_share=lambda _: 1, pools_in_group=lambda _: ["default"], usable_credentials=lambda _: ["c"]
     )
-    services, leases = SimpleNamespace(settings=Settings(pools=(HOME,))), SimpleNamespace(claim=claim)
+
+    def claim_any(candidates: list[Candidate], count: int) -> list[Any]:
+        origins.extend(candidate.token_origin for candidate in candidates)
+        return []
+
+    services = SimpleNamespace(settings=Settings(pools=(HOME,)))
+    leases = SimpleNamespace(claim=claim, claim_any=claim_any)
     worker_set = WorkerSet(services, leases, membership, None, {})  # type: ignore[arg-type]
     internals.claim_missing(worker_set, "default")
     assert worker_set.find_or_start_worker("default", "c") is None

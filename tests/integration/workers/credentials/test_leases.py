@@ -8,8 +8,10 @@ from redis import Redis
 from shared import clock
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from shared.redis_connection.client import connect
 from workers.credentials import leases as leases_module
-from workers.credentials.leases import Leases
+from workers.credentials.leases import Candidate, Leases
 
 
 @pytest.fixture
@@ -39,6 +41,32 @@ def test_each_owner_gets_a_higher_fencing_token(redis: Redis, ids: list[str]):
 def test_removed_credential_is_not_claimed(redis: Redis, ids: list[str]):
     Credentials(redis).remove("default", ids[0])
     assert Leases(redis, "a").claim("default", ids[:1], 1) == []
+
+
+def test_credentials_of_many_pools_are_claimed_at_once(redis: Redis, ids: list[str]):
+    """The first ones that are free, those of another token endpoint left alone."""
+    store = Credentials(redis)
+    other = store.add("other", "t4", token_origin="https://other.example")[0]
+    Leases(redis, "a").claim("default", ids[:1], 1)
+    candidates = [Candidate("default", id_) for id_ in ids]
+    candidates[1:1] = [Candidate("other", other, "https://elsewhere.example"), Candidate("default", other)]
+    leases = Leases(redis, "b")
+    assert [lease.credential_id for lease in leases.claim_any(candidates, 1)] == [ids[1]]
+    candidates.append(Candidate("other", other, "https://other.example"))
+    claimed = leases.claim_any(candidates, 9)
+    assert [(lease.pool, lease.credential_id) for lease in claimed] == [("default", ids[2]), ("other", other)]
+    assert [redis.get(lease.key) for lease in claimed] == [b"b:1", b"b:1"]
+
+
+def test_leases_are_released_while_all_connections_for_renewals_are_busy(redis: Redis, redis_url: str, ids: list[str]):
+    for_renewals = connect(redis_url, size=1, timeout=0.1)
+    leases = Leases(for_renewals, "a", pipeline=AutoPipeline(redis, eager=True))
+    claimed = leases.claim("default", ids, 3)
+    busy = for_renewals.connection_pool.get_connection()
+    for lease in claimed:
+        leases.release(lease)
+    for_renewals.connection_pool.release(busy)
+    assert redis.exists(*(lease.key for lease in claimed)) == 0
 
 
 def test_renew_extends_leases_and_returns_lost_ones(redis: Redis, ids: list[str]):

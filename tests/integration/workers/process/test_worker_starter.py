@@ -1,0 +1,93 @@
+"""Workers of newly claimed credentials start in few round trips to Redis, after the jobs of their predecessors."""
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from shared import names
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Unsealer
+from shared.protocol.relay_queue import RelayQueue
+from shared.ready_flag import ReadyFlag
+from shared.settings.schema import PoolSettings, Settings
+from tests import internals
+from tests.builders import build_request
+from workers.credentials.leases import Lease, Leases
+from workers.process.worker_process import WorkerProcess
+from workers.process_slot import SpawnInfo
+from workers.worker.rq_worker import FarmWorker
+
+POOL = PoolSettings(upstream_url="http://127.0.0.1:9/v1", token_url="http://127.0.0.1:9/token", slots=2)
+
+
+class StartingProcess:
+    """A worker process whose workers do not run."""
+
+    def __init__(self, redis_url: str, unsealer: Unsealer, process_id: str) -> None:
+        settings = Settings(redis_url=redis_url, pools=(POOL,))
+        process = WorkerProcess(settings, unsealer, SpawnInfo(process_id, "", True, 1, False, ReadyFlag()))
+        self.started: list[FarmWorker] = []
+        self.starter = internals.build_starter(process, self.started.append)
+        self.bookkeeping = internals.bookkeeping(process, "default")
+
+    def start(self, leases: list[Lease]) -> list[str]:
+        """The names of the workers that have started, in any order."""
+        self.started.clear()
+        self.starter.start(leases)
+        return sorted(worker.name for worker in self.started)
+
+
+def claim(redis: Redis, count: int) -> list[Lease]:
+    store = Credentials(redis)
+    ids = [store.add("default", f"token {number}")[0] for number in range(count)]
+    return Leases(redis, "here").claim("default", ids, count)
+
+
+def name_workers(leases: list[Lease]) -> list[str]:
+    return sorted(names.worker_name("default", lease.credential_id, slot) for lease in leases for slot in (1, 2))
+
+
+def count_reads(redis: Redis) -> int:
+    return int(redis.info("stats")["total_reads_processed"])
+
+
+def leave_jobs(redis: Redis, process: StartingProcess, leases: list[Lease], request_ids: list[str]) -> None:
+    """Has the first workers of the process begin these jobs; then the process is gone."""
+    process.start(leases)
+    for worker, request_id in zip(process.started, request_ids, strict=False):
+        RelayQueue(redis, 100).enqueue(build_request(request_id), b"{}")
+        execution = process.bookkeeping.create_execution(worker)
+        assert process.bookkeeping.begin(worker, execution, 60, worker.lease)
+    redis.delete(*(lease.key for lease in leases))
+
+
+def test_workers_start_after_one_round_trip_however_many_there_are(redis: Redis, redis_url: str, unsealer: Unsealer):
+    process, leases = StartingProcess(redis_url, unsealer, "a"), claim(redis, 31)
+    process.start(leases[:1])
+    before = count_reads(redis)
+    assert process.start(leases[1:]) == name_workers(leases[1:])
+    assert count_reads(redis) - before == 2
+
+
+def test_jobs_of_predecessors_are_requeued_before_their_workers_start(redis: Redis, redis_url: str, unsealer: Unsealer):
+    leases = claim(redis, 6)
+    request_ids = [f"req_{number}" for number in range(5)]
+    leave_jobs(redis, StartingProcess(redis_url, unsealer, "a"), leases, request_ids)
+    again = Leases(redis, "b").claim("default", [lease.credential_id for lease in leases], 6)
+    assert StartingProcess(redis_url, unsealer, "b").start(again) == name_workers(leases)
+    retries = [redis.hget(f"rq:job:{request_id}", "number_of_retries") for request_id in request_ids]
+    assert retries == [b"1"] * 5
+
+
+def test_jobs_that_cannot_be_recovered_keep_back_their_own_workers_only(
+    redis: Redis, redis_url: str, unsealer: Unsealer
+):
+    leases = claim(redis, 3)
+    process = StartingProcess(redis_url, unsealer, "a")
+    process.start(leases)
+    executions = next(w for w in process.started if w.lease is leases[1]).executions_key
+    redis.set(executions, "no set")
+    with pytest.raises(ResponseError):
+        process.start(leases)
+    assert sorted(worker.name for worker in process.started) == name_workers([leases[0], leases[2]])
+    assert [redis.exists(lease.key) for lease in leases] == [1, 0, 1]
