@@ -176,7 +176,8 @@ class Multiplexer:
         self._awaiting_reply.popleft()
         if self.limit:
             self._in_flight -= not batch.is_piggyback
-            self.limit.record((now := time.monotonic()) - batch.sent_at, now)
+            now = time.monotonic()
+            self.limit.record(now - batch.sent_at, now, is_piggyback=batch.is_piggyback)
         batch.replies.set(replies)
 
     def _read_reply(self) -> Any:

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from shared.redis_connection.auto_pipeline import MAX_SMALL_BYTES, AutoPipeline
-from shared.redis_connection.in_flight_limit import SPACING_SECONDS, WINDOW_SECONDS, InFlightLimit
+from shared.redis_connection.in_flight_limit import FIRST_COST_SECONDS, HEADROOM, WINDOW_SECONDS, InFlightLimit
 from shared.redis_connection.multiplexer import Batch
 from tests import internals
 from tests.waiting import eventually
@@ -113,7 +113,7 @@ def test_distance_is_measured_anew_on_a_new_connection(redis: Redis):
     gevent.sleep(0.1)
     redis.client_unpause()
     assert writing.get(timeout=30) == 1
-    assert limit.value >= 0.1 / SPACING_SECONDS
+    assert limit.value >= HEADROOM * 0.1 / FIRST_COST_SECONDS
 
 
 def test_large_command_does_not_hold_up_small_ones(redis: Redis, echo: Path):
