@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bench.farm import API_KEY, MeasuredFarm, run_farm
 from bench.hostile import measure_hostile
+from bench.hosts.distance import measure_distances
 from bench.https import measure_https
 from bench.keys import KEY_CHECKS
 from bench.load import Load, run_load
@@ -139,4 +140,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "sizing": measure_sizes,
     "https": measure_https,
     "tls": measure_tls,
+    "distance": measure_distances,
 }

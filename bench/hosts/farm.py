@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -46,7 +46,6 @@ class HostedFarm:
     redis: Redis
     #: Logs of all processes.
     folder: Path
-    processes: "dict[str, subprocess.Popen[str]]" = field(default_factory=dict)
 
     def read_ready(self, front: str) -> bool:
         """Whether the front says that it can serve."""
@@ -57,9 +56,6 @@ class HostedFarm:
 
     def count_workers(self) -> int:
         return sum(read_pool_statuses(self.redis, ["default"])[0].workers.values())
-
-    def read_logs(self) -> str:
-        return "".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
 
     def set_links(self, one: str, others: tuple[str, ...], *, is_cut: bool) -> None:
         """Cuts or restores the links between one host and others."""
@@ -80,8 +76,8 @@ def run_hosted_farm(accounts: int, *arguments: str, loss: float = 0.01, **settin
         simulator = [sys.executable, "-m", "simulator", *list_simulator_arguments(accounts), *arguments]
         upstream = SimulatorProcess(url, accounts, starter.start(UPSTREAM, *simulator))
         starter.start(STORE, redis_server.find_programs()[0], *list_redis_arguments(folder))
-        farm = HostedFarm(network, upstream, redis, folder, starter.processes)
-        wait_for(lambda: is_up(redis), farm)
+        farm = HostedFarm(network, upstream, redis, folder)
+        wait_for(lambda: is_up(redis), starter)
         ApiKeys(redis).create_if_missing(API_KEY, "bench")
         environment = {**build_environment(farm), **settings}
         for host in WORKERS:
@@ -89,7 +85,7 @@ def run_hosted_farm(accounts: int, *arguments: str, loss: float = 0.01, **settin
         for host in FRONTS:
             own = {"HOST": network.address(host), "PORT": str(FRONT_PORT), "FARM_DATA_DIR": str(folder / host)}
             starter.start(host, str(BIN / "gunicorn"), "-c", "python:web.gunicorn_conf", **(environment | own))
-        wait_for(lambda: farm.count_workers() == accounts and all(map(farm.read_ready, FRONTS)), farm)
+        wait_for(lambda: farm.count_workers() == accounts and all(map(farm.read_ready, FRONTS)), starter)
         yield farm
 
 
@@ -124,6 +120,9 @@ class Starter:
         self.processes[host] = process
         return process
 
+    def read_logs(self) -> str:
+        return "".join(file.read_text() for file in sorted(self._folder.glob("*.log")))
+
 
 def set_round_trips(network: Network, loss: float) -> None:
     for host, milliseconds in STORE_ROUND_TRIPS_MS.items():
@@ -149,13 +148,13 @@ def is_up(redis: Redis) -> bool:
     return False
 
 
-def wait_for(condition: Callable[[], bool], farm: HostedFarm) -> None:
+def wait_for(condition: Callable[[], bool], starter: Starter) -> None:
     """Raises RuntimeError with the logs after START_TIMEOUT_SECONDS, or when a process has ended."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while not condition():
-        ended = [host for host, process in farm.processes.items() if process.poll() is not None]
+        ended = [host for host, process in starter.processes.items() if process.poll() is not None]
         if ended or time.monotonic() > deadline:
-            raise RuntimeError(f"the farm does not start, ended: {ended}\n{farm.read_logs()[-5000:]}")
+            raise RuntimeError(f"the farm does not start, ended: {ended}\n{starter.read_logs()[-5000:]}")
         time.sleep(0.2)
 
 
