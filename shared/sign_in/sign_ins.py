@@ -11,7 +11,7 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.credentials.sealing import Sealer
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
 from shared.redis_connection.client import decode_hash, register_script
 from shared.sign_in.sign_in import SignIn, hash_state
 
@@ -19,6 +19,8 @@ from shared.sign_in.sign_in import SignIn, hash_state
 PENDING_SECONDS = 600.0
 #: Seconds for which a sign-in is remembered after that.
 KEPT_SECONDS = 3600
+#: Sign-ins that may be pending at the same time; each of a device is polled for.
+MAX_PENDING = 200
 FIELDS = tuple(field.name for field in fields(SignIn) if field.name != "id")
 
 
@@ -31,8 +33,10 @@ class SignIns:
         self._change_script = register_script(redis, Path(__file__).with_name("change_pending.lua"))
 
     def create(self, pool: str, flow: str, redirect_uri: str = "", label: str = "") -> SignIn:
-        """Stores a new sign-in, which a worker process then begins."""
+        """Stores a new sign-in, which a worker process then begins. Raises Conflict while too many are pending."""
         now = clock.now()
+        if self._redis.zcount(keys.SIGN_INS, now, "+inf") >= MAX_PENDING:
+            raise Conflict(f"{MAX_PENDING} sign-ins are pending: cancel some, or wait")
         sign_in = SignIn(secrets.token_hex(8), pool, flow, "pending", now, now + PENDING_SECONDS, label=label)
         values = {**sign_in.to_dict(), "redirect_uri": redirect_uri}
         del values["id"]
@@ -64,7 +68,7 @@ class SignIns:
         return sorted(sign_ins, key=lambda sign_in: sign_in.created_at, reverse=True)
 
     def list_unfinished(self) -> list[str]:
-        """The ids of those whose time is not over."""
+        """The ids of those that are pending, and whose time is not over."""
         return [member.decode() for member in self._redis.zrangebyscore(keys.SIGN_INS, clock.now(), "+inf")]
 
     def find_by_state(self, state: str) -> SignIn:
@@ -82,7 +86,8 @@ class SignIns:
     def change(self, sign_in_id: str, **values: Any) -> bool:
         """Changes fields of a pending sign-in; False if it is over. An end of it is final."""
         pairs = [part for pair in values.items() for part in pair]
-        return bool(self._change_script(keys=[keys.sign_in(sign_in_id)], args=pairs))
+        script_keys = [keys.sign_in(sign_in_id), keys.SIGN_INS]
+        return bool(self._change_script(keys=script_keys, args=[sign_in_id, clock.now(), *pairs]))
 
     def fail(self, sign_in_id: str, error: str, message: str, state: str = "failed") -> bool:
         """Ends a pending sign-in. `state` may be `expired`."""

@@ -17,13 +17,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.browser.chromium import run_chromium
+from tests.browser.chromium import Chromium, run_chromium
 from tests.browser.page import Page
 from tests.environment import free_port
 from tests.system.farm import Farm, reset_farm, run_farm
 
 #: As many accounts as the page opens streams.
 ACCOUNTS = 50
+#: Accounts of the simulator besides, which may sign in.
+SPARE_ACCOUNTS = 6
 #: Protocol -> flags with which Chromium speaks no other.
 PROTOCOL_FLAGS = {
     "http/1.1": ("--disable-http2", "--disable-quic"),
@@ -45,7 +47,7 @@ def https_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     port = free_port()
     settings = {"FARM_HTTPS": "internal", "FARM_HTTPS_PORT": str(port), "FARM_WORKER_PROCESSES": "1"}
     with pytest.MonkeyPatch.context() as patch:
-        for plain in run_farm(tmp_path_factory, "https", ACCOUNTS, 0, **settings):
+        for plain in run_farm(tmp_path_factory, "https", ACCOUNTS, SPARE_ACCOUNTS, signs_in=True, **settings):
             farm = replace(plain, url=f"https://127.0.0.1:{port}")
             patch.setenv("REQUESTS_CA_BUNDLE", str(farm.data / AUTHORITY / "root.crt"))
             yield farm
@@ -69,18 +71,23 @@ def page_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(https_farm: Farm, page_url: str, tmp_path: Path) -> Iterator[Callable[[str], Page]]:
-    """Opens the page in a browser that speaks this protocol with the farm."""
+def open_browser(https_farm: Farm, tmp_path: Path) -> Iterator[Callable[[str], Chromium]]:
+    """Starts a browser that speaks this protocol with the farm."""
     program = find_chromium()
     keys = [hash_key(https_farm.data / AUTHORITY / "intermediate.crt")]
     with contextlib.ExitStack() as stack:
 
-        def open_page(protocol: str) -> Page:
+        def open_browser(protocol: str) -> Chromium:
             flags = [flag.format(port=https_farm.port) for flag in PROTOCOL_FLAGS[protocol]]
-            browser = stack.enter_context(run_chromium(program, tmp_path, keys, *flags))
-            return Page(browser.open_tab(page_url), https_farm)
+            return stack.enter_context(run_chromium(program, tmp_path, keys, *flags))
 
-        yield open_page
+        yield open_browser
+
+
+@pytest.fixture
+def open_page(https_farm: Farm, page_url: str, open_browser: Callable[[str], Chromium]) -> Callable[[str], Page]:
+    """Opens the page in a browser that speaks this protocol with the farm."""
+    return lambda protocol: Page(open_browser(protocol).open_tab(page_url), https_farm)
 
 
 def find_chromium() -> str:

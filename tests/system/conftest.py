@@ -10,7 +10,7 @@ from tests.system.farm import Farm, reset_farm, run_farm
 @pytest.fixture(scope="session")
 def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     settings = {"FARM_WORKER_PROCESSES": "2", "WEB_CONCURRENCY": "2", "FARM_REFUSAL_PATIENCE": "6"}
-    yield from run_farm(tmp_path_factory, "ordinary", 8, **settings)
+    yield from run_farm(tmp_path_factory, "ordinary", 8, signs_in=True, **settings)
 
 
 @pytest.fixture(scope="session")

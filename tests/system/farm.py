@@ -129,8 +129,13 @@ def streamed_text(response: requests.Response) -> str:
     return "".join(choices[0]["delta"].get("content", "") for choices in deltas if choices)
 
 
-def start_farm(data: Path, upstream: Upstream, accounts: int, **settings: str) -> Farm:
-    """Runs `./farm up --detach` with these settings, in a data dir of its own."""
+def start_farm(data: Path, upstream: Upstream, accounts: int, *, signs_in: bool = False, **settings: str) -> Farm:
+    """Runs `./farm up --detach` with these settings, in a data dir of its own.
+
+    `signs_in`: with the simulator as issuer, so that its accounts are known and may sign in.
+    """
+    if signs_in:
+        settings |= {"FARM_ISSUER": upstream.base, "FARM_CLIENT_ID": "farm"}
     data.mkdir(parents=True, exist_ok=True)
     (data / "tokens.txt").write_text("\n".join(first_refresh_tokens(accounts)))
     port = free_port()
@@ -151,11 +156,17 @@ def start_farm(data: Path, upstream: Upstream, accounts: int, **settings: str) -
 
 
 def run_farm(
-    tmp_path_factory: pytest.TempPathFactory, name: str, accounts: int, more: int = 2, **settings: str
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    accounts: int,
+    more: int = 2,
+    *,
+    signs_in: bool = False,
+    **settings: str,
 ) -> Iterator[Farm]:
     """A farm with `accounts` credentials; its simulator has `more` accounts besides."""
     process, upstream = start_simulator("--accounts", str(accounts + more), "--rotate")
-    farm = start_farm(tmp_path_factory.mktemp(name), upstream, accounts, **settings)
+    farm = start_farm(tmp_path_factory.mktemp(name), upstream, accounts, signs_in=signs_in, **settings)
     yield farm
     result = farm.command("stop")
     assert result.returncode == 0, result.stderr

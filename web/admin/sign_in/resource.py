@@ -2,7 +2,7 @@
 
 from flask import request
 
-from shared.errors import ApiError, NotFound
+from shared.errors import ApiError, Conflict, NotFound
 from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from shared.sign_in.sign_in import BEGIN_OPERATION, CALLBACK_PATH, SignIn
 from shared.sign_in.sign_ins import SignIns
@@ -55,7 +55,10 @@ def begin_sign_in(body: NewSignIn) -> SignInResource:
     if body.pool not in [pool.name for pool in services().pool_selector]:
         raise ApiError(404, "not_found", f"no pool {body.pool!r}")
     redirect_uri = find_redirect_uri() if body.flow == "browser" else ""
-    sign_in = open_store().create(body.pool, body.flow, redirect_uri, body.label)
+    try:
+        sign_in = open_store().create(body.pool, body.flow, redirect_uri, body.label)
+    except Conflict as error:
+        raise ApiError(409, "conflict", str(error)) from None
     try:
         result = services().operations.request(CredentialOperation(body.pool, sign_in.id, BEGIN_OPERATION))
     except NoWorkerProcess as error:

@@ -125,6 +125,16 @@ def test_sign_in_that_can_not_begin_is_a_conflict_with_its_reason(client: FlaskC
     assert client.post(API, json={"pool": "none"}, headers=HEADERS).status_code == 404
 
 
+def test_pending_sign_ins_are_bounded_and_their_end_makes_room(
+    client: FlaskClient, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("shared.sign_in.sign_ins.MAX_PENDING", 1)
+    sign_in = begin(client)
+    assert client.post(API, json={}, headers=HEADERS).json["error"]["code"] == "conflict"
+    client.delete(f"{API}/{sign_in['id']}", headers=HEADERS)
+    begin(client)
+
+
 def test_public_name_is_where_the_browser_comes_back_to(start_app: Callable[..., Any], worker: WorkerProcess):
     client = start_app(domain=("farm.example",), https="auto").test_client()
     assert f"redirect_uri=https://farm.example{CALLBACK}" in begin(client)["url"]
