@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode
 
 #: Scheme -> that of each server behind it.
 SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
@@ -38,16 +38,19 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
 
     The TLS options hold for the primary and for the sentinels, which use TLS as it does unless `sentinel_ssl=no`.
     """
-    parts = urlsplit(url)
-    user, at, addresses = parts.netloc.rpartition("@")
-    hosts = [add_port(address) for address in addresses.split(",")]
-    service, _, database = parts.path.strip("/").partition("/")
+    # Not by urlsplit: later releases of Python refuse several addresses with brackets (IPv6).
+    server, _, given_query = url.partition("?")
+    scheme_name, _, rest = server.partition("://")
+    authority, _, path = rest.partition("/")
+    user, at, addresses = authority.rpartition("@")
+    hosts = [add_port(host) for host in addresses.split(",")]
+    service, _, database = path.strip("/").partition("/")
     if not service:
         raise InvalidSentinelUrl(
             "must have the name of the primary that the sentinels watch after the addresses, e.g. /farm"
         )
-    options = parse_qsl(parts.query, strict_parsing=bool(parts.query), max_num_fields=100)
-    scheme = SCHEMES[parts.scheme]
+    options = parse_qsl(given_query, strict_parsing=bool(given_query), max_num_fields=100)
+    scheme = SCHEMES[scheme_name]
     shared = {name: value for name, value in options if name.startswith("ssl_")}
     own = {name.removeprefix(PREFIX): value for name, value in options if name.startswith(PREFIX)}
     if own.keys() - set(SENTINEL_OPTIONS):
