@@ -1,5 +1,6 @@
 """Fixtures for every kind of test: a real Redis and a real simulator."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +11,21 @@ from shared.credentials.unsealing import Unsealer
 from shared.redis_connection.client import connect
 from tests.upstream import Upstream, start_simulator
 
+#: Path of the server on which tests run that start one in their own process; unset: the bundled one.
+SERVER_VARIABLE = "TEST_REDIS_SERVER"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chosen_server() -> Iterator[None]:
+    """Puts the server of TEST_REDIS_SERVER in the bundled one's place."""
+    with pytest.MonkeyPatch.context() as patch:
+        if program := os.environ.get(SERVER_VARIABLE):
+            patch.setattr(redis_server, "find_programs", lambda: [program])
+        yield
+
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url(chosen_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data = tmp_path_factory.mktemp("redis")
     server = redis_server.start(data)
     yield redis_server.build_url(data)

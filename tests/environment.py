@@ -1,8 +1,11 @@
 """What a test needs to start processes of the farm: the repository's root, a free port, a clean environment."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,3 +25,12 @@ def clean_environment(**settings: str) -> dict[str, str]:
         if name in os.environ
     }
     return {**kept, **settings}
+
+
+def require_program(name: str) -> str:
+    """Path of a program. Where there is none, the test is skipped, or fails in CI, which installs them all."""
+    program = shutil.which(name)
+    if program is None:
+        message = f"{name} is not installed"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return program

@@ -20,6 +20,7 @@ from web.request.drain_rate import DrainRate
 from web.single_flight_cache import SingleFlightCache
 from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
+from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
@@ -229,6 +230,10 @@ def build_starter(process: WorkerProcess, run: Callable[[FarmWorker], None]) -> 
 
 def bookkeeping(process: WorkerProcess, pool: str) -> Bookkeeping:
     return process._queues[pool].bookkeeping
+
+
+def leases(process: WorkerProcess) -> Leases:
+    return process._leases
 
 
 def token_store(process: WorkerProcess) -> TokenStore:

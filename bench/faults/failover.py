@@ -18,6 +18,11 @@ HEALTHY_SECONDS = WARM_UP_SECONDS + MEASURED_SECONDS
 #: Time from a promotion to the next kill, and that of a failover itself.
 CYCLE_SECONDS = RECOVERY_SECONDS + MEASURED_SECONDS + 7.0
 
+#: Fronts, and worker processes.
+PROCESSES = 2
+#: Time that all processes have to ask a sentinel.
+WATCH_SECONDS = 30.0
+
 
 def measure_failover(scale: FaultScale) -> list[Measurement]:
     """The primary is killed ten times while tokens rotate: none is lost, no stream is short, full rate within 10 s."""
@@ -30,10 +35,10 @@ def measure_failover(scale: FaultScale) -> list[Measurement]:
         run_farm(
             scale.accounts,
             *arguments,
-            REDIS_URL=redis.url,
+            REDIS_URL=redis.farm_url,
             FARM_WAIT_REPLICAS="1",
-            FARM_WORKER_PROCESSES="2",
-            WEB_CONCURRENCY="2",
+            FARM_WORKER_PROCESSES=str(PROCESSES),
+            WEB_CONCURRENCY=str(PROCESSES),
             FARM_REFUSAL_PATIENCE="3",
         ) as farm,
     ):
@@ -46,11 +51,15 @@ def measure_failover(scale: FaultScale) -> list[Measurement]:
                 *(promoted - result.started_at + RECOVERY_SECONDS for promoted in promotions),
             )
         ]
-        states = farm.read_status()["pools"][0]["credentials"]
+        states, denials = farm.read_status()["pools"][0]["credentials"], redis.list_denials()
+        never_waited = int(not redis.count_waits_for_replicas())
         return [
             *check_responses(row, farm, result, "error event", "status 5", "status 4"),
             exactly(row, f"accounts lost {states}", scale.accounts - states["active"] - states.get("cooling", 0)),
             exactly(row, "promotions", len(promotions), scale.failovers),
+            exactly(row, "fronts and worker processes that watch the sentinels", await_watchers(redis), 2 * PROCESSES),
+            exactly(row, "primaries that were not asked to wait for a replica", never_waited),
+            exactly(row, f"rights missing {denials or ''}".strip(), len(denials)),
             at_least(
                 row, "accounts' time in use from 10 s after a promotion, worst, to before", min(after) / before, 0.95
             ),
@@ -71,3 +80,11 @@ def kill_primaries(redis: ReplicatedRedis, scale: FaultScale, promotions: list[f
         promotions.append(time.time())
         killed.start()
         time.sleep(RECOVERY_SECONDS + MEASURED_SECONDS)
+
+
+def await_watchers(redis: ReplicatedRedis) -> int:
+    """How many processes watch the sentinels, as soon as all of them do."""
+    deadline = time.monotonic() + WATCH_SECONDS
+    while (count := redis.count_watchers()) != 2 * PROCESSES and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return count

@@ -9,6 +9,7 @@ import pytest
 import requests
 from redis import Redis
 
+from bench.replicated_redis import RIGHTS
 from launcher.processes import redis_server
 from tests.system.farm import ADMIN, Farm, chat_body, start_farm, streamed_text
 from tests.tls_relay import TlsRelay, run_tls_relay
@@ -17,8 +18,6 @@ from tests.waiting import eventually
 
 #: With characters that a URL has to escape.
 PASSWORD, ESCAPED = "p@ss/word:1", "p%40ss%2Fword%3A1"
-#: As docs/configuration.md states them.
-RIGHTS = ["~farm:*", "~rq:*", "&*", "+@all", "-@dangerous", "+info", "+client|id", "+client|unblock"]
 TEXT = "to be or not to be"
 
 
@@ -37,7 +36,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteRedis]:
     home = tmp_path_factory.mktemp("remote")
     server = redis_server.start(home)
     administrator = Redis.from_url(redis_server.build_url(home), single_connection_client=True)
-    administrator.execute_command("ACL", "SETUSER", "farm@one", "on", f">{PASSWORD}", *RIGHTS)
+    administrator.execute_command("ACL", "SETUSER", "farm@one", "on", f">{PASSWORD}", *RIGHTS.split())
     administrator.execute_command("ACL", "SETUSER", "default", "off")
     with run_tls_relay(str(redis_server.prepare_socket_path(home)), home / "redis.pem") as relay:
         options = f"ssl_ca_certs={relay.certificate}"

@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import gevent
 import pytest
@@ -9,7 +11,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from bench.replicated_redis import ReplicatedRedis
+from bench.replicated_redis import FARM_PASSWORD, ReplicatedRedis
 from shared import clock
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import build_server_url, check_server, connect, create_dedicated_pool
@@ -41,27 +43,10 @@ def test_clients_write_to_the_primary_that_the_sentinels_name(replicated: Replic
     assert AutoPipeline(client, eager=True).execute("CONFIG", "GET", "port")[1] == str(port).encode()
 
 
-def test_documented_rights_suffice_at_redis_and_at_the_sentinels(replicated: ReplicatedRedis):
-    """As docs/configuration.md states them."""
-    rights = "~farm:* ~rq:* &* +@all -@dangerous +info +client|id +client|unblock"
-    for servers, granted in (
-        (replicated.servers, rights),
-        (replicated.sentinels, "-@all +auth +sentinel|get-master-addr-by-name"),
-    ):
-        for server in servers:
-            server.client.execute_command("ACL", "SETUSER", "farm", "reset", "on", ">s3cr@t", *granted.split())
-            server.client.execute_command("ACL", "LOG", "RESET")
-    options = "sentinel_username=farm&sentinel_password=s3cr%40t"
-    client = connect(f"{replicated.url.replace('://', '://farm:s3cr%40t@')}?{options}")
-    check_server(client)
-    assert is_written(client)
-    client.connection_pool.disconnect()
-    # redis-py names itself with CLIENT SETINFO, and goes on without.
-    denied = [entry["object"] for server in replicated.servers for entry in server.client.acl_log()]
-    denied += [entry["object"] for sentinel in replicated.sentinels for entry in sentinel.client.acl_log()]
-    assert set(denied) <= {"client", "client|setinfo"}
+def test_wrong_password_for_the_sentinels_finds_none(replicated: ReplicatedRedis):
+    url = replicated.farm_url.replace(urlencode({"sentinel_password": FARM_PASSWORD}), "sentinel_password=wr0ng")
     with pytest.raises(RedisError, match="no sentinel"):
-        connect(f"{replicated.url}?{options.replace('s3cr', 'wr0ng')}").ping()
+        connect(url).ping()
 
 
 def test_unknown_service_and_silent_sentinels_are_reported(replicated: ReplicatedRedis):
@@ -93,6 +78,14 @@ def test_server_that_has_become_a_replica_is_not_written_to(replicated: Replicat
                 use()
     finally:
         primary.client.replicaof("no", "one")
+
+
+def test_connection_that_was_opened_to_a_former_primary_is_not_used(replicated: ReplicatedRedis, client: Redis):
+    check_server(client)
+    finder = get_primary_finder(replicated.url)
+    assert finder is not None
+    with pytest.raises(RedisConnectionError, match="failover"):
+        finder.add(SimpleNamespace(peer=("127.0.0.1", 1), open_socket=None))
 
 
 def test_without_a_majority_the_primary_is_not_certain(replicated: ReplicatedRedis, client: Redis):

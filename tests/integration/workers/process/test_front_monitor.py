@@ -116,6 +116,29 @@ def test_front_is_not_taken_for_dead_after_a_redis_outage(
     assert monitor.dead == []
 
 
+def test_quiet_front_is_not_taken_for_dead_after_a_redis_outage(
+    redis: Redis, hub: ListeningHub, monitor: MonitorHarness, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(front_monitor, "HEARTBEAT_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(front_monitor, "MAX_CHECK_GAP_SECONDS", 0.2)
+    redis.zadd(keys.FRONTS, {"p": clock.now() - front_monitor.HEARTBEAT_TIMEOUT_SECONDS - 1})
+    for _ in range(3):
+        monitor.check_once()
+        gevent.sleep(0.25)
+    assert monitor.dead == []
+
+
+def test_front_that_dies_again_loses_its_jobs_again(
+    redis: Redis, queue: Queue, hub: ListeningHub, monitor: MonitorHarness
+):
+    for number in range(2):
+        RelayQueue(redis, 100).enqueue(build_request(f"req_{number}"), b"body")
+        hub.stop_listening()
+        eventually(lambda: monitor.check_for(0.1) or queue.count == 0)
+        hub.start_listening()
+        monitor.check_for(0.1)
+
+
 def test_front_that_was_taken_for_dead_returns_with_its_next_heartbeat(
     redis: Redis, hub: ListeningHub, monitor: MonitorHarness
 ):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -134,3 +135,20 @@ def test_old_front_stays_when_the_new_one_cannot_start(gunicorn: Gunicorn):
     eventually(lambda: len(gunicorn.pids("old")) == 2)
     eventually(gunicorn.is_up)
     assert len(gunicorn.pids("broken")) == 1
+
+
+def read_timer(port: int, peer: int) -> str:
+    """The kernel's timer of this connection of a server on 127.0.0.1, as proc_net_tcp.txt numbers them."""
+    addresses = [f"0100007F:{number:04X}" for number in (port, peer)]
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return next((fields[5][:2] for fields in lines if fields[1:3] == addresses), "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_idle_connections_are_probed(gunicorn: Gunicorn):
+    """So that a caller whose host has vanished is found (timer 2: keepalive)."""
+    port = int(gunicorn.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: farm.example\r\n\r\n")
+        assert connection.recv(1000)
+        eventually(lambda: read_timer(port, connection.getsockname()[1]) == "02")

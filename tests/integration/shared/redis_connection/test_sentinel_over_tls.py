@@ -1,0 +1,61 @@
+"""rediss+sentinel://: servers and sentinels that speak TLS only, and a user with no right beyond those documented."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from redis.exceptions import RedisError
+
+from bench.replicated_redis import ReplicatedRedis, ServerProgram, run_replicated_redis
+from shared.credentials.unsealing import Unsealer
+from shared.redis_connection.client import check_server, connect
+from shared.redis_connection.primary_finder import start_watching
+from shared.redis_connection.retry import retry_for
+from simulator.certificate import create_tls_context
+from tests.environment import require_program
+from tests.integration.harness import WorkerHarness, collect_frames, hold_forever
+from tests.upstream import Upstream
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedRedis]:
+    """Debian's server, because the bundled one is built without TLS."""
+    home = tmp_path_factory.mktemp("secured")
+    certificate = home / "redis.pem"
+    create_tls_context(certificate)
+    program = ServerProgram(require_program("redis-server"), certificate)
+    with run_replicated_redis(home, replicas=1, program=program) as secured:
+        yield secured
+
+
+@pytest.fixture
+def harness(secured: ReplicatedRedis, upstream: Upstream) -> Iterator[WorkerHarness]:
+    redis = connect(secured.farm_url)
+    check_server(redis)
+    unsealer = Unsealer("a secret key for tests")
+    unsealer.ensure_sealing_key(redis)
+    with closing(WorkerHarness(redis, secured.farm_url, unsealer, upstream, wait_replicas=1)) as harness:
+        hold_forever(redis, [harness.lease])
+        yield harness
+    redis.connection_pool.disconnect()
+
+
+def test_server_and_sentinels_are_verified(secured: ReplicatedRedis, tmp_path: Path):
+    create_tls_context(tmp_path / "other.pem")
+    url, _, _ = secured.farm_url.partition("ssl_ca_certs=")
+    with pytest.raises(RedisError, match="no sentinel"):
+        connect(f"{url}ssl_ca_certs={tmp_path / 'other.pem'}").ping()
+
+
+def test_requests_are_served_before_and_after_a_failover(secured: ReplicatedRedis, harness: WorkerHarness):
+    start_watching(secured.farm_url)
+    assert collect_frames(harness.enqueue("req_1"), within=60)
+    killed = secured.kill_primary()
+    assert collect_frames(retry_for(lambda: harness.enqueue("req_2")), within=60)
+    assert harness.upstream.counters()["served"] == 2
+    assert harness.services.counters.value("tokens_not_durable", "replicas") == 0
+    assert secured.list_denials() == []
+    killed.start()
+    eventually(lambda: killed.has_role(b"slave"))
