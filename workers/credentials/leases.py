@@ -14,6 +14,7 @@ from shared.credentials.records import USABLE_STATES, State
 from shared.credentials.token_origin import SIMULATOR_ORIGIN
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import register_script
+from shared.redis_connection.primary_finder import REPLY_TIMEOUT_SECONDS, WATCH_INTERVAL_SECONDS
 from workers.parallel import run_in_parallel
 
 #: Seconds for which Redis may be silent without a lease being lost, and so without a stream being cut.
@@ -26,6 +27,11 @@ RENEW_INTERVAL_SECONDS, RENEW_TIMEOUT_SECONDS, RENEW_RETRY_SECONDS = 2.0, 1.5, 0
 LEASE_SECONDS = 16.0
 #: Seconds for which a dying Redis may still reply to other processes after its last reply to this one.
 LAST_REPLY_MARGIN_SECONDS = 2.0
+#: Seconds within which every process that a former primary has served has moved to the new one, after the first process
+#: has: it asks the sentinels, and renews its leases there or finds that they are lost.
+FAILOVER_SETTLE_SECONDS = (
+    WATCH_INTERVAL_SECONDS + REPLY_TIMEOUT_SECONDS + RENEW_INTERVAL_SECONDS + RENEW_TIMEOUT_SECONDS
+)
 #: Seconds before its expiry from which a lease is no longer relied on.
 SAFETY_MARGIN_SECONDS = 1.0
 
@@ -94,14 +100,17 @@ class Leases:
         )
         self._claims_allowed_at = float("-inf")
 
-    def suspend_claims_after(self, last_reply_at: float) -> None:
-        """Suspends claims after Redis was replaced, until all leases of its predecessor have expired.
+    def suspend_claims_after(self, last_reply_at: float, moved_at: float) -> None:
+        """Suspends claims after Redis was replaced, until all leases of its predecessor have expired or are known.
 
-        `last_reply_at`: when the predecessor last replied, by the monotonic clock. A Redis that crashes may lose the
-        writes of its last two seconds, and a replica those that had not reached it, so leases may be missing that are
-        still held; their workers notice at the next renewal.
+        `last_reply_at` is when the predecessor last replied, `moved_at` when its successor first did (-inf if no other
+        process can have gone on with the predecessor), by the monotonic clock. A Redis that crashes may lose the writes
+        of its last two seconds, and a replica those that had not reached it, so leases may be missing that are still
+        held; their workers notice at the next renewal. A primary that this process could not reach may have renewed
+        those of others until the failover.
         """
-        self._claims_allowed_at = last_reply_at + LEASE_SECONDS + LAST_REPLY_MARGIN_SECONDS
+        expired_at = last_reply_at + LEASE_SECONDS + LAST_REPLY_MARGIN_SECONDS
+        self._claims_allowed_at = max(expired_at, moved_at + FAILOVER_SETTLE_SECONDS)
 
     def claim(
         self,

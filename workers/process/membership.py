@@ -13,6 +13,7 @@ from shared import clock, keys, names
 from shared.credentials.records import USABLE_STATES
 from shared.credentials.sealing import SEALING_VERSION
 from shared.redis_connection.client import decode_hash
+from shared.sentinel_url import is_sentinel_url
 from shared.settings.schema import Settings
 from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
 from workers.process.silent_processes import CONNECTIONS_FIELD, SilentProcesses, encode_ids
@@ -61,6 +62,8 @@ class Membership:
         self.refreshed_at = 0.0
         #: When the previous Redis server last replied, by the monotonic clock; -inf while there was only one.
         self.redis_replaced_at = float("-inf")
+        #: When the primary that the sentinels have promoted last first replied; -inf while there was none.
+        self.failed_over_at = float("-inf")
         self._server_run_id = ""
 
     def refresh(self, workers: Iterable[FarmWorker]) -> None:
@@ -106,6 +109,8 @@ class Membership:
         """Notes a restart or failover of Redis, which may have lost the last writes."""
         if self._server_run_id not in ("", run_id):
             self.redis_replaced_at = self.refreshed_at
+            if is_sentinel_url(self._settings.redis_url):
+                self.failed_over_at = time.monotonic()
         self._server_run_id = run_id
 
     def _keep_private_states(self, private: list[Any]) -> None:

@@ -65,7 +65,7 @@ class WorkerSet:
         """1. Refresh the membership. 2. Stop surplus workers. 3. Claim credentials up to this process's fair share."""
         self._membership.refresh(self._workers.values())
         self._services.refreshes.store.use_header(is_readable=not self._membership.has_older_process)
-        self._leases.suspend_claims_after(self._membership.redis_replaced_at)
+        self._leases.suspend_claims_after(self._membership.redis_replaced_at, self._membership.failed_over_at)
         self._forget_pools()
         for group in self._membership.groups:
             for pool in self._membership.pools_in_group(group):

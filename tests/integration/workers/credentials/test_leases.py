@@ -175,8 +175,20 @@ def test_claims_are_suspended_until_leases_of_a_replaced_redis_expire(
     leases = Leases(redis, "a")
     (kept,) = leases.claim("default", ids[:1], 1)
     replaced_at = time.monotonic()
-    leases.suspend_claims_after(replaced_at)
+    leases.suspend_claims_after(replaced_at, float("-inf"))
     assert leases.claim("default", ids, 9) == []
     assert leases.renew([kept]) == []
     monkeypatch.setattr(leases_module.time, "monotonic", lambda: replaced_at + leases_module.LEASE_SECONDS + 3)
     assert [lease.credential_id for lease in leases.claim("default", ids, 9)] == ids[1:]
+
+
+def test_claims_wait_after_a_failover_until_the_others_have_moved_too(
+    redis: Redis, ids: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A primary that this process lost long ago may have served others until another one was promoted."""
+    leases = Leases(redis, "a")
+    moved_at = time.monotonic()
+    leases.suspend_claims_after(moved_at - 60, moved_at)
+    assert leases.claim("default", ids, 9) == []
+    monkeypatch.setattr(leases_module.time, "monotonic", lambda: moved_at + leases_module.FAILOVER_SETTLE_SECONDS)
+    assert [lease.credential_id for lease in leases.claim("default", ids, 9)] == ids

@@ -104,8 +104,13 @@ def test_farm_serves_while_a_process_leaves_its_credentials_to_another(redis: Re
     assert 0 < redis.ttl(keys.HANDOVER) <= HANDOVER_SECONDS
 
 
-def test_membership_notices_a_replaced_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    membership = Membership(redis, "here", Settings())
+@pytest.mark.parametrize(
+    ("url", "is_failover"), [("redis://localhost", False), ("redis+sentinel://one:26379/farm/0", True)]
+)
+def test_membership_notices_a_replaced_redis(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, url: str, is_failover: bool
+):
+    membership = Membership(redis, "here", Settings(redis_url=url))
     membership.refresh([])
     assert membership.redis_replaced_at == float("-inf")
     before = membership.refreshed_at
@@ -113,5 +118,6 @@ def test_membership_notices_a_replaced_redis(redis: Redis, monkeypatch: pytest.M
     monkeypatch.setitem(redis.response_callbacks, "INFO", lambda *_, **__: server_info | {"run_id": "another"})
     membership.refresh([])
     assert membership.redis_replaced_at == before
+    assert (membership.failed_over_at > before) == is_failover
     membership.refresh([])
     assert membership.redis_replaced_at == before
