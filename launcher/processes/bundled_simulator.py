@@ -68,8 +68,9 @@ def require_simulator_allowed(settings: Settings, redis: Redis) -> None:
             "simulator's: set it here, or for every shell with `./farm config set FARM_UPSTREAM_URL URL` (and "
             "FARM_TOKEN_URL); to try the simulator, use another FARM_DATA_DIR. Nothing was changed"
         )
-    if any(pool.token_url or pool.refresh_tokens_file for pool in settings.pools):
-        raise FarmError("FARM_TOKEN_URL or FARM_REFRESH_TOKENS_FILE is set, but FARM_UPSTREAM_URL is not: set it too")
+    if any(pool.token_url or pool.issuer or pool.refresh_tokens_file for pool in settings.pools):
+        names = "FARM_TOKEN_URL, FARM_ISSUER or FARM_REFRESH_TOKENS_FILE"
+        raise FarmError(f"{names} is set, but FARM_UPSTREAM_URL is not: set it too")
 
 
 def import_simulated(redis: Redis, pool: str) -> None:

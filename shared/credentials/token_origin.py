@@ -21,17 +21,21 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def compute_token_origin(pool: PoolSettings) -> str:
-    """The origin of the pool's token endpoint, such as `https://login.example`; '' when it has none."""
+    """The origin of the pool's token endpoint, such as `https://login.example`; '' when it has none.
+
+    Where the issuer's metadata names the endpoint, that is the issuer's: whoever operates it answers for the endpoint.
+    """
     if pool.simulator:
         return SIMULATOR_ORIGIN
-    parts = urlsplit(pool.token_url)
+    url = pool.token_url or pool.issuer
+    parts = urlsplit(url)
     try:
         port = parts.port
     except ValueError:
-        return pool.token_url
+        return url
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     suffix = "" if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{port}"
-    return f"{parts.scheme}://{host}{suffix}" if pool.token_url else ""
+    return f"{parts.scheme}://{host}{suffix}" if url else ""
 
 
 def origin_for_new_tokens(pool: PoolSettings) -> str:

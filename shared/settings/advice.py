@@ -39,6 +39,8 @@ def find_pool_warnings(pool: PoolSettings) -> list[SettingWarning]:
     for name, url, sent in (
         ("FARM_UPSTREAM_URL", pool.upstream_url, "access tokens and prompts"),
         ("FARM_TOKEN_URL", pool.token_url, "refresh tokens"),
+        ("FARM_ISSUER", pool.issuer, "codes and tokens of sign-ins"),
+        ("FARM_DEVICE_URL", pool.device_url, "codes of sign-ins"),
         ("FARM_REVOCATION_URL", pool.revocation_url, "refresh tokens"),
     ):
         if is_plain_http(url):

@@ -14,7 +14,7 @@ def check_files(settings: Settings) -> None:
     for pool in settings.pools:
         check_client_certificate(pool)
         read_token_file(pool)
-        for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url)):
+        for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url, pool.issuer)):
             if not pool.proxy:
                 read_environment(url)
 

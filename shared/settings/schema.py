@@ -61,7 +61,9 @@ class PoolSettings:
         "",
         "base URL of the upstream, ending in /v1; unset: `./farm up` starts the bundled simulator",
     )
-    token_url: str = setting("FARM_TOKEN_URL", parse_url, "", "OAuth 2 token endpoint for the refresh tokens")
+    token_url: str = setting(
+        "FARM_TOKEN_URL", parse_url, "", "OAuth 2 token endpoint for the refresh tokens, if not the issuer's"
+    )
     issuer: str = setting(
         "FARM_ISSUER",
         parse_url,

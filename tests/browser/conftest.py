@@ -46,6 +46,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def https_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     port = free_port()
     settings = {"FARM_HTTPS": "internal", "FARM_HTTPS_PORT": str(port), "FARM_WORKER_PROCESSES": "1"}
+    settings["FARM_TOKEN_URL"] = ""  # The issuer names it.
     with pytest.MonkeyPatch.context() as patch:
         for plain in run_farm(tmp_path_factory, "https", ACCOUNTS, SPARE_ACCOUNTS, signs_in=True, **settings):
             farm = replace(plain, url=f"https://127.0.0.1:{port}")

@@ -135,7 +135,7 @@ def start_farm(data: Path, upstream: Upstream, accounts: int, *, signs_in: bool 
     `signs_in`: with the simulator as issuer, so that its accounts are known and may sign in.
     """
     if signs_in:
-        settings |= {"FARM_ISSUER": upstream.base, "FARM_CLIENT_ID": "farm"}
+        settings = {"FARM_ISSUER": upstream.base, "FARM_CLIENT_ID": "farm", **settings}
     data.mkdir(parents=True, exist_ok=True)
     (data / "tokens.txt").write_text("\n".join(first_refresh_tokens(accounts)))
     port = free_port()
@@ -145,9 +145,8 @@ def start_farm(data: Path, upstream: Upstream, accounts: int, *, signs_in: bool 
         FARM_API_KEY=KEY,
         FARM_ADMIN_TOKEN=ADMIN,
         FARM_UPSTREAM_URL=upstream.url,
-        FARM_TOKEN_URL=upstream.token_url,
         FARM_REFRESH_TOKENS_FILE=str(data / "tokens.txt"),
-        **settings,
+        **{"FARM_TOKEN_URL": upstream.token_url, **settings},
     )
     farm = Farm(f"http://127.0.0.1:{port}", environment, data, upstream)
     result = farm.command("up", "--detach")

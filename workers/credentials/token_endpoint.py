@@ -1,6 +1,7 @@
 """Calls a pool's token endpoint (RFC 6749 section 6) and its revocation endpoint (RFC 7009)."""
 
 import base64
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -36,15 +37,17 @@ CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
 class TokenEndpoint:
     """A pool's token endpoint; remembers in which way of authentication (FARM_TOKEN_AUTH) the client was accepted."""
 
-    def __init__(self, pool: PoolSettings, session: requests.Session) -> None:
+    def __init__(self, pool: PoolSettings, session: requests.Session, find_url: Callable[[], str] = lambda: "") -> None:
+        """`find_url` finds the URL of a pool without FARM_TOKEN_URL; it may raise TokenEndpointDown."""
         self._pool = pool
+        self._find_url = find_url
         self._session = session
         self._ways = list_ways(pool)
 
     def refresh(self, refresh_token: str) -> TokenGrant:
         """Exchanges a refresh token for an access token. Raises InvalidGrant, TokenEndpointDown or TokenError."""
         arguments = build_token_request(self._pool, refresh_token)
-        response = self._post(self._pool.token_url, arguments)
+        response = self._post(self._pool.token_url or self._find_url(), arguments)
         return parse_token_response(response, self._pool.fatal_token_errors)
 
     def request(self, fields: dict[str, str], url: str) -> TokenResponse:

@@ -41,11 +41,11 @@ def check_settings(settings: Settings) -> None:
     if not settings.redis_url:
         raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
     for pool in settings.pools:
-        if not pool.upstream_url or not pool.token_url:
-            raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL must both be set")
+        if not pool.upstream_url or not (pool.token_url or pool.issuer):
+            raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL (or FARM_ISSUER) must both be set")
     check_files(settings)
     for pool in settings.pools:
-        for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url)):
+        for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url, pool.issuer)):
             try:
                 build_route(pool, url).open_pool(lambda: None)
             except UpstreamMisconfigured as error:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 from gevent.event import Event
@@ -114,7 +115,9 @@ class WorkerProcess:
             lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._pools
         )
         self._to_recover, self._to_clean = BusyPools(self._redis), BusyPools(self._redis)
-        self._token_endpoints = {pool.name: build_token_endpoint(pool) for pool in settings.pools}
+        self._token_endpoints = {
+            pool.name: build_token_endpoint(pool, partial(self._find_token_url, pool.name)) for pool in settings.pools
+        }
         self._providers = {pool.name: build_provider(pool, self._token_endpoints[pool.name]) for pool in settings.pools}
         token_store = TokenStore(
             connect(settings.redis_url, size=MAX_CONCURRENT_STORES),
@@ -166,6 +169,9 @@ class WorkerProcess:
             set_state=CredentialStates(self._credentials, self._counters).set,
             is_suspended=lambda: self._membership.is_suspended,
         )
+
+    def _find_token_url(self, pool: str) -> str:
+        return self._providers[pool].find_token_url()
 
     def _find_token_origin(self, pool: str) -> str:
         return compute_token_origin(self._settings.pool(pool))
@@ -341,8 +347,9 @@ class WorkerProcess:
             self._workers.join(0.2)
 
 
-def build_token_endpoint(pool: PoolSettings) -> TokenEndpoint:
-    return TokenEndpoint(pool, create_pool_session(pool, pool.token_url, MAX_CONCURRENT_REFRESHES))
+def build_token_endpoint(pool: PoolSettings, find_url: Callable[[], str]) -> TokenEndpoint:
+    session = create_pool_session(pool, pool.token_url or pool.issuer, MAX_CONCURRENT_REFRESHES)
+    return TokenEndpoint(pool, session, find_url)
 
 
 def build_provider(pool: PoolSettings, endpoint: TokenEndpoint) -> Provider:

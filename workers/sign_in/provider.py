@@ -7,6 +7,7 @@ import requests
 from gevent.lock import BoundedSemaphore
 from urllib3.exceptions import HTTPError
 
+from shared.errors import TokenEndpointDown
 from shared.parsing import parse_json_object
 from shared.settings.schema import PoolSettings
 from workers.credentials.token_endpoint import (
@@ -55,6 +56,16 @@ class Provider:
         if self._failure:
             raise SignInFailed("discovery_failed", self._failure)
         return choose_endpoints(self._pool, self._found)
+
+    def find_token_url(self) -> str:
+        """The token endpoint by the issuer's metadata. Raises TokenEndpointDown."""
+        try:
+            token_url = self.find_endpoints().token_url
+        except SignInFailed as error:
+            raise TokenEndpointDown(str(error), error.code) from None
+        if not token_url:
+            raise TokenEndpointDown("the issuer's metadata has no token_endpoint: set FARM_TOKEN_URL", "no_token_url")
+        return token_url
 
     def _discover(self) -> None:
         failures = []

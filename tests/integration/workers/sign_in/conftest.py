@@ -36,13 +36,17 @@ class SignInHarness:
         defaults = {"upstream_url": upstream.url, "token_url": upstream.token_url, "issuer": upstream.base}
         self.pool = PoolSettings(**{**defaults, "client_id": "farm", **pool})
         session = create_shared_session(upstream.token_url, 4)
-        self.provider = Provider(self.pool, TokenEndpoint(self.pool, session), session)
+        self.endpoint = TokenEndpoint(self.pool, session, self.find_token_url)
+        self.provider = Provider(self.pool, self.endpoint, session)
         self.token_store = TokenStore(redis, unsealer, Counters())
         self.accounts = Accounts(redis, self.token_store, lambda _, token: self.provider.fetch_identity(token))
         self.settings = Settings(pools=(self.pool,))
         self.unsealer = unsealer
         self.sign_ins = SignIns(redis)
         self.runner = self.build_runner("here")
+
+    def find_token_url(self) -> str:
+        return self.provider.find_token_url()
 
     def build_runner(self, process_id: str) -> SignInRunner:
         """The sign-ins of another worker process."""

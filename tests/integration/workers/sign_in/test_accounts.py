@@ -8,17 +8,15 @@ from redis import Redis
 from shared import keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
-from shared.errors import LeaseLost
+from shared.errors import LeaseLost, TokenEndpointDown
 from shared.observability.counters import Counters
 from tests.redis_dump import dump_redis
 from tests.upstream import first_refresh_tokens
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_response import TokenGrant
 from workers.sign_in.accounts import AccountKnown
-from workers.upstream.client import create_shared_session
 
 TOKENS = first_refresh_tokens(6)
 
@@ -32,13 +30,12 @@ def import_and_refresh(harness, redis: Redis, token: str) -> str:
 
 def refresh(harness, redis: Redis, credential_id: str) -> None:
     (lease,) = Leases(redis, "here").claim("default", [credential_id], 1)
-    session = create_shared_session(harness.upstream.token_url, 1)
     counters = Counters()
     services = RefreshServices(
         harness.token_store, counters, BoundedSemaphore(4), 1.0, {"default": 1}, harness.accounts.learn
     )
     breaker = TokenBreaker(redis, "default", "here", counters)
-    AccessToken(lease, TokenEndpoint(harness.pool, session), breaker, services).get()
+    AccessToken(lease, harness.endpoint, breaker, services).get()
 
 
 def test_signing_in_again_replaces_the_token_and_adds_nothing(harness):
@@ -132,3 +129,20 @@ def test_account_that_is_not_known_yet_serves_all_the_same(start_sign_ins, redis
 def test_double_ends_as_a_lost_lease():
     """So that its requests are retried on another credential, and nothing is blamed."""
     assert issubclass(AccountKnown, LeaseLost)
+
+
+def test_issuer_alone_is_enough_to_sign_in_and_to_refresh(start_sign_ins, redis):
+    harness = start_sign_ins(token_url="")
+    done = harness.sign_in(0)
+    assert (done.outcome, harness.credentials()[0].token_origin) == ("added", harness.upstream.base)
+    before = harness.upstream.counters()["refreshes"]
+    redis.hdel(keys.credential(done.credential_id), "access")
+    refresh(harness, redis, done.credential_id)
+    assert harness.upstream.counters()["refreshes"] == before + 1
+
+
+def test_issuer_that_can_not_be_reached_kills_no_credential(start_sign_ins, redis):
+    harness = start_sign_ins(token_url="", issuer="http://127.0.0.1:1")
+    with pytest.raises(TokenEndpointDown, match=r"127\.0\.0\.1:1/\.well-known"):
+        import_and_refresh(harness, redis, TOKENS[5])
+    assert harness.credentials()[0].state == "active"
