@@ -15,6 +15,7 @@ from bench.hostile import measure_hostile
 from bench.hosts.distance import measure_distances
 from bench.https import measure_https
 from bench.keys import KEY_CHECKS
+from bench.large_bodies import measure_large_bodies
 from bench.load import Load, run_load
 from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
 from bench.mutations import measure_mutated_requests
@@ -137,6 +138,7 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     **KEY_CHECKS,
     "mutated": measure_mutated_requests,
     "hostile": measure_hostile,
+    "large-bodies": measure_large_bodies,
     "sizing": measure_sizes,
     "https": measure_https,
     "tls": measure_tls,

@@ -59,6 +59,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:fronts:body-bytes | hash | front -> bytes that it holds for bodies on their way to Redis | until it ends |
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
 | farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
+| farm:upload:<request id> | string | large body on its way in, before its request is admitted | 5 minutes |
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
 | farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
 | farm:counters | hash | metric and its labels -> value | forever |
@@ -240,6 +241,10 @@ def front_gone(front: str) -> str:
 
 def body(request_id: str) -> str:
     return f"farm:body:{request_id}"
+
+
+def upload(request_id: str) -> str:
+    return f"farm:upload:{request_id}"
 
 
 def stream_options_refused(pool: str) -> str:

@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, handle: "Callable[[Connection, Request], None]") -> None:
         self._handle = handle
-        self._buffer = b""
+        self._buffer = bytearray()
         self._is_busy = False
         self.transport: asyncio.Transport
         #: Called once, when the request in flight ends or the client disconnects.
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._end_request()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
+        self._buffer += data
         if not self._is_busy:
             self._handle_next()
 
@@ -95,15 +95,15 @@ class Connection(asyncio.Protocol):
         if end < 0:
             return
         try:
-            method, path, headers = parse_head(self._buffer[:end])
+            method, path, headers = parse_head(bytes(self._buffer[:end]))
             length = int(headers.get("content-length", 0))
         except ValueError:
             self.transport.close()
             return
         if len(self._buffer) < end + 4 + length:
             return
-        body = self._buffer[end + 4 : end + 4 + length]
-        self._buffer = self._buffer[end + 4 + length :]
+        body = bytes(self._buffer[end + 4 : end + 4 + length])
+        del self._buffer[: end + 4 + length]
         self._is_busy = True
         self._handle(self, Request(method, path, headers, body))
 

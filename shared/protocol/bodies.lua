@@ -16,16 +16,24 @@ end
 
 -- Small bodies are not counted, which would cost more than they do: a full queue of them holds less than a quarter of
 -- the room.
-local function is_counted(body, max_waiting, max_bytes)
-    return 4 * #body * max_waiting >= max_bytes
+local function is_counted(size, max_waiting, max_bytes)
+    return 4 * size * max_waiting >= max_bytes
 end
 
-local function store_body(job, key, body, ttl, counted)
-    redis.call('SET', BODY_PREFIX .. job, body, 'PX', ttl)
-    if counted then
-        redis.call('HSET', BODY_SIZES, job, #body .. ':' .. key)
-        add_body_bytes(key, #body)
+-- With an upload (upload.lua) that becomes the body, and no byte is copied.
+local function store_body(job, body, ttl, upload)
+    local name = BODY_PREFIX .. job
+    if upload then
+        redis.call('RENAME', upload, name)
+        redis.call('PEXPIRE', name, ttl)
+    else
+        redis.call('SET', name, body, 'PX', ttl)
     end
+end
+
+local function count_body(job, key, size)
+    redis.call('HSET', BODY_SIZES, job, size .. ':' .. key)
+    add_body_bytes(key, size)
 end
 
 -- Idempotent.

@@ -4,22 +4,27 @@
 -- Stands for rq.Queue.enqueue_job (RQ 3.0), which takes two round trips and has no bound.
 -- Idempotent: nothing changes if the job exists. Comes after limits.lua, fair.lua, bodies.lua and held_requests.lua.
 -- KEYS: RQ queue of the interactive band, of the batch band, RQ's set of queues, job hash, the pool's fair queue, its idle
---       workers
+--       workers, upload (upload.lua)
 -- ARGV: most jobs that may wait in a queue, most bytes of bodies, job id, TTL of the body (milliseconds), body, now (seconds), when the
 --       request is over at the latest (seconds), demand on the key's limits (JSON; '' for a key without limits), prefix
---       of job hashes, band, API key id, its weight, seconds for which the request may wait, then the job's fields and
---       values
--- Result: {'' or the reason for the refusal ('queue', 'bytes' or a limit), jobs waiting in the pool, requests ahead, seconds
+--       of job hashes, band, API key id, its weight, seconds for which the request may wait, bytes of the upload (0: the
+--       body is an argument), then the job's fields and values
+-- Result: {'' or the reason for the refusal ('queue', 'bytes', 'upload' for an incomplete one, or a limit), jobs waiting in the pool, requests ahead, seconds
 --         until a refused request can succeed or a held one should check again (0 if it is not held), and for a key with
 --         limits: requests in the last minute, seconds until they leave the window, tokens in it, seconds until they
 --         leave the window}
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[9]}
 local max_waiting, max_bytes, job, body = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5]
 local now, band, key = tonumber(ARGV[6]), ARGV[10], ARGV[11]
-local counted = is_counted(body, max_waiting, max_bytes)
+local uploaded = tonumber(ARGV[14])
+local size = uploaded > 0 and uploaded or #body
+local counted = is_counted(size, max_waiting, max_bytes)
 local demand = ARGV[8] ~= '' and cjson.decode(ARGV[8]) or nil
 
 local function result(reason, ahead, wait, window)
+    if uploaded > 0 then
+        redis.call('DEL', KEYS[7])
+    end
     local waiting = redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2])
     local values = {reason, waiting, ahead, tostring(wait)}
     for _, number in ipairs(window) do
@@ -41,6 +46,9 @@ local limit_now = demand and read_limit_clock(demand)
 if redis.call('EXISTS', KEYS[4]) == 1 then
     return result('', 0, demand and next_recheck(key, job, limit_now) or 0, {})
 end
+if uploaded > 0 and redis.call('STRLEN', KEYS[7]) ~= uploaded then
+    return result('upload', 0, 0, {})
+end
 local reason, wait, window, is_held = '', 0, {}, false
 if demand then
     reason, wait, window, is_held = check_limits(pool, band, demand, limit_now, tonumber(ARGV[13]))
@@ -49,7 +57,7 @@ end
 counted = counted or is_held
 if reason == '' and is_queue_full() then
     reason = 'queue'
-elseif reason == '' and counted and not has_room_for_body(key, #body, max_bytes, now, pool.jobs) then
+elseif reason == '' and counted and not has_room_for_body(key, size, max_bytes, now, pool.jobs) then
     reason = 'bytes'
 end
 if reason ~= '' then
@@ -58,8 +66,11 @@ end
 if demand then
     reserve(demand, job, tonumber(ARGV[7]), is_held and 0 or math.floor(limit_now))
 end
-store_body(job, key, body, ARGV[4], counted)
-redis.call('HSET', KEYS[4], unpack(ARGV, 14))
+store_body(job, body, ARGV[4], uploaded > 0 and KEYS[7] or nil)
+if counted then
+    count_body(job, key, size)
+end
+redis.call('HSET', KEYS[4], unpack(ARGV, 15))
 redis.call('SADD', KEYS[3], pool[band])
 if is_held then
     redis.call('HSET', pool.base, 'weight:' .. key, ARGV[12])

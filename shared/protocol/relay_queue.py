@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Job
@@ -21,7 +22,9 @@ from shared import keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
 from shared.errors import FarmError
+from shared.protocol.body_upload import BodyUpload
 from shared.protocol.job_template import GRACE_SECONDS, JobTemplate
+from shared.protocol.large_body import LargeBody
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
 
@@ -37,6 +40,8 @@ QUEUE_FULL_MESSAGES = {
     "queue": "the farm's queue is full; try again later",
     "bytes": "the bodies of waiting requests take too much memory; try again later",
 }
+#: What it says about an upload that is not complete.
+UPLOAD_LOST = b"upload"
 #: A bound on bodies that is never reached.
 UNLIMITED_BYTES = 2**52
 #: Band -> function from a pool's name to the name of its RQ queue.
@@ -88,6 +93,7 @@ class RelayQueue:
         self._queue_timeout = queue_timeout
         self._templates: dict[str, JobTemplate] = {}
         self._pipeline = AutoPipeline(redis)
+        self._upload = BodyUpload(self._pipeline)
         self._enqueue = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("enqueue.lua"))
         self._count_request = self._pipeline.register_script(
             *(Path(__file__).with_name(name) for name in ("limits.lua", "count_request.lua"))
@@ -95,14 +101,20 @@ class RelayQueue:
         self._release_held = self._pipeline.register_script(*SCHEDULING_LUA, RELEASE_HELD_LUA)
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
-    def enqueue(self, request: RelayRequest, body: bytes, demand: bytes = b"", weight: float = 1.0) -> Admission:
-        """Admits a request in one round trip. Raises QueueFull, LimitReached.
+    def enqueue(
+        self, request: RelayRequest, body: bytes | LargeBody, demand: bytes = b"", weight: float = 1.0
+    ) -> Admission:
+        """Admits a request in one round trip; a large body is stored before. Raises QueueFull, LimitReached.
 
         `demand` comes from limits.encode_demand, b'' for a key without limits; `weight` is the key's.
         """
         body_ttl = request.deadline - request.enqueued_at + GRACE_SECONDS
         expires_at = request.deadline + GRACE_SECONDS
         interactive, batch = queue_keys(request.pool)
+        upload, uploaded = keys.upload(request.id), 0
+        if isinstance(body, LargeBody):
+            self._upload.store(upload, body)
+            body, uploaded = b"", len(body)
         reason, waiting, ahead, wait, *window = self._enqueue(
             keys=[
                 interactive,
@@ -111,6 +123,7 @@ class RelayQueue:
                 Job.key_for(request.id),
                 keys.fair_queue(request.pool),
                 keys.idle_workers(request.pool),
+                upload,
             ],
             args=[
                 self._max_queue,
@@ -126,11 +139,14 @@ class RelayQueue:
                 request.key,
                 weight,
                 min(self._queue_timeout, request.deadline - request.enqueued_at),
+                uploaded,
                 *chain.from_iterable(self._build_fields(request, limited=bool(demand)).items()),
             ],
         )
         if reason.decode() in QUEUE_FULL_MESSAGES:
             raise QueueFull(int(waiting), reason.decode())
+        if reason == UPLOAD_LOST:
+            raise RedisError("a body was lost on its way into Redis")
         usage = LimitUsage.decode(window)
         if reason:
             raise LimitReached(reason.decode(), float(wait), usage)

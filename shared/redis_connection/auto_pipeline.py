@@ -57,7 +57,7 @@ class AutoPipeline:
 
     def execute_all(self, commands: list[Command]) -> list[Any]:
         """Returns the replies, including errors of single commands. Raises RedisError."""
-        return self.wait_for(self._submit(commands))
+        return self.wait_for(self.submit(commands))
 
     def wait_for(self, batch: Batch) -> list[Any]:
         """Waits for the batch's replies. Loads and retries scripts that Redis no longer has."""
@@ -65,12 +65,13 @@ class AutoPipeline:
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             self.multiplexer.reload_scripts()
-            retried = self._submit([batch.commands[i] for i in unknown]).replies.get()
+            retried = self.submit([batch.commands[i] for i in unknown]).replies.get()
             for i, reply in zip(unknown, retried, strict=True):
                 replies[i] = reply
         return replies
 
-    def _submit(self, commands: list[Command]) -> Batch:
+    def submit(self, commands: list[Command]) -> Batch:
+        """Sends commands without waiting for their replies (`wait_for`)."""
         batch = Batch(commands)
         if len(batch.packed) > MAX_SMALL_BYTES:
             self._bulk.enqueue(batch)
@@ -101,4 +102,11 @@ class PipelinedScript:
 
     def __call__(self, keys: list[str], args: list[Any]) -> Any:
         """Returns the script's result. Raises RedisError."""
-        return self._pipeline.execute("EVALSHA", self._sha, len(keys), *keys, *args)
+        return self._pipeline.execute(*self._build_command(keys, args))
+
+    def submit(self, keys: list[str], args: list[Any]) -> Batch:
+        """Calls the script without waiting for its result (`AutoPipeline.wait_for`)."""
+        return self._pipeline.submit([self._build_command(keys, args)])
+
+    def _build_command(self, keys: list[str], args: list[Any]) -> Command:
+        return ("EVALSHA", self._sha, len(keys), *keys, *args)

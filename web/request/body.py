@@ -1,15 +1,19 @@
 """Parses the few fields of a request body that the front needs; the rest passes unchanged (I10)."""
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask import Request
 
 from shared.errors import ApiError
 from shared.json_object import InvalidObject, add_member, parse_object, replace_member
+from shared.protocol.large_body import MAX_PIECE_BYTES, Edit, LargeBody, apply_edits
 from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
+from web.request.cooperative import run_in_slices
+from web.request.large_json import LargeObject
 from web.request.media import measure_form, measure_json
 from web.request.multipart import InvalidForm, Part, add_text_field, is_form, parse_parts, read_text_fields
 from web.request.pool_selection import model_not_found_error
@@ -43,6 +47,9 @@ class RequestBody:
     stream_options: dict[str, Any] | None = None
     #: Where the model is in a multipart form, None for JSON.
     model_part: Part | None = None
+    #: What is known of a large JSON body, None for others; and the members that change in it, or in a form.
+    large_object: LargeObject | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     #: Bytes of text, and the number of images, audio clips and files beside it.
     text_bytes: int = 0
     media: int = 0
@@ -53,20 +60,30 @@ class RequestBody:
         options = self.stream_options
         return self.model_part is None and self.stream and not (options and options.get("include_usage"))
 
+    @property
+    def content(self) -> bytes | LargeBody:
+        """What the upstream gets."""
+        if self.large_object:
+            return apply_edits(self.data, self.large_object.build_edits(self.changes))
+        if self.model_part and "model" in self.changes:
+            edit = Edit(self.model_part.start, self.model_part.end, self.changes["model"].encode())
+            return apply_edits(self.data, [edit])
+        return self.data if len(self.data) <= MAX_PIECE_BYTES else LargeBody(self.data)
+
     def with_model(self, name: str) -> "RequestBody":
         """Returns a copy with the model name replaced and no other byte changed."""
-        if name == self.model:
-            return self
-        if part := self.model_part:
-            return replace(self, data=self.data[: part.start] + name.encode() + self.data[part.end :])
-        return replace(self, data=replace_member(self.data, "model", name))
+        return self if name == self.model else self._with_member("model", name)
 
     def with_usage(self) -> "RequestBody":
         """Returns a copy that requests usage in the stream (OpenAI API reference, `stream_options`)."""
-        options = {**(self.stream_options or {}), "include_usage": True}
-        if self.stream_options is None:
-            return replace(self, data=add_member(self.data, "stream_options", options))
-        return replace(self, data=replace_member(self.data, "stream_options", options))
+        return self._with_member("stream_options", {**(self.stream_options or {}), "include_usage": True})
+
+    def _with_member(self, name: str, value: Any) -> "RequestBody":
+        """Returns a copy with this member, in place of one that is there."""
+        if self.large_object or self.model_part:
+            return replace(self, changes={**self.changes, name: value})
+        is_absent = name == "stream_options" and self.stream_options is None
+        return replace(self, data=(add_member if is_absent else replace_member)(self.data, name, value))
 
 
 def read_body(request: Request, reservation: Reservation, path_model: str = "") -> RequestBody:
@@ -85,6 +102,8 @@ def read_body(request: Request, reservation: Reservation, path_model: str = "") 
 
 def parse_json(data: bytes, content_type: str, path_model: str) -> RequestBody:
     """Raises ApiError 400."""
+    if len(data) > MAX_PIECE_BYTES and json.detect_encoding(data[:4]).startswith("utf-8"):
+        return parse_large_json(data, content_type, path_model)
     fields = parse_json_fields(data)
     if path_model and fields.get("model") != path_model:
         change = replace_member if "model" in fields else add_member
@@ -92,6 +111,20 @@ def parse_json(data: bytes, content_type: str, path_model: str) -> RequestBody:
         fields["model"] = path_model
     text_bytes, media = measure_json(data, fields)
     return replace(build_body(data, content_type, fields), text_bytes=text_bytes, media=media)
+
+
+def parse_large_json(data: bytes, content_type: str, path_model: str) -> RequestBody:
+    """Lets the event loop turn meanwhile. Raises ApiError 400."""
+    large = LargeObject(data, FIELDS)
+    try:
+        run_in_slices(large.check())
+    except InvalidObject as error:
+        raise ApiError(400, "invalid_json", str(error)) from None
+    is_other = bool(path_model) and large.fields.get("model") != path_model
+    changes = {"model": path_model} if is_other else {}
+    body = build_body(data, content_type, {**large.fields, **changes})
+    text_bytes = max(0, len(data) - large.media_bytes)
+    return replace(body, large_object=large, changes=changes, text_bytes=text_bytes, media=large.media)
 
 
 def parse_form(data: bytes, content_type: str, path_model: str) -> RequestBody:

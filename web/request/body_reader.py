@@ -1,9 +1,13 @@
 """Reads the whole body of a relayed request, in bounded memory."""
 
+from collections.abc import Iterator
+from typing import cast
+
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from shared.errors import ApiError
+from shared.protocol.large_body import MAX_PIECE_BYTES
 from web.request.body_memory import UNRESERVED_BYTES, Reservation
 from web.server.content_coding import bound_decoded_size, decode_body, parse_codings
 from web.server.request_input import PIECE_BYTES
@@ -21,7 +25,7 @@ def read_whole(request: Request, reservation: Reservation) -> bytes:
         return body
     limit = request.max_content_length or 0
     reservation.resize(bound_decoded_size(len(body), codings, limit))
-    body = decode_body(body, codings, limit)
+    body = release_small(decode_body(body, codings, limit))
     reservation.resize(len(body))
     return body
 
@@ -33,25 +37,31 @@ def read_as_sent(request: Request, reservation: Reservation) -> bytes:
         raise RequestEntityTooLarge
     if length is None and "HTTP_TRANSFER_ENCODING" not in request.environ:
         return b""
-    body = b"".join(read_pieces(request, limit if length is None else length, reservation))
+    body = bytearray()
+    for piece in iter_pieces(request, limit if length is None else length, reservation):
+        body += piece
     if length is not None and len(body) < length:
         raise incomplete_body_error()
-    return body
+    return release_small(body)
 
 
-def read_pieces(request: Request, wanted: int, reservation: Reservation) -> list[bytes]:
+def release_small(body: bytearray) -> bytes:
+    """A body that takes no more memory than it has bytes; a large one stays as it is, as copying it takes long."""
+    return cast("bytes", body) if len(body) > MAX_PIECE_BYTES else bytes(body)
+
+
+def iter_pieces(request: Request, wanted: int, reservation: Reservation) -> Iterator[bytes]:
     """Reads up to `wanted` bytes. Memory for a large body is reserved once its sender has shown that it sends."""
-    stream = request.environ["wsgi.input"]
-    pieces: list[bytes] = []
+    stream, size = request.environ["wsgi.input"], UNRESERVED_BYTES
     try:
-        while wanted and (data := stream.read(min(wanted, PIECE_BYTES if pieces else UNRESERVED_BYTES))):
+        while wanted and (data := stream.read(min(wanted, size))):
             wanted -= len(data)
-            if not pieces and wanted:
+            if size == UNRESERVED_BYTES and wanted:
                 reservation.reserve(len(data) + wanted)
-            pieces.append(data)
+            size = PIECE_BYTES
+            yield data
     except OSError:
         raise incomplete_body_error() from None
-    return pieces
 
 
 def incomplete_body_error() -> ApiError:

@@ -18,6 +18,7 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
 from shared.decoding import UnreadableRecord
 from shared.errors import ApiError, FarmError
+from shared.protocol.large_body import LargeBody
 from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
 from shared.protocol.relay_queue import Admission, QueueFull, RelayQueue
 from shared.redis_connection.retry import retry_for
@@ -82,7 +83,7 @@ class PendingRequest:
     _is_running: bool = False
     _is_closed: bool = False
 
-    def submit(self, body: bytes) -> None:
+    def submit(self, body: bytes | LargeBody) -> None:
         """Opens the reply channel, then enqueues the job.
 
         Raises ApiError 429 when the queue is full or a limit is hit, 503 when the front is being stopped.
@@ -110,7 +111,7 @@ class PendingRequest:
             self._detach()
             raise
 
-    def _enqueue(self, body: bytes) -> None:
+    def _enqueue(self, body: bytes | LargeBody) -> None:
         """Idempotent: a retry after a lost Redis reply does not enqueue the job twice."""
         if not self.mailbox.has_started:
             demand = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)

@@ -8,6 +8,7 @@ from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import estimate_tokens
 from shared.errors import ApiError
+from shared.protocol.large_body import LargeBody
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
@@ -87,7 +88,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
             hides_usage=hides_usage,
         )
         tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
-        data = (upstream_body.with_usage() if hides_usage else upstream_body).data
+        data = (upstream_body.with_usage() if hides_usage else upstream_body).content
         return submit(web_services, relay_request, data, key, tokens)
 
 
@@ -145,7 +146,7 @@ def build_relay_request(
 
 
 def submit(
-    web_services: WebServices, relay_request: RelayRequest, body: bytes, key: ApiKey, tokens: int = 0
+    web_services: WebServices, relay_request: RelayRequest, body: bytes | LargeBody, key: ApiKey, tokens: int = 0
 ) -> PendingRequest:
     """Enqueues a relay request and reserves `tokens` for it. Raises ApiError."""
     request, context = current_request()

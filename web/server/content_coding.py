@@ -6,7 +6,7 @@ gzip and deflate always; zstd and br where a library for them is installed (`bac
 import importlib
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import gevent
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -172,11 +172,15 @@ def bound_decoded_size(size: int, codings: list[str], limit: int) -> int:
     return min(size, limit)
 
 
-def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
+def decode_body(body: bytes, codings: list[str], limit: int) -> bytearray:
     """Undoes the codings. Raises ApiError 400, RequestEntityTooLarge (413) beyond `limit` bytes."""
+    decoded = bytearray()
     for coding in reversed(codings):
-        body = b"".join(decode(body, coding, limit))
-    return body
+        decoded = bytearray()
+        for piece in decode(body, coding, limit):
+            decoded += piece
+        body = cast("bytes", decoded)
+    return decoded
 
 
 def decode(body: bytes, coding: str, limit: int) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from shared.sockets import send_all
+from shared.sockets import send_in_pieces
 
 #: Bytes above which joining costs more than a second system call.
 MAX_JOINED_BYTES = 65_536
@@ -49,7 +49,7 @@ class CorkedSocket:
             self.flush()
         head, self._head = self._head, b""
         self._is_between_chunks = (self._is_between_chunks or CHUNKED in head) and data != LAST_CHUNK
-        self._send(head + data)
+        self._send(head + data if head else data)
 
     def flush(self) -> None:
         head, self._head = self._head, b""
@@ -60,7 +60,7 @@ class CorkedSocket:
     def _send(self, data: bytes) -> None:
         self._is_sending = True
         try:
-            send_all(self.raw, data)
+            send_in_pieces(self.raw, data)
         finally:
             self._is_sending, self._probes = False, 0
 

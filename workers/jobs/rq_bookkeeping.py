@@ -44,6 +44,7 @@ from workers.jobs.job_records import (
     describe_unreadable,
     seconds_worked,
 )
+from workers.jobs.large_body_reader import read_large_body
 
 #: Failed jobs kept per queue; the oldest are deleted.
 MAX_FAILED_JOBS = 1000
@@ -228,7 +229,7 @@ class Bookkeeping:
             return None
         job_id, data, retries, other_executions, body, band, tried = reply
         if isinstance(body, int):
-            body = self._redis.get(keys.body(job_id.decode()))
+            body = read_large_body(self._redis, keys.body(job_id.decode()), body)
         execution.job_id = job_id.decode()
         worker.executions[execution.id] = execution
         request = decode_request(data)

@@ -134,7 +134,7 @@ local MAX_INLINE_BYTES = 65536
 local function read_small_body(name)
     local body = redis.call('GETRANGE', name, 0, MAX_INLINE_BYTES)
     if #body > MAX_INLINE_BYTES then
-        return #body
+        return redis.call('STRLEN', name)
     end
     return body ~= '' and body or redis.call('GET', name)
 end

@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 
 from shared.errors import FarmError
-from shared.sockets import send_all
+from shared.sockets import send_in_pieces
 from shared.tcp_keepalive import KeepAlive
 from workers.upstream.http_response import LlhttpResponse
 
@@ -88,7 +88,7 @@ class UpstreamHTTPConnection(HTTPConnection):
         is_small = sum(map(len, held[1:])) <= MAX_JOINED_BYTES
         try:
             for data in [b"".join(held)] if is_small else held:
-                send_all(self.sock, data)
+                send_in_pieces(self.sock, data)
         except BrokenPipeError:
             raise  # urllib3 goes on to read: the upstream may have responded before it stopped reading.
         except OSError as error:

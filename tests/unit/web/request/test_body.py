@@ -88,7 +88,7 @@ def test_model_that_is_too_long_does_not_exist():
 
 def test_body_without_a_mapped_model_is_unchanged():
     data = b'{ "model":"m" ,"x":1.10, "y":[ ] }'
-    assert read(data).with_model("m").data == data
+    assert read(data).with_model("m").content == data
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_body_without_a_mapped_model_is_unchanged():
     ],
 )
 def test_mapping_changes_only_the_bytes_of_the_model(before: bytes, after: bytes):
-    assert read(before).with_model("big").data == after
+    assert read(before).with_model("big").content == after
 
 
 def test_mapping_in_a_form_changes_only_the_model_field():
     data, content_type = multipart(model="m", prompt="the model is m")
-    changed = read(data, content_type).with_model("whisper-large").data
+    changed = read(data, content_type).with_model("whisper-large").content
     assert changed == data.replace(b'name="model"\r\n\r\nm\r\n', b'name="model"\r\n\r\nwhisper-large\r\n')
 
 
@@ -137,12 +137,12 @@ def test_mapping_in_a_form_changes_only_the_model_field():
 def test_usage_is_requested_of_a_stream_and_nothing_else_changed(before: bytes, after: bytes):
     body = read(before)
     assert body.lacks_usage
-    assert body.with_usage().data == after
+    assert body.with_usage().content == after
 
 
 def test_usage_is_requested_in_other_encodings_too():
     body = read('{"model": "m", "stream": true, "x": "\u00e9"}'.encode("utf-16"))
-    assert json.loads(body.with_usage().data) == {
+    assert json.loads(body.with_usage().content) == {
         "model": "m",
         "stream": True,
         "x": "\u00e9",
@@ -176,7 +176,7 @@ def test_usage_is_never_requested_in_a_form():
 def test_model_of_the_path_is_that_of_a_json_body(data: bytes):
     body = read(data, path_model="m/x")
     assert (body.model, json.loads(body.data)) == ("m/x", {"model": "m/x", "n": 1})
-    assert json.loads(body.with_model("mapped").data)["model"] == "mapped"
+    assert json.loads(body.with_model("mapped").content)["model"] == "mapped"
 
 
 def test_body_that_names_the_model_of_the_path_passes_as_it_came():
@@ -189,9 +189,9 @@ def test_model_of_the_path_is_that_of_a_form(fields: dict[str, str]):
     data, content_type = multipart(language="en", **fields)
     body = read(data, content_type, "m")
     assert body.model == "m"
-    again = read(body.with_model("mapped").data, content_type)
+    again = read(body.with_model("mapped").content, content_type)
     assert again.model == "mapped"
-    assert b'name="language"\r\n\r\nen\r\n' in again.data
+    assert b'name="language"\r\n\r\nen\r\n' in again.content
 
 
 def test_model_of_the_path_can_not_add_a_part_to_a_form():

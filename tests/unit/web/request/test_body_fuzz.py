@@ -69,10 +69,10 @@ def test_body_is_refused_or_changed_in_one_member_only(
         assert body.data == data
     expected = {**json.loads(data), "model": path_model or model[1]}
     assert json.loads(body.data).keys() == expected.keys()
-    assert describe(body.with_model("other").data) == repr(json.loads(data) | {"model": "other"})
+    assert describe(body.with_model("other").content) == repr(json.loads(data) | {"model": "other"})
     if body.lacks_usage:
         options = {**(body.stream_options or {}), "include_usage": True}
-        changed = json.loads(body.with_usage().data)
+        changed = json.loads(body.with_usage().content)
         assert repr(changed.pop("stream_options")) == repr(options)
 
 
