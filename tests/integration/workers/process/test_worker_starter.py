@@ -1,5 +1,7 @@
 """Workers of newly claimed credentials start in few round trips to Redis, after the jobs of their predecessors."""
 
+from collections.abc import Callable
+
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -27,8 +29,13 @@ class StartingProcess:
         settings = Settings(redis_url=redis_url, pools=(POOL,))
         process = WorkerProcess(settings, unsealer, SpawnInfo(process_id, "", True, 1, False, ReadyFlag()))
         self.started: list[FarmWorker] = []
-        self.starter = internals.build_starter(process, self.started.append)
+        self.on_start: Callable[[FarmWorker], object] = lambda _: None
+        self.starter = internals.build_starter(process, self._run)
         self.bookkeeping = internals.bookkeeping(process, "default")
+
+    def _run(self, worker: FarmWorker) -> None:
+        self.on_start(worker)
+        self.started.append(worker)
 
     def start(self, leases: list[Lease]) -> list[str]:
         """The names of the workers that have started, in any order."""
@@ -74,7 +81,10 @@ def test_jobs_of_predecessors_are_requeued_before_their_workers_start(redis: Red
     request_ids = [f"req_{number}" for number in range(5)]
     leave_jobs(redis, StartingProcess(redis_url, unsealer, "a"), leases, request_ids)
     again = Leases(redis, "b").claim("default", [lease.credential_id for lease in leases], 6)
-    assert StartingProcess(redis_url, unsealer, "b").start(again) == name_workers(leases)
+    successor, jobs_left = StartingProcess(redis_url, unsealer, "b"), list[int]()
+    successor.on_start = lambda worker: jobs_left.append(redis.exists(worker.executions_key))
+    assert successor.start(again) == name_workers(leases)
+    assert jobs_left == [0] * 12
     retries = [redis.hget(f"rq:job:{request_id}", "number_of_retries") for request_id in request_ids]
     assert retries == [b"1"] * 5
 
