@@ -21,7 +21,7 @@ def export_tokens(redis: Redis, unsealer: Unsealer, pools: Iterable[str]) -> lis
         sealed, state, reason = redis.hmget(keys.credential(credential.id), names)
         if sealed:
             token = unsealer.unseal(sealed, credential.id)
-            facts = {"id": credential.id, "pool": credential.pool, "label": credential.label}
+            facts = {"id": credential.id, "pool": credential.pool, "label": credential.label, "kind": credential.kind}
             facts |= {"state": state.decode() if state else credential.state}
             facts |= {"reason": (reason or b"").decode() if state else credential.reason}
             exported.append({**facts, "token_origin": credential.token_origin, "refresh_token": token})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.accounts import Accounts
+from simulator.credential_kinds import list_secrets
 from simulator.server import serve
 from simulator.simulation import Pace, Simulation
 
@@ -27,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="seconds between two text events")
     parser.add_argument("--https", type=Path, metavar="FILE", help="serve HTTPS; write the new certificate to FILE")
     parser.add_argument("--print-tokens", action="store_true", help="print the refresh tokens and exit")
+    parser.add_argument("--kind", default="refresh_token", help="with --print-tokens: of this FARM_CREDENTIAL_KIND")
     return parser.parse_args()
 
 
@@ -35,7 +37,7 @@ def main() -> None:
     arguments = parse_arguments()
     accounts = Accounts(arguments.accounts, arguments.seed, arguments.access_ttl, arguments.rotate)
     if arguments.print_tokens:
-        print("\n".join(accounts.first_refresh_tokens()))
+        print("\n".join(list_secrets(accounts, arguments.kind)))
         return
     simulation = Simulation(accounts, Pace(arguments.delay, arguments.chunks, arguments.chunk_delay))
     gc.freeze()

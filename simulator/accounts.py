@@ -88,6 +88,23 @@ class Accounts:
         """Each account's refresh token of generation 0, to seed a farm with."""
         return [self.refresh_token(number) for number in range(self.count)]
 
+    def api_key(self, number: int) -> str:
+        """A static token of the account, which the API takes in place of an access token."""
+        return f"sim-key-{number}-{self.sign(f'key{number}')}"
+
+    def find(self, number: int, code: str) -> SimulatedAccount:
+        """The account. Raises TokenRefused with the code when it was killed."""
+        account = self._accounts[number]
+        if account.is_killed:
+            self.counters["refused_refreshes"] += 1
+            raise TokenRefused(code)
+        return account
+
+    def grant(self, account: SimulatedAccount) -> TokenGrant:
+        """An access token without a refresh token."""
+        self.counters["refreshes"] += 1
+        return TokenGrant(self._issue_access_token(account), self.access_ttl, None)
+
     def refresh(self, token: str) -> TokenGrant:
         """Exchanges a refresh token (RFC 6749 section 6). Raises TokenRefused with `invalid_grant`."""
         self.counters["refreshes"] += 1
@@ -126,25 +143,38 @@ class Accounts:
         raise TokenRefused("invalid_grant")
 
     def _issue_tokens(self, account: SimulatedAccount, generation: int) -> TokenGrant:
-        account.serial += 1
-        account.granted_at = time.time()
         refresh_token = None
         if self.rotate:
             family = generation // FAMILY_SIZE
             account.generations[family] += 1
             refresh_token = self.refresh_token(account.number, account.generations[family])
+        return TokenGrant(self._issue_access_token(account), self.access_ttl, refresh_token)
+
+    def _issue_access_token(self, account: SimulatedAccount) -> str:
+        account.serial += 1
+        account.granted_at = time.time()
         expires_at = time.time() + self.access_ttl
         body = f"{account.number}-{int(expires_at * 1000)}-{account.serial}"
-        return TokenGrant(f"sim-at-{body}-{self.sign('at' + body)}", self.access_ttl, refresh_token)
+        return f"sim-at-{body}-{self.sign('at' + body)}"
 
     def authorize(self, token: str) -> SimulatedAccount:
-        """The account of an access token. Raises TokenRefused when the token is unknown or expired."""
+        """The account of an access token or API key. Raises TokenRefused when it is unknown, expired or revoked."""
+        if token.startswith("sim-key-"):
+            return self._find_api_key(token)
         account, expires_at, serial = self._access_tokens.get(token) or self._parse_access_token(token)
         if expires_at < time.time() or serial < account.oldest_serial or account.is_killed:
             self._access_tokens.pop(token, None)
             self.counters["expired_tokens"] += 1
             raise TokenRefused("token_expired")
         return account
+
+    def _find_api_key(self, key: str) -> SimulatedAccount:
+        number = key.split("-")[2]
+        is_known = number.isdigit() and int(number) in self._accounts
+        if is_known and hmac.compare_digest(key, self.api_key(int(number))):
+            return self.find(int(number), "invalid_api_key")
+        self.counters["unknown_tokens"] += 1
+        raise TokenRefused("invalid_api_key")
 
     def _parse_access_token(self, token: str) -> tuple[SimulatedAccount, float, int]:
         parts = token.split("-")

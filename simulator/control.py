@@ -7,6 +7,7 @@ from simulator.faults import Faults
 from simulator.http_connection import Request, encode_response
 from simulator.responses import encode_json
 from simulator.simulation import Pace, Simulation
+from simulator.token_rules import TokenRules
 
 
 def handle_control(simulation: Simulation, request: Request, path: str) -> bytes:
@@ -41,6 +42,8 @@ def apply_settings(simulation: Simulation, path: str, values: dict[str, Any]) ->
         simulation.pace = Pace(**values)
     elif path == "/simulator/faults":
         simulation.faults = Faults.parse(values)
+    elif path == "/simulator/token-rules":
+        simulation.token_rules = TokenRules(**values)
     elif path == "/simulator/accounts":
         change_accounts(simulation, **values)
     elif path == "/simulator/sign-ins":

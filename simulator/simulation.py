@@ -7,6 +7,7 @@ from simulator.accounts import Accounts
 from simulator.faults import Faults
 from simulator.sign_in.grants import SignInGrants
 from simulator.sign_in.id_tokens import IdTokenSigner
+from simulator.token_rules import TokenRules
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Simulation:
     id_tokens: IdTokenSigner = field(init=False)
     #: Of its own address: `http` or `https`.
     scheme: str = "http"
+    token_rules: TokenRules = field(default_factory=TokenRules)
     counters: Counter[str] = field(default_factory=Counter)
     #: Whether the ends of requests are recorded in `ended`.
     is_traced: bool = False

@@ -1,14 +1,16 @@
 """The simulator's OAuth endpoints: token requests (RFC 6749) and revocation (RFC 7009)."""
 
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from simulator.accounts import TokenGrant, TokenRefused
+from simulator.credential_kinds import authenticate_client, authenticate_service_account
 from simulator.errors import encode_error
 from simulator.http_connection import Request, encode_response
 from simulator.responses import encode_json
 from simulator.sign_in.oauth_endpoints import DEVICE_GRANT, read_form, redeem
 from simulator.simulation import Simulation
+from simulator.token_rules import JWT_GRANT, token_audiences
 
 
 def exchange_token(simulation: Simulation, request: Request) -> bytes:
@@ -20,20 +22,22 @@ def exchange_token(simulation: Simulation, request: Request) -> bytes:
         if simulation.faults.draw_token_refusal():
             simulation.counters["fault_token_refusal"] += 1
             raise TokenRefused("invalid_grant")
-        body = grant_tokens(simulation, request)
+        response = grant_tokens(simulation, request)
     except TokenRefused as refused:
         error = {"error": str(refused), "error_description": "refused by the simulator"}
-        return encode_response(400, encode_json(error))
-    return encode_response(200, encode_json(body))
+        return encode_response(401 if str(refused) == "invalid_client" else 400, encode_json(error))
+    if simulation.token_rules.form:
+        return encode_response(200, urlencode(response).encode(), "application/x-www-form-urlencoded")
+    return encode_response(200, encode_json(response))
 
 
 def grant_tokens(simulation: Simulation, request: Request) -> dict[str, Any]:
-    """The token response to a refresh token or to a code of a sign-in. Raises TokenRefused."""
+    """The token response to a grant or to a code of a sign-in. Raises TokenRefused."""
     if request.body.startswith(b"grant_type=") or b"&grant_type=" in request.body:
         fields = read_form(request)
         if fields.get("grant_type") in ("authorization_code", DEVICE_GRANT):
             return redeem(simulation, request, fields)
-    return build_token_response(simulation.accounts.refresh(find_refresh_token(request)))
+    return build_token_response(grant_token(simulation, request))
 
 
 def revoke_token(simulation: Simulation, request: Request) -> bytes:
@@ -42,17 +46,30 @@ def revoke_token(simulation: Simulation, request: Request) -> bytes:
     return encode_response(200, b"")
 
 
-def find_refresh_token(request: Request) -> str:
-    """The refresh token in a form (RFC 6749), in JSON or, without a body, as bearer token. Raises TokenRefused."""
+def grant_token(simulation: Simulation, request: Request) -> TokenGrant:
+    """The tokens for a grant, once the request is as the rules want it. Raises TokenRefused."""
+    accounts, rules = simulation.accounts, simulation.token_rules
     if not request.body:
-        return request.bearer_token()
-    if "json" in request.headers.get("content-type", ""):
-        fields = request.json() or {}
-    else:
-        fields = {name: values[0] for name, values in parse_qs(request.body.decode("latin-1")).items()}
-    if fields.get("grant_type") != "refresh_token":
+        return accounts.refresh(request.bearer_token())
+    fields = read_fields(request)
+    rules.check_parameters(fields)
+    grant_type = fields.get("grant_type")
+    if grant_type == "client_credentials":
+        return accounts.grant(authenticate_client(accounts, *rules.find_client(request, fields)))
+    rules.check_client(request, fields)
+    if grant_type == JWT_GRANT:
+        audiences = token_audiences(request)
+        return accounts.grant(authenticate_service_account(accounts, fields.get("assertion", ""), audiences))
+    if grant_type != "refresh_token":
         raise TokenRefused("unsupported_grant_type")
-    return str(fields.get("refresh_token", ""))
+    return accounts.refresh(str(fields.get("refresh_token", "")))
+
+
+def read_fields(request: Request) -> dict[str, Any]:
+    """The fields of a form (RFC 6749) or of JSON."""
+    if "json" in request.headers.get("content-type", ""):
+        return request.json() or {}
+    return {name: values[0] for name, values in parse_qs(request.body.decode("latin-1")).items()}
 
 
 def build_token_response(grant: TokenGrant) -> dict[str, Any]:

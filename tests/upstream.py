@@ -39,10 +39,14 @@ class Upstream:
     def accounts(self, **values: Any) -> None:
         self._control("accounts", values)
 
+    def token_rules(self, **values: Any) -> None:
+        self._control("token-rules", values)
+
     def reset(self) -> None:
         """Resets faults, pace and counters."""
         self.faults()
         self.pace()
+        self.token_rules()
         self._control("reset", {})
 
     def sign_ins(self, **values: Any) -> None:

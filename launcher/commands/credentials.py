@@ -21,6 +21,7 @@ from launcher.token_export import export_tokens
 from shared.credentials import private
 from shared.credentials.importing.entries import read_entries
 from shared.credentials.importing.report import ImportReport
+from shared.credentials.kinds import KIND_NAMES
 from shared.credentials.records import CredentialRecord, mask_account
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
@@ -44,16 +45,18 @@ pool_option = click.option("--pool", default="default", show_default=True, help=
 @json_option
 @exit_on_error
 def add(pool: str, label: str, as_json: bool) -> None:
-    """Add one refresh token, read from standard input, or prompted for without echo on a terminal."""
+    """Add one credential of the pool's kind, read from standard input, or prompted for without echo on a terminal."""
     settings, redis = open_store()
-    token = click.prompt("Refresh token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
-    entries = [entry for entry in read_entries(token.splitlines()) if entry.outcome != "blank"]
+    pool_settings = settings.pool(select_pool(settings, pool))
+    kind, name = pool_settings.credential_kind, KIND_NAMES[pool_settings.credential_kind]
+    prompt = name[0].upper() + name[1:]
+    text = click.prompt(prompt, hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
+    entries = [entry for entry in read_entries(text.splitlines(), kind) if entry.outcome != "blank"]
     if len(entries) != 1:
-        raise FarmError(f"expected one refresh token on standard input, got {len(entries)}; use `import` for several")
-    origin = origin_for_new_tokens(settings.pool(select_pool(settings, pool)))
-    report = Credentials(redis).import_entries(pool, entries, label, origin)
+        raise FarmError(f"expected one {name} on standard input, got {len(entries)}; use `import` for several")
+    report = Credentials(redis).import_entries(pool, entries, label, origin_for_new_tokens(pool_settings), kind)
     if report.invalid:
-        raise FarmError(f"not a valid refresh token: {report.invalid[0].reason}")
+        raise FarmError(f"not a valid {name}: {report.invalid[0].reason}")
     record_change(redis, "credentials.add", pool, report.to_counts())
     print_report(report, as_json)
 
@@ -65,19 +68,20 @@ def add(pool: str, label: str, as_json: bool) -> None:
 @json_option
 @exit_on_error
 def import_(file: str, pool: str, dry_run: bool, as_json: bool) -> None:
-    """Import refresh tokens from FILE ('-' for standard input).
+    """Import credentials of the pool's kind from FILE ('-' for standard input).
 
     One per line, alone, as `refresh_token=…` or `user----password----token`; or as JSON, JSON lines, or
     CSV with a header. Passwords and whatever else is beside the tokens are not stored.
     """
     settings, redis = open_store()
     pool_settings = settings.pool(select_pool(settings, pool))
-    entries = list(read_entries(read_text(file).splitlines()))
+    kind = pool_settings.credential_kind
+    entries = list(read_entries(read_text(file).splitlines(), kind))
     if dry_run:
         print_report(Credentials(redis).preview_import(pool, entries), as_json, is_preview=True)
         return
     with click.progressbar(entries, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        report = Credentials(redis).import_entries(pool, progress, token_origin=origin_for_new_tokens(pool_settings))
+        report = Credentials(redis).import_entries(pool, progress, "", origin_for_new_tokens(pool_settings), kind)
     record_change(redis, "credentials.add", pool, report.to_counts())
     print_report(report, as_json)
 

@@ -12,12 +12,14 @@ from redis import Redis
 
 from launcher.processes.process_group import start_in_session
 from shared import keys
+from shared.credentials.importing.entries import read_entries
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import SIMULATOR_ORIGIN
 from shared.errors import FarmError
 from shared.settings.schema import Settings
 from simulator.accounts import Accounts
+from simulator.credential_kinds import list_secrets
 
 #: Number of accounts that the bundled simulator has.
 SIMULATED_ACCOUNTS = 20
@@ -73,12 +75,12 @@ def require_simulator_allowed(settings: Settings, redis: Redis) -> None:
         raise FarmError(f"{names} is set, but FARM_UPSTREAM_URL is not: set it too")
 
 
-def import_simulated(redis: Redis, pool: str) -> None:
-    """Imports the simulator's accounts into the pool."""
-    tokens = Accounts(SIMULATED_ACCOUNTS).first_refresh_tokens()
+def import_simulated(redis: Redis, pool: str, kind: str = "refresh_token") -> None:
+    """Imports the simulator's accounts into the pool, as credentials of that kind."""
+    entries = read_entries(list_secrets(Accounts(SIMULATED_ACCOUNTS), kind), kind)
     for _, credential_id in find_credentials(redis).simulated:
         redis.hset(keys.credential(credential_id), "token_origin", SIMULATOR_ORIGIN)
-    Credentials(redis).import_lines(pool, tokens, SIMULATOR_LABEL, SIMULATOR_ORIGIN)
+    Credentials(redis).import_entries(pool, entries, SIMULATOR_LABEL, SIMULATOR_ORIGIN, kind)
 
 
 def remove_simulated(redis: Redis) -> None:

@@ -231,7 +231,8 @@ class Farm:
             "FARM_CLIENT_ID": SIMULATOR_CLIENT_ID,
             "FARM_SIMULATOR": "yes",
         }
-        import_simulated(redis, self.settings.pool_names[0])
+        pool = self.settings.pools[0]
+        import_simulated(redis, pool.name, pool.credential_kind)
         self.print_line(
             f"FARM_UPSTREAM_URL is not set, so requests go to the bundled simulator ({SIMULATED_ACCOUNTS} accounts)"
         )

@@ -5,9 +5,10 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | field | meaning | written by |
 | --- | --- | --- |
 | pool | its pool, `<pool>~<id>` for a private credential | store.py, private.py |
+| kind | its kind (kinds.py), '' for `refresh_token` | store.py |
 | label | the operator's note | store.py, private.py |
 | added_at | time it was added | store.py, private.py |
-| sealed | refresh token, sealed for the credential's id | store.py, private.py, store_grant.lua |
+| sealed | refresh token or another kind's secret, sealed for the id | store.py, private.py, store_grant.lua |
 | fingerprint | SHA-256 of the current refresh token | store.py, private.py, store_grant.lua |
 | origin | SHA-256 of the token as imported, which identifies it in a repeated import | store.py, private.py |
 | token_origin | origin of its token endpoint, `simulator`, '' if not known | store.py, private.py, token_origin.py |
@@ -43,7 +44,7 @@ USABLE_STATES: tuple[State, ...] = ("active", "cooling")
 #: Fields of the hash that hold no token and are shown to operators.
 VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
-    *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account"),
+    *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account", "kind"),
 )
 
 
@@ -79,6 +80,7 @@ class CredentialRecord:
     subject: str = ""
     #: E-mail address or name of the account.
     account: str = ""
+    kind: str = "refresh_token"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,6 +130,7 @@ def build_record(
         issuer=fields.get("issuer", ""),
         subject=fields.get("subject", ""),
         account=fields.get("account", ""),
+        kind=fields.get("kind", "refresh_token"),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )

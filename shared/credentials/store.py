@@ -42,12 +42,14 @@ class Credentials:
         self._resume_script = register_script(redis, Path(__file__).with_name("resume.lua"))
         self._remove_script = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
 
-    def add(self, pool: str, token: str, label: str = "", token_origin: str = "") -> tuple[str, bool]:
-        """Stores a refresh token; returns the credential's id and whether it is new.
+    def add(
+        self, pool: str, token: str, label: str = "", token_origin: str = "", kind: str = "refresh_token"
+    ) -> tuple[str, bool]:
+        """Stores a refresh token or another kind's secret; returns the credential's id and whether it is new.
 
         `token_origin` is that of the token endpoint that it was given for, '' if not known (token_origin.py).
         """
-        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, token_origin)
+        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, token_origin, kind=kind)
 
     def restore(self, exported: Mapping[str, Any]) -> bool:
         """Stores an exported credential under its id and in its state; returns False if it is there already."""
@@ -61,6 +63,7 @@ class Credentials:
             credential_id=exported["id"],
             state=state,
             reason=exported["reason"] if state != "active" else "",
+            kind=exported.get("kind", "refresh_token"),
         )[1]
 
     def _seal_and_add(
@@ -73,9 +76,11 @@ class Credentials:
         credential_id: str = "",
         state: State = "active",
         reason: str = "",
+        kind: str = "refresh_token",
     ) -> tuple[str, bool]:
         credential_id = credential_id or secrets.token_hex(5)
         fields = build_fields(sealer, token, credential_id, pool, label, token_origin)
+        fields |= {"kind": kind} if kind != "refresh_token" else {}
         pairs = [part for pair in {**fields, "reason": reason}.items() for part in pair]
         reply = self._add_script(
             keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
@@ -95,7 +100,7 @@ class Credentials:
         sealer = Sealer.load(self._redis)
 
         def add(secret: str) -> tuple[str, bool]:
-            return self._seal_and_add(sealer, pool, secret, label, token_origin)
+            return self._seal_and_add(sealer, pool, secret, label, token_origin, kind=kind)
 
         return ImportReport(tuple(import_entry(entry, add) for entry in entries))
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from shared import keys
+from shared.errors import FarmError
 from shared.redis_connection.client import register_script
 from shared.settings.schema import PoolSettings
 
@@ -24,10 +25,11 @@ def compute_token_origin(pool: PoolSettings) -> str:
     """The origin of the pool's token endpoint, such as `https://login.example`; '' when it has none.
 
     Where the issuer's metadata names the endpoint, that is the issuer's: whoever operates it answers for the endpoint.
+    API keys have no token endpoint: they are bound to the origin of the upstream.
     """
     if pool.simulator:
         return SIMULATOR_ORIGIN
-    url = pool.token_url or pool.issuer
+    url = pool.upstream_url if pool.credential_kind == "api_key" else pool.token_url or pool.issuer
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -63,7 +65,10 @@ class TokenOrigins:
             for pool in pools:
                 self._reconcile_script(
                     keys=[keys.credentials(pool.name)],
-                    args=[compute_token_origin(pool), SIMULATOR_ORIGIN, keys.credential(""), keys.history("")],
+                    args=[
+                        *(compute_token_origin(pool), SIMULATOR_ORIGIN, keys.credential(""), keys.history("")),
+                        pool.credential_kind,
+                    ],
                     client=pipe,
                 )
             replies = cast("list[Any]", pipe.execute())
@@ -74,9 +79,12 @@ class TokenOrigins:
         """Binds a credential to its pool's present endpoint, on an operator's request, and reactivates it.
 
         Its access token, issued by the other endpoint, is dropped. Where this process does not know the endpoint, a
-        worker process binds the credential.
+        worker process binds the credential. Raises FarmError when the pool takes another kind of credential.
         """
         record_key = keys.credential(credential_id)
+        kind = (self._redis.hget(record_key, "kind") or b"refresh_token").decode()
+        if kind != pool.credential_kind:
+            raise FarmError(f"{credential_id} is of kind {kind}, and pool {pool.name} takes {pool.credential_kind}")
         with self._redis.pipeline(transaction=True) as pipe:
             fields = ("token_origin", origin_for_new_tokens(pool))
             self._set_fields_script(keys=[record_key], args=["access", *fields], client=pipe)

@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.errors import SettingsError
 from shared.ip_addresses import parse_address
+from shared.settings.kind_checks import check_kinds
 from shared.settings.parsers import InvalidSecret
 from shared.settings.schema import POOL_TIMEOUTS, PoolSettings, Settings, setting_fields
 
@@ -73,6 +74,7 @@ def build_settings(environ: Mapping[str, str], table: dict[str, Any]) -> Setting
     values["https"] = choose_https(values)
     settings = Settings(**values, pools=tuple(PoolSettings(**pool) for pool in pools))
     check_timeouts(settings, values, pools)
+    check_kinds(settings)
     return settings
 
 

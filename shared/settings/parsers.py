@@ -90,6 +90,15 @@ def choice_parser(*choices: str) -> Parser:
     return parse
 
 
+#: Names of RFC 8414's `token_endpoint_auth_methods_supported` -> ours.
+TOKEN_AUTH_NAMES = {"client_secret_basic": "basic", "client_secret_post": "body"}
+
+
+def parse_token_auth(value: Any) -> str:
+    name = value.strip().lower() if isinstance(value, str) else value
+    return str(choice_parser("auto", "basic", "body", "private_key_jwt")(TOKEN_AUTH_NAMES.get(name, name)))
+
+
 def parse_bool(value: Any) -> bool:
     """Accepts true/false, 1/0, yes/no and on/off."""
     if isinstance(value, bool):

@@ -21,6 +21,7 @@ from shared.settings.parsers import (
     parse_optional_seconds,
     parse_seconds,
     parse_text,
+    parse_token_auth,
     secret_parser,
 )
 from shared.settings.url_parsers import parse_base_url, parse_proxy_url, parse_redis_url, parse_url
@@ -61,8 +62,18 @@ class PoolSettings:
         "",
         "base URL of the upstream, ending in /v1; unset: `./farm up` starts the bundled simulator",
     )
+    credential_kind: str = setting(
+        "FARM_CREDENTIAL_KIND",
+        choice_parser("refresh_token", "api_key", "client_credentials", "service_account"),
+        "refresh_token",
+        "what a credential is: a `refresh_token`, an `api_key` (sent as it is), `client_credentials` (RFC 6749 section "
+        "4.4), or the key file of a `service_account` (RFC 7523)",
+    )
     token_url: str = setting(
-        "FARM_TOKEN_URL", parse_url, "", "OAuth 2 token endpoint for the refresh tokens, if not the issuer's"
+        "FARM_TOKEN_URL",
+        parse_url,
+        "",
+        "OAuth 2 token endpoint for the credentials, if not the issuer's; API keys need none",
     )
     issuer: str = setting(
         "FARM_ISSUER",
@@ -98,9 +109,27 @@ class PoolSettings:
     client_secret: str = setting("FARM_CLIENT_SECRET", parse_text, "", "OAuth client secret", secret=True)
     token_auth: str = setting(
         "FARM_TOKEN_AUTH",
-        choice_parser("auto", "basic", "body"),
+        parse_token_auth,
         "auto",
-        "where token requests have client id and secret: HTTP `basic`, the `body`, or `auto`: the one that is accepted",
+        "where token requests have client id and secret: HTTP `basic` (`client_secret_basic`), the `body` "
+        "(`client_secret_post`), or `auto`: the one that is accepted; or `private_key_jwt`: an assertion, no secret",
+    )
+    token_auth_key: str = setting(
+        "FARM_TOKEN_AUTH_KEY",
+        parse_text,
+        "",
+        "private key (PEM, or a file of it) that signs the client's assertions with `private_key_jwt`",
+        secret=True,
+    )
+    token_auth_kid: str = setting(
+        "FARM_TOKEN_AUTH_KID", parse_text, "", "id of that key (`kid`), if the token endpoint wants it"
+    )
+    token_parameters: Mapping[str, str] = setting(
+        "FARM_TOKEN_PARAMETERS",
+        parse_mapping,
+        {},
+        "JSON object: additional parameters of token requests, `audience` or `resource` for example",
+        secret=True,
     )
     fatal_token_errors: tuple[str, ...] = setting(
         "FARM_FATAL_TOKEN_ERRORS",

@@ -11,6 +11,7 @@ from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import keys
+from shared.credentials.importing.entries import read_entries
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
@@ -19,9 +20,11 @@ from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import create_dedicated_pool
 from shared.settings.schema import PoolSettings, Settings
+from simulator.accounts import Accounts
+from simulator.credential_kinds import list_secrets
 from tests import internals
 from tests.builders import build_request
-from tests.upstream import Upstream, first_refresh_tokens
+from tests.upstream import Upstream
 from tests.waiting import eventually
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
@@ -65,8 +68,9 @@ class WorkerHarness:
         self.pool = PoolSettings(**{"upstream_url": upstream.url, "token_url": upstream.token_url, **(pool or {})})
         self.settings = Settings(**{"max_attempts": 2, "first_byte_timeout": 1.0, "idle_timeout": 1.0} | settings)
         self.credentials = Credentials(redis)
-        tokens = first_refresh_tokens(credentials)
-        ids = [self.credentials.add("default", token)[0] for token in tokens]
+        kind = self.pool.credential_kind
+        entries = read_entries(list_secrets(Accounts(credentials), kind, upstream.token_url), kind)
+        ids = [self.credentials.add("default", entry.secret, kind=kind)[0] for entry in entries]
         leases = Leases(redis, "here").claim("default", ids, credentials)
         self.credential_id, self.lease = ids[0], leases[0]
         if credentials > 1:

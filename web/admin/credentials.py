@@ -75,24 +75,30 @@ def list_credentials(query: CredentialQuery) -> CredentialPage:
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))
 def add_credentials(body: NewCredentials) -> ImportResult:
     """Add refresh tokens and report the outcome of each; with `dry_run`, only what it would be."""
-    return import_entries(body, list(read_texts(body.tokens)))
+    return import_entries(body, list(read_texts(body.tokens, find_kind(body.pool))))
 
 
 @router.route("POST", "/credentials/import", body=NewCredentialText, response=ImportResult, errors=(404,))
 def import_credentials(body: NewCredentialText) -> ImportResult:
     """Add the refresh tokens in a text, as `./farm credentials import` does. What lies beside them is not stored."""
-    return import_entries(body, list(read_entries(body.text.splitlines())))
+    return import_entries(body, list(read_entries(body.text.splitlines(), find_kind(body.pool))))
+
+
+def find_kind(pool: str) -> str:
+    """The kind of the pool's credentials. Raises ApiError 404."""
+    if pool not in list_configured_pools():
+        raise ApiError(404, "not_found", f"no pool {pool!r}")
+    return services().settings.pool(pool).credential_kind
 
 
 def import_entries(body: NewCredentials | NewCredentialText, entries: list[Entry]) -> ImportResult:
-    if body.pool not in list_configured_pools():
-        raise ApiError(404, "not_found", f"no pool {body.pool!r}")
     try:
         if body.dry_run:
             report = open_store().preview_import(body.pool, entries)
         else:
-            origin = origin_for_new_tokens(services().settings.pool(body.pool))
-            report = open_store().import_entries(body.pool, entries, body.label, origin)
+            pool = services().settings.pool(body.pool)
+            origin = origin_for_new_tokens(pool)
+            report = open_store().import_entries(body.pool, entries, body.label, origin, pool.credential_kind)
             record_change("credentials.add", body.pool, report.to_counts())
     except FarmError as error:
         raise ApiError(503, "not_ready", str(error), "server_error") from None
@@ -139,11 +145,14 @@ def enable_credentials(body: EnableQuery) -> ChangedCredentials:
     return ChangedCredentials(ids=[record.id for record in records])
 
 
-@router.route("POST", "/credentials/<credential_id>/adopt", body=Empty, response=Credential)
+@router.route("POST", "/credentials/<credential_id>/adopt", body=Empty, response=Credential, errors=(409,))
 def adopt_credential(credential_id: str, body: Empty) -> Response:
     """Bind a foreign credential to its pool's present token endpoint, to which its token is sent from now on."""
     record = get_or_404(credential_id)
-    TokenOrigins(services().redis).adopt(services().settings.pool(record.pool), record.id)
+    try:
+        TokenOrigins(services().redis).adopt(services().settings.pool(record.pool), record.id)
+    except FarmError as error:
+        raise ApiError(409, "conflict", str(error)) from None
     record_change("credential.adopt", credential_id)
     return to_response(to_schema(get_or_404(credential_id)), 200)
 

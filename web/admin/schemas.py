@@ -115,6 +115,7 @@ class Credential(BaseModel):
     exported_at: float
     export_outdated: Annotated[bool, Field(description="whether the refresh token has rotated since its export")]
     owner: str
+    kind: Annotated[str, Field(description="FARM_CREDENTIAL_KIND of its pool when it was added")]
     token_origin: Annotated[
         str, Field(description="origin of the token endpoint that it was given for; empty if not known yet")
     ]

@@ -22,6 +22,7 @@ from workers.attempt.upstream_errors import (
     classify_invalid_response,
 )
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
+from workers.credentials.api_key import ApiKey
 from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
 from workers.response.event_stream import NEVER
 from workers.response.response_processor import ResponseProcessor
@@ -69,7 +70,7 @@ class Attempt:
     pool: PoolSettings
     #: Returns the worker's connection. Raises UpstreamMisconfigured.
     open_upstream: Callable[[], UpstreamConnection]
-    token: AccessToken
+    token: AccessToken | ApiKey
     scope: CancelScope
     counters: Counters
     stream_options: StreamOptionsSupport

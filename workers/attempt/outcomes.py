@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.protocol.messages import Failure
-from workers.credentials.token_response import INVALID_GRANT
+from workers.credentials.token_response import API_KEY_REFUSED, INVALID_GRANT
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
@@ -58,7 +58,7 @@ class Failed:
     @property
     def reason(self) -> str:
         """The reason for the credential's state: the outcome, and `: ` and the detail behind it if there is one."""
-        outcome = INVALID_GRANT if self.fatal else self.outcome
+        outcome = INVALID_GRANT if self.fatal and self.outcome != API_KEY_REFUSED else self.outcome
         return f"{outcome}: {self.detail}" if self.detail else outcome
 
 
@@ -76,14 +76,17 @@ Outcome = Done | Stopped | Failed
 
 def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
     """The outcome of an attempt without an access token. `error` is one of TOKEN_FAILURES."""
-    message = "no access token could be obtained for a credential"
-    failure = Failure(502, "upstream_login_failed", message, "upstream_error", attempt_number)
     code = error.code if isinstance(error, TokenError) else ""
+    is_key = code == API_KEY_REFUSED
+    message = (
+        f"{'the upstream refuses the API key of' if is_key else 'no access token could be obtained for'} a credential"
+    )
+    failure = Failure(502, "upstream_login_failed", message, "upstream_error", attempt_number)
     return Failed(
         label_token_failure(error),
         failure,
         retry_after=getattr(error, "retry_after", None),
-        detail="" if code == INVALID_GRANT else code,
+        detail="" if code in (INVALID_GRANT, API_KEY_REFUSED) else code,
         fatal=isinstance(error, InvalidGrant),
         blameless=isinstance(error, LeaseLost),
     )
@@ -91,6 +94,8 @@ def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
 
 def label_token_failure(error: Exception) -> str:
     """The outcome label, which for a refused refresh token says what happens when the cooldown ends."""
+    if isinstance(error, (TokenRefused, InvalidGrant)) and error.code == API_KEY_REFUSED:
+        return API_KEY_REFUSED
     if isinstance(error, TokenRefused):
         return "invalid_grant_last_retry" if error.is_last else "invalid_grant_retry"
     return "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token"

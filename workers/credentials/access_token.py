@@ -149,6 +149,9 @@ class AccessToken:
         """Raises TokenError when the credential is gone."""
         return self._store.load(self._lease.credential_id)[0]
 
+    def record_accepted(self) -> None:
+        """The upstream has accepted the token, which its endpoint has said before."""
+
     def wait_for_refresh(self) -> None:
         """Waits for a running refresh; to be called before the lease is released."""
         if self._refresh_greenlet is not None:

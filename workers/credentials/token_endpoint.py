@@ -1,9 +1,8 @@
-"""Calls a pool's token endpoint (RFC 6749 section 6) and its revocation endpoint (RFC 7009)."""
+"""Calls a pool's token endpoint (RFC 6749 section 3.2) and its revocation endpoint (RFC 7009)."""
 
-import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
-from urllib.parse import quote_plus
 
 import gevent
 import requests
@@ -12,8 +11,10 @@ from urllib3.exceptions import HTTPError
 
 from shared.errors import TokenEndpointDown, TokenError
 from shared.parsing import parse_json_object
+from shared.settings.kind_checks import read_token_auth_key
 from shared.settings.schema import PoolSettings
 from workers.credentials.token_error_codes import find_error_codes
+from workers.credentials.token_request import authenticate, build_token_request, find_client, list_ways
 from workers.credentials.token_response import (
     INVALID_GRANT,
     TokenGrant,
@@ -32,6 +33,8 @@ MAX_RESPONSE_BYTES = 1024 * 1024
 HEADERS = {"accept": "application/json"}
 #: Codes by which an endpoint refuses the client, maybe only its way of authentication; Keycloak sends the second one.
 CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+#: Codes by which an endpoint refuses a credential that is a client itself.
+REFUSED_CLIENT_CODES = (*CLIENT_ERRORS, "http_401")
 
 
 class TokenEndpoint:
@@ -39,35 +42,46 @@ class TokenEndpoint:
 
     def __init__(self, pool: PoolSettings, session: requests.Session, find_url: Callable[[], str] = lambda: "") -> None:
         """`find_url` finds the URL of a pool without FARM_TOKEN_URL; it may raise TokenEndpointDown."""
-        self._pool = pool
+        self._pool = replace(pool, token_auth_key=read_token_auth_key(pool))
         self._find_url = find_url
         self._session = session
-        self._ways = list_ways(pool)
+        #: The way of authentication that was accepted last; '' before the first time.
+        self._accepted_way = ""
 
-    def refresh(self, refresh_token: str) -> TokenGrant:
-        """Exchanges a refresh token for an access token. Raises InvalidGrant, TokenEndpointDown or TokenError."""
-        arguments = build_token_request(self._pool, refresh_token)
-        response = self._post(self._pool.token_url or self._find_url(), arguments)
-        return parse_token_response(response, self._pool.fatal_token_errors)
+    def refresh(self, secret: str) -> TokenGrant:
+        """Exchanges a credential's secret for an access token. Raises InvalidGrant, TokenEndpointDown or TokenError."""
+        pool = self._resolve()
+        response = self._post(pool.token_url, build_token_request(pool, secret), secret)
+        kind = self._pool.credential_kind
+        # The client is the credential then, so its refusal is the credential's.
+        own_codes = REFUSED_CLIENT_CODES if kind == "client_credentials" else ()
+        grant = parse_token_response(response, (*self._pool.fatal_token_errors, *own_codes))
+        return grant if kind == "refresh_token" else drop_refresh_token(grant)
+
+    def _resolve(self) -> PoolSettings:
+        """The pool's settings with the URL of its token endpoint, for assertions. Raises TokenEndpointDown."""
+        return self._pool if self._pool.token_url else replace(self._pool, token_url=self._find_url())
 
     def request(self, fields: dict[str, str], url: str) -> TokenResponse:
         """Sends another request in which the client authenticates as in a refresh: of a sign-in. Raises TokenError."""
-        return self._post(url, {"data": fields})
+        return self._post(url, {"data": fields}, "")
 
     def revoke(self, refresh_token: str) -> int:
         """Asks the revocation endpoint to revoke a refresh token, and returns the status. Raises TokenError."""
         arguments = {"data": {"token": refresh_token, "token_type_hint": "refresh_token"}}
-        return self._post(self._pool.revocation_url, arguments).status
+        return self._post(self._pool.revocation_url, arguments, refresh_token).status
 
-    def _post(self, url: str, arguments: dict[str, Any]) -> TokenResponse:
+    def _post(self, url: str, arguments: dict[str, Any], secret: str) -> TokenResponse:
         """Sends the request in each way of authentication until one is accepted; a request may use only one."""
         too_slow = TokenEndpointDown(f"the token endpoint took longer than {TOTAL_TIMEOUT_SECONDS:.0f} s")
+        client = find_client(self._pool, secret)
+        ways = sorted(list_ways(self._pool, client), key=lambda way: way != self._accepted_way)
         with gevent.Timeout(TOTAL_TIMEOUT_SECONDS, too_slow):
-            for way in list(self._ways):
-                response, is_refused = self._post_once(url, authenticate(arguments, self._pool, way))
+            for way in ways:
+                pool = self._resolve() if way == "jwt" else self._pool
+                response, is_refused = self._post_once(url, authenticate(arguments, pool, client, way))
                 if not is_refused:
-                    # The next request begins with this one.
-                    self._ways = [way, *(other for other in self._ways if other != way)]
+                    self._accepted_way = way
                     break
         return response
 
@@ -80,7 +94,7 @@ class TokenEndpoint:
             ) as response:
                 body = read_body(response)
         except (UnicodeError, InvalidHeader) as error:
-            raise TokenError(f"the refresh token can't be sent: {type(error).__name__}") from None
+            raise TokenError(f"the credential can't be sent: {type(error).__name__}") from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
         names = ("retry-after", "location", "www-authenticate")
@@ -89,16 +103,15 @@ class TokenEndpoint:
         return parsed, is_client_refused(parsed, challenge or "", self._pool)
 
 
-def list_ways(pool: PoolSettings) -> list[str]:
-    """The ways in which the client may authenticate, the first one first.
+def drop_refresh_token(grant: TokenGrant) -> TokenGrant:
+    """A grant without its refresh token, which must not replace the secret of a credential of another kind.
 
-    `plain` is Basic without the form encoding that RFC 6749 section 2.3.1 asks for: many endpoints don't decode it.
+    Endpoints should not issue one then (RFC 6749 section 4.4.3), and some do. Raises TokenEndpointDown when nothing
+    else in it can be used.
     """
-    if pool.token_request == "bearer" or not (pool.client_id and pool.client_secret):  # noqa: S105
-        return ["body"]
-    is_same = all(quote_plus(text) == text for text in (pool.client_id, pool.client_secret))
-    basic = ["basic"] if is_same else ["basic", "plain"]
-    return {"basic": basic, "body": ["body"]}.get(pool.token_auth, ["body", *basic])
+    if grant.unusable:
+        raise TokenEndpointDown(grant.unusable, "no_access_token")
+    return replace(grant, refresh_token=None)
 
 
 def is_client_refused(response: TokenResponse, challenge: str, pool: PoolSettings) -> bool:
@@ -109,28 +122,6 @@ def is_client_refused(response: TokenResponse, challenge: str, pool: PoolSetting
     if CLIENT_ERRORS.intersection(codes):
         return True
     return response.status == 401 and (not codes or challenge.strip().lower().startswith("basic"))
-
-
-def build_token_request(pool: PoolSettings, refresh_token: str) -> dict[str, Any]:
-    """Arguments for requests.post, by the pool's FARM_TOKEN_REQUEST: `form`, `json` or `bearer`."""
-    if pool.token_request == "bearer":  # noqa: S105
-        return {"data": b"", "headers": {"authorization": f"Bearer {refresh_token}"}}
-    fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-    fields |= {"scope": pool.scope} if pool.scope else {}
-    return {"json": fields} if pool.token_request == "json" else {"data": fields}  # noqa: S105
-
-
-def authenticate(arguments: dict[str, Any], pool: PoolSettings, way: str) -> dict[str, Any]:
-    """The arguments with client id and secret, in that way, as a copy."""
-    if way == "body":
-        name = "json" if "json" in arguments else "data"
-        client = {"client_id": pool.client_id, "client_secret": pool.client_secret}
-        fields = {key: value for key, value in client.items() if value}
-        is_bearer = not isinstance(arguments[name], dict)
-        return dict(arguments) if is_bearer else {**arguments, name: {**arguments[name], **fields}}
-    encode = quote_plus if way == "basic" else str
-    pair = f"{encode(pool.client_id)}:{encode(pool.client_secret)}"
-    return {**arguments, "headers": {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}}
 
 
 def own_headers(pool: PoolSettings) -> dict[str, str]:

@@ -31,18 +31,18 @@ class TokenStore:
         redis: Redis,
         unsealer: Unsealer,
         counters: Counters,
-        find_token_origin: Callable[[str], str] = lambda _: "",
+        find_binding: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
         *,
         replicas: int = 0,
     ) -> None:
-        """`find_token_origin(pool)` returns the origin of the pool's token endpoint, '' for any.
+        """`find_binding(pool)` returns the pool's kind of credential and its origin (token_origin.py), '' for any.
 
         `replicas`: how many of Redis's must hold a rotated token before it is used.
         """
         self._redis = redis
         self._unsealer = unsealer
         self._counters = counters
-        self._find_token_origin = find_token_origin
+        self._find_binding = find_binding
         self.durable_writer = DurableWriter(redis, replicas)
         self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
         self._store_refusals_script = register_script(redis, Path(__file__).with_name("store_refusals.lua"))
@@ -56,16 +56,19 @@ class TokenStore:
         return self._unsealer.sealer.seal(token, credential_id)
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
-        """The refresh token, the access token ('' for none) and its expiry in seconds since the epoch.
+        """The refresh token or another kind's secret, the access token ('' for none) and its expiry (since the epoch).
 
-        Raises TokenError when the credential is gone, ForeignCredential when it belongs to another token endpoint.
+        Raises TokenError when the credential is gone, ForeignCredential when it belongs to another token endpoint or is
+        of another kind.
         """
-        sealed, access, expires, pool, origin = self._redis.hmget(
-            keys.credential(credential_id), ("sealed", "access", "access_expires", "pool", "token_origin")
+        sealed, access, expires, pool, origin, kind = self._redis.hmget(
+            keys.credential(credential_id), ("sealed", "access", "access_expires", "pool", "token_origin", "kind")
         )
         if not sealed:
             raise TokenError("the credential is gone")
-        pool_origin = self._find_token_origin(pool.decode() if pool else "")
+        pool_kind, pool_origin = self._find_binding(pool.decode() if pool else "")
+        if pool_kind and pool_kind != (kind or b"refresh_token").decode():
+            raise ForeignCredential("the credential is of another kind than its pool's (FARM_CREDENTIAL_KIND)")
         if pool_origin and pool_origin != (origin or b"").decode():
             raise ForeignCredential("the credential belongs to another token endpoint: `./farm credentials adopt`")
         access_token = self._unsealer.unseal(access, credential_id) if access else ""

@@ -7,6 +7,7 @@ import gevent
 from redis import Redis
 
 from shared import gc_tuning
+from shared.credentials.importing.entries import read_entries
 from shared.credentials.importing.report import ImportReport
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
@@ -19,6 +20,7 @@ from shared.redis_connection.data_version import stamp_data
 from shared.redis_connection.retry import retry_forever
 from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files, read_token_file
+from shared.settings.kind_checks import read_token_auth_key
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
 from workers.process_slot import SpawnInfo
@@ -41,9 +43,11 @@ def check_settings(settings: Settings) -> None:
     if not settings.redis_url:
         raise SettingsError("REDIS_URL is not set (`./farm up` sets it for a private Redis)")
     for pool in settings.pools:
-        if not pool.upstream_url or not (pool.token_url or pool.issuer):
+        if not pool.upstream_url or not (pool.token_url or pool.issuer or pool.credential_kind == "api_key"):
             raise FarmError(f"pool {pool.name}: FARM_UPSTREAM_URL and FARM_TOKEN_URL (or FARM_ISSUER) must both be set")
     check_files(settings)
+    for pool in settings.pools:
+        read_token_auth_key(pool)
     for pool in settings.pools:
         for url in filter(None, (pool.upstream_url, pool.token_url, pool.revocation_url, pool.issuer)):
             try:
@@ -62,8 +66,11 @@ def import_token_files(settings: Settings, credentials: Credentials) -> None:
     """Imports the pools' refresh token files; tokens that the farm already has are skipped. Raises FarmError."""
     for pool in settings.pools:
         if pool.refresh_tokens_file:
-            report = credentials.import_lines(
-                pool.name, read_token_file(pool), token_origin=origin_for_new_tokens(pool)
+            report = credentials.import_entries(
+                pool.name,
+                read_entries(read_token_file(pool), pool.credential_kind),
+                token_origin=origin_for_new_tokens(pool),
+                kind=pool.credential_kind,
             )
             log.info("%s", format_report(report), extra={"action": "tokens_imported", "pool": pool.name})
             for line in report.invalid[:MAX_LOGGED_LINES]:

@@ -58,7 +58,7 @@ def run_operation(runner: JobRunner, operation: CredentialOperation) -> dict[str
 
 
 def refresh(runner: JobRunner) -> dict[str, Any]:
-    """Asks the token endpoint, even while the access token is fresh."""
+    """Asks the token endpoint, even while the access token is fresh; for an API key there is nothing to ask."""
     started_at = time.monotonic()
     runner.token.force_refresh()
     return {"ok": True, "refresh_ms": milliseconds_since(started_at)}
@@ -74,6 +74,9 @@ def chat(runner: JobRunner, model: str) -> dict[str, Any]:
         response = runner.open_upstream().call(
             build_request("POST", "/chat/completions"), json.dumps(payload).encode(), token
         )
+        if response.status == 401 and runner.pool.credential_kind == "api_key":
+            response.close()
+            runner.token.get(stale=token)
         try:
             body, first_byte_ms = read_body(response, started_at)
             error = describe_error(response, body)
@@ -136,6 +139,11 @@ def revoke(runner: JobRunner) -> dict[str, Any]:
     A revocation that fails puts it back into its former state.
     """
     pool = runner.pool
+    if pool.credential_kind != "refresh_token":
+        return {
+            "ok": False,
+            "error": f"only refresh tokens can be revoked, and this is another kind: {pool.credential_kind}",
+        }
     if not pool.revocation_url:
         return {"ok": False, "error": f"pool {pool.name} has no revocation endpoint (FARM_REVOCATION_URL)"}
     started_at = time.monotonic()

@@ -123,7 +123,7 @@ class WorkerProcess:
             connect(settings.redis_url, size=MAX_CONCURRENT_STORES),
             unsealer,
             self._counters,
-            self._find_token_origin,
+            self._find_binding,
             replicas=settings.wait_replicas,
         )
         accounts = Accounts(self._redis, token_store, lambda pool, token: self._providers[pool].fetch_identity(token))
@@ -173,8 +173,9 @@ class WorkerProcess:
     def _find_token_url(self, pool: str) -> str:
         return self._providers[pool].find_token_url()
 
-    def _find_token_origin(self, pool: str) -> str:
-        return compute_token_origin(self._settings.pool(pool))
+    def _find_binding(self, pool: str) -> tuple[str, str]:
+        settings = self._settings.pool(pool)
+        return settings.credential_kind, compute_token_origin(settings)
 
     def _build_route(self, name: str) -> UpstreamRoute:
         pool = self._settings.pool(name)
@@ -348,7 +349,7 @@ class WorkerProcess:
 
 
 def build_token_endpoint(pool: PoolSettings, find_url: Callable[[], str]) -> TokenEndpoint:
-    session = create_pool_session(pool, pool.token_url or pool.issuer, MAX_CONCURRENT_REFRESHES)
+    session = create_pool_session(pool, pool.token_url or pool.issuer or pool.upstream_url, MAX_CONCURRENT_REFRESHES)
     return TokenEndpoint(pool, session, find_url)
 
 

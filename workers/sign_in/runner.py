@@ -93,6 +93,8 @@ class SignInRunner:
             log.warning("nobody was signed in: %s", error, extra=extra)
 
     def _find_endpoints(self, pool: PoolSettings) -> Endpoints:
+        if (kind := pool.credential_kind) != "refresh_token":
+            raise SignInFailed("not_configured", f"a sign-in brings a refresh token, and the pool takes {kind}")
         if not pool.client_id:
             raise SignInFailed("not_configured", "FARM_CLIENT_ID is not set: sign-ins need your own OAuth client")
         return self._providers[pool.name].find_endpoints()

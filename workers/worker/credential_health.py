@@ -23,6 +23,7 @@ from shared.settings.schema import PoolSettings
 from workers.attempt.blame import TriedCredential, describe_failure, is_culprit
 from workers.attempt.outcomes import OUT_OF_CREDIT, Failed, classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
+from workers.credentials.api_key import ApiKey
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import BACKOFF_SECONDS, Cooldown
 from workers.credentials.leases import Lease
@@ -47,7 +48,12 @@ class CredentialHealth:
     """The health of one credential, shared by the workers of its slots."""
 
     def __init__(
-        self, lease: Lease, pool: PoolSettings, services: WorkerServices, token: AccessToken, stop: Callable[[], None]
+        self,
+        lease: Lease,
+        pool: PoolSettings,
+        services: WorkerServices,
+        token: AccessToken | ApiKey,
+        stop: Callable[[], None],
     ) -> None:
         self._lease = lease
         self._pool = pool
@@ -122,6 +128,7 @@ class CredentialHealth:
         self.cooldown.reset_failures()
         self._suspicion.record_success()
         self._breaker.record_served(key)
+        self._token.record_accepted()
 
     def _close_breaker(self, attempted_at: float) -> None:
         try:

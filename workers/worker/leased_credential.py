@@ -4,6 +4,7 @@ from gevent.event import Event
 
 from shared.settings.schema import PoolSettings
 from workers.credentials.access_token import AccessToken
+from workers.credentials.api_key import ApiKey
 from workers.credentials.leases import Lease
 from workers.worker.credential_health import CredentialHealth
 from workers.worker.services import WorkerServices
@@ -28,7 +29,13 @@ class LeasedCredential:
         self.pool = pool
         self.services = services
         self.stop_signal = StopSignal(pool.slots)
-        endpoint = services.token_endpoints[pool.configured_name]
-        breaker = services.token_breakers[pool.configured_name]
-        self.token = AccessToken(lease, endpoint, breaker, services.refreshes)
+        self.token = build_token(lease, pool, services)
         self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)
+
+
+def build_token(lease: Lease, pool: PoolSettings, services: WorkerServices) -> AccessToken | ApiKey:
+    """What the pool's kind of credential presents to the upstream."""
+    breaker = services.token_breakers[pool.configured_name]
+    if pool.credential_kind == "api_key":
+        return ApiKey(lease, breaker, services.refreshes)
+    return AccessToken(lease, services.token_endpoints[pool.configured_name], breaker, services.refreshes)

@@ -40,11 +40,11 @@ def test_tokens_are_stored_sealed(store: Credentials, redis: Redis):
 
 
 def test_record_shows_everything_but_the_token(store: Credentials):
-    credential_id, _ = store.add("default", "token", "mine")
+    credential_id, _ = store.add("default", "hush", "mine")
     credential = store.get(credential_id, ["default"])
     assert (credential.state, credential.label, credential.rotations) == ("active", "mine", 0)
     assert credential.added_at == pytest.approx(time.time(), abs=5)
-    assert "token" not in str(credential.to_dict().values())
+    assert "hush" not in str(credential.to_dict().values())
 
 
 def test_unknown_credential_is_not_found(store: Credentials):

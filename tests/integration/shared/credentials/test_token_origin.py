@@ -134,9 +134,11 @@ def test_tokens_are_not_read_for_another_endpoint(redis: Redis, store: Credentia
     credential_id = add(store)
     for pool in (ELSEWHERE, SIMULATOR):
         with pytest.raises(ForeignCredential):
-            TokenStore(redis, unsealer, Counters(), lambda _, pool=pool: compute_token_origin(pool)).load(credential_id)  # type: ignore[misc]
+            TokenStore(redis, unsealer, Counters(), lambda _, pool=pool: ("", compute_token_origin(pool))).load(
+                credential_id
+            )  # type: ignore[misc]
     assert (
-        TokenStore(redis, unsealer, Counters(), lambda _: compute_token_origin(HOME)).load(credential_id)[0]
+        TokenStore(redis, unsealer, Counters(), lambda _: ("", compute_token_origin(HOME))).load(credential_id)[0]
         == "a-token"
     )
 

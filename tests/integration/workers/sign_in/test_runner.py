@@ -99,6 +99,7 @@ def test_scope_without_a_refresh_token_is_called_out(start_sign_ins):
     ("pool", "flow", "code"),
     [
         ({"client_id": ""}, "browser", "not_configured"),
+        ({"credential_kind": "api_key"}, "browser", "not_configured"),
         ({"issuer": ""}, "browser", "not_configured"),
         ({"issuer": ""}, "device", "not_configured"),
         ({"issuer": "http://127.0.0.1:1"}, "browser", "discovery_failed"),

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from launcher.commands.config import build_template
+from shared.credentials.kinds import KIND_NAMES, KINDS
 from shared.errors import SettingsError
 from shared.settings.file_checks import check_files
+from shared.settings.kind_checks import read_token_auth_key
 from shared.settings.loading import env_names, load_settings, read_data_dir
 from shared.settings.schema import PoolSettings, Settings, setting_fields
 from tests.environment import ROOT
@@ -134,6 +136,10 @@ def test_pools_of_the_file_take_settings_in_lower_case(tmp_path: Path):
         ({"FARM_UPSTREAM_PROXY": "ftp://user:hush@x"}, "", "FARM_UPSTREAM_PROXY must begin with http://"),
         ({"FARM_TOKEN_URL": "https://app:hush@x/token"}, "", "FARM_TOKEN_URL must not contain a user name"),
         ({"FARM_TOKEN_AUTH": "digest"}, "", "FARM_TOKEN_AUTH"),
+        ({"FARM_CREDENTIAL_KIND": "password"}, "", "FARM_CREDENTIAL_KIND"),
+        ({"FARM_CREDENTIAL_KIND": "api_key", "FARM_PRIVATE_CREDENTIALS": "yes"}, "", "FARM_PRIVATE_CREDENTIALS"),
+        ({"FARM_CREDENTIAL_KIND": "service_account", "FARM_TOKEN_REQUEST": "bearer"}, "", "FARM_TOKEN_REQUEST"),
+        ({"FARM_TOKEN_AUTH": "private_key_jwt"}, "", "FARM_CLIENT_ID"),
         ({"FARM_TOKEN_HEADERS": '{"x": "hush\\n"}'}, "", "FARM_TOKEN_HEADERS has an invalid value"),
         ({"FARM_UPSTREAM_HEADERS": '{"Content-Length": "7"}'}, "", "FARM_UPSTREAM_HEADERS must not contain the header"),
         (
@@ -395,3 +401,29 @@ def test_secrets_that_can_be_guessed_are_refused_without_showing_them(tmp_path: 
             load(tmp_path, {name: secret})
         assert "hunter2" not in str(caught.value)
     assert load(tmp_path, {"FARM_ADMIN_TOKEN": "hunter22"}).admin_token == "hunter22"
+
+
+def test_kinds_of_the_setting_are_those_that_credentials_have():
+    for kind in KINDS:
+        assert load_settings({"FARM_CREDENTIAL_KIND": kind}, Path("/nowhere")).pools[0].credential_kind == kind
+        assert kind in KIND_NAMES
+
+
+def test_ways_of_authentication_have_the_names_of_rfc_8414_too():
+    for name, way in (("client_secret_basic", "basic"), ("client_secret_post", "body"), ("BASIC", "basic")):
+        assert load_settings({"FARM_TOKEN_AUTH": name}, Path("/nowhere")).pools[0].token_auth == way
+
+
+def test_key_of_the_client_is_pem_or_a_file_of_it_and_is_read_by_workers_alone(tmp_path: Path):
+    """A front loads the same farm.toml and may not have the file."""
+    pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "key.pem").write_text(pem)
+    (tmp_path / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    jwt = {"FARM_TOKEN_AUTH": "private_key_jwt", "FARM_CLIENT_ID": "app"}
+    for value in (str(tmp_path / "key.pem"), pem, pem.replace("\n", "\\n")):
+        (pool,) = load_settings({**jwt, "FARM_TOKEN_AUTH_KEY": value}, Path("/nowhere")).pools
+        assert (read_token_auth_key(pool).strip(), "AAAA" in repr(pool)) == (pem.strip(), False)
+    for value in ("", "/nowhere/key.pem", str(tmp_path / "cert.pem")):
+        (pool,) = load_settings({**jwt, "FARM_TOKEN_AUTH_KEY": value}, Path("/nowhere")).pools
+        with pytest.raises(SettingsError, match="FARM_TOKEN_AUTH_KEY"):
+            read_token_auth_key(pool)
