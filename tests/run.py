@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,14 +19,19 @@ RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("https_upstream", "p
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
 FAULTS, BENCH, BROWSER = ("tests/faults",), ("tests/bench",), ("tests/browser",)
+#: Tests of the Lua scripts of jobs and limits, and of the rights, which run once more on the system's Redis, where there is one.
+SYSTEM_REDIS = (
+    *("tests/integration/workers/jobs", "tests/integration/shared/api_keys"),
+    "tests/integration/shared/redis_connection/test_rights.py",
+)
 #: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.
 LANES = (
     (("tests/system", *(f"--ignore={path}" for path in (*OWN_FARMS, *RELOADS, DOCUMENT))), (DOCUMENT,), RELOADS, BENCH),
     (("tests/unit", "tests/integration", *(f"--ignore={path}" for path in LAUNCHER)),),
-    (FAULTS, LAUNCHER, OWN_FARMS, BROWSER),
+    (FAULTS, LAUNCHER, OWN_FARMS, BROWSER, SYSTEM_REDIS),
 )
 #: Coverage is not measured here: tracing slows the load down, and would find nothing that other tests don't cover.
-UNMEASURED = (FAULTS, BENCH, BROWSER, (DOCUMENT,))
+UNMEASURED = (FAULTS, BENCH, BROWSER, (DOCUMENT,), SYSTEM_REDIS)
 CHECKS = (
     ("ruff", "format", "--check", "--quiet", "."),
     ("ruff", "check", "--quiet", "."),
@@ -59,9 +65,22 @@ def run_lane(lane: tuple[tuple[str, ...], ...], output: IO[bytes] | None) -> int
     codes = []
     for arguments in lane:
         tool = (sys.executable,) if arguments in UNMEASURED else (coverage, "run")
-        command = [*tool, "-m", "pytest", *arguments]
-        codes.append(subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode)
+        command, environment = [*tool, "-m", "pytest", *arguments], dict(os.environ)
+        if arguments == SYSTEM_REDIS:
+            if not (server := find_system_redis()):
+                continue
+            environment["TEST_REDIS_SERVER"] = server
+        result = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
+        codes.append(result.returncode)
     return next((code for code in codes if code), 0)
+
+
+def find_system_redis() -> str:
+    """Path of the system's redis-server; '' where there is none, which CI, with its packages, does not accept."""
+    server = shutil.which("redis-server") or ""
+    if not server and os.environ.get("CI"):
+        raise FileNotFoundError("redis-server is not installed")
+    return server
 
 
 def main() -> int:
