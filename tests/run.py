@@ -19,7 +19,7 @@ RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("https_upstream", "p
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
 FAULTS, BENCH, BROWSER = ("tests/faults",), ("tests/bench",), ("tests/browser",)
-#: Tests of the Lua scripts of jobs and limits, and of the rights, which run once more on the system's Redis, where there is one.
+#: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.
 SYSTEM_REDIS = (
     *("tests/integration/workers/jobs", "tests/integration/shared/api_keys"),
     "tests/integration/shared/redis_connection/test_rights.py",
