@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from math import inf
 
-#: Batches that may be in flight, as a multiple of what the law gives, because neither load nor network is even.
-HEADROOM = 2
+#: Batches that may be in flight, as a multiple of what the law gives: accounts in step ask for jobs all at once, and to
+#: begin a job takes a fraction of the CPU time that it costs in all.
+HEADROOM = 4
 #: CPU seconds per batch until they are measured: few, so that a process that has just started does not hold jobs back.
-FIRST_COST_SECONDS = 0.001
+FIRST_COST_SECONDS = 0.002
 #: Batches within a window that tell what one costs; among fewer, the process's other work would count for too much.
 MIN_BATCHES = 100
 #: The limit up to which Redis counts as near: its reply is awaited sooner than anything else can be of use.

@@ -33,28 +33,28 @@ def test_distant_redis_gets_many():
 
 
 def test_process_that_begins_jobs_faster_has_more_on_their_way():
-    assert Process().learn_cost(0.0005, round_trip=0.02) == 80
-    assert Process().learn_cost(0.004, round_trip=0.02) == 10
+    assert Process().learn_cost(0.0005, round_trip=0.02) == 160
+    assert Process().learn_cost(0.004, round_trip=0.02) == 20
 
 
 def test_redis_is_nearby_if_its_reply_comes_sooner_than_a_job_is_begun():
     process = Process()
-    assert process.learn_cost(0.0005, round_trip=0.002) == 8
+    assert process.learn_cost(0.0005, round_trip=0.002) == 16
     assert process.limit.is_distant
-    assert process.learn_cost(0.004, round_trip=0.002) == 1
+    assert process.learn_cost(0.004, round_trip=0.001) == 1
     assert not process.limit.is_distant
 
 
 def test_what_a_quiet_process_does_beside_does_not_count_as_the_cost_of_a_batch():
     process = Process()
-    process.learn_cost(0.001, round_trip=0.02)
+    process.learn_cost(0.002, round_trip=0.02)
     for _ in range(3):
         process.now += WINDOW_SECONDS
         process.learn(*[0.02] * (MIN_BATCHES // 2))
         process.cpu_seconds += 5
     process.now += 60
     process.cpu_seconds += 10
-    assert process.learn(*[0.02] * (MIN_BATCHES + 1), cost=0.001) == 40
+    assert process.learn(*[0.02] * (MIN_BATCHES + 1), cost=0.002) == 40
 
 
 def test_piggyback_batches_cost_what_those_before_them_were_for():
@@ -62,7 +62,7 @@ def test_piggyback_batches_cost_what_those_before_them_were_for():
     for _ in range(int(3 * WINDOW_SECONDS / 0.02)):
         process.learn(0.02, cost=0.002)
         process.learn(0.02, cost=0.002, is_piggyback=True)
-    assert process.limit.value == 10
+    assert process.limit.value == 20
 
 
 def test_another_distance_is_learnt_within_two_windows():
