@@ -33,6 +33,7 @@ from workers.reply.outbox import Outbox
 from workers.reply.stream_registry import StreamRegistry
 from workers.response.tail_buffer import TailBuffer
 from workers.response.token_meter import TokenMeter
+from workers.sign_in.runner import SignInRunner
 from workers.upstream.client import UpstreamConnection
 from workers.worker.rq_worker import FarmWorker
 
@@ -238,3 +239,8 @@ def leases(process: WorkerProcess) -> Leases:
 
 def token_store(process: WorkerProcess) -> TokenStore:
     return process._services.refreshes.store
+
+
+def join_polls(runner: SignInRunner) -> None:
+    """Waits until nothing polls for a sign-in any more, so that nothing holds a connection."""
+    gevent.joinall(list(runner._polls.values()))

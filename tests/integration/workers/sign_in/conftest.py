@@ -1,6 +1,7 @@
 """Sign-ins against the simulator, carried out in this process."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -8,6 +9,7 @@ import pytest
 import requests
 from redis import Redis
 
+from shared import keys
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -16,6 +18,7 @@ from shared.protocol.credential_operations import CredentialOperation
 from shared.settings.schema import PoolSettings, Settings
 from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION, SignIn
 from shared.sign_in.sign_ins import SignIns
+from tests import internals
 from tests.upstream import Upstream, start_simulator
 from tests.waiting import eventually
 from workers.credentials.token_endpoint import TokenEndpoint
@@ -43,6 +46,7 @@ class SignInHarness:
         self.settings = Settings(pools=(self.pool,))
         self.unsealer = unsealer
         self.sign_ins = SignIns(redis)
+        self.runners: list[SignInRunner] = []
         self.runner = self.build_runner("here")
 
     def find_token_url(self) -> str:
@@ -51,7 +55,20 @@ class SignInHarness:
     def build_runner(self, process_id: str) -> SignInRunner:
         """The sign-ins of another worker process."""
         providers = {"default": self.provider}
-        return SignInRunner(self.settings, self.redis, self.unsealer, self.accounts, providers, process_id)
+        runner = SignInRunner(self.settings, self.redis, self.unsealer, self.accounts, providers, process_id)
+        self.runners.append(runner)
+        return runner
+
+    def close(self) -> None:
+        """Waits for the polls, whose last step comes after the end that tests see."""
+        eventually(lambda: not any(self.redis.keys(keys.sign_in_poll("*"))) or self._cancel_all())
+        for runner in self.runners:
+            internals.join_polls(runner)
+
+    def _cancel_all(self) -> bool:
+        for sign_in_id in self.sign_ins.list_unfinished():
+            self.sign_ins.fail(sign_in_id, "cancelled", "the test is over")
+        return False
 
     def begin(self, flow: str = "browser", **fields: str) -> SignIn:
         sign_in = self.sign_ins.create("default", flow, REDIRECT_URI if flow == "browser" else "", **fields)
@@ -110,9 +127,10 @@ def upstream(simulator: Upstream) -> Upstream:
 
 
 @pytest.fixture
-def start_sign_ins(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> Callable[..., SignInHarness]:
+def start_sign_ins(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> Iterator[Callable[..., SignInHarness]]:
     """Makes a harness; arguments are settings of its pool."""
-    return lambda **pool: SignInHarness(redis, unsealer, upstream, **pool)
+    with ExitStack() as harnesses:
+        yield lambda **pool: harnesses.enter_context(closing(SignInHarness(redis, unsealer, upstream, **pool)))
 
 
 @pytest.fixture

@@ -46,6 +46,13 @@ def test_answer_counts_once(harness):
     assert len(harness.credentials()) == 1
 
 
+def test_second_answer_does_not_replace_the_one_that_is_being_used(harness):
+    sign_in = harness.begin()
+    answer = harness.consent(sign_in)
+    assert harness.sign_ins.submit(sign_in.id, answer)
+    assert not harness.sign_ins.submit(sign_in.id, {**answer, "code": "another"})
+
+
 def test_verifier_of_another_request_gets_no_tokens(harness):
     """PKCE: a code that was stolen on its way is worthless."""
     stolen, own = harness.begin(), harness.begin()
@@ -162,6 +169,7 @@ def test_device_code_expires(harness):
 def test_cancelled_sign_in_stays_cancelled(harness):
     harness.upstream.sign_ins(interval=0.2)
     sign_in = harness.begin("device")
+    eventually(lambda: harness.upstream.counters().get("device_polls", 0))
     assert harness.sign_ins.fail(sign_in.id, "cancelled", "the sign-in was cancelled")
     harness.enter_code(sign_in)
     eventually(lambda: not harness.redis.exists(keys.sign_in_poll(sign_in.id)))
