@@ -5,6 +5,7 @@ Refresh tokens are read from a file or standard input, never from the command li
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from launcher.selection import select_credentials, select_pool
 from launcher.store import open_store, record_change
 from launcher.token_export import export_tokens
 from shared.credentials import private
+from shared.credentials.explanation import explain_state
 from shared.credentials.importing.entries import read_entries
 from shared.credentials.importing.report import ImportReport
 from shared.credentials.kinds import KIND_NAMES
@@ -27,6 +29,9 @@ from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
+
+#: State changes that `show` prints, the newest first.
+MAX_HISTORY_SHOWN = 20
 
 
 @click.group()
@@ -142,15 +147,22 @@ def build_row(record: CredentialRecord) -> tuple[Any, ...]:
 @json_option
 @exit_on_error
 def show(credential_id: str, as_json: bool) -> None:
-    """Show a credential, without its token."""
+    """Show a credential, without its token: why it is in its state, what happens next, and its former states."""
     settings, redis = open_store()
     (record,) = select_credentials(settings, redis, [credential_id])
+    explanation = explain_state(record.state, record.reason)
+    history = Credentials(redis).get_history(record.id)[:MAX_HISTORY_SHOWN]
     if as_json:
-        print_json(record.to_dict())
+        states = [asdict(change) for change in history]
+        print_json({**record.to_dict(), "explanation": asdict(explanation), "history": states})
         return
     for name, value in record.to_dict().items():
         is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
         print_line(f"{name}: {format_time(value) if is_time else value if value != '' else '-'}")
+    print_line(f"why: {explanation.rule}")
+    print_line(f"next: {explanation.next}")
+    for change in history:
+        print_line(f"was: {format_time(change.time)} {change.state} {change.reason}".rstrip())
 
 
 @credentials.command()

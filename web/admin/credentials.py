@@ -3,6 +3,7 @@
 from flask import Response
 
 from shared.credentials import private
+from shared.credentials.explanation import explain_state
 from shared.credentials.importing.entries import Entry, read_entries, read_texts
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
@@ -29,6 +30,7 @@ from web.admin.schemas import (
     NewCredentialText,
     OperationResult,
     StateEntry,
+    StateExplanation,
     TestParameters,
 )
 from web.services import services
@@ -54,8 +56,11 @@ def get_or_404(credential_id: str) -> CredentialRecord:
         raise ApiError(404, "not_found", str(error)) from None
 
 
-def to_schema(record: CredentialRecord) -> Credential:
-    return Credential(**record.to_dict())
+def to_schema(record: CredentialRecord, *, is_masked: bool = False) -> Credential:
+    """The credential as responses have it; `is_masked`: with its account masked, for lists."""
+    fields = record.to_masked_dict() if is_masked else record.to_dict()
+    explanation = explain_state(record.state, record.reason)
+    return Credential(**fields, explanation=StateExplanation(**vars(explanation)))
 
 
 def record_version(record: CredentialRecord) -> object:
@@ -69,7 +74,7 @@ def list_credentials(query: CredentialQuery) -> CredentialPage:
     pools = [name for name in list_all_pools() if query.pool in ("", name)]
     records = [record for record in open_store().list(pools) if query.state in ("", record.state)]
     data, next_cursor = paginate(records, [record.id for record in records], query.limit, query.cursor)
-    return CredentialPage(data=[Credential(**record.to_masked_dict()) for record in data], next=next_cursor)
+    return CredentialPage(data=[to_schema(record, is_masked=True) for record in data], next=next_cursor)
 
 
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))

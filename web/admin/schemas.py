@@ -98,6 +98,14 @@ class ImportResult(BaseModel):
     lines: list[LineReport]
 
 
+class StateExplanation(BaseModel):
+    """Why a credential is in its state, in sentences; `state_since` and `until` say from when till when."""
+
+    rule: Annotated[str, Field(description="the rule that put it there")]
+    next: Annotated[str, Field(description="what happens next")]
+    code: Annotated[str, Field(description="error code of the upstream or token endpoint, empty for none")]
+
+
 class Credential(BaseModel):
     """A credential, without its tokens."""
 
@@ -110,6 +118,7 @@ class Credential(BaseModel):
     rotations: int
     access_expires: float
     reason: str
+    explanation: StateExplanation
     until: float
     state_since: float
     exported_at: float

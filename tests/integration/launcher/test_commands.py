@@ -88,3 +88,17 @@ def test_an_import_can_be_tried_and_says_what_is_wrong_with_each_invalid_line(ru
     result = json.loads(run("credentials", "import", "tokens.txt", "--json").stdout)
     assert (len(result["ids"]), result["invalid_lines"][0]["line"], result["dry_run"]) == (1, 3, False)
     assert "hunter2" not in dump_redis(redis)
+
+
+def test_show_says_why_a_credential_is_out_of_service_and_what_happens_next(run: Run, redis: Redis):
+    store = Credentials(redis)
+    credential_id, _ = store.add("default", "token-one")
+    store.set_state("default", credential_id, "cooling", "rate_limited", time.time() + 60)
+    store.set_state("default", credential_id, "dead", "invalid_grant: token_revoked")
+    shown = json.loads(run("credentials", "show", credential_id, "--json").stdout)
+    assert shown["explanation"]["code"] == "token_revoked"
+    assert [change["state"] for change in shown["history"]] == ["dead", "cooling"]
+    lines = run("credentials", "show", credential_id).stdout.splitlines()
+    assert f"why: {shown['explanation']['rule']}" in lines
+    assert f"next: {shown['explanation']['next']}" in lines
+    assert any(line.startswith("was: ") and line.endswith("cooling rate_limited") for line in lines)

@@ -209,6 +209,11 @@ def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     assert api("PATCH", path, {"state": "active"}).json["label"] == "spare"
     states = [(change["state"], change["reason"]) for change in api("GET", f"{path}/history").json["data"]]
     assert states == [("active", ""), ("disabled", "by a person")]
+    assert api("GET", path).json["explanation"] == {
+        "rule": "it can serve",
+        "next": "it takes the next request",
+        "code": "",
+    }
     assert [api("GET", f"/credentials?state={s}").json["data"] != [] for s in ("active", "dead")] == [True, False]
     assert api("GET", "/credentials?pool=other").json["data"] == []
     assert api("DELETE", path).status_code == 204

@@ -1,0 +1,61 @@
+"""Explains the state of a credential: the rule that put it there, and what happens next. No I/O."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Two sentences without a secret; `code` is the upstream's or the token endpoint's, '' for none."""
+
+    rule: str
+    next: str
+    code: str = ""
+
+
+AFTER_COOLDOWN = "when the cooldown ends it takes requests again"
+RETRIED = "its token request is repeated when the cooldown ends"
+ENABLE = "nothing by itself: `./farm credentials enable` puts it back"
+#: Reason, without the code behind it -> rule and what happens next. Reasons: workers/attempt/outcomes.py.
+EXPLANATIONS = {
+    "rate_limited": ("the upstream answered 429, with Retry-After or several times", AFTER_COOLDOWN),
+    "refused": ("the upstream refused requests that others were served, or several", AFTER_COOLDOWN),
+    "out_of_credit": ("the upstream wants a payment first (402 or a code), and serves others", AFTER_COOLDOWN),
+    "upstream_error": ("requests failed here that others were served, or several", AFTER_COOLDOWN),
+    "unreachable": ("connections to the upstream failed here several times", AFTER_COOLDOWN),
+    "timeout": ("the upstream did not answer in time here several times", AFTER_COOLDOWN),
+    "cut": ("responses broke off here several times", AFTER_COOLDOWN),
+    "no_answer": ("what the upstream sent here was no response several times", AFTER_COOLDOWN),
+    "no_token": ("the token endpoint refused the request, not the credential", RETRIED),
+    "token_endpoint_down": ("the token endpoint failed", RETRIED),
+    "invalid_grant_retry": (
+        "the token endpoint refused the credential",
+        "it is presented again when the cooldown ends",
+    ),
+    "invalid_grant_last_retry": (
+        "the token endpoint refused the credential several times",
+        "it is presented a last time, by its superseded token if there is one; refused again, it is dead",
+    ),
+    "invalid_grant": (
+        "the token endpoint refused the credential at every try, while it was not failing for others",
+        "nothing by itself: sign in again or import a new token; `./farm credentials enable` tries this one again",
+    ),
+    "api_key_refused": ("the upstream answered the API key with 401", "the next request is its second try"),
+    "by a person": ("an operator disabled it", ENABLE),
+    "revoked": ("an operator had its token revoked at the upstream", "nothing: its token is worthless; remove it"),
+}
+DEAD_KEY = Explanation("the upstream answered the API key with 401 twice in a row", f"{ENABLE}, for two more tries")
+FOREIGN_NEXT = "it comes back when its pool's settings do, or with `./farm credentials adopt`"
+
+
+def explain_state(state: str, reason: str) -> Explanation:
+    """The explanation of a state with its reason, as the store has them."""
+    kind, _, code = reason.partition(": ")
+    if state == "active":
+        return Explanation("it can serve", "it takes the next request")
+    if state == "foreign":
+        return Explanation("its token endpoint or kind is not its pool's", FOREIGN_NEXT)
+    if state == "dead" and kind == "api_key_refused":
+        return DEAD_KEY
+    following = {"cooling": AFTER_COOLDOWN}.get(state, ENABLE)
+    rule, following = EXPLANATIONS.get(kind, (reason or "no reason was recorded", following))
+    return Explanation(rule, following, code if kind in EXPLANATIONS else "")
