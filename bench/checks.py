@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from bench.durability import measure_durability
 from bench.farm import API_KEY, MeasuredFarm, run_farm
 from bench.hostile import measure_hostile
 from bench.hosts.distance import measure_distances
@@ -142,5 +143,6 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "sizing": measure_sizes,
     "https": measure_https,
     "tls": measure_tls,
+    "durability": measure_durability,
     "distance": measure_distances,
 }
