@@ -53,6 +53,12 @@ class Api:
             connection.finish(error)
             return
         connection.on_end = lambda: self._end_request(account, request)
+        has_allowance = simulation.allowances.take(account.number)
+        connection.extra_headers = simulation.allowances.headers(account.number).encode()
+        if not has_allowance:
+            simulation.counters["over_limit"] += 1
+            connection.finish(encode_error(429, "rate_limit_exceeded", "no request is left in this window"))
+            return
         fault = self._find_fault(account, request)
         account.is_hung = fault in ("hang_headers", "hang_stream")
         self._respond(connection, request, path, fault)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from simulator.allowances import Allowances
 from simulator.errors import encode_error
 from simulator.faults import Faults
 from simulator.http_connection import Request, encode_response
@@ -44,6 +45,8 @@ def apply_settings(simulation: Simulation, path: str, values: dict[str, Any]) ->
         simulation.faults = Faults.parse(values)
     elif path == "/simulator/token-rules":
         simulation.token_rules = TokenRules(**values)
+    elif path == "/simulator/allowances":
+        simulation.allowances = Allowances(**values)
     elif path == "/simulator/accounts":
         change_accounts(simulation, **values)
     elif path == "/simulator/sign-ins":

@@ -76,6 +76,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         #: Called once, when the request in flight ends or the client disconnects.
         self.on_end: Callable[[], None] | None = None
+        #: Header lines to add to the next response, each with its CRLF.
+        self.extra_headers = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -109,7 +111,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Sends a part of the response."""
-        self.transport.write(data)
+        self.transport.write(self._add_headers(data))
 
     def finish(self, data: bytes) -> None:
         """Sends the last part of the response and continues with the next request.
@@ -117,10 +119,17 @@ class Connection(asyncio.Protocol):
         `on_end` runs before the bytes leave, so the account is free when the client sees the end of the response.
         """
         self._end_request()
-        self.transport.write(data)
+        self.transport.write(self._add_headers(data))
         self._is_busy = False
         if self._buffer:
             self._handle_next()
+
+    def _add_headers(self, data: bytes) -> bytes:
+        """Adds the extra headers behind the status line of a response that begins with this data."""
+        if not self.extra_headers:
+            return data
+        lines, self.extra_headers = self.extra_headers, b""
+        return data.replace(b"\r\n", b"\r\n" + lines, 1)
 
     def abort(self) -> None:
         self.transport.abort()

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from simulator.accounts import Accounts
+from simulator.allowances import Allowances
 from simulator.faults import Faults
 from simulator.sign_in.grants import SignInGrants
 from simulator.sign_in.id_tokens import IdTokenSigner
@@ -29,6 +30,7 @@ class Simulation:
     accounts: Accounts
     pace: Pace = field(default_factory=Pace)
     faults: Faults = field(default_factory=Faults)
+    allowances: Allowances = field(default_factory=Allowances)
     sign_ins: SignInGrants = field(default_factory=SignInGrants)
     id_tokens: IdTokenSigner = field(init=False)
     #: Of its own address: `http` or `https`.

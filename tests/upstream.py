@@ -36,6 +36,9 @@ class Upstream:
     def faults(self, **values: Any) -> None:
         self._control("faults", values)
 
+    def allowances(self, **values: Any) -> None:
+        self._control("allowances", values)
+
     def accounts(self, **values: Any) -> None:
         self._control("accounts", values)
 
@@ -43,10 +46,11 @@ class Upstream:
         self._control("token-rules", values)
 
     def reset(self) -> None:
-        """Resets faults, pace and counters."""
+        """Resets faults, pace, allowances and counters."""
         self.faults()
         self.pace()
         self.token_rules()
+        self.allowances()
         self._control("reset", {})
 
     def sign_ins(self, **values: Any) -> None:

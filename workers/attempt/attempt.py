@@ -20,6 +20,7 @@ from workers.attempt.upstream_errors import (
     classify_disguised_error,
     classify_error_response,
     classify_invalid_response,
+    find_retry_after,
 )
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.api_key import ApiKey
@@ -27,6 +28,7 @@ from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
 from workers.response.event_stream import NEVER
 from workers.response.response_processor import ResponseProcessor
 from workers.response.usage import Usage
+from workers.upstream.allowance import find_exhausted_seconds
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamConnection,
@@ -230,7 +232,7 @@ class Attempt:
         status, headers, body = response.status, select_headers(response), self._read_error_body(response)
         if retried := self._send_without_usage_request(response, body):
             return retried
-        failed = classify_error_response(self._attempt_number, status, headers, body)
+        failed = classify_error_response(self._attempt_number, status, headers, body, self.exhausted_seconds())
         if failed.response is None or failed.outcome == OUT_OF_CREDIT or is_retryable(status):
             return failed
         self.delivery.send_head(status, failed.response.headers)
@@ -273,6 +275,17 @@ class Attempt:
         if not self.delivery.is_served:
             return None
         return self._processor.usage() if self._processor else Usage()
+
+    def exhausted_seconds(self) -> float:
+        """Seconds for which the account has nothing left, as the upstream's last response says; 0.0 if it may go on.
+
+        A Retry-After counts if there was no error: those of errors are judged with their status.
+        """
+        if self._response is None:
+            return 0.0
+        headers = self._response.headers
+        retry_after = find_retry_after(headers) if self._response.status < 400 else None
+        return max(find_exhausted_seconds(headers, clock.now()), retry_after or 0.0)
 
     # Failures
 

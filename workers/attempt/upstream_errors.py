@@ -1,5 +1,6 @@
 """Turns an upstream's error into the attempt's outcome and an error in OpenAI's shape. No I/O."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from shared.parsing import parse_retry_after
@@ -12,8 +13,13 @@ def build_failure(attempt_number: int, status: int, code: str, message: str) -> 
     return Failure(status, code, message, "upstream_error", attempt_number)
 
 
-def classify_error_response(attempt_number: int, status: int, headers: dict[str, str], body: bytes) -> Failed:
-    """The outcome for an error response of the upstream that is retried."""
+def classify_error_response(
+    attempt_number: int, status: int, headers: dict[str, str], body: bytes, exhausted_seconds: float = 0.0
+) -> Failed:
+    """The outcome for an error response of the upstream that is retried.
+
+    `exhausted_seconds`: until the rate limit is reset of which the account has nothing left, in place of a Retry-After.
+    """
     if status == 401:
         return Failed(
             "refused", build_failure(attempt_number, 502, "upstream_auth_failed", "the upstream refused a fresh token")
@@ -23,10 +29,13 @@ def classify_error_response(attempt_number: int, status: int, headers: dict[str,
     response = UpstreamErrorResponse(
         status, {**headers, "content-type": "application/json"}, to_openai_error(status, body)
     )
-    return Failed(label_error(status, body), failure, find_retry_after(headers), response)
+    retry_after = find_retry_after(headers)
+    if status == 429 and retry_after is None:
+        retry_after = exhausted_seconds or None
+    return Failed(label_error(status, body), failure, retry_after, response)
 
 
-def find_retry_after(headers: dict[str, str]) -> float | None:
+def find_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, by Retry-After or by OpenAI's `retry-after-ms`; None without either."""
     milliseconds = parse_retry_after(headers.get("retry-after-ms"))
     return parse_retry_after(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000

@@ -43,6 +43,9 @@ FIRST_REFUSAL_PAUSE_SECONDS = 5.0
 #: Shortest cooldown in seconds that is published as state `cooling`, unless the upstream has asked for it.
 MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
+#: Reason of a cooldown until the upstream's limit is reset.
+ALLOWANCE_USED = "allowance_used"
+
 
 class CredentialHealth:
     """The health of one credential, shared by the workers of its slots."""
@@ -242,6 +245,18 @@ class CredentialHealth:
         if is_justified or failed.outcome not in UPSTREAM_FAULTS | CREDENTIAL_FAULTS:
             return True
         return self.cooldown.remaining() >= MIN_PUBLISHED_COOLDOWN_SECONDS
+
+    def rest(self, seconds: float) -> None:
+        """Rests the credential, whose account has nothing left for so many seconds, before the upstream has to say 429.
+
+        To be called before its job is settled, so that the worker takes no other one, in this process or, if the
+        credential is leased elsewhere, in the next.
+        """
+        if not seconds:
+            return
+        self.cooldown.extend(seconds)
+        if seconds >= MIN_PUBLISHED_COOLDOWN_SECONDS:
+            self._set_state("cooling", ALLOWANCE_USED, clock.now() + self.cooldown.remaining())
 
     def disable(self, reason: str) -> None:
         """Disables the credential for an operator."""

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
+from types import MappingProxyType
 
 import gevent
 import gevent.event
@@ -194,6 +195,7 @@ def test_unexpected_exception_is_a_failure_reply(harness: WorkerHarness, monkeyp
 def test_redirect_of_the_upstream_is_not_followed(harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch):
     class Redirect:
         status = 307
+        headers = MappingProxyType({})
 
         def close(self) -> None:
             return

@@ -24,6 +24,12 @@ def test_time_to_wait_is_taken_from_either_header(headers: dict[str, str], secon
     assert classify_error_response(1, 429, headers, b"{}").retry_after == seconds
 
 
+def test_reset_of_a_rate_limit_stands_in_for_a_missing_retry_after_of_a_429():
+    assert classify_error_response(1, 429, {}, b"{}", 20.0).retry_after == 20
+    assert classify_error_response(1, 429, {"retry-after": "3"}, b"{}", 20.0).retry_after == 3
+    assert classify_error_response(1, 500, {}, b"{}", 20.0).retry_after is None
+
+
 @pytest.mark.parametrize(
     ("status", "code", "outcome"),
     [
