@@ -24,7 +24,7 @@ def end_all_on_exit() -> Iterator[None]:
     try:
         yield
     finally:
-        for process in find_processes(os.getpid()):
+        for process in [*psutil.Process().children(recursive=True), *find_processes(os.getpid())]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -37,7 +37,7 @@ def exit_once(signum: int, frame: FrameType | None) -> None:
 
 
 def find_processes(run: int) -> list[psutil.Process]:
-    """The processes that a benchmark has started, by its process id."""
+    """The processes that a benchmark has started, by its process id; Redis may write its title over its environment."""
     return [process for process in psutil.process_iter() if process.pid != run and read_run(process) == str(run)]
 
 

@@ -27,13 +27,13 @@ def start(*command: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True)
 
 
-def is_store_running(run: int) -> bool:
-    return any("valkey-server" in process.name() for process in find_processes(run))
+def is_farm_starting(run: int) -> bool:
+    return any("web.gunicorn_conf" in " ".join(process.cmdline()) for process in find_processes(run))
 
 
 def test_processes_of_an_interrupted_benchmark_end():
     benchmark = start(sys.executable, "-m", "launcher", "bench", "faults", "--small", "--rows", "killed-host")
-    eventually(lambda: is_store_running(benchmark.pid))
+    eventually(lambda: is_farm_starting(benchmark.pid))
     benchmark.terminate()
     benchmark.communicate(timeout=120)
     assert benchmark.returncode == 128 + signal.SIGTERM
