@@ -35,10 +35,12 @@ TOKEN_SECONDS = 3600.0
 class ImmediateWriter(DurableWriter):
     """Writes without a wait."""
 
-    def write(self, add_command: Callable[[Any], object]) -> tuple[Any, str]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            add_command(pipe)
-            return pipe.execute()[0], ""
+    def write(
+        self, run_command: Callable[[Redis], object], on_stored: Callable[[], None] = lambda: None
+    ) -> tuple[Any, str]:
+        result = run_command(self._redis)
+        on_stored()
+        return result, ""
 
 
 class Accounts:

@@ -16,6 +16,7 @@ FarmError
 ├── LeaseLost                the lease has expired or gone to another worker process
 │   ├── ForeignCredential    the credential belongs to another token endpoint
 │   └── AccountKnown         another credential has the account (workers/sign_in/accounts.py)
+├── RefreshPending           another token refresher refreshes the credential, or has just done so
 ├── BreakerOpen              the circuit breaker of the pool, or of its token endpoint, is open
 ├── UpstreamUnreachable      no connection could be made (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
@@ -29,6 +30,7 @@ FarmError
 │   ├── InvalidGrant         the token endpoint refused the refresh token
 │   ├── TokenRefused         the same, but the token is presented again later
 │   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
+│       └── RefresherDown    the token refresher of this host does not reply
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/pending.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
@@ -85,6 +87,10 @@ class ForeignCredential(LeaseLost):
     """Raised when a credential belongs to another token endpoint than its pool now has; its token must not go there."""
 
 
+class RefreshPending(FarmError):
+    """Raised when another token refresher refreshes the credential, or has just done so: look at the store again."""
+
+
 class BreakerOpen(FarmError):
     """Raised when a job or a token request may not start because its circuit breaker is open."""
 
@@ -110,11 +116,15 @@ class InvalidGrant(TokenError):
 class TokenRefused(TokenError):
     """Raised when the token endpoint has refused the refresh token, which is presented again after `retry_after`."""
 
-    def __init__(self, message: str, retry_after: float, *, is_last: bool, code: str = "") -> None:
+    def __init__(
+        self, message: str, retry_after: float, *, is_last: bool, code: str = "", is_in_doubt: bool = False
+    ) -> None:
         super().__init__(message, code, retry_after)
         self.retry_after: float = retry_after
         #: Whether that is the last time before the credential is declared dead.
         self.is_last = is_last
+        #: Whether the answer to an earlier refresh, and maybe a rotated token, has been lost.
+        self.is_in_doubt = is_in_doubt
 
 
 class TokenEndpointDown(TokenError):
@@ -122,6 +132,13 @@ class TokenEndpointDown(TokenError):
 
     It has a code when its responses are of no use, so that operators see why.
     """
+
+    #: Whether it may have granted a token: the request was sent, and no answer came.
+    is_outcome_unknown = False
+
+
+class RefresherDown(TokenEndpointDown):
+    """Raised when the token refresher of this host does not reply, although its supervisor restarts it."""
 
 
 @dataclass

@@ -52,6 +52,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:processes:retiring | sorted set | worker process that takes no new requests -> last report | trimmed by age |
 | farm:handover | string | worker process that retires because others take over | 20 s after its last report |
+| farm:refreshers | sorted set | token refresher -> time of its last report | trimmed by age |
 | farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
 | farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
@@ -103,6 +104,7 @@ API_KEY_IDS = "farm:api-key-ids"
 PROCESSES = "farm:processes"
 RETIRING_PROCESSES = "farm:processes:retiring"
 HANDOVER = "farm:handover"
+REFRESHERS = "farm:refreshers"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
 FRONT_BODY_BYTES = "farm:fronts:body-bytes"

@@ -57,6 +57,8 @@ class Faults:
     token_refusal: float = 0
     #: Seconds that each token request takes.
     token_delay: float = 0
+    #: Seconds between the grant of tokens and the response that brings them.
+    token_answer_delay: float = 0
     _random: random.Random = field(default_factory=random.Random, repr=False)
 
     def __post_init__(self) -> None:

@@ -26,13 +26,16 @@ class Simulator:
         if path.startswith("/v1/"):
             self._api.handle(connection, request, path)
         elif path == "/oauth/token":
-            delay = simulation.faults.token_delay
-            call_after(delay, lambda: connection.finish(exchange_token(simulation, request)))
+            call_after(simulation.faults.token_delay, lambda: self._answer_token_request(connection, request))
         elif path == "/oauth/revoke":
             connection.finish(revoke_token(simulation, request))
         else:
             response = handle_sign_in(simulation, request, path)
             connection.finish(response or handle_control(simulation, request, path))
+
+    def _answer_token_request(self, connection: Connection, request: Request) -> None:
+        response = exchange_token(self._simulation, request)
+        call_after(self._simulation.faults.token_answer_delay, lambda: connection.finish(response))
 
 
 async def serve(simulation: Simulation, host: str, port: int, certificate: Path | None = None) -> None:

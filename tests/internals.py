@@ -1,5 +1,6 @@
 """Private state that tests have no public way to read or set; no other test module touches any."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
 from workers.jobs.rq_bookkeeping import Bookkeeping
@@ -29,6 +31,8 @@ from workers.process.front_monitor import FrontMonitor
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
 from workers.process.worker_starter import WorkerStarter
+from workers.refresher.client import Connection
+from workers.refresher.server import RefresherServer
 from workers.reply.outbox import Outbox
 from workers.reply.stream_registry import StreamRegistry
 from workers.response.tail_buffer import TailBuffer
@@ -120,8 +124,17 @@ def leased_id(token: AccessToken) -> str:
     return token._lease.credential_id
 
 
-def set_token_url(token: AccessToken, url: str) -> None:
-    token._endpoint._pool = replace(token._endpoint._pool, token_url=url)
+def set_token_url(endpoint: TokenEndpoint, url: str) -> None:
+    endpoint._pool = replace(endpoint._pool, token_url=url)
+
+
+def shut_down(connection: Connection) -> None:
+    """As the kernel closes the connections of a killed worker process."""
+    connection._end.shutdown(socket.SHUT_RDWR)
+
+
+def refresher_connections(server: RefresherServer) -> list[socket.socket]:
+    return list(server._ends)
 
 
 def make_token_probe_due(breaker: TokenBreaker) -> None:

@@ -13,6 +13,7 @@ from shared.errors import FarmError
 from shared.reload_report import report_reload
 from shared.settings.loading import load_settings
 from workers.process.main import check_settings, serve
+from workers.refresher.process import serve_refresher
 from workers.supervisor import ProcessPlan, Supervisor
 
 
@@ -36,6 +37,7 @@ def load_plan() -> ProcessPlan:
         count=settings.worker_process_count,
         drain_seconds=settings.drain,
         retire_seconds=settings.max_total_timeout,
+        serve_refresher=functools.partial(serve_refresher, settings),
     )
 
 

@@ -6,12 +6,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gevent import monkey
 
 from shared.ready_flag import ReadyFlag
+from workers.refresher.rendezvous import Rendezvous
 
+#: Exit code of a process for a configuration error, which no restart can fix.
+EXIT_MISCONFIGURED = 2
 #: Seconds before a process that died young is restarted; doubled each time, up to the maximum.
 RESTART_BACKOFF_SECONDS = 0.5
 MAX_RESTART_BACKOFF_SECONDS = 15.0
@@ -47,13 +50,16 @@ class SpawnInfo:
     may_wait: bool
     #: To be set once the process can serve.
     ready: ReadyFlag
+    #: Where worker processes and token refresher meet.
+    rendezvous: Rendezvous = field(default_factory=Rendezvous)
 
 
 class ProcessSlot:
     """One process and its restart backoff."""
 
-    def __init__(self, serve: Serve, *, may_wait: bool) -> None:
+    def __init__(self, serve: Serve, rendezvous: Rendezvous, *, may_wait: bool) -> None:
         self._may_wait = may_wait
+        self._rendezvous = rendezvous
         self._ready = ReadyFlag()
         self._serve = serve
         self._backoff = RESTART_BACKOFF_SECONDS
@@ -110,6 +116,7 @@ class ProcessSlot:
             parent_pid=parent_pid,
             may_wait=self._may_wait or bool(predecessor),
             ready=self._ready,
+            rendezvous=self._rendezvous,
         )
 
     def _process_id(self, pid: int) -> str:

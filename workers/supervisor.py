@@ -1,7 +1,10 @@
-"""Keeps the worker processes alive, replaces all of them at a reload, stops them. No Redis.
+"""Keeps the worker processes and their token refresher alive, replaces them at a reload, stops them. No Redis.
 
 The modules are loaded once, in the supervisor, so a forked process is up at once even on a busy machine. A process that
 replaces a dead one gets the dead one's id: it may reclaim its leases without waiting for them to expire.
+
+Each generation of worker processes has a token refresher, which outlives them: a refresh that one of them has asked for
+ends although it was killed or retired.
 """
 
 import signal
@@ -13,10 +16,16 @@ from types import FrameType
 from gevent import monkey
 
 from shared.reload_report import report_reload
-from workers.process_slot import RETIRE_SIGNAL, SUPERVISOR_SIGNALS, LeavingProcess, ProcessSlot, Serve
+from workers.process_slot import (
+    EXIT_MISCONFIGURED,
+    RETIRE_SIGNAL,
+    SUPERVISOR_SIGNALS,
+    LeavingProcess,
+    ProcessSlot,
+    Serve,
+)
+from workers.refresher.rendezvous import Rendezvous
 
-#: Exit code of a process for a configuration error, which no restart can fix.
-EXIT_MISCONFIGURED = 2
 POLL_SECONDS = 0.05
 sleep = monkey.get_original("time", "sleep")
 
@@ -31,36 +40,64 @@ class ProcessPlan:
     #: Seconds that running requests get after SIGTERM, and after RETIRE_SIGNAL.
     drain_seconds: float
     retire_seconds: float
+    #: Runs in the token refresher.
+    serve_refresher: Serve
 
 
 class Generation:
-    """The processes that run with the same settings."""
+    """The processes that run with the same settings: the worker processes, and the token refresher until they end."""
 
     def __init__(self, plan: ProcessPlan, *, may_wait: bool) -> None:
         self._plan = plan
-        self._slots = [ProcessSlot(plan.serve, may_wait=may_wait) for _ in range(plan.count)]
+        self._rendezvous = Rendezvous()
+        self._slots = [ProcessSlot(plan.serve, self._rendezvous, may_wait=may_wait) for _ in range(plan.count)]
+        self._refresher = ProcessSlot(plan.serve_refresher, self._rendezvous, may_wait=may_wait)
+        #: Worker processes that have been signalled to end; then the token refresher, once it has been.
+        self._leaving: list[LeavingProcess] = []
+        self._leaving_refresher: LeavingProcess | None = None
         #: Whether all its processes were ready at the same time: then the settings are good.
         self.has_served = False
 
     def poll(self) -> bool:
         """Starts and restarts processes; False when the settings turn out to be unusable, which no restart can fix."""
-        for slot in self._slots:
+        named = [*((slot, "a worker process") for slot in self._slots), (self._refresher, "the token refresher")]
+        for slot, name in named:
             exit_code = slot.poll()
             if exit_code == EXIT_MISCONFIGURED and not self.has_served:
                 return False
-            if exit_code is not None:
-                message = f"farm: a worker process exited with {exit_code}; restarting it"
-                print(message, file=sys.stderr, flush=True)
-        self.has_served = self.has_served or all(slot.is_ready for slot in self._slots)
+            report_exit(name, exit_code)
+        self.has_served = self.has_served or all(slot.is_ready for slot, _ in named)
         return True
 
-    def retire(self) -> list[LeavingProcess]:
-        """Makes the processes end after their running requests."""
-        return [LeavingProcess(slot, RETIRE_SIGNAL, self._plan.retire_seconds) for slot in self._slots]
+    def retire(self) -> None:
+        """Makes the worker processes end after their running requests."""
+        self._leave(RETIRE_SIGNAL, self._plan.retire_seconds)
 
-    def stop(self) -> list[LeavingProcess]:
-        """Makes the processes end within the drain time."""
-        return [LeavingProcess(slot, signal.SIGTERM, self._plan.drain_seconds) for slot in self._slots]
+    def stop(self, *, is_urgent: bool = False) -> None:
+        """Makes the worker processes end within the drain time, at once if it is urgent; repeatable."""
+        self._leave(signal.SIGTERM, 0.0 if is_urgent else self._plan.drain_seconds)
+
+    def _leave(self, signum: int, seconds: float) -> None:
+        self._leaving = [LeavingProcess(slot, signum, seconds) for slot in self._slots]
+
+    def has_left(self) -> bool:
+        """Whether all processes have ended. Keeps the token refresher alive until the worker processes have."""
+        self._leaving = [process for process in self._leaving if not process.poll()]
+        if self._leaving:
+            report_exit("the token refresher", self._refresher.poll())
+            return False
+        if self._leaving_refresher is None:
+            self._leaving_refresher = LeavingProcess(self._refresher, RETIRE_SIGNAL, 0.0)
+        if not self._leaving_refresher.poll():
+            return False
+        self._rendezvous.close()
+        return True
+
+
+def report_exit(name: str, exit_code: int | None) -> None:
+    """`exit_code` is None for a process that runs."""
+    if exit_code is not None:
+        print(f"farm: {name} exited with {exit_code}; restarting it", file=sys.stderr, flush=True)
 
 
 class Supervisor:
@@ -78,7 +115,8 @@ class Supervisor:
         self._next_plan = plan
         self._reload = reload
         self._reload_requested = False
-        self._leaving: list[LeavingProcess] = []
+        #: Generations whose processes have been signalled to end.
+        self._leaving: list[Generation] = []
         self._stop_signals = 0
 
     def run(self) -> int:
@@ -94,7 +132,7 @@ class Supervisor:
             if not self._current.poll():
                 exit_code = 1
                 break
-            self._leaving = [process for process in self._leaving if not process.poll()]
+            self._poll_leaving()
             sleep(POLL_SECONDS)
         self._stop_all()
         return exit_code
@@ -119,26 +157,34 @@ class Supervisor:
             self._discard_next()
             report_reload("a worker process can't start with them (see the line above)")
         elif self._next.has_served:
-            self._leaving += self._current.retire()
+            self._leave(self._current, Generation.retire)
             self._current, self._next = self._next, None
             self._plan = self._next_plan
             report_reload()
 
     def _discard_next(self) -> None:
         if self._next is not None:
-            self._leaving += self._next.stop()
+            self._leave(self._next, Generation.stop)
             self._next = None
+
+    def _leave(self, generation: Generation, end: Callable[[Generation], None]) -> None:
+        end(generation)
+        self._leaving.append(generation)
+
+    def _poll_leaving(self) -> None:
+        self._leaving = [generation for generation in self._leaving if not generation.has_left()]
 
     def _stop_all(self) -> None:
         """Stops all processes, retiring ones too, and waits for them; another signal to stop cuts the drain short."""
         self._discard_next()
-        drain_seconds = self._plan.drain_seconds
-        self._leaving = [LeavingProcess(p.slot, signal.SIGTERM, drain_seconds) for p in self._leaving]
-        self._leaving += self._current.stop()
+        self._leaving.append(self._current)
+        for generation in self._leaving:
+            generation.stop()
         handled = self._stop_signals
         while self._leaving:
             if self._stop_signals > handled:
                 handled = self._stop_signals
-                self._leaving = [LeavingProcess(p.slot, signal.SIGTERM, 0) for p in self._leaving]
-            self._leaving = [process for process in self._leaving if not process.poll()]
+                for generation in self._leaving:
+                    generation.stop(is_urgent=True)
+            self._poll_leaving()
             sleep(POLL_SECONDS)

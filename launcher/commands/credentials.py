@@ -158,6 +158,7 @@ def show(credential_id: str, as_json: bool) -> None:
         return
     for name, value in record.to_dict().items():
         is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
+        is_time = is_time or name == "in_doubt_since"
         print_line(f"{name}: {format_time(value) if is_time else value if value != '' else '-'}")
     print_line(f"why: {explanation.rule}")
     print_line(f"next: {explanation.next}")

@@ -20,6 +20,7 @@ from shared.credentials.store import Credentials
 from shared.errors import FarmError
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from shared.observability.refreshers import read_refreshers
 from shared.reload_report import read_note, read_report
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings, read_data_dir
@@ -142,7 +143,7 @@ def status(as_json: bool) -> None:
         sys.exit(1)
     redis = open_store()[1]
     statuses = read_pool_statuses(redis, settings.pool_names)
-    durability = read_durability(redis)
+    durability, refreshers = read_durability(redis), read_refreshers(redis)
     redis_url = mask_password(record.redis_url)
     if as_json:
         facts = {"running": True, "pid": record.pid, "url": record.url, "redis_url": redis_url}
@@ -150,7 +151,9 @@ def status(as_json: bool) -> None:
         print_json({**facts, "pools": [pool.to_dict() for pool in statuses]})
         return
     print_line(f"running since {format_time(record.started_at)}: {record.url} (process {record.pid})")
-    print_line("; ".join([f"redis: {redis_url}", f"durability {durability.state}", *durability.warnings]))
+    print_line(
+        "; ".join([f"redis: {redis_url}", f"durability {durability.state}", *durability.warnings, *refreshers.warnings])
+    )
     for pool in statuses:
         print_line(describe_pool(pool))
     outdated = sum(credential.export_outdated for credential in Credentials(redis).list(settings.pool_names))

@@ -35,6 +35,10 @@ EXPLANATIONS = {
         "the token endpoint refused the credential several times",
         "it is presented a last time, by its superseded token if there is one; refused again, it is dead",
     ),
+    "token_in_doubt": (
+        "a refresh got no answer, so its token may have been rotated, and the endpoint refuses the former one since",
+        "it is presented again when the cooldown ends; it is dead when the superseded token is refused as well",
+    ),
     "invalid_grant": (
         "the token endpoint refused the credential at every try, while it was not failing for others",
         "nothing by itself: sign in again or import a new token; `./farm credentials enable` tries this one again",

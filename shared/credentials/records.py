@@ -44,7 +44,7 @@ USABLE_STATES: tuple[State, ...] = ("active", "cooling")
 #: Fields of the hash that hold no token and are shown to operators.
 VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
-    *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account", "kind"),
+    *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account", "kind", "in_doubt_since"),
 )
 
 
@@ -69,6 +69,8 @@ class CredentialRecord:
     until: float = 0
     state_since: float = 0
     exported_at: float = 0
+    #: Since when a refresh without an answer may have rotated the refresh token; 0 when the credential isn't in doubt.
+    in_doubt_since: float = 0
     #: Whether the refresh token has rotated since its export.
     export_outdated: bool = False
     #: The worker process that holds the lease, '' for none.

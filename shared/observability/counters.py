@@ -24,6 +24,9 @@ ADD_COUNTS_SCRIPT = Path(__file__).with_name("add_counts.lua")
 #: Upper bounds of the histogram buckets, in seconds.
 BUCKET_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
+#: Those of the times between a token endpoint's answer and the store.
+STORE_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -32,6 +35,8 @@ class Metric:
     kind: Literal["counter", "histogram"]
     labels: tuple[str, ...]
     help: str
+    #: Upper bounds of a histogram's buckets, in seconds.
+    bounds: tuple[float, ...] = BUCKET_BOUNDS_SECONDS
 
 
 #: Metric name, without the prefix `farm_` and the suffix `_total` -> its definition.
@@ -45,6 +50,21 @@ METRICS: Mapping[str, Metric] = {
     "attempts": Metric("counter", ("pool", "outcome"), "Upstream attempts, by outcome."),
     "collisions": Metric("counter", (), "Attempts started on a credential with one in flight; must stay 0."),
     "token_refreshes": Metric("counter", ("outcome",), "Token refreshes, by outcome."),
+    "token_store_seconds": Metric(
+        "histogram",
+        (),
+        "Seconds between a token endpoint's answer and the store in Redis, within which a kill can lose it.",
+        STORE_BOUNDS_SECONDS,
+    ),
+    "token_durable_seconds": Metric(
+        "histogram",
+        (),
+        "Seconds between a token endpoint's answer and its use: on disk, held by replicas.",
+        STORE_BOUNDS_SECONDS,
+    ),
+    "tokens_in_doubt": Metric(
+        "counter", ("reason",), "Token refreshes that ended without an answer, so that the token may have been rotated."
+    ),
     "frames_replayed": Metric("counter", (), "Reply frames retransmitted because a front missed them."),
     "breaker_opened": Metric("counter", ("pool", "reason"), "Times that a pool's circuit breaker opened, by reason."),
     "tokens_not_durable": Metric(
@@ -95,7 +115,7 @@ class Counters:
         self._values[(name, labels, "")] += amount
 
     def observe(self, name: str, value: float) -> None:
-        bucket = bisect_left(BUCKET_BOUNDS_SECONDS, value)
+        bucket = bisect_left(METRICS[name].bounds, value)
         self._values[(name, (), f"le{bucket}")] += 1
         self._values[(name, (), "sum")] += max(0.0, value)
 

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import gevent
+from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.errors import StoreUnavailable
+from shared.redis_connection.client import check_server
 
 log = logging.getLogger("farm.persistence")
 T = TypeVar("T")
@@ -52,3 +56,14 @@ def retry_forever(work: Callable[[], T], message: str) -> T:
             log.warning("%s: %s", message, error, extra={"action": "redis_lost"})
             gevent.sleep(pause)
             pause = min(2 * pause, MAX_BACKOFF_SECONDS)
+
+
+def wait_for_redis(redis: Redis) -> None:
+    """Returns once Redis replies."""
+    while True:
+        try:
+            check_server(redis)
+            return
+        except StoreUnavailable as error:
+            log.warning("waiting for Redis: %s", error, extra={"action": "redis_lost"})
+            gevent.sleep(0.5)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import gevent
-from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import keys
@@ -24,6 +23,7 @@ from simulator.accounts import Accounts
 from simulator.credential_kinds import list_secrets
 from tests import internals
 from tests.builders import build_request
+from tests.token_refresher import build_refresher
 from tests.upstream import Upstream
 from tests.waiting import eventually
 from web.reply.hub import Hub
@@ -80,6 +80,10 @@ class WorkerHarness:
         publisher = Publisher(outbox, pipeline)
         worker_counts = Counter({self.pool.name: credentials})
         self.suspended = False
+        store = TokenStore(redis, unsealer, counters, replicas=self.settings.wait_replicas)
+        endpoint = TokenEndpoint(self.pool, create_shared_session(upstream.token_url, 4))
+        breaker = TokenBreaker(redis, "default", "here", counters)
+        refresher = build_refresher(redis, store, endpoint, breaker, counters, self.settings.refusal_patience)
         self.services = WorkerServices(
             settings=self.settings,
             redis=redis,
@@ -87,17 +91,10 @@ class WorkerHarness:
             streams=StreamRegistry(outbox, counters),
             deadlines=DeadlineMonitor(),
             counters=counters,
-            refreshes=RefreshServices(
-                TokenStore(redis, unsealer, counters, replicas=self.settings.wait_replicas),
-                counters,
-                BoundedSemaphore(4),
-                self.settings.refusal_patience,
-                worker_counts,
-            ),
+            refreshes=RefreshServices(store, refresher, worker_counts, counters, self.settings.refusal_patience),
             breakers=PerPool(lambda pool: CircuitBreaker(redis, pool, "here", counters)),
-            token_breakers=PerPool(lambda pool: TokenBreaker(redis, pool, "here", counters)),
+            token_breakers=PerPool(lambda _: breaker),
             worker_counts=worker_counts,
-            token_endpoints={"default": TokenEndpoint(self.pool, create_shared_session(upstream.token_url, 4))},
             routes=PerPool(lambda _: UpstreamRoute(self.pool.upstream_url)),
             set_state=self.credentials.set_state,  # type: ignore[arg-type]
             is_suspended=lambda: self.suspended,

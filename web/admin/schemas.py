@@ -122,6 +122,9 @@ class Credential(BaseModel):
     until: float
     state_since: float
     exported_at: float
+    in_doubt_since: Annotated[
+        float, Field(description="since when a refresh without an answer may have rotated the refresh token; 0 if none")
+    ]
     export_outdated: Annotated[bool, Field(description="whether the refresh token has rotated since its export")]
     owner: str
     kind: Annotated[str, Field(description="FARM_CREDENTIAL_KIND of its pool when it was added")]

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from shared.observability.refreshers import read_refreshers
 from web.access.metrics_token import check_metrics_token
 from web.services import services
 from web.version import VERSION
@@ -27,10 +28,12 @@ def readyz() -> tuple[dict[str, Any], int]:
     try:
         pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
         durability = read_durability(web_services.redis)
+        refreshers = read_refreshers(web_services.redis)
     except RedisError:
         return {"status": "not ready", "reasons": ["Redis does not respond"], "warnings": []}, 503
     reasons = find_reasons_not_ready(pools)
-    warnings = [f"pool {pool.name}: {warning}" for pool in pools for warning in pool.warnings] + durability.warnings
+    warnings = [f"pool {pool.name}: {warning}" for pool in pools for warning in pool.warnings]
+    warnings += durability.warnings + refreshers.warnings
     status = "not ready" if reasons else "ready"
     return {"status": status, "reasons": reasons, "warnings": warnings}, 503 if reasons else 200
 

@@ -14,6 +14,7 @@ from shared import clock, keys
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
+from shared.observability.refreshers import read_refreshers
 from web.access.metrics_token import check_metrics_token
 from web.services import services
 
@@ -22,7 +23,6 @@ PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "farm_"
 #: Seconds without a heartbeat after which a front's figures count no more.
 FRONT_SILENT_SECONDS = 10.0
-BUCKET_LABELS = [*(str(bound) for bound in counters.BUCKET_BOUNDS_SECONDS), "+Inf"]
 
 
 @blueprint.get("/metrics")
@@ -43,6 +43,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             read_pool_statuses(redis, pools),
             read_body_bytes(redis),
             read_durability(redis),
+            read_refreshers(redis).count,
         )
     )
     return generate_latest(registry)
@@ -65,8 +66,10 @@ class FarmCollector(Collector):
         pools: list[PoolStatus],
         body_bytes: dict[str, int],
         durability: Durability,
+        refresher_count: int,
     ) -> None:
         """`body_bytes`: where request bodies are held -> their bytes."""
+        self._refresher_count = refresher_count
         self._pools = pools
         self._body_bytes = body_bytes
         self._durability = durability
@@ -100,6 +103,9 @@ class FarmCollector(Collector):
         for state in STATES:
             states.add_metric((state,), state == self._durability.state)
         yield states
+        yield GaugeMetricFamily(
+            PREFIX + "token_refreshers", "Token refreshers that report, one per worker host.", self._refresher_count
+        )
 
 
 def build_counter(name: str, metric: counters.Metric, values: dict[tuple[tuple[str, ...], str], float]) -> Family:
@@ -116,7 +122,7 @@ def build_histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple
     """Builds a histogram with cumulative buckets, as Prometheus requires."""
     total = 0.0
     buckets = []
-    for i, bound in enumerate(BUCKET_LABELS):
+    for i, bound in enumerate([*map(str, metric.bounds), "+Inf"]):
         total += values.get(((), f"le{i}"), 0.0)
         buckets.append((bound, total))
     family = HistogramMetricFamily(PREFIX + name, metric.help)

@@ -16,7 +16,7 @@ OUT_OF_CREDIT = "out_of_credit"
 FINAL_OUTCOMES = frozenset({"refused", OUT_OF_CREDIT})
 #: Outcomes of attempts that end because the credential waits for its token endpoint. They don't count: when all access
 #: tokens expire at once, a request could meet every credential in that state.
-TOKEN_WAITS = frozenset({"token_endpoint_down", "invalid_grant_retry", "invalid_grant_last_retry"})
+TOKEN_WAITS = frozenset({"token_endpoint_down", "invalid_grant_retry", "invalid_grant_last_retry", "token_in_doubt"})
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ def label_token_failure(error: Exception) -> str:
     """The outcome label, which for a refused refresh token says what happens when the cooldown ends."""
     if isinstance(error, (TokenRefused, InvalidGrant)) and error.code == API_KEY_REFUSED:
         return API_KEY_REFUSED
+    if isinstance(error, TokenRefused) and error.is_in_doubt:
+        return "token_in_doubt"
     if isinstance(error, TokenRefused):
         return "invalid_grant_last_retry" if error.is_last else "invalid_grant_retry"
     return "token_endpoint_down" if isinstance(error, TokenEndpointDown) else "no_token"

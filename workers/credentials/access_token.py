@@ -1,33 +1,27 @@
-"""Caches a credential's access token and refreshes it early, as a single flight (I4)."""
+"""Caches a credential's access token and has it refreshed early, as a single flight (I4)."""
 
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gevent
-from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
-from shared import clock, names
-from shared.credentials.sealing import fingerprint
+from shared import clock
 from shared.errors import (
-    BreakerOpen,
     InvalidGrant,
     LeaseLost,
+    RefreshPending,
     TokenEndpointDown,
     TokenError,
-    TokenRefused,
     WrongSecretKey,
 )
 from shared.observability.counters import Counters
-from shared.redis_connection.retry import retry_forever
 from workers.credentials.leases import Lease
-from workers.credentials.refusals import Refusals
+from workers.credentials.refresh_request import Refresher, RefreshRequest
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
-from workers.credentials.token_response import INVALID_GRANT, TokenGrant
 from workers.credentials.token_store import TokenStore
 
 log = logging.getLogger("farm.tokens")
@@ -43,17 +37,8 @@ SPARE_SHARE, MAX_SPARE_SECONDS = 0.05, 5.0
 JITTER = (0.8, 1.2)
 #: Seconds after which a failed early renewal is retried while the token is still valid; doubled with each refusal.
 RETRY_SECONDS = 5.0
-
-
-@dataclass(frozen=True, repr=False)
-class Exchange:
-    """A grant, and the refresh tokens that it concerns. It has no repr, because it consists of secrets."""
-
-    grant: TokenGrant
-    #: The one that is stored as the current.
-    current_token: str
-    #: The one that was exchanged: the current or the superseded one.
-    exchanged_token: str
+#: Seconds between two looks at a credential that another host's refresher is refreshing.
+PENDING_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -61,30 +46,19 @@ class RefreshServices:
     """What the access tokens of a process share."""
 
     store: TokenStore
-    counters: Counters
-    #: Limits concurrent calls of token endpoints in this process.
-    limit: BoundedSemaphore
-    #: Seconds for which a refused refresh token is presented again (FARM_REFUSAL_PATIENCE).
-    patience: float
+    refresher: Refresher
     #: Pool -> number of its workers in this process.
     worker_counts: Mapping[str, int]
-    #: Finds out whose account a lease's credential is, given the grant and the refresh token that is stored by then.
-    #: Raises LeaseLost if another credential has the account.
-    learn_account: Callable[[Lease, TokenGrant, str], None] = lambda *_: None
+    counters: Counters
+    #: Seconds for which a refused credential is presented again (FARM_REFUSAL_PATIENCE).
+    patience: float
 
 
 class AccessToken:
     """The access token of one leased credential."""
 
-    def __init__(
-        self,
-        lease: Lease,
-        endpoint: TokenEndpoint,
-        breaker: TokenBreaker,
-        services: RefreshServices,
-    ) -> None:
+    def __init__(self, lease: Lease, breaker: TokenBreaker, services: RefreshServices) -> None:
         self._lease = lease
-        self._endpoint = endpoint
         self._store = services.store
         self._breaker = breaker
         self._services = services
@@ -170,106 +144,42 @@ class AccessToken:
         return None
 
     def _refresh(self, stale: str, *, is_forced: bool) -> None:
-        """1. Uses a fresh token that another process has stored. 2. Else refreshes. 3. Stores. 4. Only then uses it."""
-        refresh_token, access_token, expires_at = self._store.load(self._lease.credential_id)
-        lifetime = expires_at - clock.now()
-        if access_token and access_token != stale and lifetime > 0:
-            self._set_token(access_token, lifetime)
-            if lifetime > MAX_RENEW_AHEAD_SECONDS:
-                return
-        started_at = time.monotonic()
-        exchange = self._exchange(refresh_token, is_forced=is_forced)
-        retry_forever(
-            lambda: self._store.store(self._lease, exchange.current_token, exchange.grant, exchange.exchanged_token),
-            "a rotated token waits to be stored",
-        )
-        if exchange.grant.unusable:
-            raise TokenEndpointDown(exchange.grant.unusable, "unusable_access_token")
-        self._record_grant()
-        self._refresh_seconds = time.monotonic() - started_at
-        stored_token = exchange.grant.refresh_token or exchange.exchanged_token
-        self._services.learn_account(self._lease, exchange.grant, stored_token)
-        self._set_token(exchange.grant.access_token, exchange.grant.expires_in)
-
-    def _exchange(self, refresh_token: str, *, is_forced: bool) -> Exchange:
-        """Presents the current refresh token; the superseded one only when the current one was refused many times.
-
-        If another process has stored a newer token meanwhile, presents that at once.
-        """
-        refusals = self._store.load_refusals(self._lease.credential_id)
-        if refusals.token != fingerprint(refresh_token):
-            refusals = Refusals()
-        is_exempt = is_forced and not self._is_unproven_private()
-        pause = refusals.pause(clock.now(), self._services.patience)
-        if pause and not is_exempt:
-            raise build_refused(refusals, pause)
-        current_token = presented = refresh_token
-        if refusals.is_last and not pause and not self._breaker.is_open:
-            presented = self._store.load_previous(self._lease.credential_id) or current_token
-        while True:
+        """1. Uses a fresh token that another process has stored. 2. Else has it refreshed, and uses it once stored."""
+        while not self._use_stored(stale):
+            if not self._lease.is_held():
+                raise LeaseLost("the lease expired before the refresh")
+            started_at = time.monotonic()
             try:
-                grant = self._call_endpoint(presented, is_exempt=is_exempt)
-                return Exchange(grant, current_token, presented)
-            except InvalidGrant as error:
-                stored = self._store.load(self._lease.credential_id)[0]
-                if stored == current_token:
-                    raise self._judge_refusal(current_token, refusals, error.code) from None
-                current_token, presented, refusals = stored, stored, Refusals()
+                self._services.refresher.refresh(self._build_request(is_forced=is_forced))
+            except RefreshPending:
+                gevent.sleep(PENDING_PAUSE_SECONDS * random.uniform(*JITTER))
+                continue
+            _, access_token, expires_at = self._store.load(self._lease.credential_id)
+            self._refresh_seconds = time.monotonic() - started_at
+            self._set_token(access_token, expires_at - clock.now())
+            return
 
-    def _judge_refusal(self, refresh_token: str, refusals: Refusals, code: str) -> TokenError:
-        """What a refusal means: the credential is dead, the token is presented again, or the endpoint is at fault."""
-        if self._is_unproven_private():
-            return InvalidGrant("the token endpoint refuses this refresh token", code)
-        history = self._breaker.record_failure(self._lease.credential_id, "invalid_grant", refusals.refused_at)
-        if history.is_open:
-            return self._endpoint_down()
-        if pause := refusals.pause(history.now, self._services.patience):
-            return build_refused(refusals, pause)
-        next_refusals = refusals.add(
-            fingerprint(refresh_token), history.now, self._services.patience, history.granted_at, code
+    def _use_stored(self, stale: str) -> bool:
+        """Takes a valid token from the store, other than `stale`; returns whether it need not be renewed yet."""
+        _, access_token, expires_at = self._store.load(self._lease.credential_id)
+        lifetime = expires_at - clock.now()
+        if not access_token or access_token == stale or lifetime <= 0:
+            return False
+        self._set_token(access_token, lifetime)
+        return lifetime > MAX_RENEW_AHEAD_SECONDS
+
+    def _build_request(self, *, is_forced: bool) -> RefreshRequest:
+        lease = self._lease
+        return RefreshRequest(
+            lease.pool,
+            lease.credential_id,
+            lease.value,
+            lease.valid_until,
+            is_forced=is_forced,
+            is_probe=self._breaker.probing_credential == lease.credential_id,
+            worker_count=self._services.worker_counts.get(lease.pool, 0),
+            seals_header=self._store.seals_header,
         )
-        self._store.store_refusals(self._lease, next_refusals)
-        if next_refusals is None:
-            return InvalidGrant(f"the token endpoint returned {code} {refusals.count + 1} times", code)
-        refused = build_refused(next_refusals, next_refusals.pause(history.now, self._services.patience))
-        log.warning("%s", refused, extra=self._log_fields("token_refused"))
-        return refused
-
-    def _endpoint_down(self) -> TokenEndpointDown:
-        pause = self._breaker.retry_after(self._services.worker_counts.get(self._lease.pool, 0))
-        return TokenEndpointDown("the token endpoint fails for several credentials and is being probed", "", pause)
-
-    def _is_unproven_private(self) -> bool:
-        """Whether a caller has just presented the token: it may be anything, and proves nothing about the endpoint."""
-        return names.is_private(self._lease.pool) and not self._store.is_proven(self._lease.credential_id)
-
-    def _call_endpoint(self, refresh_token: str, *, is_exempt: bool) -> TokenGrant:
-        """Raises TokenEndpointDown while the breaker is open, unless the call is exempt from it."""
-        try:
-            with self._services.limit:
-                if self._breaker.is_open and not is_exempt:
-                    raise BreakerOpen("the token endpoint is being probed")
-                if not self._lease.is_held():
-                    raise LeaseLost("the lease expired before the refresh")
-                grant = self._endpoint.refresh(refresh_token)
-        except BreakerOpen:
-            raise self._endpoint_down() from None
-        except TokenError as error:
-            outcome = label_refresh_outcome(error)
-            self._services.counters.increment("token_refreshes", outcome)
-            log.warning("no access token: %s", error, extra=self._log_fields("token_refused"))
-            if not isinstance(error, InvalidGrant) and not self._is_unproven_private():
-                self._breaker.record_failure(self._lease.credential_id, outcome)
-            raise
-        self._services.counters.increment("token_refreshes", "ok")
-        log.debug("access token refreshed", extra=self._log_fields("token_refreshed"))
-        return grant
-
-    def _record_grant(self) -> None:
-        try:
-            self._breaker.record_grant()
-        except RedisError as error:
-            log.warning("token breaker not updated: %s", error, extra=self._log_fields("redis_lost"))
 
     def _set_token(self, token: str, lifetime: float) -> None:
         self._token, self._refused_renewals = token, 0
@@ -281,21 +191,6 @@ class AccessToken:
 
     def _log_fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}
-
-
-def build_refused(refusals: Refusals, pause: float) -> TokenRefused:
-    """The error that says what happens next; `pause` is in seconds."""
-    presented = "the superseded token is presented, the last try" if refusals.is_last else "it is presented again"
-    code = refusals.code or INVALID_GRANT
-    message = f"the token endpoint has refused the refresh token ({code}, {refusals.count}): {presented}"
-    return TokenRefused(f"{message} in {pause:.0f} s", pause, is_last=refusals.is_last, code=code)
-
-
-def label_refresh_outcome(error: Exception) -> str:
-    """The outcome label of a failed refresh."""
-    if isinstance(error, InvalidGrant):
-        return "invalid_grant"
-    return "refused" if type(error) is TokenError else "unavailable"
 
 
 #: Why no access token can be obtained, apart from a cancelled attempt.

@@ -94,7 +94,12 @@ class ApiKey:
         credential_id, patience = self._lease.credential_id, self._services.patience
         refusals = self._store.load_refusals(credential_id)
         self._services.counters.increment("token_refreshes", API_KEY_REFUSED)
-        history = self._breaker.record_failure(credential_id, API_KEY_REFUSED, refusals.refused_at)
+        history = self._breaker.record_failure(
+            credential_id,
+            API_KEY_REFUSED,
+            refusals.refused_at,
+            is_probe=self._breaker.probing_credential == credential_id,
+        )
         if history.is_open:
             message = "the upstream refuses the API keys of several credentials and accepts none"
             return TokenEndpointDown(message, API_KEY_REFUSED, MAX_PROBE_BACKOFF_SECONDS)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from shared import clock, keys
 
@@ -37,14 +38,16 @@ class DurableWriter:
         #: Why the last write may not be durable, '' when it is; since when, in seconds since the epoch.
         self._last_failure, self._changed_at = "", clock.now()
 
-    def write(self, add_command: Callable[[Any], object]) -> tuple[Any, str]:
-        """Runs the one command that `add_command(pipeline)` adds, until it is durable, at most FSYNC_TRIES times.
+    def write(
+        self, run_command: Callable[[Redis], object], on_stored: Callable[[], None] = lambda: None
+    ) -> tuple[Any, str]:
+        """Runs one command by `run_command(client)`, until it is durable, at most FSYNC_TRIES times.
 
-        Returns its result, and why it may not be durable: a key of FAILURES, '' when it is. A Redis before 7.2 can't
-        say when a write is on disk; it takes a second.
+        Calls `on_stored` once Redis has run it first. Returns its result, and why it may not be durable: a key of
+        FAILURES, '' when it is. A Redis before 7.2 can't say when a write is on disk; it takes a second.
         """
-        for _ in range(FSYNC_TRIES):
-            result, reason = self._write(add_command)
+        for attempt in range(FSYNC_TRIES):
+            result, reason = self._write(run_command, on_stored if attempt == 0 else lambda: None)
             if reason not in TRANSIENT_FAILURES:
                 break
             log.warning("a write is not durable yet (%s)", reason, extra={"action": FAILURES[reason][0]})
@@ -64,10 +67,10 @@ class DurableWriter:
             pipe.expire(keys.process(process_id), REPORT_TTL_SECONDS)
             pipe.execute()
 
-    def _report(self, process_id: str) -> Callable[[Any], object]:
+    def _report(self, process_id: str) -> Callable[[Redis], object]:
         state = self._last_failure or ("confirmed" if self._can_wait_for_fsync() else "unconfirmed")
         report = {"durability": state, "durability_since": self._changed_at}
-        return lambda pipe: pipe.hset(keys.process(process_id), mapping=report)
+        return lambda client: client.hset(keys.process(process_id), mapping=report)
 
     def check(self) -> None:
         """Logs an error at start when Redis has no append-only file."""
@@ -83,16 +86,13 @@ class DurableWriter:
             waits.append(("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS))
         return waits
 
-    def _write(self, add_command: Callable[[Any], object]) -> tuple[Any, str]:
-        """The command's result, and why the waits failed, '' when they did not."""
+    def _write(self, run_command: Callable[[Redis], object], on_stored: Callable[[], None]) -> tuple[Any, str]:
+        """The command's result, and why the waits failed, '' when they did not. All run on one connection."""
         waits = self._list_waits()
-        with self._redis.pipeline(transaction=False) as pipe:
-            add_command(pipe)
-            for wait in waits:
-                pipe.execute_command(*wait)
-            result, *replies = pipe.execute(raise_on_error=False)
-        if isinstance(result, Exception):
-            raise result
+        with self._redis.client() as connection:
+            result = run_command(connection)
+            on_stored()
+            replies = [run_wait(connection, wait) for wait in waits]
         failures = (
             find_durability_failure(wait[0], reply, self._replicas) for wait, reply in zip(waits, replies, strict=True)
         )
@@ -117,6 +117,14 @@ class DurableWriter:
             log.error(message, reason, remedy, extra={"action": action})
         else:
             log.warning("rotated refresh tokens are safely stored again", extra={"action": "fsync_back"})
+
+
+def run_wait(connection: Redis, wait: tuple[str | int, ...]) -> Any:
+    """The reply, or the error by which Redis refuses the command."""
+    try:
+        return connection.execute_command(*wait)
+    except ResponseError as error:
+        return error
 
 
 def find_durability_failure(command: str | int, reply: Any, replicas: int) -> str:

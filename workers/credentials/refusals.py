@@ -38,6 +38,8 @@ class Refusals:
     is_last: bool = False
     #: The error code of the latest refusal.
     code: str = ""
+    #: Whether the answer to an earlier refresh, and maybe a rotated token, has been lost.
+    is_in_doubt: bool = False
 
     def encode(self) -> str:
         return json.dumps(asdict(self))

@@ -7,7 +7,7 @@
 -- KEYS: credential, lease, fingerprints of the pool, credentials of the pool
 -- ARGV: value of the lease, fingerprint of the current token, sealed access token, its expiry, now,
 --       fingerprint of the new current token ('' for none), that token sealed, credential id,
---       the token to keep as `previous`, sealed ('' for the current one)
+--       the token to keep as `previous`, sealed ('' for the current one), id of the token refresher
 -- Result: 1 stored; 2 stored, and an exported copy of the refresh token has become useless; 0 stored, but the lease is
 --         lost; -1 not stored: the credential is gone or has another token
 local stored = redis.call('HMGET', KEYS[1], 'fingerprint', 'sealed', 'origin', 'reason')
@@ -18,7 +18,10 @@ if stored[1] ~= ARGV[2] and not is_retry then
 end
 local is_outdated = false
 redis.call('HSET', KEYS[1], 'access', ARGV[3], 'access_expires', ARGV[4], 'refreshed_at', ARGV[5])
-redis.call('HDEL', KEYS[1], 'refusals')
+redis.call('HDEL', KEYS[1], 'refusals', 'in_doubt_since')
+if redis.call('HGET', KEYS[1], 'refreshing_by') == ARGV[10] then
+    redis.call('HDEL', KEYS[1], 'refreshing_by', 'refreshing_token', 'refreshing_since')
+end
 if is_rotated then
     if not is_retry then
         redis.call('HSET', KEYS[1], 'sealed', ARGV[7], 'fingerprint', ARGV[6],

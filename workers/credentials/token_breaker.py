@@ -73,10 +73,13 @@ class TokenBreaker:
 
     # Reported by refreshes
 
-    def record_failure(self, credential_id: str, reason: str, refused_at: float = 0.0) -> EndpointHistory:
+    def record_failure(
+        self, credential_id: str, reason: str, refused_at: float = 0.0, *, is_probe: bool = False
+    ) -> EndpointHistory:
         """Records that a token request has failed; opens the breaker, or keeps it open if the probe has failed.
 
-        `refused_at`: when the credential was refused before; 0 for never since its last grant.
+        `refused_at`: when the credential was refused before; 0 for never since its last grant. `is_probe`: whether the
+        credential is the probe, in whichever worker process.
         """
         reply = self._record_script(
             keys=[
@@ -104,7 +107,7 @@ class TokenBreaker:
             )
         if state and not self.is_open:
             self._mark_open()
-        if state and self.probing_credential == credential_id:
+        if state and is_probe:
             self._delay_probe(reason)
         return EndpointHistory(bool(state), float(now), float(granted_at or 0))
 

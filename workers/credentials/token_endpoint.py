@@ -7,7 +7,7 @@ from typing import Any
 import gevent
 import requests
 from requests.exceptions import InvalidHeader
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from shared.errors import TokenEndpointDown, TokenError
 from shared.parsing import parse_json_object
@@ -76,6 +76,7 @@ class TokenEndpoint:
         too_slow = TokenEndpointDown(f"the token endpoint took longer than {TOTAL_TIMEOUT_SECONDS:.0f} s")
         client = find_client(self._pool, secret)
         ways = sorted(list_ways(self._pool, client), key=lambda way: way != self._accepted_way)
+        too_slow.is_outcome_unknown = True
         with gevent.Timeout(TOTAL_TIMEOUT_SECONDS, too_slow):
             for way in ways:
                 pool = self._resolve() if way == "jwt" else self._pool
@@ -96,7 +97,9 @@ class TokenEndpoint:
         except (UnicodeError, InvalidHeader) as error:
             raise TokenError(f"the credential can't be sent: {type(error).__name__}") from None
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}") from None
+            down = TokenEndpointDown(f"the token endpoint can't be reached: {type(error).__name__}")
+            down.is_outcome_unknown = was_sent(error)
+            raise down from None
         names = ("retry-after", "location", "www-authenticate")
         retry_after, location, challenge = (response.headers.get(name) for name in names)
         parsed = TokenResponse(response.status_code, body, retry_after, location or "")
@@ -129,6 +132,13 @@ def own_headers(pool: PoolSettings) -> dict[str, str]:
     names = {name.lower(): value for name, value in pool.headers.items()}
     user_agent = {"user-agent": names["user-agent"]} if "user-agent" in names else {}
     return {**user_agent, **{name.lower(): value for name, value in pool.token_headers.items()}}
+
+
+def was_sent(error: Exception) -> bool:
+    """Whether the request may have reached the endpoint, although its response did not come or broke off."""
+    if isinstance(error, requests.ConnectionError):
+        return bool(error.args) and isinstance(error.args[0], ProtocolError)
+    return isinstance(error, requests.ReadTimeout | HTTPError | ConnectionError | TimeoutError)
 
 
 def read_body(response: requests.Response) -> bytes:

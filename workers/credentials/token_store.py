@@ -34,11 +34,14 @@ class TokenStore:
         find_binding: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
         *,
         replicas: int = 0,
+        refresher_id: str = "",
     ) -> None:
         """`find_binding(pool)` returns the pool's kind of credential and its origin (token_origin.py), '' for any.
 
-        `replicas`: how many of Redis's must hold a rotated token before it is used.
+        `replicas`: how many of Redis's must hold a rotated token before it is used. `refresher_id`: the token refresher
+        whose record of a refresh in flight a grant ends.
         """
+        self._refresher_id = refresher_id
         self._redis = redis
         self._unsealer = unsealer
         self._counters = counters
@@ -54,6 +57,10 @@ class TokenStore:
     def seal(self, token: str, credential_id: str) -> bytes:
         """A token as it is stored for that credential."""
         return self._unsealer.sealer.seal(token, credential_id)
+
+    @property
+    def seals_header(self) -> bool:
+        return self._unsealer.sealer.has_header
 
     def load(self, credential_id: str) -> tuple[str, str, float]:
         """The refresh token or another kind's secret, the access token ('' for none) and its expiry (since the epoch).
@@ -92,11 +99,20 @@ class TokenStore:
         script_keys = [keys.credential(lease.credential_id), lease.key]
         self._store_refusals_script(keys=script_keys, args=[lease.value, refusals.encode() if refusals else ""])
 
-    def store(self, lease: Lease, current_token: str, grant: TokenGrant, exchanged_token: str = "") -> None:
+    def store(
+        self,
+        lease: Lease,
+        current_token: str,
+        grant: TokenGrant,
+        exchanged_token: str = "",
+        *,
+        on_stored: Callable[[], None] = lambda: None,
+    ) -> None:
         """Stores a grant in place of the current refresh token; returns once it is durable. Idempotent.
 
         `exchanged_token` is the one that was accepted, if that was not the current but the superseded one: it becomes
-        the current one again, because the current one is refused, unless the grant rotates it.
+        the current one again, because the current one is refused, unless the grant rotates it. `on_stored` is called
+        once Redis has it, which is before it is durable.
 
         Raises LeaseLost when another process holds the credential by now.
         """
@@ -115,26 +131,29 @@ class TokenStore:
             seal(rotated, lease.credential_id) if rotated else "",
             lease.credential_id,
             seal(superseded, lease.credential_id) if superseded and rotated != superseded else "",
+            self._refresher_id,
         ]
-        stored = (self._write_durably if rotated else self._write)(script_keys, args)
+        stored = (self._write_durably if rotated else self._write)(script_keys, args, on_stored)
         if stored == EXPORT_OUTDATED:
             extra = {"action": "export_outdated", "pool": lease.pool, "credential_id": lease.credential_id}
             log.warning("the refresh token was rotated: its exported copy is no longer valid", extra=extra)
         elif stored != 1:
             raise LeaseLost("the lease was lost during the refresh")
 
-    def _write_durably(self, script_keys: list[str], args: list[Any]) -> int:
+    def _write_durably(self, script_keys: list[str], args: list[Any], on_stored: Callable[[], None]) -> int:
         """Writes a rotated token and waits until it is durable; for how long, see DurableWriter.
 
         After that it is used all the same, which is logged as an error and counted: the old token is worthless already,
         so a credential that is stopped would be no safer.
         """
         stored, reason = self.durable_writer.write(
-            lambda pipe: self._store_script(keys=script_keys, args=args, client=pipe)
+            lambda client: self._store_script(keys=script_keys, args=args, client=client), on_stored
         )
         if reason:
             self._counters.increment("tokens_not_durable", reason)
         return cast("int", stored)
 
-    def _write(self, script_keys: list[str], args: list[Any]) -> int:
-        return cast("int", self._store_script(keys=script_keys, args=args))
+    def _write(self, script_keys: list[str], args: list[Any], on_stored: Callable[[], None]) -> int:
+        stored = cast("int", self._store_script(keys=script_keys, args=args))
+        on_stored()
+        return stored

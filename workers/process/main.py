@@ -12,19 +12,18 @@ from shared.credentials.importing.report import ImportReport
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import Unsealer, load_unsealer
-from shared.errors import FarmError, SettingsError, StoreUnavailable
+from shared.errors import FarmError, SettingsError
 from shared.file_limit import raise_file_limit
 from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
-from shared.redis_connection.retry import retry_forever
+from shared.redis_connection.retry import retry_forever, wait_for_redis
 from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.kind_checks import read_token_auth_key
 from shared.settings.schema import Settings
 from workers.process.worker_process import WorkerProcess
-from workers.process_slot import SpawnInfo
-from workers.supervisor import EXIT_MISCONFIGURED
+from workers.process_slot import EXIT_MISCONFIGURED, SpawnInfo
 from workers.upstream.client import UpstreamMisconfigured
 from workers.upstream.pool_network import build_route
 
@@ -80,17 +79,6 @@ def import_token_files(settings: Settings, credentials: Credentials) -> None:
 
 def format_report(report: ImportReport) -> str:
     return ", ".join(f"{count} {name}" for name, count in report.to_counts().items())
-
-
-def wait_for_redis(redis: Redis) -> None:
-    """Returns once Redis replies."""
-    while True:
-        try:
-            check_server(redis)
-            return
-        except StoreUnavailable as error:
-            log.warning("waiting for Redis: %s", error, extra={"action": "redis_lost"})
-            gevent.sleep(0.5)
 
 
 def serve(settings: Settings, spawn_info: SpawnInfo) -> int:

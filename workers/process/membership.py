@@ -205,6 +205,7 @@ class Membership:
             "capacity": self._capacity,
             "reported_at": clock.now(),
             "sealing": SEALING_VERSION,
+            "needs_refresher": 1,
             CONNECTIONS_FIELD: encode_ids(worker.blocking_pop.client_id for worker in workers),
         }
         for pool in self._pools:

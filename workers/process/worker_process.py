@@ -6,11 +6,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 
 import gevent
 from gevent.event import Event
-from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
 from shared import names
@@ -36,7 +34,6 @@ from workers.credentials.leases import (
     Leases,
 )
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.jobs.pool_queues import BusyPools, PoolQueues
 from workers.per_pool import PerPool
@@ -47,14 +44,15 @@ from workers.process.operation_inbox import OperationInbox
 from workers.process.usage_rollup import UsageRollup
 from workers.process.worker_set import WorkerSet
 from workers.process_slot import RETIRE_SIGNAL, SpawnInfo
+from workers.refresher.client import ConnectionLost, RefresherClient
 from workers.reply.outbox import Outbox
 from workers.reply.publisher import Publisher
 from workers.reply.stream_registry import StreamRegistry
 from workers.sign_in.accounts import Accounts
-from workers.sign_in.provider import Provider
+from workers.sign_in.pool_provider import build_authorization_servers
 from workers.sign_in.runner import SignInRunner
 from workers.upstream.client import UpstreamRoute
-from workers.upstream.pool_network import build_route, create_pool_session
+from workers.upstream.pool_network import build_route
 from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
 
@@ -78,11 +76,9 @@ FORGET_INTERVAL_SECONDS = 5.0
 ORIGIN_INTERVAL_SECONDS = 5.0
 #: Seconds between two looks for sign-ins of devices whose process has ended.
 SIGN_IN_INTERVAL_SECONDS = 5.0
-#: Token refreshes of one process that run at the same time.
-MAX_CONCURRENT_REFRESHES = 16
-#: Rotated tokens of one process that wait for the disk or the replicas of Redis at the same time, each on a connection.
-MAX_CONCURRENT_STORES = 64
-#: Seconds more for a token refresh in flight: a rotated refresh token in its response must not be lost.
+#: Connections on which tokens are loaded, those of a sign-in stored, and the durability of writes is probed.
+TOKEN_STORE_CONNECTIONS = 16
+#: Seconds more for the workers that wait for a token refresh; the refresh itself ends without them.
 LAST_REFRESH_TIMEOUT_SECONDS = 35.0
 
 
@@ -115,20 +111,18 @@ class WorkerProcess:
             lambda name: PoolQueues(self._redis, self._pipeline, name, settings, self._counters), self._pools
         )
         self._to_recover, self._to_clean = BusyPools(self._redis), BusyPools(self._redis)
-        self._token_endpoints = {
-            pool.name: build_token_endpoint(pool, partial(self._find_token_url, pool.name)) for pool in settings.pools
-        }
-        self._providers = {pool.name: build_provider(pool, self._token_endpoints[pool.name]) for pool in settings.pools}
+        _, providers = build_authorization_servers(settings.pools)
         token_store = TokenStore(
-            connect(settings.redis_url, size=MAX_CONCURRENT_STORES),
+            connect(settings.redis_url, size=TOKEN_STORE_CONNECTIONS),
             unsealer,
             self._counters,
             self._find_binding,
             replicas=settings.wait_replicas,
         )
-        accounts = Accounts(self._redis, token_store, lambda pool, token: self._providers[pool].fetch_identity(token))
-        self._sign_ins = SignInRunner(settings, self._redis, unsealer, accounts, self._providers, self.id)
-        self._services = self._build_services(token_store, accounts)
+        accounts = Accounts(self._redis, token_store)
+        self._sign_ins = SignInRunner(settings, self._redis, unsealer, accounts, providers, self.id)
+        self._refresher = RefresherClient(spawn_info.rendezvous)
+        self._services = self._build_services(token_store)
         self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
         self._workers = WorkerSet(self._services, self._leases, self._membership, self._commands, self._queues)
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
@@ -143,7 +137,7 @@ class WorkerProcess:
         self._is_replaced = False
         self._started_at = time.monotonic()
 
-    def _build_services(self, token_store: TokenStore, accounts: Accounts) -> WorkerServices:
+    def _build_services(self, token_store: TokenStore) -> WorkerServices:
         connections = create_dedicated_pool(self._settings.redis_url)
         worker_counts: Counter[str] = Counter()
         return WorkerServices(
@@ -155,23 +149,18 @@ class WorkerProcess:
             counters=self._counters,
             refreshes=RefreshServices(
                 token_store,
-                self._counters,
-                BoundedSemaphore(MAX_CONCURRENT_REFRESHES),
-                self._settings.refusal_patience,
+                self._refresher,
                 worker_counts,
-                accounts.learn,
+                self._counters,
+                self._settings.refusal_patience,
             ),
             breakers=PerPool(lambda name: CircuitBreaker(self._redis, name, self.id, self._counters), self._pools),
             token_breakers=PerPool(lambda name: TokenBreaker(self._redis, name, self.id, self._counters), self._pools),
             worker_counts=worker_counts,
-            token_endpoints=self._token_endpoints,
             routes=PerPool(self._build_route),
             set_state=CredentialStates(self._credentials, self._counters).set,
             is_suspended=lambda: self._membership.is_suspended,
         )
-
-    def _find_token_url(self, pool: str) -> str:
-        return self._providers[pool].find_token_url()
 
     def _find_binding(self, pool: str) -> tuple[str, str]:
         settings = self._settings.pool(pool)
@@ -196,6 +185,7 @@ class WorkerProcess:
         self._try(self._reconcile_origins)
         self._try(self._services.refreshes.store.durable_writer.check)
         background.append(gevent.spawn(self._try, self._probe_durability))
+        self._await_refresher()
         log.info("worker process is up", extra={"action": "process_started", "worker_process": self.id})
         if self._spawn_info.predecessor:
             self._try(self._reclaim_predecessor)
@@ -209,6 +199,14 @@ class WorkerProcess:
         self._drain()
         gevent.killall(background)
         log.info("worker process is down", extra={"action": "process_stopped", "worker_process": self.id})
+
+    def _await_refresher(self) -> None:
+        """So that no worker starts before it; without it they serve with the access tokens that they find."""
+        try:
+            self._refresher.connect()
+        except (ConnectionLost, OSError) as error:
+            extra = {"action": "refresher_down", "worker_process": self.id}
+            log.error("the token refresher does not take the connection: %s", error, extra=extra)
 
     def _retire(self) -> None:
         """Other processes take over: running requests may take as long as they need."""
@@ -346,14 +344,3 @@ class WorkerProcess:
             self._workers.stop()
             self._try(self._workers.wake_idle)
             self._workers.join(0.2)
-
-
-def build_token_endpoint(pool: PoolSettings, find_url: Callable[[], str]) -> TokenEndpoint:
-    session = create_pool_session(pool, pool.token_url or pool.issuer or pool.upstream_url, MAX_CONCURRENT_REFRESHES)
-    return TokenEndpoint(pool, session, find_url)
-
-
-def build_provider(pool: PoolSettings, endpoint: TokenEndpoint) -> Provider:
-    """The pool's authorization server, as signing in needs it."""
-    url = pool.issuer or pool.token_url
-    return Provider(pool, endpoint, create_pool_session(pool, url, MAX_CONCURRENT_REFRESHES))

@@ -38,4 +38,4 @@ def build_token(lease: Lease, pool: PoolSettings, services: WorkerServices) -> A
     breaker = services.token_breakers[pool.configured_name]
     if pool.credential_kind == "api_key":
         return ApiKey(lease, breaker, services.refreshes)
-    return AccessToken(lease, services.token_endpoints[pool.configured_name], breaker, services.refreshes)
+    return AccessToken(lease, breaker, services.refreshes)

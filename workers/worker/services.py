@@ -1,7 +1,7 @@
 """The services that all workers of a process share."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redis import Redis
@@ -13,7 +13,6 @@ from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
 from workers.per_pool import PerPool
 from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
@@ -30,7 +29,7 @@ class WorkerServices:
     streams: StreamRegistry
     deadlines: DeadlineMonitor
     counters: Counters
-    #: What refreshes need: the store of the tokens, the limit of concurrent ones.
+    #: What access tokens need: the store of the tokens, the token refresher.
     refreshes: RefreshServices
     #: Pool -> its circuit breaker.
     breakers: PerPool[CircuitBreaker]
@@ -38,8 +37,6 @@ class WorkerServices:
     token_breakers: PerPool[TokenBreaker]
     #: Pool -> number of its workers in this process.
     worker_counts: Counter[str]
-    #: Configured pool -> its token endpoint.
-    token_endpoints: Mapping[str, TokenEndpoint]
     #: Configured pool -> route to its upstream.
     routes: PerPool[UpstreamRoute]
     #: Sets a credential's state: pool, id, state, reason, end of the cooldown (seconds since the epoch, 0 for none).

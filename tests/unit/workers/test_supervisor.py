@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import eventually
 
 SCRIPT = """
@@ -17,7 +19,11 @@ def serve(spawn_info):
     exec(sys.argv[1])
     return 0
 
-sys.exit(Supervisor(ProcessPlan(serve, 2, 30, 900)).run())
+def serve_refresher(spawn_info):
+    spawn_info.ready.set()
+    time.sleep(60)
+
+sys.exit(Supervisor(ProcessPlan(serve, 2, 30, 900, serve_refresher)).run())
 """
 
 
@@ -53,7 +59,12 @@ def plan(generation, count):
             time.sleep(0.01)
         spawn_info.ready.set()
         time.sleep(60)
-    return ProcessPlan(serve, count, 30, 900)
+    return ProcessPlan(serve, count, 30, 900, serve_refresher)
+
+def serve_refresher(spawn_info):
+    (home / f"refresher-{os.getpid()}").touch()
+    spawn_info.ready.set()
+    time.sleep(60)
 
 def reload_plan():
     name = (home / "next").read_text()
@@ -158,3 +169,90 @@ def test_misconfigured_child_is_not_restarted():
     supervisor.communicate()
     timer.cancel()
     assert supervisor.returncode == 1
+
+
+OUTLIVING_SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from workers.process_slot import RETIRE_SIGNAL
+from workers.supervisor import ProcessPlan, Supervisor
+home = Path(sys.argv[1])
+
+def write(text):
+    with (home / "events").open("a") as file:
+        file.write(text + "\\n")
+
+def end_slowly(signum, frame):
+    while not (home / "may-end").exists():
+        time.sleep(0.01)
+    write("worker ends")
+    os._exit(0)
+
+def serve(spawn_info):
+    signal.signal(signal.SIGTERM, end_slowly)
+    signal.signal(RETIRE_SIGNAL, end_slowly)
+    spawn_info.ready.set()
+    time.sleep(600)
+
+def serve_refresher(spawn_info):
+    def end(signum, frame):
+        write("refresher ends")
+        os._exit(0)
+    signal.signal(RETIRE_SIGNAL, end)
+    spawn_info.ready.set()
+    write(f"refresher {os.getpid()}")
+    time.sleep(600)
+
+plan = ProcessPlan(serve, 1, 600, 900, serve_refresher)
+sys.exit(Supervisor(plan, lambda: plan).run())
+"""
+
+
+class OutlivedSupervisor:
+    """A supervisor whose processes record their ends; worker processes end when the file `may-end` exists."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.process = subprocess.Popen([sys.executable, "-c", OUTLIVING_SCRIPT, str(home)])
+
+    def events(self) -> list[str]:
+        file = self._home / "events"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def refreshers(self) -> list[int]:
+        return [int(event.split()[1]) for event in self.events() if event.split()[1].isdigit()]
+
+    def stop(self) -> list[str]:
+        """Returns the events."""
+        (self._home / "may-end").touch()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 0
+        return self.events()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_token_refresher_is_kept_alive_until_the_worker_processes_have_ended(tmp_path: Path, is_killed: bool):
+    supervisor = OutlivedSupervisor(tmp_path)
+    (refresher,) = eventually(supervisor.refreshers)
+    supervisor.process.send_signal(signal.SIGTERM)
+    if is_killed:
+        os.kill(refresher, signal.SIGKILL)
+        eventually(lambda: len(supervisor.refreshers()) == 2)
+    (tmp_path / "may-end").touch()
+    assert supervisor.process.wait(60) == 0
+    assert supervisor.events()[-2:] == ["worker ends", "refresher ends"]
+
+
+def test_reload_starts_a_token_refresher_and_the_old_one_waits_for_its_worker_processes(tmp_path: Path):
+    supervisor = OutlivedSupervisor(tmp_path)
+    (old,) = eventually(supervisor.refreshers)
+    # A signal before the supervisor's handlers are installed would end it.
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: len(supervisor.refreshers()) == 2)
+    supervisor.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(supervisor.refreshers()) == 3)
+    assert "refresher ends" not in supervisor.events()
+    (tmp_path / "may-end").touch()
+    eventually(lambda: "refresher ends" in supervisor.events())
+    assert supervisor.events()[3:5] == ["worker ends", "refresher ends"]
+    supervisor.stop()

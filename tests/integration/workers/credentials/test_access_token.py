@@ -7,7 +7,6 @@ import gevent
 import pytest
 import requests
 from gevent.event import Event
-from gevent.lock import BoundedSemaphore
 from gevent.pywsgi import WSGIServer
 from redis import Redis
 from redis.exceptions import RedisError
@@ -17,46 +16,20 @@ from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
-from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
 from tests import internals
-from tests.upstream import Upstream, first_refresh_tokens
+from tests.token_refresher import PATIENCE_SECONDS, TokenHarness
+from tests.upstream import Upstream
 from tests.waiting import eventually
 from workers.credentials import token_endpoint
-from workers.credentials.access_token import RENEW_AHEAD_DURATIONS, AccessToken, RefreshServices
-from workers.credentials.leases import Lease, Leases
-from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.access_token import RENEW_AHEAD_DURATIONS, AccessToken
 from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_response import TokenGrant
 from workers.credentials.token_store import TokenStore
 from workers.upstream.client import create_shared_session
 
-#: Patience with refused tokens; the first pause is a fifteenth of it.
-PATIENCE_SECONDS = 0.6
 Refresh = Callable[[str], TokenGrant]
 ReplaceRefresh = Callable[[Refresh], None]
-
-
-class TokenHarness:
-    """One leased credential, and what is needed to refresh its access token."""
-
-    def __init__(self, redis: Redis, unsealer: Unsealer, upstream: Upstream, **pool: str) -> None:
-        self.redis = redis
-        self.counters = Counters()
-        self.token_store = TokenStore(redis, unsealer, self.counters)
-        self.breaker = TokenBreaker(redis, "default", "a", self.counters)
-        self.imported = first_refresh_tokens(3)[0]
-        self.credential_id, _ = Credentials(redis).add("default", self.imported)
-        (self.lease,) = Leases(redis, "a").claim("default", [self.credential_id], 1)
-        self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url, **pool)
-        self.patience = PATIENCE_SECONDS
-
-    def build_token(self, lease: Lease | None = None) -> AccessToken:
-        services = RefreshServices(self.token_store, self.counters, BoundedSemaphore(4), self.patience, {"default": 1})
-        return AccessToken(lease or self.lease, TokenEndpoint(self.pool, requests.Session()), self.breaker, services)
-
-    def stored_refresh_token(self) -> str:
-        return self.token_store.load(self.credential_id)[0]
 
 
 def slow_refresh(token: str) -> TokenGrant:
@@ -116,11 +89,11 @@ def test_rotated_token_is_stored_with_its_fingerprint(harness: TokenHarness):
 def test_grant_is_used_only_after_redis_has_stored_it(harness: TokenHarness, upstream: Upstream, monkeypatch):
     store, tries = harness.token_store.store, []
 
-    def refuse_twice(*arguments) -> None:
+    def refuse_twice(*arguments, **options) -> None:
         tries.append(internals.current_token(token))
         if len(tries) < 3:
             raise RedisError("away")
-        store(*arguments)
+        store(*arguments, **options)
 
     token = harness.build_token()
     monkeypatch.setattr(harness.token_store, "store", refuse_twice)

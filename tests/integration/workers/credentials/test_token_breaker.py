@@ -8,7 +8,6 @@ from typing import Any
 import gevent
 import pytest
 import requests
-from gevent.lock import BoundedSemaphore
 from gevent.pywsgi import WSGIServer
 from redis import Redis
 
@@ -22,6 +21,7 @@ from shared.observability.pool_status import read_pool_statuses
 from shared.redis_connection.client import decode_hash
 from shared.settings.schema import PoolSettings
 from tests import internals
+from tests.token_refresher import build_refresher
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 from workers.credentials.access_token import AccessToken, RefreshServices
@@ -42,7 +42,9 @@ class PoolHarness:
         self.breaker = TokenBreaker(redis, "default", "a", self.counters)
         self.pool = PoolSettings(upstream_url=upstream.url, token_url=upstream.token_url)
         store = TokenStore(redis, unsealer, self.counters)
-        self.services = RefreshServices(store, self.counters, BoundedSemaphore(4), PATIENCE_SECONDS, {"default": 3})
+        self.endpoint = TokenEndpoint(self.pool, requests.Session())
+        refresher = build_refresher(redis, store, self.endpoint, self.breaker, self.counters, PATIENCE_SECONDS)
+        self.services = RefreshServices(store, refresher, {"default": 3}, self.counters, PATIENCE_SECONDS)
 
     def add(self, token: str) -> AccessToken:
         credential_id, _ = Credentials(self.redis).add("default", token)
@@ -50,7 +52,7 @@ class PoolHarness:
 
     def lease(self, pool: str, credential_id: str) -> AccessToken:
         (lease,) = Leases(self.redis, "a").claim(pool, [credential_id], 1)
-        return AccessToken(lease, TokenEndpoint(self.pool, requests.Session()), self.breaker, self.services)
+        return AccessToken(lease, self.breaker, self.services)
 
     def record(self) -> dict[str, str]:
         return decode_hash(self.redis.hgetall(keys.token_breaker("default")))
@@ -164,7 +166,7 @@ def test_any_failure_of_all_opens_the_breaker(
 ):
     failing_endpoint.status, failing_endpoint.body = status, body
     for token in tokens:
-        internals.set_token_url(token, failing_endpoint.url)
+        internals.set_token_url(pool.endpoint, failing_endpoint.url)
         fail(token)
     assert pool.record()["reason"] == reason
     calls = failing_endpoint.calls

@@ -2,7 +2,6 @@
 
 import gevent
 import pytest
-from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import keys
@@ -11,6 +10,7 @@ from shared.credentials.store import Credentials
 from shared.errors import LeaseLost, TokenEndpointDown
 from shared.observability.counters import Counters
 from tests.redis_dump import dump_redis
+from tests.token_refresher import build_refresher
 from tests.upstream import first_refresh_tokens
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Leases
@@ -31,11 +31,17 @@ def import_and_refresh(harness, redis: Redis, token: str) -> str:
 def refresh(harness, redis: Redis, credential_id: str) -> None:
     (lease,) = Leases(redis, "here").claim("default", [credential_id], 1)
     counters = Counters()
-    services = RefreshServices(
-        harness.token_store, counters, BoundedSemaphore(4), 1.0, {"default": 1}, harness.accounts.learn
-    )
     breaker = TokenBreaker(redis, "default", "here", counters)
-    AccessToken(lease, harness.endpoint, breaker, services).get()
+    refresher = build_refresher(
+        redis,
+        harness.token_store,
+        harness.endpoint,
+        breaker,
+        counters,
+        patience=1.0,
+        learn_account=harness.accounts.learn,
+    )
+    AccessToken(lease, breaker, RefreshServices(harness.token_store, refresher, {"default": 1}, counters, 1.0)).get()
 
 
 def test_signing_in_again_replaces_the_token_and_adds_nothing(harness):
