@@ -22,6 +22,7 @@ from redis import Redis
 from bench.processes import sum_cpu_seconds, sum_memory
 from bench.simulator import ROOT, SimulatorProcess, run_simulator
 from launcher.processes import redis_server
+from workers.refresher.process import PROCESS_NAME
 
 API_KEY = "sk-bench-0123456789abcdef"
 #: Part of a process's command line -> its kind in results.
@@ -91,8 +92,13 @@ class MeasuredFarm:
         return (Path(self.environment["FARM_DATA_DIR"]) / "farm.log").read_text()
 
     def list_children(self, module: str) -> list[psutil.Process]:
-        """The child processes of `python -m workers` or of gunicorn's master, which do the work."""
-        return list(self.find_master(module).children())
+        """The worker processes (`-m workers`) or fronts (`gunicorn`)."""
+        return [child for child in self.find_master(module).children() if child.name() != PROCESS_NAME]
+
+    def find_refresher(self) -> psutil.Process | None:
+        """The token refresher; None while it is being restarted."""
+        children = self.find_master("-m workers").children()
+        return next((child for child in children if child.name() == PROCESS_NAME), None)
 
     def find_launcher(self) -> psutil.Process:
         """The process of `./farm up`; cached, because the status command takes half a second of CPU during the load."""

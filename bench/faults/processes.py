@@ -15,9 +15,6 @@ from bench.measurement import Measurement, at_most, exactly, unbounded
 from bench.outcome import CORRECT
 from bench.simulator import ROOT
 
-#: Seconds after a token response in which a kill -9 can lose the rotated token, on a busy machine.
-LOSS_WINDOW_SECONDS = 0.5
-
 
 def measure_killed_workers(scale: FaultScale) -> list[Measurement]:
     """kill -9 of a worker process every 5 s: requests without a first byte succeed, the others end in under 5 s."""
@@ -144,37 +141,4 @@ def measure_frozen_worker(scale: FaultScale) -> list[Measurement]:
             *check_responses(row, farm, result, "error event worker_lost", "error event lease_lost"),
             unbounded(row, "streams that ended with an error event", sum(result.errors.values())),
             unbounded(row, "answers", len(result.end_times)),
-        ]
-
-
-def measure_rotation(scale: FaultScale) -> list[Measurement]:
-    """Access tokens of 2 s, rotated, kill -9 of a worker process every 3 s: credentials are lost only in the window."""
-    row = "rotation"
-    draw = random.Random(scale.seed)
-    arguments = (*scale.pace, "--access-ttl", "2", "--rotate")
-    with run_farm(scale.accounts, *arguments, FARM_WORKER_PROCESSES="2", FARM_REFUSAL_PATIENCE="3") as farm:
-        seconds = 2 * scale.seconds
-        started = time.time()
-        kills: list[float] = []
-
-        def kill() -> None:
-            while time.time() < started + seconds - 3:
-                time.sleep(3)
-                kill_random_worker_process(farm, draw)
-                kills.append(time.time())
-
-        with in_background(kill):
-            result = run_streams(farm, scale, seconds=seconds)
-        lost = farm.upstream.control("lost")
-        # For each lost grant, the seconds from the token response to the next kill.
-        delays = [min((kill - granted for kill in kills if kill >= granted), default=1e9) for granted in lost]
-        dead = farm.read_status()["pools"][0]["credentials"]["dead"]
-        outside = sum(delay > LOSS_WINDOW_SECONDS for delay in delays) + dead - len(lost)
-        return [
-            *check_responses(row, farm, result, "error event worker_lost"),
-            exactly(row, "credentials lost outside the window", outside),
-            unbounded(row, "credentials killed between the endpoint's answer and the store", len(lost)),
-            unbounded(row, "ms between that answer and the kill, worst", 1000 * max(delays, default=0.0)),
-            unbounded(row, "refreshes", farm.upstream.read_counters()["refreshes"]),
-            unbounded(row, "kills", len(kills)),
         ]

@@ -70,7 +70,12 @@ def test_a_farm_whose_processes_die_while_redis_is_down_recovers_with_redis(tmp_
     simulator, upstream = start_simulator("--accounts", "2")
     redis = redis_server.start(tmp_path / "store")
     farm = start_farm(tmp_path, upstream, 2, REDIS_URL=redis_server.build_url(tmp_path / "store"), WEB_CONCURRENCY="1")
-    processes = [*farm.processes("-m workers"), *farm.processes("gunicorn"), find_process(farm, "-m workers")]
+    processes = [
+        *farm.processes("-m workers"),
+        farm.refresher(),
+        *farm.processes("gunicorn"),
+        find_process(farm, "-m workers"),
+    ]
     redis.kill()
     redis.wait()
     for process in processes:

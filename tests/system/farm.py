@@ -16,6 +16,7 @@ from launcher.processes.data_dir import DataDir, FarmRecord
 from tests.environment import ROOT, clean_environment, free_port
 from tests.upstream import Upstream, first_refresh_tokens, start_simulator
 from tests.waiting import eventually
+from workers.refresher.process import PROCESS_NAME
 
 KEY = "sk-system-test-0123456789"
 ADMIN = "admin-token-for-system-tests"
@@ -101,7 +102,15 @@ class Farm:
         return self.post("/v1/chat/completions", chat_body(text, **fields), stream=stream)
 
     def processes(self, module: str) -> list[psutil.Process]:
-        """The processes below `python -m workers` or gunicorn's master, which do the work."""
+        """The worker processes (`-m workers`) or fronts (`gunicorn`)."""
+        return [child for child in self._children(module) if child.name() != PROCESS_NAME]
+
+    def refresher(self) -> psutil.Process:
+        """The token refresher."""
+        (refresher,) = [child for child in self._children("-m workers") if child.name() == PROCESS_NAME]
+        return refresher
+
+    def _children(self, module: str) -> list[psutil.Process]:
         launcher = psutil.Process(self.record.pid)
         masters = [child for child in launcher.children() if module in " ".join(child.cmdline())]
         return [child for master in masters for child in master.children()]

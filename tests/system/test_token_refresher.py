@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from tests.system.farm import Farm, chat_body, run_farm
@@ -16,11 +15,6 @@ ACCOUNTS = 4
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """Its patience is longer than the tests."""
     yield from run_farm(tmp_path_factory, "refresher", ACCOUNTS, FARM_WORKER_PROCESSES="2", FARM_REFUSAL_PATIENCE="900")
-
-
-def find_refresher(farm: Farm) -> psutil.Process:
-    (refresher,) = [process for process in farm.processes("-m workers") if process.name() == "farm-refresher"]
-    return refresher
 
 
 class Chats:
@@ -56,8 +50,7 @@ def test_refreshes_outlive_the_worker_processes_that_asked_for_them(farm: Farm):
     farm.upstream.faults(token_answer_delay=4)
     chats = Chats(farm, ACCOUNTS)
     for process in farm.processes("-m workers"):
-        if process.name() != "farm-refresher":
-            process.kill()
+        process.kill()
     assert chats.join() == [200] * ACCOUNTS
     eventually(lambda: total_rotations(farm) == farm.upstream.counters()["refreshes"])
     assert farm.upstream.counters().get("reused_refresh_tokens", 0) == 0
@@ -65,7 +58,7 @@ def test_refreshes_outlive_the_worker_processes_that_asked_for_them(farm: Farm):
 
 def test_credential_whose_refresher_was_killed_is_in_doubt_and_requests_are_served(farm: Farm):
     farm.upstream.faults(token_answer_delay=60)
-    killed = find_refresher(farm)
+    killed = farm.refresher()
     chats = Chats(farm, 1)
     farm.upstream.faults()
     killed.kill()
@@ -74,6 +67,6 @@ def test_credential_whose_refresher_was_killed_is_in_doubt_and_requests_are_serv
     eventually(lambda: ("cooling", "token_in_doubt") in farm.states(victim["id"]))
     assert "dead" not in [state for state, _ in farm.states(victim["id"])]
     eventually(lambda: farm.metric("farm_tokens_in_doubt_total") == 1)
-    assert find_refresher(farm).pid != killed.pid
+    assert farm.refresher().pid != killed.pid
     eventually(lambda: farm.metric("farm_token_refreshers") == 1)
     assert farm.get("/readyz").json()["warnings"] == []
