@@ -100,7 +100,7 @@ def read_text(file: str) -> str:
 
 
 def print_report(report: ImportReport, as_json: bool, *, is_preview: bool = False) -> None:
-    """Prints the counts and why entries are invalid; a preview, what would become of each."""
+    """Prints the counts, and to standard error why entries are invalid; a preview, what would become of each."""
     counts = report.to_counts()
     if as_json:
         invalid = [{"line": line.number, "reason": line.reason} for line in report.invalid]
@@ -108,7 +108,7 @@ def print_report(report: ImportReport, as_json: bool, *, is_preview: bool = Fals
         return
     for line in report.lines:
         if line.outcome == "invalid":
-            print_line(f"line {line.number}: invalid: {line.reason}")
+            print(f"line {line.number}: invalid: {line.reason}", file=sys.stderr)
         elif is_preview and line.outcome != "blank":
             print_line(f"line {line.number}: {'would be added' if line.outcome == 'added' else 'is here already'}")
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())

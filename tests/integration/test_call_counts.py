@@ -52,7 +52,8 @@ def front(redis: Redis, redis_url: str, harness: WorkerHarness) -> Iterator[Fron
 def test_calls_per_request_are_bounded(front: FrontHarness):
     environs = [front.build_environ() for _ in range(REQUESTS)]
     calls = count_calls(lambda: [front.call(environ) for environ in environs]) / REQUESTS
-    assert calls < 1_230, calls
+    # About 1,215, and what background tasks do meanwhile.
+    assert calls < 1_250, calls
 
 
 def test_calls_per_chunk_are_bounded(front: FrontHarness, harness: WorkerHarness):

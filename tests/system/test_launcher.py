@@ -237,6 +237,7 @@ def test_tokens_and_keys_on_the_command_line(tmp_path: Path):
     (tmp_path / "tokens").write_text("one\n\n  two \none\nnot a token\n")
     report = run_command(env, "credentials", "import", str(tmp_path / "tokens"))
     assert report.stdout == "2 added, 1 duplicates, 1 blanks, 1 invalid\n"
+    assert report.stderr == "line 5: invalid: it has white space in it\n"
     missing = run_command(env, "credentials", "import", str(tmp_path / "nope"))
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
     assert run_command(env, "credentials", "show", "nope").returncode == 1

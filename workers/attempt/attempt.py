@@ -28,7 +28,7 @@ from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
 from workers.response.event_stream import NEVER
 from workers.response.response_processor import ResponseProcessor
 from workers.response.usage import Usage
-from workers.upstream.allowance import find_exhausted_seconds
+from workers.upstream.allowance import find_exhausted_seconds, find_limit_names
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamConnection,
@@ -39,7 +39,7 @@ from workers.upstream.client import (
     select_headers,
 )
 from workers.upstream.http_connection import ConnectionDropped, RequestNotSendable
-from workers.upstream.http_response import is_delimited
+from workers.upstream.http_response import is_delimited, list_header_names
 from workers.upstream.stream_options import StreamOptionsSupport, drop_usage_request
 
 log = logging.getLogger("farm.relay")
@@ -281,11 +281,12 @@ class Attempt:
 
         A Retry-After counts if there was no error: those of errors are judged with their status.
         """
-        if self._response is None:
+        response = self._response
+        if response is None or not (names := find_limit_names(list_header_names(response))):
             return 0.0
-        headers = self._response.headers
-        retry_after = find_retry_after(headers) if self._response.status < 400 else None
-        return max(find_exhausted_seconds(headers, clock.now()), retry_after or 0.0)
+        retry_after = find_retry_after(response.headers) if response.status < 400 else None
+        named = {name: response.headers[name] for name in names}
+        return max(find_exhausted_seconds(named, clock.now()), retry_after or 0.0)
 
     # Failures
 

@@ -7,13 +7,15 @@ IETF draft.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from shared.parsing import parse_date
 
 #: What the name of every header of a rate limit holds.
 MARK = "ratelimit"
+#: What the names of Retry-After and OpenAI's `retry-after-ms` begin with.
+RETRY_AFTER = "retry-after"
 #: Numbers from here on are a time since the epoch in seconds or milliseconds, smaller ones are seconds to wait.
 MIN_EPOCH_SECONDS, MIN_EPOCH_MILLISECONDS = 1e9, 1e12
 UNIT_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -22,14 +24,17 @@ DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|d|h|m|s))+")
 DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
 
 
+def find_limit_names(names: Collection[str]) -> list[str]:
+    """Those of the headers, in lower case, that tell when the account may go on."""
+    return [name for name in names if MARK in name or name.startswith(RETRY_AFTER)]
+
+
 def find_exhausted_seconds(headers: Mapping[str, str], now: float) -> float:
     """Seconds until every limit is reset of which the account has nothing left; 0.0 when it may go on.
 
     `now`: seconds since the epoch. A limit that doesn't say when it is reset, or not understandably, is ignored.
     """
-    named = {name.lower(): headers[name] for name in headers if MARK in name.lower()}
-    if not named:
-        return 0.0
+    named = {name.lower(): value for name, value in headers.items()}
     resets = [named.get(name.replace("remaining", "reset"), "") for name in named if is_used_up(name, named[name])]
     return max((parse_reset(reset, now) for reset in resets), default=0.0)
 

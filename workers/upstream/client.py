@@ -20,7 +20,7 @@ from shared.parsing import parse_json
 from shared.protocol.messages import RelayRequest
 from shared.settings.environment_network import read_environment
 from workers.upstream.http_connection import ConnectionDropped, select_connection_class
-from workers.upstream.http_response import READ_BYTES
+from workers.upstream.http_response import READ_BYTES, list_header_names
 from workers.upstream.tls import ClientCertificate, TlsAdapter, UnusableCertificates, UnusableClientCertificate
 
 log = logging.getLogger("farm.relay")
@@ -275,5 +275,5 @@ def is_complete_error(body: bytes) -> bool:
 
 
 def select_headers(response: BaseHTTPResponse) -> dict[str, str]:
-    names = {name.lower() for name in response.headers}
+    names = list_header_names(response)
     return {name: response.headers[name] for name in FORWARDED_HEADERS if name in names}

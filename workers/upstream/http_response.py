@@ -93,6 +93,8 @@ class LlhttpResponse(BaseHTTPResponse):
     #: urllib3: the connection, and the pool to which it is returned.
     _connection: Any = None
     _pool: Any = None
+    #: Names of the headers, in lower case.
+    header_names: frozenset[str] = frozenset()
 
     def __init__(self, sock: Any, method: str | None = None) -> None:
         self._sock = sock
@@ -122,6 +124,7 @@ class LlhttpResponse(BaseHTTPResponse):
             if size > MAX_HEAD_BYTES and not events.has_head:
                 raise LineTooLong("head")
         version = events.parser.get_http_version()
+        self.header_names = frozenset([name.lower() for name, _ in events.headers])
         super().__init__(
             headers=HTTPHeaderDict(events.headers),
             status=events.status,
@@ -208,6 +211,13 @@ class LlhttpResponse(BaseHTTPResponse):
             if not self._events.keeps_alive:
                 connection.close()
             self._pool._put_conn(connection)  # noqa: SLF001 (as urllib3's own responses do)
+
+
+def list_header_names(response: BaseHTTPResponse) -> frozenset[str]:
+    """Names of the headers in lower case, without the calls per header that iterating over urllib3's mapping costs."""
+    if isinstance(response, LlhttpResponse):
+        return response.header_names
+    return frozenset(name.lower() for name in response.headers)
 
 
 def is_delimited(response: BaseHTTPResponse) -> bool:

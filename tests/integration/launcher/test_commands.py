@@ -82,10 +82,10 @@ def test_rq_runs_on_the_farms_redis(run: Run):
 
 def test_an_import_can_be_tried_and_says_what_is_wrong_with_each_invalid_line(run: Run, redis: Redis, tmp_path: Path):
     (tmp_path / "tokens.txt").write_text("user----hunter2----token-one\n\nPASSWORD=hunter2\ntoken-one\n")
-    preview = run("credentials", "import", "tokens.txt", "--dry-run").stdout
-    assert preview.splitlines() == [
+    preview = run("credentials", "import", "tokens.txt", "--dry-run")
+    assert preview.stderr == "line 3: invalid: there is no refresh token in it\n"
+    assert preview.stdout.splitlines() == [
         "line 1: would be added",
-        "line 3: invalid: there is no refresh token in it",
         "line 4: is here already",
         "1 added, 1 duplicates, 1 blanks, 1 invalid; nothing was changed",
     ]

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import gevent
 import pytest
 from redis.exceptions import RedisError
 
 from bench.replicated_redis import ReplicatedRedis, ServerProgram, run_replicated_redis
 from shared.credentials.unsealing import Unsealer
 from shared.redis_connection.client import check_server, connect
-from shared.redis_connection.primary_finder import start_watching
+from shared.redis_connection.primary_finder import get_primary_finder
 from shared.redis_connection.retry import retry_for
 from simulator.certificate import create_tls_context
 from tests.environment import require_program
@@ -38,7 +39,11 @@ def harness(secured: ReplicatedRedis, upstream: Upstream) -> Iterator[WorkerHarn
     unsealer.ensure_sealing_key(redis)
     with closing(WorkerHarness(redis, secured.farm_url, unsealer, upstream, wait_replicas=1)) as harness:
         hold_forever(redis, [harness.lease])
+        finder = get_primary_finder(secured.farm_url)
+        assert finder
+        watcher = gevent.spawn(finder.watch)
         yield harness
+        watcher.kill()
     redis.connection_pool.disconnect()
 
 
@@ -50,7 +55,6 @@ def test_server_and_sentinels_are_verified(secured: ReplicatedRedis, tmp_path: P
 
 
 def test_requests_are_served_before_and_after_a_failover(secured: ReplicatedRedis, harness: WorkerHarness):
-    start_watching(secured.farm_url)
     assert collect_frames(harness.enqueue("req_1"), within=60)
     killed = secured.kill_primary()
     assert collect_frames(retry_for(lambda: harness.enqueue("req_2")), within=60)

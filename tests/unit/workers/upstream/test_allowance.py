@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.upstream.allowance import find_exhausted_seconds, parse_reset
+from workers.upstream.allowance import find_exhausted_seconds, find_limit_names, parse_reset
 
 NOW = 1_800_000_000.0
 
@@ -50,6 +50,11 @@ def test_account_with_nothing_left_is_exhausted_until_the_reset(remaining: str, 
     assert find_exhausted_seconds({remaining: "1", reset: "20s"}, NOW) == 0
     assert find_exhausted_seconds({remaining: "0"}, NOW) == 0
     assert find_exhausted_seconds({remaining: "none", reset: "20s"}, NOW) == 0
+
+
+def test_headers_that_tell_when_to_go_on_are_found():
+    names = ["content-type", "x-ratelimit-reset-requests", "retry-after", "retry-after-ms", "ratelimit-remaining"]
+    assert find_limit_names(names) == names[1:]
 
 
 def test_latest_reset_of_those_used_up_counts():
