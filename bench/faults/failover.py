@@ -22,6 +22,8 @@ CYCLE_SECONDS = RECOVERY_SECONDS + MEASURED_SECONDS + 7.0
 MAX_PIECES = 20
 #: Fronts, and worker processes.
 PROCESSES = 2
+#: All of them, and the token refresher.
+WATCHERS = 2 * PROCESSES + 1
 #: Time that all processes have to ask a sentinel.
 WATCH_SECONDS = 30.0
 
@@ -60,7 +62,7 @@ def measure_failover(scale: FaultScale) -> list[Measurement]:
             *check_responses(row, farm, result, "error event", "status 5", "status 4"),
             exactly(row, f"accounts lost {states}", scale.accounts - states["active"] - states.get("cooling", 0)),
             exactly(row, "promotions", len(promotions), scale.failovers),
-            exactly(row, "fronts and worker processes that watch the sentinels", await_watchers(redis), 2 * PROCESSES),
+            exactly(row, "processes that watch the sentinels", await_watchers(redis), WATCHERS),
             exactly(row, "primaries that were not asked to wait for a replica", never_waited),
             exactly(row, f"rights missing {denials or ''}".strip(), len(denials)),
             at_least(
@@ -88,6 +90,6 @@ def kill_primaries(redis: ReplicatedRedis, scale: FaultScale, promotions: list[f
 def await_watchers(redis: ReplicatedRedis) -> int:
     """How many processes watch the sentinels, as soon as all of them do."""
     deadline = time.monotonic() + WATCH_SECONDS
-    while (count := redis.count_watchers()) != 2 * PROCESSES and time.monotonic() < deadline:
+    while (count := redis.count_watchers()) != WATCHERS and time.monotonic() < deadline:
         time.sleep(0.2)
     return count

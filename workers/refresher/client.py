@@ -10,6 +10,7 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
+from shared import clock
 from shared.errors import RefresherDown
 from workers.credentials.refresh_request import RefreshRequest
 from workers.refresher.rendezvous import Rendezvous
@@ -120,7 +121,7 @@ class RefresherClient:
         except ConnectionLost as lost:
             connection.close()
             if not self.down_since:
-                self.down_since = time.time()
+                self.down_since = clock.now()
                 log.error("the token refresher is down: %s", lost, extra={"action": "refresher_down"})
             raise
         if self.down_since:

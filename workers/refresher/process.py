@@ -11,6 +11,7 @@ from pathlib import Path
 import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import clock, gc_tuning, keys
@@ -22,6 +23,7 @@ from shared.file_limit import raise_file_limit
 from shared.observability import logs
 from shared.observability.counters import Counters
 from shared.redis_connection.client import connect, decode_hash
+from shared.redis_connection.data_version import stamp_data
 from shared.redis_connection.primary_finder import start_watching
 from shared.redis_connection.retry import retry_forever, wait_for_redis
 from shared.settings.schema import Settings
@@ -154,6 +156,12 @@ def name_process() -> None:
         Path("/proc/self/comm").write_text(PROCESS_NAME)
 
 
+def prepare_store(redis: Redis, unsealer: Unsealer) -> None:
+    """Idempotent. Raises DataTooNew before it writes anything, RedisError."""
+    stamp_data(redis)
+    unsealer.ensure_sealing_key(redis)
+
+
 def serve_refresher(settings: Settings, spawn_info: SpawnInfo) -> int:
     """Runs the token refresher; returns its exit code."""
     gevent.reinit()
@@ -164,7 +172,7 @@ def serve_refresher(settings: Settings, spawn_info: SpawnInfo) -> int:
         unsealer = load_unsealer(settings)
         redis = connect(settings.redis_url)
         wait_for_redis(redis)
-        retry_forever(lambda: unsealer.ensure_sealing_key(redis), "the token refresher can't start yet")
+        retry_forever(lambda: prepare_store(redis, unsealer), "the token refresher can't start yet")
         process = RefresherProcess(settings, unsealer, spawn_info)
     except FarmError as error:
         print(f"farm: {error}", file=sys.stderr, flush=True)
