@@ -17,6 +17,7 @@ from tests.environment import clean_environment, free_port
 from tests.system.farm import ADMIN, KEY, Farm, chat_body, streamed_text
 from tests.upstream import first_refresh_tokens, start_simulator
 from tests.waiting import eventually
+from workers.refresher.process import PROCESS_NAME
 
 FARM_TOML = """
 drain = 0.5
@@ -51,7 +52,9 @@ class ConfiguredFarm(Farm):
         return next(master for master in self.masters() if "workers" in master.cmdline())
 
     def serving(self) -> set[int]:
-        return {child.pid for master in self.masters() for child in master.children()}
+        """Fronts and worker processes, without the token refresher."""
+        children = [child for master in self.masters() for child in master.children()]
+        return {child.pid for child in children if child.name() != PROCESS_NAME}
 
 
 @pytest.fixture(scope="module")

@@ -86,4 +86,5 @@ def test_front_does_not_have_the_secret_key(strict: Farm):
         kind = "web" if "web.gunicorn_conf" in line else "workers" if "workers" in line else ""
         if kind:
             with_key[kind] += "FARM_SECRET_KEY" in process.environ()
-    assert with_key == {"web": 0, "workers": 2}
+    # The supervisor, the worker process and the token refresher.
+    assert with_key == {"web": 0, "workers": 3}
