@@ -52,7 +52,7 @@ def measure_kills(
         with in_background(kill_repeatedly):
             result = run_streams(farm, scale, seconds=seconds)
         lost = farm.upstream.control("lost")
-        # For each lost grant, the seconds to the nearest kill: a request that was sent before it may be granted after it.
+        # Of each lost grant, the seconds to the nearest kill: what was sent before it may be granted after it.
         delays = [min((abs(kill - granted) for kill in kills), default=1e9) for granted in lost]
         dead = farm.read_status()["pools"][0]["credentials"]["dead"]
         unexplained = sum(delay > LOSS_WINDOW_SECONDS or not can_lose for delay in delays) + max(0, dead - len(lost))
