@@ -9,7 +9,7 @@ from redis import Redis
 from launcher.processes import redis_server
 from shared.credentials.unsealing import Unsealer
 from shared.redis_connection.client import connect
-from tests.upstream import Upstream, start_simulator
+from tests.upstream import Upstream, run_upstream
 
 #: Path of the server on which tests run that start one in their own process; unset: the bundled one.
 SERVER_VARIABLE = "TEST_REDIS_SERVER"
@@ -52,9 +52,5 @@ def unsealer(redis: Redis) -> Unsealer:
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     """A simulator of six accounts that rotates its refresh tokens."""
-    process, upstream = start_simulator("--accounts", "6", "--rotate")
-    yield upstream
-    process.terminate()
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
+    with run_upstream("--accounts", "6", "--rotate") as upstream:
+        yield upstream

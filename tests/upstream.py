@@ -5,6 +5,8 @@ import ssl
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +76,17 @@ def start_simulator(*arguments: str) -> tuple["subprocess.Popen[str]", Upstream]
     assert process.stdout is not None
     base = process.stdout.readline().strip().rpartition(" ")[2]
     return process, Upstream(base, arguments[arguments.index("--https") + 1] if "--https" in arguments else "")
+
+
+@contextmanager
+def run_upstream(*arguments: str) -> Iterator[Upstream]:
+    """Runs a simulator with these arguments."""
+    process, upstream = start_simulator(*arguments)
+    yield upstream
+    process.terminate()
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 def first_refresh_tokens(count: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Refreshes access tokens for the workers of a host, as a single flight per credential."""
 
 import logging
-from contextlib import suppress
 
 import gevent
 from redis.exceptions import RedisError
@@ -53,6 +52,5 @@ class TokenRefresher:
             log.exception("a refresh failed unexpectedly", extra=extra)
             return TokenError(f"the refresh failed unexpectedly: {type(error).__name__}")
         finally:
-            with suppress(KeyError):
-                del self._flights[request.credential_id]
+            self._flights.pop(request.credential_id, None)
         return None

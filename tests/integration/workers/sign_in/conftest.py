@@ -19,7 +19,7 @@ from shared.settings.schema import PoolSettings, Settings
 from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION, SignIn
 from shared.sign_in.sign_ins import SignIns
 from tests import internals
-from tests.upstream import Upstream, start_simulator
+from tests.upstream import Upstream, run_upstream
 from tests.waiting import eventually
 from workers.credentials.token_endpoint import TokenEndpoint
 from workers.credentials.token_store import TokenStore
@@ -111,12 +111,8 @@ class SignInHarness:
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Upstream]:
     """One for all tests of a module; each token that they import is another account's."""
-    process, upstream = start_simulator("--accounts", "6", "--rotate")
-    yield upstream
-    process.terminate()
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
+    with run_upstream("--accounts", "6", "--rotate") as upstream:
+        yield upstream
 
 
 @pytest.fixture
