@@ -19,7 +19,7 @@ from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
 from workers.credentials.durability import DurableWriter
 from workers.credentials.leases import Lease, Leases
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.credentials.token_store import TokenStore
 
 SCENARIO = "durability"

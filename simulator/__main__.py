@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from simulator.accounts import Accounts
-from simulator.credential_kinds import list_secrets
 from simulator.server import serve
 from simulator.simulation import Pace, Simulation
+from simulator.token_endpoint.credential_kinds import list_secrets
 
 
 def parse_arguments() -> argparse.Namespace:

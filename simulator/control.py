@@ -8,7 +8,7 @@ from simulator.faults import Faults
 from simulator.http_connection import Request, encode_response
 from simulator.responses import encode_json
 from simulator.simulation import Pace, Simulation
-from simulator.token_rules import TokenRules
+from simulator.token_endpoint.token_rules import TokenRules
 
 
 def handle_control(simulation: Simulation, request: Request, path: str) -> bytes:

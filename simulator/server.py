@@ -9,7 +9,7 @@ from simulator.control import handle_control
 from simulator.http_connection import Connection, Request
 from simulator.sign_in.oauth_endpoints import handle_sign_in
 from simulator.simulation import Simulation
-from simulator.token_endpoint import exchange_token, revoke_token
+from simulator.token_endpoint.endpoint import exchange_token, revoke_token
 
 
 class Simulator:

@@ -8,7 +8,7 @@ from simulator.allowances import Allowances
 from simulator.faults import Faults
 from simulator.sign_in.grants import SignInGrants
 from simulator.sign_in.id_tokens import IdTokenSigner
-from simulator.token_rules import TokenRules
+from simulator.token_endpoint.token_rules import TokenRules
 
 
 @dataclass

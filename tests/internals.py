@@ -23,7 +23,7 @@ from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
 from workers.jobs.rq_bookkeeping import Bookkeeping

@@ -14,8 +14,8 @@ from tests.upstream import Upstream, first_refresh_tokens
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.client import TokenEndpoint
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.credentials.token_store import TokenStore
 from workers.refresher.credential_refresh import RefresherServices
 from workers.refresher.refresh_lock import RefreshLock

@@ -19,7 +19,7 @@ from shared.api_keys.admin_tokens import AdminTokens, warn_if_weak
 from shared.api_keys.store import ApiKeys
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
-from shared.front_socket import SOCKET_VARIABLE
+from shared.network.front_socket import SOCKET_VARIABLE
 from shared.observability import logs
 from shared.observability.audit_log import store_configured_token
 from shared.redis_connection.client import check_server, connect

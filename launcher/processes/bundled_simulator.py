@@ -19,7 +19,7 @@ from shared.credentials.token_origin import SIMULATOR_ORIGIN
 from shared.errors import FarmError
 from shared.settings.schema import Settings
 from simulator.accounts import Accounts
-from simulator.credential_kinds import list_secrets
+from simulator.token_endpoint.credential_kinds import list_secrets
 
 #: Number of accounts that the bundled simulator has.
 SIMULATED_ACCOUNTS = 20

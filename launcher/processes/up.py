@@ -39,7 +39,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
-from shared.front_socket import SOCKET_VARIABLE
+from shared.network.front_socket import SOCKET_VARIABLE
 from shared.observability.audit_log import store_configured_token
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.redis_connection.client import check_server, connect

@@ -15,7 +15,7 @@ from shared import keys
 from shared.api_keys.admin_tokens import AdminToken
 from shared.api_keys.store import hash_secret
 from shared.decoding import parse_model
-from shared.ip_addresses import caller_network
+from shared.network.ip_addresses import caller_network
 from shared.redis_connection.client import register_script
 
 #: Wrong tokens that ban one network, and all that are not known; seconds that they count, and that a ban lasts.

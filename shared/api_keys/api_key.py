@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared import clock
 from shared.errors import BadField
-from shared.ip_addresses import parse_address
+from shared.network.ip_addresses import parse_address
 
 #: Upper bound of all limits; no real traffic reaches it.
 MAX_LIMIT = 10**15

@@ -18,11 +18,11 @@ from redis.retry import Retry
 
 from shared import clock
 from shared.errors import StoreLoading, StoreUnavailable
+from shared.network.tcp_keepalive import KeepAlive
 from shared.redis_connection.primary_connection import PrimaryConnection, TlsPrimaryConnection
 from shared.redis_connection.primary_finder import get_primary_finder
 from shared.redis_connection.tls_connection import select_tls_class
 from shared.sentinel_url import parse_sentinel_url
-from shared.tcp_keepalive import KeepAlive
 
 #: Oldest Redis that has BLMOVE and LMOVE.
 MIN_REDIS_VERSION = (6, 2)

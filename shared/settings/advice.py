@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from shared.ip_addresses import is_loopback_host
+from shared.network.ip_addresses import is_loopback_host
 from shared.settings.schema import PoolSettings, Settings
 
 #: A version in the path of a base URL: `/v1`, `/v1beta/openai`, `/api/v3`.

@@ -12,7 +12,7 @@ import requests
 from requests.utils import select_proxy
 
 from shared.errors import SettingsError
-from shared.ip_addresses import is_loopback_host
+from shared.network.ip_addresses import is_loopback_host
 from shared.settings.parsers import InvalidSecret
 from shared.settings.url_parsers import parse_proxy_url
 

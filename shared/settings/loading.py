@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import SettingsError
-from shared.ip_addresses import parse_address
+from shared.network.ip_addresses import parse_address
 from shared.settings.kind_checks import check_kinds
 from shared.settings.parsers import InvalidSecret
 from shared.settings.schema import POOL_TIMEOUTS, PoolSettings, Settings, setting_fields

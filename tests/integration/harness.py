@@ -20,7 +20,7 @@ from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import create_dedicated_pool
 from shared.settings.schema import PoolSettings, Settings
 from simulator.accounts import Accounts
-from simulator.credential_kinds import list_secrets
+from simulator.token_endpoint.credential_kinds import list_secrets
 from tests import internals
 from tests.builders import build_request
 from tests.token_refresher import build_refresher
@@ -33,7 +33,7 @@ from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.per_pool import PerPool

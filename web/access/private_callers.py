@@ -18,7 +18,7 @@ from shared.credentials.private import KnownToken, PrivateCredentials, caller_id
 from shared.credentials.sealing import fingerprint
 from shared.credentials.token_origin import compute_token_origin
 from shared.errors import ApiError
-from shared.ip_addresses import caller_network
+from shared.network.ip_addresses import caller_network
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from shared.settings.schema import PoolSettings
 from web.single_flight_cache import SingleFlightCache

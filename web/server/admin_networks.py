@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from flask import Request
 
 from shared.errors import ApiError
-from shared.ip_addresses import is_within
+from shared.network.ip_addresses import is_within
 from web.server.client_address import TrustedProxies, split_hops
 from web.server.paths import find_first_segment
 

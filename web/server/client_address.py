@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from flask import Request
 
-from shared.ip_addresses import Network, is_loopback, is_within
+from shared.network.ip_addresses import Network, is_loopback, is_within
 
 
 class TrustedProxies:

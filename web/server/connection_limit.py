@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from shared.ip_addresses import caller_network, parse_address
+from shared.network.ip_addresses import caller_network, parse_address
 from web.server.client_address import TrustedProxies
 
 

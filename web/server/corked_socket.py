@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from shared.sockets import send_in_pieces
+from shared.network.sockets import send_in_pieces
 
 #: Bytes above which joining costs more than a second system call.
 MAX_JOINED_BYTES = 65_536

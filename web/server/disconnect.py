@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from shared.tcp_keepalive import KeepAlive
+from shared.network.tcp_keepalive import KeepAlive
 
 READ_EVENT = 1
 #: Seconds without a sign of life after which a caller's host counts as gone.

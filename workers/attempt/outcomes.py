@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.protocol.messages import Failure
-from workers.credentials.token_response import API_KEY_REFUSED, INVALID_GRANT
+from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED, INVALID_GRANT
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})

@@ -18,7 +18,7 @@ from workers.credentials.access_token import RefreshServices
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
 from workers.credentials.token_breaker import MAX_PROBE_BACKOFF_SECONDS, TokenBreaker
-from workers.credentials.token_response import API_KEY_REFUSED
+from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED
 
 log = logging.getLogger("farm.tokens")
 #: Seconds between two records that the upstream accepts keys of the pool.

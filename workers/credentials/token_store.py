@@ -16,7 +16,7 @@ from shared.redis_connection.client import register_script
 from workers.credentials.durability import DurableWriter
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.token_response import TokenGrant
 
 log = logging.getLogger("farm.tokens")
 #: Result of store_grant.lua: stored, but an exported copy of the refresh token has become useless.

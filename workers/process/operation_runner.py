@@ -14,7 +14,7 @@ from shared.protocol.credential_operations import CredentialOperation
 from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.credentials.access_token import TOKEN_FAILURES
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.response.error_shapes import read_error
 from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, InvalidResponse
 from workers.upstream.client import (

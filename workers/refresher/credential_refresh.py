@@ -25,8 +25,8 @@ from workers.credentials.leases import Lease
 from workers.credentials.refresh_request import RefreshRequest
 from workers.credentials.refusals import Refusals
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
-from workers.credentials.token_response import INVALID_GRANT, TokenGrant
+from workers.credentials.token_endpoint.client import TokenEndpoint
+from workers.credentials.token_endpoint.token_response import INVALID_GRANT, TokenGrant
 from workers.credentials.token_store import TokenStore
 from workers.refresher.refresh_lock import RefreshLock
 

@@ -14,7 +14,7 @@ from shared.errors import LeaseLost
 from shared.redis_connection.client import register_script
 from shared.redis_connection.retry import retry_forever
 from workers.credentials.leases import Lease
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.credentials.token_store import TokenStore
 from workers.sign_in.identity import Identity, find_identity, read_claims
 

@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
-from workers.credentials.token_error_codes import find_error_codes
-from workers.credentials.token_response import TokenGrant, TokenResponse, parse_token_response, read_fields
+from workers.credentials.token_endpoint.token_error_codes import find_error_codes
+from workers.credentials.token_endpoint.token_response import (
+    TokenGrant,
+    TokenResponse,
+    parse_token_response,
+    read_fields,
+)
 from workers.sign_in.authorization_code import build_refusal
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"

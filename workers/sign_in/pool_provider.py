@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.sign_in.provider import Provider
 from workers.upstream.pool_network import create_pool_session
 

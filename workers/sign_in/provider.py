@@ -10,7 +10,7 @@ from urllib3.exceptions import HTTPError
 from shared.errors import TokenEndpointDown
 from shared.parsing import parse_json_object
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_endpoint import (
+from workers.credentials.token_endpoint.client import (
     HEADERS,
     TIMEOUT_SECONDS,
     TOTAL_TIMEOUT_SECONDS,
@@ -18,7 +18,7 @@ from workers.credentials.token_endpoint import (
     own_headers,
     read_body,
 )
-from workers.credentials.token_response import TokenResponse
+from workers.credentials.token_endpoint.token_response import TokenResponse
 from workers.sign_in.errors import SignInFailed
 from workers.sign_in.identity import Identity, find_identity
 from workers.sign_in.metadata import Endpoints, choose_endpoints, list_metadata_urls, read_metadata

@@ -23,7 +23,7 @@ from shared.protocol.credential_operations import CredentialOperation
 from shared.settings.schema import PoolSettings, Settings
 from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION, SignIn, hash_state
 from shared.sign_in.sign_ins import SignIns, seal_context
-from workers.credentials.token_response import TokenGrant, parse_token_response
+from workers.credentials.token_endpoint.token_response import TokenGrant, parse_token_response
 from workers.sign_in import authorization_code, device_grant
 from workers.sign_in.accounts import Accounts
 from workers.sign_in.errors import SignInFailed

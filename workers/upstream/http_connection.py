@@ -26,8 +26,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 
 from shared.errors import FarmError
-from shared.sockets import send_in_pieces
-from shared.tcp_keepalive import KeepAlive
+from shared.network.sockets import send_in_pieces
+from shared.network.tcp_keepalive import KeepAlive
 from workers.upstream.http_response import LlhttpResponse
 
 #: Bytes of a body above which copying it costs more than a second send.

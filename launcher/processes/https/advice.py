@@ -6,7 +6,7 @@ import socket
 from launcher.processes.https.caddyfile import find_listen_host
 from launcher.processes.https.ports import describe_obstacle, find_obstacle, find_ports
 from launcher.processes.https.proxy import find_addresses
-from shared.ip_addresses import is_loopback
+from shared.network.ip_addresses import is_loopback
 from shared.settings.schema import Settings
 
 

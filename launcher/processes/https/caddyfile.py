@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.bootstrap import ROOT
-from shared.ip_addresses import is_loopback_host
+from shared.network.ip_addresses import is_loopback_host
 from shared.settings.schema import Settings
 
 #: What Caddy does with each request, shared with the Caddyfile for containers.

@@ -15,7 +15,7 @@ from launcher.processes.process_group import start_in_session
 from launcher.processes.redis_server import prepare_socket_path
 from launcher.processes.termination import wait_until
 from shared.errors import FarmError
-from shared.ip_addresses import is_loopback_host, parse_address
+from shared.network.ip_addresses import is_loopback_host, parse_address
 from shared.settings.schema import Settings
 
 #: Folder of Caddy's data within the data dir: certificates, keys, its configuration. Caddy itself calls it so.

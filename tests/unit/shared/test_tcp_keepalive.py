@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from shared.tcp_keepalive import KeepAlive
+from shared.network.tcp_keepalive import KeepAlive
 
 KEEPALIVE = KeepAlive(idle=5, interval=2, probes=3)
 

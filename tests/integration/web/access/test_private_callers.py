@@ -12,7 +12,7 @@ from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import ApiError
-from shared.ip_addresses import caller_network
+from shared.network.ip_addresses import caller_network
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations, NoWorkerProcess
 from shared.settings.schema import PoolSettings
 from web.access.authenticator import Authenticator

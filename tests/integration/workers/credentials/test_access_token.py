@@ -21,10 +21,10 @@ from tests import internals
 from tests.token_refresher import PATIENCE_SECONDS, TokenHarness
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from workers.credentials import token_endpoint
 from workers.credentials.access_token import RENEW_AHEAD_DURATIONS, AccessToken
-from workers.credentials.token_endpoint import TokenEndpoint
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint import client
+from workers.credentials.token_endpoint.client import TokenEndpoint
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.credentials.token_store import TokenStore
 from workers.upstream.client import create_shared_session
 
@@ -497,7 +497,7 @@ def test_endpoint_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch):
             yield b" "
             gevent.sleep(0.05)
 
-    monkeypatch.setattr(token_endpoint, "TOTAL_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(client, "TOTAL_TIMEOUT_SECONDS", 0.5)
     server = WSGIServer(("127.0.0.1", 0), respond, log=None)
     server.start()
     pool = PoolSettings(token_url=f"http://127.0.0.1:{server.server_port}/token")

@@ -19,12 +19,12 @@ from shared.observability.counters import Counters
 from shared.protocol.messages import FrameKind, Head
 from shared.settings.schema import PoolSettings
 from simulator.accounts import Accounts
-from simulator.credential_kinds import list_secrets
+from simulator.token_endpoint.credential_kinds import list_secrets
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from workers.credentials.token_endpoint import TokenEndpoint, drop_refresh_token
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.client import TokenEndpoint, drop_refresh_token
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.credentials.token_store import TokenStore
 from workers.upstream.client import create_shared_session
 

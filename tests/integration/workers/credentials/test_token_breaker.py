@@ -27,7 +27,7 @@ from tests.waiting import eventually
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import MIN_CREDENTIALS, TokenBreaker
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 
 PATIENCE_SECONDS = 0.6

@@ -20,8 +20,8 @@ from shared.settings.schema import PoolSettings
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from workers.credentials import token_endpoint
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint import client
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.upstream.client import create_shared_session
 
 StartHarness = Callable[..., WorkerHarness]
@@ -181,7 +181,7 @@ def test_redirect_is_not_followed_and_names_the_setting(endpoint: ScriptedEndpoi
 )
 def test_grant_is_not_lost_when_the_end_of_its_response_is(end: bytes, monkeypatch: pytest.MonkeyPatch):
     # So that the request would fail if it waited for the end.
-    monkeypatch.setattr(token_endpoint, "TIMEOUT_SECONDS", (10.0, 300.0))
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", (10.0, 300.0))
     body = b'{"access_token": "at", "refresh_token": "rotated"}'
     sent = b"%x\r\n%b\r\n" % (len(body), body) if b"chunked" in end else body
     released = Event()

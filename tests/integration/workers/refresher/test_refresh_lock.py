@@ -22,8 +22,8 @@ from tests.waiting import eventually
 from workers.attempt.outcomes import label_token_failure
 from workers.credentials.leases import Lease, Leases
 from workers.credentials.refresh_request import RefreshRequest
-from workers.credentials.token_endpoint import TokenEndpoint
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.client import TokenEndpoint
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.refresher.refresh_lock import RefreshLock
 
 

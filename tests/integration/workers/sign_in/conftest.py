@@ -21,7 +21,7 @@ from shared.sign_in.sign_ins import SignIns
 from tests import internals
 from tests.upstream import Upstream, run_upstream
 from tests.waiting import eventually
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.sign_in.accounts import Accounts
 from workers.sign_in.provider import Provider

@@ -15,7 +15,7 @@ from tests.upstream import first_refresh_tokens
 from workers.credentials.access_token import AccessToken, RefreshServices
 from workers.credentials.leases import Leases
 from workers.credentials.token_breaker import TokenBreaker
-from workers.credentials.token_response import TokenGrant
+from workers.credentials.token_endpoint.token_response import TokenGrant
 from workers.sign_in.accounts import AccountKnown
 
 TOKENS = first_refresh_tokens(6)

@@ -26,7 +26,7 @@ from tests import internals
 from tests.builders import build_request
 from tests.environment import free_port
 from workers.attempt.cancel_scope import Cancelled
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.upstream import http_connection
 from workers.upstream.client import (
     ResponseTruncated,

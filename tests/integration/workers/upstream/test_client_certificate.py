@@ -22,7 +22,7 @@ from shared.settings.schema import PoolSettings, Settings
 from simulator.certificate import create_tls_context
 from tests.builders import build_request
 from tests.waiting import eventually
-from workers.credentials.token_endpoint import TokenEndpoint
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.upstream.client import UpstreamConnection, UpstreamUnreachable, iter_body
 from workers.upstream.http_connection import ConnectionDropped
 from workers.upstream.pool_network import build_route, create_pool_session

@@ -9,7 +9,7 @@ from time import time
 
 import pytest
 
-from workers.credentials.token_lifetime import (
+from workers.credentials.token_endpoint.token_lifetime import (
     DEFAULT_LIFETIME_SECONDS,
     MAX_LIFETIME_SECONDS,
     SHORT_LIFETIME_SECONDS,

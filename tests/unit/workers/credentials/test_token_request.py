@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from shared.credentials.kinds import encode_client, encode_service_account
 from shared.settings.schema import PoolSettings
-from workers.credentials.jwt_signing import sign_jwt
-from workers.credentials.token_endpoint import own_headers
-from workers.credentials.token_request import authenticate, build_token_request, find_client, list_ways
+from workers.credentials.token_endpoint.client import own_headers
+from workers.credentials.token_endpoint.jwt_signing import sign_jwt
+from workers.credentials.token_endpoint.token_request import authenticate, build_token_request, find_client, list_ways
 
 
 def build(pool: PoolSettings, way: str, secret: str = "rt") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.parsing import parse_retry_after
-from workers.credentials.token_response import TokenGrant, TokenResponse, parse_token_response
+from workers.credentials.token_endpoint.token_response import TokenGrant, TokenResponse, parse_token_response
 
 
 def build_body(**fields: object) -> bytes:

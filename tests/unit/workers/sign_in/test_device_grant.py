@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from workers.credentials.token_response import TokenResponse
+from workers.credentials.token_endpoint.token_response import TokenResponse
 from workers.sign_in.device_grant import judge_poll, read_authorization
 from workers.sign_in.errors import SignInFailed
 

@@ -13,9 +13,9 @@ from shared.errors import TokenEndpointDown, TokenError
 from shared.parsing import parse_json_object
 from shared.settings.kind_checks import read_token_auth_key
 from shared.settings.schema import PoolSettings
-from workers.credentials.token_error_codes import find_error_codes
-from workers.credentials.token_request import authenticate, build_token_request, find_client, list_ways
-from workers.credentials.token_response import (
+from workers.credentials.token_endpoint.token_error_codes import find_error_codes
+from workers.credentials.token_endpoint.token_request import authenticate, build_token_request, find_client, list_ways
+from workers.credentials.token_endpoint.token_response import (
     INVALID_GRANT,
     TokenGrant,
     TokenResponse,

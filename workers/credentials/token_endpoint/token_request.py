@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 from shared.credentials.kinds import decode_fields
 from shared.errors import TokenError
 from shared.settings.schema import PoolSettings
-from workers.credentials.jwt_signing import sign_assertion
+from workers.credentials.token_endpoint.jwt_signing import sign_assertion
 
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 JWT_CLIENT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from simulator.accounts import TokenRefused
-from simulator.credential_kinds import check_client_assertion
 from simulator.http_connection import Request
+from simulator.token_endpoint.credential_kinds import check_client_assertion
 
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 

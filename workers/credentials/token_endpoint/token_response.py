@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 from shared.errors import InvalidGrant, TokenEndpointDown, TokenError
 from shared.parsing import parse_json_object, parse_retry_after
 from shared.settings.schema import DEFAULT_FATAL_TOKEN_ERRORS
-from workers.credentials.token_error_codes import find_error_codes, has_error
-from workers.credentials.token_lifetime import find_lifetime
+from workers.credentials.token_endpoint.token_error_codes import find_error_codes, has_error
+from workers.credentials.token_endpoint.token_lifetime import find_lifetime
 
 #: The code of RFC 6749 section 5.2 for a refresh token that is invalid. The pool's settings name vendors' codes.
 INVALID_GRANT = "invalid_grant"

@@ -4,13 +4,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from simulator.accounts import TokenGrant, TokenRefused
-from simulator.credential_kinds import authenticate_client, authenticate_service_account
 from simulator.errors import encode_error
 from simulator.http_connection import Request, encode_response
 from simulator.responses import encode_json
 from simulator.sign_in.oauth_endpoints import DEVICE_GRANT, read_form, redeem
 from simulator.simulation import Simulation
-from simulator.token_rules import JWT_GRANT, token_audiences
+from simulator.token_endpoint.credential_kinds import authenticate_client, authenticate_service_account
+from simulator.token_endpoint.token_rules import JWT_GRANT, token_audiences
 
 
 def exchange_token(simulation: Simulation, request: Request) -> bytes:

@@ -1,0 +1,1 @@
+"""What the farm asks of TCP and unix sockets, and IP addresses."""
