@@ -229,10 +229,6 @@ def write_record(farm: Farm) -> None:
     farm._write_record()
 
 
-def create_secrets(farm: Farm, redis: Redis) -> list[str]:
-    return farm._create_secrets(redis)
-
-
 def claim_missing(worker_set: WorkerSet, group: str) -> None:
     worker_set._claim_missing(group)
 

@@ -5,7 +5,6 @@ upstream is configured, 6. the processes of the Procfile, 7. the reverse proxy, 
 """
 
 import os
-import shlex
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from types import FrameType
 from redis import Redis
 
 from launcher.processes import redis_server
+from launcher.processes.announcement import announce_ready
 from launcher.processes.bundled_simulator import (
     SIMULATED_ACCOUNTS,
     SIMULATOR_CLIENT_ID,
@@ -27,20 +27,17 @@ from launcher.processes.bundled_simulator import (
     require_simulator_allowed,
 )
 from launcher.processes.data_dir import DataDir, FarmRecord
+from launcher.processes.first_secrets import create_first_secrets
 from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.proxy import ReverseProxy
 from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
 from launcher.processes.restart_settings import RESTART_SETTINGS, describe_restart, find_restart_settings
-from launcher.processes.service_manager import is_output_kept
 from launcher.processes.termination import get_create_time, stop_leftovers
-from shared.api_keys.admin_tokens import AdminTokens
-from shared.api_keys.store import ApiKeys
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
 from shared.network.front_socket import SOCKET_VARIABLE
-from shared.observability.audit_log import store_configured_token
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
@@ -54,8 +51,6 @@ ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_SECONDS = 60.0
 #: Seconds after which a farm without usable credentials counts as started once its front is up.
 NO_CREDENTIAL_GRACE_SECONDS = 3.0
-NO_KEY_HINT = "there is no API key yet: ./farm keys create --name NAME"
-NO_TOKEN_HINT = "there is no admin token yet: ./farm admin-tokens create NAME --role admin"  # noqa: S105 (a hint)
 
 
 class AlreadyRunning(FarmError):
@@ -123,7 +118,7 @@ class Farm:
         if not has_upstream(self.settings):
             require_simulator_allowed(self.settings, redis)
         load_unsealer(self.settings).ensure_sealing_key(redis)
-        secrets = self._create_secrets(redis)
+        secrets = create_first_secrets(self.settings, redis)
         self._prepare_upstream(redis)
         self.processes.start_procfile(ROOT / "Procfile", self.environment, self.data)
         self._write_record()
@@ -131,7 +126,7 @@ class Farm:
             self.processes.add("proxy", self.proxy.start)
             self._write_record()
         self._wait_until_ready(redis)
-        self._announce(secrets)
+        announce_ready(self.print_line, self.url, self.proxy, secrets, lambda: bool(self.stop_signals))
 
     def _prepare_endpoint(self) -> None:
         """Checks that the farm can listen, and prepares the reverse proxy if HTTPS is asked for. Raises FarmError."""
@@ -197,26 +192,6 @@ class Farm:
         self.environment["REDIS_URL"] = self.redis_url
         return redis
 
-    def _create_secrets(self, redis: Redis) -> list[str]:
-        """Creates the first API key and admin token; returns the lines that show them, this once.
-
-        Where the output is kept, it only says how to create them.
-        """
-        lines = []
-        api_keys, is_kept = ApiKeys(redis), is_output_kept()
-        if self.settings.api_key:
-            api_keys.create_if_missing(self.settings.api_key, "FARM_API_KEY")
-        elif not api_keys.list():
-            lines.append(NO_KEY_HINT if is_kept else f"API key (shown once): {api_keys.create('first key')[0]}")
-        if self.settings.admin_token:
-            store_configured_token(redis, self.settings.admin_token)
-        elif is_kept:
-            return lines if AdminTokens(redis).list() else [*lines, NO_TOKEN_HINT]
-        admin_token = AdminTokens(redis).ensure_first(self.settings.admin_token)
-        if admin_token:
-            lines.append(f"admin token (shown once): {admin_token}")
-        return lines
-
     def _prepare_upstream(self, redis: Redis) -> None:
         """Starts the simulator if no upstream is configured; removes its credentials if one is. Raises FarmError."""
         if has_upstream(self.settings):
@@ -277,24 +252,6 @@ class Farm:
 
     def _read_pools(self, redis: Redis) -> list[PoolStatus]:
         return read_pool_statuses(redis, self.settings.pool_names)
-
-    def _announce(self, secrets: list[str]) -> None:
-        new_key = next((line.rpartition(" ")[2] for line in secrets if line.startswith("API key")), None)
-        api_key = new_key or "$FARM_API_KEY"
-        options = "-N"
-        self.print_line(f"ready: {self.url}/v1")
-        if self.proxy and not self.proxy.wait_for_certificate(lambda: bool(self.stop_signals)):
-            self.print_line("there is no certificate yet; Caddy goes on trying, and the log says what is in its way")
-        if self.proxy and self.proxy.local_root:
-            options = f"-N --cacert {shlex.quote(str(self.proxy.local_root))}"
-            self.print_line(f"local CA, to be trusted by browsers and programs: {self.proxy.local_root}")
-        for line in secrets:
-            self.print_line(line)
-        self.print_line(f"console: {self.url}/admin/ (the RQ dashboard; sign in with the admin token)")
-        body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
-        header = f'"Authorization: Bearer {api_key}"'
-        command = f"curl {options} {self.url}/v1/chat/completions -H {header} -H 'Content-Type: application/json'"
-        self.print_line(f"try: {command} -d '{body}'")
 
 
 def print_warning(text: str) -> None:

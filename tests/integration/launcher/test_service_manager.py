@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from launcher.processes.data_dir import DataDir
+from launcher.processes.first_secrets import create_first_secrets
 from launcher.processes.service_manager import ServiceManager, is_output_kept
-from launcher.processes.up import Farm
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.settings.schema import Settings
-from tests import internals
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -44,11 +42,6 @@ def test_service_manager_that_is_gone_stops_nothing(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err.startswith("farm: can't tell the service manager")
 
 
-def create_secrets(redis: Redis, tmp_path: Path, **settings: str) -> list[str]:
-    farm = Farm(Settings(data_dir=str(tmp_path), **settings), DataDir(str(tmp_path)), print)
-    return internals.create_secrets(farm, redis)
-
-
 @contextmanager
 def journal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Standard output goes to a file that is the journal, by what the environment says."""
@@ -61,20 +54,21 @@ def journal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_first_start_writes_no_secret_to_the_journal(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with journal(tmp_path, monkeypatch):
-        lines = create_secrets(redis, tmp_path)
+        lines = create_first_secrets(Settings(), redis)
     assert [line.partition(": ")[0] for line in lines] == ["there is no API key yet", "there is no admin token yet"]
     assert ApiKeys(redis).list() == []
     assert AdminTokens(redis).list() == []
 
 
 def test_configured_secrets_are_stored_all_the_same(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = Settings(api_key="sk-configured", admin_token="configured-token")
     with journal(tmp_path, monkeypatch):
-        assert create_secrets(redis, tmp_path, api_key="sk-configured", admin_token="configured-token") == []
+        assert create_first_secrets(settings, redis) == []
     assert (len(ApiKeys(redis).list()), len(AdminTokens(redis).list())) == (1, 1)
 
 
-def test_first_start_on_a_terminal_shows_the_secrets(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_first_start_on_a_terminal_shows_the_secrets(redis: Redis, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     assert not is_output_kept()
-    lines = create_secrets(redis, tmp_path)
+    lines = create_first_secrets(Settings(), redis)
     assert [line.partition(" (shown once): ")[0] for line in lines] == ["API key", "admin token"]
