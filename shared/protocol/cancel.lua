@@ -5,7 +5,7 @@
 -- bodies.lua, held_requests.lua and ending.lua.
 -- KEYS: RQ queue of the interactive band, of the batch band, job hash, the pool's fair queue, its idle workers
 -- ARGV: job id, prefix of RQ's command channels, '1' to withdraw only a waiting job, prefix of job hashes, API key id
---       ('' if its limits are not known)
+--       ('' if its limits are not known), why it is cancelled, for its worker
 -- Result: 'withdrawn', 'stopping', 'running' (left alone, because only a waiting job was to be withdrawn) or 'gone'
 local pool = {base = KEYS[4], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[5], jobs = ARGV[4]}
 local fields = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'farm_band', 'farm_lined')
@@ -28,7 +28,7 @@ if ARGV[3] == '1' then
 end
 if status == 'started' and worker and worker ~= '' then
     redis.call('HSET', KEYS[3], 'farm_cancelled', '1')
-    redis.call('PUBLISH', ARGV[2] .. worker, cjson.encode({command = 'stop-job', job_id = ARGV[1]}))
+    redis.call('PUBLISH', ARGV[2] .. worker, cjson.encode({command = 'stop-job', job_id = ARGV[1], reason = ARGV[6]}))
     return 'stopping'
 end
 -- A failed job is settled already and kept for the dashboard.

@@ -50,6 +50,8 @@ BANDS = {"interactive": names.chat_queue, "batch": names.batch_queue}
 FRONT_FIELD = "farm_front"
 #: API key id, whether the key has limits, the job's band, its admission time (seconds since the epoch).
 KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited", "farm_band", "farm_at"
+#: Why a request is cancelled: its caller has left, or an operator has cancelled it.
+CLIENT_GONE, REQUEST_CANCELLED = "client_gone", "request_cancelled"
 #: Where the job waits: 1 in its key's queue, `held`, or `retry`.
 QUEUED_FIELD = "farm_lined"
 
@@ -190,11 +192,13 @@ class RelayQueue:
         """Withdraws a waiting request; returns False if a worker has it already or it is gone."""
         return self.cancel(pool, request_id, only_waiting=True) == "withdrawn"
 
-    def cancel(self, pool: str, request_id: str, key_id: str = "", *, only_waiting: bool = False) -> str:
+    def cancel(
+        self, pool: str, request_id: str, key_id: str = "", *, only_waiting: bool = False, reason: str = CLIENT_GONE
+    ) -> str:
         """Withdraws a waiting request or stops a running one; returns `withdrawn`, `stopping` or `gone`.
 
         With `only_waiting` a running request is left alone; returns `running` then. With a `key_id`, what a job that
-        is gone has reserved of the key's limits is given back.
+        is gone has reserved of the key's limits is given back. `reason` is how a stopped request appears in the log.
         """
         outcome = self._cancel(
             keys=[
@@ -203,7 +207,7 @@ class RelayQueue:
                 keys.fair_queue(pool),
                 keys.idle_workers(pool),
             ],
-            args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for(""), key_id],
+            args=[request_id, PUBSUB_CHANNEL_TEMPLATE % "", int(only_waiting), Job.key_for(""), key_id, reason],
         )
         return cast("bytes", outcome).decode()
 

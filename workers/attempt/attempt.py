@@ -11,6 +11,7 @@ from urllib3 import BaseHTTPResponse
 from shared import clock
 from shared.errors import FarmError
 from shared.observability.counters import Counters
+from shared.protocol.relay_queue import CLIENT_GONE, REQUEST_CANCELLED
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.attempt.delivery import Delivery
@@ -317,9 +318,9 @@ class Attempt:
         raise error
 
     def _handle_cancelled(self, reason: str) -> Outcome:
-        if reason == "client_gone":
+        if reason in (CLIENT_GONE, REQUEST_CANCELLED):
             self.delivery.stream.abandon()
-            return Stopped()
+            return Stopped(reason)
         if reason in ENDS_OF_SILENCE and (outcome := self._finish_cut()):
             return outcome
         if reason in TIMEOUT_MESSAGES:

@@ -1,7 +1,5 @@
 """Records of a started job and of its cost. No I/O."""
 
-import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +10,7 @@ from rq.executions import Execution
 from shared import keys, names
 from shared.decoding import UnreadableRecord
 from shared.observability.request_log import LogEntry, build_entry
+from shared.protocol.job_data import parse_argument
 from shared.protocol.messages import Failure, RelayRequest
 
 #: Arguments of a Lua script.
@@ -100,22 +99,6 @@ def lost_request_cost(request: RelayRequest, failure: Failure) -> JobCost:
     """The cost of a request that no attempt has finished: no tokens, and a log entry with the failure."""
     entry = build_entry(request, status=failure.status, attempts=failure.attempts, code=failure.code)
     return JobCost(entry=entry.encode())
-
-
-def decode_request(data: bytes) -> RelayRequest | None:
-    """The relay request in RQ's job data; None when it can't be read: not the farm's, broken, or of a newer format."""
-    try:
-        return RelayRequest.decode(parse_argument(data))
-    except UnreadableRecord:
-        return None
-
-
-def parse_argument(data: bytes) -> Any:
-    """The only argument in RQ's job data (function, instance, args, kwargs). Raises UnreadableRecord."""
-    try:
-        return json.loads(zlib.decompress(data))[2][0]
-    except (zlib.error, ValueError, TypeError, LookupError, RecursionError):
-        raise UnreadableRecord("the job's data can't be parsed") from None
 
 
 def find_reply_channel(job_id: str, data: bytes | None, front_mark: bytes | None) -> str:

@@ -21,10 +21,11 @@ from rq.worker import BaseWorker, Worker
 
 from shared import keys, names
 from shared.observability.counters import Counters
+from shared.protocol.job_data import decode_request
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind
 from shared.protocol.relay_queue import BAND_FIELD
 from shared.redis_connection.client import register_script
-from workers.jobs.job_records import StartedJob, decode_request, lost_request_cost, unreadable_failure
+from workers.jobs.job_records import StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt
 from workers.parallel import run_in_parallel
 

@@ -24,6 +24,7 @@ from rq.worker import BaseWorker
 
 from shared import clock, keys
 from shared.errors import BreakerOpen, LeaseLost
+from shared.protocol.job_data import decode_request
 from shared.protocol.relay_queue import (
     BAND_FIELD,
     BANDS,
@@ -40,7 +41,6 @@ from workers.jobs.job_records import (
     ScriptArgs,
     StartedJob,
     UnreadableJob,
-    decode_request,
     describe_unreadable,
     seconds_worked,
 )

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from rq.command import handle_command
 
 from shared import keys
+from shared.protocol.relay_queue import REQUEST_CANCELLED
 from workers.worker.job_completion import CULPRIT, SERVED
 from workers.worker.rq_worker import FarmWorker
 
@@ -83,5 +84,7 @@ class CommandListener:
             worker.runner.health.convict(str(payload["request_id"]))
         elif payload["command"] == "stop-job" and not worker.runner.is_running(str(payload["job_id"])):
             worker.runner.cancel_before_start(str(payload["job_id"]))
+        elif payload["command"] == "stop-job" and payload.get("reason") == REQUEST_CANCELLED:
+            worker.runner.cancel(REQUEST_CANCELLED)
         else:
             handle_command(worker, payload)

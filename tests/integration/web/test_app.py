@@ -17,13 +17,13 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.durability import STATES
 from shared.protocol.credential_operations import CredentialOperation
+from shared.protocol.job_data import decode_request
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
 from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.integration.front_harness import FrontHarness
 from tests.waiting import eventually
 from web.routes.relay import MAX_HEADER_LENGTH
-from workers.jobs.job_records import decode_request
 
 CHAT_BODY = {"model": "m", "messages": []}
 

@@ -106,7 +106,7 @@ def test_cancel_stops_a_running_request_by_rqs_own_command(redis: Redis, queue: 
     assert not queue.withdraw("default", "req_1")
     assert queue.cancel("default", "req_1") == "stopping"
     message = listener.get_message(timeout=30)
-    assert json.loads(message["data"]) == {"command": "stop-job", "job_id": "req_1"}
+    assert json.loads(message["data"]) == {"command": "stop-job", "job_id": "req_1", "reason": "client_gone"}
     assert redis.exists("rq:job:req_1")
     listener.close()
 

@@ -10,11 +10,11 @@ from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.protocol.job_data import decode_request
 from shared.settings.schema import PoolSettings
 from tests.integration.web.test_app import Front
 from tests.waiting import eventually
 from web.model_lists import FRESH_SECONDS, KEPT_SECONDS
-from workers.jobs.job_records import decode_request
 
 ONE = b'{"data": [{"id": "one"}]}'
 

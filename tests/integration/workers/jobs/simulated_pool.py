@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from redis import Redis
 from rq.serializers import JSONSerializer
-from rq.utils import now
 
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
@@ -71,8 +70,8 @@ class SimulatedWorker:
         """Ends its job, which has taken so many seconds, and starts the next; returns its id, '' for none."""
         assert self.started is not None
         bookkeeping = self.pool.bookkeeping
-        self.started.execution.created_at = now() - timedelta(seconds=seconds)
         execution = bookkeeping.create_execution(self.rq)
+        self.started.execution.created_at = execution.created_at - timedelta(seconds=seconds)
         self.started = bookkeeping.finish_and_begin(self.rq, self.started, execution, 60, self.lease, ok=True)
         return self.started.job_id if self.started else ""
 

@@ -18,9 +18,9 @@ from shared.api_keys.api_key import ApiKey
 from shared.decoding import UnreadableRecord, decode_record, parse_model
 from shared.observability.request_log import LogEntry
 from shared.protocol.credential_operations import CredentialOperation
+from shared.protocol.job_data import decode_request
 from shared.protocol.messages import OUT_OF_BAND, Failure, Frame, FrameKind, Head, RelayRequest, decode_frames
 from shared.protocol.reply_acks import Ack, AckBatch
-from workers.jobs.job_records import decode_request
 
 SAMPLES: dict[str, Any] = json.loads(Path(__file__).with_name("samples_0_1.json").read_text())
 REQUEST = RelayRequest(

@@ -1,0 +1,1 @@
+"""What operators see of the queue: who waits in the order of service, and what runs."""

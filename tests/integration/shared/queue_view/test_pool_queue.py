@@ -1,0 +1,134 @@
+"""The waiting line that operators see is the order in which the queue is served."""
+
+import random
+
+import pytest
+from redis import Redis
+
+from shared.queue_view.pool_queue import PoolQueue, QueueView
+from tests.integration.workers.jobs.simulated_pool import SimulatedPool, SimulatedWorker
+from workers.jobs.rq_bookkeeping import BatchPolicy
+
+#: Seconds of each request; what the farm charges before it has measured any.
+COST = 1.0
+
+
+@pytest.fixture
+def pool(redis: Redis) -> SimulatedPool:
+    return SimulatedPool(redis, BatchPolicy(wait_seconds=0, interval=4))
+
+
+def read(pool: SimulatedPool, most: int = 1000, batch_age: float = 0, batch_turns: int = 4) -> PoolQueue:
+    (queue,) = QueueView(pool.redis, batch_age, batch_turns).read([pool.name], most)
+    return queue
+
+
+def list_ids(queue: PoolQueue) -> list[str]:
+    return [request.request for request in queue.waiting]
+
+
+def dump_all(pool: SimulatedPool) -> dict[bytes, bytes]:
+    return {key: pool.redis.dump(key) for key in pool.redis.scan_iter()}
+
+
+def serve_all(workers: list[SimulatedWorker], seconds: float = COST) -> list[str]:
+    """Lets the workers end their requests by turns; returns what they start meanwhile, in order."""
+    order = []
+    while busy := [worker for worker in workers if worker.started]:
+        order += [worker.finish_and_start(seconds) for worker in busy]
+    return [job_id for job_id in order if job_id]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_line_is_the_order_of_service(pool: SimulatedPool, seed: int):
+    chance = random.Random(seed)
+    workers = [pool.worker(number) for number in range(1, 8)]
+    pool.enqueue("first", 20)
+    for worker in workers:
+        worker.start()
+    for _ in range(120):
+        key = chance.choice("abc")
+        pool.enqueue(key, chance.randint(1, 8), {"a": 1, "b": 2, "c": 0.5}[key])
+    expected = list_ids(read(pool))
+    assert len(expected) > 400
+    assert serve_all(workers) == expected
+
+
+def test_batch_requests_get_their_turns(pool: SimulatedPool):
+    worker = pool.worker()
+    pool.enqueue("a", 1)
+    worker.start()
+    pool.enqueue("a", 20)
+    pool.enqueue("slow", 10, band="batch")
+    expected = list_ids(read(pool))
+    assert [request.partition("_")[2][:4] for request in expected[:4]].count("slow") == 1
+    assert serve_all([worker]) == expected
+
+
+def test_young_batch_requests_wait(pool: SimulatedPool):
+    pool.enqueue("slow", 5, band="batch")
+    pool.enqueue("a", 20)
+    assert [request.key for request in read(pool, batch_age=3600).waiting] == 20 * ["a"] + 5 * ["slow"]
+
+
+def test_retries_come_first(pool: SimulatedPool):
+    workers = [pool.worker(1), pool.worker(2)]
+    pool.redis.hset("farm:credentials:default", mapping={"c1": "active", "c2": "active"})
+    failed, *others = pool.enqueue("a", 3)
+    workers[0].start()
+    workers[0].requeue()
+    queue = read(pool)
+    assert [(request.request, request.state, request.failed_attempts) for request in queue.waiting] == [
+        (failed, "retry", 1),
+        *((other, "queued", 0) for other in others),
+    ]
+    assert workers[1].start() == failed
+
+
+def test_position_is_counted_over_all_keys(pool: SimulatedPool):
+    pool.enqueue("a", 2)
+    pool.enqueue("b", 1, model="gpt\x1b[31m", path="/embeddings?x=1")
+    queue = read(pool)
+    assert [request.position for request in queue.waiting] == [1, 2, 3]
+    (other,) = [request for request in queue.waiting if request.key == "b"]
+    assert (other.model, other.endpoint, other.band, other.pool) == (
+        "gpt?[31m",
+        "/embeddings",
+        "interactive",
+        "default",
+    )
+    shares = {share.key: (share.waiting, share.entitled, share.next_position) for share in queue.keys}
+    assert shares == {"a": (2, 0.5, 1), "b": (1, 0.5, 2)}
+
+
+def test_reading_changes_nothing(pool: SimulatedPool):
+    pool.enqueue("a", 3)
+    pool.enqueue("b", 3, band="batch")
+    before = dump_all(pool)
+    read(pool)
+    QueueView(pool.redis, 0, 4).list_running(["default"], 10)
+    assert dump_all(pool) == before
+
+
+def test_only_as_many_as_wanted_are_read(pool: SimulatedPool):
+    pool.enqueue("a", 50)
+    pool.enqueue("b", 50)
+    queue = read(pool, most=7)
+    assert list_ids(queue) == list_ids(read(pool))[:7]
+    assert queue.status.queue_depth == {"interactive": 100, "batch": 0}
+
+
+def test_empty_queue_is_drained(pool: SimulatedPool):
+    queue = read(pool)
+    assert (list_ids(queue), queue.drained_in, queue.oldest) == ([], 0.0, {"interactive": None, "batch": None})
+
+
+def test_running_requests_are_listed_oldest_first(pool: SimulatedPool):
+    ids = pool.enqueue("a", 3, model="m")
+    for number in (1, 2):
+        pool.worker(number).start()
+    running = QueueView(pool.redis, 0, 4).list_running(["default"], 10)
+    assert [(r.request, r.credential, r.key, r.model, r.has_begun) for r in running] == [
+        (ids[0], "c1", "a", "m", False),
+        (ids[1], "c2", "a", "m", False),
+    ]

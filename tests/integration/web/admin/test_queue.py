@@ -1,0 +1,96 @@
+"""Operators see the queue and what runs, and cancel requests, whose callers are told."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import gevent
+import pytest
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from shared import keys
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.api_keys.store import ApiKeys
+from shared.observability.request_log import LogEntry, LogFilter, RequestLog
+from tests.integration.front_harness import FrontHarness
+from tests.integration.harness import WorkerHarness
+from tests.waiting import eventually
+
+PREFIX = "/admin/api/v1"
+
+
+class Front(FrontHarness):
+    """A front whose admin API is called with an admin token."""
+
+    def __init__(self, redis: Redis, redis_url: str) -> None:
+        super().__init__(redis, redis_url)
+        secret, _ = AdminTokens(redis).create("tests", "admin")
+        self._headers = {"authorization": f"Bearer {secret}"}
+
+    def admin(self, method: str, path: str, body: Any = None) -> TestResponse:
+        return self.app.test_client().open(PREFIX + path, method=method, json=body, headers=self._headers)
+
+    def data(self, path: str) -> list[dict[str, Any]]:
+        response = self.admin("GET", path)
+        assert response.status_code == 200, response.text
+        found: list[dict[str, Any]] = response.json["data"]  # type: ignore[index]
+        return found
+
+    def spawn_chat(self, **fields: Any) -> gevent.Greenlet:
+        return gevent.spawn(self.call, self.build_environ(**fields))
+
+    def cancel(self, request_id: str) -> tuple[int, Any]:
+        response = self.admin("POST", f"/requests/{request_id}/cancel", {})
+        return response.status_code, response.json
+
+
+@pytest.fixture
+def front(redis: Redis, redis_url: str) -> Iterator[Front]:
+    with closing(Front(redis, redis_url)) as front:
+        redis.hset(keys.credentials("default"), "c9", "active")
+        yield front
+
+
+def log_entries(redis: Redis) -> list[LogEntry]:
+    return [stored.entry for stored in RequestLog(redis).read_newest_first(LogFilter())]
+
+
+def test_waiting_request_is_shown_with_its_key_and_cancelled(front: Front):
+    chat = front.spawn_chat(model="gpt-4")
+    (waiting,) = eventually(lambda: front.data("/queue")[0]["waiting"])
+    (key,) = ApiKeys(front.redis).list()
+    assert (waiting["key"], waiting["key_name"], waiting["model"]) == (key.id, "test", "gpt-4")
+    assert (waiting["position"], waiting["state"], waiting["endpoint"]) == (1, "queued", "/chat/completions")
+    assert front.cancel(waiting["request"]) == (200, {"outcome": "withdrawn"})
+    assert json.loads(chat.get(timeout=30))["error"]["code"] == "request_cancelled"
+    (entry,) = log_entries(front.redis)
+    assert (entry.request, entry.status, entry.code) == (waiting["request"], 410, "request_cancelled")
+    assert front.data("/queue")[0]["waiting"] == []
+    assert front.cancel(waiting["request"])[0] == 404
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_running_request_is_shown_and_cancelled(
+    front: Front, start_harness: Callable[..., WorkerHarness], stream: bool
+):
+    harness = start_harness(credentials=2, first_byte_timeout=60)
+    harness.credentials.set_label("default", harness.credential_id, "first")
+    harness.credentials.set_label("default", harness.workers[1].lease.credential_id, "second")
+    harness.upstream.pace(delay=0 if stream else 60, chunks=1000, chunk_delay=0.2)
+    chat = front.spawn_chat(stream=stream)
+    (running,) = eventually(lambda: [r for r in front.data("/running") if r["has_begun"] or not stream])
+    labels = {harness.credential_id: "first", harness.workers[1].lease.credential_id: "second"}
+    assert (running["credential_name"], running["key_name"]) == (labels[running["credential"]], "test")
+    assert front.cancel(running["request"]) == (200, {"outcome": "stopping"})
+    assert b'"request_cancelled"' in chat.get(timeout=30)
+    eventually(lambda: not any(worker.runner.busy_since for worker in harness.workers))
+    (entry,) = log_entries(front.redis)
+    assert (entry.request, entry.code) == (running["request"], "request_cancelled")
+    assert front.data("/running") == []
+
+
+def test_unknown_pools_and_requests_are_not_found(front: Front):
+    assert front.admin("GET", "/queue?pool=nowhere").status_code == 404
+    assert front.cancel("req_nothing")[0] == 404

@@ -1,0 +1,1 @@
+"""Admin API: what goes on in the farm now, and went on a moment ago."""

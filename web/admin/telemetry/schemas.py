@@ -1,0 +1,113 @@
+"""Models of the live view's part of the admin API. Times are seconds since the epoch."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from web.admin.schemas import Identifier, StrictModel
+
+PoolName = Annotated[Identifier, Field(description="only this pool, which may be a private credential's")]
+Band = Literal["interactive", "batch"]
+
+
+class QueueQuery(StrictModel):
+    """Which queues to show, and how much of each."""
+
+    pool: PoolName = ""
+    limit: Annotated[int, Field(ge=0, le=1000, description="maximum waiting requests of each pool")] = 100
+
+
+class LiveRequestFields(BaseModel):
+    """What waiting and running requests have in common."""
+
+    request: Annotated[str, Field(description="request id")]
+    pool: str
+    key: str
+    key_name: str
+    model: str
+    endpoint: str
+    band: Band
+    stream: bool
+    admitted_at: float
+    failed_attempts: Annotated[int, Field(description="attempts that have failed so far")]
+
+
+class Waiting(LiveRequestFields):
+    """A waiting request."""
+
+    state: Annotated[
+        Literal["queued", "retry", "held"],
+        Field(description="`retry`: waits for another credential; `held`: by a limit of its API key, without a turn"),
+    ]
+    position: Annotated[int, Field(description="its turn, from 1; 0 for a held request")]
+    eta: Annotated[
+        float | None, Field(description="estimated seconds until it is started; null when that can't be told")
+    ]
+
+
+class Running(LiveRequestFields):
+    """A running request."""
+
+    credential: str
+    credential_name: Annotated[str, Field(description="label of the credential, or its account, masked")]
+    started_at: float
+    has_begun: Annotated[bool, Field(description="whether its reply has begun, after which nothing is retried")]
+
+
+class QueueKey(BaseModel):
+    """An API key with requests in a pool."""
+
+    key: str
+    key_name: str
+    weight: float
+    waiting: int
+    running: int
+    entitled: Annotated[float, Field(description="its share of the workers by weight, of the keys listed here")]
+    next_position: Annotated[int, Field(description="turn of its next request, 0 if it is not among those listed")]
+
+
+class BandWait(BaseModel):
+    """The requests of one band."""
+
+    waiting: int
+    held: Annotated[int, Field(description="requests that wait for a limit of their API key")]
+    oldest_seconds: Annotated[float | None, Field(description="how long the oldest has waited; null for none")]
+
+
+class PoolQueue(BaseModel):
+    """The queue of a pool."""
+
+    pool: str
+    bands: dict[str, BandWait]
+    workers: dict[str, int]
+    utilisation: float
+    upstream_down: bool
+    mean_seconds: Annotated[
+        float | None, Field(description="average seconds of a worker's time per request; null if none was measured")
+    ]
+    drained_in: Annotated[
+        float | None, Field(description="estimated seconds until all that wait now are started; null if not known")
+    ]
+    waiting: Annotated[list[Waiting], Field(description="in the order in which they will be started")]
+    held: list[Waiting]
+    keys: list[QueueKey]
+
+
+class PoolQueues(BaseModel):
+    """The queues of all pools."""
+
+    data: list[PoolQueue]
+
+
+class RunningList(BaseModel):
+    """Running requests, the oldest first."""
+
+    data: list[Running]
+
+
+class Cancellation(BaseModel):
+    """What has become of a cancelled request."""
+
+    outcome: Annotated[
+        Literal["withdrawn", "stopping"], Field(description="it was waiting, or its worker is being told to stop")
+    ]
