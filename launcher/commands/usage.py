@@ -1,7 +1,7 @@
 """`./farm usage`, `requests` and `audit`: usage sums, the request log and the audit log."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,12 +12,18 @@ from launcher.store import open_store
 from launcher.time_option import TIME
 from shared.errors import BadField
 from shared.observability.audit_log import AuditLog
+from shared.observability.names_by_id import NAMED_FIELDS, name_rows
 from shared.observability.request_log import LogFilter, RequestLog, StoredEntry
 from shared.observability.usage import METRICS, SumsQuery, UsageSums
 
 F = TypeVar("F", bound=Callable[..., Any])
 DAY_SECONDS = 86_400
 GROUP_COLUMNS = ("time", "key", "pool", "model", "credential")
+#: Columns of the request log.
+HEADINGS = (
+    *("TIME", "REQUEST", "KEY", "CREDENTIAL", "MODEL", "STATUS", "TRIES", "QUEUED", "FIRST", "TOTAL MS"),
+    *("TOKENS", "END"),
+)
 since_option = click.option(
     "--since", type=TIME, help="Start: a date, seconds since the epoch, or an age such as 2h or 7d."
 )
@@ -59,12 +65,18 @@ def usage(by: str, step: str, since: float | None, until: float | None, as_json:
     if "credential" in {*groups, *filters} and {"key", "model"} & {*groups, *filters}:
         raise BadField("by", "credential can be combined with time and pool only")
     end = until or time.time()
-    rows = UsageSums(open_store()[1]).query(SumsQuery(since or end - DAY_SECONDS, end, step, groups, filters))
+    redis = open_store()[1]
+    sums = UsageSums(redis).query(SumsQuery(since or end - DAY_SECONDS, end, step, groups, filters))
+    rows = list(name_rows(redis, sums))
     if as_json:
         print_json(rows)
         return
-    columns = (*groups, *METRICS, "total_tokens")
-    cells = [[format_time(row[name]) if name == "time" else row[name] for name in columns] for row in rows]
+    names_beside = [each for name in groups for each in ((name, f"{name}_name") if name in NAMED_FIELDS else (name,))]
+    columns = (*names_beside, *METRICS, "total_tokens")
+    cells = [
+        [format_time(row[name]) if name == "time" else "-" if row[name] == "" else row[name] for name in columns]
+        for row in rows
+    ]
     print_table([name.upper().replace("_", " ") for name in columns], cells)
 
 
@@ -79,15 +91,16 @@ def usage(by: str, step: str, since: float | None, until: float | None, as_json:
 def requests(limit: int, failed: bool, since: float | None, until: float | None, as_json: bool, **names: str) -> None:
     """Show the request log, newest first; it contains no prompts and no responses."""
     log_filter = LogFilter(since or 0.0, until or float("inf"), outcome="failed" if failed else "", **names)
-    entries = list(islice(RequestLog(open_store()[1]).read_newest_first(log_filter), max(limit, 0)))
+    redis = open_store()[1]
+    entries = list(islice(RequestLog(redis).read_newest_first(log_filter), max(limit, 0)))
+    rows = list(name_rows(redis, (entry.to_dict() for entry in entries)))
     if as_json:
-        print_json([entry.to_dict() for entry in entries])
+        print_json(rows)
         return
-    headings = ("TIME", "REQUEST", "KEY", "MODEL", "STATUS", "TRIES", "QUEUED", "FIRST", "TOTAL MS", "TOKENS", "END")
-    print_table(headings, [build_row(entry) for entry in entries])
+    print_table(HEADINGS, [build_row(entry, row) for entry, row in zip(entries, rows, strict=True)])
 
 
-def build_row(stored: StoredEntry) -> tuple[Any, ...]:
+def build_row(stored: StoredEntry, named: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns the cells of an entry; '~' marks estimated tokens, x a number of refused requests."""
     entry = stored.entry
     tokens = f"{'~' if entry.estimated else ''}{entry.prompt_tokens}+{entry.completion_tokens}"
@@ -97,7 +110,8 @@ def build_row(stored: StoredEntry) -> tuple[Any, ...]:
     return (
         format_time(stored.time),
         entry.request,
-        entry.key,
+        describe(entry.key, named["key_name"]),
+        describe(entry.credential, named["credential_name"]),
         model,
         entry.status,
         entry.attempts,
@@ -105,6 +119,11 @@ def build_row(stored: StoredEntry) -> tuple[Any, ...]:
         tokens,
         end,
     )
+
+
+def describe(id_: str, name: str) -> str:
+    """An id with its name, '-' for none."""
+    return f"{id_} {name}".rstrip() or "-"
 
 
 @click.command()

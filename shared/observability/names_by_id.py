@@ -1,6 +1,8 @@
 """Names of API keys and credentials by their ids, which lists show beside the ids."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 from redis import Redis
 
@@ -45,3 +47,32 @@ def split(ids: Collection[str]) -> list[list[str]]:
     """The different ids, without those that name nothing, in batches."""
     wanted = sorted({each for each in ids if each not in ("", "-")})
     return [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]
+
+
+def name_rows(redis: Redis, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Adds `key_name` beside each `key`, and `credential_name` beside each `credential`; looks up many at a time."""
+    found: dict[str, dict[str, str]] = {name: {} for name in NAMED_FIELDS}
+    remaining = iter(rows)
+    while batch := list(islice(remaining, BATCH)):
+        for name, find in NAMED_FIELDS.items():
+            unknown = {row[name] for row in batch if name in row} - set(found[name])
+            found[name] |= dict.fromkeys(unknown, "") | find(redis, unknown)
+        yield from (add_names(row, found) for row in batch)
+
+
+def add_names(row: Mapping[str, Any], found: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for name, value in row.items():
+        named[name] = value
+        if name in found:
+            named[f"{name}_name"] = found[name][value]
+    return named
+
+
+def name_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of rows that `name_rows` has named; names go last, where programs do not count columns yet."""
+    return (*columns, *(f"{name}_name" for name in columns if name in NAMED_FIELDS))
+
+
+#: Field of a row that holds an id -> what finds the names of such ids.
+NAMED_FIELDS = {"key": find_key_names, "credential": find_credential_names}

@@ -2,6 +2,7 @@
 
 from flask import Response
 
+from shared.observability.names_by_id import name_columns, name_rows
 from shared.observability.request_log import EXPORT_COLUMNS, LogFilter, RequestLog
 from web.admin.api import router
 from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
@@ -23,6 +24,7 @@ def logs(query: LogQuery) -> Response:
     entries = RequestLog(services().redis).read_newest_first(log_filter, parse_stream_cursor(query.cursor))
     if query.format != "json":
         rows = (entry.to_dict() for entry, _ in zip(entries, range(MAX_EXPORT_ROWS), strict=False))
-        return export_rows(rows, EXPORT_COLUMNS, query.format)
+        return export_rows(name_rows(services().redis, rows), name_columns(EXPORT_COLUMNS), query.format)
     page, has_more = take_page(entries, query.limit)
-    return to_response(LogPage(data=[entry.to_dict() for entry in page], next=page[-1].id if has_more else None), 200)
+    named = name_rows(services().redis, (entry.to_dict() for entry in page))
+    return to_response(LogPage(data=list(named), next=page[-1].id if has_more else None), 200)

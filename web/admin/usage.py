@@ -5,6 +5,7 @@ import time
 from flask import Response
 
 from shared.errors import ApiError
+from shared.observability.names_by_id import name_columns, name_rows
 from shared.observability.usage import METRICS, SumsQuery, UsageSums
 from web.admin.api import router
 from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
@@ -29,6 +30,8 @@ def usage(query: UsageQuery) -> Response:
     rows = UsageSums(services().redis).query(
         SumsQuery(since, until, query.step, tuple(dict.fromkeys(group_by)), filters)
     )
+    rows = list(name_rows(services().redis, rows))
     if query.format != "json":
-        return export_rows(rows, (*dict.fromkeys(group_by), *METRICS, "total_tokens"), query.format)
+        columns = name_columns((*dict.fromkeys(group_by), *METRICS, "total_tokens"))
+        return export_rows(rows, columns, query.format)
     return to_response(UsageReport(data=rows), 200)

@@ -279,6 +279,15 @@ def test_usage_is_grouped_and_filtered(used: Api):
     assert used("GET", "/usage?by=time,credential&step=day").json["data"][0]["credential"] == "c"
 
 
+def test_usage_and_log_have_names_beside_ids(used: Api):
+    _, key = ApiKeys(used.redis).create("reader")
+    RequestLog(used.redis).write([LogEntry("req_named", key.id, "default", "m", status=200, credential="c")])
+    (entry,) = used("GET", "/logs?request=req_named").json["data"]
+    assert (entry["key_name"], entry["credential_name"]) == ("reader", "")
+    assert used("GET", "/usage?by=key").json["data"][0]["key_name"] == ""
+    assert used("GET", "/logs?format=csv").get_data(as_text=True).splitlines()[1].endswith(",reader,")
+
+
 def test_log_is_paginated_and_filtered(used: Api):
     first = used("GET", "/logs?limit=4").json
     assert [entry["request"] for entry in first["data"]] == ["req_bad", "req_4", "req_3", "req_2"]

@@ -1,0 +1,23 @@
+"""`./farm usage` and `requests` show names beside ids."""
+
+from redis import Redis
+
+from shared.api_keys.store import ApiKeys
+from shared.credentials.store import Credentials
+from shared.observability.request_log import LogEntry, RequestLog
+from tests.integration.launcher.conftest import Run
+from workers.process.usage_rollup import UsageRollup
+
+
+def test_names_are_shown_beside_ids(redis: Redis, run: Run):
+    _, key = ApiKeys(redis).create("reader")
+    credential_id, _ = Credentials(redis).add("default", "a-token", "first")
+    entry = LogEntry("req_1", key.id, "default", "m", "/chat/completions", status=200, credential=credential_id)
+    RequestLog(redis).write([entry, LogEntry("req_2", "-", status=429, code="queue_full")])
+    UsageRollup(redis, 1000, 7, 31).roll_up()
+    table = run("requests").stdout
+    assert f"{key.id} reader" in table
+    assert f"{credential_id} first" in table
+    assert "reader" in run("usage", "--by", "key").stdout
+    assert "first" in run("usage", "--by", "credential").stdout
+    assert '"key_name": "reader"' in run("requests", "--json").stdout
