@@ -17,7 +17,7 @@ from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
-from web.request.drain_rate import DrainRate
+from web.request.capacity.drain_rate import DrainRate
 from web.single_flight_cache import SingleFlightCache
 from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker

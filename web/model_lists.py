@@ -16,11 +16,12 @@ import gevent
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys
+from shared import clock, keys
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from web.model_list_parser import parse_models
+from web.request.capacity.overload import overloaded_error
 from web.request.pending import PendingRequest, RequestServices
 from web.request.rendering import NO_TIMEOUT
 from web.single_flight_cache import SingleFlightCache
@@ -74,11 +75,17 @@ class ModelLists:
             if models is not None:
                 return models
             if time.monotonic() >= give_up_at:
-                raise not_ready_error()
+                raise self._build_not_ready_error(pool)
             if fetch is None:
                 gevent.sleep(POLL_SECONDS)
             elif error := await_fetch(fetch, give_up_at - time.monotonic()):
                 raise error
+
+    def _build_not_ready_error(self, pool: str) -> ApiError:
+        message = "the upstream's model list is not known yet, and all accounts are busy; try again later"
+        rest = self._services.availability.find_rest(pool)
+        seconds = max(MAX_WAIT_SECONDS, rest.ends_at - clock.now() if rest else 0.0)
+        return overloaded_error("models_not_ready", message, math.ceil(seconds))
 
     def _read(self, pool: str) -> tuple[bytes | None, bool, bytes | None]:
         """The stored list, whether it is fresh, and the state of its renewal; None for what there is not."""
@@ -94,6 +101,7 @@ class ModelLists:
         try:
             try:
                 self._services.availability.check(pool)
+                self._services.overload.check_rest(pool, clock.now() + FETCH_TIMEOUT_SECONDS)
             except ApiError as error:
                 self._redis.delete(keys.models_renewal(pool))
                 return error
@@ -145,16 +153,10 @@ def cannot_fetch_error() -> ApiError:
     return ApiError(502, "upstream_error", "the upstream's model list can't be fetched", "upstream_error")
 
 
-def not_ready_error() -> ApiError:
-    message = "the upstream's model list is not known yet, and all accounts are busy; try again later"
-    headers = {"retry-after": str(math.ceil(MAX_WAIT_SECONDS))}
-    return ApiError(429, "models_not_ready", message, "rate_limit_error", headers=headers)
-
-
 def await_fetch(fetch: "gevent.Greenlet[..., ApiError | None]", seconds: float) -> ApiError | None:
-    """Waits for a fetch, which goes on afterwards; returns its error, if any."""
+    """Waits for a fetch, which goes on afterwards; returns its error, None if it has none yet."""
     fetch.join(timeout=seconds)
-    return fetch.get() if fetch.ready() else not_ready_error()
+    return fetch.get() if fetch.ready() else None
 
 
 def encode_error(error: ApiError) -> str:

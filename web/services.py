@@ -30,12 +30,14 @@ from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 from web.model_lists import ModelLists
 from web.reply.hub import Hub
-from web.request.availability import Availability
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory
-from web.request.drain_rate import DrainRate
+from web.request.capacity.availability import Availability
+from web.request.capacity.drain_rate import DrainRate
+from web.request.capacity.overload import Overload
+from web.request.capacity.pool_selection import PoolSelector
+from web.request.capacity.rest_monitor import RestMonitor
 from web.request.log_buffer import RequestLogBuffer
 from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
-from web.request.pool_selection import PoolSelector
 from web.request.shutdown import Shutdown
 from web.server.admin_networks import AdminNetworks
 from web.server.client_address import TrustedProxies
@@ -85,6 +87,7 @@ class WebServices:
         self.hub.start()
         gevent.spawn(keep_running, self._run_heartbeat)
         gevent.spawn(keep_running, self.drain_rate.run)
+        gevent.spawn(keep_running, RestMonitor(self.availability, self.request_services.queued).run)
         gevent.spawn(keep_running, self._run_flush)
         gevent.spawn(self._prepare_logins)
 
@@ -164,11 +167,11 @@ def build_services(settings: Settings) -> WebServices:
     hub = Hub(redis, create_dedicated_pool(settings.redis_url), queue.find_vanished, queue.cancel)
     operations = CredentialOperations(connect(settings.redis_url, size=MAX_OPERATIONS))
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
-    log_buffer = RequestLogBuffer(RequestLog(redis))
+    overload, log_buffer = Overload(availability, drain_rate), RequestLogBuffer(RequestLog(redis))
     request_services = RequestServices(
         queue=queue,
         hub=hub,
-        drain_rate=drain_rate,
+        overload=overload,
         availability=availability,
         log_buffer=log_buffer,
         shutdown=Shutdown(hub),
@@ -178,7 +181,7 @@ def build_services(settings: Settings) -> WebServices:
     return WebServices(
         settings=settings,
         redis=redis,
-        pool_selector=PoolSelector(settings, availability, drain_rate),
+        pool_selector=PoolSelector(settings, availability, overload),
         availability=availability,
         hub=hub,
         request_services=request_services,

@@ -1,12 +1,14 @@
 """Current status of the pools, for health checks, metrics, the admin API and `./farm status`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
+from shared.credentials.pool_rest import build_reader
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import STATES, USABLE_STATES, known_state
 from shared.protocol.relay_queue import BANDS, held_registry_keys, queue_keys
@@ -36,6 +38,8 @@ class PoolStatus:
     upstream_down: bool = False
     #: Why the breaker of its token endpoint is open, '' while it is closed.
     token_endpoint_failure: str = ""
+    #: When the first of its credentials comes back, in seconds since the epoch; 0 while one is in service.
+    resting_until: float = 0.0
 
     @property
     def warnings(self) -> list[str]:
@@ -43,9 +47,16 @@ class PoolStatus:
         found = ["its upstream is down"] if self.upstream_down else []
         if self.token_endpoint_failure:
             found.append(f"its token endpoint fails for several credentials ({self.token_endpoint_failure})")
+        if self.resting_seconds and not found:
+            found.append(f"all of its credentials rest, the first one for another {math.ceil(self.resting_seconds)} s")
         if foreign := self.credentials.get("foreign"):
             found.append(f"{foreign} credentials belong to another token endpoint (`./farm credentials list`)")
         return found
+
+    @property
+    def resting_seconds(self) -> float:
+        """Seconds until the first of its credentials comes back; 0 while one is in service."""
+        return max(0.0, self.resting_until - clock.now())
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,6 +69,7 @@ class PoolStatus:
             "private_credentials": self.private_credentials,
             "upstream_down": self.upstream_down,
             "token_endpoint_failure": self.token_endpoint_failure,
+            "resting_until": self.resting_until,
         }
 
 
@@ -94,6 +106,10 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
         status.is_served = status.is_served or bool(is_handed_over and serving and is_usable)
         statuses.append(status)
         status.private_credentials = private[status.name]
+    read_rest = build_reader(redis)
+    for status in statuses:
+        if status.credentials["cooling"] and not status.credentials["active"] and (rest := read_rest(status.name)):
+            status.resting_until = rest.ends_at
     return statuses
 
 

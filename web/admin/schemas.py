@@ -265,6 +265,13 @@ class LivePool(BaseModel):
     token_endpoint_failure: Annotated[
         str, Field(description="why the breaker of its token endpoint is open, '' while it is closed")
     ]
+    resting_until: Annotated[
+        float,
+        Field(
+            description="when the first credential comes back while all rest, in seconds since the epoch; 0 while one "
+            "is in service"
+        ),
+    ]
     drain_rate: Annotated[float, Field(description="requests finished per second, 0 if not yet known")]
 
 

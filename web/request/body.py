@@ -12,11 +12,11 @@ from shared.json_object import InvalidObject, add_member, parse_object, replace_
 from shared.protocol.large_body import MAX_PIECE_BYTES, Edit, LargeBody, apply_edits
 from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
+from web.request.capacity.pool_selection import model_not_found_error
 from web.request.cooperative import run_in_slices
 from web.request.large_json import LargeObject
 from web.request.media import measure_form, measure_json
 from web.request.multipart import InvalidForm, Part, add_text_field, is_form, parse_parts, read_text_fields
-from web.request.pool_selection import model_not_found_error
 
 #: Upper bound of `n` when tokens are estimated.
 MAX_CHOICES = 128

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
+from shared.credentials.pool_rest import PoolRest
 from shared.decoding import UnreadableRecord
 from shared.errors import ApiError, FarmError
 from shared.protocol.large_body import LargeBody
@@ -25,8 +26,8 @@ from shared.redis_connection.retry import retry_for
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request import limit_headers
-from web.request.availability import Availability
-from web.request.drain_rate import DrainRate
+from web.request.capacity.availability import Availability
+from web.request.capacity.overload import Overload
 from web.request.log_buffer import RequestLogBuffer
 from web.request.shutdown import Shutdown, shutting_down_error
 from web.server import disconnect
@@ -54,7 +55,7 @@ class RequestServices:
 
     queue: RelayQueue
     hub: Hub
-    drain_rate: DrainRate
+    overload: Overload
     availability: Availability
     log_buffer: RequestLogBuffer
     shutdown: Shutdown
@@ -62,6 +63,8 @@ class RequestServices:
     queue_timeout: float
     #: Whether a running job is cancelled when its caller disconnects; a queued one always is.
     cancels_on_disconnect: bool
+    #: Request id -> request that no worker has taken yet, as far as this front knows.
+    queued: "dict[str, PendingRequest]" = field(default_factory=dict)
 
 
 @dataclass
@@ -81,14 +84,18 @@ class PendingRequest:
     _recheck_at: float = float("inf")
     #: Whether a worker has the job, so that the queue timeout no longer applies.
     _is_running: bool = False
+    #: The rest of its pool, once that is found to outlast what the request may wait.
+    _hopeless_rest: PoolRest | None = None
     _is_closed: bool = False
 
     def submit(self, body: bytes | LargeBody) -> None:
         """Opens the reply channel, then enqueues the job.
 
-        Raises ApiError 429 when the queue is full or a limit is hit, 503 when the front is being stopped.
+        Raises ApiError 429 when the queue is full, a limit is hit, or the pool rests for longer than the request may
+        wait; 503 when the front is being stopped.
         """
         self.services.shutdown.check()
+        retry_for(lambda: self.services.overload.check_rest(self.request.pool, self.gives_up_at))
         # Not a method of this object: a reference cycle would keep the request until the next garbage collection.
         on_overdue = partial(disconnect.abort, self.caller_socket)
         self.mailbox = self.services.hub.open(
@@ -98,10 +105,10 @@ class PendingRequest:
         try:
             retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended_by_front)
             self.mailbox.is_enqueued = True
+            self.services.queued[self.request.id] = self
         except QueueFull as error:
             self._detach()
-            retry_after = self.services.drain_rate.retry_after(self.request.pool, error.waiting)
-            raise overloaded_error("queue_full", error.message, retry_after) from None
+            raise self._build_overload("queue_full", error.message, error.waiting) from None
         except LimitReached as error:
             self._detach()
             raise limit_headers.limit_reached_error(self.key, error) from None
@@ -118,6 +125,19 @@ class PendingRequest:
             self.admission = self.services.queue.enqueue(self.request, body, demand, self.key.weight)
             self._plan_recheck(self.admission.recheck_seconds)
 
+    def _build_overload(self, code: str, message: str, waiting: int) -> ApiError:
+        return self.services.overload.build_error(code, message, self.request.pool, waiting)
+
+    @property
+    def gives_up_at(self) -> float:
+        """When the request has waited for as long as it may, in seconds since the epoch."""
+        return min(self.request.deadline, self.request.enqueued_at + self.services.queue_timeout)
+
+    def give_up(self, rest: PoolRest) -> None:
+        """Ends the request, if it is still queued: its pool rests for longer than it may wait."""
+        self._hopeless_rest = rest
+        self.mailbox.wake()
+
     def _plan_recheck(self, seconds: float) -> None:
         self._recheck_at = time.monotonic() + seconds if seconds else float("inf")
 
@@ -132,12 +152,13 @@ class PendingRequest:
         """Returns the next frames. Raises FrameTimeout after `timeout` seconds, ApiError if the request has expired."""
         timeout_at = time.monotonic() + timeout
         while True:
-            if self.services.shutdown.is_stopping and not self._is_running:
-                self._leave_queue()
+            if not self._is_running:
+                self._leave_if_hopeless()
             seconds_left = self._seconds_left()
             frames = self.mailbox.get(min(min(timeout_at, self._recheck_at) - time.monotonic(), seconds_left))
             if frames:
-                self._is_running, self._recheck_at = True, float("inf")
+                if not self._is_running:
+                    self._begin_running()
                 return frames
             if seconds_left <= 0 or self._seconds_left() <= 0:
                 self._expire()
@@ -153,6 +174,10 @@ class PendingRequest:
             return total_left
         return min(total_left, self.request.enqueued_at + self.services.queue_timeout - clock.now())
 
+    def _begin_running(self) -> None:
+        self._is_running, self._recheck_at = True, float("inf")
+        self.services.queued.pop(self.request.id, None)
+
     def _expire(self) -> None:
         """Withdraws a queued job and raises ApiError 429, or 502 when the upstream is down.
 
@@ -163,31 +188,40 @@ class PendingRequest:
             self.close(error)
             raise error
         try:
-            is_withdrawn = self.services.queue.withdraw(self.request.pool, self.request.id)
-            waiting = self.services.queue.count_waiting(self.request.pool) if is_withdrawn else 0
-            is_down = is_withdrawn and self.services.availability.is_down(self.request.pool)
+            if not self.services.queue.withdraw(self.request.pool, self.request.id):
+                self._begin_running()
+                return
+            error = self._find_reason()
         except RedisError:
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error") from None
-        if is_withdrawn:
-            retry_after = self.services.drain_rate.retry_after(self.request.pool, waiting)
-            error = overloaded_error(
-                "queue_timeout", "the request could not be started in time; try again later", retry_after
-            )
-            if is_down:
-                error = ApiError(
-                    502, "upstream_unavailable", "the upstream is down and did not recover in time", "upstream_error"
-                )
-            self.services.log_buffer.record_ended(self.request, error)
-            self.close()
-            raise error
-        self._is_running = True
+        self.services.log_buffer.record_ended(self.request, error)
+        self.close()
+        raise error
+
+    def _find_reason(self) -> ApiError:
+        """Why a request that has been withdrawn could not be started in time."""
+        pool = self.request.pool
+        if self._hopeless_rest:
+            return self.services.overload.build_rest_error(pool, self._hopeless_rest)
+        if self.services.availability.is_down(pool):
+            message = "the upstream is down and did not recover in time"
+            return ApiError(502, "upstream_unavailable", message, "upstream_error")
+        message = "the request could not be started in time; try again later"
+        return self._build_overload("queue_timeout", message, self.services.queue.count_waiting(pool))
+
+    def _leave_if_hopeless(self) -> None:
+        """Raises ApiError when the queued request will not be served: the front is being stopped, or its pool rests."""
+        if self.services.shutdown.is_stopping:
+            self._leave_queue()
+        elif self._hopeless_rest:
+            self._expire()
 
     def _leave_queue(self) -> None:
         """Withdraws a queued job and raises ApiError 503, because the front is being stopped; a running one goes on."""
         try:
             if not self.services.queue.withdraw(self.request.pool, self.request.id):
-                self._is_running = True
+                self._begin_running()
                 return
         except RedisError:
             self.close()
@@ -249,6 +283,7 @@ class PendingRequest:
 
     def _detach(self) -> None:
         self._is_closed = True
+        self.services.queued.pop(self.request.id, None)
         self._disconnect_watcher.stop()
         self.services.hub.close(self.mailbox)
 
@@ -258,8 +293,3 @@ def decode_failure(frame: Frame) -> Failure:
         return Failure.decode(frame.payload)
     except UnreadableRecord:
         return UNREADABLE_REPLY
-
-
-def overloaded_error(code: str, message: str, retry_after: int) -> ApiError:
-    """Builds a 429 with the time to wait: PDF translators retry a 429 a hundred times, and a 503 not at all."""
-    return ApiError(429, code, message, "rate_limit_error", headers={"retry-after": str(retry_after)})

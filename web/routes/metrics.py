@@ -144,8 +144,14 @@ def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
     token_endpoint = GaugeMetricFamily(
         PREFIX + "token_endpoint_down", "Whether the breaker of the pool's token endpoint is open.", labels=("pool",)
     )
+    resting = GaugeMetricFamily(
+        PREFIX + "resting_seconds",
+        "Seconds until the first credential comes back while all of a pool rest; 0 while one is in service.",
+        labels=("pool",),
+    )
     private = GaugeMetricFamily(PREFIX + "private_credentials", "Private credentials.", labels=("pool",))
     for pool in pools:
+        resting.add_metric((pool.name,), pool.resting_seconds)
         private.add_metric((pool.name,), pool.private_credentials)
         down.add_metric((pool.name,), pool.upstream_down)
         token_endpoint.add_metric((pool.name,), bool(pool.token_endpoint_failure))
@@ -159,4 +165,4 @@ def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
             for label, value in values.items():
                 family.add_metric((pool.name, label), value)
         utilisation.add_metric((pool.name,), pool.utilisation)
-    yield from (depth, held, workers, credentials, utilisation, private, down, token_endpoint)
+    yield from (depth, held, workers, credentials, utilisation, private, down, token_endpoint, resting)

@@ -7,7 +7,7 @@ from flask import Blueprint, g
 
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings
-from web.request.pool_selection import model_not_found_error
+from web.request.capacity.pool_selection import model_not_found_error
 from web.routes.relay import authenticate
 from web.services import WebServices, services
 

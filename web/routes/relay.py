@@ -159,7 +159,7 @@ def submit(
         context.reply_headers = {
             **limit_headers.build_headers(key, admission.limit_usage),
             "x-queue-position": str(admission.ahead + 1),
-            "x-queue-eta-ms": str(web_services.drain_rate.eta_ms(relay_request.pool, admission.ahead)),
+            "x-queue-eta-ms": str(web_services.request_services.overload.eta_ms(relay_request.pool, admission.ahead)),
         }
     except BaseException:
         pending_request.close()

@@ -55,6 +55,13 @@ class Front(FrontHarness):
         self.redis.publish(channel, b"".join(frame.encode() for frame in frames))
         return request_id
 
+    def reply_to_next(self) -> None:
+        """Serves the request that has waited longest."""
+        request_id = self.redis.lpop("rq:queue:chat:default").decode()
+        frames = [Frame(FrameKind.HEAD, 0, Head(200, {"content-type": "application/json"}, 1, 0, 0).encode())]
+        frames += [Frame(FrameKind.DATA, 1, b"{}"), Frame(FrameKind.END, 2, b"")]
+        self.redis.publish(self.services.hub.channel(request_id), b"".join(frame.encode() for frame in frames))
+
     def continue_reply(self, request_id: str, number: int, *parts: bytes) -> None:
         """Sends the rest of a reply, whose next frame has this number."""
         frames = [Frame(FrameKind.DATA, i, part) for i, part in enumerate(parts, number)]

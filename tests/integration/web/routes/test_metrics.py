@@ -9,6 +9,7 @@ from shared import clock, keys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability import counters
+from shared.observability.pool_status import read_pool_statuses
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
 from web.routes.metrics import render
@@ -51,6 +52,21 @@ def test_bytes_of_bodies_are_shown_where_they_are_held(redis: Redis):
     assert samples["farm_body_bytes{place=fronts}"] == 5_700
     queue.withdraw("default", "req_1")
     assert read_samples(redis)["farm_body_bytes{place=redis}"] == 0
+
+
+def test_pool_whose_credentials_all_rest_tells_until_when(redis: Redis, unsealer: Unsealer):
+    store = Credentials(redis)
+    ids = [store.add("default", f"token-{number}")[0] for number in range(2)]
+    for credential_id, seconds in zip(ids, (900, 500), strict=True):
+        assert read_samples(redis)["farm_resting_seconds{pool=default}"] == 0
+        store.set_state("default", credential_id, "cooling", "allowance_used", clock.now() + seconds)
+    assert 400 < read_samples(redis)["farm_resting_seconds{pool=default}"] <= 500
+    (status,) = read_pool_statuses(redis, ["default"])
+    assert ["all of its credentials rest" in warning for warning in status.warnings] == [True]
+    assert status.to_dict()["resting_until"] == pytest.approx(clock.now() + 500, abs=100)
+    store.enable("default", ids[0])
+    assert read_samples(redis)["farm_resting_seconds{pool=default}"] == 0
+    assert read_pool_statuses(redis, ["default"])[0].warnings == []
 
 
 def test_counts_that_cannot_be_flushed_are_kept(redis: Redis):

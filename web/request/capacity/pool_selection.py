@@ -3,34 +3,36 @@
 import random
 from collections.abc import Iterator
 
-from shared import names
+from shared import clock, names
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings, Settings
 from web.access.private_callers import PrivateCaller
-from web.request.availability import Availability
-from web.request.drain_rate import DrainRate
+from web.request.capacity.availability import Availability
+from web.request.capacity.overload import Overload
 
 
 class PoolSelector:
     """The configured pools, ordered by priority."""
 
-    def __init__(self, settings: Settings, availability: Availability, drain_rate: DrainRate) -> None:
+    def __init__(self, settings: Settings, availability: Availability, overload: Overload) -> None:
         self._settings = settings
         self._pools = sorted(settings.pools, key=lambda pool: pool.priority)
         self._total_timeouts = {pool.name: settings.with_pool_timeouts(pool).total_timeout for pool in settings.pools}
         self._availability = availability
-        self._drain_rate = drain_rate
+        self._overload = overload
+        self._queue_timeout = settings.queue_timeout
 
     def select(self, model: str, key: ApiKey) -> PoolSettings:
         """Selects a pool for the model. Raises ApiError 404 when none serves it.
 
         Of the pools that serve the model and are open to the key:
         1. those with a usable credential,
-        2. whose expected wait is not above their `overflow_wait`,
-        3. of the lowest priority value,
-        4. one at random by weight.
-        Steps 1 and 2 are skipped when no pool passes them: a request waits rather than being refused.
+        2. that don't rest for longer than a request may wait,
+        3. whose expected wait is not above their `overflow_wait`,
+        4. of the lowest priority value,
+        5. one at random by weight.
+        Steps 1 to 3 are skipped when no pool passes them.
         """
         candidates = [
             pool for pool in (self.list_open_to(key) if key.allows_model(model) else ()) if can_serve(pool, model)
@@ -39,6 +41,7 @@ class PoolSelector:
             raise model_not_found_error(model)
         if len(candidates) > 1:
             candidates = [pool for pool in candidates if self._availability.is_usable(pool.name)] or candidates
+            candidates = [pool for pool in candidates if not self._rests_too_long(pool)] or candidates
             candidates = [pool for pool in candidates if not self._is_too_busy(pool)] or candidates
             candidates = [pool for pool in candidates if pool.priority == candidates[0].priority]
         return (
@@ -47,8 +50,13 @@ class PoolSelector:
             else random.choices(candidates, [pool.weight for pool in candidates])[0]
         )
 
+    def _rests_too_long(self, pool: PoolSettings) -> bool:
+        longest_wait = min(self._queue_timeout, self.total_timeout(pool.name))
+        rest = self._availability.find_rest(pool.name)
+        return rest is not None and rest.ends_at - clock.now() > longest_wait
+
     def _is_too_busy(self, pool: PoolSettings) -> bool:
-        return 0 < pool.overflow_wait < self._drain_rate.expected_wait(pool.name)
+        return 0 < pool.overflow_wait < self._overload.expected_wait(pool.name)
 
     def list_open_to(self, key: ApiKey) -> list[PoolSettings]:
         """Lists the pools open to the key, lowest priority value first; a private caller has only its own pool."""

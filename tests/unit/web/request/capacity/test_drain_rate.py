@@ -3,7 +3,7 @@
 import pytest
 
 from tests import internals
-from web.request.drain_rate import DrainRate
+from web.request.capacity.drain_rate import DrainRate
 
 
 @pytest.mark.parametrize(

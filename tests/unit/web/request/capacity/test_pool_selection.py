@@ -1,28 +1,35 @@
 """Requests go to the pools that serve their model, by priority, weight and load."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 
+from shared import clock
 from shared.api_keys.api_key import ApiKey
+from shared.credentials.pool_rest import PoolRest
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings, Settings
-from web.request.pool_selection import PoolSelector
+from web.request.capacity.pool_selection import PoolSelector
 
 ANY_KEY = ApiKey(id="k", hint="sk-…", created_at=0)
 
 
 class FakeAvailability:
-    """Which pools have a usable credential."""
+    """Which pools have a usable credential, and for how many seconds which ones rest."""
 
-    def __init__(self, *without: str) -> None:
+    def __init__(self, *without: str, **resting: float) -> None:
         self.without = without
+        self.resting = resting
 
     def is_usable(self, pool: str) -> bool:
         return pool not in self.without
 
+    def find_rest(self, pool: str) -> PoolRest | None:
+        return PoolRest((clock.now() + self.resting[pool],)) if pool in self.resting else None
 
-class FakeDrainRate:
+
+class FakeOverload:
     """The expected wait of each pool, in seconds."""
 
     def __init__(self, **seconds: float) -> None:
@@ -32,8 +39,11 @@ class FakeDrainRate:
         return self.seconds.get(pool, 0.0)
 
 
-def build_selector(*pools: PoolSettings, without: tuple[str, ...] = (), **waits: float) -> PoolSelector:
-    return PoolSelector(Settings(pools=pools), FakeAvailability(*without), FakeDrainRate(**waits))  # type: ignore[arg-type]
+def build_selector(
+    *pools: PoolSettings, without: tuple[str, ...] = (), resting: Mapping[str, float] | None = None, **waits: float
+) -> PoolSelector:
+    settings = Settings(pools=pools, queue_timeout=300)
+    return PoolSelector(settings, FakeAvailability(*without, **(resting or {})), FakeOverload(**waits))  # type: ignore[arg-type]
 
 
 def selected(selector: PoolSelector, model: str = "m") -> set[str]:
@@ -79,6 +89,14 @@ def test_pool_without_a_usable_credential_is_skipped():
     assert selected(build_selector(first, second)) == {"a"}
     assert selected(build_selector(first, second, without=("a",))) == {"b"}
     assert selected(build_selector(first, second, without=("a", "b"))) == {"a"}
+
+
+def test_pool_that_rests_for_longer_than_a_request_may_wait_is_skipped():
+    first, second = PoolSettings(name="a"), PoolSettings(name="b", priority=1, total_timeout=30)
+    assert selected(build_selector(first, second, resting={"a": 250})) == {"a"}
+    assert selected(build_selector(first, second, resting={"a": 350})) == {"b"}
+    assert selected(build_selector(first, second, resting={"a": 350, "b": 20})) == {"b"}
+    assert selected(build_selector(first, second, resting={"a": 350, "b": 50})) == {"a"}
 
 
 def test_pool_with_a_long_wait_overflows_into_the_next():

@@ -1,5 +1,6 @@
 """Measures how fast each pool's queue drains, for `retry-after` and the estimated wait."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -7,7 +8,8 @@ import gevent
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import keys
+from shared import clock, keys
+from shared.credentials.pool_rest import PoolRest
 from shared.protocol.relay_queue import queue_keys
 from web.single_flight_cache import SingleFlightCache
 
@@ -31,10 +33,14 @@ class DrainRate:
     def _count_waiting(self, pool: str) -> int:
         return sum(int(self._redis.llen(queue)) for queue in queue_keys(pool))
 
+    def count_waiting(self, pool: str) -> int:
+        """Requests in the pool's queue, counted at most once a second."""
+        return self._waiting_cache.get(pool)
+
     def expected_wait(self, pool: str) -> float:
         """Seconds that a request enqueued now would wait, 0 if unknown."""
         rate = self._rates.get(pool, 0.0)
-        return self._waiting_cache.get(pool) / rate if rate else 0.0
+        return self.count_waiting(pool) / rate if rate else 0.0
 
     def run(self) -> None:
         while True:
@@ -62,20 +68,31 @@ class DrainRate:
         rate = self._rates.get(pool, 0.0)
         return round(1000 * ahead / rate) if rate else 0
 
-    def retry_after(self, pool: str, waiting: int) -> int:
-        """Whole seconds until about `waiting` requests are served, within 1 to 60, for a request that is refused now.
+    def retry_after(self, pool: str, waiting: int, rest: PoolRest | None = None) -> int:
+        """Whole seconds until about `waiting` requests are served, for a request that is refused now.
 
+        Within 1 to 60, unless the pool rests: then nothing is served before the end of its `rest`, however far that is.
         Further ones are told to come back one after the other, at the rate at which requests are served, or all would
         come back together. More than that are spread over half a minute, again and again.
         """
-        rate = self._rates.get(pool, 0.0)
-        seconds = waiting / rate if rate else MAX_RETRY_AFTER_SECONDS if waiting else MIN_RETRY_AFTER_SECONDS
-        seconds = max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, seconds))
+        now = time.monotonic()
+        if rest:
+            seconds, interval = max(0.0, rest.find_turn(waiting) - clock.now()), rest.interval
+            latest = seconds + MAX_RETRY_AFTER_SECONDS / 2
+        else:
+            seconds, interval = self._expect(pool, waiting)
+            latest = MAX_RETRY_AFTER_SECONDS
         if pool in self._pools:
-            now = time.monotonic()
-            at = max(now + seconds, self._retries.get(pool, 0.0) + (1 / rate if rate else 1.0))
-            if at > now + MAX_RETRY_AFTER_SECONDS:
-                at = now + min(seconds, MAX_RETRY_AFTER_SECONDS / 2)
+            at = max(now + seconds, self._retries.get(pool, 0.0) + interval)
+            if at > now + latest:
+                at = now + (seconds if rest else min(seconds, MAX_RETRY_AFTER_SECONDS / 2))
             self._retries[pool] = at
             seconds = at - now
-        return max(MIN_RETRY_AFTER_SECONDS, round(seconds))
+        return max(MIN_RETRY_AFTER_SECONDS, math.ceil(seconds) if rest else round(seconds))
+
+    def _expect(self, pool: str, waiting: int) -> tuple[float, float]:
+        """Seconds until `waiting` requests of a working pool are served, within 1 to 60, and between two of them."""
+        rate = self._rates.get(pool, 0.0)
+        if not rate:
+            return float(MAX_RETRY_AFTER_SECONDS if waiting else MIN_RETRY_AFTER_SECONDS), 1.0
+        return max(MIN_RETRY_AFTER_SECONDS, min(MAX_RETRY_AFTER_SECONDS, waiting / rate)), 1 / rate

@@ -1,0 +1,1 @@
+"""Whether and when a pool can serve a request."""
