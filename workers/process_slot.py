@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gevent import monkey
 
+from shared.heartbeat import Heartbeat
 from shared.ready_flag import ReadyFlag
 from workers.refresher.rendezvous import Rendezvous
 
@@ -52,6 +53,8 @@ class SpawnInfo:
     ready: ReadyFlag
     #: Where worker processes and token refresher meet.
     rendezvous: Rendezvous = field(default_factory=Rendezvous)
+    #: To be beaten by a process that is watched (workers/freeze_watch.py).
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
 
 class ProcessSlot:
@@ -61,6 +64,7 @@ class ProcessSlot:
         self._may_wait = may_wait
         self._rendezvous = rendezvous
         self._ready = ReadyFlag()
+        self._heartbeat = Heartbeat()
         self._serve = serve
         self._backoff = RESTART_BACKOFF_SECONDS
         self._start_at = 0.0
@@ -90,6 +94,11 @@ class ProcessSlot:
         """Whether the running process has reported that it can serve."""
         return bool(self.pid) and self._ready.is_set
 
+    @property
+    def beat_count(self) -> int:
+        """See Heartbeat.count."""
+        return self._heartbeat.count
+
     def _spawn(self) -> None:
         self._ready = ReadyFlag()
         self._started_at = monotonic()
@@ -117,6 +126,7 @@ class ProcessSlot:
             may_wait=self._may_wait or bool(predecessor),
             ready=self._ready,
             rendezvous=self._rendezvous,
+            heartbeat=self._heartbeat,
         )
 
     def _process_id(self, pid: int) -> str:

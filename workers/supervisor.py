@@ -16,6 +16,7 @@ from types import FrameType
 from gevent import monkey
 
 from shared.reload_report import report_reload
+from workers.freeze_watch import FreezeWatch
 from workers.process_slot import (
     EXIT_MISCONFIGURED,
     RETIRE_SIGNAL,
@@ -27,6 +28,8 @@ from workers.process_slot import (
 from workers.refresher.rendezvous import Rendezvous
 
 POLL_SECONDS = 0.05
+#: What messages call a token refresher.
+REFRESHER = "the token refresher"
 sleep = monkey.get_original("time", "sleep")
 
 
@@ -52,6 +55,7 @@ class Generation:
         self._rendezvous = Rendezvous()
         self._slots = [ProcessSlot(plan.serve, self._rendezvous, may_wait=may_wait) for _ in range(plan.count)]
         self._refresher = ProcessSlot(plan.serve_refresher, self._rendezvous, may_wait=may_wait)
+        self._refresher_watch = FreezeWatch(self._refresher, REFRESHER)
         #: Worker processes that have been signalled to end; then the token refresher, once it has been.
         self._leaving: list[LeavingProcess] = []
         self._leaving_refresher: LeavingProcess | None = None
@@ -60,12 +64,13 @@ class Generation:
 
     def poll(self) -> bool:
         """Starts and restarts processes; False when the settings turn out to be unusable, which no restart can fix."""
-        named = [*((slot, "a worker process") for slot in self._slots), (self._refresher, "the token refresher")]
+        named = [*((slot, "a worker process") for slot in self._slots), (self._refresher, REFRESHER)]
         for slot, name in named:
             exit_code = slot.poll()
             if exit_code == EXIT_MISCONFIGURED and not self.has_served:
                 return False
             report_exit(name, exit_code)
+        self._refresher_watch.look()
         self.has_served = self.has_served or all(slot.is_ready for slot, _ in named)
         return True
 
@@ -84,7 +89,8 @@ class Generation:
         """Whether all processes have ended. Keeps the token refresher alive until the worker processes have."""
         self._leaving = [process for process in self._leaving if not process.poll()]
         if self._leaving:
-            report_exit("the token refresher", self._refresher.poll())
+            report_exit(REFRESHER, self._refresher.poll())
+            self._refresher_watch.look()
             return False
         if self._leaving_refresher is None:
             self._leaving_refresher = LeavingProcess(self._refresher, RETIRE_SIGNAL, 0.0)

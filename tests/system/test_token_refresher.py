@@ -70,3 +70,12 @@ def test_credential_whose_refresher_was_killed_is_in_doubt_and_requests_are_serv
     assert farm.refresher().pid != killed.pid
     eventually(lambda: farm.metric("farm_token_refreshers") == 1)
     assert farm.get("/readyz").json()["warnings"] == []
+
+
+def test_requests_wait_until_the_supervisor_has_resumed_a_stopped_refresher(farm: Farm):
+    stopped, doubts = farm.refresher(), farm.metric("farm_tokens_in_doubt_total")
+    stopped.suspend()
+    assert Chats(farm, 1).join() == [200]
+    assert farm.refresher().pid == stopped.pid
+    assert "the token refresher is frozen" in farm.log()
+    assert farm.metric("farm_tokens_in_doubt_total") == doubts

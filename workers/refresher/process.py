@@ -20,6 +20,7 @@ from shared.credentials.token_origin import compute_token_origin
 from shared.credentials.unsealing import Unsealer, load_unsealer
 from shared.errors import FarmError
 from shared.file_limit import raise_file_limit
+from shared.heartbeat import Heartbeat
 from shared.observability import logs
 from shared.observability.counters import Counters
 from shared.redis_connection.client import connect, decode_hash
@@ -29,6 +30,7 @@ from shared.redis_connection.retry import retry_forever, wait_for_redis
 from shared.settings.schema import Settings
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
+from workers.freeze_watch import BEAT_SECONDS
 from workers.process_slot import EXIT_MISCONFIGURED, RETIRE_SIGNAL, SpawnInfo
 from workers.refresher.credential_refresh import RefresherServices
 from workers.refresher.refresh_lock import REFRESHER_TIMEOUT_SECONDS, RefreshLock
@@ -156,6 +158,13 @@ def name_process() -> None:
         Path("/proc/self/comm").write_text(PROCESS_NAME)
 
 
+def beat_forever(heartbeat: Heartbeat) -> None:
+    """Shows the supervisor that the event loop runs."""
+    while True:
+        heartbeat.beat()
+        gevent.sleep(BEAT_SECONDS)
+
+
 def prepare_store(redis: Redis, unsealer: Unsealer) -> None:
     """Idempotent. Raises DataTooNew before it writes anything, RedisError."""
     stamp_data(redis)
@@ -165,6 +174,7 @@ def prepare_store(redis: Redis, unsealer: Unsealer) -> None:
 def serve_refresher(settings: Settings, spawn_info: SpawnInfo) -> int:
     """Runs the token refresher; returns its exit code."""
     gevent.reinit()
+    gevent.spawn(beat_forever, spawn_info.heartbeat)
     name_process()
     try:
         logs.configure_logging(settings.log_level, settings.log_format)

@@ -11,8 +11,20 @@ import pytest
 
 from tests.waiting import eventually
 
-SCRIPT = """
-import os, sys, time
+BEAT = """
+import time
+from workers import freeze_watch
+from workers.freeze_watch import BEAT_SECONDS
+freeze_watch.KILL_AFTER_SECONDS = 3.0
+
+def beat_forever(spawn_info):
+    while True:
+        spawn_info.heartbeat.beat()
+        time.sleep(BEAT_SECONDS)
+"""
+
+SCRIPT = f"""{BEAT}
+import os, sys
 from workers.supervisor import ProcessPlan, Supervisor
 
 def serve(spawn_info):
@@ -21,7 +33,7 @@ def serve(spawn_info):
 
 def serve_refresher(spawn_info):
     spawn_info.ready.set()
-    time.sleep(60)
+    beat_forever(spawn_info)
 
 sys.exit(Supervisor(ProcessPlan(serve, 2, 30, 900, serve_refresher)).run())
 """
@@ -44,15 +56,15 @@ def test_dead_child_is_restarted_and_all_end_with_the_supervisor(tmp_path: Path)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
 
 
-RELOADING_SCRIPT = """
-import os, sys, time
+RELOADING_SCRIPT = f"""{BEAT}
+import os, sys
 from pathlib import Path
 from workers.supervisor import EXIT_MISCONFIGURED, ProcessPlan, Supervisor
 home = Path(sys.argv[1])
 
 def plan(generation, count):
     def serve(spawn_info):
-        (home / f"{generation}-{os.getpid()}").write_text(str(spawn_info.may_wait))
+        (home / f"{{generation}}-{{os.getpid()}}").write_text(str(spawn_info.may_wait))
         if generation == "bad":
             return EXIT_MISCONFIGURED
         while not (home / "ready").exists():
@@ -62,9 +74,9 @@ def plan(generation, count):
     return ProcessPlan(serve, count, 30, 900, serve_refresher)
 
 def serve_refresher(spawn_info):
-    (home / f"refresher-{os.getpid()}").touch()
+    (home / f"refresher-{{os.getpid()}}").touch()
     spawn_info.ready.set()
-    time.sleep(60)
+    beat_forever(spawn_info)
 
 def reload_plan():
     name = (home / "next").read_text()
@@ -171,8 +183,8 @@ def test_misconfigured_child_is_not_restarted():
     assert supervisor.returncode == 1
 
 
-OUTLIVING_SCRIPT = """
-import os, signal, sys, time
+OUTLIVING_SCRIPT = f"""{BEAT}
+import os, signal, sys
 from pathlib import Path
 from workers.process_slot import RETIRE_SIGNAL
 from workers.supervisor import ProcessPlan, Supervisor
@@ -200,7 +212,11 @@ def serve_refresher(spawn_info):
         os._exit(0)
     signal.signal(RETIRE_SIGNAL, end)
     spawn_info.ready.set()
-    write(f"refresher {os.getpid()}")
+    write(f"refresher {{os.getpid()}}")
+    while not (home / "hang").exists():
+        spawn_info.heartbeat.beat()
+        time.sleep(BEAT_SECONDS)
+    (home / "hang").unlink()
     time.sleep(600)
 
 plan = ProcessPlan(serve, 1, 600, 900, serve_refresher)
@@ -230,14 +246,16 @@ class OutlivedSupervisor:
         return self.events()
 
 
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_token_refresher_is_kept_alive_until_the_worker_processes_have_ended(tmp_path: Path, is_killed: bool):
+@pytest.mark.parametrize("failure", ["", "killed", "hangs"])
+def test_token_refresher_is_kept_alive_until_the_worker_processes_have_ended(tmp_path: Path, failure: str):
     supervisor = OutlivedSupervisor(tmp_path)
     (refresher,) = eventually(supervisor.refreshers)
     supervisor.process.send_signal(signal.SIGTERM)
-    if is_killed:
+    if failure == "killed":
         os.kill(refresher, signal.SIGKILL)
-        eventually(lambda: len(supervisor.refreshers()) == 2)
+    elif failure:
+        (tmp_path / "hang").touch()
+    eventually(lambda: len(supervisor.refreshers()) == (2 if failure else 1))
     (tmp_path / "may-end").touch()
     assert supervisor.process.wait(60) == 0
     assert supervisor.events()[-2:] == ["worker ends", "refresher ends"]
@@ -256,3 +274,51 @@ def test_reload_starts_a_token_refresher_and_the_old_one_waits_for_its_worker_pr
     eventually(lambda: "refresher ends" in supervisor.events())
     assert supervisor.events()[3:5] == ["worker ends", "refresher ends"]
     supervisor.stop()
+
+
+FREEZING_SCRIPT = f"""{BEAT}
+import os, signal, sys
+from pathlib import Path
+from workers.supervisor import ProcessPlan, Supervisor
+home = Path(sys.argv[1])
+
+def serve(spawn_info):
+    time.sleep(600)
+
+def serve_refresher(spawn_info):
+    (home / f"{{os.getpid()}}").write_text(spawn_info.predecessor)
+    spawn_info.heartbeat.beat()
+    if not spawn_info.predecessor:
+        exec(sys.argv[2])
+    (home / f"well-{{os.getpid()}}").touch()
+    beat_forever(spawn_info)
+
+sys.exit(Supervisor(ProcessPlan(serve, 1, 30, 900, serve_refresher)).run())
+"""
+
+
+def supervise_freezing(home: Path, action: str) -> "subprocess.Popen[str]":
+    """The first token refresher freezes by `action` after a beat; each writes `well-<pid>` when it is well."""
+    command = [sys.executable, "-c", FREEZING_SCRIPT, str(home), action]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def end(supervisor: "subprocess.Popen[str]") -> str:
+    """Returns what it wrote to stderr."""
+    supervisor.send_signal(signal.SIGTERM)
+    return supervisor.communicate(timeout=30)[1]
+
+
+def test_stopped_token_refresher_is_resumed_and_loses_nothing(tmp_path: Path):
+    supervisor = supervise_freezing(tmp_path, "os.kill(os.getpid(), signal.SIGSTOP)")
+    (well,) = eventually(lambda: list(tmp_path.glob("well-*")))
+    assert "frozen for" in end(supervisor)
+    assert {file.name for file in tmp_path.iterdir()} == {well.name, well.name.removeprefix("well-")}
+
+
+def test_token_refresher_that_hangs_is_killed_and_its_successor_knows_it(tmp_path: Path):
+    supervisor = supervise_freezing(tmp_path, "time.sleep(600)")
+    (well,) = eventually(lambda: list(tmp_path.glob("well-*")))
+    assert "killing it" in end(supervisor)
+    (hung,) = (file for file in tmp_path.iterdir() if file.name not in (well.name, well.name.removeprefix("well-")))
+    assert f"-{hung.name}-" in (tmp_path / well.name.removeprefix("well-")).read_text()
