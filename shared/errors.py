@@ -98,6 +98,9 @@ class BreakerOpen(FarmError):
 class TokenError(FarmError):
     """Raised when no access token could be obtained for a credential."""
 
+    #: HTTP status of the response; 0 when there was none.
+    status = 0
+
     def __init__(self, message: str, code: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         #: What the token endpoint gave as the reason, e.g. `invalid_scope` or `http_403`; '' for none.

@@ -150,7 +150,7 @@ def show(credential_id: str, as_json: bool) -> None:
     """Show a credential, without its token: why it is in its state, what happens next, and its former states."""
     settings, redis = open_store()
     (record,) = select_credentials(settings, redis, [credential_id])
-    explanation = explain_state(record.state, record.reason)
+    explanation = explain_state(record.state, record.reason, record.evidence)
     history = Credentials(redis).get_history(record.id)[:MAX_HISTORY_SHOWN]
     if as_json:
         states = [asdict(change) for change in history]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shared.credentials.evidence import NO_EVIDENCE, Evidence
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -52,9 +54,10 @@ DEAD_KEY = Explanation("the upstream answered the API key with 401 twice in a ro
 FOREIGN_NEXT = "it comes back when its pool's settings do, or with `./farm credentials adopt`"
 
 
-def explain_state(state: str, reason: str) -> Explanation:
+def explain_state(state: str, reason: str, evidence: Evidence = NO_EVIDENCE) -> Explanation:
     """The explanation of a state with its reason, as the store has them."""
     kind, _, code = reason.partition(": ")
+    code = evidence.code or code
     if state == "active":
         return Explanation("it can serve", "it takes the next request")
     if state == "foreign":

@@ -1,5 +1,6 @@
 -- Marks the credentials of a pool that belong to another token endpoint, or are of another kind, `foreign`, and reactivates those that were and
 -- do no more. A credential that is disabled or dead stays so.
+-- Runs after change_state.lua.
 -- KEYS: credentials of the pool
 -- ARGV: origin of the pool's token endpoint ('' when it is not known: nothing changes), the simulator's origin,
 --       key prefix of credentials, key prefix of histories, kind of the pool's credentials
@@ -13,9 +14,8 @@ local now = redis.call('TIME')
 now = now[1] .. '.' .. string.format('%06d', now[2])
 
 local function set_state(id, state, reason)
-    redis.call('HSET', KEYS[1], id, state)
-    redis.call('HSET', ARGV[3] .. id, 'reason', reason, 'until', '', 'state_since', now)
-    redis.call('XADD', ARGV[4] .. id, 'MAXLEN', '~', 100, '*', 'state', state, 'reason', reason)
+    change_state({states = KEYS[1], credential = ARGV[3] .. id, history = ARGV[4] .. id, id = id},
+        {state = state, reason = reason, ['until'] = '', now = now})
 end
 
 local function describe(origin)

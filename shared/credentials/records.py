@@ -21,11 +21,14 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | access | sealed access token | store_grant.lua |
 | access_expires | time it expires | store_grant.lua |
 | refreshed_at | time of the last token refresh | store_grant.lua |
+| rotated_at | time of the last rotation | store_grant.lua, replace_token.lua |
 | refusals | refusals of the refresh token so far (workers/credentials/refusals.py) | store_refusals.lua |
-| state_since | time of the last state change | store.py, private.py, set_state.lua, store_grant.lua |
-| reason | reason for the state | set_state.lua, store_grant.lua, reconcile_origins.lua |
-| until | end of the cooldown, '' if there is none | set_state.lua, store_grant.lua |
-| state_before, reason_before, until_before | the state before it was suspended, for the time of a move | suspend.lua |
+| state_since | since when state and reason are the same | store.py, private.py, change_state.lua |
+| reason | reason for the state | change_state.lua |
+| until | end of the cooldown, '' if there is none | change_state.lua |
+| evidence | status and code that stand for the state (evidence.py), '' for none | change_state.lua |
+| retry_after | seconds to wait that came with them, '' for none | change_state.lua |
+| state_before, reason_before, … | these before it was suspended, for the time of a move | suspend.lua |
 | exported_at | time the refresh token was last exported | store.py |
 | export_outdated | 1 if the token has rotated since, which may invalidate the exported one | store_grant.lua |
 | fence | last fencing token issued with a lease | claim.lua |
@@ -33,8 +36,12 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 The state itself is in `farm:credentials:<pool>`.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from shared.credentials.evidence import NO_EVIDENCE, Evidence
 
 #: `foreign`: it belongs to another token endpoint than its pool now has (token_origin.py).
 State = Literal["active", "cooling", "disabled", "dead", "foreign"]
@@ -45,7 +52,10 @@ USABLE_STATES: tuple[State, ...] = ("active", "cooling")
 VISIBLE_FIELDS = (
     *("label", "added_at", "refreshed_at", "rotations", "access_expires", "reason", "until", "state_since"),
     *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account", "kind", "in_doubt_since"),
+    *("rotated_at", "evidence", "retry_after"),
 )
+#: Comes before each script that changes a state.
+CHANGE_STATE = Path(__file__).with_name("change_state.lua")
 
 
 def known_state(state: str) -> str:
@@ -63,10 +73,14 @@ class CredentialRecord:
     label: str = ""
     added_at: float = 0
     refreshed_at: float = 0
+    rotated_at: float = 0
     rotations: int = 0
     access_expires: float = 0
     reason: str = ""
+    #: What the upstream or the token endpoint has said.
+    evidence: Evidence = NO_EVIDENCE
     until: float = 0
+    #: Since when state and reason are the same.
     state_since: float = 0
     exported_at: float = 0
     #: Since when a refresh without an answer may have rotated the refresh token; 0 when the credential isn't in doubt.
@@ -94,11 +108,12 @@ class CredentialRecord:
 
 @dataclass(frozen=True)
 class StateChange:
-    """A state change. `time` is in seconds since the epoch."""
+    """A change of the state or of the reason for it. `time` is in seconds since the epoch."""
 
     time: float
     state: str
     reason: str
+    evidence: Evidence = NO_EVIDENCE
 
 
 def mask_account(account: str) -> str:
@@ -133,6 +148,13 @@ def build_record(
         subject=fields.get("subject", ""),
         account=fields.get("account", ""),
         kind=fields.get("kind", "refresh_token"),
+        evidence=Evidence.decode(fields.get("evidence", ""), fields.get("retry_after", "")),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         **times,
     )
+
+
+def build_state_change(time: float, values: Mapping[bytes, bytes]) -> StateChange:
+    """`values` are those of the history's entry; one of an earlier version has no evidence."""
+    state, reason, evidence = (values.get(name, b"").decode() for name in (b"state", b"reason", b"evidence"))
+    return StateChange(time, state, reason, Evidence.decode(evidence))

@@ -1,7 +1,8 @@
 """Store of the credentials; it seals refresh tokens and cannot read them back.
 
-set_state.lua changes states atomically. Two other scripts do: store_grant.lua revives a credential that was marked dead
-while its refresh was succeeding, and reconcile_origins.lua enters and leaves `foreign`.
+set_state.lua changes states atomically, by change_state.lua, as the other scripts do that change them: store_grant.lua
+revives a credential that was marked dead while its refresh was succeeding, reconcile_origins.lua enters and leaves
+`foreign`, suspend.lua and resume.lua take one out of service for a time, replace_token.lua brings one back.
 shared/credentials/records.py lists the fields of a credential.
 """
 
@@ -13,9 +14,19 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import clock, keys
+from shared.credentials.evidence import NO_EVIDENCE, Evidence
 from shared.credentials.importing.entries import Entry, read_entries
 from shared.credentials.importing.report import ImportedLine, ImportReport
-from shared.credentials.records import STATES, VISIBLE_FIELDS, CredentialRecord, State, StateChange, build_record
+from shared.credentials.records import (
+    CHANGE_STATE,
+    STATES,
+    VISIBLE_FIELDS,
+    CredentialRecord,
+    State,
+    StateChange,
+    build_record,
+    build_state_change,
+)
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.errors import NotFound
 from shared.redis_connection.client import decode_hash, register_script
@@ -35,12 +46,13 @@ class Credentials:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add_script = register_script(redis, Path(__file__).with_name("add_credential.lua"))
-        self._set_state_script = register_script(redis, Path(__file__).with_name("set_state.lua"))
-        self._set_fields_script = register_script(redis, Path(__file__).with_name("set_fields.lua"))
-        self._suspend_script = register_script(redis, Path(__file__).with_name("suspend.lua"))
-        self._resume_script = register_script(redis, Path(__file__).with_name("resume.lua"))
-        self._remove_script = register_script(redis, Path(__file__).with_name("remove_credential.lua"))
+        folder = Path(__file__).parent
+        self._add_script = register_script(redis, folder / "add_credential.lua")
+        self._set_state_script = register_script(redis, CHANGE_STATE, folder / "set_state.lua")
+        self._set_fields_script = register_script(redis, folder / "set_fields.lua")
+        self._suspend_script = register_script(redis, CHANGE_STATE, folder / "suspend.lua")
+        self._resume_script = register_script(redis, CHANGE_STATE, folder / "resume.lua")
+        self._remove_script = register_script(redis, folder / "remove_credential.lua")
 
     def add(
         self, pool: str, token: str, label: str = "", token_origin: str = "", kind: str = "refresh_token"
@@ -163,21 +175,40 @@ class Credentials:
                 raise NotFound(f"no credential {credential_id!r}")
         return self._read(found)
 
-    def set_state(self, pool: str, credential_id: str, state: State, reason: str = "", until: float = 0) -> bool:
+    def set_state(
+        self,
+        pool: str,
+        credential_id: str,
+        state: State,
+        reason: str = "",
+        until: float = 0,
+        evidence: Evidence = NO_EVIDENCE,
+    ) -> bool:
         """Changes the state, as ALLOWED_FROM permits; returns False if the current state forbids it."""
-        return self._change_state(pool, credential_id, state, ALLOWED_FROM[state], reason, until)
+        return self._change_state(pool, credential_id, state, ALLOWED_FROM[state], reason, until, evidence)
 
     def enable(self, pool: str, credential_id: str) -> bool:
         """Makes a credential active from any state, on an operator's request; earlier refusals count no more."""
         self._redis.hdel(keys.credential(credential_id), "refusals")
-        return self._change_state(pool, credential_id, "active", STATES, "", 0)
+        return self._change_state(pool, credential_id, "active", STATES)
 
     def _change_state(
-        self, pool: str, credential_id: str, state: State, allowed_from: tuple[State, ...], reason: str, until: float
+        self,
+        pool: str,
+        credential_id: str,
+        state: State,
+        allowed_from: tuple[State, ...],
+        reason: str = "",
+        until: float = 0,
+        evidence: Evidence = NO_EVIDENCE,
     ) -> bool:
+        wait = "" if evidence.retry_after is None else evidence.retry_after
         changed = self._set_state_script(
             keys=[keys.credentials(pool), keys.credential(credential_id), keys.history(credential_id)],
-            args=[credential_id, state, reason, until or "", clock.now(), f",{','.join(allowed_from)},"],
+            args=[
+                *(credential_id, state, reason, until or "", clock.now(), f",{','.join(allowed_from)},"),
+                *(evidence.encode(), wait),
+            ],
         )
         return bool(changed)
 
@@ -227,12 +258,9 @@ class Credentials:
         return bool(self._set_fields_script(keys=[keys.credential(credential_id)], args=["", "label", label]))
 
     def get_history(self, credential_id: str) -> tuple[StateChange, ...]:
-        """The last hundred or so state changes, newest first."""
+        """The last hundred or so changes of its state, and of the reason for it, newest first."""
         entries = self._redis.xrevrange(keys.history(credential_id))
-        return tuple(
-            StateChange(int(id_.partition(b"-")[0]) / 1000, values[b"state"].decode(), values[b"reason"].decode())
-            for id_, values in entries
-        )
+        return tuple(build_state_change(int(id_.partition(b"-")[0]) / 1000, values) for id_, values in entries)
 
     def remove(self, pool: str, credential_id: str) -> bool:
         """Deletes a credential and its tokens; returns False if it does not exist."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from redis import Redis
 
 from shared import keys
+from shared.credentials.records import CHANGE_STATE
 from shared.errors import FarmError
 from shared.redis_connection.client import register_script
 from shared.settings.schema import PoolSettings
@@ -51,8 +52,9 @@ class TokenOrigins:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._reconcile_script = register_script(redis, Path(__file__).with_name("reconcile_origins.lua"))
-        self._set_fields_script = register_script(redis, Path(__file__).with_name("set_fields.lua"))
+        folder = Path(__file__).parent
+        self._reconcile_script = register_script(redis, CHANGE_STATE, folder / "reconcile_origins.lua")
+        self._set_fields_script = register_script(redis, folder / "set_fields.lua")
 
     def reconcile(self, pools: Iterable[PoolSettings]) -> dict[str, tuple[int, int]]:
         """Marks credentials of another endpoint `foreign`, and reactivates those whose endpoint is back.

@@ -17,6 +17,7 @@ EXTRA_FIELDS = (
     "credential_id",
     "pool",
     "reason",
+    "evidence",
     "status",
     "attempt",
     "worker_process",

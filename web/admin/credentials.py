@@ -1,5 +1,7 @@
 """Admin API: credentials. Responses never contain a token."""
 
+from dataclasses import asdict
+
 from flask import Response
 
 from shared.credentials import private
@@ -59,7 +61,7 @@ def get_or_404(credential_id: str) -> CredentialRecord:
 def to_schema(record: CredentialRecord, *, is_masked: bool = False) -> Credential:
     """The credential as responses have it; `is_masked`: with its account masked, for lists."""
     fields = record.to_masked_dict() if is_masked else record.to_dict()
-    explanation = explain_state(record.state, record.reason)
+    explanation = explain_state(record.state, record.reason, record.evidence)
     return Credential(**fields, explanation=StateExplanation(**vars(explanation)))
 
 
@@ -174,7 +176,7 @@ def remove_credential(credential_id: str) -> None:
 def credential_history(credential_id: str) -> History:
     """List the state changes of a credential with their reasons, newest first."""
     get_or_404(credential_id)
-    return History(data=[StateEntry(**vars(change)) for change in open_store().get_history(credential_id)])
+    return History(data=[StateEntry(**asdict(change)) for change in open_store().get_history(credential_id)])
 
 
 @router.route("POST", "/credentials/<credential_id>/test", body=TestParameters, response=OperationResult)

@@ -106,6 +106,20 @@ class StateExplanation(BaseModel):
     code: Annotated[str, Field(description="error code of the upstream or token endpoint, empty for none")]
 
 
+class StateEvidence(BaseModel):
+    """The response that a state rests on."""
+
+    source: Annotated[str, Field(description="`upstream` or `token_endpoint`, empty when neither has said anything")]
+    status: Annotated[int, Field(description="its HTTP status, 0 when there was no response")]
+    code: Annotated[
+        str, Field(description="its error code; without a response the farm's own code for what happened; may be empty")
+    ]
+    retry_after: Annotated[
+        float | None,
+        Field(description="seconds to wait as it said; the farm may have bounded them. Not in the history"),
+    ]
+
+
 class Credential(BaseModel):
     """A credential, without its tokens."""
 
@@ -115,12 +129,14 @@ class Credential(BaseModel):
     label: str
     added_at: float
     refreshed_at: float
+    rotated_at: Annotated[float, Field(description="when its refresh token last rotated, 0 for never")]
     rotations: int
     access_expires: float
     reason: str
     explanation: StateExplanation
+    evidence: StateEvidence
     until: float
-    state_since: float
+    state_since: Annotated[float, Field(description="since when state and reason are the same")]
     exported_at: float
     in_doubt_since: Annotated[
         float, Field(description="since when a refresh without an answer may have rotated the refresh token; 0 if none")
@@ -170,11 +186,12 @@ class ChangedCredentials(BaseModel):
 
 
 class StateEntry(BaseModel):
-    """A state change of a credential."""
+    """A change of a credential's state, or of what it rests on."""
 
     time: float
     state: str
     reason: str
+    evidence: StateEvidence
 
 
 class History(BaseModel):

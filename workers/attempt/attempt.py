@@ -21,6 +21,7 @@ from workers.attempt.upstream_errors import (
     classify_disguised_error,
     classify_error_response,
     classify_invalid_response,
+    find_evidence,
     find_retry_after,
 )
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
@@ -94,6 +95,12 @@ class Attempt:
         self._is_usage_request_suspected = False
 
     def run(self) -> Outcome:
+        outcome = self._run()
+        if isinstance(outcome, Failed) and not outcome.evidence.source:
+            return replace(outcome, evidence=find_evidence(outcome, self.upstream_status))
+        return outcome
+
+    def _run(self) -> Outcome:
         try:
             if self._has_usage_request and self.stream_options.is_refused():
                 self._drop_usage_request()
@@ -276,6 +283,11 @@ class Attempt:
         if not self.delivery.is_served:
             return None
         return self._processor.usage() if self._processor else Usage()
+
+    @property
+    def upstream_status(self) -> int:
+        """Status of the upstream's last response, 0 for none."""
+        return self._response.status if self._response is not None else 0
 
     def exhausted_seconds(self) -> float:
         """Seconds for which the account has nothing left, as the upstream's last response says; 0.0 if it may go on.

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
+from shared.credentials.evidence import NO_EVIDENCE, TOKEN_ENDPOINT, UPSTREAM, Evidence, clean_code
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.protocol.messages import Failure
-from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED, INVALID_GRANT
+from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED, INVALID_GRANT, TRANSIENT_STATUSES
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
@@ -54,6 +55,8 @@ class Failed:
     rest_seconds: float = 0.0
     #: The error code of the token endpoint; '' for none, and for `invalid_grant`, which the outcome says.
     detail: str = ""
+    #: What the upstream or the token endpoint has said.
+    evidence: Evidence = NO_EVIDENCE
 
     @property
     def reason(self) -> str:
@@ -89,7 +92,19 @@ def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
         detail="" if code in (INVALID_GRANT, API_KEY_REFUSED) else code,
         fatal=isinstance(error, InvalidGrant),
         blameless=isinstance(error, LeaseLost),
+        evidence=find_token_evidence(error, code),
     )
+
+
+def find_token_evidence(error: Exception, code: str) -> Evidence:
+    """What the token endpoint has said, or to an API key the upstream: that with 401, since it has no endpoint."""
+    if code == API_KEY_REFUSED:
+        return Evidence(UPSTREAM, 401)
+    if not isinstance(error, TokenError):
+        return NO_EVIDENCE
+    # A TokenRefused waits as long as the farm wants, whatever the endpoint has said.
+    retry_after = error.retry_after if error.status in TRANSIENT_STATUSES or error.status >= 500 else None
+    return Evidence(TOKEN_ENDPOINT, error.status, clean_code(code), retry_after)
 
 
 def label_token_failure(error: Exception) -> str:

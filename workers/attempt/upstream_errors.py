@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from shared.credentials.evidence import NO_EVIDENCE, UPSTREAM, Evidence, clean_code
 from shared.parsing import parse_retry_after
 from shared.protocol.messages import Failure
 from workers.attempt.outcomes import OUT_OF_CREDIT, REFUSED_STATUSES, Failed, UpstreamErrorResponse, is_retryable
-from workers.response.error_shapes import read_error, to_openai_error
+from workers.response.error_shapes import UNNAMED_ERROR, read_error, to_openai_error
 
 
 def build_failure(attempt_number: int, status: int, code: str, message: str) -> Failure:
@@ -39,6 +40,22 @@ def find_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, by Retry-After or by OpenAI's `retry-after-ms`; None without either."""
     milliseconds = parse_retry_after(headers.get("retry-after-ms"))
     return parse_retry_after(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
+
+
+def find_evidence(failed: Failed, status: int) -> Evidence:
+    """What the upstream has said; `status` is that of its latest response, 0 for none.
+
+    An error in disguise counts with the status that it names. Without a response our own code says what happened.
+    """
+    if failed.blameless:
+        return NO_EVIDENCE
+    if failed.response is None:
+        code = "" if failed.failure.code == "upstream_auth_failed" else failed.failure.code
+        return Evidence(UPSTREAM, status, code)
+    error = read_error(failed.response.body)
+    codes = (clean_code(name) for name in (error.code, error.type) if name != UNNAMED_ERROR)
+    code = next(filter(None, codes), "")
+    return Evidence(UPSTREAM, failed.response.status, code, failed.retry_after)
 
 
 def label_error(status: int, body: bytes) -> str:

@@ -38,6 +38,8 @@ class Refusals:
     is_last: bool = False
     #: The error code of the latest refusal.
     code: str = ""
+    #: HTTP status of the latest refusal, 0 if that is not known.
+    status: int = 0
     #: Whether the answer to an earlier refresh, and maybe a rotated token, has been lost.
     is_in_doubt: bool = False
 
@@ -54,7 +56,9 @@ class Refusals:
         """Seconds until the token is presented again; bounded, because the clocks of two hosts may differ."""
         return max(0.0, min(self.retry_at - now, PAUSES[-1] * JITTER[1] * patience))
 
-    def add(self, token: str, now: float, patience: float, granted_at: float, code: str = "") -> "Refusals | None":
+    def add(
+        self, token: str, now: float, patience: float, granted_at: float, code: str = "", status: int = 0
+    ) -> "Refusals | None":
         """The refusals with one more, at `now`; None when it was the last: the credential is dead.
 
         `patience`: seconds. `granted_at`: when another credential of the pool was last granted a token; 0 for never.
@@ -66,4 +70,4 @@ class Refusals:
         others = self.while_others_granted + (0 < self.refused_at < granted_at)
         is_last = count >= len(PAUSES) and (others >= MIN_WHILE_OTHERS_GRANTED or now - since >= patience)
         pause = PAUSES[min(count, len(PAUSES)) - 1] * patience * random.uniform(*JITTER)
-        return Refusals(token, count, since, now, others, now + pause, is_last, code)
+        return Refusals(token, count, since, now, others, now + pause, is_last, code, status)

@@ -4,7 +4,8 @@
 -- it was the superseded token that was accepted, it becomes the current one again, unless it was rotated.
 -- A credential that was marked dead meanwhile, by a refresh that lost the race, has just proved to be alive.
 -- Idempotent: a retry after a lost reply finds its own new token and stores nothing twice.
--- KEYS: credential, lease, fingerprints of the pool, credentials of the pool
+-- Runs after change_state.lua.
+-- KEYS: credential, lease, fingerprints of the pool, credentials of the pool, history
 -- ARGV: value of the lease, fingerprint of the current token, sealed access token, its expiry, now,
 --       fingerprint of the new current token ('' for none), that token sealed, credential id,
 --       the token to keep as `previous`, sealed ('' for the current one), id of the token refresher
@@ -25,7 +26,7 @@ end
 if is_rotated then
     if not is_retry then
         redis.call('HSET', KEYS[1], 'sealed', ARGV[7], 'fingerprint', ARGV[6],
-            'previous', ARGV[9] ~= '' and ARGV[9] or stored[2])
+            'previous', ARGV[9] ~= '' and ARGV[9] or stored[2], 'rotated_at', ARGV[5])
         redis.call('HINCRBY', KEYS[1], 'rotations', 1)
         redis.call('HSET', KEYS[3], ARGV[6], ARGV[8])
         if stored[3] ~= ARGV[2] then
@@ -39,8 +40,8 @@ if is_rotated then
     end
 end
 if redis.call('HGET', KEYS[4], ARGV[8]) == 'dead' and stored[4] == 'invalid_grant' then
-    redis.call('HSET', KEYS[4], ARGV[8], 'active')
-    redis.call('HSET', KEYS[1], 'reason', '', 'until', '', 'state_since', ARGV[5])
+    change_state({states = KEYS[4], credential = KEYS[1], history = KEYS[5], id = ARGV[8]},
+        {state = 'active', reason = '', ['until'] = '', now = ARGV[5], note = 'granted a token meanwhile'})
 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
     return 0

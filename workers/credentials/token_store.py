@@ -8,6 +8,7 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import clock, keys
+from shared.credentials.records import CHANGE_STATE
 from shared.credentials.sealing import fingerprint
 from shared.credentials.unsealing import Unsealer
 from shared.errors import ForeignCredential, LeaseLost, TokenError
@@ -47,7 +48,7 @@ class TokenStore:
         self._counters = counters
         self._find_binding = find_binding
         self.durable_writer = DurableWriter(redis, replicas)
-        self._store_script = register_script(redis, Path(__file__).with_name("store_grant.lua"))
+        self._store_script = register_script(redis, CHANGE_STATE, Path(__file__).with_name("store_grant.lua"))
         self._store_refusals_script = register_script(redis, Path(__file__).with_name("store_refusals.lua"))
 
     def use_header(self, *, is_readable: bool) -> None:
@@ -120,7 +121,7 @@ class TokenStore:
         superseded = exchanged_token if exchanged_token != current_token else ""
         rotated = grant.refresh_token or superseded
         script_keys = [keys.credential(lease.credential_id), lease.key, keys.fingerprints(lease.pool)]
-        script_keys.append(keys.credentials(lease.pool))
+        script_keys += [keys.credentials(lease.pool), keys.history(lease.credential_id)]
         args = [
             lease.value,
             fingerprint(current_token),

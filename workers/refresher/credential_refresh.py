@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
@@ -31,6 +32,7 @@ from workers.credentials.token_store import TokenStore
 from workers.refresher.refresh_lock import RefreshLock
 
 log = logging.getLogger("farm.tokens")
+T = TypeVar("T", bound=TokenError)
 #: Seconds for which this process may have been frozen after it has taken the lock, and still present the token.
 MAX_FROZEN_SECONDS = 5.0
 
@@ -131,16 +133,17 @@ class CredentialRefresh:
             except InvalidGrant as error:
                 stored = self._store.load(self._request.credential_id)[0]
                 if stored == current_token:
-                    raise self._judge_refusal(current_token, refusals, error.code) from None
+                    raise self._judge_refusal(current_token, refusals, error) from None
                 current_token, presented, refusals = stored, stored, Refusals()
 
-    def _judge_refusal(self, refresh_token: str, refusals: Refusals, code: str) -> TokenError:
+    def _judge_refusal(self, refresh_token: str, refusals: Refusals, refusal: InvalidGrant) -> TokenError:
         """What a refusal means: the credential is dead, the token is presented again, or the endpoint is at fault.
 
         That others are granted tokens is no evidence against a credential in doubt: it gets the whole patience.
         """
+        code = refusal.code
         if self._is_unproven_private():
-            return InvalidGrant("the token endpoint refuses this refresh token", code)
+            return with_status(InvalidGrant("the token endpoint refuses this refresh token", code), refusal.status)
         history = self._breaker.record_failure(
             self._request.credential_id, "invalid_grant", refusals.refused_at, is_probe=self._request.is_probe
         )
@@ -149,12 +152,15 @@ class CredentialRefresh:
         if pause := refusals.pause(history.now, self._services.patience):
             return build_refused(refusals, pause)
         granted_at = 0.0 if self._is_in_doubt else history.granted_at
-        next_refusals = refusals.add(fingerprint(refresh_token), history.now, self._services.patience, granted_at, code)
+        next_refusals = refusals.add(
+            fingerprint(refresh_token), history.now, self._services.patience, granted_at, code, refusal.status
+        )
         if next_refusals is not None:
             next_refusals = replace(next_refusals, is_in_doubt=self._is_in_doubt)
         self._store.store_refusals(self._request.lease, next_refusals)
         if next_refusals is None:
-            return InvalidGrant(f"the token endpoint returned {code} {refusals.count + 1} times", code)
+            message = f"the token endpoint returned {code} {refusals.count + 1} times"
+            return with_status(InvalidGrant(message, code), refusal.status)
         refused = build_refused(next_refusals, next_refusals.pause(history.now, self._services.patience))
         log.warning("%s", refused, extra=self._log_fields("token_refused"))
         return refused
@@ -232,9 +238,16 @@ def build_refused(refusals: Refusals, pause: float) -> TokenRefused:
     presented = "the superseded token is presented, the last try" if refusals.is_last else "it is presented again"
     code = refusals.code or INVALID_GRANT
     message = f"the token endpoint has refused the refresh token ({code}, {refusals.count}): {presented}"
-    return TokenRefused(
+    refused = TokenRefused(
         f"{message} in {pause:.0f} s", pause, is_last=refusals.is_last, code=code, is_in_doubt=refusals.is_in_doubt
     )
+    return with_status(refused, refusals.status)
+
+
+def with_status(error: T, status: int) -> T:
+    """The error, with the HTTP status of the response that it stands for."""
+    error.status = status
+    return error
 
 
 def label_refresh_outcome(error: Exception) -> str:

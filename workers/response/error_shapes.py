@@ -20,6 +20,8 @@ from workers.response.events import iter_payloads
 
 #: Characters of a message that are kept; and of a page's title.
 MAX_MESSAGE_LENGTH, MAX_TITLE_LENGTH = 4000, 200
+#: Type and code of an error that the upstream has given none.
+UNNAMED_ERROR = "upstream_error"
 #: How deep an error may lie within others.
 MAX_DEPTH = 4
 #: Members that hold an error, from the outermost in.
@@ -279,7 +281,7 @@ def to_openai_error(status: int, body: bytes) -> bytes:
     message = described.message or (clean_message(json.dumps(payload))[:MAX_TITLE_LENGTH] if payload else "")
     return build_error_body(
         message or f"the upstream returned {status}",
-        described.type or "upstream_error",
-        described.code or "upstream_error",
+        described.type or UNNAMED_ERROR,
+        described.code or UNNAMED_ERROR,
         described.param,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from redis import Redis
 
 from shared import clock, keys, names
+from shared.credentials.records import CHANGE_STATE
 from shared.credentials.sealing import fingerprint
 from shared.errors import LeaseLost
 from shared.redis_connection.client import register_script
@@ -37,7 +38,7 @@ class Accounts:
         self._ask_userinfo = ask_userinfo
         self._add_script = register_script(redis, Path(__file__).with_name("add_account.lua"))
         self._record_script = register_script(redis, Path(__file__).with_name("record_account.lua"))
-        self._replace_script = register_script(redis, Path(__file__).with_name("replace_token.lua"))
+        self._replace_script = register_script(redis, CHANGE_STATE, Path(__file__).with_name("replace_token.lua"))
         #: Credentials whose account has been looked for.
         self._asked: set[str] = set()
 

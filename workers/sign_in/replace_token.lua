@@ -2,6 +2,7 @@
 -- The former token is kept in `previous`, in case the new one never becomes valid. All its tokens so far stay known
 -- (`aliases`), so that a file that still has one of them adds nothing. What a refused token had led to ends; a
 -- credential that an operator has disabled stays so.
+-- Runs after change_state.lua.
 -- KEYS: credential, credentials of the pool, fingerprints of the pool, history, then of the double: credential, history
 -- ARGV: credential id, sealed token, its fingerprint, now, id of the double ('' for none), fields and values to set
 -- Result: 1 if replaced, 0 if the credential is gone
@@ -23,7 +24,7 @@ for alias in string.gmatch(stored[4] or '', '%S+') do
 end
 if stored[2] ~= ARGV[3] then
     keep(stored[2])
-    redis.call('HSET', KEYS[1], 'previous', stored[1])
+    redis.call('HSET', KEYS[1], 'previous', stored[1], 'rotated_at', ARGV[4])
     redis.call('HINCRBY', KEYS[1], 'rotations', 1)
     if stored[6] then
         redis.call('HSET', KEYS[1], 'export_outdated', 1)
@@ -49,8 +50,7 @@ redis.call('HSET', KEYS[1], 'sealed', ARGV[2], 'fingerprint', ARGV[3], 'refreshe
 redis.call('HSET', KEYS[3], ARGV[3], ARGV[1])
 redis.call('HDEL', KEYS[1], 'refusals')
 if state == 'dead' or state == 'foreign' then
-    redis.call('HSET', KEYS[2], ARGV[1], 'active')
-    redis.call('HSET', KEYS[1], 'reason', '', 'until', '', 'state_since', ARGV[4])
-    redis.call('XADD', KEYS[4], 'MAXLEN', '~', 100, '*', 'state', 'active', 'reason', 'signed in again')
+    change_state({states = KEYS[2], credential = KEYS[1], history = KEYS[4], id = ARGV[1]},
+        {state = 'active', reason = '', ['until'] = '', now = ARGV[4], note = 'signed in again'})
 end
 return 1

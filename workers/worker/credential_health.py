@@ -16,6 +16,7 @@ from gevent.event import Event
 from redis.exceptions import RedisError
 
 from shared import clock
+from shared.credentials.evidence import NO_EVIDENCE, UPSTREAM, Evidence
 from shared.credentials.store import Credentials
 from shared.errors import LeaseLost
 from shared.protocol.messages import RelayRequest
@@ -232,9 +233,10 @@ class CredentialHealth:
     def publish_state(self, failed: Failed) -> None:
         """Publishes the state that follows from a failure; called after the job is safe."""
         if failed.fatal:
-            self._set_state("dead", failed.reason)
+            self._set_state("dead", failed.reason, evidence=failed.evidence)
         elif not failed.blameless and self._should_publish(failed):
-            self._set_state("cooling", failed.reason, clock.now() + self.cooldown.remaining())
+            until = clock.now() + self.cooldown.remaining()
+            self._set_state("cooling", failed.reason, until, failed.evidence)
 
     def _should_publish(self, failed: Failed) -> bool:
         if not self.cooldown.remaining() or (failed.outcome == "token_endpoint_down" and not failed.detail):
@@ -246,8 +248,10 @@ class CredentialHealth:
             return True
         return self.cooldown.remaining() >= MIN_PUBLISHED_COOLDOWN_SECONDS
 
-    def rest(self, seconds: float) -> None:
+    def rest(self, seconds: float, status: int) -> None:
         """Rests the credential, whose account has nothing left for so many seconds, before the upstream has to say 429.
+
+        `status` is that of the response that has said so.
 
         To be called before its job is settled, so that the worker takes no other one, in this process or, if the
         credential is leased elsewhere, in the next.
@@ -256,7 +260,8 @@ class CredentialHealth:
             return
         self.cooldown.extend(seconds)
         if seconds >= MIN_PUBLISHED_COOLDOWN_SECONDS:
-            self._set_state("cooling", ALLOWANCE_USED, clock.now() + self.cooldown.remaining())
+            until, evidence = clock.now() + self.cooldown.remaining(), Evidence(UPSTREAM, status, retry_after=seconds)
+            self._set_state("cooling", ALLOWANCE_USED, until, evidence)
 
     def disable(self, reason: str) -> None:
         """Disables the credential for an operator."""
@@ -278,9 +283,9 @@ class CredentialHealth:
         if state == "active" and read_at > self._cooling_published_at and self.cooldown.remaining():
             self.cooldown.end()
 
-    def _set_state(self, state: str, reason: str = "", until: float = 0) -> None:
+    def _set_state(self, state: str, reason: str = "", until: float = 0, evidence: Evidence = NO_EVIDENCE) -> None:
         try:
-            self._services.set_state(self._pool.name, self._id, state, reason, until)
+            self._services.set_state(self._pool.name, self._id, state, reason, until, evidence)
             self._cooling_published_at = time.monotonic() if state == "cooling" else float("inf")
         except RedisError as error:
             log.warning("state not published: %s", error, extra=self._log_fields("redis_lost", state))

@@ -4,6 +4,7 @@ import logging
 from typing import cast
 
 from shared import names
+from shared.credentials.evidence import Evidence
 from shared.credentials.records import State
 from shared.credentials.store import Credentials
 from shared.observability.counters import Counters
@@ -18,10 +19,10 @@ class CredentialStates:
         self._credentials = credentials
         self._counters = counters
 
-    def set(self, pool: str, credential_id: str, state: str, reason: str, until: float) -> None:
+    def set(self, pool: str, credential_id: str, state: str, reason: str, until: float, evidence: Evidence) -> None:
         """Sets the state if the present one allows it. `until` is the end of a cooldown, seconds since the epoch."""
-        changed = self._credentials.set_state(pool, credential_id, cast("State", state), reason, until)
-        fields = {"credential_id": credential_id, "pool": pool, "reason": reason}
+        changed = self._credentials.set_state(pool, credential_id, cast("State", state), reason, until, evidence)
+        fields = {"credential_id": credential_id, "pool": pool, "reason": reason, "evidence": evidence.encode() or None}
         if not changed:
             log.info("state unchanged: an operator has set it", extra={**fields, "action": "state_kept"})
             return

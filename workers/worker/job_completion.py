@@ -51,7 +51,7 @@ class JobCompletion:
         Returns None for any other: it has been requeued or failed.
         """
         counters, pool = self._services.counters, self._credential.pool
-        self._health.rest(attempt.exhausted_seconds())
+        self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status)
         if isinstance(outcome, Failed):
             counters.increment("attempts", pool.configured_name, outcome.outcome)
             fields = build_log_fields(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 from redis.connection import ConnectionPool
 
+from shared.credentials.evidence import Evidence
 from shared.observability.counters import Counters
 from shared.settings.schema import Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
@@ -39,8 +40,9 @@ class WorkerServices:
     worker_counts: Counter[str]
     #: Configured pool -> route to its upstream.
     routes: PerPool[UpstreamRoute]
-    #: Sets a credential's state: pool, id, state, reason, end of the cooldown (seconds since the epoch, 0 for none).
-    set_state: Callable[[str, str, str, str, float], None]
+    #: Sets a credential's state: pool, id, state, reason, end of the cooldown (seconds since the epoch, 0 for none),
+    #: evidence.
+    set_state: Callable[[str, str, str, str, float, Evidence], None]
     #: Whether `rq suspend` is in force.
     is_suspended: Callable[[], bool]
     #: Configured pool -> whether its upstream takes `stream_options`.

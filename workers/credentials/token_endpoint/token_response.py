@@ -73,6 +73,15 @@ def parse_token_response(
     Raises InvalidGrant when the refresh token is refused, TokenEndpointDown when the endpoint fails, TokenError when it
     refuses the request for another reason (a wrong client id, say).
     """
+    try:
+        return read_grant(response, fatal_codes)
+    except TokenError as error:
+        error.status = response.status
+        raise
+
+
+def read_grant(response: TokenResponse, fatal_codes: Collection[str]) -> TokenGrant:
+    """The grant in a response; raises what `parse_token_response` does, without the status."""
     fields = read_fields(response.body)
     status = response.status
     if status >= 500 or status in TRANSIENT_STATUSES:

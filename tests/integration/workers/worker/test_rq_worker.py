@@ -71,7 +71,8 @@ def test_refused_credential_cools_down_then_is_dead_and_its_worker_takes_no_job(
     eventually(lambda: harness.credential_state() == ("cooling", "invalid_grant_last_retry"))
     eventually(lambda: harness.has_ended)
     history = [(change.state, change.reason) for change in harness.credentials.get_history(harness.credential_id)]
-    assert history == [("dead", "invalid_grant"), ("cooling", "invalid_grant_retry")]
+    cooling = [("cooling", "invalid_grant_last_retry"), ("cooling", "invalid_grant_retry")]
+    assert history == [("dead", "invalid_grant"), *cooling]
     assert harness.credential_state() == ("dead", "invalid_grant")
     assert harness.queue.count_waiting("default") == 1
     assert harness.redis.hget("rq:job:req_1", "number_of_retries") is None
