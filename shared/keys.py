@@ -54,6 +54,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:handover | string | worker process that retires because others take over | 20 s after its last report |
 | farm:refreshers | sorted set | token refresher -> time of its last report | trimmed by age |
 | farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
+| farm:tape:<worker process> | stream | what its workers did, second by second | 2 minutes |
 | farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
 | farm:fronts | sorted set | front -> time of its last heartbeat | trimmed by age |
@@ -223,6 +224,10 @@ def lease(credential_id: str) -> str:
 
 def process(process_id: str) -> str:
     return f"farm:process:{process_id}"
+
+
+def tape(process_id: str) -> str:
+    return f"farm:tape:{process_id}"
 
 
 def operations(process_id: str) -> str:

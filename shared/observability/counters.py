@@ -76,6 +76,11 @@ METRICS: Mapping[str, Metric] = {
     "credential_changes": Metric(
         "counter", ("pool", "state", "reason"), "Credential state changes, by new state and reason."
     ),
+    "account_seconds": Metric(
+        "counter",
+        ("pool", "state"),
+        "Seconds of the credentials' workers, by what they did; `idle_waiting`: idle while requests waited.",
+    ),
     "leases_lost": Metric("counter", (), "Leases that expired while a worker held them."),
     "orphans": Metric("counter", ("outcome",), "Orphaned jobs of dead workers, by outcome."),
     "fronts_lost": Metric("counter", (), "Fronts that died."),

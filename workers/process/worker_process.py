@@ -37,6 +37,7 @@ from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_store import TokenStore
 from workers.jobs.pool_queues import BusyPools, PoolQueues
 from workers.per_pool import PerPool
+from workers.process.census import Census
 from workers.process.command_listener import CommandListener
 from workers.process.front_monitor import FrontMonitor
 from workers.process.membership import Membership
@@ -129,6 +130,7 @@ class WorkerProcess:
         retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *retention)
         self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers, self._sign_ins)
+        self._census = Census(self._redis, self.id, self._pools, self._counters)
         self._stopping = Event()
         #: Until when running requests may take, by the monotonic clock.
         self._drain_until = float("inf")
@@ -225,6 +227,7 @@ class WorkerProcess:
     def _periodic_tasks(self) -> list[tuple[float, Callable[[], object]]]:
         return [
             (1.0, self._workers.heartbeat_oldest),
+            (1.0, lambda: self._census.take(self._workers)),
             (RECOVER_INTERVAL_SECONDS, lambda: self._for_each_busy(self._to_recover, PoolQueues.recover_orphans)),
             (CLEAN_INTERVAL_SECONDS, lambda: self._for_each_busy(self._to_clean, PoolQueues.clean_registries)),
             (FRONT_CHECK_INTERVAL_SECONDS, self._fronts.check),

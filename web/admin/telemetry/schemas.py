@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from shared.observability.tape import TAPE_SECONDS
 from web.admin.schemas import Identifier, StrictModel
 
 PoolName = Annotated[Identifier, Field(description="only this pool, which may be a private credential's")]
@@ -111,3 +112,31 @@ class Cancellation(BaseModel):
     outcome: Annotated[
         Literal["withdrawn", "stopping"], Field(description="it was waiting, or its worker is being told to stop")
     ]
+
+
+class TapeQuery(StrictModel):
+    """Which part of the tape."""
+
+    pool: PoolName = ""
+    seconds: Annotated[int, Field(ge=1, le=TAPE_SECONDS, description="how many seconds, the last that are over")] = (
+        TAPE_SECONDS
+    )
+
+
+class TapeRow(BaseModel):
+    """What one credential's worker did."""
+
+    credential: str
+    credential_name: str
+    pool: str
+    state: Annotated[str, Field(description="the credential's state now")]
+    letters: Annotated[str, Field(description="one for each second")]
+
+
+class Tape(BaseModel):
+    """What the credentials' workers did, second by second."""
+
+    begins_at: Annotated[int, Field(description="the first second")]
+    seconds: int
+    legend: Annotated[dict[str, str], Field(description="letter -> what it stands for")]
+    data: list[TapeRow]

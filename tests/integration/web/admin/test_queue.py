@@ -94,3 +94,19 @@ def test_running_request_is_shown_and_cancelled(
 def test_unknown_pools_and_requests_are_not_found(front: Front):
     assert front.admin("GET", "/queue?pool=nowhere").status_code == 404
     assert front.cancel("req_nothing")[0] == 404
+
+
+def test_tape_has_a_row_for_each_credential(front: Front):
+    front.redis.zadd(keys.PROCESSES, {"p1": 1})
+    for letters in ("b", "i"):
+        front.redis.xadd(keys.tape("p1"), {"c": letters, "k": "c1"})
+    front.redis.hset(keys.credentials("default"), "c1", "active")
+    front.redis.hset(keys.credential("c1"), mapping={"pool": "default", "label": "first"})
+    path = "/tape?seconds=100"
+    rows = eventually(lambda: "i" in (data := front.data(path))[0]["letters"] and data)
+    assert [(row["credential"], row["credential_name"], row["state"]) for row in rows] == [
+        ("c1", "first", "active"),
+        ("c9", "", "active"),
+    ]
+    assert rows[1]["letters"] == 100 * "-"
+    assert front.admin("GET", path).json["legend"]["w"] == "idle_waiting"  # type: ignore[index]

@@ -1,0 +1,99 @@
+"""The tape: what each credential's worker did, second by second, over the last two minutes.
+
+Each worker process appends a column a second to a stream of its own: one letter for each credential that it holds.
+A column names the credentials when they have changed, and now and then, because the oldest columns are trimmed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from shared import clock, keys
+
+#: What a worker does -> its letter.
+LETTERS = {
+    "busy": "b",
+    "idle": "i",
+    "idle_waiting": "w",
+    "resting": "c",
+    "refreshing": "r",
+    "upstream_down": "o",
+    "suspended": "s",
+    "draining": "d",
+}
+#: Letter of a second in which the credential had no worker.
+ABSENT = "-"
+#: Seconds that can be read; columns that are kept beyond them; columns between two that name the credentials.
+TAPE_SECONDS, SPARE_COLUMNS, NAMING_INTERVAL = 120, 15, 10
+#: Longest time in seconds without a column that counts as lateness of a process; else it was not there.
+MAX_GAP_SECONDS = 3
+#: Seconds for which the tape of a process that has ended is kept.
+TAPE_TTL_SECONDS = TAPE_SECONDS + 30
+
+
+class TapeWriter:
+    """Appends the columns of one worker process."""
+
+    def __init__(self, process_id: str) -> None:
+        self._key = keys.tape(process_id)
+        self._named: tuple[str, ...] = ()
+        self._columns = 0
+
+    def append(self, pipe: Any, letters: dict[str, str]) -> None:
+        """Adds the column of now, credential id -> letter, to a pipeline."""
+        ids = tuple(letters)
+        fields = {"c": "".join(letters.values())}
+        if ids != self._named or self._columns % NAMING_INTERVAL == 0:
+            fields["k"] = " ".join(ids)
+        self._named, self._columns = ids, self._columns + 1
+        pipe.xadd(self._key, fields, maxlen=TAPE_SECONDS + SPARE_COLUMNS, approximate=False)
+        pipe.expire(self._key, TAPE_TTL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What the credentials' workers did in each of some successive seconds."""
+
+    #: The first of these seconds, since the epoch.
+    begins_at: int
+    seconds: int
+    #: Credential id -> a letter for each second.
+    letters: dict[str, str]
+
+
+def read_tape(redis: Redis, seconds: int = TAPE_SECONDS, until: float | None = None) -> Tape:
+    """The last `seconds` that are over, of all worker processes that report, or that are ending their requests."""
+    end = int(clock.now() if until is None else until)
+    begin = end - seconds
+    members = [member for each in (keys.PROCESSES, keys.RETIRING_PROCESSES) for member in redis.zrange(each, 0, -1)]
+    first = (begin - NAMING_INTERVAL - 2) * 1000
+    with redis.pipeline(transaction=False) as pipe:
+        for process in members:
+            pipe.xrange(keys.tape(process.decode()), first, end * 1000 - 1)
+        columns = pipe.execute()
+    rows: dict[str, list[str]] = {}
+    for stream in columns:
+        _add_columns(rows, stream, begin, seconds)
+    return Tape(begin, seconds, {credential_id: "".join(row) for credential_id, row in rows.items()})
+
+
+def _add_columns(
+    rows: dict[str, list[str]], stream: Iterable[tuple[bytes, dict[bytes, bytes]]], begin: int, seconds: int
+) -> None:
+    """A second without a column, because the process was late, is like the one after it."""
+    ids: Sequence[str] | None = None
+    previous = begin - 1
+    for entry_id, fields in stream:
+        if b"k" in fields:
+            ids = fields[b"k"].decode().split()
+        second = int(entry_id.partition(b"-")[0]) // 1000
+        if ids is None or second < begin:
+            continue
+        first = second if second - previous > MAX_GAP_SECONDS else previous + 1
+        for credential_id, letter in zip(ids, fields.get(b"c", b"").decode(), strict=False):
+            row = rows.setdefault(credential_id, [ABSENT] * seconds)
+            for at in range(min(first, second), second + 1):
+                row[at - begin] = letter
+        previous = second
