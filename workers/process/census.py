@@ -1,7 +1,7 @@
 """Takes note, once a second, of what each worker of this process does: for the tape, and as account-seconds.
 
-Busy time is measured, not sampled. The rest of a second is counted as what the worker does at its end, so a worker that is
-between two requests while others wait counts as idle while somebody waited.
+Busy time is measured, not sampled. The rest of a second counts as what the worker does at its end: one that is between
+two requests while others wait is idle while somebody waited.
 """
 
 import time
