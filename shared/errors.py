@@ -17,6 +17,7 @@ FarmError
 │   ├── ForeignCredential    the credential belongs to another token endpoint
 │   └── AccountKnown         another credential has the account (workers/sign_in/accounts.py)
 ├── RefreshPending           another token refresher refreshes the credential, or has just done so
+├── NoAllowedJob             the credential rests for the models of all waiting jobs
 ├── BreakerOpen              the circuit breaker of the pool, or of its token endpoint, is open
 ├── UpstreamUnreachable      no connection could be made (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
@@ -89,6 +90,15 @@ class ForeignCredential(LeaseLost):
 
 class RefreshPending(FarmError):
     """Raised when another token refresher refreshes the credential, or has just done so: look at the store again."""
+
+
+class NoAllowedJob(FarmError):
+    """Raised when no job waits that the credential may run, and it rests for some models."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the credential rests for a model, for {seconds:.1f} s")
+        #: Seconds until the first of these rests ends, and a look is worth it.
+        self.seconds = seconds
 
 
 class BreakerOpen(FarmError):

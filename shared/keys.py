@@ -30,6 +30,11 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:fair:<pool>:<band>:<key id> | list | the API key's queued requests, in order | while requests wait |
 | farm:fair:<pool>:retries | sorted set | retries that wait for a credential -> when admitted | until started |
 | farm:fair:<pool>:retries:batch | sorted set | those of the batch band | until started |
+| farm:fair:<pool>:<band>:<key id>:<model> | list | the same, set aside (model_queues.lua) | while requests wait |
+| farm:fair:<pool>:aside:<band> | sorted set | requests set aside -> when admitted | until started |
+| farm:fair:<pool>:aside:<band>:<model> | sorted set | API keys with requests set aside -> tags | while requests wait |
+| farm:fair:<pool>:resting | sorted set | model for which credentials rest -> the latest end | until that |
+| farm:resting-models:<credential id> | hash | model for which the credential rests -> until when | until the last end |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
 | farm:log | stream | request log: one entry per finished request | limited by age and count |
 | farm:log:<batch> | string | marks that a batch of log entries was written (idempotence) | 10 minutes |
@@ -153,6 +158,19 @@ def waiting_retries(pool: str) -> str:
 
 def waiting_batch_retries(pool: str) -> str:
     return f"farm:fair:{pool}:retries:batch"
+
+
+def resting_by_pool(pool: str) -> str:
+    return f"farm:fair:{pool}:resting"
+
+
+def set_aside(pool: str, band: str) -> str:
+    """Also the prefix of the keys of its models."""
+    return f"farm:fair:{pool}:aside:{band}"
+
+
+def resting_models(credential_id: str) -> str:
+    return f"farm:resting-models:{credential_id}"
 
 
 def idle_workers(pool: str) -> str:

@@ -10,7 +10,7 @@
 local pool = {base = KEYS[4], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[5], jobs = ARGV[4]}
 local fields = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'farm_band', 'farm_lined')
 local status, worker, band = fields[1], fields[2], fields[3] or INTERACTIVE
-if fields[4] == HELD or remove_retry(pool, ARGV[1]) or remove_from_rq(pool, band, ARGV[1]) then
+if fields[4] == HELD or fields[4] == ASIDE or remove_retry(pool, ARGV[1]) or remove_from_rq(pool, band, ARGV[1]) then
     release_waiting_job(pool, KEYS[3], ARGV[1])
     redis.call('DEL', KEYS[3])
     delete_body(ARGV[1])

@@ -5,7 +5,7 @@
 -- `farm_lined` (where it waits).
 local function read_owner(hash)
     local fields = redis.call('HMGET', hash, 'farm_key', 'farm_limited', 'farm_band', 'farm_cost', 'farm_settled',
-        'farm_lined')
+        'farm_lined', 'farm_model')
     return {
         key = fields[1],
         limited = fields[2],
@@ -13,6 +13,8 @@ local function read_owner(hash)
         cost = tonumber(fields[4] or nil),
         settled = fields[5],
         is_held = fields[6] == HELD,
+        is_aside = fields[6] == ASIDE,
+        model = fields[7],
     }
 end
 
@@ -21,6 +23,8 @@ local function release_waiting_job(pool, hash, job)
     local owner = read_owner(hash)
     if owner.is_held then
         remove_held(pool, owner.band, owner.key, job)
+    elseif owner.is_aside then
+        remove_aside(pool, owner.band, owner.key, job, owner.model)
     elseif owner.key then
         leave_queue(pool, owner.band, owner.key, job)
     end
@@ -34,6 +38,8 @@ end
 local function record_worked_time(pool, owner, seconds, has_failed)
     if owner.key and owner.cost then
         -- Negative if the clock was set back.
-        correct_charge(pool, owner.band, owner.key, owner.cost, math.max(0, tonumber(seconds)), has_failed)
+        local worked = math.max(0, tonumber(seconds))
+        local correction = correct_charge(pool, owner.band, owner.key, owner.cost, worked, has_failed)
+        shift_tags(pool, owner.band, owner.key, correction)
     end
 end

@@ -34,17 +34,22 @@ local function result(reason, ahead, wait, window)
 end
 
 local function is_queue_full()
-    if redis.call('LLEN', pool[band]) < max_waiting then
+    local aside, own_aside, keys_aside = count_aside(pool, band, key)
+    if redis.call('LLEN', pool[band]) + (band == INTERACTIVE and aside or 0) < max_waiting then
         return false
     end
-    local keys_waiting = redis.call('ZCARD', band_tags(pool, band))
-    local own = redis.call('LLEN', key_queue(pool, band, key))
+    local keys_waiting = math.max(keys_aside, redis.call('ZCARD', band_tags(pool, band)))
+    local own = redis.call('LLEN', key_queue(pool, band, key)) + own_aside
     return own >= max_waiting / (own == 0 and keys_waiting + 1 or keys_waiting)
 end
 
 local limit_now = demand and read_limit_clock(demand)
-if redis.call('EXISTS', KEYS[4]) == 1 then
+local found = redis.call('EXISTS', KEYS[4], resting_key(pool))
+if found > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
     return result('', 0, demand and next_recheck(key, job, limit_now) or 0, {})
+end
+if found > 0 then
+    load_models(pool, now)
 end
 if uploaded > 0 and redis.call('STRLEN', KEYS[7]) ~= uploaded then
     return result('upload', 0, 0, {})
@@ -81,4 +86,5 @@ elseif demand then
 end
 local length = join_queue(pool, band, key, job, ARGV[12])
 push_to_rq(pool, band, job, now, 'RPUSH')
-return result('', estimate_ahead(pool, band, key, length), 0, window)
+local ahead = estimate_ahead(pool, band, key, length) + count_aside_before(pool, band, key, job)
+return result('', ahead, 0, window)

@@ -9,6 +9,7 @@
 --                        last batch job, while batch jobs waited)
 --   <base>:<band>        sorted set: key -> tag, for the keys with requests waiting
 --   <base>:<band>:<key>  list: the key's queue
+--   <base>:<band>:<key>:<model>, <base>:aside:…  jobs set aside (model_queues.lua)
 --   <base>:retries       sorted set: started requests that wait for another credential (workers/jobs/retries.lua);
 --                        those of the batch band are in <base>:retries:batch
 --   interactive, batch   RQ's two queues
@@ -106,10 +107,9 @@ local function peek_band(pool, band)
     end
 end
 
--- Returns the pool's next job, or nil. Interactive goes first, but to prevent starvation one job in `every` is a batch
--- job that has waited for `age` seconds. `batch_retry` goes before other batch jobs; nil for none.
-local function select_next(pool, now, age, every, batch_retry)
-    local interactive, batch = peek_band(pool, INTERACTIVE), batch_retry or peek_band(pool, BATCH)
+-- Returns which of the bands' next jobs is the pool's, or nil. Interactive goes first, but to prevent starvation one job in
+-- `every` is a batch job that has waited for `age` seconds.
+local function select_next(pool, now, age, every, interactive, batch)
     if not (interactive and batch) then
         return interactive or batch
     end
@@ -121,11 +121,12 @@ local function select_next(pool, now, age, every, batch_retry)
     return now - tonumber(since or 0) >= age and batch or interactive
 end
 
--- Drops the next job from its key's queue without a charge, because the job no longer exists.
+-- Drops the next job from its key's queue without a charge. `next_job.queue` and `tags` are those of a job that is set
+-- aside (model_queues.lua).
 local function drop_head(pool, next_job)
-    redis.call('LPOP', key_queue(pool, next_job.band, next_job.key))
+    redis.call('LPOP', next_job.queue or key_queue(pool, next_job.band, next_job.key))
     if next_job.is_last then
-        redis.call('ZREM', band_tags(pool, next_job.band), next_job.key)
+        redis.call('ZREM', next_job.tags or band_tags(pool, next_job.band), next_job.key)
     end
 end
 
@@ -146,11 +147,11 @@ end
 -- Takes the next job out of its key's queue and charges the key the average cost (seconds), which is returned.
 local function dequeue_and_charge(pool, next_job)
     local band, key = next_job.band, next_job.key
-    local tags, end_field = band_tags(pool, band), 'end:' .. band .. ':' .. key
+    local tags, end_field = next_job.tags or band_tags(pool, band), 'end:' .. band .. ':' .. key
     local fields = redis.call('HMGET', pool.base, band, end_field, 'cost', 'weight:' .. key)
     local cost = tonumber(fields[3] or 1)
     local next_tag = math.max(next_job.tag, tonumber(fields[2] or 0)) + cost / tonumber(fields[4] or 1)
-    redis.call('LPOP', key_queue(pool, band, key))
+    redis.call('LPOP', next_job.queue or key_queue(pool, band, key))
     if next_job.is_last then
         redis.call('ZREM', tags, key)
     else
@@ -165,7 +166,8 @@ local function dequeue_and_charge(pool, next_job)
     return cost
 end
 
--- Corrects the charge of a request that took `seconds` of a worker's time, and updates the average cost.
+-- Corrects the charge of a request that took `seconds` of a worker's time, and updates the average cost. Returns by how much
+-- the key's tag moves.
 -- A failed attempt costs its key an average request at least, and does not count as one: else requests that fail at once
 -- would be nearly free, and their key would get nearly every free worker.
 local function correct_charge(pool, band, key, charged, seconds, has_failed)
@@ -179,6 +181,7 @@ local function correct_charge(pool, band, key, charged, seconds, has_failed)
     local cost = (1 - EWMA_WEIGHT) * tonumber(fields[2] or latest) + EWMA_WEIGHT * latest
     redis.call('HSET', pool.base, end_field, tonumber(fields[1] or 0) + correction, 'cost', cost)
     redis.call('ZADD', band_tags(pool, band), 'XX', 'INCR', correction, key)
+    return correction
 end
 
 -- Estimates how many requests will be served before the last one in the key's queue of this length.

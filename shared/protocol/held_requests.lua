@@ -133,12 +133,36 @@ local function hold_back(pool, band, key, now)
     end
 end
 
+-- The same for those of a model that are set aside, but for retries, which have a slot.
+local function hold_aside(pool, band, key, model, now)
+    local names = limit_keys(key)
+    local jobs = redis.call('LRANGE', aside_queue(pool, band, key, model), 0, -1)
+    for i = #jobs, 1, -1 do
+        if redis.call('SISMEMBER', names.started, jobs[i]) == 0 then
+            remove_aside(pool, band, key, jobs[i], model)
+            hold(pool, band, key, jobs[i], true, now)
+        end
+    end
+end
+
+-- Number of the key's requests that are set aside and hold no slot yet.
+local function count_aside_without_slot(names, pool, band, key)
+    local count = 0
+    for _, model in ipairs(pool.models or {}) do
+        for _, job in ipairs(redis.call('LRANGE', aside_queue(pool, band, key, model), 0, -1)) do
+            count = count + 1 - redis.call('SISMEMBER', names.started, job)
+        end
+    end
+    return count
+end
+
 -- How many more of the key's requests may join the pool's queue in this band.
 local function count_free_places(names, limits, pool, band, key)
     if limits.concurrency == 0 then
         return math.huge
     end
     return limits.concurrency - redis.call('SCARD', names.started) - redis.call('LLEN', key_queue(pool, band, key))
+        - count_aside_without_slot(names, pool, band, key)
 end
 
 -- Deletes a held request whose job is gone, or was cancelled by RQ's Job.cancel.
@@ -317,7 +341,8 @@ end
 
 -- How many of the key's requests go on before the one that was held last.
 local function count_ahead_in_key(pool, band, key)
-    return redis.call('LLEN', key_queue(pool, band, key))
+    local _, aside = count_aside(pool, band, key)
+    return aside + redis.call('LLEN', key_queue(pool, band, key))
         + redis.call('LLEN', held_queue(limit_keys(key), band, pool_name_of(pool))) - 1
 end
 

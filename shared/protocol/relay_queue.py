@@ -29,11 +29,11 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.auto_pipeline import AutoPipeline
 
 #: Files of Lua functions for the scripts that admit, start and end jobs, in order of dependence.
-LIMITS_LUA, FAIR_LUA, BODIES_LUA, HELD_REQUESTS_LUA, ENDING_LUA = (
+LIMITS_LUA, FAIR_LUA, MODEL_QUEUES_LUA, BODIES_LUA, HELD_REQUESTS_LUA, ENDING_LUA = (
     Path(__file__).with_name(name)
-    for name in ("limits.lua", "fair.lua", "bodies.lua", "held_requests.lua", "ending.lua")
+    for name in ("limits.lua", "fair.lua", "model_queues.lua", "bodies.lua", "held_requests.lua", "ending.lua")
 )
-SCHEDULING_LUA = (LIMITS_LUA, FAIR_LUA, BODIES_LUA, HELD_REQUESTS_LUA, ENDING_LUA)
+SCHEDULING_LUA = (LIMITS_LUA, FAIR_LUA, MODEL_QUEUES_LUA, BODIES_LUA, HELD_REQUESTS_LUA, ENDING_LUA)
 RELEASE_HELD_LUA = Path(__file__).with_name("release_held.lua")
 #: What enqueue.lua says about a full queue -> what the caller is told.
 QUEUE_FULL_MESSAGES = {
@@ -52,8 +52,10 @@ FRONT_FIELD = "farm_front"
 KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited", "farm_band", "farm_at"
 #: Why a request is cancelled: its caller has left, or an operator has cancelled it.
 CLIENT_GONE, REQUEST_CANCELLED = "client_gone", "request_cancelled"
-#: Where the job waits: 1 in its key's queue, `held`, or `retry`.
+#: Where the job waits: 1 in its key's queue, `held`, `retry`, or `aside` (model_queues.lua).
 QUEUED_FIELD = "farm_lined"
+#: The upstream's name of the model.
+MODEL_FIELD = "farm_model"
 
 
 class QueueFull(FarmError):
@@ -104,11 +106,17 @@ class RelayQueue:
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
     def enqueue(
-        self, request: RelayRequest, body: bytes | LargeBody, demand: bytes = b"", weight: float = 1.0
+        self,
+        request: RelayRequest,
+        body: bytes | LargeBody,
+        demand: bytes = b"",
+        weight: float = 1.0,
+        upstream_model: str = "",
     ) -> Admission:
         """Admits a request in one round trip; a large body is stored before. Raises QueueFull, LimitReached.
 
         `demand` comes from limits.encode_demand, b'' for a key without limits; `weight` is the key's.
+        `upstream_model`: the upstream's name of the model, '' if it is the caller's.
         """
         body_ttl = request.deadline - request.enqueued_at + GRACE_SECONDS
         expires_at = request.deadline + GRACE_SECONDS
@@ -142,7 +150,7 @@ class RelayQueue:
                 weight,
                 min(self._queue_timeout, request.deadline - request.enqueued_at),
                 uploaded,
-                *chain.from_iterable(self._build_fields(request, limited=bool(demand)).items()),
+                *chain.from_iterable(self._build_fields(request, upstream_model, limited=bool(demand)).items()),
             ],
         )
         if reason.decode() in QUEUE_FULL_MESSAGES:
@@ -171,7 +179,7 @@ class RelayQueue:
             raise LimitReached("requests", wait, usage)
         return usage
 
-    def _build_fields(self, request: RelayRequest, *, limited: bool) -> dict[str, Any]:
+    def _build_fields(self, request: RelayRequest, upstream_model: str, *, limited: bool) -> dict[str, Any]:
         return {
             **self._find_template(BANDS[request.band](request.pool)).render(request),
             FRONT_FIELD: keys.front_gone(request.front),
@@ -179,6 +187,7 @@ class RelayQueue:
             BAND_FIELD: request.band,
             ADMITTED_FIELD: request.enqueued_at,
             QUEUED_FIELD: 1,
+            MODEL_FIELD: upstream_model or request.model,
             **({LIMITED_FIELD: 1} if limited else {}),
         }
 

@@ -11,7 +11,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.registry import StartedJobRegistry
 
 from shared import keys
-from shared.protocol.relay_queue import BANDS, FAIR_LUA
+from shared.protocol.relay_queue import BANDS, FAIR_LUA, MODEL_QUEUES_LUA
 from shared.redis_connection.client import register_script
 
 SNAPSHOT_LUA = Path(__file__).with_name("snapshot.lua")
@@ -61,7 +61,7 @@ class QueueSnapshot:
 
 def read_snapshot(redis: Redis, pool: str, most: int) -> QueueSnapshot:
     """Reads at most so many keys of a band, and requests of a key: enough for the first `most` in order of service."""
-    script = register_script(redis, FAIR_LUA, SNAPSHOT_LUA)
+    script = register_script(redis, FAIR_LUA, MODEL_QUEUES_LUA, SNAPSHOT_LUA)
     reply = script(keys=[keys.fair_queue(pool), *registry_keys(pool)], args=[most, RQ_KEY_PREFIX])
     cost, turns, interactive, batch, retries, batch_retries, running = reply
     return QueueSnapshot(

@@ -1,21 +1,25 @@
 -- Puts a job whose attempt has failed back: it waits for a credential that has not tried it, or after a failed probe at the
 -- end of its queue. Ends it if its caller has gone, which releases what it had reserved of its API key's limits.
--- Runs after limits.lua, fair.lua, ending.lua and retries.lua. Stands for rq.job.Job.retry (RQ 3.0). Idempotent.
+-- If it was refused because its model is limited for the credential, it waits for one that doesn't rest for the model.
+-- Runs after limits.lua, fair.lua, model_queues.lua, ending.lua, retries.lua and model_rests.lua. Stands for rq.job.Job.retry (RQ 3.0). Idempotent.
 -- KEYS: job, body, worker, the worker's executions, started registry, execution, the job's executions,
 --       interactive queue, batch queue, the pool's fair queue, its idle workers, request log, the pool's credentials
 -- ARGV: job id, execution id, seconds worked, now (ISO), now (seconds), 1 when the attempt counts, else 0,
 --       prefix of job hashes, entry in the request log if its caller has gone ('' for none),
 --       the attempt's entry in `farm_tried`, seconds until a credential that has tried the job may do so once more,
 --       1 to leave the job alone if there are only such credentials, else 0, prefixes of leases and of credentials' hashes,
---       seconds for which a request may wait
+--       seconds for which a request may wait, 1 if the credential rests for the job's model now, else 0
 -- Result: 1 when requeued, 2 when requeued and only credentials that have tried it can take it, 3 when left alone for that
 --         reason, 0 when it was ended, deleted by an operator, or requeued before
 local pool = {base = KEYS[10], interactive = KEYS[8], batch = KEYS[9], idle = KEYS[11], jobs = ARGV[7],
     credentials = KEYS[13], leases = ARGV[12], records = ARGV[13], patience = tonumber(ARGV[14])}
 local hash, composite, counts, now = KEYS[1], ARGV[1] .. ':' .. ARGV[2], ARGV[6] ~= '0', tonumber(ARGV[5])
 local fields = redis.call('HMGET', hash, 'farm_tried', 'farm_at', 'farm_cancelled')
+if redis.call('EXISTS', resting_key(pool)) == 1 then
+    load_models(pool, now)
+end
 local tried = (fields[1] or '') .. ARGV[9]
-local others = counts and not fields[3] and has_untried(pool, tried, fields[2] or 0)
+local others = counts and not fields[3] and has_untried(pool, ARGV[1], tried, fields[2] or 0)
 if ARGV[11] == '1' and not others and not fields[3] and redis.call('ZSCORE', KEYS[5], composite)
     and redis.call('EXISTS', hash) == 1 then
     return 3
@@ -48,6 +52,10 @@ redis.call('HINCRBY', hash, 'number_of_retries', ARGV[6])
 redis.call('HSET', hash, 'status', 'queued', 'worker_name', '', 'enqueued_at', ARGV[4])
 if counts then
     redis.call('HSET', hash, 'farm_tried', tried, 'farm_retry_at', now + tonumber(ARGV[10]))
+    if ARGV[15] == '1' and owner.key and (owner.model or '') ~= '' then
+        return_aside(pool, owner, ARGV[1], now)
+        return 1
+    end
     park(pool, ARGV[1], now)
     if not others then
         return 2

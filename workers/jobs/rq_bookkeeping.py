@@ -23,7 +23,7 @@ from rq.utils import utcformat
 from rq.worker import BaseWorker
 
 from shared import clock, keys
-from shared.errors import BreakerOpen, LeaseLost
+from shared.errors import BreakerOpen, LeaseLost, NoAllowedJob
 from shared.protocol.job_data import decode_request
 from shared.protocol.relay_queue import (
     BAND_FIELD,
@@ -50,12 +50,16 @@ from workers.jobs.large_body_reader import read_large_body
 MAX_FAILED_JOBS = 1000
 #: Replies of turn.lua in place of a job, and arguments for the next job, for nothing to finish and nothing to begin.
 LEASE_LOST, BREAKER_OPEN = b"not yours", b"not now"
+#: What it replies, with seconds, when the credential rests for some models, and nothing else is queued.
+IDLE_FOR = b"idle "
 NEXT_JOB = "*"
+#: What a job is begun as, to turn.lua.
+PROBE_ROLE, TRIAL = "1", "trial"
 NO_END: ScriptArgs = ("", "", "", "", 0, "")
 NO_START: ScriptArgs = ("", "", "", "", "", "", "")
 NO_COST = JobCost()
-#: Lua functions for waiting retries; they build on SCHEDULING_LUA.
-RETRIES_LUA = (*SCHEDULING_LUA, Path(__file__).with_name("retries.lua"))
+#: Lua functions for waiting retries and jobs set aside; they build on SCHEDULING_LUA.
+RETRIES_LUA = (*SCHEDULING_LUA, *(Path(__file__).with_name(name) for name in ("retries.lua", "model_rests.lua")))
 
 
 class Requeued(IntEnum):
@@ -81,6 +85,8 @@ class FailedAttempt:
     retry_delay: float = 0.0
     #: Whether to try only credentials that have not.
     only_others: bool = False
+    #: Whether its credential rests for the job's model now, so that the job waits for one that doesn't.
+    is_model_limited: bool = False
 
     @classmethod
     def of_orphan(cls, credential_id: str) -> "FailedAttempt":
@@ -147,15 +153,24 @@ class Bookkeeping:
         return execution
 
     def begin(
-        self, worker: BaseWorker, execution: Execution, ttl: int, lease: Lease, *, probe: bool = False
+        self,
+        worker: BaseWorker,
+        execution: Execution,
+        ttl: int,
+        lease: Lease,
+        *,
+        probe: bool = False,
+        trial: bool = False,
     ) -> StartedJob | None:
         """Begins the next job in fair order, not necessarily the one that the execution names.
 
         None when no job is queued; the worker is then marked as idle. Raises LeaseLost when another process holds the
         lease by now, BreakerOpen when the pool's breaker is open and this is no probe; a job that the execution names
-        is then put back into its queue.
+        is then put back into its queue. Raises NoAllowedJob when its credential rests for a model and nothing else is
+        queued; the worker is then idle, too, unless this is a `trial` of another model.
         """
-        begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, probe=probe)
+        role = TRIAL if trial else PROBE_ROLE if probe else ""
+        begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, role)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin)
         return self._parse_started_job(worker, execution, reply)
 
@@ -170,7 +185,7 @@ class Bookkeeping:
         ok: bool,
         cost: JobCost = NO_COST,
     ) -> StartedJob | None:
-        """Finishes a job and begins the next one, as `begin` does. Raises LeaseLost, BreakerOpen."""
+        """Finishes a job and begins the next one, as `begin` does. Raises LeaseLost, BreakerOpen, NoAllowedJob."""
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, (cost.entry, job.band))
@@ -212,9 +227,9 @@ class Bookkeeping:
         )
 
     def _build_begin_args(
-        self, worker: BaseWorker, execution: Execution, job_id: str, ttl: int, lease: Lease, *, probe: bool = False
+        self, worker: BaseWorker, execution: Execution, job_id: str, ttl: int, lease: Lease, role: str = ""
     ) -> ScriptArgs:
-        return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, int(probe))
+        return (job_id, execution.id, worker.name, ttl, worker.worker_ttl + 60, lease.value, role)
 
     def _build_end_args(self, job: StartedJob, at: datetime, cost: JobCost, *, ok: bool) -> ScriptArgs:
         counter = "successful_job_count" if ok else "failed_job_count"
@@ -227,6 +242,8 @@ class Bookkeeping:
             raise LeaseLost("the lease was lost before the job was begun")
         if reply is None:
             return None
+        if isinstance(reply, bytes) and reply.startswith(IDLE_FOR):
+            raise NoAllowedJob(float(reply.removeprefix(IDLE_FOR)))
         job_id, data, retries, other_executions, body, band, tried = reply
         if isinstance(body, int):
             body = read_large_body(self._redis, keys.body(job_id.decode()), body)
@@ -286,6 +303,7 @@ class Bookkeeping:
                 attempt.retry_delay,
                 int(attempt.only_others),
                 *self._retry_args,
+                int(attempt.is_model_limited),
             ],
         )
         return Requeued(result)

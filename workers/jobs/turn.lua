@@ -1,7 +1,7 @@
 -- Finishes a worker's job, begins its next one, or both: all of RQ's bookkeeping in one round trip.
 -- Stands for BaseWorker.handle_job_success with result_ttl=0, cleanup_execution, set_state, and for
 -- rq.executions.prepare_execution and BaseWorker.prepare_job_execution (RQ 3.0).
--- Runs after limits.lua, fair.lua, ending.lua and retries.lua: settles the finished job's usage with its API key, and picks
+-- Runs after limits.lua, fair.lua, model_queues.lua, ending.lua, retries.lua and model_rests.lua: settles the finished job's usage with its API key, and picks
 -- the next job: one that waits for a credential which has not tried it, else the next in fair order. A job that BLMOVE has
 -- moved only tells that there is work; another one may be next.
 -- Idempotent: a retry with the same execution ids changes nothing and gets the same result.
@@ -14,20 +14,22 @@
 --        3 job to finish ('' for none)    4 its execution id    5 'successful_job_count' or 'failed_job_count'
 --        6 seconds worked    7 tokens used    8 '1' when it counts towards the quota of requests
 --        9 job to begin: '' for none, '*' for the next, or the id that BLMOVE has moved    10 its new execution id
---       11 worker name    12 TTL of the execution    13 TTL of the worker    14 value of the lease    15 '1' for a probe
+--       11 worker name    12 TTL of the execution    13 TTL of the worker    14 value of the lease    15 '1' for a probe, 'trial' for
+--          one of a credential that rests for a model (begin_trial.lua)
 --       16 prefix of RQ's keys    17 prefix of body keys
 --       18 seconds after which a batch request is due    19 one in how many jobs is then a batch request
 --       20 the finished job's entry in the request log ('' for none)    21 its band
 --       22 prefix of leases    23 prefix of credentials' hashes    24 seconds for which a request may wait
 -- Result: {1 if this execution has finished the job, else 0; what was begun}, the latter
---         false: nothing is queued, and the worker is marked as idle;
+--         false: nothing is queued, and the worker is marked as idle, but for a trial;
+--         'idle <seconds>': the same, and its credential's first rest for a model ends in so many seconds: look again;
 --         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
 --         {job id, data, retries, other executions of the worker, body, band, failed attempts so far}, the body as a number
 --         if it is so large that it is to be read apart, and false if it is gone
 local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[12]
 local registries = {interactive = KEYS[4], batch = KEYS[5]}
 local iso_now, now, worker_name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
-local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], idle = idle, jobs = ARGV[16] .. ':job:',
+local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], intermediate = intermediate, idle = idle, jobs = ARGV[16] .. ':job:',
     credentials = KEYS[14], leases = ARGV[22], records = ARGV[23], patience = tonumber(ARGV[24])}
 
 -- Whether the worker has finished its job and not started another.
@@ -67,12 +69,21 @@ local function finish(job, execution, counter, seconds)
     return 1
 end
 
--- Whether the breaker is open or retries wait, which is rare: one command tells for both.
+-- Whether the breaker is open, retries wait or a credential rests for a model, which is rare: one command tells for all.
 local is_unusual = false
+-- The models for which the worker's credential rests, when the first of these rests ends, and the jobs set aside because of them.
+local rests, first_rest_end, sweep = {}, nil, {count = 0, jobs = {}, new_models = {}}
+
+local function look_for_the_unusual()
+    is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool, INTERACTIVE), retries_key(pool, BATCH), resting_key(pool)) > 0
+    if is_unusual and redis.call('EXISTS', resting_key(pool)) == 1 then
+        load_models(pool, now)
+        rests, first_rest_end = read_rests(credential_of(worker_name), now)
+    end
+end
 
 -- Why no job may begin: the worker must hold the credential's lease (I3), and an open breaker lets only a probe through.
 local function find_refusal()
-    is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool, INTERACTIVE), retries_key(pool, BATCH)) > 0
     if redis.call('GET', KEYS[8]) ~= ARGV[14] then
         return 'not yours'
     elseif is_unusual and ARGV[15] ~= '1' and redis.call('EXISTS', KEYS[9]) == 1 then
@@ -84,7 +95,8 @@ end
 -- Takes a job that RQ lists out of the batch queue, unless it waits for another credential: find_retry has passed it over.
 local function pop_foreign()
     local job = redis.call('LPOP', pool.batch)
-    if job and redis.call('HGET', pool.jobs .. job, 'farm_lined') == RETRY then
+    local lined = job and redis.call('HGET', pool.jobs .. job, 'farm_lined')
+    if lined == RETRY or lined == ASIDE then
         redis.call('RPUSH', pool.batch, job)
         return nil
     end
@@ -93,22 +105,40 @@ end
 
 local function is_lined(job)
     local lined = redis.call('HGET', pool.jobs .. job, 'farm_lined')
-    return lined == '1' or lined == RETRY
+    return lined == '1' or lined == RETRY or lined == ASIDE
+end
+
+-- The pool's next job that the credential may run, or nil.
+local function find_next()
+    local retry, batch_retry
+    if is_unusual then
+        local credential = credential_of(worker_name)
+        retry = find_retry(pool, INTERACTIVE, credential, now, rests)
+        batch_retry = not retry and find_retry(pool, BATCH, credential, now, rests)
+    end
+    if retry then
+        return retry
+    end
+    local peek = pool.models and peek_allowed or peek_band
+    local interactive = peek(pool, INTERACTIVE, rests, sweep)
+    return select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]), interactive,
+        batch_retry or peek(pool, BATCH, rests, sweep))
 end
 
 -- Takes the next job out of its queue; returns it and its place in the fair queue. A job without one, because RQ itself or
 -- an operator has enqueued it, is next when it reaches the front of RQ's queue.
 local function take_next(moved)
-    local retry, batch_retry
-    if is_unusual then
-        local credential = credential_of(worker_name)
-        retry = find_retry(pool, INTERACTIVE, credential, now)
-        batch_retry = not retry and find_retry(pool, BATCH, credential, now)
+    local head = find_next()
+    if moved and sweep.jobs[moved] then
+        moved = nil
     end
-    local head = retry or select_next(pool, now, tonumber(ARGV[18]), tonumber(ARGV[19]), batch_retry)
     if head and head.is_retry then
         remove_retry(pool, head.job)
         return head.job, head
+    elseif head and head.model then
+        return head.job, head
+    elseif sweep.is_truncated and not head then
+        return nil
     end
     local list = pool[head and head.band or INTERACTIVE]
     local front = moved or redis.call('LPOP', list)
@@ -149,6 +179,7 @@ local function start(job, execution, head, other_executions)
     local ttl, band = ARGV[12], fields[5] or INTERACTIVE
     if not fields[1] or fields[4] or fields[6] == 'canceled' or (fields[3] and redis.call('EXISTS', fields[3]) == 1) then
         if head and not head.is_retry then
+            unlist_aside(pool, head)
             drop_head(pool, head)
         end
         release_waiting_job(pool, hash, job)
@@ -159,14 +190,22 @@ local function start(job, execution, head, other_executions)
         return nil
     end
     if fields[8] and not claim_slot(fields[9], job, now, pool.jobs) and head and not head.is_retry then
-        hold_back(pool, band, fields[9], now)
+        if head.model then
+            hold_aside(pool, band, fields[9], head.model, now)
+        else
+            hold_back(pool, band, fields[9], now)
+        end
         return nil
     end
     if fields[10] == HELD then
         remove_held(pool, band, fields[9], job)
     end
+    unlist_aside(pool, head)
     local charge = head and (head.is_retry and charge_retry or dequeue_and_charge)
     local cost = charge and charge(pool, head)
+    if cost then
+        sync_tags(pool, head.band, head.key)
+    end
     redis.call('HSET', execution_key, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
         'worker_name', worker_name, 'farm_lease', ARGV[14])
     redis.call('EXPIRE', execution_key, ttl)
@@ -215,6 +254,27 @@ local function put_back(job, execution)
     push_to_rq(pool, owner.band, job, now, 'LPUSH')
 end
 
+-- What is said to a worker that finds nothing to do.
+local function describe_wait()
+    if sweep.is_truncated then
+        return 'idle 0'
+    end
+    return first_rest_end and string.format('idle %.3f', first_rest_end - now) or false
+end
+
+-- Tells idle workers of jobs that only they may run: of models that had none set aside before, and of the job's own model if
+-- it leaves any.
+local function wake_for_models(head)
+    if head and head.model then
+        sweep.new_models[head.model] = true
+    end
+    for model in pairs(sweep.new_models) do
+        if redis.call('EXISTS', aside_tags(pool, INTERACTIVE, model), aside_tags(pool, BATCH, model)) > 0 then
+            wake_able(pool, model, now)
+        end
+    end
+end
+
 local function begin(requested, execution)
     local previous, other_executions = find_started_job(execution)
     local moved = requested ~= '*' and redis.call('LREM', intermediate, 1, requested) > 0 and requested
@@ -234,14 +294,17 @@ local function begin(requested, execution)
     end
     while true do
         local job, head = take_next(moved)
-        if job ~= moved and moved then
+        if moved and job ~= moved and not sweep.jobs[moved] then
             redis.call('LPUSH', pool.interactive, moved)
         end
         moved = false
         if not job then
-            redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_TTL_SECONDS)
-            redis.call('ZADD', idle, now, worker_name)
-            return false
+            if ARGV[15] ~= 'trial' and not sweep.is_truncated then
+                redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_TTL_SECONDS)
+                redis.call('ZADD', idle, now, worker_name)
+            end
+            wake_for_models()
+            return describe_wait()
         end
         local started_job = start(job, execution, head, other_executions)
         if started_job then
@@ -249,12 +312,16 @@ local function begin(requested, execution)
             if ARGV[3] == '' then
                 redis.call('ZREM', idle, worker_name)
             end
+            wake_for_models(head)
             return started_job
         end
     end
 end
 
 local has_finished, begin_result = 0, false
+if ARGV[9] ~= '' then
+    look_for_the_unusual()
+end
 if ARGV[3] ~= '' then
     has_finished = finish(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 end

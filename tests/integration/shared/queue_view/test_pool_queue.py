@@ -1,10 +1,12 @@
 """The waiting line that operators see is the order in which the queue is served."""
 
 import random
+import time
 
 import pytest
 from redis import Redis
 
+from shared import keys
 from shared.queue_view.pool_queue import PoolQueue, QueueView
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool, SimulatedWorker
 from workers.jobs.rq_bookkeeping import BatchPolicy
@@ -132,3 +134,19 @@ def test_running_requests_are_listed_oldest_first(pool: SimulatedPool):
         (ids[0], "c1", "a", "m", False),
         (ids[1], "c2", "a", "m", False),
     ]
+
+
+def test_requests_set_aside_for_their_model_are_in_the_line(pool: SimulatedPool):
+    """A worker whose credential rests for their model has passed over them; another one serves them in this order."""
+    limited = [*pool.enqueue("a", 3, model="A"), *pool.enqueue("only", 2, model="A")]
+    until = 2 * time.time()
+    pool.redis.hset(keys.resting_models("c1"), "A", until)
+    pool.redis.zadd(keys.resting_by_pool("default"), {"A": until})
+    assert pool.worker(1).start() == ""
+    expected = list_ids(read(pool))
+    assert set(expected) == set(limited)
+    later = pool.enqueue("a", 2, model="B")
+    expected = list_ids(read(pool))
+    assert [request for request in expected if "_a_" in request] == [*limited[:3], *later]
+    other = pool.worker(2)
+    assert [other.start(), *serve_all([other])] == expected

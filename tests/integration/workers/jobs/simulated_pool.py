@@ -6,7 +6,8 @@ from datetime import timedelta
 from redis import Redis
 from rq.serializers import JSONSerializer
 
-from shared.protocol.relay_queue import RelayQueue
+from shared.errors import NoAllowedJob
+from shared.protocol.relay_queue import Admission, RelayQueue
 from tests.builders import build_request
 from tests.doubles import StockWorker
 from workers.credentials.leases import Lease
@@ -30,13 +31,15 @@ class SimulatedPool:
 
     def enqueue(self, key: str, times: int = 1, weight: float = 1.0, **changes) -> list[str]:
         """Enqueues requests of a key; returns their ids, `req_<key>_<number>`."""
-        ids = []
         for _ in range(times):
-            self.count += 1
-            request = build_request(f"req_{key}_{self.count}", key=key, **changes)
-            self.queue.enqueue(request, b"x", weight=weight)
-            ids.append(request.id)
-        return ids
+            self.admit(key, weight, **changes)
+        return [f"req_{key}_{number}" for number in range(self.count - times + 1, self.count + 1)]
+
+    def admit(self, key: str, weight: float = 1.0, **changes) -> Admission:
+        """Enqueues one request."""
+        self.count += 1
+        request = build_request(f"req_{key}_{self.count}", key=key, **changes)
+        return self.queue.enqueue(request, b"x", weight=weight)
 
     def worker(self, number: int = 1) -> "SimulatedWorker":
         return SimulatedWorker(self, number)
@@ -56,14 +59,29 @@ class SimulatedWorker:
 
     def start(self, job_id: str = "") -> str:
         """Starts that job, or the next; returns the id of the one it has started, '' for none."""
-        bookkeeping = self.pool.bookkeeping
-        self.started = bookkeeping.begin(self.rq, bookkeeping.create_execution(self.rq, job_id), 60, self.lease)
+        try:
+            self.start_or_raise(job_id)
+        except NoAllowedJob:
+            self.started = None
         return self.started.job_id if self.started else ""
 
-    def requeue(self, *, only_others: bool = False, retry_delay: float = 0.0, entry_if_cancelled: str = "") -> Requeued:
+    def start_or_raise(self, job_id: str = "") -> None:
+        """Raises NoAllowedJob."""
+        bookkeeping = self.pool.bookkeeping
+        self.started = bookkeeping.begin(self.rq, bookkeeping.create_execution(self.rq, job_id), 60, self.lease)
+
+    def requeue(
+        self,
+        *,
+        only_others: bool = False,
+        retry_delay: float = 0.0,
+        entry_if_cancelled: str = "",
+        is_model_limited: bool = False,
+    ) -> Requeued:
         """Fails its job's attempt."""
         assert self.started is not None
-        attempt = FailedAttempt(f" {self.lease.credential_id}:signature:1:0", retry_delay, only_others)
+        entry = f" {self.lease.credential_id}:signature:1:0"
+        attempt = FailedAttempt(entry, retry_delay, only_others, is_model_limited)
         return self.pool.bookkeeping.requeue(self.rq, self.started, attempt, entry_if_cancelled)
 
     def finish_and_start(self, seconds: float = 1.0) -> str:
@@ -72,7 +90,10 @@ class SimulatedWorker:
         bookkeeping = self.pool.bookkeeping
         execution = bookkeeping.create_execution(self.rq)
         self.started.execution.created_at = execution.created_at - timedelta(seconds=seconds)
-        self.started = bookkeeping.finish_and_begin(self.rq, self.started, execution, 60, self.lease, ok=True)
+        try:
+            self.started = bookkeeping.finish_and_begin(self.rq, self.started, execution, 60, self.lease, ok=True)
+        except NoAllowedJob:
+            self.started = None
         return self.started.job_id if self.started else ""
 
 
