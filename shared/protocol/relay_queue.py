@@ -180,6 +180,7 @@ class RelayQueue:
         return usage
 
     def _build_fields(self, request: RelayRequest, upstream_model: str, *, limited: bool) -> dict[str, Any]:
+        model = upstream_model or request.model
         return {
             **self._find_template(BANDS[request.band](request.pool)).render(request),
             FRONT_FIELD: keys.front_gone(request.front),
@@ -187,7 +188,7 @@ class RelayQueue:
             BAND_FIELD: request.band,
             ADMITTED_FIELD: request.enqueued_at,
             QUEUED_FIELD: 1,
-            MODEL_FIELD: upstream_model or request.model,
+            **({MODEL_FIELD: model} if model else {}),
             **({LIMITED_FIELD: 1} if limited else {}),
         }
 

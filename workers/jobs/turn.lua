@@ -15,7 +15,7 @@
 --        6 seconds worked    7 tokens used    8 '1' when it counts towards the quota of requests
 --        9 job to begin: '' for none, '*' for the next, or the id that BLMOVE has moved    10 its new execution id
 --       11 worker name    12 TTL of the execution    13 TTL of the worker    14 value of the lease    15 '1' for a probe, 'trial' for
---          one of a credential that rests for a model (begin_trial.lua)
+--          one by a credential that rests as a whole because of a model
 --       16 prefix of RQ's keys    17 prefix of body keys
 --       18 seconds after which a batch request is due    19 one in how many jobs is then a batch request
 --       20 the finished job's entry in the request log ('' for none)    21 its band
