@@ -24,6 +24,7 @@ from bench.outcome import LoadResult
 from bench.simulator import ROOT, run_simulator
 from bench.sizing import measure_sizes
 from bench.tls import measure_tls
+from bench.token_stores import measure_token_stores
 
 #: Start of a load that is left out of the utilisation.
 WARM_UP_SECONDS = 3.0
@@ -144,5 +145,6 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "https": measure_https,
     "tls": measure_tls,
     "durability": measure_durability,
+    "token-stores": measure_token_stores,
     "distance": measure_distances,
 }

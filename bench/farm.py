@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from redis import Redis
 
+from bench.histograms import Buckets, read_buckets
 from bench.processes import sum_cpu_seconds, sum_memory
 from bench.simulator import ROOT, SimulatorProcess, run_simulator
 from launcher.processes import redis_server
@@ -77,6 +78,10 @@ class MeasuredFarm:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and label in line)
+
+    def read_histogram(self, name: str) -> Buckets:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
+            return read_buckets(response.read().decode(), name)
 
     def count_jobs_of_dead_fronts(self) -> int:
         """Jobs in Redis whose front is not subscribed to its channel."""

@@ -9,6 +9,7 @@ from bench.faults.injection import in_background, kill_random_worker_process
 from bench.faults.invariants import check_responses
 from bench.faults.scale import FaultScale, run_streams
 from bench.measurement import Measurement, at_least, exactly, unbounded
+from bench.token_times import list_quantiles, read_token_times
 
 #: Seconds between two kills, and the lifetime of the access tokens, with which the refresh tokens rotate.
 KILL_INTERVAL_SECONDS, TOKEN_SECONDS = 3.0, 4
@@ -58,6 +59,7 @@ def measure_kills(
         unexplained = sum(delay > LOSS_WINDOW_SECONDS or not can_lose for delay in delays) + max(0, dead - len(lost))
         return [
             *check_responses(row, farm, result, "error event worker_lost"),
+            *list_quantiles(row, "ms from a token response", read_token_times(farm)),
             exactly(row, "credentials lost, but for those on their way to a killed refresher", unexplained),
             unbounded(row, "credentials lost on their way", len(lost)),
             at_least(row, "credentials in doubt", farm.read_metric("farm_tokens_in_doubt_total"), len(lost)),

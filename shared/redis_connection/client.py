@@ -4,6 +4,9 @@ Whatever goes wrong with such a connection is a RedisError. A bare OSError is th
 file, a certificate or another peer, and nothing is retried because of it.
 """
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -132,6 +135,18 @@ def check_rights(redis: Redis) -> None:
 
 def decode_hash(table: dict[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in table.items()}
+
+
+@contextmanager
+def pin_connection(redis: Redis) -> Iterator[Redis]:
+    """The client on one connection of its pool, as `Redis.client()` without its 0.3 ms for a new client."""
+    pinned = copy.copy(redis)
+    pinned.auto_close_connection_pool = False
+    pinned.connection = redis.connection_pool.get_connection()
+    try:
+        yield pinned
+    finally:
+        pinned.close()
 
 
 def register_script(redis: Redis, *files: Path) -> Script:

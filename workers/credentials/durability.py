@@ -8,6 +8,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from shared import clock, keys
+from shared.redis_connection.client import pin_connection
 
 log = logging.getLogger("farm.tokens")
 #: Milliseconds that Redis may take to write a rotated token to disk, and its replicas to take it over; and how often
@@ -89,7 +90,7 @@ class DurableWriter:
     def _write(self, run_command: Callable[[Redis], object], on_stored: Callable[[], None]) -> tuple[Any, str]:
         """The command's result, and why the waits failed, '' when they did not. All run on one connection."""
         waits = self._list_waits()
-        with self._redis.client() as connection:
+        with pin_connection(self._redis) as connection:
             result = run_command(connection)
             on_stored()
             replies = [run_wait(connection, wait) for wait in waits]
