@@ -6,6 +6,7 @@ import contextlib
 import gc
 import signal
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,22 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Runs until SIGTERM or SIGINT."""
     arguments = parse_arguments()
-    accounts = Accounts(arguments.accounts, arguments.seed, arguments.access_ttl, arguments.rotate)
     if arguments.print_tokens:
-        print("\n".join(list_secrets(accounts, arguments.kind)))
+        print("\n".join(list_secrets(create_accounts(arguments), arguments.kind)))
         return
-    simulation = Simulation(accounts, Pace(arguments.delay, arguments.chunks, arguments.chunk_delay))
+    create = partial(create_simulation, arguments)
     gc.freeze()
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(run_until_terminated(serve(simulation, arguments.host, arguments.port, arguments.https)))
+        asyncio.run(run_until_terminated(serve(create, arguments.host, arguments.port, arguments.https)))
+
+
+def create_accounts(arguments: argparse.Namespace) -> Accounts:
+    return Accounts(arguments.accounts, arguments.seed, arguments.access_ttl, arguments.rotate)
+
+
+def create_simulation(arguments: argparse.Namespace) -> Simulation:
+    pace = Pace(arguments.delay, arguments.chunks, arguments.chunk_delay)
+    return Simulation(create_accounts(arguments), pace, scheme="https" if arguments.https else "http")
 
 
 async def run_until_terminated(work: Coroutine[Any, Any, None]) -> None:

@@ -1,12 +1,13 @@
 """The simulator's HTTP server."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from simulator.api import Api, call_after
 from simulator.certificate import create_tls_context
 from simulator.control import handle_control
-from simulator.http_connection import Connection, Request
+from simulator.http_connection import Connection, Request, encode_response
 from simulator.sign_in.oauth_endpoints import handle_sign_in
 from simulator.simulation import Simulation
 from simulator.token_endpoint.endpoint import exchange_token, revoke_token
@@ -15,9 +16,14 @@ from simulator.token_endpoint.endpoint import exchange_token, revoke_token
 class Simulator:
     """Dispatches requests to the API, the OAuth endpoints and the control endpoints."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
-        self._api = Api(simulation)
+    def __init__(self, create_simulation: Callable[[], Simulation]) -> None:
+        self._create_simulation = create_simulation
+        self._restart()
+
+    def _restart(self) -> None:
+        """Begins anew as a new process would; responses that are on their way belong to the old simulation."""
+        self._simulation = self._create_simulation()
+        self._api = Api(self._simulation)
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Responds to one request, now or later."""
@@ -29,6 +35,9 @@ class Simulator:
             call_after(simulation.faults.token_delay, lambda: self._answer_token_request(connection, request))
         elif path == "/oauth/revoke":
             connection.finish(revoke_token(simulation, request))
+        elif path == "/simulator/restart":
+            self._restart()
+            connection.finish(encode_response(200, b"{}"))
         else:
             response = handle_sign_in(simulation, request, path)
             connection.finish(response or handle_control(simulation, request, path))
@@ -38,10 +47,11 @@ class Simulator:
         call_after(self._simulation.faults.token_answer_delay, lambda: connection.finish(response))
 
 
-async def serve(simulation: Simulation, host: str, port: int, certificate: Path | None = None) -> None:
+async def serve(
+    create_simulation: Callable[[], Simulation], host: str, port: int, certificate: Path | None = None
+) -> None:
     """Serves until cancelled; prints its URL once it listens. With a path for its certificate, it serves HTTPS."""
-    simulation.scheme = "https" if certificate else "http"
-    simulator = Simulator(simulation)
+    simulator = Simulator(create_simulation)
     loop = asyncio.get_running_loop()
     tls = create_tls_context(certificate) if certificate else None
     server = await loop.create_server(lambda: Connection(simulator.handle), host, port, backlog=4096, ssl=tls)

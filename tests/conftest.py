@@ -49,8 +49,14 @@ def unsealer(redis: Redis) -> Unsealer:
     return unsealer
 
 
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    """A simulator of six accounts that rotates its refresh tokens."""
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Upstream]:
     with run_upstream("--accounts", "6", "--rotate") as upstream:
         yield upstream
+
+
+@pytest.fixture
+def upstream(simulator: Upstream) -> Upstream:
+    """A simulator of six accounts that rotates its refresh tokens, as it is after its start."""
+    simulator.restart()
+    return simulator

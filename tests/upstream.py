@@ -47,6 +47,10 @@ class Upstream:
     def token_rules(self, **values: Any) -> None:
         self._control("token-rules", values)
 
+    def restart(self) -> None:
+        """Makes it as it was when its process began, accounts and their tokens included."""
+        self._control("restart", {})
+
     def reset(self) -> None:
         """Resets faults, pace, allowances and counters."""
         self.faults()

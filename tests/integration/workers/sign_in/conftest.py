@@ -19,7 +19,7 @@ from shared.settings.schema import PoolSettings, Settings
 from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION, SignIn
 from shared.sign_in.sign_ins import SignIns
 from tests import internals
-from tests.upstream import Upstream, run_upstream
+from tests.upstream import Upstream
 from tests.waiting import eventually
 from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
@@ -108,16 +108,9 @@ class SignInHarness:
         return self.token_store.load(credential_id)[0]
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Upstream]:
-    """One for all tests of a module; each token that they import is another account's."""
-    with run_upstream("--accounts", "6", "--rotate") as upstream:
-        yield upstream
-
-
 @pytest.fixture
 def upstream(simulator: Upstream) -> Upstream:
-    simulator.reset()
+    simulator.restart()
     simulator.sign_ins(interval=1, device_seconds=600)
     return simulator
 
