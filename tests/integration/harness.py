@@ -142,8 +142,10 @@ class WorkerHarness:
         return int(self.redis.zcard(keys.idle_workers("default")))
 
     def close(self) -> None:
+        """Ends everything, and cuts what is still running short."""
         for worker in self.workers:
             worker.stop()
+            worker.runner.cancel("client_gone")
         eventually(self._unblock_and_check_end)
         gevent.killall(self._greenlets)
 
