@@ -6,6 +6,7 @@ from typing import Any
 from redis import Redis
 
 from shared import keys
+from shared.credentials.records import ACCOUNT_FIELDS
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 
@@ -17,12 +18,13 @@ def export_tokens(redis: Redis, unsealer: Unsealer, pools: Iterable[str]) -> lis
     """
     exported = []
     for credential in Credentials(redis).list(pools):
-        names = ("sealed", "state_before", "reason_before")
-        sealed, state, reason = redis.hmget(keys.credential(credential.id), names)
+        names = ("sealed", "state_before", "reason_before", *ACCOUNT_FIELDS)
+        sealed, state, reason, *account = redis.hmget(keys.credential(credential.id), names)
         if sealed:
             token = unsealer.unseal(sealed, credential.id)
             facts = {"id": credential.id, "pool": credential.pool, "label": credential.label, "kind": credential.kind}
             facts |= {"state": state.decode() if state else credential.state}
             facts |= {"reason": (reason or b"").decode() if state else credential.reason}
+            facts |= {name: value.decode() for name, value in zip(ACCOUNT_FIELDS, account, strict=True) if value}
             exported.append({**facts, "token_origin": credential.token_origin, "refresh_token": token})
     return exported

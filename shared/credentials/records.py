@@ -54,6 +54,8 @@ VISIBLE_FIELDS = (
     *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account", "kind", "in_doubt_since"),
     *("rotated_at", "evidence", "retry_after"),
 )
+#: Fields that say whose account it is: the digest by which doubles are found, and what it was made of.
+ACCOUNT_FIELDS = ("identity", "issuer", "subject", "account")
 #: Comes before each script that changes a state.
 CHANGE_STATE = Path(__file__).with_name("change_state.lua")
 

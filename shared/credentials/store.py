@@ -9,6 +9,7 @@ shared/credentials/records.py lists the fields of a credential.
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from redis import Redis
@@ -18,6 +19,7 @@ from shared.credentials.evidence import NO_EVIDENCE, Evidence
 from shared.credentials.importing.entries import Entry, read_entries
 from shared.credentials.importing.report import ImportedLine, ImportReport
 from shared.credentials.records import (
+    ACCOUNT_FIELDS,
     CHANGE_STATE,
     STATES,
     VISIBLE_FIELDS,
@@ -76,6 +78,7 @@ class Credentials:
             state=state,
             reason=exported["reason"] if state != "active" else "",
             kind=exported.get("kind", "refresh_token"),
+            account={name: exported[name] for name in ACCOUNT_FIELDS if exported.get(name)},
         )[1]
 
     def _seal_and_add(
@@ -89,14 +92,17 @@ class Credentials:
         state: State = "active",
         reason: str = "",
         kind: str = "refresh_token",
+        account: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[str, bool]:
+        """`account` has the ACCOUNT_FIELDS, if it is known whose the credential is."""
         credential_id = credential_id or secrets.token_hex(5)
         fields = build_fields(sealer, token, credential_id, pool, label, token_origin)
         fields |= {"kind": kind} if kind != "refresh_token" else {}
-        pairs = [part for pair in {**fields, "reason": reason}.items() for part in pair]
+        pairs = [part for pair in {**fields, **account, "reason": reason}.items() for part in pair]
+        script_keys = [keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)]
         reply = self._add_script(
-            keys=[keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)],
-            args=[credential_id, fingerprint(token), state, *pairs],
+            keys=[*script_keys, keys.accounts(pool)],
+            args=[credential_id, fingerprint(token), state, account.get("identity", ""), *pairs],
         )
         existing_id = cast("bytes", reply).decode()
         return (existing_id, False) if existing_id else (credential_id, True)

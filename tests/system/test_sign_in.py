@@ -1,6 +1,8 @@
 """`./farm credentials login` adds an account by signing in, without a token on anybody's screen."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -41,6 +43,38 @@ def log_in(farm: Farm, account: int, decision: str, *options: str) -> tuple[int,
     output, errors = process.communicate(timeout=60)
     assert "refresh" not in page_text
     return process.returncode, json.loads(output), shown + errors
+
+
+def log_in_by_pasting(farm: Farm, account: int) -> tuple[int, dict[str, Any], str]:
+    """The same on a terminal, for a browser on another machine: the address at which it ends is pasted."""
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "credentials", "login", "--json"],
+        env=farm.environment,
+        cwd=ROOT,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(terminal)
+    assert process.stderr
+    shown = "".join(process.stderr.readline() for _ in range(3))
+    assert "paste the address" in shown, shown + process.stderr.read()
+    page, _, query = re.findall(r"(http\S+)", shown)[0].partition("?")
+    form = {"account": str(account), "decision": "allow", "request": query}
+    ended_at = requests.post(page, data=form, allow_redirects=False, timeout=60).headers["location"]
+    os.write(keyboard, f"something else\n  {ended_at} \n".encode())
+    output, errors = process.communicate(timeout=60)
+    os.close(keyboard)
+    return process.returncode, json.loads(output), errors
+
+
+def test_account_signs_in_by_a_pasted_address(farm: Farm):
+    status, result, messages = log_in_by_pasting(farm, FIRST_SPARE)
+    assert (status, result["state"], result["outcome"]) == (0, "done", "added"), messages
+    assert "You are signed in." in messages
+    farm.admin("DELETE", f"/credentials/{result['credential_id']}")
 
 
 def test_account_signs_in_by_browser_and_by_code_and_serves(farm: Farm):

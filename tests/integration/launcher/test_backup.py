@@ -143,3 +143,26 @@ def test_import_restores_states_at_once_and_never_an_older_token(
         record.id: (record.state if record.state != "cooling" else "active", "https://login.example")
         for record in (rotated, *others)
     }
+
+
+def test_import_brings_the_accounts_and_keeps_the_credential_that_an_account_has_here(
+    run: Run, redis: Redis, store: Credentials, tmp_path: Path
+):
+    records = store.list(["default"])
+    for record in records[:2]:
+        account = {"identity": f"digest of {record.id}", "issuer": "https://login.example", "subject": record.id}
+        redis.hset(keys.credential(record.id), mapping={**account, "account": "someone"})
+    assert run("export", "backup", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    for record in records:
+        store.remove("default", record.id)
+    own_id, _ = store.add("default", "a newer grant of the same account")
+    redis.hset(keys.accounts("default"), f"digest of {records[0].id}", own_id)
+
+    result = run("import", "backup", "--passphrase-file", "-", input=PASSPHRASE)
+    assert "3 credentials added" in result.stdout, result.stderr
+    assert "1 credentials known already" in result.stdout
+    imported = {record.id: record for record in store.list(["default"])}
+    assert set(imported) == {own_id, *(record.id for record in records[1:])}
+    brought = imported[records[1].id]
+    assert (brought.issuer, brought.subject, brought.account) == ("https://login.example", records[1].id, "someone")
+    assert redis.hget(keys.accounts("default"), f"digest of {records[1].id}") == records[1].id.encode()

@@ -12,9 +12,10 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.records import CredentialRecord
+from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenRefused
+from shared.errors import InvalidGrant, LeaseLost, RefreshPending, TokenEndpointDown, TokenRefused
 from shared.settings.schema import PoolSettings
 from tests.token_refresher import TokenHarness
 from tests.upstream import Upstream
@@ -32,12 +33,17 @@ def harness(redis: Redis, unsealer: Unsealer, upstream: Upstream) -> TokenHarnes
     return TokenHarness(redis, unsealer, upstream)
 
 
+def begin(harness: TokenHarness, refresher_id: str, token: str = "") -> tuple[bool, bool]:
+    """See RefreshLock.begin; the token is the imported one by default."""
+    lease, token = harness.lease, token or harness.imported
+    request = RefreshRequest(lease.pool, lease.credential_id, lease.value, lease.valid_until)
+    return RefreshLock(harness.redis, refresher_id).begin(request, token, token)
+
+
 def begin_elsewhere(harness: TokenHarness) -> RefreshLock:
     """Another host's refresher presents the token; it is alive if it has reported."""
-    lock, lease = RefreshLock(harness.redis, "elsewhere"), harness.lease
-    request = RefreshRequest(lease.pool, lease.credential_id, lease.value, lease.valid_until)
-    lock.begin(request, harness.imported, harness.imported)
-    return lock
+    begin(harness, "elsewhere")
+    return RefreshLock(harness.redis, "elsewhere")
 
 
 def record(harness: TokenHarness) -> CredentialRecord:
@@ -187,3 +193,45 @@ def test_lease_that_ends_while_a_refresh_waits_for_its_turn_presents_nothing(
     with pytest.raises(LeaseLost):
         getting.get(timeout=30)
     assert upstream.counters()["refreshes"] == 0
+
+
+def test_worker_whose_lease_was_taken_over_presents_nothing(harness: TokenHarness, upstream: Upstream):
+    """It does not know yet: by its own clock the lease goes on."""
+    take_over(harness)
+    with pytest.raises(LeaseLost):
+        harness.build_token().get()
+    assert upstream.counters()["refreshes"] == 0
+
+
+def test_token_that_was_replaced_meanwhile_is_not_presented(harness: TokenHarness):
+    """To an endpoint with reuse detection it would look stolen."""
+    with pytest.raises(RefreshPending):
+        begin(harness, "here", "the token that was loaded before")
+
+
+def test_lock_ends_with_the_reports_of_its_refresher_and_after_five_minutes(harness: TokenHarness):
+    now = time.time()
+    begin_elsewhere(harness)
+    for reported_at, seconds, is_locked in ((now, 5, True), (now - 60, 5, False), (now + 3600, 3600, False)):
+        record = {"refreshing_by": "elsewhere", "refreshing_since": now - seconds}
+        harness.redis.hset(keys.credential(harness.credential_id), mapping=record)
+        harness.redis.zadd(keys.REFRESHERS, {"elsewhere": reported_at})
+        if is_locked:
+            with pytest.raises(RefreshPending):
+                begin(harness, "here")
+        else:
+            assert begin(harness, "here")[0], "in doubt"
+
+
+def test_lost_refresh_of_a_former_token_is_no_doubt_about_the_present_one(harness: TokenHarness):
+    """A sign-in may have replaced it."""
+    begin_elsewhere(harness)
+    harness.redis.hset(keys.credential(harness.credential_id), "refreshing_token", fingerprint("the former token"))
+    assert begin(harness, "here") == (False, False)
+
+
+def test_lock_that_another_has_taken_over_is_not_ended(harness: TokenHarness):
+    lost = begin_elsewhere(harness)
+    begin(harness, "here")
+    assert not lost.end(harness.credential_id, is_in_doubt=True)
+    assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") == b"here"
