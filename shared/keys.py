@@ -35,6 +35,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:fair:<pool>:aside:<band>:<model> | sorted set | API keys with requests set aside -> tags | while requests wait |
 | farm:fair:<pool>:resting | sorted set | model for which credentials rest -> the latest end | until that |
 | farm:resting-models:<credential id> | hash | model for which the credential rests -> until when | until the last end |
+| farm:account-limits:<pool> | hash | what limits are counted per: `counts` (`model`, `account`), its evidence | a day |
+| farm:account-limits:<pool>:trial | string | credential that tries another model | a minute |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
 | farm:log | stream | request log: one entry per finished request | limited by age and count |
 | farm:log:<batch> | string | marks that a batch of log entries was written (idempotence) | 10 minutes |
@@ -171,6 +173,15 @@ def set_aside(pool: str, band: str) -> str:
 
 def resting_models(credential_id: str) -> str:
     return f"farm:resting-models:{credential_id}"
+
+
+def account_limits(pool: str) -> str:
+    """A configured pool and its private credentials share one upstream; so does the next."""
+    return f"farm:account-limits:{names.configured_pool(pool)}"
+
+
+def limit_trial(pool: str) -> str:
+    return f"farm:account-limits:{names.configured_pool(pool)}:trial"
 
 
 def idle_workers(pool: str) -> str:

@@ -53,11 +53,14 @@ class Api:
             connection.finish(error)
             return
         connection.on_end = lambda: self._end_request(account, request)
-        has_allowance = simulation.allowances.take(account.number)
-        connection.extra_headers = simulation.allowances.headers(account.number).encode()
+        allowances = simulation.allowances
+        model = str((request.json() or {}).get("model", "")) if allowances.depends_on_model else ""
+        has_allowance = allowances.take(account.number, model)
+        connection.extra_headers = allowances.headers(account.number, model).encode()
         if not has_allowance:
             simulation.counters["over_limit"] += 1
-            connection.finish(encode_error(429, "rate_limit_exceeded", "no request is left in this window"))
+            message, headers = "no request is left in this window", allowances.refusal_headers()
+            connection.finish(encode_error(429, "rate_limit_exceeded", message, headers))
             return
         fault = self._find_fault(account, request)
         account.is_hung = fault in ("hang_headers", "hang_stream")

@@ -156,10 +156,14 @@ def show(credential_id: str, as_json: bool) -> None:
         states = [asdict(change) for change in history]
         print_json({**record.to_dict(), "explanation": asdict(explanation), "history": states})
         return
-    for name, value in record.to_dict().items():
+    fields = record.to_dict()
+    rests = fields.pop("resting_models")
+    for name, value in fields.items():
         is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
         is_time = is_time or name == "in_doubt_since"
         print_line(f"{name}: {format_time(value) if is_time else value if value != '' else '-'}")
+    for model, until in rests.items():
+        print_line(f"limited for model {model} until {format_time(until)}")
     print_line(f"why: {explanation.rule}")
     print_line(f"next: {explanation.next}")
     for change in history:

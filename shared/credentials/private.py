@@ -114,6 +114,8 @@ class PrivateCredentials:
                 *(*started, *failed, *(WORKERS_BY_QUEUE_KEY % queue(pool) for queue in BANDS.values())),
                 *(REDIS_WORKER_KEYS, *fair_queue_keys),
                 *(
+                    keys.resting_models(credential_id),
+                    keys.resting_by_pool(pool),
                     keys.idle_workers(pool),
                     keys.served_jobs(pool),
                     keys.breaker(pool),

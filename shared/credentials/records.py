@@ -37,10 +37,11 @@ The state itself is in `farm:credentials:<pool>`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from shared import clock
 from shared.credentials.evidence import NO_EVIDENCE, Evidence
 
 #: `foreign`: it belongs to another token endpoint than its pool now has (token_origin.py).
@@ -99,6 +100,8 @@ class CredentialRecord:
     #: E-mail address or name of the account.
     account: str = ""
     kind: str = "refresh_token"
+    #: Model (the upstream's name) for which the account is limited -> until when; if `active`, it serves the others.
+    resting_models: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,9 +131,14 @@ def mask_account(account: str) -> str:
 
 
 def build_record(
-    pool: str, credential_id: str, state: str, values: list[bytes | None], lease: bytes | None
+    pool: str,
+    credential_id: str,
+    state: str,
+    values: list[bytes | None],
+    lease: bytes | None,
+    rests: Mapping[bytes, bytes],
 ) -> CredentialRecord:
-    """`values` are those of VISIBLE_FIELDS, in order; `lease` is the value of the lease key."""
+    """`values` are those of VISIBLE_FIELDS, in order; `lease` and `rests` those of the keys of these names."""
     fields = {name: value.decode() for name, value in zip(VISIBLE_FIELDS, values, strict=True) if value}
     times = {
         name: float(fields.get(name) or 0)
@@ -152,8 +160,15 @@ def build_record(
         kind=fields.get("kind", "refresh_token"),
         evidence=Evidence.decode(fields.get("evidence", ""), fields.get("retry_after", "")),
         owner=lease.decode().rpartition(":")[0] if lease else "",
+        resting_models=select_rests(rests),
         **times,
     )
+
+
+def select_rests(rests: Mapping[bytes, bytes]) -> dict[str, float]:
+    """Model -> until when the credential rests for it, of those whose rest is not over."""
+    found = {model.decode(): float(until) for model, until in rests.items()}
+    return {model: until for model, until in sorted(found.items()) if until > clock.now()}
 
 
 def build_state_change(time: float, values: Mapping[bytes, bytes]) -> StateChange:

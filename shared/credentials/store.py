@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from redis import Redis
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 from shared import clock, keys
 from shared.credentials.evidence import NO_EVIDENCE, Evidence
@@ -31,8 +32,11 @@ from shared.credentials.records import (
 )
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.errors import NotFound
+from shared.names import worker_name
 from shared.redis_connection.client import decode_hash, register_script
 
+#: Makes an idle worker look for a job (workers/process/command_listener.py).
+LOOK_COMMAND = '{"command":"look"}'
 #: New state -> states from which set_state() may enter it; it never reactivates a disabled or dead credential.
 ALLOWED_FROM: dict[State, tuple[State, ...]] = {
     "active": ("cooling", "active"),
@@ -155,10 +159,13 @@ class Credentials:
             for _, credential_id, _ in credentials:
                 pipe.hmget(keys.credential(credential_id), VISIBLE_FIELDS)
                 pipe.get(keys.lease(credential_id))
+                pipe.hgetall(keys.resting_models(credential_id))
             replies = pipe.execute()
         return tuple(
-            build_record(*credential, values, lease)
-            for credential, values, lease in zip(credentials, replies[::2], replies[1::2], strict=True)
+            build_record(*credential, values, lease, rests)
+            for credential, values, lease, rests in zip(
+                credentials, replies[::3], replies[1::3], replies[2::3], strict=True
+            )
         )
 
     def get(self, credential_id: str, pools: Iterable[str]) -> CredentialRecord:
@@ -196,6 +203,8 @@ class Credentials:
     def enable(self, pool: str, credential_id: str) -> bool:
         """Makes a credential active from any state, on an operator's request; earlier refusals count no more."""
         self._redis.hdel(keys.credential(credential_id), "refusals")
+        if self._redis.delete(keys.resting_models(credential_id)):
+            self._redis.publish(PUBSUB_CHANNEL_TEMPLATE % worker_name(pool, credential_id), LOOK_COMMAND)
         return self._change_state(pool, credential_id, "active", STATES)
 
     def _change_state(
@@ -271,7 +280,7 @@ class Credentials:
     def remove(self, pool: str, credential_id: str) -> bool:
         """Deletes a credential and its tokens; returns False if it does not exist."""
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
-        script_keys += [keys.history(credential_id), keys.accounts(pool)]
+        script_keys += [keys.history(credential_id), keys.accounts(pool), keys.resting_models(credential_id)]
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 

@@ -69,6 +69,13 @@ class PoolSettings:
         "what a credential is: a `refresh_token`, an `api_key` (sent as it is), `client_credentials` (RFC 6749 section "
         "4.4), or the key file of a `service_account` (RFC 7523)",
     )
+    account_limits: str = setting(
+        "FARM_ACCOUNT_LIMITS",
+        choice_parser("auto", "account", "model"),
+        "auto",
+        "what the upstream counts its limits per: an account that is limited for one model rests for that `model` and "
+        "serves the others, or rests as a whole (`account`); `auto` finds out",
+    )
     token_url: str = setting(
         "FARM_TOKEN_URL",
         parse_url,

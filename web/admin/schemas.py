@@ -150,6 +150,10 @@ class Credential(BaseModel):
     issuer: Annotated[str, Field(description="issuer of the account, empty while that is not known")]
     subject: Annotated[str, Field(description="the account's id at its issuer")]
     account: Annotated[str, Field(description="its e-mail address or name, masked in lists")]
+    resting_models: Annotated[
+        dict[str, float],
+        Field(description="models, by the upstream's name, for which the account is limited, and until when"),
+    ]
 
 
 class CredentialPage(BaseModel):

@@ -78,6 +78,8 @@ class PendingRequest:
     caller_socket: Any
     #: Tokens to reserve, should the key have limits.
     reserved_tokens: int = 0
+    #: The upstream's name of the model, '' if it is the caller's.
+    upstream_model: str = ""
     admission: Admission = UNKNOWN_ADMISSION
     mailbox: Mailbox = field(init=False)
     #: When to ask whether the request, which is held, may go on; by the monotonic clock.
@@ -122,7 +124,9 @@ class PendingRequest:
         """Idempotent: a retry after a lost Redis reply does not enqueue the job twice."""
         if not self.mailbox.has_started:
             demand = encode_demand(self.key, self.reserved_tokens, self.request.enqueued_at)
-            self.admission = self.services.queue.enqueue(self.request, body, demand, self.key.weight)
+            self.admission = self.services.queue.enqueue(
+                self.request, body, demand, self.key.weight, self.upstream_model
+            )
             self._plan_recheck(self.admission.recheck_seconds)
 
     def _build_overload(self, code: str, message: str, waiting: int) -> ApiError:

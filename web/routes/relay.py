@@ -75,7 +75,8 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
         pool = web_services.pool_selector.select(body.model, key)
         context.pool = pool.configured_name
         retry_for(lambda: web_services.availability.check(pool.name))
-        upstream_body = body.with_model(pool.model_map.get(body.model, body.model))
+        upstream_model = pool.model_map.get(body.model, body.model)
+        upstream_body = body.with_model(upstream_model)
         hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
         relay_request = build_relay_request(
             web_services,
@@ -89,7 +90,7 @@ def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
         )
         tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
         data = (upstream_body.with_usage() if hides_usage else upstream_body).content
-        return submit(web_services, relay_request, data, key, tokens)
+        return submit(web_services, relay_request, data, key, tokens, upstream_model)
 
 
 def authenticate(web_services: WebServices) -> ApiKey:
@@ -146,12 +147,19 @@ def build_relay_request(
 
 
 def submit(
-    web_services: WebServices, relay_request: RelayRequest, body: bytes | LargeBody, key: ApiKey, tokens: int = 0
+    web_services: WebServices,
+    relay_request: RelayRequest,
+    body: bytes | LargeBody,
+    key: ApiKey,
+    tokens: int = 0,
+    upstream_model: str = "",
 ) -> PendingRequest:
-    """Enqueues a relay request and reserves `tokens` for it. Raises ApiError."""
+    """Enqueues a relay request and reserves `tokens` for it; `upstream_model` is in its body. Raises ApiError."""
     request, context = current_request()
     caller_socket = request.environ.get("gunicorn.socket")
-    pending_request = PendingRequest(web_services.request_services, relay_request, key, caller_socket, tokens)
+    pending_request = PendingRequest(
+        web_services.request_services, relay_request, key, caller_socket, tokens, upstream_model
+    )
     pending_request.submit(body)
     context.pop("caller", None)
     try:

@@ -223,8 +223,7 @@ class Attempt:
             return self._handle_invalid_response(response, error)
 
     def _create_processor(self, response: BaseHTTPResponse) -> ResponseProcessor:
-        requested_model = self._request.model
-        upstream_model = self.pool.model_map.get(requested_model, requested_model)
+        requested_model, upstream_model = self._request.model, self.upstream_model
         is_renamed = self.pool.map_back and upstream_model != requested_model
         self._processor = ResponseProcessor(
             self._request,
@@ -277,6 +276,11 @@ class Attempt:
             self.stream_options.record_refusal()
         content_type = self._processor.content_type if self._processor else ""
         self.delivery.send_head(response.status, {**select_headers(response), "content-type": content_type})
+
+    @property
+    def upstream_model(self) -> str:
+        """The upstream's name of the model; '' for a request without one."""
+        return self.pool.model_map.get(self._request.model, self._request.model)
 
     def usage(self) -> Usage | None:
         """Tokens of the response as far as it has reached the caller; None when the upstream has not served it."""

@@ -79,7 +79,8 @@ class CommandListener:
         elif payload["command"] == "look":
             worker.look_again()
         elif payload["command"] == CULPRIT:
-            worker.runner.health.take_back(str(payload["request_id"]))
+            if worker.runner.health.take_back(str(payload["request_id"])):
+                worker.look_again()
         elif payload["command"] == SERVED:
             worker.runner.health.convict(str(payload["request_id"]))
         elif payload["command"] == "stop-job" and not worker.runner.is_running(str(payload["job_id"])):

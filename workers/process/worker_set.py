@@ -96,6 +96,7 @@ class WorkerSet:
         wanted |= {worker.lease.pool for worker in self._workers.values()}
         self._queues.keep(wanted)
         self._services.breakers.keep(wanted)
+        self._services.limit_verdicts.keep(wanted)
 
     def _claim_missing(self, group: str) -> None:
         running = {worker.lease.credential_id for worker in self._workers_in_group(group)}

@@ -24,11 +24,13 @@ from shared.settings.schema import PoolSettings
 from workers.attempt.blame import TriedCredential, describe_failure, is_culprit
 from workers.attempt.outcomes import OUT_OF_CREDIT, Failed, classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
+from workers.credentials.account_limits.verdict import GO_ON, WAIT
 from workers.credentials.api_key import ApiKey
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import BACKOFF_SECONDS, Cooldown
 from workers.credentials.leases import Lease
 from workers.credentials.suspicion import Suspicion
+from workers.worker.model_rests import ModelRests
 from workers.worker.services import WorkerServices
 
 log = logging.getLogger("farm.worker")
@@ -70,6 +72,8 @@ class CredentialHealth:
         #: Whether the token endpoint has refused the refresh token for good.
         self.is_token_refused = False
         self.cooldown = Cooldown(services.settings.cooling_limit)
+        #: The models for which it rests, while it serves others.
+        self.models = ModelRests(lease, pool, services)
         self._suspicion = Suspicion()
         #: Set when a cooldown may have ended early.
         self.changed = Event()
@@ -127,9 +131,11 @@ class CredentialHealth:
         if self._breaker.has_faults:
             gevent.spawn(self._close_breaker, attempted_at)
 
-    def record_success(self, key: str) -> None:
-        """Records that a request of this API key was served."""
+    def record_success(self, key: str, model: str = "", attempted_at: float = 0.0) -> None:
+        """Records that a request of this API key, for this model, was served; it was sent at that time."""
         self.cooldown.reset_failures()
+        if self.models.record_served(model, attempted_at):
+            self._end_rest_as_a_whole()
         self._suspicion.record_success()
         self._breaker.record_served(key)
         self._token.record_accepted()
@@ -170,17 +176,25 @@ class CredentialHealth:
         is_credible = self.is_credible and not failed.blameless and not failed.fatal
         return TriedCredential(self._id, describe_failure(failed), is_credible)
 
-    def is_request_to_blame(self, attempts: Collection[TriedCredential], failed: Failed, key: str) -> bool:
-        """Whether the request is at fault, given all its attempts; not while requests of other API keys fail too."""
+    def is_request_to_blame(
+        self, attempts: Collection[TriedCredential], failed: Failed, request: RelayRequest, model: str
+    ) -> bool:
+        """Whether the request is at fault, given all its attempts.
+
+        Not while requests of other API keys fail too, nor, if limits are counted per model, others for the same model.
+        """
         breaker = self._breaker
-        if failed.outcome in UPSTREAM_FAULTS and (breaker.is_open or breaker.has_faults_of_others(key)):
+        if failed.outcome in UPSTREAM_FAULTS and (breaker.is_open or breaker.has_faults_of_others(request.key)):
+            return False
+        if failed.outcome == "rate_limited" and self.models.has_refused_others(model, request.id):
             return False
         return is_culprit(attempts, failed)
 
-    def begin_cooldown(self, failed: Failed, request: RelayRequest | None = None) -> bool:
+    def begin_cooldown(self, failed: Failed, request: RelayRequest | None = None, model: str = "") -> bool:
         """Starts the cooldown that the evidence justifies; stops the workers instead when the refresh token is dead.
 
-        `request` is the one that has failed, None outside an attempt. Returns whether it has started a cooldown.
+        `request` is the one that has failed, for this model, None outside an attempt. Returns whether it has started a
+        cooldown, or a rest for the model.
         """
         if failed.fatal:
             self.is_token_refused = True
@@ -194,8 +208,14 @@ class CredentialHealth:
             first = FIRST_REFUSAL_PAUSE_SECONDS if failed.outcome == "no_token" else BACKOFF_SECONDS
             self.cooldown.begin(failed.retry_after, max_cooldown(failed.outcome), first_backoff=first)
             return True
+        is_limit = failed.outcome == "rate_limited"
+        if is_limit and self.models.refuse(model, failed.retry_after, request.id):
+            return True
         self._suspicion.record_failure(request.id, request.key)
-        return self._pause_as_proven(failed, request.id)
+        has_paused = self._pause_as_proven(failed, request.id)
+        if is_limit and failed.retry_after is None:
+            self.models.explain(model, self.cooldown.remaining())
+        return has_paused
 
     def _pause_as_proven(self, failed: Failed, cause: str) -> bool:
         """Starts the cooldown that the evidence against the credential justifies, and returns whether there is one."""
@@ -223,12 +243,16 @@ class CredentialHealth:
             self._pause_as_proven(replace(self._last_failed, retry_after=None), request_id)
             gevent.spawn(self.publish_state, self._last_failed)
 
-    def take_back(self, request_id: str) -> None:
-        """The request is a culprit: what it has caused here is taken back. The worker publishes the new state."""
+    def take_back(self, request_id: str) -> bool:
+        """The request is a culprit: what it has caused here is taken back. The worker publishes the new state.
+
+        Returns whether the rest for a model has become shorter.
+        """
         self._suspicion.exonerate(request_id)
         self.cooldown.take_back(request_id)
         self._breaker.forget_request(request_id)
         self.changed.set()
+        return self.models.take_back(request_id)
 
     def publish_state(self, failed: Failed) -> None:
         """Publishes the state that follows from a failure; called after the job is safe."""
@@ -248,20 +272,35 @@ class CredentialHealth:
             return True
         return self.cooldown.remaining() >= MIN_PUBLISHED_COOLDOWN_SECONDS
 
-    def rest(self, seconds: float, status: int) -> None:
+    def rest(self, seconds: float, status: int, model: str) -> None:
         """Rests the credential, whose account has nothing left for so many seconds, before the upstream has to say 429.
 
-        `status` is that of the response that has said so.
+        `status` is that of the response that has said so, for this model. If the upstream counts per model, the
+        credential rests for this one only.
 
         To be called before its job is settled, so that the worker takes no other one, in this process or, if the
         credential is leased elsewhere, in the next.
         """
-        if not seconds:
+        if not seconds or self.models.rest(model, seconds):
             return
         self.cooldown.extend(seconds)
         if seconds >= MIN_PUBLISHED_COOLDOWN_SECONDS:
             until, evidence = clock.now() + self.cooldown.remaining(), Evidence(UPSTREAM, status, retry_after=seconds)
             self._set_state("cooling", ALLOWANCE_USED, until, evidence)
+
+    def decide_trial(self) -> str:
+        """While it rests as a whole, maybe because of a model only: GO_ON (it no longer rests), TRY or WAIT."""
+        remaining = self.cooldown.remaining()
+        if not remaining or not self._breaker.allows(self._id):
+            return WAIT
+        decision = self.models.decide(remaining)
+        if decision == GO_ON:
+            self._end_rest_as_a_whole()
+        return decision
+
+    def _end_rest_as_a_whole(self) -> None:
+        self.cooldown.end()
+        self.changed.set()
 
     def disable(self, reason: str) -> None:
         """Disables the credential for an operator."""
@@ -282,6 +321,7 @@ class CredentialHealth:
         """
         if state == "active" and read_at > self._cooling_published_at and self.cooldown.remaining():
             self.cooldown.end()
+            self.models.forget()
 
     def _set_state(self, state: str, reason: str = "", until: float = 0, evidence: Evidence = NO_EVIDENCE) -> None:
         try:

@@ -51,7 +51,7 @@ class JobCompletion:
         Returns None for any other: it has been requeued or failed.
         """
         counters, pool = self._services.counters, self._credential.pool
-        self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status)
+        self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status, attempt.upstream_model)
         if isinstance(outcome, Failed):
             counters.increment("attempts", pool.configured_name, outcome.outcome)
             fields = build_log_fields(
@@ -64,7 +64,8 @@ class JobCompletion:
         counters.increment("attempts", pool.configured_name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
         if reason == "done" and attempt.delivery.is_served:
-            self._health.record_success(attempt.delivery.request.key)
+            delivery = attempt.delivery
+            self._health.record_success(delivery.request.key, attempt.upstream_model, delivery.started_at)
             self._tell_tried(job, SERVED)
         cost = self._record_usage(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
@@ -77,7 +78,7 @@ class JobCompletion:
         was_probe = health.record_failure(failed, request, attempt.delivery.started_at)
         health.cooldown.extend(failed.rest_seconds)
         attempts = [*decode_tried(job.tried), health.describe_attempt(failed)]
-        if not was_probe and health.is_request_to_blame(attempts, failed, request.key):
+        if not was_probe and health.is_request_to_blame(attempts, failed, request, attempt.upstream_model):
             health.take_back(request.id)
             penalty = sum_pauses(attempts, self._services.settings.cooling_limit)
             self._tell_tried(job, CULPRIT)
@@ -85,7 +86,8 @@ class JobCompletion:
             return
         latest = attempts[-1]
         # The breaker has a backoff of its own for probes.
-        if not (was_probe and failed.outcome in UPSTREAM_FAULTS) and health.begin_cooldown(failed, request):
+        is_breakers = was_probe and failed.outcome in UPSTREAM_FAULTS
+        if not is_breakers and health.begin_cooldown(failed, request, attempt.upstream_model):
             latest = replace(latest, paused_at=clock.now())
         is_free = was_probe or failed.outcome in TOKEN_WAITS
         self.retry_or_reply(job, attempt, failed, "" if is_free else latest.encode())
@@ -145,7 +147,12 @@ class JobCompletion:
             has_retries = not tried or delivery.attempt_number < self._services.settings.max_attempts
         if has_retries and clock.now() < delivery.request.deadline and failed.failure.code != "total_timeout":
             delay = 0.0 if failed.blameless else compute_retry_delay(delivery.attempt_number)
-            failed_attempt = FailedAttempt(tried, delay, only_others=bool(tried) and failed.outcome in FINAL_OUTCOMES)
+            failed_attempt = FailedAttempt(
+                tried,
+                delay,
+                only_others=bool(tried) and failed.outcome in FINAL_OUTCOMES,
+                is_model_limited=self._health.models.is_resting(attempt.upstream_model),
+            )
             entry = self._build_log_entry(attempt, "client_gone", None)
             requeued = self._bookkeeping.requeue(self._worker, job, failed_attempt, entry)
             if requeued is Requeued.FOR_TRIED:

@@ -10,7 +10,7 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from shared import clock
-from shared.errors import BreakerOpen, InvalidGrant, LeaseLost
+from shared.errors import BreakerOpen, InvalidGrant, LeaseLost, NoAllowedJob
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
@@ -30,6 +30,8 @@ from workers.worker.log_fields import build_log_fields
 log = logging.getLogger("farm.worker")
 #: Seconds that RQ keeps a job's execution beyond the request's total timeout.
 EXECUTION_GRACE_SECONDS = 60
+#: Seconds after the end of a rest at which a worker looks, so that Redis finds it ended.
+LOOK_MARGIN_SECONDS = 0.002
 #: Seconds after which every front has read a new credential state.
 STATE_PROPAGATION_SECONDS = 2.0
 
@@ -132,9 +134,23 @@ class JobRunner:
 
         `job_id` is the job that BLMOVE has moved, which must not be lost; Redis may start another one in its place.
         """
+        self._run(lambda: self._begin(job_id))
+
+    def run_trial(self) -> None:
+        """Runs one job of another model than that because of which the credential rests as a whole, if one waits.
+
+        If it is served, the credential no longer rests as a whole, and further jobs follow.
+        """
+        try:
+            if self.health.ensure_fresh_token():
+                self._run(lambda: self._begin("", trial=True))
+        finally:
+            self.health.models.end_trial()
+
+    def _run(self, begin: Callable[[], StartedJob | None]) -> None:
         self.busy_since = time.monotonic()
         try:
-            job = self._begin(job_id)
+            job = begin()
             while job is not None:
                 job = self._run_job(job)
         except LeaseLost:
@@ -146,16 +162,26 @@ class JobRunner:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
 
-    def _begin(self, job_id: str) -> StartedJob | None:
+    def _begin(self, job_id: str, *, trial: bool = False) -> StartedJob | None:
         bookkeeping, lease = self._bookkeeping, self._credential.lease
         execution = bookkeeping.create_execution(self._worker, job_id)
         probe = self._breaker.probing_credential == lease.credential_id
         self._note_look()
-        job = retry_forever(
-            lambda: bookkeeping.begin(self._worker, execution, self._ttl, lease, probe=probe), "a job cannot be started"
-        )
-        self.queue_was_empty = job is None
+        try:
+            job = retry_forever(
+                lambda: bookkeeping.begin(self._worker, execution, self._ttl, lease, probe=probe, trial=trial),
+                "a job cannot be started",
+            )
+        except NoAllowedJob as rest:
+            job = None
+            self._look_in(rest.seconds)
+        self.queue_was_empty = job is None and not trial
         return job
+
+    def _look_in(self, seconds: float) -> None:
+        """The credential rests for a model for so long: then the worker looks for a job of itself."""
+        look_at = time.monotonic() + seconds + LOOK_MARGIN_SECONDS
+        self._completion.look_at = min(self._completion.look_at, look_at)
 
     @property
     def seconds_to_look(self) -> float:
@@ -186,6 +212,9 @@ class JobRunner:
         except BreakerOpen:
             # A probe that succeeded is about to close the breaker; any other worker learns of it at its next start.
             return None
+        except NoAllowedJob as rest:
+            next_job = None
+            self._look_in(rest.seconds)
         self.queue_was_empty = next_job is None
         return next_job
 

@@ -20,6 +20,7 @@ from rq.utils import now, utcformat
 from rq.worker import WorkerStatus
 
 from shared import keys, names
+from workers.credentials.account_limits.verdict import TRY
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.worker.blocking_pop import BlockingPop
 from workers.worker.job_runner import JobRunner
@@ -182,8 +183,19 @@ class FarmWorker(SimpleWorker):
             self.runner.health.changed.clear()
             seconds = min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS)
             gevent.wait([self._stopping, self.runner.health.changed], timeout=seconds, count=1)
+            self._try_another_model()
         if not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
+
+    def _try_another_model(self) -> None:
+        """If the credential rests as a whole because of a model, it may be the one that tries another model."""
+        if self.is_stopping or self.services.is_suspended() or not self.lease.is_held():
+            return
+        if self.runner.health.decide_trial() == TRY:
+            try:
+                self.runner.run_trial()
+            except RedisError as error:
+                log.warning("Redis is lost: %s", error, extra=build_log_fields(self, self.lease, "redis_lost"))
 
     def _leave_idle(self) -> None:
         """Nobody need wake it while it can't work."""

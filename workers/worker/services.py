@@ -12,6 +12,7 @@ from shared.observability.counters import Counters
 from shared.settings.schema import Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
+from workers.credentials.account_limits.verdict import LimitVerdict
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.token_breaker import TokenBreaker
 from workers.per_pool import PerPool
@@ -47,7 +48,10 @@ class WorkerServices:
     is_suspended: Callable[[], bool]
     #: Configured pool -> whether its upstream takes `stream_options`.
     stream_options: PerPool[StreamOptionsSupport] = field(init=False)
+    #: Pool -> what its upstream counts limits per.
+    limit_verdicts: PerPool[LimitVerdict] = field(init=False)
 
     def __post_init__(self) -> None:
         support = PerPool(lambda pool: StreamOptionsSupport(self.redis, pool))
         object.__setattr__(self, "stream_options", support)
+        object.__setattr__(self, "limit_verdicts", PerPool(lambda pool: LimitVerdict(self.redis, pool)))

@@ -107,3 +107,10 @@ def test_show_says_why_a_credential_is_out_of_service_and_what_happens_next(run:
     assert f"why: {shown['explanation']['rule']}" in lines
     assert f"next: {shown['explanation']['next']}" in lines
     assert any(line.startswith("was: ") and line.endswith("cooling rate_limited") for line in lines)
+
+
+def test_show_lists_the_models_that_an_account_rests_for(run: Run, redis: Redis):
+    credential_id, _ = Credentials(redis).add("default", "token")
+    redis.hset(keys.resting_models(credential_id), "gpt-limited", time.time() + 100)
+    assert "gpt-limited" in json.loads(run("credentials", "show", credential_id, "--json").stdout)["resting_models"]
+    assert "limited for model gpt-limited until " in run("credentials", "show", credential_id).stdout

@@ -60,7 +60,7 @@ def test_get_all_keeps_the_given_order_and_reads_no_others(redis: Redis, store: 
     credentials = store.get_all(ids[2::-1], ["default"])
     assert [credential.id for credential in credentials] == [*ids[2::-1]]
     calls = redis.info("commandstats")
-    assert "cmdstat_hgetall" not in calls
+    assert calls["cmdstat_hgetall"]["calls"] == 3, "one for the rests of each"
     assert calls["cmdstat_hmget"]["calls"] == 3
     with pytest.raises(NotFound, match="'nope'"):
         store.get_all([*ids, "nope"], ["default"])
@@ -137,3 +137,30 @@ def test_a_state_of_a_newer_version_is_shown_as_disabled(redis: Redis, store: Cr
     assert store.get(credential_id, ["default"]).state == "disabled"
     (pool,) = read_pool_statuses(redis, ["default"])
     assert pool.credentials["disabled"] == 1
+
+
+def test_record_lists_the_models_that_the_account_rests_for(store: Credentials, redis: Redis):
+    credential_id, _ = store.add("default", "token")
+    until = time.time() + 100
+    redis.hset(keys.resting_models(credential_id), mapping={"A": until, "over": time.time() - 1})
+    record = store.get(credential_id, ["default"])
+    assert record.state == "active"
+    assert record.resting_models == {"A": pytest.approx(until)}
+
+
+def test_enabled_credential_rests_for_no_model_and_its_worker_is_told(store: Credentials, redis: Redis):
+    credential_id, _ = store.add("default", "token")
+    redis.hset(keys.resting_models(credential_id), "A", time.time() + 100)
+    pubsub = redis.pubsub()
+    pubsub.subscribe(f"rq:pubsub:default.{credential_id}")
+    assert pubsub.get_message(timeout=10)
+    assert store.enable("default", credential_id)
+    assert store.get(credential_id, ["default"]).resting_models == {}
+    assert b"look" in pubsub.get_message(timeout=10)["data"]
+
+
+def test_removed_credential_leaves_no_rests(store: Credentials, redis: Redis):
+    credential_id, _ = store.add("default", "token")
+    redis.hset(keys.resting_models(credential_id), "A", time.time() + 100)
+    store.remove("default", credential_id)
+    assert redis.exists(keys.resting_models(credential_id)) == 0

@@ -1,0 +1,1 @@
+"""Limits that an upstream sets its accounts: per account or per model."""
