@@ -50,7 +50,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:accounts:<pool> | hash | SHA-256 of an account's issuer and subject -> credential id | until removed |
 | farm:sign-in:<id> | hash | a sign-in (fields: shared/sign_in/sign_in.py) | an hour after its time |
 | farm:sign-in:state:<SHA-256> | string | id of the sign-in whose `state` it is | until its time is over |
-| farm:sign-in:poll:<id> | string | worker process that polls for a device's sign-in | seconds, renewed |
+| farm:sign-in:poll:<id> | string | token refresher that polls for a device's sign-in | seconds, renewed |
 | farm:sign-ins | sorted set | id of a sign-in -> when it ended, or will end | trimmed by age |
 | farm:private | sorted set | private pool `<pool>~<credential id>` -> when it was last used | until idle |
 | farm:private:refused:<SHA-256> | string | marks a refresh token that the token endpoint has just refused | a minute |

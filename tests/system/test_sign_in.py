@@ -10,6 +10,8 @@ from typing import Any
 
 import requests
 
+from shared import keys
+from shared.redis_connection.client import connect
 from tests.environment import ROOT
 from tests.system.farm import Farm, chat_body
 from tests.waiting import eventually
@@ -103,3 +105,12 @@ def test_refused_sign_in_is_an_error_that_says_why(farm: Farm):
     assert (status, result["error"]) == (1, "access_denied")
     assert "access_denied" in messages
     assert len(farm.credentials()) == before
+
+
+def test_reload_hands_over_the_polls_of_a_sign_in_by_code(farm: Farm):
+    sign_in = farm.admin("POST", "/sign-ins", json={"flow": "device"}).json()
+    redis, lock = connect(farm.redis_url()), keys.sign_in_poll(sign_in["id"])
+    polling = eventually(lambda: redis.get(lock))
+    assert farm.command("reload").returncode == 0
+    eventually(lambda: redis.get(lock) not in (None, polling))
+    farm.admin("DELETE", f"/sign-ins/{sign_in['id']}")

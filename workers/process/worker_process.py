@@ -75,8 +75,6 @@ ROLL_UP_INTERVAL_SECONDS, TRIM_INTERVAL_SECONDS = 2.0, 30.0
 FORGET_INTERVAL_SECONDS = 5.0
 #: Seconds between two comparisons of the credentials with the token endpoints of their pools.
 ORIGIN_INTERVAL_SECONDS = 5.0
-#: Seconds between two looks for sign-ins of devices whose process has ended.
-SIGN_IN_INTERVAL_SECONDS = 5.0
 #: Connections on which tokens are loaded, those of a sign-in stored, and the durability of writes is probed.
 TOKEN_STORE_CONNECTIONS = 16
 #: Seconds more for the workers that wait for a token refresh; the refresh itself ends without them.
@@ -121,7 +119,7 @@ class WorkerProcess:
             replicas=settings.wait_replicas,
         )
         accounts = Accounts(self._redis, token_store)
-        self._sign_ins = SignInRunner(settings, self._redis, unsealer, accounts, providers, self.id)
+        sign_ins = SignInRunner(settings, self._redis, unsealer, accounts, providers, self.id)
         self._refresher = RefresherClient(spawn_info.rendezvous)
         self._services = self._build_services(token_store)
         self._commands = CommandListener(connect(settings.redis_url, size=2), self._services.streams.handle_acks)
@@ -129,7 +127,7 @@ class WorkerProcess:
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
         retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *retention)
-        self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers, self._sign_ins)
+        self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers, sign_ins)
         self._census = Census(self._redis, self.id, self._pools, self._counters)
         self._stopping = Event()
         #: Until when running requests may take, by the monotonic clock.
@@ -238,13 +236,8 @@ class WorkerProcess:
             (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),
             (ORIGIN_INTERVAL_SECONDS, self._reconcile_origins),
             (PROBE_INTERVAL_SECONDS, self._probe_durability),
-            (SIGN_IN_INTERVAL_SECONDS, self._resume_sign_ins),
             (5.0, self._services.streams.forget_expired),
         ]
-
-    def _resume_sign_ins(self) -> None:
-        if not self._stopping.is_set():
-            self._sign_ins.resume_polls()
 
     def _probe_durability(self) -> None:
         self._services.refreshes.store.durable_writer.probe(self.id)
@@ -322,7 +315,6 @@ class WorkerProcess:
 
     def _drain(self) -> None:
         """1. Retire: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
-        self._sign_ins.hand_over_polls()
         reports = gevent.spawn(self._report_retiring)
         self._join_workers(lambda: self._drain_until)
         self._workers.cancel_running()

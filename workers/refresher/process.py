@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from shared.redis_connection.primary_finder import start_watching
 from shared.redis_connection.retry import retry_forever, wait_for_redis
 from shared.settings.schema import Settings
 from workers.credentials.token_breaker import TokenBreaker
+from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
 from workers.freeze_watch import BEAT_SECONDS
 from workers.process_slot import EXIT_MISCONFIGURED, RETIRE_SIGNAL, SpawnInfo
@@ -38,12 +40,15 @@ from workers.refresher.server import RefresherServer
 from workers.refresher.token_refresher import TokenRefresher
 from workers.sign_in.accounts import Accounts
 from workers.sign_in.pool_provider import MAX_CONCURRENT_REQUESTS, build_authorization_servers
+from workers.sign_in.runner import SignInRunner
 
 log = logging.getLogger("farm.tokens")
 #: What `ps -o comm` and `top` show: at most 15 characters.
 PROCESS_NAME = "farm-refresher"
 #: Seconds between two reports, in which the breakers are read as well.
 REPORT_INTERVAL_SECONDS = 1.0
+#: Seconds between two looks for sign-ins of devices that nobody polls for.
+SIGN_IN_INTERVAL_SECONDS = 1.0
 #: Seconds between two looks whether the process may end.
 END_POLL_SECONDS = 0.1
 #: Rotated tokens that wait for the disk or the replicas of Redis at the same time, each on a connection.
@@ -62,12 +67,6 @@ class RefresherProcess:
         self._breakers = {
             pool.name: TokenBreaker(self._redis, pool.name, self.id, self._counters) for pool in settings.pools
         }
-        self._refresher = TokenRefresher(self._build_services(unsealer))
-        self._server = RefresherServer(spawn_info.rendezvous, self._refresher)
-        self._retiring = Event()
-
-    def _build_services(self, unsealer: Unsealer) -> RefresherServices:
-        settings = self._settings
         store = TokenStore(
             connect(settings.redis_url, size=MAX_CONCURRENT_STORES),
             unsealer,
@@ -78,6 +77,16 @@ class RefresherProcess:
         )
         endpoints, providers = build_authorization_servers(settings.pools)
         accounts = Accounts(self._redis, store, lambda pool, token: providers[pool].fetch_identity(token))
+        self._refresher = TokenRefresher(self._build_services(store, endpoints, accounts))
+        self._sign_ins = SignInRunner(
+            settings, self._redis, unsealer, accounts, providers, self.id, spawn_info.predecessor
+        )
+        self._server = RefresherServer(spawn_info.rendezvous, self._refresher)
+        self._retiring = Event()
+
+    def _build_services(
+        self, store: TokenStore, endpoints: Mapping[str, TokenEndpoint], accounts: Accounts
+    ) -> RefresherServices:
         return RefresherServices(
             store,
             RefreshLock(self._redis, self.id),
@@ -85,7 +94,7 @@ class RefresherProcess:
             self._breakers,
             self._counters,
             BoundedSemaphore(MAX_CONCURRENT_REQUESTS),
-            settings.refusal_patience,
+            self._settings.refusal_patience,
             accounts.learn,
         )
 
@@ -103,12 +112,15 @@ class RefresherProcess:
         gevent.signal_handler(RETIRE_SIGNAL, self._retiring.set)
         start_watching(self._settings.redis_url)
         self._report()
-        background = [gevent.spawn(keep_running, task) for task in (self._server.run, self._report_forever)]
+        background = [
+            gevent.spawn(keep_running, task) for task in (self._server.run, self._report_forever, self._poll_forever)
+        ]
         self._spawn_info.ready.set()
         log.info("token refresher is up", extra={"action": "refresher_started", "worker_process": self.id})
         while self._is_needed():
             self._retiring.wait(REPORT_INTERVAL_SECONDS)
-            if self._retiring.is_set():
+            if self._is_ending():
+                self._sign_ins.hand_over_polls()
                 gevent.sleep(END_POLL_SECONDS)
         gevent.killall(background)
         with suppress(RedisError):
@@ -116,10 +128,19 @@ class RefresherProcess:
             self._counters.flush(self._redis)
         log.info("token refresher is down", extra={"action": "refresher_stopped", "worker_process": self.id})
 
-    def _is_needed(self) -> bool:
+    def _is_ending(self) -> bool:
         is_orphan = os.getppid() != self._spawn_info.parent_pid
-        is_ending = is_orphan or self._retiring.is_set()
-        return not is_ending or self._server.connection_count > 0 or len(self._refresher) > 0
+        return is_orphan or self._retiring.is_set()
+
+    def _is_needed(self) -> bool:
+        is_busy = self._server.connection_count > 0 or len(self._refresher) > 0 or self._sign_ins.poll_count > 0
+        return is_busy or not self._is_ending()
+
+    def _poll_forever(self) -> None:
+        while not self._is_ending():
+            with suppress(RedisError):
+                self._sign_ins.start_polls()
+            gevent.sleep(SIGN_IN_INTERVAL_SECONDS)
 
     def _report_forever(self) -> None:
         while True:

@@ -1,13 +1,15 @@
-"""Carries out sign-ins in a worker process: the front and the command line neither see a token nor call the server.
+"""Carries out sign-ins: the front and the command line neither see a token nor call the server.
 
-1. Begin: find the endpoints, and the page that the owner opens.
-2. Browser: it comes back with a code, which is exchanged once. Device: poll until the owner has decided.
+1. Begin: find the endpoints, and the page that the owner opens. In a worker process.
+2. Browser: it comes back with a code, which is exchanged once, in a worker process. Device: poll until the owner has
+   decided, in the token refresher, because the tokens in the last answer would go with a process that is killed.
 3. Verify the id token, find out whose account it is, store the refresh token durably, and only then report the end.
 """
 
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -20,6 +22,7 @@ from shared.credentials.token_origin import compute_token_origin
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, NotFound, TokenEndpointDown, TokenError
 from shared.protocol.credential_operations import CredentialOperation
+from shared.redis_connection.client import register_script
 from shared.settings.schema import PoolSettings, Settings
 from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION, SignIn, hash_state
 from shared.sign_in.sign_ins import SignIns, seal_context
@@ -33,12 +36,13 @@ from workers.sign_in.provider import Provider
 
 log = logging.getLogger("farm.sign_in")
 OPERATIONS = (BEGIN_OPERATION, ANSWER_OPERATION)
-#: Seconds more than a poll's interval after which another process takes over the polls of one that has died.
+#: Seconds more than a poll's interval after which another process takes over the polls of one that has died; the one
+#: that replaces it on its host does so at once.
 POLL_LOCK_SECONDS = 45.0
 
 
 class SignInRunner:
-    """The sign-ins of one worker process."""
+    """The sign-ins of one process."""
 
     def __init__(
         self,
@@ -48,13 +52,17 @@ class SignInRunner:
         accounts: Accounts,
         providers: Mapping[str, Provider],
         process_id: str,
+        predecessor: str = "",
     ) -> None:
+        """`predecessor`: the dead process that this one replaces, whose polls it goes on with at once."""
         self._settings = settings
         self._redis = redis
         self._unsealer = unsealer
         self._accounts = accounts
         self._providers = providers
         self._process_id = process_id
+        self._predecessor = predecessor
+        self._take_script = register_script(redis, Path(__file__).with_name("take_poll.lua"))
         self._sign_ins = SignIns(redis)
         self._polls: dict[str, gevent.Greenlet] = {}
         #: Sign-ins that wait for their next poll.
@@ -131,7 +139,6 @@ class SignInRunner:
             secrets=self._seal(sign_in, kept),
         )
         self._redis.zadd(keys.SIGN_INS, {sign_in.id: expires_at})
-        self._start_polling(sign_in.id)
 
     def _exchange_code(self, sign_in: SignIn, pool: PoolSettings) -> None:
         kept, answer = self._unseal(sign_in.id, "secrets"), self._unseal(sign_in.id, "answer")
@@ -149,8 +156,13 @@ class SignInRunner:
 
     # Device grant
 
-    def resume_polls(self) -> None:
-        """Polls for sign-ins whose process has ended. To be called every few seconds."""
+    @property
+    def poll_count(self) -> int:
+        """For how many sign-ins this process polls."""
+        return len(self._polls)
+
+    def start_polls(self) -> None:
+        """Polls for sign-ins that no process polls for: new ones, and those of one that has ended. To be repeated."""
         for sign_in_id in self._sign_ins.list_unfinished():
             if sign_in_id not in self._polls:
                 self._start_polling(sign_in_id)
@@ -165,8 +177,8 @@ class SignInRunner:
         fields = self._redis.hmget(keys.sign_in(sign_in_id), "flow", "state", "user_code")
         if fields[:2] != [b"device", b"pending"] or not fields[2]:
             return
-        lock_key = keys.sign_in_poll(sign_in_id)
-        if self._redis.set(lock_key, self._process_id, nx=True, ex=int(POLL_LOCK_SECONDS)):
+        arguments = [self._process_id, self._predecessor, int(POLL_LOCK_SECONDS)]
+        if self._take_script(keys=[keys.sign_in_poll(sign_in_id)], args=arguments):
             self._polls[sign_in_id] = gevent.spawn(self._poll, sign_in_id)
 
     def _poll(self, sign_in_id: str) -> None:

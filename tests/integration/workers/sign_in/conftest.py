@@ -32,7 +32,7 @@ REDIRECT_URI = "http://127.0.0.1:1/callback"
 
 
 class SignInHarness:
-    """A worker process's sign-ins, and an owner of accounts who decides on the simulator's pages."""
+    """The sign-ins of one process, and an owner of accounts who decides on the simulator's pages."""
 
     def __init__(self, redis: Redis, unsealer: Unsealer, upstream: Upstream, **pool: Any) -> None:
         self.redis, self.upstream = redis, upstream
@@ -52,10 +52,11 @@ class SignInHarness:
     def find_token_url(self) -> str:
         return self.provider.find_token_url()
 
-    def build_runner(self, process_id: str) -> SignInRunner:
-        """The sign-ins of another worker process."""
+    def build_runner(self, process_id: str, predecessor: str = "") -> SignInRunner:
+        """The sign-ins of another process."""
         providers = {"default": self.provider}
-        runner = SignInRunner(self.settings, self.redis, self.unsealer, self.accounts, providers, process_id)
+        parts = (self.settings, self.redis, self.unsealer, self.accounts, providers)
+        runner = SignInRunner(*parts, process_id, predecessor)
         self.runners.append(runner)
         return runner
 
@@ -73,6 +74,7 @@ class SignInHarness:
     def begin(self, flow: str = "browser", **fields: str) -> SignIn:
         sign_in = self.sign_ins.create("default", flow, REDIRECT_URI if flow == "browser" else "", **fields)
         self.runner.run_operation(CredentialOperation("default", sign_in.id, BEGIN_OPERATION))
+        self.runner.start_polls()
         return self.sign_ins.get(sign_in.id)
 
     def consent(self, sign_in: SignIn, account: int = 0, decision: str = "allow") -> dict[str, str]:

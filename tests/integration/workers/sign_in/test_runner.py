@@ -7,7 +7,7 @@ import requests
 
 from shared import keys
 from shared.protocol.credential_operations import CredentialOperation
-from shared.sign_in.sign_in import ANSWER_OPERATION
+from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION
 from tests.redis_dump import dump_redis
 from tests.waiting import eventually
 from workers.sign_in import device_grant
@@ -181,12 +181,27 @@ def test_another_process_goes_on_when_the_one_that_polls_ends(harness):
     harness.upstream.sign_ins(interval=0.2)
     sign_in = harness.begin("device")
     successor = harness.build_runner("there")
-    successor.resume_polls()
+    successor.start_polls()
     assert harness.redis.get(keys.sign_in_poll(sign_in.id)) == b"here", "two processes must not poll"
     eventually(lambda: hand_over(harness, sign_in.id))
-    successor.resume_polls()
+    successor.start_polls()
     assert harness.redis.get(keys.sign_in_poll(sign_in.id)) == b"there"
     harness.enter_code(sign_in)
+    assert harness.wait_for_end(sign_in).state == "done"
+
+
+def test_successor_of_a_killed_process_polls_at_once_and_any_other_waits(harness):
+    harness.upstream.sign_ins(interval=0.2)
+    harness.runner = harness.build_runner("other")
+    sign_in = harness.sign_ins.create("default", "device")
+    harness.redis.set(keys.sign_in_poll(sign_in.id), "killed", ex=3600)
+    harness.runner.run_operation(CredentialOperation("default", sign_in.id, BEGIN_OPERATION))
+    harness.runner.start_polls()
+    assert (harness.runner.poll_count, harness.redis.get(keys.sign_in_poll(sign_in.id))) == (0, b"killed")
+    successor = harness.build_runner("successor", predecessor="killed")
+    successor.start_polls()
+    assert (successor.poll_count, harness.redis.get(keys.sign_in_poll(sign_in.id))) == (1, b"successor")
+    harness.enter_code(harness.sign_ins.get(sign_in.id))
     assert harness.wait_for_end(sign_in).state == "done"
 
 
