@@ -13,9 +13,11 @@ from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
-from web.admin.access import gate, login
+from web.admin.access import gate, login, security_headers
 from web.admin.sign_in import callback, resource
 from web.admin.telemetry import queue, tape
+from web.console import pages as console
+from web.languages import translation
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, index, metrics, models, relay, stored_objects
 from web.server import cors
@@ -71,7 +73,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.before_request(lambda: begin_request(services))
     app.after_request(lambda response: finish_response(services, response))
     errors.register_handlers(app)
-    for module in (relay, models, billing, index, stored_objects, health, metrics, login, callback, api):
+    translation.install(app)
+    for module in (relay, models, billing, index, stored_objects, health, metrics, login, callback, api, console):
         app.register_blueprint(module.blueprint)
     dashboard.mount(app, connect(settings.redis_url, size=dashboard.MAX_CONNECTIONS))
     app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS))  # type: ignore[method-assign,assignment]
@@ -97,7 +100,7 @@ def finish_response(services: WebServices, response: Response) -> Response:
     request, context = current_request()
     headers = response.headers
     if request.path.startswith(ADMIN_PREFIX):
-        login.add_security_headers(response)
+        security_headers.add_security_headers(response)
     elif not is_own_page(request.path):
         headers.update(cors.HEADERS)
     headers["x-request-id"] = context.get("request_id", "")

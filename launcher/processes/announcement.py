@@ -25,7 +25,7 @@ def announce_ready(
         print_line(f"local CA, to be trusted by browsers and programs: {proxy.local_root}")
     for line in secrets:
         print_line(line)
-    print_line(f"console: {url}/admin/ (the RQ dashboard; sign in with the admin token)")
+    print_line(f"console: {url}/admin/ (log in with the admin token)")
     body = '{"model":"sim-translate","stream":true,"messages":[{"role":"user","content":"Hello, farm!"}]}'
     header = f'"Authorization: Bearer {api_key}"'
     command = f"curl {options} {url}/v1/chat/completions -H {header} -H 'Content-Type: application/json'"

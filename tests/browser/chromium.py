@@ -100,6 +100,28 @@ class Tab:
             raise BrowserError(str(details.get("exception", details)))
         return outcome["result"].get("value")
 
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Calls a method of the protocol for this page and returns its result. Raises BrowserError."""
+        return self._browser.call(method, self._session, **parameters)
+
+    def go(self, url: str) -> None:
+        """Opens another page in this tab and waits until it is loaded."""
+        # A mark on the page that is left tells it from the one that comes, which may have the same address.
+        self.evaluate("document.isLeft = true")
+        self.call("Page.navigate", url=url)
+        eventually(self._is_loaded)
+
+    def click(self, selector: str) -> None:
+        """Clicks an element that leads to another page, and waits until that is loaded."""
+        self.evaluate("document.isLeft = true")
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+        eventually(self._is_loaded)
+
+    def _is_loaded(self) -> bool:
+        with suppress(BrowserError):
+            return bool(self.evaluate("document.readyState == 'complete' && !document.isLeft"))
+        return False
+
     def find_protocols(self, url: str) -> set[str]:
         """The protocols by which responses from URLs that begin so have come: `http/1.1`, `h2`, `h3`."""
         responses = [

@@ -19,13 +19,13 @@ def admin(farm: Farm) -> requests.Session:
     session.headers["origin"] = farm.url
     page = session.post(farm.url + "/admin/login", data={"token": ADMIN}, timeout=20)
     assert page.status_code == 200
-    assert "RQ" in page.text
+    assert "Overview" in page.text
     return session
 
 
 def test_dashboard_is_closed_without_the_admin_token(farm: Farm):
     page = requests.get(farm.url + "/admin/rq/", headers={"accept": "text/html"}, timeout=20)
-    assert page.url.endswith("/admin/login")
+    assert page.url.endswith("/admin/login?next=/admin/rq/")
     for method, path in (("GET", f"{DATA}/queues.json"), ("POST", "/admin/rq/queue/chat:default/queued/empty")):
         response = requests.request(method, farm.url + path, timeout=20)
         assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_admin_token")

@@ -1,9 +1,11 @@
 """Admin API: the request log."""
 
+from collections.abc import Iterator
+
 from flask import Response
 
 from shared.observability.names_by_id import name_columns, name_rows
-from shared.observability.request_log import EXPORT_COLUMNS, LogFilter, RequestLog
+from shared.observability.request_log import EXPORT_COLUMNS, LogFilter, RequestLog, StoredEntry
 from web.admin.api import router
 from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
 from web.admin.openapi import to_response
@@ -18,13 +20,21 @@ MAX_EXPORT_ROWS = 1_000_000
 @router.route("GET", "/logs", query=LogQuery, response=LogPage, errors=(404,), media=(CSV_TYPE, JSONL_TYPE))
 def logs(query: LogQuery) -> Response:
     """Search the request log, newest first; it contains no prompts or responses."""
+    if query.format == "json":
+        return to_response(read_log_page(query), 200)
+    rows = (entry.to_dict() for entry, _ in zip(read_entries(query), range(MAX_EXPORT_ROWS), strict=False))
+    return export_rows(name_rows(services().redis, rows), name_columns(EXPORT_COLUMNS), query.format)
+
+
+def read_log_page(query: LogQuery) -> LogPage:
+    page, has_more = take_page(read_entries(query), query.limit)
+    named = name_rows(services().redis, (entry.to_dict() for entry in page))
+    return LogPage(data=list(named), next=page[-1].id if has_more else None)
+
+
+def read_entries(query: LogQuery) -> Iterator[StoredEntry]:
+    """The entries that match, newest first."""
     names = ("request", "key", "pool", "model", "credential", "endpoint", "code", "outcome")
     until = float("inf") if query.until is None else query.until
     log_filter = LogFilter(query.since or 0.0, until, **{name: getattr(query, name) for name in names})
-    entries = RequestLog(services().redis).read_newest_first(log_filter, parse_stream_cursor(query.cursor))
-    if query.format != "json":
-        rows = (entry.to_dict() for entry, _ in zip(entries, range(MAX_EXPORT_ROWS), strict=False))
-        return export_rows(name_rows(services().redis, rows), name_columns(EXPORT_COLUMNS), query.format)
-    page, has_more = take_page(entries, query.limit)
-    named = name_rows(services().redis, (entry.to_dict() for entry in page))
-    return to_response(LogPage(data=list(named), next=page[-1].id if has_more else None), 200)
+    return RequestLog(services().redis).read_newest_first(log_filter, parse_stream_cursor(query.cursor))

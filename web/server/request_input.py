@@ -14,6 +14,8 @@ from shared.errors import ApiError
 MAX_FORM_BYTES, MAX_ADMIN_BYTES = 4096, 262_144
 #: The one call to the admin API that takes as much as a relayed request, and the endpoints that relay.
 IMPORT_PATH, RELAY_ENDPOINT = "/admin/api/v1/credentials", "relay.relay"
+#: The console, whose lists send what was selected, and its page that imports.
+CONSOLE, CONSOLE_IMPORT = "console", "console.submit_import"
 ADMIN_API_PREFIX = "/admin/api/"
 #: Bytes that must arrive within the idle timeout.
 PIECE_BYTES = 65_536
@@ -21,9 +23,10 @@ PIECE_BYTES = 65_536
 
 def find_body_limit(request: Request, max_body: int) -> int:
     """Returns how many bytes the body may have."""
-    if request.endpoint == RELAY_ENDPOINT or request.path == IMPORT_PATH:
+    if request.endpoint in (RELAY_ENDPOINT, CONSOLE_IMPORT) or request.path == IMPORT_PATH:
         return max_body
-    return min(max_body, MAX_ADMIN_BYTES if request.path.startswith(ADMIN_API_PREFIX) else MAX_FORM_BYTES)
+    takes_more = request.path.startswith(ADMIN_API_PREFIX) or request.blueprint == CONSOLE
+    return min(max_body, MAX_ADMIN_BYTES if takes_more else MAX_FORM_BYTES)
 
 
 def limit_body(request: Request, max_body: int, idle_seconds: float, total_seconds: float) -> None:
@@ -35,6 +38,8 @@ def limit_body(request: Request, max_body: int, idle_seconds: float, total_secon
     if length == 0 or (length is None and "HTTP_TRANSFER_ENCODING" not in request.environ):
         return
     limit = find_body_limit(request, max_body)
+    if request.blueprint == CONSOLE:
+        request.max_form_memory_size = limit
     # Werkzeug cuts a chunked body at its limit without an error, so TimedInput meets the limit first.
     request.max_content_length = limit if length is not None else limit + 1
     if length is not None and length > limit and request.endpoint not in (RELAY_ENDPOINT, None):

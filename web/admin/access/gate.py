@@ -3,7 +3,7 @@
 import math
 
 import gevent
-from flask import g, redirect, request, url_for
+from flask import Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared.api_keys.admin_sessions import AdminSession
@@ -19,7 +19,7 @@ from web.services import services
 #: Seconds of delay added per wrong token, and the maximum delay.
 DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 #: The callback of a sign-in admits whoever knows the `state` of its authorization request, which nobody can guess.
-PUBLIC_VIEWS = ("admin.login_page", "admin.login", "sign_in.callback")
+PUBLIC_VIEWS = ("admin.login_page", "admin.login", "sign_in.callback", "static")
 
 
 def admit() -> BaseResponse | None:
@@ -45,11 +45,22 @@ def check_request() -> BaseResponse | None:
         check_permission(token)
         record_dashboard_change()
         return None
-    if request.method == "GET" and not presented and "text/html" in request.headers.get("accept", ""):
-        return redirect(url_for("admin.login_page"))
+    if request.method == "GET" and not presented and wants_page():
+        return redirect_to_login()
     raise ApiError(
         401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"}
     )
+
+
+def wants_page() -> bool:
+    """Whether a browser asks: for a page, or by htmx for a part of one."""
+    return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
+
+
+def redirect_to_login() -> BaseResponse:
+    """Comes back to the page that was asked for. htmx would put the login page into the open one: it is told to go."""
+    url = url_for("admin.login_page", next=request.full_path.rstrip("?"))
+    return Response(headers={"hx-redirect": url}) if "hx-request" in request.headers else redirect(url)
 
 
 def check_token(secret: str) -> AdminToken | None:

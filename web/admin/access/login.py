@@ -1,33 +1,47 @@
 """The console's login page, and logout."""
 
-from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+import re
+
+from flask import Blueprint, Response, g, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared.api_keys.store import hash_secret
+from shared.errors import ApiError
 from web.admin.access import session_cookie
 from web.admin.access.gate import check_token, find_session
 from web.admin.access.login_records import find_address, record_login, record_logout
 from web.services import services
 
+HOME = "/admin/"
+#: A path of the console with its query; nothing that a browser could take for another host.
+NEXT_PAGE = re.compile(r"/admin/[\w./?&=%+,~:-]*", re.ASCII)
 blueprint = Blueprint("admin", __name__, url_prefix="/admin", template_folder="../templates")
-
-
-@blueprint.get("/")
-def home() -> BaseResponse:
-    return redirect(url_for("rq_dashboard.queues_overview"))
 
 
 @blueprint.get("/login")
 def login_page() -> str:
-    return render_template("login.html", wrong=False)
+    return show_form()
+
+
+def show_form(**problem: bool) -> str:
+    return render_template("login.html", next=find_next_page(), **problem)
+
+
+def find_next_page() -> str:
+    """The page that was asked for before the login; the first one unless it is a path of the console."""
+    path = request.args.get("next", "")
+    return path if NEXT_PAGE.fullmatch(path) else HOME
 
 
 @blueprint.post("/login")
 def login() -> BaseResponse | tuple[str, int]:
     secret = request.form.get("token", "")
-    token = check_token(secret)
+    try:
+        token = check_token(secret)
+    except ApiError as error:
+        return Response(show_form(banned=True), error.status, error.headers)
     if token is None:
-        return render_template("login.html", wrong=True), 401
+        return show_form(wrong=True), 401
     web_services = services()
     if previous := find_session():
         web_services.admin_sessions.end(previous.id)
@@ -35,7 +49,7 @@ def login() -> BaseResponse | tuple[str, int]:
         token.id, token.role, hash_secret(secret), find_address()
     )
     record_login(session)
-    response = redirect(url_for("admin.home"))
+    response = redirect(find_next_page())
     session_cookie.set_secret(response, session_secret)
     return response
 
@@ -45,14 +59,6 @@ def logout() -> BaseResponse:
     if session := g.get("admin_session"):
         services().admin_sessions.end(session.id)
         record_logout(session)
-    response = redirect(url_for("admin.login_page"))
+    response = redirect(f"{HOME}login")
     session_cookie.delete_secret(response)
     return response
-
-
-def add_security_headers(response: Response) -> None:
-    """Forbids caching, framing and content sniffing of the pages behind the login."""
-    response.headers.setdefault("cache-control", "no-store")
-    response.headers["x-frame-options"] = "DENY"
-    response.headers["x-content-type-options"] = "nosniff"
-    response.headers.setdefault("referrer-policy", "same-origin")

@@ -27,9 +27,9 @@ CHANGING_VIEWS = frozenset(
     for view in ("delete_job_view", "requeue_job_view", "requeue_all", "empty_queue", "compact_queue")
 )
 LOGOUT_VIEW = "admin.logout"
-#: Views outside of the dashboard that a viewer may use; of the admin API, everything that is a GET.
-VIEWER_VIEWS = frozenset({"admin.home", "admin.login_page", "static", LOGOUT_VIEW})
-ADMIN_API = "admin_api"
+#: Views outside of the dashboard that a viewer may use; of the admin API and the console, everything that is a GET.
+VIEWER_VIEWS = frozenset({"admin.login_page", "static", LOGOUT_VIEW})
+ADMIN_API, CONSOLE = "admin_api", "console"
 
 
 def check_permission(token: AdminToken) -> None:
@@ -44,6 +44,6 @@ def check_permission(token: AdminToken) -> None:
 
 def may_view() -> bool:
     """Whether a viewer may make this request."""
-    if request.blueprint == ADMIN_API:
+    if request.blueprint in (ADMIN_API, CONSOLE):
         return request.method in SAFE_METHODS
     return request.endpoint in READING_VIEWS or request.endpoint in VIEWER_VIEWS

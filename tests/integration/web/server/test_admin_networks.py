@@ -16,7 +16,7 @@ from web.services import EXTENSION
 SECRET = "a configured admin token"
 BEARER = {"authorization": f"Bearer {SECRET}"}
 #: Path -> status for an operator inside of the networks.
-RESTRICTED = {"/admin/": 302, "/admin/api/v1/live": 200, "/admin/login": 200, "/metrics": 200, "/api/status": 200}
+RESTRICTED = {"/admin/": 200, "/admin/api/v1/live": 200, "/admin/login": 200, "/metrics": 200, "/api/status": 200}
 OPEN = {"/healthz": 200, "/readyz": 503, "/": 200, "/v1/models": 401}
 NETWORKS = "192.0.2.0/24, 2001:db8::/32, 127.0.0.1"
 

@@ -1,0 +1,65 @@
+"""The console in a tab: logs in, opens pages in a language, a theme and a width, and takes their pictures."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.browser.chromium import Tab
+from tests.browser.console_server import ConsoleServer
+
+#: Name -> path of the pages that need no id.
+PAGES = {
+    "overview": "/admin/",
+    "accounts": "/admin/accounts",
+    "import": "/admin/accounts/import",
+    "sign-ins": "/admin/sign-ins",
+    "queue": "/admin/queue",
+    "keys": "/admin/keys",
+    "new-key": "/admin/keys/new",
+    "usage": "/admin/usage",
+    "requests": "/admin/requests",
+    "pools": "/admin/pools",
+    "system": "/admin/system",
+}
+HEIGHT = 900
+
+
+@dataclass
+class Console:
+    """The console as an operator sees it."""
+
+    tab: Tab
+    server: ConsoleServer
+
+    def log_in(self) -> None:
+        self.open("/admin/login")
+        self.tab.evaluate(f"document.querySelector('#token').value = {json.dumps(self.server.token)}")
+        self.tab.click("main button")
+
+    def open(self, path: str, **query: str) -> None:
+        separator = "&" if "?" in path else "?"
+        text = "&".join(f"{name}={value}" for name, value in query.items())
+        self.tab.go(f"{self.server.url}{path}{separator + text if text else ''}")
+
+    def set_width(self, width: int) -> None:
+        self.tab.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=HEIGHT, deviceScaleFactor=1, mobile=False
+        )
+
+    def find_overflow(self) -> list[str]:
+        """Elements that reach beyond the right edge of the page, outside of what scrolls by itself."""
+        return list(self.tab.evaluate(OVERFLOW_SCRIPT))
+
+    def take_picture(self, path: Path) -> None:
+        picture: dict[str, Any] = self.tab.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+
+OVERFLOW_SCRIPT = """
+document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
+[...document.body.querySelectorAll("*")].filter(element =>
+  element.getBoundingClientRect().right > document.documentElement.clientWidth && !element.closest(".wide, .hidden")
+).map(element => element.outerHTML.slice(0, 120))
+"""

@@ -1,0 +1,39 @@
+"""A front in this process that serves the console, over a farm's records and without workers."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gevent.pywsgi import WSGIServer
+from redis import Redis
+
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.settings.schema import PoolSettings, Settings
+from web.app import create_app
+from web.services import EXTENSION
+
+
+@dataclass
+class ConsoleServer:
+    """Where the console is, and a token to log in with."""
+
+    url: str
+    token: str
+    redis: Redis
+
+
+@contextmanager
+def serve_console(redis: Redis, redis_url: str, **settings: Any) -> Iterator[ConsoleServer]:
+    pool = PoolSettings(upstream_url="https://upstream.example/v1", token_url="https://tokens.example/token")
+    app = create_app(Settings(redis_url=redis_url, pools=(pool,), **settings))
+    server = WSGIServer(("127.0.0.1", 0), app.wsgi_app, log=None, error_log=logging.getLogger("console"))
+    server.start()
+    secret, _ = AdminTokens(redis).create("operator", "admin")
+    try:
+        yield ConsoleServer(f"http://127.0.0.1:{server.server_port}", secret, redis)
+    finally:
+        server.stop()
+        app.extensions[EXTENSION].redis.connection_pool.disconnect()
+        app.redis_conn.connection_pool.disconnect()  # type: ignore[attr-defined]

@@ -1,0 +1,51 @@
+"""`python -m tests.browser.take_screenshots [FOLDER]`: pictures of every page of the console, for docs/console."""
+
+import tempfile
+
+import tests.patched  # noqa: F401  (gevent patches first)
+
+import sys  # isort: skip
+from pathlib import Path  # isort: skip
+
+from launcher.processes import redis_server  # isort: skip
+from shared.redis_connection.client import connect  # isort: skip
+from tests.browser.chromium import run_chromium  # isort: skip
+from tests.browser.conftest import find_chromium  # isort: skip
+from tests.browser.console_pages import PAGES, Console  # isort: skip
+from tests.browser.console_server import serve_console  # isort: skip
+from tests.console_content import fill_farm  # isort: skip
+
+FOLDER = Path("docs/console")
+WIDTHS = (1440, 360)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as data:
+        server = redis_server.start(Path(data))
+        try:
+            take_all(redis_server.build_url(Path(data)), Path(data), folder)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def take_all(redis_url: str, data: Path, folder: Path) -> None:
+    redis = connect(redis_url)
+    ids = fill_farm(redis)
+    with serve_console(redis, redis_url) as server, run_chromium(find_chromium(), data, ()) as browser:
+        console = Console(browser.open_tab(f"{server.url}/admin/login"), server)
+        console.tab.call("Page.enable")
+        console.log_in()
+        pages = PAGES | {"account": f"/admin/accounts/{ids[3]}", "request": "/admin/requests/req_17"}
+        for width in WIDTHS:
+            console.set_width(width)
+            for language, theme in (("en", "light"), ("zh", "dark")):
+                for name, path in pages.items():
+                    console.open(path, lang=language, theme=theme)
+                    console.take_picture(folder / f"{name}-{language}-{theme}-{width}.png")
+
+
+if __name__ == "__main__":
+    main()

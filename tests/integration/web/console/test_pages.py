@@ -1,0 +1,245 @@
+"""Every page of the console, for each role and language: opens, is translated, escapes, and keeps secrets."""
+
+import re
+from collections.abc import Iterator
+from gettext import NullTranslations
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from redis import Redis
+
+from shared.api_keys.store import ApiKeys
+from tests.console_content import HOSTILE
+from tests.integration.web.console.conftest import LogIn
+from web.languages import catalogues, translation
+
+#: Attributes that readers see or hear.
+SHOWN_ATTRIBUTES = ("title", "aria-label", "placeholder", "alt")
+#: Words that are the same in every language, and those of labels in titles of pages.
+NAMES = {"UTC", "translator"}
+#: Elements that end by themselves.
+VOID = frozenset({"meta", "link", "input", "img", "br", "rect"})
+PATHS = (
+    "/admin/",
+    "/admin/accounts",
+    "/admin/accounts?state=dead&state=cooling&sort=requests&order=desc&q=trans*",
+    "/admin/accounts?q=nothing-like-it",
+    "/admin/accounts/import",
+    "/admin/sign-ins",
+    "/admin/queue",
+    "/admin/keys",
+    "/admin/keys?q=nothing-like-it",
+    "/admin/keys/new",
+    *(f"/admin/usage?by={by}" for by in ("time", "key", "model", "credential", "time,key")),
+    "/admin/requests",
+    "/admin/requests?outcome=failed",
+    "/admin/requests/req_17",
+    "/admin/requests/nope",
+    "/admin/pools",
+    "/admin/system",
+    "/admin/accounts/nope",
+)
+
+
+def list_paths(redis: Redis, ids: list[str]) -> list[str]:
+    key = next(key for key in ApiKeys(redis).list() if key.name == HOSTILE)
+    accounts = [f"/admin/accounts/{credential_id}" for credential_id in ids[:12]]
+    return [*PATHS, *accounts, f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
+
+
+class PseudoLanguage(NullTranslations):
+    """Brackets around each text that was looked up."""
+
+    def gettext(self, message: str) -> str:
+        return f"⟦{message}⟧"
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return f"⟦{msgid1 if n == 1 else msgid2}⟧"
+
+
+class TextFinder(HTMLParser):
+    """Collects what a page shows outside of brackets, of `translate="no"` and of `<head>` beside the title."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, bool]] = []
+        self.text = ""
+        self.attributes: list[str] = []
+        self.targets: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        is_translated = given.get("translate") != "no" and tag not in ("script", "style")
+        visible = is_translated and all(shown for _, shown in self.open)
+        if visible:
+            self.attributes += [value for name in SHOWN_ATTRIBUTES if (value := given.get(name))]
+        if tag == "form" and given.get("method") == "post":
+            self.targets.append(("POST", str(given.get("action", ""))))
+        if tag not in VOID:
+            self.open.append((tag, is_translated))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        while self.open:
+            opened, _ = self.open.pop()
+            assert opened == tag or opened in ("p", "li", "option"), f"<{opened}> is closed by </{tag}>"
+            if opened == tag:
+                return
+
+    def handle_data(self, data: str) -> None:
+        if all(shown for _, shown in self.open):
+            self.text += data
+
+
+def find_untranslated(page: str) -> set[str]:
+    finder = TextFinder()
+    finder.feed(page)
+    outside = [text.replace(HOSTILE, "") for text in (finder.text, *finder.attributes)]
+    while any("⟦" in text for text in outside):
+        shorter = [re.sub(r"⟦[^⟦⟧]*⟧", "", text) for text in outside]
+        assert shorter != outside
+        outside = shorter
+    return {word for text in outside for word in re.findall(r"[^\W\d_]{2,}", text)} - NAMES
+
+
+@pytest.fixture
+def pseudo_language(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    language = catalogues.Language("en", "en", "⟦English⟧", PseudoLanguage())
+    monkeypatch.setattr(translation, "load_languages", lambda: {"en": language})
+    return
+
+
+@pytest.mark.parametrize("role", ["admin", "viewer"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_page_opens(log_in: LogIn, ids: list[str], redis: Redis, role: str, language: str):
+    client = log_in(role)
+    for path in list_paths(redis, ids):
+        page = client.get(path, headers={"accept-language": language})
+        assert page.status_code == (404 if "nope" in path else 200), path
+        assert page.content_type == "text/html; charset=utf-8"
+        assert f'<html lang="{catalogues.load_languages()[language].tag}"' in page.text
+        assert page.headers["cache-control"] == "no-store"
+
+
+def test_no_page_has_a_text_that_is_not_translated(
+    pseudo_language: None, admin: FlaskClient, ids: list[str], redis: Redis
+):
+    pages = {path: admin.get(path).text for path in list_paths(redis, ids)}
+    assert all("⟦" in page for page in pages.values())
+    assert {path: words for path, page in pages.items() if (words := find_untranslated(page))} == {}
+
+
+def test_text_of_callers_and_upstreams_is_escaped(admin: FlaskClient, ids: list[str], redis: Redis):
+    seen = 0
+    for path in list_paths(redis, ids):
+        page = admin.get(path).text
+        assert "<script>alert" not in page, path
+        assert "<img src=x" not in page, path
+        seen += "&lt;script&gt;alert" in page
+    assert seen > 8
+
+
+def test_pages_hold_no_inline_script_or_style_and_allow_none(admin: FlaskClient, ids: list[str], redis: Redis):
+    for path in list_paths(redis, ids):
+        page = admin.get(path)
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"<style|\sstyle=|\son\w+=\"|javascript:|hx-on", page.text.replace("onerror=alert", "")), (
+            path
+        )
+        assert all("src=" in script for script in re.findall(r"<script[^>]*>", page.text))
+
+
+def test_no_page_shows_a_token_or_key(admin: FlaskClient, ids: list[str], redis: Redis):
+    for path in list_paths(redis, ids):
+        assert "refresh-token-" not in admin.get(path).text, path
+
+
+def list_forms(client: FlaskClient, paths: list[str]) -> set[str]:
+    """Where the forms of these pages post to; without the logout, which everybody may use."""
+    found: set[str] = set()
+    for path in paths:
+        finder = TextFinder()
+        finder.feed(client.get(path).text)
+        found |= {(target or path).partition("?")[0] for _, target in finder.targets}
+    return found - {"/admin/logout"}
+
+
+def test_viewer_is_shown_no_form_that_changes_something_and_refused_by_each(
+    log_in: LogIn, app: Flask, ids: list[str], redis: Redis
+):
+    paths, viewer = (
+        [path for path in list_paths(redis, ids) if not path.endswith(("/edit", "/new", "/import"))],
+        log_in("viewer"),
+    )
+    forms = list_forms(log_in("admin"), paths)
+    assert len(forms) > 20
+    assert list_forms(viewer, paths) == set()
+    before = redis.hgetall("farm:credentials:default")
+    rules = [
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith("console.") and "POST" in rule.methods
+    ]
+    for path in {*forms, *(re.sub("<[^>]+>", ids[0], rule) for rule in rules)}:
+        refused = viewer.post(path, data={"action": "remove", "sure": "1", "all": "1"})
+        assert refused.status_code == 403, path
+        assert "viewer" in refused.text
+    assert redis.hgetall("farm:credentials:default") == before
+
+
+def test_page_of_another_origin_changes_nothing(admin: FlaskClient, ids: list[str], redis: Redis):
+    for headers in (
+        {"origin": "http://localhost:9999"},
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        refused = admin.post(f"/admin/accounts/{ids[0]}/state", data={"action": "remove"}, headers=headers)
+        assert refused.status_code == 403
+    assert redis.hexists("farm:credentials:default", ids[0])
+
+
+def test_language_and_theme_are_kept_and_the_address_stays(admin: FlaskClient, ids: list[str]):
+    page = admin.get("/admin/accounts?state=dead&lang=zh&theme=dark")
+    assert ('data-theme="dark"' in page.text, "账号" in page.text) == (True, True)
+    assert "state=dead" in re.findall(r'href="([^"]*lang=en[^"]*)"', page.text)[0]
+    again = admin.get("/admin/keys", headers={"accept-language": "en"})
+    assert ('data-theme="dark"' in again.text, "密钥" in again.text) == (True, True)
+    assert "Keys" in admin.get("/admin/keys?lang=en").text
+
+
+def test_login_leads_back_to_the_page_and_nowhere_else(app: Flask, log_in: LogIn):
+    stranger = app.test_client()
+    sent = stranger.get("/admin/accounts?state=dead", headers={"accept": "text/html"})
+    assert sent.location == "/admin/login?next=/admin/accounts?state%3Ddead"
+    fragment = stranger.get("/admin/accounts", headers={"hx-request": "true"})
+    assert (fragment.headers["hx-redirect"], fragment.data) == ("/admin/login?next=/admin/accounts", b"")
+    client = log_in()
+    for bad in ("//evil.example", "https://evil.example/admin/", "/admin/..//evil", "/other", "/admin/\\evil"):
+        page = client.get("/admin/login", query_string={"next": bad})
+        assert "evil" not in page.text or "/admin/" in page.text
+        assert f'action="/admin/login?next={bad}"' not in page.text or bad.startswith("/admin/")
+
+
+def test_files_are_open_and_kept_by_their_content(app: Flask):
+    stranger = app.test_client()
+    page = stranger.get("/admin/login").text
+    for url in re.findall(r'(?:src|href)="(/admin/static/[^"]+)"', page):
+        file = stranger.get(url)
+        assert (file.status_code, file.headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
+        file.close()
+        former = stranger.get(url.partition("?")[0])
+        assert former.headers["cache-control"] == "no-cache"
+        former.close()
+
+
+def test_headers_over_tls_and_of_the_rq_dashboard(admin: FlaskClient):
+    page: Any = admin.get("/admin/keys")
+    assert page.headers["cross-origin-opener-policy"] == "same-origin"
+    assert "strict-transport-security" not in page.headers
+    assert "'unsafe-eval'" in admin.get("/admin/rq/").headers["content-security-policy"]

@@ -1,0 +1,214 @@
+"""The accounts: which one is ill and why, and what can be done about it."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from flask import redirect, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from shared.credentials.records import STATES, CredentialRecord
+from shared.errors import ApiError
+from shared.observability.request_log import LogFilter, RequestLog, StoredEntry
+from shared.observability.usage import SumsQuery, UsageSums
+from web.admin import credentials
+from web.admin.pagination import take_page as take_entries
+from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
+from web.console.blueprint import blueprint, build_own_url, go_to, render_page
+from web.console.lists import matches_text, read_choice, read_choices, read_text, take_page
+from web.services import services
+
+DAY_SECONDS = 86_400
+#: Requests of an account that its page shows.
+SHOWN_REQUESTS = 20
+#: Action -> key of the notice that says it was done.
+DONE = {"enable": "enabled", "disable": "disabled", "remove": "removed"}
+Usage = dict[str, Any]
+#: Column -> key to sort by.
+ORDERS: dict[str, Callable[[CredentialRecord, Usage], Any]] = {
+    "state": lambda record, _: (STATES.index(record.state), -record.state_since),
+    "label": lambda record, _: (record.label or record.id).lower(),
+    "pool": lambda record, _: record.pool,
+    "since": lambda record, _: record.state_since,
+    "refreshed": lambda record, _: record.refreshed_at,
+    "requests": lambda _, usage: usage.get("requests", 0),
+    "failed": lambda _, usage: usage.get("failed", 0),
+    "tokens": lambda _, usage: usage.get("total_tokens", 0),
+    "added": lambda record, _: record.added_at,
+}
+
+
+@dataclass(frozen=True)
+class AccountQuery:
+    """Which accounts, and in which order."""
+
+    pool: str
+    states: tuple[str, ...]
+    text: str
+    sort: str
+    order: str
+
+    def selects(self, record: CredentialRecord) -> bool:
+        return (
+            self.pool in ("", record.pool)
+            and (not self.states or record.state in self.states)
+            and matches_text(self.text, record.id, record.label, record.account, record.reason)
+        )
+
+
+def read_query() -> AccountQuery:
+    order = read_choice("order", ("asc", "desc"), "asc")
+    return AccountQuery(
+        read_text("pool"), read_choices("state", STATES), read_text("q"), read_choice("sort", tuple(ORDERS)), order
+    )
+
+
+def find_accounts(query: AccountQuery) -> list[CredentialRecord]:
+    return [record for record in credentials.open_store().list(credentials.list_all_pools()) if query.selects(record)]
+
+
+def sum_usage() -> dict[str, Usage]:
+    """Credential -> its sums of the last 24 hours."""
+    now = time.time()
+    rows = UsageSums(services().redis).query(SumsQuery(now - DAY_SECONDS, now, group_by=("credential",)))
+    return {row["credential"]: row for row in rows}
+
+
+@blueprint.get("/accounts")
+def accounts() -> str:
+    query, usage = read_query(), sum_usage()
+    found = find_accounts(query)
+    if query.sort:
+        key = ORDERS[query.sort]
+        found.sort(key=lambda record: key(record, usage.get(record.id, {})), reverse=query.order == "desc")
+    page = take_page(found)
+    return render_page(
+        "accounts.html",
+        active="accounts",
+        query=query,
+        listing=page,
+        accounts=[credentials.to_schema(record, is_masked=True) for record in page.entries],
+        usage=usage,
+        tally=Counter(record.state for record in found),
+        totals=sum_totals(found, usage),
+        states=STATES,
+        pools=credentials.list_configured_pools(),
+    )
+
+
+def sum_totals(records: list[CredentialRecord], usage: dict[str, Usage]) -> dict[str, int]:
+    """Sums over all accounts that match, not only those of the page."""
+    rows = [usage.get(record.id, {}) for record in records]
+    return {name: sum(row.get(name, 0) for row in rows) for name in ("requests", "failed", "total_tokens")}
+
+
+@blueprint.post("/accounts")
+def change_accounts() -> BaseResponse | str:
+    """Changes the selected accounts, or with `all` those that match the filter; a removal is confirmed first."""
+    action = request.form.get("action", "")
+    ids = [record.id for record in find_accounts(read_query())] if "all" in request.form else request.form.getlist("id")
+    if not ids:
+        return go_to("accounts", "nothing")
+    if action == "remove" and "sure" not in request.form:
+        return render_page("remove_accounts.html", active="accounts", ids=ids)
+    changed = sum(change_account(credential_id, action) for credential_id in ids)
+    return redirect(build_own_url(done=DONE[action], count=changed), HTTPStatus.SEE_OTHER)
+
+
+def change_account(credential_id: str, action: str) -> bool:
+    """Returns False if the account has gone meanwhile, or can't be changed so. Raises ApiError."""
+    changes: dict[str, Callable[[], object]] = {
+        "enable": lambda: credentials.update_credential(credential_id, CredentialChange(state="active")),
+        "disable": lambda: credentials.update_credential(credential_id, CredentialChange(state="disabled")),
+        "remove": lambda: credentials.remove_credential(credential_id),
+    }
+    if action not in changes:
+        raise ApiError(400, "invalid_parameter", "action is none of enable, disable, remove", param="action")
+    try:
+        changes[action]()
+    except ApiError as error:
+        if error.status not in (404, 409):
+            raise
+        return False
+    return True
+
+
+@blueprint.get("/accounts/<credential_id>")
+def account(credential_id: str) -> str:
+    return show_account(credential_id)
+
+
+def show_account(credential_id: str, test: OperationResult | None = None) -> str:
+    record = credentials.get_or_404(credential_id)
+    return render_page(
+        "account.html",
+        active="accounts",
+        account=credentials.to_schema(record),
+        history=credentials.credential_history(credential_id).data,
+        usage=read_hours(credential_id),
+        requests=read_requests(credential_id),
+        test=test,
+        fellows=count_fellows(record),
+    )
+
+
+def read_hours(credential_id: str) -> list[Usage]:
+    """Sums of each of the last 24 hours, the oldest first."""
+    now = time.time()
+    query = SumsQuery(now - DAY_SECONDS, now, group_by=("time",), filters={"credential": credential_id})
+    return UsageSums(services().redis).query(query)
+
+
+def read_requests(credential_id: str) -> list[StoredEntry]:
+    log_filter = LogFilter(since=time.time() - DAY_SECONDS, credential=credential_id)
+    return take_entries(RequestLog(services().redis).read_newest_first(log_filter), SHOWN_REQUESTS)[0]
+
+
+def count_fellows(record: CredentialRecord) -> int:
+    """How many others of the pool are in the same state for the same reason: many mean that it isn't this account."""
+    if record.state == "active":
+        return 0
+    others = credentials.open_store().list([record.pool])
+    return sum((other.state, other.reason) == (record.state, record.reason) for other in others) - 1
+
+
+@blueprint.post("/accounts/<credential_id>/label")
+def label_account(credential_id: str) -> BaseResponse:
+    label = request.form.get("label", "")[:200]
+    credentials.update_credential(credential_id, CredentialChange(label=label))
+    return go_to("account", "label", credential_id=credential_id)
+
+
+@blueprint.post("/accounts/<credential_id>/state")
+def set_account_state(credential_id: str) -> BaseResponse:
+    """Enables, disables or removes one account."""
+    action = request.form.get("action", "")
+    credentials.get_or_404(credential_id)
+    if not change_account(credential_id, action):
+        raise ApiError(409, "conflict", "the account can't be changed so in its state")
+    if action == "remove":
+        return go_to("accounts", DONE[action], 1)
+    return go_to("account", DONE[action], 1, credential_id=credential_id)
+
+
+@blueprint.post("/accounts/<credential_id>/adopt")
+def adopt_account(credential_id: str) -> BaseResponse:
+    credentials.adopt_credential(credential_id, Empty())
+    return go_to("account", "adopted", credential_id=credential_id)
+
+
+@blueprint.post("/accounts/<credential_id>/test")
+def test_account(credential_id: str) -> str:
+    """Tests the account with a real refresh and a small chat request, and shows how it went."""
+    return show_account(credential_id, credentials.test_credential(credential_id, TestParameters()))
+
+
+@blueprint.post("/accounts/<credential_id>/refresh")
+def refresh_account(credential_id: str) -> BaseResponse | str:
+    result = credentials.refresh_credential(credential_id, Empty())
+    if not result.ok:
+        return show_account(credential_id, result)
+    return go_to("account", "refreshed", credential_id=credential_id)

@@ -1,0 +1,140 @@
+"""The API keys: who may use the farm, how much, and what they have used."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Response, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from shared.api_keys.api_key import ApiKey
+from shared.errors import ApiError
+from shared.observability.request_log import LogFilter, RequestLog
+from shared.observability.usage import SumsQuery, UsageSums
+from web.admin import api_keys
+from web.admin.pagination import take_page as take_entries
+from web.admin.schemas import Empty, Key
+from web.console import wording
+from web.console.blueprint import blueprint, go_to, render_page
+from web.console.key_form import read_change, read_new_key, to_form
+from web.console.lists import matches_text, read_choice, read_choices, read_text, take_page
+from web.services import services
+
+DAY_SECONDS = 86_400
+#: Seconds without a request after which a key counts as unused.
+UNUSED_SECONDS = 30 * DAY_SECONDS
+SHOWN_REQUESTS = 20
+Usage = dict[str, Any]
+ORDERS: dict[str, Callable[[Key, Usage], Any]] = {
+    "name": lambda key, _: (key.name or key.id).lower(),
+    "state": lambda key, _: find_state(key),
+    "used": lambda key, _: key.last_used_at,
+    "requests": lambda _, usage: usage.get("requests", 0),
+    "failed": lambda _, usage: usage.get("failed", 0),
+    "tokens": lambda _, usage: usage.get("total_tokens", 0),
+    "created": lambda key, _: key.created_at,
+}
+
+
+def find_state(key: ApiKey) -> str:
+    """Whether requests may use the key, as one of KEY_STATES."""
+    if key.revoked_at:
+        return "revoked"
+    if key.is_expired:
+        return "expired"
+    return "enabled" if key.enabled else "disabled"
+
+
+def sum_usage(**filters: str) -> dict[str, Usage]:
+    """Key -> its sums of the last 24 hours."""
+    now = time.time()
+    query = SumsQuery(now - DAY_SECONDS, now, group_by=("key",), filters=filters)
+    return {row["key"]: row for row in UsageSums(services().redis).query(query)}
+
+
+@blueprint.get("/keys")
+def keys() -> str:
+    states, text, unused = read_choices("state", tuple(wording.KEY_STATES)), read_text("q"), bool(read_text("unused"))
+    sort, order = read_choice("sort", tuple(ORDERS)), read_choice("order", ("asc", "desc"), "asc")
+    usage, now = sum_usage(), time.time()
+    found = [
+        key
+        for key in api_keys.to_schemas(api_keys.open_store().list())
+        if (find_state(key) in states if states else not key.revoked_at)
+        and matches_text(text, key.id, key.name, key.note, key.hint)
+        and not (unused and max(key.last_used_at, key.created_at) > now - UNUSED_SECONDS)
+    ]
+    if sort:
+        found.sort(key=lambda key: ORDERS[sort](key, usage.get(key.id, {})), reverse=order == "desc")
+    query = {"states": states, "text": text, "unused": unused, "sort": sort, "order": order}
+    return render_page(
+        "keys.html", active="keys", query=query, listing=take_page(found), usage=usage, find_state=find_state
+    )
+
+
+@blueprint.get("/keys/new")
+def new_key() -> str:
+    return show_form(to_form(None))
+
+
+@blueprint.post("/keys/new")
+def create_key() -> BaseResponse | str:
+    """Creates a key, and shows its secret on this page only."""
+    try:
+        created = api_keys.create_key(read_new_key(request.form))
+    except ApiError as error:
+        return Response(show_form(request.form, problem=error), error.status)
+    return render_page("new_key.html", active="keys", key=created, base_url=find_base_url())
+
+
+def find_base_url() -> str:
+    """The URL that callers use, as the operator's browser has reached the farm."""
+    settings = services().settings
+    if settings.domain:
+        port = settings.https_endpoint_port if settings.has_https else 443
+        return f"https://{settings.domain[0]}{'' if port == 443 else f':{port}'}/v1"
+    scheme = "https" if services().trusted_proxies.is_https(request) else "http"
+    return f"{scheme}://{services().trusted_proxies.find_hosts(request)[-1]}/v1"
+
+
+@blueprint.get("/keys/<key_id>")
+def key(key_id: str) -> str:
+    found = api_keys.get_or_404(key_id)
+    log_filter = LogFilter(since=time.time() - DAY_SECONDS, key=key_id)
+    return render_page(
+        "key.html",
+        active="keys",
+        key=api_keys.to_schema(found),
+        state=find_state(found),
+        usage=sum_usage(key=key_id).get(key_id, {}),
+        requests=take_entries(RequestLog(services().redis).read_newest_first(log_filter), SHOWN_REQUESTS)[0],
+    )
+
+
+@blueprint.get("/keys/<key_id>/edit")
+def edit_key(key_id: str) -> str:
+    return show_form(to_form(api_keys.get_or_404(key_id)), key_id)
+
+
+@blueprint.post("/keys/<key_id>/edit")
+def save_key(key_id: str) -> BaseResponse | str:
+    api_keys.get_or_404(key_id)
+    try:
+        api_keys.update_key(key_id, read_change(request.form))
+    except ApiError as error:
+        return Response(show_form(request.form, key_id, problem=error), error.status)
+    return go_to("key", "key_saved", key_id=key_id)
+
+
+@blueprint.post("/keys/<key_id>/revoke")
+def revoke_key(key_id: str) -> BaseResponse:
+    api_keys.revoke_key(key_id, Empty())
+    return go_to("key", "key_revoked", key_id=key_id)
+
+
+def show_form(form: Mapping[str, Any], key_id: str = "", problem: ApiError | None = None) -> str:
+    words = {
+        "resets": {name: wording.translate(wording.RESETS, name) for name in wording.RESETS},
+        "bands": {name: wording.translate(wording.BANDS, name) for name in wording.BANDS},
+    }
+    return render_page("key_form.html", active="keys", form=form, key_id=key_id, problem=problem, **words)

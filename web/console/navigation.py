@@ -1,0 +1,15 @@
+"""The console's pages in the order of its menu."""
+
+from web.languages.translation import mark
+
+#: Endpoint -> name in the menu.
+PAGES = {
+    "overview": mark("Overview"),
+    "accounts": mark("Accounts"),
+    "queue": mark("Queue"),
+    "keys": mark("Keys"),
+    "usage": mark("Usage"),
+    "requests": mark("Requests"),
+    "pools": mark("Pools"),
+    "system": mark("System"),
+}

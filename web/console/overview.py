@@ -1,0 +1,83 @@
+"""The first page: whether the farm serves, what needs a person, and how to begin."""
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import request
+
+from shared.observability.usage import SumsQuery, UsageSums
+from shared.protocol.relay_queue import BANDS
+from web.admin import api_keys, pools
+from web.admin.access.session_cookie import is_behind_tls
+from web.admin.schemas import Live, LivePool
+from web.console.api_keys import find_base_url
+from web.console.blueprint import blueprint, render_page
+from web.console.wording import DURABILITY
+from web.languages.translation import gettext, ngettext
+from web.services import services
+
+DAY_SECONDS = 86_400
+#: Share of a pool's accounts in a cooldown from which the page warns.
+COOLING_SHARE = 0.2
+#: States of durability that need a person.
+DURABILITY_ALERTS = ("write_error", "no_aof", "slow", "replicas")
+#: Hosts to which the browser speaks without a network.
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+@blueprint.get("/")
+def overview() -> str:
+    live = pools.live()
+    return render_page(
+        "overview.html",
+        active="overview",
+        live=live,
+        bands=BANDS,
+        alerts=list_alerts(live),
+        hours=read_hours(),
+        has_accounts=any(sum(pool.credentials.values()) for pool in live.pools),
+        has_keys=bool(api_keys.open_store().list()),
+        base_url=find_base_url(),
+    )
+
+
+def read_hours() -> list[dict[str, Any]]:
+    """Sums of each of the last 24 hours, the oldest first."""
+    now = time.time()
+    return UsageSums(services().redis).query(SumsQuery(now - DAY_SECONDS, now, group_by=("time",)))
+
+
+def list_alerts(live: Live) -> list[tuple[str, str]]:
+    """What needs a person, the worst first: the pool, '' for all of them, and a sentence."""
+    found = [] if live.worker_processes else [("", gettext("No worker process runs: nothing is served."))]
+    for pool in live.pools:
+        found += [(pool.name, alert) for alert in list_pool_alerts(pool)]
+    if live.durability.state in DURABILITY_ALERTS:
+        found.append(("", gettext(DURABILITY[live.durability.state])))
+    if not is_behind_tls() and urlsplit(f"//{request.host}").hostname not in LOOPBACK_HOSTS:
+        found.append(("", gettext("This page came over plain HTTP: whoever is on the way can read the admin token.")))
+    return found
+
+
+def list_pool_alerts(pool: LivePool) -> list[str]:
+    found, states = [], pool.credentials
+    if pool.upstream_down:
+        found.append(gettext("the upstream is down; requests wait until it is back."))
+    if pool.token_endpoint_failure:
+        found.append(gettext("the token endpoint fails for several accounts."))
+    if dead := states.get("dead", 0):
+        found.append(ngettext("one account is dead.", "%(count)s accounts are dead.", dead) % {"count": dead})
+    if foreign := states.get("foreign", 0):
+        sentence = ngettext(
+            "one account belongs to another token endpoint.",
+            "%(count)s accounts belong to another token endpoint.",
+            foreign,
+        )
+        found.append(sentence % {"count": foreign})
+    cooling = states.get("cooling", 0)
+    if cooling > COOLING_SHARE * (states.get("active", 0) + cooling):
+        found.append(
+            ngettext("one account is cooling.", "%(count)s accounts are cooling.", cooling) % {"count": cooling}
+        )
+    return found

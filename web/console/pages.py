@@ -1,0 +1,18 @@
+"""All pages of the console: each module registers its own on the blueprint when it is imported."""
+
+from web.console import (
+    accounts,
+    api_keys,
+    imports,
+    overview,
+    pools,
+    queue,
+    request_list,
+    sign_ins,
+    system,
+    usage,
+)
+from web.console.blueprint import blueprint
+
+MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system)
+__all__ = ("MODULES", "blueprint")

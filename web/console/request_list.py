@@ -1,0 +1,49 @@
+"""The request log: who asked, who served it, how long it took, and why it failed."""
+
+from typing import Any
+
+from werkzeug.wrappers import Response as BaseResponse
+
+from shared.errors import ApiError
+from web.admin.request_log import read_log_page
+from web.admin.schemas import Empty, LogQuery
+from web.admin.telemetry.queue import cancel
+from web.console.blueprint import blueprint, go_to, render_page
+from web.console.lists import read_choice, read_text
+
+#: Parameters of the page that are filters of the log.
+FILTERS = ("key", "pool", "model", "credential", "endpoint", "code")
+SHOWN = 100
+
+
+@blueprint.get("/requests")
+def requests() -> str:
+    filters: dict[str, Any] = {name: read_text(name)[:100] for name in FILTERS}
+    filters["outcome"] = read_choice("outcome", ("ok", "failed"))
+    times: dict[str, Any] = {name: read_number(name) for name in ("since", "until")}
+    page = read_log_page(LogQuery(limit=SHOWN, cursor=read_text("cursor")[:100], **filters, **times))
+    is_filtered = any(filters.values()) or any(times.values())
+    return render_page(
+        "requests.html", active="requests", page=page, filters=filters, times=times, is_filtered=is_filtered
+    )
+
+
+def read_number(name: str) -> float | None:
+    """A time of the query in seconds since the epoch, None without one."""
+    text = read_text(name)
+    return float(text[:15]) if text.replace(".", "", 1).isdecimal() else None
+
+
+@blueprint.get("/requests/<request_id>")
+def request_page(request_id: str) -> str:
+    found = read_log_page(LogQuery(request=request_id[:100], limit=1)).data
+    if not found:
+        raise ApiError(404, "not_found", "the log has no such request: it has not ended, or was long ago")
+    return render_page("request.html", active="requests", entry=found[0])
+
+
+@blueprint.post("/requests/<request_id>/cancel")
+def cancel_request(request_id: str) -> BaseResponse:
+    """Ends a waiting or running request; its caller gets an error."""
+    cancel(request_id, Empty())
+    return go_to("queue", "request_cancelled")

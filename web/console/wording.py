@@ -1,0 +1,101 @@
+"""The console's words for states, outcomes and codes; tests hold that each one has its word in each language."""
+
+from web.languages.translation import gettext, mark, ngettext
+
+#: State of a credential -> word.
+CREDENTIAL_STATES = {
+    "active": mark("active"),
+    "cooling": mark("cooling"),
+    "disabled": mark("disabled"),
+    "dead": mark("dead"),
+    "foreign": mark("foreign"),
+}
+#: State of an API key -> word.
+KEY_STATES = {
+    "enabled": mark("enabled"),
+    "disabled": mark("disabled"),
+    "expired": mark("expired"),
+    "revoked": mark("revoked"),
+}
+#: Kind of a credential (FARM_CREDENTIAL_KIND) -> words.
+CREDENTIAL_KINDS = {
+    "refresh_token": mark("refresh token"),
+    "api_key": mark("API key"),
+    "client_credentials": mark("client credentials"),
+    "service_account": mark("service account"),
+}
+BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
+RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
+ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}
+IMPORT_OUTCOMES = {
+    "added": mark("new"),
+    "duplicate": mark("known already"),
+    "blank": mark("blank"),
+    "invalid": mark("not valid"),
+}
+SIGN_IN_STATES = {
+    "pending": mark("waiting for the owner"),
+    "done": mark("signed in"),
+    "failed": mark("failed"),
+    "expired": mark("expired"),
+}
+#: State of durability (shared/observability/durability.py) -> sentence.
+DURABILITY = {
+    "confirmed": mark("Redis confirms that rotated refresh tokens are on disk before they are used."),
+    "unconfirmed": mark("This Redis writes rotated refresh tokens to disk within a second, without confirming it."),
+    "unknown": mark("No worker process has reported yet."),
+    "slow": mark("The disk of Redis is too slow to confirm rotated refresh tokens in time."),
+    "replicas": mark("Fewer replicas than FARM_WAIT_REPLICAS take over rotated refresh tokens in time."),
+    "write_error": mark("Redis can't write its append-only file: is its disk full?"),
+    "no_aof": mark("Redis has no append-only file: a crash loses rotated refresh tokens (appendonly yes)."),
+}
+#: HTTP status of an error page -> heading.
+ERROR_TITLES = {
+    400: mark("This request is not valid"),
+    403: mark("Not permitted"),
+    404: mark("There is no such page"),
+    405: mark("Not permitted"),
+    409: mark("This is not possible now"),
+    413: mark("This is too large"),
+    422: mark("A value is not valid"),
+    429: mark("Too many requests"),
+    503: mark("The farm can't do this now"),
+}
+#: What to do about an error on a page, by its code.
+ERROR_ADVICE = {
+    "forbidden": mark("You are logged in as a viewer, who may read everything and change nothing."),
+    "cross_origin": mark("The request did not come from a page of this console. Open the page again and retry."),
+    "not_found": mark("It may have been removed since the list was shown."),
+    "no_worker": mark("No worker process runs or has taken this up. Look at System, or start the workers."),
+    "not_ready": mark("The workers have not prepared the store yet. Try again in a moment."),
+    "conflict": mark("The state of the object does not permit this."),
+    "store_unavailable": mark("Redis does not respond. The farm goes on when it is back."),
+}
+
+
+def notices(count: int) -> dict[str, str]:
+    """What has been done -> sentence."""
+    return {
+        "label": gettext("The label was saved."),
+        "enabled": ngettext("One account was enabled.", "%(count)s accounts were enabled.", count),
+        "disabled": ngettext("One account was disabled.", "%(count)s accounts were disabled.", count),
+        "removed": ngettext("One account was removed.", "%(count)s accounts were removed.", count),
+        "adopted": gettext("The account now belongs to its pool's token endpoint."),
+        "refreshed": gettext("The access token was refreshed."),
+        "key_saved": gettext("The key was saved. It takes effect within two seconds."),
+        "key_revoked": gettext("The key was revoked."),
+        "session_ended": gettext("The session was ended."),
+        "token_revoked": gettext("The admin token was revoked, and its sessions were ended."),
+        "sign_in_cancelled": gettext("The sign-in was cancelled."),
+        "request_cancelled": gettext("The request was cancelled."),
+        "nothing": gettext("Nothing was selected."),
+    }
+
+
+def describe_notice(done: str, count: int) -> str:
+    return notices(count).get(done, "") % {"count": count}
+
+
+def translate(table: dict[str, str], word: str) -> str:
+    """The word of a table in the reader's language; one that the table lacks stays as it is."""
+    return gettext(table[word]) if word in table else word

@@ -1,0 +1,1 @@
+"""The console's languages: English in the source, the others as gettext catalogues."""
