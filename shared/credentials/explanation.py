@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shared.credentials.evidence import NO_EVIDENCE, Evidence
+from shared.credentials.pool_rest import API_KEYS_REFUSED
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ EXPLANATIONS = {
     "invalid_grant": (
         "the token endpoint refused the credential at every try, while it was not failing for others",
         "nothing by itself: sign in again or import a new token; `./farm credentials enable` tries this one again",
+    ),
+    API_KEYS_REFUSED: (
+        "the upstream answers this API key and others of the pool with 401, and accepts none",
+        "when the cooldown ends a request tries it again; none of the pool's keys dies of it",
     ),
     "api_key_refused": ("the upstream answered the API key with 401", "the next request is its second try"),
     "by a person": ("an operator disabled it", ENABLE),

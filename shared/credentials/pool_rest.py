@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
 from shared import clock, keys
 from shared.redis_connection.client import register_script
 
+#: Reason of the cooldown of an API key that the upstream refuses again and again, while it accepts none of the pool's.
+API_KEYS_REFUSED = "api_keys_refused"
 #: Seconds per request while none has been served yet, as shared/protocol/fair.lua has it; and at least.
 DEFAULT_COST_SECONDS, MIN_COST_SECONDS = 1.0, 0.001
 
@@ -23,6 +26,12 @@ class PoolRest:
     ends: tuple[float, ...]
     #: Seconds that a request takes a worker on average.
     cost: float = DEFAULT_COST_SECONDS
+    #: Whether the upstream refuses the API key of each: then the first one that comes back is a try.
+    is_refused: bool = False
+
+    def outlasts(self, time: float) -> bool:
+        """Whether a request that may wait until then is not worth queueing."""
+        return self.is_refused or self.ends_at > time
 
     @property
     def ends_at(self) -> float:
@@ -53,13 +62,14 @@ def build_reader(redis: Redis) -> Callable[[str], PoolRest | None]:
     script = register_script(redis, Path(__file__).with_name("read_rest.lua"))
 
     def read(pool: str) -> PoolRest | None:
-        cost, *ends = script(
+        rest: Any = script(
             keys=[keys.credentials(pool), keys.fair_queue(pool)],
-            args=[keys.credential(""), clock.now()],
-        ) or [b""]
-        if not ends:
+            args=[keys.credential(""), clock.now(), API_KEYS_REFUSED],
+        )
+        if not rest:
             return None
+        cost, is_refused, *ends = rest
         average = float(cost) if cost else DEFAULT_COST_SECONDS
-        return PoolRest(tuple(sorted(map(float, ends))), max(average, MIN_COST_SECONDS))
+        return PoolRest(tuple(sorted(map(float, ends))), max(average, MIN_COST_SECONDS), bool(is_refused))
 
     return read

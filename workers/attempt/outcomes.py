@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from shared.credentials.evidence import NO_EVIDENCE, TOKEN_ENDPOINT, UPSTREAM, Evidence, clean_code
+from shared.credentials.pool_rest import API_KEYS_REFUSED
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.protocol.messages import Failure
 from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED, INVALID_GRANT, TRANSIENT_STATUSES
@@ -14,10 +15,12 @@ REFUSED_STATUSES = frozenset({401, 402, 403})
 #: Outcome of attempts on an account that has to be paid first: 402, or an error code that says so.
 OUT_OF_CREDIT = "out_of_credit"
 #: Outcomes after which a credential does not get the same request a second time.
-FINAL_OUTCOMES = frozenset({"refused", OUT_OF_CREDIT})
+FINAL_OUTCOMES = frozenset({"refused", OUT_OF_CREDIT, API_KEYS_REFUSED})
 #: Outcomes of attempts that end because the credential waits for its token endpoint. They don't count: when all access
 #: tokens expire at once, a request could meet every credential in that state.
 TOKEN_WAITS = frozenset({"token_endpoint_down", "invalid_grant_retry", "invalid_grant_last_retry", "token_in_doubt"})
+#: Outcomes of attempts whose API key the upstream refuses.
+KEY_REFUSALS = (API_KEY_REFUSED, API_KEYS_REFUSED)
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,16 @@ Outcome = Done | Stopped | Failed
 def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
     """The outcome of an attempt without an access token. `error` is one of TOKEN_FAILURES."""
     code = error.code if isinstance(error, TokenError) else ""
-    is_key = code == API_KEY_REFUSED
-    message = (
-        f"{'the upstream refuses the API key of' if is_key else 'no access token could be obtained for'} a credential"
-    )
+    message = "no access token could be obtained for a credential"
     failure = Failure(502, "upstream_login_failed", message, "upstream_error", attempt_number)
+    if code in KEY_REFUSALS:
+        message = "the upstream refuses the API key of a credential"
+        failure = Failure(502, "upstream_auth_failed", message, "upstream_error", attempt_number)
     return Failed(
         label_token_failure(error),
         failure,
         retry_after=getattr(error, "retry_after", None),
-        detail="" if code in (INVALID_GRANT, API_KEY_REFUSED) else code,
+        detail="" if code in (INVALID_GRANT, *KEY_REFUSALS) else code,
         fatal=isinstance(error, InvalidGrant),
         blameless=isinstance(error, LeaseLost),
         evidence=find_token_evidence(error, code),
@@ -98,7 +101,7 @@ def classify_token_failure(error: Exception, attempt_number: int = 1) -> Failed:
 
 def find_token_evidence(error: Exception, code: str) -> Evidence:
     """What the token endpoint has said, or to an API key the upstream: that with 401, since it has no endpoint."""
-    if code == API_KEY_REFUSED:
+    if code in KEY_REFUSALS:
         return Evidence(UPSTREAM, 401)
     if not isinstance(error, TokenError):
         return NO_EVIDENCE
@@ -109,8 +112,8 @@ def find_token_evidence(error: Exception, code: str) -> Evidence:
 
 def label_token_failure(error: Exception) -> str:
     """The outcome label, which for a refused refresh token says what happens when the cooldown ends."""
-    if isinstance(error, (TokenRefused, InvalidGrant)) and error.code == API_KEY_REFUSED:
-        return API_KEY_REFUSED
+    if isinstance(error, (TokenRefused, InvalidGrant)) and error.code in KEY_REFUSALS:
+        return error.code
     if isinstance(error, TokenRefused) and error.is_in_doubt:
         return "token_in_doubt"
     if isinstance(error, TokenRefused):

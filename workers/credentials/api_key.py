@@ -2,27 +2,31 @@
 
 A single 401 may be the upstream's mistake. So the key pauses, and the next request that it gets is its second chance.
 While the upstream refuses several keys and accepts none it is the upstream that fails, and no key dies (I4); the pool's
-token breaker tells.
+token breaker tells. Each key then pauses, longer each time, and the next request that it gets is a try.
 """
 
 import logging
+import random
 import time
 
 import gevent
 from redis.exceptions import RedisError
 
 from shared import clock
+from shared.credentials.pool_rest import API_KEYS_REFUSED
 from shared.credentials.sealing import fingerprint
-from shared.errors import InvalidGrant, TokenEndpointDown, TokenError, TokenRefused
+from shared.errors import InvalidGrant, TokenError, TokenRefused
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
-from workers.credentials.token_breaker import MAX_PROBE_BACKOFF_SECONDS, TokenBreaker
+from workers.credentials.token_breaker import MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS, TokenBreaker
 from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED
 
 log = logging.getLogger("farm.tokens")
 #: Seconds between two records that the upstream accepts keys of the pool.
 ACCEPTED_INTERVAL_SECONDS = 1.0
+#: Factors that spread the tries of keys that were refused together.
+JITTER = (0.75, 1.0)
 
 
 class ApiKey:
@@ -39,6 +43,9 @@ class ApiKey:
         self._key = ""
         #: Whether a refusal is stored.
         self._is_suspected = False
+        #: Refusals in a row while the breaker was open, and when the key is tried again (seconds since the epoch).
+        self._outage_refusals = 0
+        self._outage_retry_at = 0.0
         #: When it was last recorded that the upstream accepts the key, by the monotonic clock.
         self._accepted_at = 0.0
 
@@ -76,6 +83,7 @@ class ApiKey:
 
     def record_accepted(self) -> None:
         """Records, now and then, that the upstream has accepted the key: what was refused before counts no more."""
+        self._outage_refusals = 0
         if time.monotonic() - self._accepted_at >= ACCEPTED_INTERVAL_SECONDS or self._is_suspected:
             self._accepted_at = time.monotonic()
             gevent.spawn(self._store_accepted)
@@ -101,8 +109,7 @@ class ApiKey:
             is_probe=self._breaker.probing_credential == credential_id,
         )
         if history.is_open:
-            message = "the upstream refuses the API keys of several credentials and accepts none"
-            return TokenEndpointDown(message, API_KEY_REFUSED, MAX_PROBE_BACKOFF_SECONDS)
+            return self._build_outage(was_refused=bool(refusals.count))
         if pause := refusals.pause(clock.now(), patience):
             # Another slot's request was refused at the same time.
             return self._build_refused(pause)
@@ -113,10 +120,19 @@ class ApiKey:
         self._is_suspected = True
         return self._build_refused(first.pause(history.now, patience) if first else 0.0)
 
-    def _build_refused(self, pause: float) -> TokenRefused:
+    def _build_outage(self, *, was_refused: bool) -> TokenRefused:
+        """The refusal of a key while none is accepted; only one that was refused before is known to be unusable."""
+        code = API_KEYS_REFUSED if was_refused or self._outage_refusals else API_KEY_REFUSED
+        if clock.now() >= self._outage_retry_at:
+            pause = PROBE_BACKOFF_SECONDS * 2 ** min(self._outage_refusals, 16)
+            self._outage_retry_at = clock.now() + min(MAX_PROBE_BACKOFF_SECONDS, pause) * random.uniform(*JITTER)
+            self._outage_refusals += 1
+        return self._build_refused(self._outage_retry_at - clock.now(), code)
+
+    def _build_refused(self, pause: float, code: str = API_KEY_REFUSED) -> TokenRefused:
         message = f"the upstream has refused the API key: it is tried again in {pause:.0f} s"
         log.warning("%s", message, extra=self._log_fields("token_refused"))
-        return TokenRefused(message, pause, is_last=True, code=API_KEY_REFUSED)
+        return TokenRefused(message, pause, is_last=True, code=code)
 
     def _log_fields(self, action: str) -> dict[str, str]:
         return {"action": action, "pool": self._lease.pool, "credential_id": self._lease.credential_id}

@@ -2,7 +2,7 @@
 
 from redis import Redis
 
-from shared import clock, keys
+from shared import keys
 from shared.credentials.pool_rest import PoolRest, build_reader
 from shared.credentials.records import USABLE_STATES
 from shared.errors import ApiError
@@ -40,8 +40,7 @@ class Availability:
         states = self._states_cache.get(pool)
         if "active" in states or "cooling" not in states:
             return None
-        rest = self._rest_cache.get(pool)
-        return rest if rest and rest.ends_at > clock.now() else None
+        return self._rest_cache.get(pool)
 
     def is_down(self, pool: str) -> bool:
         return self._down_cache.get(pool)

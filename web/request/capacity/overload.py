@@ -24,20 +24,27 @@ class Overload:
         self._drain_rate = drain_rate
 
     def check_rest(self, pool: str, gives_up_at: float) -> None:
-        """Raises ApiError 429 when the pool rests for longer than the request may wait (seconds since the epoch)."""
+        """Raises ApiError when the pool rests for longer than the request may wait (seconds since the epoch).
+
+        429, or 502 when the upstream refuses the API keys of all its credentials.
+        """
         rest = self._availability.find_rest(pool)
-        if rest and rest.ends_at > gives_up_at:
+        if rest and rest.outlasts(gives_up_at):
             raise self.build_rest_error(pool, rest)
 
     def build_rest_error(self, pool: str, rest: PoolRest) -> ApiError:
-        """The 429 for a request that the pool's rest outlasts; `queue_timeout`, as if it had waited."""
+        """The error for a request that the pool's rest outlasts; `queue_timeout`, as if it had waited."""
+        if rest.is_refused:
+            return refused_keys_error(self._drain_rate.retry_after(pool, 0, rest))
         seconds = math.ceil(rest.ends_at - clock.now())
         message = f"all accounts that can serve this request rest for {seconds} s, longer than it may wait"
         return overloaded_error("queue_timeout", message, self._drain_rate.retry_after(pool, 0, rest))
 
     def build_error(self, code: str, message: str, pool: str, waiting: int) -> ApiError:
-        """The 429 for a request that finds, or leaves, so many others waiting."""
+        """The 429 for a request that finds, or leaves, so many others waiting; 502 for refused API keys."""
         rest = self._availability.find_rest(pool)
+        if rest and rest.is_refused:
+            return self.build_rest_error(pool, rest)
         return overloaded_error(code, message, self._drain_rate.retry_after(pool, waiting, rest))
 
     def expected_wait(self, pool: str) -> float:
@@ -53,6 +60,12 @@ class Overload:
         if rest is None:
             return self._drain_rate.eta_ms(pool, ahead)
         return max(0, round(1000 * (rest.find_turn(ahead) - clock.now())))
+
+
+def refused_keys_error(retry_after: int) -> ApiError:
+    message = "the upstream refuses the API keys of all accounts that can serve this request"
+    headers = {"retry-after": str(retry_after)}
+    return ApiError(502, "upstream_auth_failed", message, "upstream_error", headers=headers)
 
 
 def overloaded_error(code: str, message: str, retry_after: int) -> ApiError:

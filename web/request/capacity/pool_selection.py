@@ -51,9 +51,9 @@ class PoolSelector:
         )
 
     def _rests_too_long(self, pool: PoolSettings) -> bool:
-        longest_wait = min(self._queue_timeout, self.total_timeout(pool.name))
         rest = self._availability.find_rest(pool.name)
-        return rest is not None and rest.ends_at - clock.now() > longest_wait
+        longest_wait = min(self._queue_timeout, self.total_timeout(pool.name))
+        return rest is not None and rest.outlasts(clock.now() + longest_wait)
 
     def _is_too_busy(self, pool: PoolSettings) -> bool:
         return 0 < pool.overflow_wait < self._overload.expected_wait(pool.name)

@@ -37,5 +37,5 @@ class RestMonitor:
     def _end_hopeless(self, rests: dict[str, PoolRest]) -> None:
         for pending in list(self._queued.values()) if rests else ():
             rest = rests.get(pending.request.pool)
-            if rest and rest.ends_at > pending.gives_up_at:
+            if rest and rest.outlasts(pending.gives_up_at):
                 pending.give_up(rest)

@@ -9,6 +9,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from shared import clock, keys
+from shared.credentials.pool_rest import API_KEYS_REFUSED
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.settings.schema import PoolSettings
@@ -165,7 +166,8 @@ def test_queued_request_ends_once_its_pool_rests_for_longer_than_it_may_wait(sta
     sent = pool.queue()
     pool.rest(credential_id, 5000)
     pool.monitor.check()
-    assert pool.front.services.request_services.queue.count_waiting("default") == 1
+    for _ in range(5):
+        assert pool.front.services.request_services.queue.count_waiting("default") == 1
     pool.monitor.check()
     refused = sent.get(timeout=30)
     assert (refused.status_code, refused.json["error"]["code"]) == (429, "queue_timeout")
@@ -205,6 +207,29 @@ def test_request_goes_to_a_pool_that_does_not_rest(start_pool: StartPool):
     sent = pool.queue()
     pool.front.reply_to_next()
     assert sent.get(timeout=30).status_code == 200
+
+
+def test_pool_whose_api_keys_are_all_refused_says_so_at_once(start_pool: StartPool, redis: Redis):
+    pool = start_pool(queue_timeout=300)
+    for seconds in (100, 50):
+        redis.hset(keys.credential(pool.add(seconds)), "reason", API_KEYS_REFUSED)
+    refused = pool.front.send().get(timeout=30)
+    assert (refused.status_code, refused.json["error"]["code"]) == (502, "upstream_auth_failed")
+    assert 50 - STALL < retry_after(refused) <= 50
+    pool.add(200)
+    pool.queue()
+
+
+def test_queued_requests_end_when_all_api_keys_are_refused(start_pool: StartPool, redis: Redis):
+    pool = start_pool(queue_timeout=300)
+    credential_id = pool.add()
+    sent = pool.queue()
+    pool.rest(credential_id, 50)
+    redis.hset(keys.credential(credential_id), "reason", API_KEYS_REFUSED)
+    pool.monitor.check()
+    pool.monitor.check()
+    refused = sent.get(timeout=30)
+    assert (refused.status_code, refused.json["error"]["code"]) == (502, "upstream_auth_failed")
 
 
 def test_model_list_that_nobody_can_fetch_tells_the_end_of_the_rest(start_pool: StartPool):

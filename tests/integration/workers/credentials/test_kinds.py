@@ -11,12 +11,13 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.importing.entries import read_entries
+from shared.credentials.pool_rest import build_reader
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, ForeignCredential, InvalidGrant, TokenEndpointDown, TokenError
 from shared.observability.counters import Counters
-from shared.protocol.messages import FrameKind, Head
+from shared.protocol.messages import Failure, FrameKind, Head
 from shared.settings.schema import PoolSettings
 from simulator.accounts import Accounts
 from simulator.token_endpoint.credential_kinds import list_secrets
@@ -70,14 +71,23 @@ def test_one_refusal_of_an_api_key_is_forgotten_with_its_next_success(redis, red
         assert eventually(lambda: harness.credential_state()[0] == "active")
 
 
-def test_an_upstream_that_refuses_every_api_key_kills_none(redis, redis_url, unsealer, upstream):
-    for number in range(3):
-        upstream.accounts(kill=number)
+def test_an_upstream_that_refuses_every_api_key_kills_none_and_is_told_to_callers(redis, redis_url, unsealer, upstream):
+    upstream.faults(expired=1)
     with start(redis, redis_url, unsealer, upstream, "api_key", credentials=3, max_attempts=9) as harness:
-        for number in range(3):
+        failure = Failure.decode(collect_frames(harness.enqueue("req_0"), within=60)[-1].payload)
+        assert (failure.status, failure.code) == (502, "upstream_auth_failed")
+        read_rest = build_reader(redis)
+        for number in range(1, 4):
             harness.enqueue(f"req_{number}")
-        eventually(lambda: redis.exists(keys.token_breaker("default")))
-        assert "dead" not in Credentials(redis).get_states("default").values()
+        eventually(lambda: (rest := read_rest("default")) and rest.is_refused)
+        assert redis.exists(keys.token_breaker("default"))
+        states = {(record.state, record.reason) for record in Credentials(redis).list(["default"])}
+        assert states == {("cooling", "api_keys_refused")}
+
+        upstream.faults()
+        assert collect_frames(harness.enqueue("req_4"), within=60)[-1].kind == FrameKind.END
+        eventually(lambda: not redis.exists(keys.token_breaker("default")))
+        assert read_rest("default") is None
 
 
 # Token endpoints

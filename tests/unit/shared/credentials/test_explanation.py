@@ -3,12 +3,12 @@
 import pytest
 
 from shared.credentials.explanation import EXPLANATIONS, explain_state
-from workers.attempt.outcomes import API_KEY_REFUSED, TOKEN_WAITS
+from workers.attempt.outcomes import KEY_REFUSALS, TOKEN_WAITS
 from workers.worker.credential_health import CREDENTIAL_FAULTS, UPSTREAM_FAULTS
 
 
 @pytest.mark.parametrize(
-    "reason", sorted({*CREDENTIAL_FAULTS, *UPSTREAM_FAULTS, *TOKEN_WAITS, API_KEY_REFUSED, "no_token"})
+    "reason", sorted({*CREDENTIAL_FAULTS, *UPSTREAM_FAULTS, *TOKEN_WAITS, *KEY_REFUSALS, "no_token"})
 )
 def test_every_reason_of_a_cooldown_is_explained(reason: str):
     explanation = explain_state("cooling", f"{reason}: some_code")
