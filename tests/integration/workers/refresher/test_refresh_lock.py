@@ -15,7 +15,7 @@ from shared.credentials.records import CredentialRecord
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from shared.errors import InvalidGrant, LeaseLost, RefreshPending, TokenEndpointDown, TokenRefused
+from shared.errors import InvalidGrant, LeaseLost, RefreshPending, TokenEndpointDown, TokenError, TokenRefused
 from shared.settings.schema import PoolSettings
 from tests.token_refresher import TokenHarness
 from tests.upstream import Upstream
@@ -25,6 +25,7 @@ from workers.credentials.leases import Lease, Leases
 from workers.credentials.refresh_request import RefreshRequest
 from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_endpoint.token_response import TokenGrant
+from workers.refresher import credential_refresh
 from workers.refresher.refresh_lock import RefreshLock
 
 
@@ -193,6 +194,7 @@ def test_lease_that_ends_while_a_refresh_waits_for_its_turn_presents_nothing(
     with pytest.raises(LeaseLost):
         getting.get(timeout=30)
     assert upstream.counters()["refreshes"] == 0
+    assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") is None
 
 
 def test_worker_whose_lease_was_taken_over_presents_nothing(harness: TokenHarness, upstream: Upstream):
@@ -235,3 +237,46 @@ def test_lock_that_another_has_taken_over_is_not_ended(harness: TokenHarness):
     begin(harness, "here")
     assert not lost.end(harness.credential_id, is_in_doubt=True)
     assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") == b"here"
+
+
+def test_refresher_that_was_frozen_after_it_took_the_lock_takes_it_again(
+    harness: TokenHarness, upstream: Upstream, monkeypatch
+):
+    """Meanwhile another may have taken it for dead."""
+    taken: list[str] = []
+    take = RefreshLock.begin
+
+    def take_and_freeze(lock: RefreshLock, *arguments: Any) -> tuple[bool, bool]:
+        result = take(lock, *arguments)
+        taken.append("lock")
+        if len(taken) == 1:
+            gevent.sleep(0.6)
+        return result
+
+    monkeypatch.setattr(credential_refresh, "MAX_FROZEN_SECONDS", 0.5)
+    monkeypatch.setattr(RefreshLock, "begin", take_and_freeze)
+    assert harness.build_token().get()
+    assert len(taken) > 1
+    assert upstream.counters()["refreshes"] == 1
+
+
+def test_grant_that_comes_too_late_leaves_no_lock(harness: TokenHarness, monkeypatch):
+    """A sign-in has brought a newer token while the old one was presented."""
+    endpoint = SlowEndpoint(monkeypatch)
+    getting = gevent.spawn(harness.build_token().get)
+    eventually(lambda: endpoint.presented)
+    harness.redis.hset(keys.credential(harness.credential_id), "fingerprint", fingerprint("a newer token"))
+    endpoint.go_on.set()
+    with pytest.raises(LeaseLost):
+        getting.get(timeout=30)
+    assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") is None
+
+
+def test_unexpected_failure_leaves_no_lock(harness: TokenHarness, monkeypatch):
+    def fail(_: TokenEndpoint, token: str) -> TokenGrant:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(TokenEndpoint, "refresh", fail)
+    with pytest.raises(TokenError, match="ZeroDivisionError"):
+        harness.build_token().get()
+    assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") is None
