@@ -16,6 +16,7 @@ from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
 from launcher.commands.rekey import rekey
 from launcher.commands.sessions import sessions
+from launcher.commands.top import top
 from launcher.commands.usage import audit, requests, usage
 from launcher.output import exit_on_error, print_line
 from launcher.store import find_server_url
@@ -79,6 +80,7 @@ for command in (
     config,
     admin_tokens,
     sessions,
+    top,
     usage,
     requests,
     audit,
