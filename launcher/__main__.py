@@ -17,7 +17,7 @@ from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
 from launcher.commands.rekey import rekey
 from launcher.commands.sessions import sessions
 from launcher.commands.top import top
-from launcher.commands.usage import audit, requests, usage
+from launcher.commands.usage import audit, events, requests, usage
 from launcher.output import exit_on_error, print_line
 from launcher.store import find_server_url
 from shared.settings.loading import load_settings
@@ -84,6 +84,7 @@ for command in (
     usage,
     requests,
     audit,
+    events,
     export,
     import_,
     rekey,

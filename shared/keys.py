@@ -38,6 +38,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:account-limits:<pool> | hash | what limits are counted per: `counts` (`model`, `account`), its evidence | a day |
 | farm:account-limits:<pool>:trial | string | credential that tries another model | a minute |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
+| farm:samples:<step> | stream | totals every 5 or 60 seconds (shared/observability/samples.py) | an hour; a day |
+| farm:events | stream | what happened in the farm (shared/observability/event_log.py) | about the last 10,000 |
 | farm:log | stream | request log: one entry per finished request | limited by age and count |
 | farm:log:<batch> | string | marks that a batch of log entries was written (idempotence) | 10 minutes |
 | farm:usage:folded | string | id of the last log entry that was rolled up into usage | forever |
@@ -119,6 +121,7 @@ FRONT_BODY_BYTES = "farm:fronts:body-bytes"
 #: Written by shared/protocol/bodies.lua.
 BODY_SUMS = "farm:body-sums"
 REPLY_ACKS = "farm:flow"
+EVENTS = "farm:events"
 REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
@@ -253,6 +256,11 @@ def lease(credential_id: str) -> str:
 
 def process(process_id: str) -> str:
     return f"farm:process:{process_id}"
+
+
+def samples(step: int) -> str:
+    """`step` is the number of seconds between two samples."""
+    return f"farm:samples:{step}"
 
 
 def tape(process_id: str) -> str:

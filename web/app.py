@@ -15,7 +15,7 @@ from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
 from web.admin.access import gate, login, security_headers
 from web.admin.sign_in import callback, resource
-from web.admin.telemetry import queue, tape
+from web.admin.telemetry import events, queue, samples, tape
 from web.console import pages as console
 from web.languages import translation
 from web.request_context import current_request
@@ -27,7 +27,21 @@ from web.server.request_input import MAX_FORM_BYTES, limit_body
 from web.services import EXTENSION, WebServices, build_services
 
 #: Modules that register their routes on `api.contract` when imported.
-ADMIN_API = (credentials, resource, api_keys, pools, queue, tape, usage, request_log, admin_tokens, sessions, audit_log)
+ADMIN_API = (
+    credentials,
+    resource,
+    api_keys,
+    pools,
+    queue,
+    tape,
+    samples,
+    events,
+    usage,
+    request_log,
+    admin_tokens,
+    sessions,
+    audit_log,
+)
 #: Path prefix of the admin console and API.
 ADMIN_PREFIX = "/admin"
 

@@ -1,6 +1,7 @@
 """`./farm top`: queue, running requests and what each account does, live in the terminal."""
 
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -67,7 +68,9 @@ def run_screen(settings: Settings, redis: Redis, pools: list[str], interval: flo
 
 @contextmanager
 def use_screen() -> Iterator[None]:
-    """Leaves the terminal as it was, with what it showed before."""
+    """Leaves the terminal as it was, with what it showed before; also when the command is killed by SIGTERM."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
     sys.stdout.write(ENTER_SCREEN)
     try:
         yield

@@ -1,7 +1,8 @@
-"""`./farm usage`, `requests` and `audit`: usage sums, the request log and the audit log."""
+"""`./farm usage`, `requests`, `audit` and `events`: usage sums, the request log, the audit log and the time line."""
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from launcher.store import open_store
 from launcher.time_option import TIME
 from shared.errors import BadField
 from shared.observability.audit_log import AuditLog
+from shared.observability.event_log import EventFilter, read_events
 from shared.observability.names_by_id import NAMED_FIELDS, name_rows
 from shared.observability.request_log import LogFilter, RequestLog, StoredEntry
 from shared.observability.usage import METRICS, SumsQuery, UsageSums
@@ -138,3 +140,27 @@ def audit(limit: int, as_json: bool) -> None:
         return
     rows = [(format_time(entry.time), entry.who, entry.action, entry.target, entry.details or "-") for entry in entries]
     print_table(("TIME", "WHO", "ACTION", "TARGET", "DETAILS"), rows)
+
+
+@click.command()
+@click.option("--limit", "-n", default=50, show_default=True, help="Maximum number of events.")
+@since_option
+@until_option
+@filter_options("kind", "pool", "credential")
+@json_option
+@exit_on_error
+def events(limit: int, since: float | None, until: float | None, as_json: bool, **names: str) -> None:
+    """Show what happened to accounts, upstreams, processes and Redis, and what operators changed, newest first."""
+    event_filter = EventFilter(since or 0.0, until or float("inf"), **names)
+    found = list(islice(read_events(open_store()[1], event_filter), max(limit, 0)))
+    if as_json:
+        print_json([asdict(event) for event in found])
+        return
+    rows = [
+        (
+            *(format_time(event.time), event.kind, event.pool or "-", event.credential or event.target or "-"),
+            *(event.reason or "-", event.who or event.message or "-"),
+        )
+        for event in found
+    ]
+    print_table(("TIME", "EVENT", "POOL", "WHAT", "REASON", "DETAILS"), rows)

@@ -9,6 +9,7 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.admin_tokens import FIRST_TOKEN_ID, AdminTokens
+from shared.observability.event_log import record_operator_event
 from shared.redis_connection.client import decode_hash
 
 #: Approximate number of entries kept.
@@ -46,7 +47,10 @@ class AuditLog:
         if len(encoded) > MAX_DETAILS_LENGTH:
             encoded = json.dumps({"fields": sorted(details or {})[:MAX_FIELD_NAMES], "length": len(encoded)})
         entry = {"who": actor, "action": action, "target": target[:MAX_TARGET_LENGTH], "details": encoded}
-        self._redis.xadd(keys.AUDIT_LOG, entry, maxlen=MAX_ENTRIES, approximate=True)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xadd(keys.AUDIT_LOG, entry, maxlen=MAX_ENTRIES, approximate=True)
+            record_operator_event(pipe, actor, action, entry["target"])
+            pipe.execute()
 
     def read_newest_first(self, before: str = "") -> Iterator[AuditEntry]:
         """Yields all entries, or those older than the id `before`, reading page by page."""

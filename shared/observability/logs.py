@@ -63,6 +63,7 @@ def append_traceback(formatter: logging.Formatter, record: logging.LogRecord, li
 def configure_logging(level: str, log_format: str) -> None:
     """Sends all log records to stderr. `log_format` is `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level.upper())
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in QUIET_LOGGERS:

@@ -82,6 +82,7 @@ class CircuitBreaker:
         if self.is_open:
             if self.probing_credential == credential_id:
                 self._failed_probes += 1
+                log.info("the upstream is still down", extra=self._log_fields("breaker_probed", reason))
                 self._write_open(reason)
             return
         self._faults.setdefault(request_id, []).append(credential_id)

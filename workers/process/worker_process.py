@@ -18,6 +18,8 @@ from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins, compute_token_origin
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
+from shared.observability.event_log import EventBuffer
+from shared.observability.samples import Samples
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.redis_connection.in_flight_limit import InFlightLimit
@@ -128,6 +130,8 @@ class WorkerProcess:
         retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *retention)
         self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers, sign_ins)
+        self._samples = Samples(self._redis)
+        self._events = EventBuffer(self._redis)
         self._census = Census(self._redis, self.id, self._pools, self._counters)
         self._stopping = Event()
         #: Until when running requests may take, by the monotonic clock.
@@ -176,6 +180,7 @@ class WorkerProcess:
             gevent.signal_handler(signum, self._stop)
         gevent.signal_handler(RETIRE_SIGNAL, self._retire)
         start_watching(self._settings.redis_url)
+        self._events.start()
         loops = (self._publisher.run, self._services.deadlines.run, self._commands.run, self._operations.run)
         background = [gevent.spawn(keep_running, loop) for loop in loops]
         background.append(gevent.spawn(self._renew_leases))
@@ -199,6 +204,7 @@ class WorkerProcess:
         self._drain()
         gevent.killall(background)
         log.info("worker process is down", extra={"action": "process_stopped", "worker_process": self.id})
+        self._try(self._events.write)
 
     def _await_refresher(self) -> None:
         """So that no worker starts before it; without it they serve with the access tokens that they find."""
@@ -231,6 +237,8 @@ class WorkerProcess:
             (FRONT_CHECK_INTERVAL_SECONDS, self._fronts.check),
             (0.5, self._workers.refresh_due_tokens),
             (1.0, lambda: self._counters.flush(self._redis)),
+            (1.0, self._events.write),
+            (1.0, lambda: self._samples.take(self._pools)),
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
             (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),

@@ -30,4 +30,4 @@ class CredentialStates:
         label = reason.partition(":")[0]
         self._counters.increment("credential_changes", names.configured_pool(pool), state, label)
         level = logging.WARNING if state == "dead" else logging.INFO
-        log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}"})
+        log.log(level, "credential is %s", state, extra={**fields, "action": f"credential_{state}", "until": until})

@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 
+import pytest
 from redis import Redis
 
 from shared.api_keys.store import ApiKeys
@@ -15,6 +17,7 @@ from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
 from tests.environment import ROOT
 from tests.integration.launcher.conftest import Run
+from tests.waiting import eventually
 
 
 def fill(redis: Redis) -> None:
@@ -35,8 +38,16 @@ def test_queue_and_accounts_are_printed(redis: Redis, run: Run):
     assert run("top", "--pool", "nothing").exit_code == 1
 
 
-def test_terminal_is_redrawn_and_left_as_it_was(redis: Redis, run: Run):
-    """On a terminal of its own, until Ctrl-C."""
+def read_some(terminal: int) -> bytes:
+    """What has been written within a second; b'' for nothing, and when the other end is closed."""
+    try:
+        return os.read(terminal, 4096) if select.select([terminal], [], [], 1)[0] else b""
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_terminal_is_redrawn_and_left_as_it_was(redis: Redis, run: Run, signum: int):
     fill(redis)
     master, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -48,14 +59,12 @@ def test_terminal_is_redrawn_and_left_as_it_was(redis: Redis, run: Run):
     os.close(terminal)
     shown = b""
     while shown.count(b"interactive waiting") < 2:
-        shown += os.read(master, 4096)
-    process.send_signal(signal.SIGINT)
-    try:
-        while chunk := os.read(master, 4096):
-            shown += chunk
-    except OSError:
-        pass  # Linux: the other end is closed.
+        shown += read_some(master)
+    process.send_signal(signum)
+    eventually(lambda: process.poll() is not None)
+    while some := read_some(master):
+        shown += some
     os.close(master)
-    assert process.wait(30) == 0
+    assert process.returncode == 0
     assert shown.startswith(b"\x1b[?1049h")
     assert shown.endswith(b"\x1b[?25h\x1b[?1049l")

@@ -1,9 +1,12 @@
-"""`./farm usage` and `requests` show names beside ids."""
+"""`./farm usage`, `requests` and `events`."""
+
+import json
 
 from redis import Redis
 
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
+from shared.observability.audit_log import AuditLog
 from shared.observability.request_log import LogEntry, RequestLog
 from tests.integration.launcher.conftest import Run
 from workers.process.usage_rollup import UsageRollup
@@ -21,3 +24,10 @@ def test_names_are_shown_beside_ids(redis: Redis, run: Run):
     assert "reader" in run("usage", "--by", "key").stdout
     assert "first" in run("usage", "--by", "credential").stdout
     assert '"key_name": "reader"' in run("requests", "--json").stdout
+
+
+def test_events_are_listed(redis: Redis, run: Run):
+    AuditLog(redis).record("command line", "key.create", "k1")
+    assert "operator" in run("events").stdout
+    assert json.loads(run("events", "--kind", "operator", "--json").stdout)[0]["target"] == "k1"
+    assert json.loads(run("events", "--pool", "none", "--json").stdout) == []

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from shared.observability.event_log import EVENTS
 from shared.observability.tape import TAPE_SECONDS
-from web.admin.schemas import Identifier, StrictModel
+from web.admin.schemas import Identifier, Page, StrictModel, Timestamp
 
 PoolName = Annotated[Identifier, Field(description="only this pool, which may be a private credential's")]
 Band = Literal["interactive", "batch"]
@@ -140,3 +141,81 @@ class Tape(BaseModel):
     seconds: int
     legend: Annotated[dict[str, str], Field(description="letter -> what it stands for")]
     data: list[TapeRow]
+
+
+class EventQuery(Page):
+    """Filter and page of the events, newest first."""
+
+    since: Timestamp | None = None
+    until: Timestamp | None = None
+    kind: Annotated[Identifier, Field(description="only events of this kind")] = ""
+    pool: Identifier = ""
+    credential: Identifier = ""
+
+
+class Event(BaseModel):
+    """Something that happened."""
+
+    id: str
+    time: float
+    kind: Annotated[str, Field(description="such as " + ", ".join(f"`{kind}`" for kind in EVENTS))]
+    pool: str
+    credential: str
+    reason: Annotated[str, Field(description="why; of kind `operator` the action, as in the audit log")]
+    evidence: Annotated[str, Field(description="the response behind a state, e.g. `upstream 429 rate_limited`")]
+    until: Annotated[float, Field(description="until when an account rests, 0 if that isn't known")]
+    request: str
+    worker_process: str
+    message: str
+    who: Annotated[str, Field(description="the operator, as in the audit log")]
+    target: Annotated[str, Field(description="what the operator changed")]
+
+
+class EventPage(BaseModel):
+    """A page of events; `next` is the cursor of the next page, null on the last."""
+
+    data: list[Event]
+    next: str | None
+
+
+class SampleQuery(StrictModel):
+    """Which samples."""
+
+    since: Timestamp | None = None
+    until: Timestamp | None = None
+    step: Annotated[Literal["5", "60"], Field(description="seconds: 5 for the last hour, 60 for the last day")] = "5"
+
+
+class SampledPool(BaseModel):
+    """A pool in an interval; `waiting`, `held`, `busy` and `workers` are of its end."""
+
+    finished: int
+    failed: int
+    arrived: Annotated[int, Field(description="requests that were admitted, computed from the others")]
+    account_seconds: Annotated[
+        dict[str, float],
+        Field(description="seconds of workers by what they did; `idle_waiting` is capacity lost while somebody waited"),
+    ]
+    waiting: int
+    held: int
+    busy: int
+    workers: int
+
+
+class SampledInterval(BaseModel):
+    """What happened between two samples."""
+
+    time: Annotated[float, Field(description="its end")]
+    seconds: float
+    pools: dict[str, SampledPool]
+    statuses: Annotated[dict[str, int], Field(description="HTTP status -> requests that have ended")]
+    queue_wait: Annotated[
+        dict[str, float | None], Field(description="p50 and p95 in seconds, estimated from a histogram; null for none")
+    ]
+    first_byte: Annotated[dict[str, float | None], Field(description="the same from admission to the first byte")]
+
+
+class Samples(BaseModel):
+    """Intervals, the oldest first."""
+
+    data: list[SampledInterval]

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from shared import keys
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
+from shared.observability.audit_log import AuditLog
 from shared.observability.request_log import LogEntry, LogFilter, RequestLog
 from tests.integration.front_harness import FrontHarness
 from tests.integration.harness import WorkerHarness
@@ -110,3 +111,22 @@ def test_tape_has_a_row_for_each_credential(front: Front):
     ]
     assert rows[1]["letters"] == 100 * "-"
     assert front.admin("GET", path).json["legend"]["w"] == "idle_waiting"  # type: ignore[index]
+
+
+def test_events_are_paginated(front: Front):
+    for number in range(3):
+        AuditLog(front.redis).record("tests", "key.create", f"k{number}")
+    first = front.admin("GET", "/events?limit=2&kind=operator").json
+    assert first is not None
+    rest = front.data(f"/events?cursor={first['next']}")
+    assert [event["target"] for event in (*first["data"], *rest)] == ["k2", "k1", "k0"]
+
+
+def test_samples_are_intervals(front: Front):
+    for second in (1000, 1005):
+        totals = {"now": {"default": {"waiting": 3}}, "requests": {"default": {"200": second}}}
+        front.redis.xadd(keys.samples(5), {"e": json.dumps(totals)}, id=f"{second}000-0")
+    (interval,) = front.data("/samples")
+    assert (interval["time"], interval["seconds"], interval["statuses"]) == (1005.0, 5.0, {"200": 5})
+    assert front.data("/samples?step=60") == []
+    assert front.admin("GET", "/samples?step=7").status_code == 400

@@ -1,0 +1,180 @@
+"""The farm's time line: what happened to accounts, upstreams, processes and Redis, and what operators changed.
+
+Workers' events are those log records whose action is in EVENTS, whatever FARM_LOG_LEVEL says. They reach Redis within
+about a second; a process that is killed loses what it has not written yet.
+"""
+
+import json
+import logging
+import secrets
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from shared import clock, keys
+from shared.parsing import parse_json_object
+from shared.redis_connection.client import register_script
+
+#: Action of a log record -> what it tells.
+EVENTS: Mapping[str, str] = {
+    "credential_active": "an account is back in service",
+    "credential_cooling": "an account rests",
+    "credential_disabled": "an account was disabled",
+    "credential_dead": "an account's token was refused for good",
+    "credential_foreign": "accounts belong to another token endpoint than their pool's",
+    "token_in_doubt": "a token may have been rotated without the farm learning of the new one",
+    "signed_in": "an account was added by signing in",
+    "breaker_opened": "an upstream is down: its pool takes no request",
+    "breaker_probed": "an upstream was tried again, and is still down",
+    "breaker_closed": "an upstream is back",
+    "token_breaker_opened": "a token endpoint fails for several accounts",
+    "token_breaker_closed": "a token endpoint grants tokens again",
+    "collision": "two requests met on one account",
+    "lease_lost": "a worker process lost an account to another one",
+    "process_started": "a worker process has started",
+    "process_stopped": "a worker process has ended",
+    "process_buried": "a worker process has died, and another one has its accounts",
+    "refresher_down": "the token refresher does not answer",
+    "refresher_back": "the token refresher answers again",
+    "front_lost": "a front has died",
+    "orphan_found": "a request's worker has died",
+    "redis_failover": "another Redis server has become the primary",
+    "registered_again": "Redis has lost data, and the workers have registered again",
+    "operator": "an operator has changed something",
+}
+#: Approximate number of events kept; those of one process that wait for Redis, the latest.
+MAX_EVENTS, MAX_BUFFERED = 10_000, 1000
+PAGE_SIZE = 500
+#: Seconds by which an event may be written late, because Redis was away.
+LATENESS_SECONDS = 600
+#: Milliseconds for which a repeated write of the same batch is recognised; characters of a text.
+BATCH_MARK_TTL_MS, MAX_TEXT_LENGTH = 600_000, 300
+WRITE_SCRIPT = Path(__file__).with_name("write_log.lua")
+#: Attributes of a log record that an event keeps.
+RECORD_FIELDS = ("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. Times are seconds since the epoch."""
+
+    #: Its place in the stream.
+    id: str
+    time: float
+    #: One of EVENTS, or of a newer version.
+    kind: str
+    pool: str = ""
+    credential: str = ""
+    #: Why: the reason of a state, the action of an operator.
+    reason: str = ""
+    #: The upstream's or token endpoint's response behind a state, e.g. `upstream 429 rate_limited`.
+    evidence: str = ""
+    #: Until when the account rests; 0 if that isn't known.
+    until: float = 0.0
+    request: str = ""
+    worker_process: str = ""
+    #: In words, as in the log.
+    message: str = ""
+    #: Who did it, and to what, when it was an operator.
+    who: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Filter for events; '' matches any. Times are in seconds since the epoch."""
+
+    since: float = 0.0
+    until: float = float("inf")
+    kind: str = ""
+    pool: str = ""
+    credential: str = ""
+
+    def matches(self, event: Event) -> bool:
+        wanted = ((self.kind, event.kind), (self.pool, event.pool), (self.credential, event.credential))
+        return self.since <= event.time < self.until and all(want in ("", value) for want, value in wanted)
+
+
+class EventBuffer(logging.Handler):
+    """Collects the events of a worker process, and writes them."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(logging.INFO)
+        self._redis = redis
+        self._events: deque[str] = deque(maxlen=MAX_BUFFERED)
+        #: What may have reached Redis or not, because its reply was lost, and its mark.
+        self._batch: tuple[str, list[str]] | None = None
+
+    def start(self) -> None:
+        """Begins to collect the events of this process, also those that the log's level leaves out."""
+        farm = logging.getLogger("farm")
+        farm.addHandler(self)
+        if farm.getEffectiveLevel() > logging.INFO:
+            farm.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = getattr(record, "action", "")
+        if kind in EVENTS:
+            fields = {name: value for name in RECORD_FIELDS if (value := getattr(record, name, None))}
+            self._events.append(encode_event(kind, message=record.getMessage()[:MAX_TEXT_LENGTH], **fields))
+
+    def write(self) -> None:
+        """Writes what has been collected, each event once. Raises RedisError; the next call tries again."""
+        while self._batch or self._events:
+            if not self._batch:
+                self._batch = (secrets.token_hex(8), list(self._events))
+                self._events.clear()
+            mark, events = self._batch
+            pairs = [part for event in events for part in (event, 1)]
+            script = register_script(self._redis, WRITE_SCRIPT)
+            script(keys=[keys.EVENTS, keys.log_batch_mark(mark)], args=[BATCH_MARK_TTL_MS, *pairs])
+            self._batch = None
+            self._redis.xtrim(keys.EVENTS, maxlen=MAX_EVENTS, approximate=True)
+
+
+def encode_event(kind: str, **fields: Any) -> str:
+    return json.dumps({"t": round(clock.now(), 3), "kind": kind, **fields}, default=str)
+
+
+def record_operator_event(pipe: Any, actor: str, action: str, target: str) -> None:
+    """Adds an operator's change to a pipeline."""
+    event = encode_event("operator", reason=action, who=actor, target=target)
+    pipe.xadd(keys.EVENTS, {"e": event}, maxlen=MAX_EVENTS, approximate=True)
+
+
+def read_events(redis: Redis, event_filter: EventFilter, before: str = "") -> Iterator[Event]:
+    """Yields matching events, or those before the id `before`, the newest first; skips what can't be read."""
+    upper_bound = f"({before}" if before else "+"
+    while page := redis.xrevrange(keys.EVENTS, upper_bound, "-", count=PAGE_SIZE):
+        for id_, values in page:
+            event = decode_event(id_.decode(), values.get(b"e", b""))
+            if event_filter.matches(event):
+                yield event
+            # An event is written within seconds, so that none before this one is young enough.
+            if event.time and event.time < event_filter.since - LATENESS_SECONDS:
+                return
+        upper_bound = f"({page[-1][0].decode()}"
+
+
+def decode_event(id_: str, encoded: bytes) -> Event:
+    values = parse_json_object(encoded)
+    texts = {
+        name: str(values.get(source, ""))
+        for name, source in {
+            **{
+                name: name
+                for name in ("kind", "pool", "reason", "evidence", "worker_process", "message", "who", "target")
+            },
+            "credential": "credential_id",
+            "request": "request_id",
+        }.items()
+    }
+    return Event(id=id_, time=read_number(values.get("t")), until=read_number(values.get("until")), **texts)
+
+
+def read_number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
