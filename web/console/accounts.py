@@ -12,13 +12,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.credentials.records import STATES, CredentialRecord
 from shared.errors import ApiError
-from shared.observability.request_log import LogFilter, RequestLog, StoredEntry
+from shared.observability.request_log import LogFilter
 from shared.observability.usage import SumsQuery, UsageSums
 from web.admin import credentials
-from web.admin.pagination import take_page as take_entries
 from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
-from web.console.blueprint import blueprint, build_own_url, go_to, render_page
-from web.console.lists import matches_text, read_choice, read_choices, read_text, take_page
+from web.console.log_search import find_last
+from web.console.parts.blueprint import blueprint, build_own_url, go_to, render_page
+from web.console.parts.lists import matches_text, read_choice, read_choices, read_text, take_page
 from web.services import services
 
 DAY_SECONDS = 86_400
@@ -149,7 +149,7 @@ def show_account(credential_id: str, test: OperationResult | None = None) -> str
         account=credentials.to_schema(record),
         history=credentials.credential_history(credential_id).data,
         usage=read_hours(credential_id),
-        requests=read_requests(credential_id),
+        requests=find_last(LogFilter(credential=credential_id), SHOWN_REQUESTS),
         test=test,
         fellows=count_fellows(record),
     )
@@ -160,11 +160,6 @@ def read_hours(credential_id: str) -> list[Usage]:
     now = time.time()
     query = SumsQuery(now - DAY_SECONDS, now, group_by=("time",), filters={"credential": credential_id})
     return UsageSums(services().redis).query(query)
-
-
-def read_requests(credential_id: str) -> list[StoredEntry]:
-    log_filter = LogFilter(since=time.time() - DAY_SECONDS, credential=credential_id)
-    return take_entries(RequestLog(services().redis).read_newest_first(log_filter), SHOWN_REQUESTS)[0]
 
 
 def count_fellows(record: CredentialRecord) -> int:

@@ -9,15 +9,15 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
-from shared.observability.request_log import LogFilter, RequestLog
+from shared.observability.request_log import LogFilter
 from shared.observability.usage import SumsQuery, UsageSums
 from web.admin import api_keys
-from web.admin.pagination import take_page as take_entries
 from web.admin.schemas import Empty, Key
-from web.console import wording
-from web.console.blueprint import blueprint, go_to, render_page
 from web.console.key_form import read_change, read_new_key, to_form
-from web.console.lists import matches_text, read_choice, read_choices, read_text, take_page
+from web.console.log_search import find_last
+from web.console.parts import wording
+from web.console.parts.blueprint import blueprint, go_to, render_page
+from web.console.parts.lists import matches_text, read_choice, read_choices, read_text, take_page
 from web.services import services
 
 DAY_SECONDS = 86_400
@@ -100,14 +100,13 @@ def find_base_url() -> str:
 @blueprint.get("/keys/<key_id>")
 def key(key_id: str) -> str:
     found = api_keys.get_or_404(key_id)
-    log_filter = LogFilter(since=time.time() - DAY_SECONDS, key=key_id)
     return render_page(
         "key.html",
         active="keys",
         key=api_keys.to_schema(found),
         state=find_state(found),
         usage=sum_usage(key=key_id).get(key_id, {}),
-        requests=take_entries(RequestLog(services().redis).read_newest_first(log_filter), SHOWN_REQUESTS)[0],
+        requests=find_last(LogFilter(key=key_id), SHOWN_REQUESTS),
     )
 
 

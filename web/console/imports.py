@@ -6,7 +6,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared.errors import ApiError
 from web.admin import credentials
 from web.admin.schemas import MAX_IMPORT_CHARACTERS, ImportResult, NewCredentialText
-from web.console.blueprint import blueprint, render_page
+from web.console.parts.blueprint import blueprint, render_page
 from web.languages.translation import gettext
 
 #: Lines of the report that are shown, those that are not new first; the counts are of all.

@@ -12,8 +12,8 @@ from web.admin import api_keys, pools
 from web.admin.access.session_cookie import is_behind_tls
 from web.admin.schemas import Live, LivePool
 from web.console.api_keys import find_base_url
-from web.console.blueprint import blueprint, render_page
-from web.console.wording import DURABILITY
+from web.console.parts.blueprint import blueprint, render_page
+from web.console.parts.wording import DURABILITY
 from web.languages.translation import gettext, ngettext
 from web.services import services
 
@@ -28,16 +28,17 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 @blueprint.get("/")
 def overview() -> str:
-    live = pools.live()
+    live, is_refresh = pools.live(), "hx-request" in request.headers
     return render_page(
         "overview.html",
         active="overview",
         live=live,
         bands=BANDS,
         alerts=list_alerts(live),
-        hours=read_hours(),
+        # Only the part above is taken over when the page looks again.
+        hours=[] if is_refresh else read_hours(),
         has_accounts=any(sum(pool.credentials.values()) for pool in live.pools),
-        has_keys=bool(api_keys.open_store().list()),
+        has_keys=is_refresh or bool(api_keys.open_store().list()),
         base_url=find_base_url(),
     )
 

@@ -12,7 +12,7 @@ from web.console import (
     system,
     usage,
 )
-from web.console.blueprint import blueprint
+from web.console.parts.blueprint import blueprint
 
 MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system)
 __all__ = ("MODULES", "blueprint")

@@ -1,7 +1,7 @@
 """The pools: as configured, without secrets, and as they are now."""
 
 from web.admin import pools as pool_api
-from web.console.blueprint import blueprint, render_page
+from web.console.parts.blueprint import blueprint, render_page
 
 
 @blueprint.get("/pools")

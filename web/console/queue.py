@@ -2,8 +2,8 @@
 
 from web.admin.telemetry.queue import list_running, list_waiting
 from web.admin.telemetry.schemas import QueueQuery
-from web.console.blueprint import blueprint, render_page
-from web.console.lists import read_choice
+from web.console.parts.blueprint import blueprint, render_page
+from web.console.parts.lists import read_choice
 
 #: Requests of each pool that are shown.
 SHOWN = 100

@@ -5,11 +5,14 @@ from typing import Any
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
+from shared.observability.request_log import LogFilter
+from web.admin.pagination import parse_stream_cursor
 from web.admin.request_log import read_log_page
 from web.admin.schemas import Empty, LogQuery
 from web.admin.telemetry.queue import cancel
-from web.console.blueprint import blueprint, go_to, render_page
-from web.console.lists import read_choice, read_text
+from web.console.log_search import search
+from web.console.parts.blueprint import blueprint, go_to, render_page
+from web.console.parts.lists import read_choice, read_text
 
 #: Parameters of the page that are filters of the log.
 FILTERS = ("key", "pool", "model", "credential", "endpoint", "code")
@@ -21,7 +24,8 @@ def requests() -> str:
     filters: dict[str, Any] = {name: read_text(name)[:100] for name in FILTERS}
     filters["outcome"] = read_choice("outcome", ("ok", "failed"))
     times: dict[str, Any] = {name: read_number(name) for name in ("since", "until")}
-    page = read_log_page(LogQuery(limit=SHOWN, cursor=read_text("cursor")[:100], **filters, **times))
+    log_filter = LogFilter(times["since"] or 0.0, times["until"] or float("inf"), **filters)
+    page = search(log_filter, SHOWN, parse_stream_cursor(read_text("cursor")[:100]))
     is_filtered = any(filters.values()) or any(times.values())
     return render_page(
         "requests.html", active="requests", page=page, filters=filters, times=times, is_filtered=is_filtered

@@ -7,8 +7,8 @@ from shared.sign_in.sign_in import FLOWS
 from web.admin import credentials
 from web.admin.sign_in import resource
 from web.admin.sign_in.schemas import NewSignIn
-from web.console.blueprint import blueprint, go_to, render_page
-from web.console.lists import read_text
+from web.console.parts.blueprint import blueprint, go_to, render_page
+from web.console.parts.lists import read_text
 
 #: Seconds between two looks at sign-ins that nobody has finished yet.
 REFRESH_SECONDS = 3

@@ -6,8 +6,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared.errors import ApiError
 from web.admin import admin_tokens, audit_log, pools, sessions
 from web.admin.schemas import NewAdminToken, Page
-from web.console.blueprint import blueprint, go_to, render_page
-from web.console.lists import read_text
+from web.console.parts.blueprint import blueprint, go_to, render_page
+from web.console.parts.lists import read_text
 from web.languages.translation import gettext
 from web.version import VERSION
 

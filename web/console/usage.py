@@ -5,8 +5,8 @@ from typing import Any
 
 from web.admin.schemas import UsageQuery
 from web.admin.usage import query_usage
-from web.console.blueprint import blueprint, render_page
-from web.console.lists import read_choice, read_text
+from web.console.parts.blueprint import blueprint, render_page
+from web.console.parts.lists import read_choice, read_text
 from web.languages.translation import mark
 
 DAY_SECONDS = 86_400

@@ -8,7 +8,7 @@ from shared.credentials.records import STATES
 from shared.observability import durability
 from shared.sign_in import sign_in
 from web.admin.schemas import LineReport
-from web.console import navigation, wording
+from web.console.parts import navigation, wording
 
 
 def test_every_word_of_the_farm_has_one_on_the_pages():

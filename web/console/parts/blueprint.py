@@ -10,8 +10,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
-from web.console import formats, wording
-from web.console.navigation import PAGES
+from web.console.parts import formats, wording
+from web.console.parts.navigation import PAGES
 from web.errors import handle_redis_error
 from web.languages import translation
 from web.languages.translation import gettext
