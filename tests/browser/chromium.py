@@ -61,7 +61,7 @@ class Chromium:
         self.call("Network.enable", session)
         tab = Tab(self, target, session)
         # A new tab shows an empty page at first.
-        eventually(lambda: tab.evaluate(f"document.readyState == 'complete' && location == {json.dumps(url)}"))
+        eventually(lambda: tab.is_true(f"document.readyState == 'complete' && location == {json.dumps(url)}"))
         return tab
 
     def _read_message(self) -> dict[str, Any]:
@@ -118,8 +118,12 @@ class Tab:
         eventually(self._is_loaded)
 
     def _is_loaded(self) -> bool:
+        return self.is_true("document.readyState == 'complete' && !document.isLeft")
+
+    def is_true(self, script: str) -> bool:
+        """Whether a script comes to true; False while the page goes, when there is none to run it in."""
         with suppress(BrowserError):
-            return bool(self.evaluate("document.readyState == 'complete' && !document.isLeft"))
+            return bool(self.evaluate(script))
         return False
 
     def find_protocols(self, url: str) -> set[str]:
