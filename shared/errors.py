@@ -16,6 +16,7 @@ FarmError
 ├── LeaseLost                the lease has expired or gone to another worker process
 │   ├── ForeignCredential    the credential belongs to another token endpoint
 │   └── AccountKnown         another credential has the account (workers/sign_in/accounts.py)
+├── AccountResting           the account has reached a limit that the farm keeps for it
 ├── RefreshPending           another token refresher refreshes the credential, or has just done so
 ├── NoAllowedJob             the credential rests for the models of all waiting jobs
 ├── BreakerOpen              the circuit breaker of the pool, or of its token endpoint, is open
@@ -86,6 +87,16 @@ class LeaseLost(FarmError):
 
 class ForeignCredential(LeaseLost):
     """Raised when a credential belongs to another token endpoint than its pool now has; its token must not go there."""
+
+
+class AccountResting(FarmError):
+    """Raised when an account has used up a limit that its settings give it, so that no request may be sent yet."""
+
+    def __init__(self, seconds: float, limit: str) -> None:
+        """`seconds` until it may go on; `limit`: the setting's name, `account_rpm` for example."""
+        super().__init__(f"the account has reached its {limit} and may go on in {seconds:.1f} s")
+        self.seconds = seconds
+        self.limit = limit
 
 
 class RefreshPending(FarmError):

@@ -57,6 +57,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:private | sorted set | private pool `<pool>~<credential id>` -> when it was last used | until idle |
 | farm:private:refused:<SHA-256> | string | marks a refresh token that the token endpoint has just refused | a minute |
 | farm:private:tries:<network> | set | SHA-256 of unproven refresh tokens presented from the network | 5 minutes |
+| farm:pace:<credential id> | hash | an account within its limits (shared/pacing/pace.lua) | two days after its use |
+| farm:pace:<credential id>:<limit> | list | what it used of the limit | the limit's minute or day |
 | farm:lease:<credential id> | string | <worker process>:<fencing token> | seconds, renewed |
 | farm:processes | sorted set | worker process -> time of its last heartbeat | trimmed by age |
 | farm:processes:retiring | sorted set | worker process that takes no new requests -> last report | trimmed by age |
@@ -252,6 +254,17 @@ def token_tries(network: str) -> str:
 
 def lease(credential_id: str) -> str:
     return f"farm:lease:{credential_id}"
+
+
+def pace(credential_id: str) -> str:
+    """Also the prefix of the keys of the account's limits."""
+    return f"farm:pace:{credential_id}"
+
+
+def pace_keys(credential_id: str) -> tuple[str, ...]:
+    """All keys of an account's pace."""
+    base = pace(credential_id)
+    return base, f"{base}:rpm", f"{base}:tpm", f"{base}:rpd"
 
 
 def process(process_id: str) -> str:

@@ -67,13 +67,13 @@ def build_template() -> str:
 
 
 def format_default(setting: Field[Any]) -> str:
-    """Formats the default as an environment variable would hold it; '' for tables."""
+    """Formats the default as an environment variable would hold it; '' for tables and for none."""
     value = default_value(setting)
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
         return ",".join(value)
-    return "" if isinstance(value, dict) else str(value)
+    return "" if value is None or isinstance(value, dict) else str(value)
 
 
 @click.group()

@@ -22,6 +22,10 @@ ENABLE = "nothing by itself: `./farm credentials enable` puts it back"
 EXPLANATIONS = {
     "rate_limited": ("the upstream answered 429, with Retry-After or several times", AFTER_COOLDOWN),
     "allowance_used": ("the upstream's rate limit headers say that the account has nothing left", AFTER_COOLDOWN),
+    "limit_reached": (
+        "the account has used up a limit that its settings give it",
+        "when a request fits again it takes one",
+    ),
     "refused": ("the upstream refused requests that others were served, or several", AFTER_COOLDOWN),
     "out_of_credit": ("the upstream wants a payment first (402 or a code), and serves others", AFTER_COOLDOWN),
     "upstream_error": ("requests failed here that others were served, or several", AFTER_COOLDOWN),

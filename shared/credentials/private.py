@@ -121,6 +121,7 @@ class PrivateCredentials:
                     keys.breaker(pool),
                     keys.probe(pool),
                     keys.models(pool),
+                    *keys.pace_keys(credential_id),
                 ),
             ],
             args=[pool, credential_id, unused_since, caller_id(credential_id), Job.key_for(""), Result.get_key("")],

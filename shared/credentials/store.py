@@ -281,6 +281,7 @@ class Credentials:
         """Deletes a credential and its tokens; returns False if it does not exist."""
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
         script_keys += [keys.history(credential_id), keys.accounts(pool), keys.resting_models(credential_id)]
+        script_keys += keys.pace_keys(credential_id)
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 

@@ -42,6 +42,9 @@ class Metric:
 #: Metric name, without the prefix `farm_` and the suffix `_total` -> its definition.
 METRICS: Mapping[str, Metric] = {
     "requests": Metric("counter", ("pool", "endpoint", "status"), "Completed requests, by status."),
+    "account_rests": Metric(
+        "counter", ("pool", "limit"), "Rests of accounts that had reached a limit of their settings, by its name."
+    ),
     "queue_wait_seconds": Metric("histogram", (), "Seconds between admission and the start of an attempt."),
     "time_to_first_token_seconds": Metric(
         "histogram", (), "Seconds between admission and the first byte of the response."

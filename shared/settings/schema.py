@@ -221,6 +221,24 @@ class PoolSettings:
         secret=True,
     )
     slots: int = setting("FARM_SLOTS", int_parser(1, 100), 1, "maximum concurrent requests per credential")
+    account_rpm: int | None = setting(
+        "FARM_ACCOUNT_RPM",
+        int_parser(1),
+        None,
+        "maximum requests per minute and account at the upstream; unset: any number",
+    )
+    account_tpm: int | None = setting(
+        "FARM_ACCOUNT_TPM", int_parser(1), None, "maximum tokens per minute and account; unset: any number"
+    )
+    account_rpd: int | None = setting(
+        "FARM_ACCOUNT_RPD", int_parser(1), None, "maximum requests in 24 hours per account; unset: any number"
+    )
+    account_gap: float | None = setting(
+        "FARM_ACCOUNT_GAP",
+        parse_seconds,
+        None,
+        "minimum seconds between the end of a request and the start of the account's next; unset: none",
+    )
     connect_timeout: float = pool_setting(
         parse_optional_seconds, 0.0, "overrides FARM_CONNECT_TIMEOUT for this pool; 0: no override"
     )

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from urllib3 import BaseHTTPResponse
 
 from shared import clock
-from shared.errors import FarmError
+from shared.errors import AccountResting, FarmError
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import CLIENT_GONE, REQUEST_CANCELLED
 from shared.settings.schema import PoolSettings, Settings
@@ -325,6 +325,8 @@ class Attempt:
                 return self._rest(self._fail("unreachable", 502, "upstream_unreachable", message))
             case ResponseTruncated():
                 return self._finish_cut() or self._rest(self._fail_truncated())
+            case AccountResting():
+                return self._fail("rate_limited", 429, "upstream_error", f"{error}", blameless=True)
             case UpstreamMisconfigured():
                 return self._refuse(502, "upstream_misconfigured", f"the farm can't use its setting {error}")
             case RequestNotSendable():

@@ -4,7 +4,7 @@
 --       origin, then for each candidate its id and the origin of its pool's token endpoint (a credential of another one is
 --       left alone; '': any)
 -- Result: for each claimed one its position among the candidates (from 1), its fencing token, and the end of its
---         cooldown ('' for none)
+--         cooldown ('' for none, -1 for a rest by its own limits)
 local simulator = ARGV[5]
 
 -- A credential that an older version stored has no origin yet: it adopts the pool's, unless that is the simulator's.
@@ -18,6 +18,12 @@ local function belongs_here(credential, pool_origin)
         return true
     end
     return origin == pool_origin
+end
+
+-- The end of a cooldown; -1 for a rest by the account's own limits, which tell anew.
+local function find_end(credential)
+    local fields = redis.call('HMGET', credential, 'until', 'reason')
+    return string.find(fields[2] or '', '^limit_reached') and '-1' or fields[1] or ''
 end
 
 local claimed = {}
@@ -35,7 +41,7 @@ for position = 1, #KEYS / 3 do
         redis.call('SET', lease, ARGV[1] .. ':' .. fence, 'PX', ARGV[2])
         claimed[#claimed + 1] = position
         claimed[#claimed + 1] = fence
-        claimed[#claimed + 1] = state == 'cooling' and redis.call('HGET', credential, 'until') or ''
+        claimed[#claimed + 1] = state == 'cooling' and find_end(credential) or ''
         remaining = remaining - 1
     end
 end

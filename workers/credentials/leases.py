@@ -44,7 +44,7 @@ class Lease:
     credential_id: str
     #: The lease's value in Redis: `<worker process>:<fencing token>`.
     value: str
-    #: End of the credential's cooldown, seconds since the epoch; 0 for none.
+    #: End of the credential's cooldown, seconds since the epoch; 0 for none, -1 for a rest by its own limits.
     cooling_until: float = 0.0
     valid_until: float = field(default=0.0)
     lost: bool = False

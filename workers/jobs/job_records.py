@@ -12,6 +12,7 @@ from shared.decoding import UnreadableRecord
 from shared.observability.request_log import LogEntry, build_entry
 from shared.protocol.job_data import parse_argument
 from shared.protocol.messages import Failure, RelayRequest
+from workers.jobs.pace import JobPace
 
 #: Arguments of a Lua script.
 ScriptArgs = tuple[Any, ...]
@@ -64,6 +65,8 @@ class StartedJob:
     band: str = "interactive"
     #: Its failed attempts (workers/attempt/blame.py); '' for none.
     tried: str = ""
+    #: None if its account has no limits, and for a job whose worker has died: what was counted at its start stays.
+    pace: JobPace | None = None
 
 
 def seconds_worked(job: StartedJob, at: datetime) -> float:

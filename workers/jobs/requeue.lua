@@ -1,14 +1,17 @@
 -- Puts a job whose attempt has failed back: it waits for a credential that has not tried it, or after a failed probe at the
 -- end of its queue. Ends it if its caller has gone, which releases what it had reserved of its API key's limits.
 -- If it was refused because its model is limited for the credential, it waits for one that doesn't rest for the model.
--- Runs after limits.lua, fair.lua, model_queues.lua, ending.lua, retries.lua and model_rests.lua. Stands for rq.job.Job.retry (RQ 3.0). Idempotent.
+-- Runs after limits.lua, fair.lua, model_queues.lua, ending.lua, retries.lua, pace.lua, rests.lua and model_rests.lua. Stands for
+-- rq.job.Job.retry (RQ 3.0). Idempotent.
 -- KEYS: job, body, worker, the worker's executions, started registry, execution, the job's executions,
 --       interactive queue, batch queue, the pool's fair queue, its idle workers, request log, the pool's credentials
 -- ARGV: job id, execution id, seconds worked, now (ISO), now (seconds), 1 when the attempt counts, else 0,
 --       prefix of job hashes, entry in the request log if its caller has gone ('' for none),
 --       the attempt's entry in `farm_tried`, seconds until a credential that has tried the job may do so once more,
 --       1 to leave the job alone if there are only such credentials, else 0, prefixes of leases and of credentials' hashes,
---       seconds for which a request may wait, 1 if the credential rests for the job's model now, else 0
+--       seconds for which a request may wait, 1 if the credential rests for the job's model now, else 0,
+--       limits of the account ('' for none, pace.lua), base of its pace, seconds since its request was sent (negative if it
+--       never was)
 -- Result: 1 when requeued, 2 when requeued and only credentials that have tried it can take it, 3 when left alone for that
 --         reason, 0 when it was ended, deleted by an operator, or requeued before
 local pool = {base = KEYS[10], interactive = KEYS[8], batch = KEYS[9], idle = KEYS[11], jobs = ARGV[7],
@@ -23,6 +26,10 @@ local others = counts and not fields[3] and has_untried(pool, ARGV[1], tried, fi
 if ARGV[11] == '1' and not others and not fields[3] and redis.call('ZSCORE', KEYS[5], composite)
     and redis.call('EXISTS', hash) == 1 then
     return 3
+end
+local pace = open_pace(ARGV[17], ARGV[16])
+if pace then
+    settle_execution_pace(pace, KEYS[6], tonumber(ARGV[18]), 0)
 end
 redis.call('DEL', KEYS[6], KEYS[7])
 redis.call('SREM', KEYS[4], composite)

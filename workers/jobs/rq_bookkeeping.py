@@ -23,7 +23,8 @@ from rq.utils import utcformat
 from rq.worker import BaseWorker
 
 from shared import clock, keys
-from shared.errors import BreakerOpen, LeaseLost, NoAllowedJob
+from shared.errors import AccountResting, BreakerOpen, LeaseLost, NoAllowedJob
+from shared.pacing.scripts import PACE_LUA
 from shared.protocol.job_data import decode_request
 from shared.protocol.relay_queue import (
     BAND_FIELD,
@@ -45,6 +46,7 @@ from workers.jobs.job_records import (
     seconds_worked,
 )
 from workers.jobs.large_body_reader import read_large_body
+from workers.jobs.pace import NO_PACE, AccountPace, JobPace, find_pace_args
 
 #: Failed jobs kept per queue; the oldest are deleted.
 MAX_FAILED_JOBS = 1000
@@ -52,14 +54,21 @@ MAX_FAILED_JOBS = 1000
 LEASE_LOST, BREAKER_OPEN = b"not yours", b"not now"
 #: What it replies, with seconds, when the credential rests for some models, and nothing else is queued.
 IDLE_FOR = b"idle "
+#: Number of parts of its reply in place of a job when the account has to rest.
+REST_LENGTH = 3
 NEXT_JOB = "*"
 #: What a job is begun as, to turn.lua.
 PROBE_ROLE, TRIAL = "1", "trial"
 NO_END: ScriptArgs = ("", "", "", "", 0, "")
 NO_START: ScriptArgs = ("", "", "", "", "", "", "")
 NO_COST = JobCost()
-#: Lua functions for waiting retries and jobs set aside; they build on SCHEDULING_LUA.
-RETRIES_LUA = (*SCHEDULING_LUA, *(Path(__file__).with_name(name) for name in ("retries.lua", "model_rests.lua")))
+#: Lua functions for jobs that begin and end: waiting retries, jobs set aside, rests; they build on SCHEDULING_LUA.
+JOBS_LUA = (
+    *SCHEDULING_LUA,
+    *(Path(__file__).with_name(name) for name in ("retries.lua", "model_rests.lua")),
+    PACE_LUA,
+    Path(__file__).with_name("rests.lua"),
+)
 
 
 class Requeued(IntEnum):
@@ -140,11 +149,12 @@ class Bookkeeping:
             keys.credentials(pool),
         )
         #: What the scripts need to tell whether a credential can take a job.
+        self._history_prefix = keys.history("")
         self._retry_args = (keys.lease(""), keys.credential(""), queue_timeout)
         pipeline = pipeline or AutoPipeline(redis)
-        self._turn_script = pipeline.register_script(*RETRIES_LUA, Path(__file__).with_name("turn.lua"))
-        self._requeue_script = pipeline.register_script(*RETRIES_LUA, Path(__file__).with_name("requeue.lua"))
-        self._settle_script = pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("settle.lua"))
+        self._turn_script = pipeline.register_script(*JOBS_LUA, Path(__file__).with_name("turn.lua"))
+        self._requeue_script = pipeline.register_script(*JOBS_LUA, Path(__file__).with_name("requeue.lua"))
+        self._settle_script = pipeline.register_script(*JOBS_LUA, Path(__file__).with_name("settle.lua"))
 
     def create_execution(self, worker: BaseWorker, job_id: str = "") -> Execution:
         """Creates an execution for `begin` or `finish_and_begin`; to retry them with it is idempotent."""
@@ -161,18 +171,21 @@ class Bookkeeping:
         *,
         probe: bool = False,
         trial: bool = False,
+        pace: AccountPace | None = None,
     ) -> StartedJob | None:
         """Begins the next job in fair order, not necessarily the one that the execution names.
 
         None when no job is queued; the worker is then marked as idle. Raises LeaseLost when another process holds the
-        lease by now, BreakerOpen when the pool's breaker is open and this is no probe; a job that the execution names
-        is then put back into its queue. Raises NoAllowedJob when its credential rests for a model and nothing else is
-        queued; the worker is then idle, too, unless this is a `trial` of another model.
+        lease by now, BreakerOpen when the pool's breaker is open and this is no probe, AccountResting when the account
+        has to rest, by its `pace`; a job that the execution names is then put back into its queue. Raises NoAllowedJob
+        when its credential rests for a model and nothing else is queued; the worker is then idle, too, unless this is a
+        `trial` of another model.
         """
         role = TRIAL if trial else PROBE_ROLE if probe else ""
         begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, role)
-        _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin)
-        return self._parse_started_job(worker, execution, reply)
+        paced = pace.args if pace else NO_PACE
+        _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin, pace=paced)
+        return self._parse_started_job(worker, execution, reply, pace)
 
     def finish_and_begin(
         self,
@@ -185,12 +198,17 @@ class Bookkeeping:
         ok: bool,
         cost: JobCost = NO_COST,
     ) -> StartedJob | None:
-        """Finishes a job and begins the next one, as `begin` does. Raises LeaseLost, BreakerOpen, NoAllowedJob."""
+        """Finishes a job and begins the next one, as `begin` does.
+
+        Raises LeaseLost, BreakerOpen, AccountResting, NoAllowedJob.
+        """
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
-        _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, (cost.entry, job.band))
+        paced = find_pace_args(job.pace)
+        log_args = (cost.entry, job.band)
+        _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, log_args, paced)
         worker.executions.pop(job.execution.id, None)
-        return self._parse_started_job(worker, execution, reply)
+        return self._parse_started_job(worker, execution, reply, job.pace.account if job.pace else None)
 
     def finish(self, worker: BaseWorker, job: StartedJob, *, ok: bool, cost: JobCost = NO_COST) -> bool:
         """Finishes the job and deletes it; False when this execution has been finished before."""
@@ -198,7 +216,9 @@ class Bookkeeping:
         at = clock.utc_now()
         end = self._build_end_args(job, at, cost, ok=ok)
         # No lease is read, but an ACL checks every key, and an empty one matches no pattern of the farm's.
-        has_ended, _ = self._run_turn_script(worker, keys.lease(""), at, end, NO_START, (cost.entry, job.band))
+        log_args = (cost.entry, job.band)
+        paced = find_pace_args(job.pace)
+        has_ended, _ = self._run_turn_script(worker, keys.lease(""), at, end, NO_START, log_args, paced)
         return bool(has_ended)
 
     def _run_turn_script(
@@ -209,6 +229,7 @@ class Bookkeeping:
         end: ScriptArgs,
         begin: ScriptArgs,
         log_args: ScriptArgs = ("", ""),
+        pace: ScriptArgs = NO_PACE,
     ) -> Any:
         return self._turn_script(
             keys=[*self._leading_keys, worker.key, worker.executions_key, lease_key, *self._trailing_keys],
@@ -223,6 +244,8 @@ class Bookkeeping:
                 self._batch_policy.interval,
                 *log_args,
                 *self._retry_args,
+                *pace,
+                self._history_prefix,
             ],
         )
 
@@ -235,7 +258,9 @@ class Bookkeeping:
         counter = "successful_job_count" if ok else "failed_job_count"
         return (job.job_id, job.execution.id, counter, seconds_worked(job, at), *cost.args)
 
-    def _parse_started_job(self, worker: BaseWorker, execution: Execution, reply: Any) -> StartedJob | None:
+    def _parse_started_job(
+        self, worker: BaseWorker, execution: Execution, reply: Any, pace: AccountPace | None
+    ) -> StartedJob | None:
         if reply == BREAKER_OPEN:
             raise BreakerOpen("the upstream is down")
         if reply == LEASE_LOST:
@@ -244,6 +269,8 @@ class Bookkeeping:
             return None
         if isinstance(reply, bytes) and reply.startswith(IDLE_FOR):
             raise NoAllowedJob(float(reply.removeprefix(IDLE_FOR)))
+        if len(reply) == REST_LENGTH:
+            raise AccountResting(float(reply[1]), reply[2].decode())
         job_id, data, retries, other_executions, body, band, tried = reply
         if isinstance(body, int):
             body = read_large_body(self._redis, keys.body(job_id.decode()), body)
@@ -259,6 +286,7 @@ class Bookkeeping:
             body,
             band.decode(),
             tried.decode(),
+            JobPace(pace) if pace else None,
         )
 
     def describe_unreadable(self, job_id: str) -> UnreadableJob:
@@ -304,6 +332,7 @@ class Bookkeeping:
                 int(attempt.only_others),
                 *self._retry_args,
                 int(attempt.is_model_limited),
+                *find_pace_args(job.pace),
             ],
         )
         return Requeued(result)
@@ -326,6 +355,8 @@ class Bookkeeping:
                 seconds_worked(job, clock.utc_now()) + cost.penalty_seconds,
                 cost.entry,
                 composite_key,
+                *find_pace_args(job.pace),
+                job.execution.key,
             ],
         )
         rq_job = queue.fetch_job(job.job_id)

@@ -1,7 +1,8 @@
 -- Finishes a worker's job, begins its next one, or both: all of RQ's bookkeeping in one round trip.
 -- Stands for BaseWorker.handle_job_success with result_ttl=0, cleanup_execution, set_state, and for
 -- rq.executions.prepare_execution and BaseWorker.prepare_job_execution (RQ 3.0).
--- Runs after limits.lua, fair.lua, model_queues.lua, ending.lua, retries.lua and model_rests.lua: settles the finished job's usage with its API key, and picks
+-- Runs after limits.lua, fair.lua, model_queues.lua, ending.lua, retries.lua, model_rests.lua, pace.lua and rests.lua: settles the
+-- finished job's usage with its API key, and picks
 -- the next job: one that waits for a credential which has not tried it, else the next in fair order. A job that BLMOVE has
 -- moved only tells that there is work; another one may be next.
 -- Idempotent: a retry with the same execution ids changes nothing and gets the same result.
@@ -20,9 +21,12 @@
 --       18 seconds after which a batch request is due    19 one in how many jobs is then a batch request
 --       20 the finished job's entry in the request log ('' for none)    21 its band
 --       22 prefix of leases    23 prefix of credentials' hashes    24 seconds for which a request may wait
+--       25 limits of the account ('' for none, pace.lua)    26 base of the account's pace ('' with no limits)
+--       27 seconds since the finished job's request was sent, negative if it never was    28 prefix of histories
 -- Result: {1 if this execution has finished the job, else 0; what was begun}, the latter
 --         false: nothing is queued, and the worker is marked as idle, but for a trial;
 --         'idle <seconds>': the same, and its credential's first rest for a model ends in so many seconds: look again;
+--         {'rest', seconds, limit}: the account has to rest by that limit; a moved job is put back;
 --         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
 --         {job id, data, retries, other executions of the worker, body, band, failed attempts so far}, the body as a number
 --         if it is so large that it is to be read apart, and false if it is gone
@@ -30,7 +34,8 @@ local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[1
 local registries = {interactive = KEYS[4], batch = KEYS[5]}
 local iso_now, now, worker_name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
 local pool = {base = KEYS[11], interactive = KEYS[1], batch = KEYS[2], intermediate = intermediate, idle = idle, jobs = ARGV[16] .. ':job:',
-    credentials = KEYS[14], leases = ARGV[22], records = ARGV[23], patience = tonumber(ARGV[24])}
+    credentials = KEYS[14], leases = ARGV[22], records = ARGV[23], patience = tonumber(ARGV[24]), histories = ARGV[28]}
+local pace = open_pace(ARGV[26], ARGV[25])
 
 -- Whether the worker has finished its job and not started another.
 local is_idle = false
@@ -48,6 +53,9 @@ local function finish(job, execution, counter, seconds)
     if redis.call('ZREM', registries[ARGV[21]], composite) == 0 then
         redis.call('DEL', execution_key)
         return 0
+    end
+    if pace then
+        settle_execution_pace(pace, execution_key, tonumber(ARGV[27]), tonumber(ARGV[7]))
     end
     local owner = read_owner(hash)
     if not owner.settled then
@@ -201,13 +209,15 @@ local function start(job, execution, head, other_executions)
         remove_held(pool, band, fields[9], job)
     end
     unlist_aside(pool, head)
+    -- On a retry of this script the execution has been counted already.
+    local counted = pace and pace.logs and count_pace(pace)
     local charge = head and (head.is_retry and charge_retry or dequeue_and_charge)
     local cost = charge and charge(pool, head)
     if cost then
         sync_tags(pool, head.band, head.key)
     end
     redis.call('HSET', execution_key, 'id', execution, 'job_id', job, 'created_at', ARGV[2], 'last_heartbeat', ARGV[2],
-        'worker_name', worker_name, 'farm_lease', ARGV[14])
+        'worker_name', worker_name, 'farm_lease', ARGV[14], unpack(counted and {'farm_paced', counted} or {}))
     redis.call('EXPIRE', execution_key, ttl)
     redis.call('ZADD', job_executions, now + ttl + 60, execution)
     redis.call('EXPIRE', job_executions, ttl + 60)
@@ -275,6 +285,22 @@ local function wake_for_models(head)
     end
 end
 
+-- The rest that the account has to take now; nil if it may take a job.
+local function take_rest(moved)
+    local rest_until, limit = find_pace_rest(pace)
+    local credential = credential_of(worker_name)
+    if not limit then
+        end_published_rest(pool, pace, credential)
+        return nil
+    end
+    if moved then
+        redis.call('LPUSH', pool.interactive, moved)
+    end
+    redis.call('ZREM', idle, worker_name)
+    publish_rest(pool, pace, credential, rest_until, limit)
+    return {'rest', string.format('%.3f', (rest_until - pace.now) / 1000), limit}
+end
+
 local function begin(requested, execution)
     local previous, other_executions = find_started_job(execution)
     local moved = requested ~= '*' and redis.call('LREM', intermediate, 1, requested) > 0 and requested
@@ -291,6 +317,10 @@ local function begin(requested, execution)
     local restarted = previous and start(previous, execution, nil, other_executions)
     if restarted then
         return restarted
+    end
+    local rest = pace and take_rest(moved)
+    if rest then
+        return rest
     end
     while true do
         local job, head = take_next(moved)

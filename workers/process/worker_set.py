@@ -136,8 +136,9 @@ class WorkerSet:
         breaker = self._services.breakers[pool]
         breaker.sync(self._membership.breakers.get(pool, {}), self._membership.refreshed_at)
         if breaker.is_open:
-            able = [w for w in self.workers_in_pool(pool) if not w.is_stopping and w.lease.is_held()]
-            idle = [w for w in able if not w.runner.busy_since and not w.runner.health.cooldown.remaining()]
+            held = [w for w in self.workers_in_pool(pool) if not w.is_stopping and w.lease.is_held()]
+            able = [w for w in held if w.runner.busy_since or not w.runner.health.seconds_to_rest()]
+            idle = [w for w in able if not w.runner.busy_since]
             breaker.assign_probe({w.lease.credential_id for w in able}, [w.lease.credential_id for w in idle])
 
     def _sync_token_breaker(self, pool: str) -> None:

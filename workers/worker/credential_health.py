@@ -30,6 +30,7 @@ from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import BACKOFF_SECONDS, Cooldown
 from workers.credentials.leases import Lease
 from workers.credentials.suspicion import Suspicion
+from workers.worker.limit_rest import LimitRest
 from workers.worker.model_rests import ModelRests
 from workers.worker.services import WorkerServices
 
@@ -46,6 +47,8 @@ FIRST_REFUSAL_PAUSE_SECONDS = 5.0
 #: Shortest cooldown in seconds that is published as state `cooling`, unless the upstream has asked for it.
 MIN_PUBLISHED_COOLDOWN_SECONDS = 2.0
 
+#: `Lease.cooling_until` of a credential that was resting by its own limits.
+OWN_LIMIT = -1.0
 #: Reason of a cooldown until the upstream's limit is reset.
 ALLOWANCE_USED = "allowance_used"
 
@@ -80,13 +83,33 @@ class CredentialHealth:
         #: The last failure, and when it was (seconds since the epoch).
         self._last_failed: Failed | None = None
         self._last_failed_at = 0.0
-        if lease.cooling_until:
+        self.limit_rest = LimitRest()
+        if lease.cooling_until > 0:
             self.cooldown.resume(max(0.0, lease.cooling_until - clock.now()))
+            self._cooling_published_at = time.monotonic()
+
+    def resume_rest(self, *, has_limits: bool) -> None:
+        """Takes over a rest by the account's own limits: they tell anew; without any, it is over."""
+        if self._lease.cooling_until == OWN_LIMIT and not has_limits:
             self._cooling_published_at = time.monotonic()
 
     def can_work(self) -> bool:
         """Whether a worker of the credential may take a job now."""
-        return not self.cooldown.remaining() and self._breaker.allows(self._id)
+        return not self.seconds_to_rest() and self._breaker.allows(self._id)
+
+    def seconds_to_rest(self) -> float:
+        """Seconds until the end of its cooldown, or of a rest by the account's own limits; 0.0 for neither."""
+        return max(self.cooldown.remaining(), self.limit_rest.remaining())
+
+    def end_limit_rest(self) -> None:
+        """The account's limits may have changed: the next look tells whether it has to rest."""
+        self.limit_rest.end()
+        self.changed.set()
+
+    @property
+    def is_resting_briefly(self) -> bool:
+        """Whether it rests, by its limits alone, for too short a time to be shown."""
+        return bool(self.limit_rest.remaining()) and not (self.limit_rest.is_published or self.cooldown.remaining())
 
     @property
     def _id(self) -> str:
@@ -291,7 +314,7 @@ class CredentialHealth:
     def decide_trial(self) -> str:
         """While it rests as a whole, maybe because of a model only: GO_ON (it no longer rests), TRY or WAIT."""
         remaining = self.cooldown.remaining()
-        if not remaining or not self._breaker.allows(self._id):
+        if not remaining or self.limit_rest.remaining() or not self._breaker.allows(self._id):
             return WAIT
         decision = self.models.decide(remaining)
         if decision == GO_ON:
@@ -322,6 +345,8 @@ class CredentialHealth:
         if state == "active" and read_at > self._cooling_published_at and self.cooldown.remaining():
             self.cooldown.end()
             self.models.forget()
+        if state == "active" and self.limit_rest.was_over_at(read_at):
+            self.end_limit_rest()
 
     def _set_state(self, state: str, reason: str = "", until: float = 0, evidence: Evidence = NO_EVIDENCE) -> None:
         try:

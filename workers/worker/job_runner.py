@@ -10,7 +10,7 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from shared import clock
-from shared.errors import BreakerOpen, InvalidGrant, LeaseLost, NoAllowedJob
+from shared.errors import AccountResting, BreakerOpen, InvalidGrant, LeaseLost, NoAllowedJob
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
@@ -20,6 +20,7 @@ from workers.attempt.delivery import Delivery
 from workers.attempt.outcomes import Done, Stopped, classify_token_failure
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.jobs.job_records import JobCost, StartedJob
+from workers.jobs.pace import JobPace
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.reply.reply_stream import ignore
 from workers.upstream.client import UpstreamConnection
@@ -57,6 +58,8 @@ class JobRunner:
         self._upstream: UpstreamConnection | None = None
         self._scope: CancelScope | None = None
         self._cancelled_job_id = ""
+        #: Pace of the running job, None for none.
+        self._job_pace: JobPace | None = None
         #: Whether Redis had no job at the last look, and has listed the worker as idle.
         self.queue_was_empty = False
         #: Whether a job waits that no BLMOVE would hand over: a retry, for a credential that has not tried it.
@@ -78,9 +81,18 @@ class JobRunner:
                 self._services.routes[pool.configured_name],
                 self._settings.connect_timeout,
                 headers=pool.headers,
-                before_send=self._check_lease,
+                before_send=self._prepare_send,
             )
         return self._upstream
+
+    def _prepare_send(self) -> None:
+        """Counts a request towards the account's limits. Raises Cancelled, AccountResting, RedisError."""
+        paced = self._job_pace
+        if paced is not None and not paced.sent_at:
+            paced.sent_at = time.monotonic()
+        elif paced is not None or self._credential.pace.has_limits:
+            self._credential.pace.count(is_repeat=paced is not None)
+        self._check_lease()
 
     def _check_lease(self) -> None:
         """Raises Cancelled when the lease is lost: the process may have been frozen since the job started (I1)."""
@@ -158,18 +170,24 @@ class JobRunner:
             self._credential.stop_signal.set()
         except BreakerOpen:
             self._breaker.mark_open()
+        except AccountResting as rest:
+            self.health.limit_rest.begin(rest.seconds)
+            self._services.counters.increment("account_rests", self._credential.pool.configured_name, rest.limit)
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
 
-    def _begin(self, job_id: str, *, trial: bool = False) -> StartedJob | None:
+    def _begin(self, job_id: str, *, trial: bool = False, is_paced: bool = True) -> StartedJob | None:
         bookkeeping, lease = self._bookkeeping, self._credential.lease
         execution = bookkeeping.create_execution(self._worker, job_id)
         probe = self._breaker.probing_credential == lease.credential_id
+        pace = self._credential.pace if is_paced and self._credential.pace.has_limits else None
         self._note_look()
         try:
             job = retry_forever(
-                lambda: bookkeeping.begin(self._worker, execution, self._ttl, lease, probe=probe, trial=trial),
+                lambda: bookkeeping.begin(
+                    self._worker, execution, self._ttl, lease, probe=probe, trial=trial, pace=pace
+                ),
                 "a job cannot be started",
             )
         except NoAllowedJob as rest:
@@ -233,7 +251,7 @@ class JobRunner:
             return None
         self._services.counters.observe("queue_wait_seconds", clock.now() - job.request.enqueued_at)
         attempt = self._build_attempt(job, job.request, job.body)
-        self.front = job.request.front
+        self.front, self._job_pace = job.request.front, job.pace
         try:
             outcome = Stopped() if self._cancelled_job_id == job.job_id else attempt.run()
         except Exception:
@@ -241,7 +259,7 @@ class JobRunner:
             log.exception("an attempt failed unexpectedly", extra=fields)
             outcome = attempt.fail_crashed()
         finally:
-            self._scope = None
+            self._scope = self._job_pace = None
             self.front = ""
         cost = self._completion.settle(job, attempt, outcome)
         return None if cost is None else self._finish(job, cost, ok=isinstance(outcome, Done))
@@ -253,7 +271,7 @@ class JobRunner:
         """
         for _ in range(2):
             try:
-                while (job := self._begin("")) is not None:
+                while (job := self._begin("", is_paced=False)) is not None:
                     self._reject_login(job)
             except (LeaseLost, BreakerOpen):
                 return

@@ -2,10 +2,12 @@
 
 from gevent.event import Event
 
+from shared.pacing.account_limits import AccountLimits
 from shared.settings.schema import PoolSettings
 from workers.credentials.access_token import AccessToken
 from workers.credentials.api_key import ApiKey
 from workers.credentials.leases import Lease
+from workers.jobs.pace import AccountPace
 from workers.worker.credential_health import CredentialHealth
 from workers.worker.services import WorkerServices
 
@@ -28,9 +30,15 @@ class LeasedCredential:
         self.lease = lease
         self.pool = pool
         self.services = services
+        self._pool_limits = AccountLimits.of_pool(pool)
         self.stop_signal = StopSignal(pool.slots)
+        self.pace = AccountPace(lease.credential_id, self._find_limits, services.count_request)
         self.token = build_token(lease, pool, services)
         self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)
+        self.health.resume_rest(has_limits=self.pace.has_limits)
+
+    def _find_limits(self) -> AccountLimits:
+        return self._pool_limits
 
 
 def build_token(lease: Lease, pool: PoolSettings, services: WorkerServices) -> AccessToken | ApiKey:

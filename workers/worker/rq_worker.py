@@ -175,16 +175,21 @@ class FarmWorker(SimpleWorker):
             gevent.sleep(pause)
 
     def _pause(self) -> None:
-        """Waits while RQ is suspended, the credential cannot work, or the lease has run out."""
-        self._show_state(WorkerStatus.SUSPENDED)
-        self._leave_idle()
+        """Waits while RQ is suspended, the credential cannot work, or the lease has run out.
+
+        A short rest by the account's limits costs no round trip: turn.lua has taken the worker out of the idle ones.
+        """
+        is_shown = not self.runner.health.is_resting_briefly
+        if is_shown:
+            self._show_state(WorkerStatus.SUSPENDED)
+            self._leave_idle()
         self.runner.queue_was_empty = False
         while not self._operations and not self._stopping.is_set() and not self.can_work():
             self.runner.health.changed.clear()
-            seconds = min(MAX_PAUSE_SECONDS, self.runner.health.cooldown.remaining() or MAX_PAUSE_SECONDS)
+            seconds = min(MAX_PAUSE_SECONDS, self.runner.health.seconds_to_rest() or MAX_PAUSE_SECONDS)
             gevent.wait([self._stopping, self.runner.health.changed], timeout=seconds, count=1)
             self._try_another_model()
-        if not self._stopping.is_set():
+        if is_shown and not self._stopping.is_set():
             self._show_state(WorkerStatus.IDLE)
 
     def _try_another_model(self) -> None:

@@ -9,6 +9,7 @@ from redis.connection import ConnectionPool
 
 from shared.credentials.evidence import Evidence
 from shared.observability.counters import Counters
+from shared.pacing.scripts import CountRequest
 from shared.settings.schema import Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
@@ -44,6 +45,8 @@ class WorkerServices:
     #: Sets a credential's state: pool, id, state, reason, end of the cooldown (seconds since the epoch, 0 for none),
     #: evidence.
     set_state: Callable[[str, str, str, str, float, Evidence], None]
+    #: Counts a request of an account with limits that no job has been begun for.
+    count_request: CountRequest = field(init=False)
     #: Whether `rq suspend` is in force.
     is_suspended: Callable[[], bool]
     #: Configured pool -> whether its upstream takes `stream_options`.
@@ -55,3 +58,4 @@ class WorkerServices:
         support = PerPool(lambda pool: StreamOptionsSupport(self.redis, pool))
         object.__setattr__(self, "stream_options", support)
         object.__setattr__(self, "limit_verdicts", PerPool(lambda pool: LimitVerdict(self.redis, pool)))
+        object.__setattr__(self, "count_request", CountRequest(self.redis))
