@@ -9,10 +9,11 @@ local RECORDED = 'recorded'
 
 local function set_published_state(pool, pace, credential, state, reason, cooling_until, is_recorded)
     redis.call('HSET', pool.credentials, credential, state)
-    redis.call('HSET', pool.records .. credential, 'reason', reason, 'until', cooling_until,
-        'state_since', string.format('%.3f', pace.now / 1000))
+    redis.call('HSET', pool.records .. credential, 'reason', reason, 'until', cooling_until, 'evidence', '',
+        'retry_after', '', 'state_since', string.format('%.3f', pace.now / 1000))
     if is_recorded then
-        redis.call('XADD', pool.histories .. credential, 'MAXLEN', '~', 100, '*', 'state', state, 'reason', reason)
+        redis.call('XADD', pool.histories .. credential, 'MAXLEN', '~', 100, '*', 'state', state, 'reason', reason,
+            'evidence', '')
     end
 end
 
@@ -35,7 +36,8 @@ local function publish_rest(pool, pace, credential, rest_until, limit)
     elseif state == 'cooling' then
         local present = redis.call('HMGET', pool.records .. credential, 'reason', 'until')
         if is_own_limit(present[1]) or (tonumber(present[2] or nil) or 0) < rest_until / 1000 then
-            redis.call('HSET', pool.records .. credential, 'reason', reason, 'until', cooling_until)
+            redis.call('HSET', pool.records .. credential, 'reason', reason, 'until', cooling_until, 'evidence', '',
+                'retry_after', '')
             redis.call('HSETNX', pace.base, 'resting', 1)
             redis.call('PEXPIRE', pace.base, PACE_TTL_MS)
         end
