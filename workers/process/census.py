@@ -70,7 +70,7 @@ def find_state(worker: FarmWorker, *, is_waited_for: bool) -> str:
         return "draining"
     if worker.services.is_suspended():
         return "suspended"
-    if runner.health.cooldown.remaining():
+    if runner.health.seconds_to_rest():
         return "resting"
     if not runner.health.can_work():
         return "upstream_down"
