@@ -303,7 +303,7 @@ class Attempt:
             return 0.0
         retry_after = find_retry_after(response.headers) if response.status < 400 else None
         named = {name: response.headers[name] for name in names}
-        return max(find_exhausted_seconds(named, clock.now()), retry_after or 0.0)
+        return max(find_exhausted_seconds(named, clock.now()), min(self.settings.cooling_limit, retry_after or 0.0))
 
     # Failures
 

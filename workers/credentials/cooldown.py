@@ -6,6 +6,8 @@ from itertools import count
 
 #: Seconds after the first failure without Retry-After; doubled with each further one.
 BACKOFF_SECONDS = 0.5
+#: Longest rest in seconds whose end the upstream has named as the reset of a limit: a day, and an hour for its clock.
+MAX_KNOWN_REST_SECONDS = 25 * 3600.0
 #: Causes of the present cooldown that are remembered, so that they can be taken back.
 MAX_CAUSES = 100
 
@@ -44,9 +46,10 @@ class Cooldown:
         return self.remaining()
 
     def extend(self, seconds: float) -> None:
-        """Makes the cooldown last for at least so many seconds from now, whoever is to blame."""
+        """Makes the cooldown last for so many seconds at least, whoever is to blame: its end is known."""
         if seconds:
-            self._add("", max(self._ends.get("", 0.0), time.monotonic() + min(self._limit, seconds)))
+            seconds = min(MAX_KNOWN_REST_SECONDS, seconds)
+            self._add("", max(self._ends.get("", 0.0), time.monotonic() + seconds))
 
     def _add(self, cause: str, end: float) -> None:
         self._ends[cause] = end
@@ -59,8 +62,8 @@ class Cooldown:
         self._ends.pop(cause, None)
 
     def resume(self, seconds: float) -> None:
-        """Continues a cooldown that another process began."""
-        self._add("", time.monotonic() + min(self._limit, seconds))
+        """Continues a cooldown that another process began, and has bounded."""
+        self._add("", time.monotonic() + min(MAX_KNOWN_REST_SECONDS, seconds))
 
     def remaining(self) -> float:
         """Seconds until the cooldown ends; 0 when there is none."""

@@ -30,6 +30,20 @@ def test_long_retry_after_is_capped():
     assert Cooldown(MAX_SECONDS).begin(86_400.0) == pytest.approx(MAX_SECONDS, abs=0.1)
 
 
+def test_rest_whose_end_is_known_lasts_until_then_but_no_nonsense_does():
+    cooldown = Cooldown(MAX_SECONDS)
+    cooldown.extend(86_400.0)
+    assert cooldown.remaining() == pytest.approx(86_400.0, abs=5)
+    cooldown.extend(10_000_000.0)
+    assert cooldown.remaining() == pytest.approx(25 * 3600, abs=5)
+
+
+def test_successor_takes_a_known_rest_over_as_long_as_it_is():
+    cooldown = Cooldown(MAX_SECONDS)
+    cooldown.resume(80_000.0)
+    assert cooldown.remaining() == pytest.approx(80_000.0, abs=5)
+
+
 def test_cooldown_is_never_shortened_by_a_later_one():
     cooldown = Cooldown(MAX_SECONDS)
     cooldown.begin(30.0)
