@@ -75,3 +75,10 @@ def test_caller_who_leaves_lets_the_next_one_start(farm: Farm):
             held = threads.submit(farm.post, "/v1/chat/completions", chat_body(), key=key, timeout=60)
             eventually(lambda: farm.live_pool()["held"]["interactive"] == 1)
         assert held.result().status_code == 200
+
+
+def test_revoked_key_is_refused_within_seconds(farm: Farm):
+    created = farm.admin("POST", "/keys", json={"name": "short-lived"}).json()
+    assert farm.get("/v1/models", key=created["key"]).status_code == 200
+    farm.admin("POST", f"/keys/{created['id']}/revoke")
+    eventually(lambda: farm.get("/v1/models", key=created["key"]).status_code == 401)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from launcher.__main__ import farm
 from launcher.processes.data_dir import DataDir, FarmRecord
 from shared import keys
 from shared.credentials.store import Credentials
@@ -114,3 +115,44 @@ def test_show_lists_the_models_that_an_account_rests_for(run: Run, redis: Redis)
     redis.hset(keys.resting_models(credential_id), "gpt-limited", time.time() + 100)
     assert "gpt-limited" in json.loads(run("credentials", "show", credential_id, "--json").stdout)["resting_models"]
     assert "limited for model gpt-limited until " in run("credentials", "show", credential_id).stdout
+
+
+def test_tokens_are_imported_and_keys_created_and_revoked(run: Run, tmp_path: Path):
+    (tmp_path / "tokens").write_text("one\n\n  two \none\nnot a token\n")
+    report = run("credentials", "import", "tokens")
+    assert report.stdout == "2 added, 1 duplicates, 1 blanks, 1 invalid\n"
+    assert report.stderr == "line 5: invalid: it has white space in it\n"
+    missing = run("credentials", "import", str(tmp_path / "nope"))
+    assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
+    assert run("credentials", "show", "nope").exit_code == 1
+    assert run("keys", "nonsense").exit_code == 2
+    secret = run("keys", "create", "--name", "mine").stdout.strip()
+    assert secret.startswith("sk-")
+    listed = run("keys", "list").stdout
+    assert ("mine" in listed, secret in listed) == (True, False)
+    key_id = listed.splitlines()[-1].split()[0]
+    assert run("keys", "revoke", key_id).exit_code == 0
+    assert "enabled: False" in run("keys", "show", key_id).stdout
+
+
+def test_settings_are_shown_without_secrets(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FARM_CLIENT_SECRET", "hush")
+    monkeypatch.setenv("FARM_MODELS", "a,b")
+    checked = run("config", "check").stdout
+    assert ("pools.default.client_secret = set" in checked, "hush" in checked) == (True, False)
+    assert "FARM_MAX_QUEUE=10000" in run("config", "template").stdout
+    assert "a, b" in run("pools", "list").stdout
+    assert '"models"' in run("pools", "show", "default", "--json").stdout
+    assert run("pools", "show", "nope").exit_code == 1
+
+
+def test_commands_say_that_the_farm_is_not_running(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("REDIS_URL")
+    result = run("credentials", "list")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+def test_every_command_has_a_help_text(run: Run):
+    texts = {name: run(name, "--help") for name in farm.commands if name not in ("bench", "rq")}
+    assert [name for name, result in texts.items() if result.exit_code or "Usage: " not in result.stdout] == []
+    assert len(texts) >= 10
