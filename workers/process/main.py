@@ -1,20 +1,15 @@
 """Runs one worker process after the supervisor has forked it."""
 
 import logging
-import sys
 
-import gevent
 from redis import Redis
 
-from shared import gc_tuning
 from shared.credentials.importing.entries import read_entries
 from shared.credentials.importing.report import ImportReport
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import Unsealer, load_unsealer
 from shared.errors import FarmError, SettingsError
-from shared.file_limit import raise_file_limit
-from shared.observability import logs
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from shared.redis_connection.retry import retry_forever, wait_for_redis
@@ -22,8 +17,9 @@ from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files, read_token_file
 from shared.settings.kind_checks import read_token_auth_key
 from shared.settings.schema import Settings
+from workers.forked_process import run_forked
 from workers.process.worker_process import WorkerProcess
-from workers.process_slot import EXIT_MISCONFIGURED, SpawnInfo
+from workers.process_slot import SpawnInfo
 from workers.upstream.client import UpstreamMisconfigured
 from workers.upstream.pool_network import build_route
 
@@ -81,29 +77,22 @@ def format_report(report: ImportReport) -> str:
     return ", ".join(f"{count} {name}" for name, count in report.to_counts().items())
 
 
+def start_worker_process(settings: Settings, spawn_info: SpawnInfo) -> WorkerProcess:
+    """Raises FarmError, also when Redis is away and no process has served yet."""
+    if spawn_info.is_first:
+        log_warnings(settings)
+    redis = connect(settings.redis_url)
+    if spawn_info.may_wait:
+        wait_for_redis(redis)
+    check_server(redis)
+    unsealer = load_unsealer(settings)
+    retry_forever(lambda: prepare_store(settings, spawn_info, unsealer, redis), "the worker process can't start yet")
+    return WorkerProcess(settings, unsealer, spawn_info)
+
+
 def serve(settings: Settings, spawn_info: SpawnInfo) -> int:
     """Runs one worker process; returns its exit code."""
-    gevent.reinit()
-    try:
-        logs.configure_logging(settings.log_level, settings.log_format)
-        raise_file_limit()
-        if spawn_info.is_first:
-            log_warnings(settings)
-        redis = connect(settings.redis_url)
-        if spawn_info.may_wait:
-            wait_for_redis(redis)
-        check_server(redis)
-        unsealer = load_unsealer(settings)
-        retry_forever(
-            lambda: prepare_store(settings, spawn_info, unsealer, redis), "the worker process can't start yet"
-        )
-        process = WorkerProcess(settings, unsealer, spawn_info)
-    except FarmError as error:
-        print(f"farm: {error}", file=sys.stderr, flush=True)
-        return EXIT_MISCONFIGURED
-    gc_tuning.tune_gc()
-    process.run()
-    return 0
+    return run_forked(settings, lambda: start_worker_process(settings, spawn_info))
 
 
 def prepare_store(settings: Settings, spawn_info: SpawnInfo, unsealer: Unsealer, redis: Redis) -> None:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,14 +14,11 @@ from gevent.lock import BoundedSemaphore
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import clock, gc_tuning, keys
+from shared import clock, keys
 from shared.background import keep_running
 from shared.credentials.token_origin import compute_token_origin
 from shared.credentials.unsealing import Unsealer, load_unsealer
-from shared.errors import FarmError
-from shared.file_limit import raise_file_limit
 from shared.heartbeat import Heartbeat
-from shared.observability import logs
 from shared.observability.counters import Counters
 from shared.redis_connection.client import connect, decode_hash
 from shared.redis_connection.data_version import stamp_data
@@ -32,8 +28,9 @@ from shared.settings.schema import Settings
 from workers.credentials.token_breaker import TokenBreaker
 from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_store import TokenStore
+from workers.forked_process import run_forked
 from workers.freeze_watch import BEAT_SECONDS
-from workers.process_slot import EXIT_MISCONFIGURED, RETIRE_SIGNAL, SpawnInfo
+from workers.process_slot import RETIRE_SIGNAL, SpawnInfo
 from workers.refresher.credential_refresh import RefresherServices
 from workers.refresher.refresh_lock import REFRESHER_TIMEOUT_SECONDS, RefreshLock
 from workers.refresher.server import RefresherServer
@@ -192,22 +189,17 @@ def prepare_store(redis: Redis, unsealer: Unsealer) -> None:
     unsealer.ensure_sealing_key(redis)
 
 
-def serve_refresher(settings: Settings, spawn_info: SpawnInfo) -> int:
-    """Runs the token refresher; returns its exit code."""
-    gevent.reinit()
+def start_refresher(settings: Settings, spawn_info: SpawnInfo) -> RefresherProcess:
+    """Waits for Redis. Raises FarmError."""
     gevent.spawn(beat_forever, spawn_info.heartbeat)
     name_process()
-    try:
-        logs.configure_logging(settings.log_level, settings.log_format)
-        raise_file_limit()
-        unsealer = load_unsealer(settings)
-        redis = connect(settings.redis_url)
-        wait_for_redis(redis)
-        retry_forever(lambda: prepare_store(redis, unsealer), "the token refresher can't start yet")
-        process = RefresherProcess(settings, unsealer, spawn_info)
-    except FarmError as error:
-        print(f"farm: {error}", file=sys.stderr, flush=True)
-        return EXIT_MISCONFIGURED
-    gc_tuning.tune_gc()
-    process.run()
-    return 0
+    unsealer = load_unsealer(settings)
+    redis = connect(settings.redis_url)
+    wait_for_redis(redis)
+    retry_forever(lambda: prepare_store(redis, unsealer), "the token refresher can't start yet")
+    return RefresherProcess(settings, unsealer, spawn_info)
+
+
+def serve_refresher(settings: Settings, spawn_info: SpawnInfo) -> int:
+    """Runs the token refresher; returns its exit code."""
+    return run_forked(settings, lambda: start_refresher(settings, spawn_info))
