@@ -80,5 +80,5 @@ def test_caller_who_leaves_lets_the_next_one_start(farm: Farm):
 def test_revoked_key_is_refused_within_seconds(farm: Farm):
     created = farm.admin("POST", "/keys", json={"name": "short-lived"}).json()
     assert farm.get("/v1/models", key=created["key"]).status_code == 200
-    farm.admin("POST", f"/keys/{created['id']}/revoke")
+    farm.admin("POST", f"/keys/{created['id']}/revoke", json={})
     eventually(lambda: farm.get("/v1/models", key=created["key"]).status_code == 401)
