@@ -1,78 +1,102 @@
-"""`./farm test`: style, types and import contracts, then every test with coverage; arguments go to pytest instead."""
+"""`./farm test`: style, types and import contracts, and every test with coverage; arguments go to pytest instead."""
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Minimum coverage of lines and branches, in percent; it is only ever raised.
 MIN_COVERAGE_PERCENT = 95
-#: System tests that share no farm with others, and one that fuzzes the admin API.
-OWN_FARMS = tuple(f"tests/system/test_{name}.py" for name in ("backup", "launcher", "redis_over_tls"))
-RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("https_upstream", "pools", "reload"))
+#: Commands that run at the same time. They wait a third of their time, so that three fill two cores; with more of them,
+#: tests of what happens within seconds would wait for the CPU.
+CONCURRENT_COMMANDS = 3
+STYLE_CHECKS = (("ruff", "format", "--check", "--quiet", "."), ("ruff", "check", "--quiet", "."))
+#: System tests that share no farm with others, by what they have in common.
+COMMANDS = ("tests/system/test_launcher.py",)
+STORES = tuple(f"tests/system/test_{name}.py" for name in ("backup", "redis_over_tls"))
+RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("reload", "pools", "https_upstream"))
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
-FAULTS, BENCH, BROWSER = ("tests/faults",), ("tests/bench",), ("tests/browser",)
 #: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.
 SYSTEM_REDIS = (
     *("tests/integration/workers/jobs", "tests/integration/shared/api_keys"),
     "tests/integration/shared/redis_connection/test_rights.py",
 )
-#: What runs side by side: pytest's arguments, one run after the other in each lane; about as long as each other.
-LANES = (
-    (("tests/system", *(f"--ignore={path}" for path in (*OWN_FARMS, *RELOADS, DOCUMENT))), (DOCUMENT,), RELOADS, BENCH),
-    (("tests/unit", "tests/integration", *(f"--ignore={path}" for path in LAUNCHER)),),
-    (FAULTS, LAUNCHER, OWN_FARMS, BROWSER, SYSTEM_REDIS),
-)
-#: Coverage is not measured here: tracing slows the load down, and would find nothing that other tests don't cover.
-UNMEASURED = (FAULTS, BENCH, BROWSER, (DOCUMENT,), SYSTEM_REDIS)
-CHECKS = (
-    ("ruff", "format", "--check", "--quiet", "."),
-    ("ruff", "check", "--quiet", "."),
-    ("mypy",),
-    ("lint-imports", "--no-cache"),
-)
 
 
-def run(*command: str) -> int:
-    """Runs a tool of this Python's environment; returns its exit code."""
-    tool = Path(sys.executable).with_name(command[0])
-    return subprocess.run([str(tool), *command[1:]], cwd=ROOT, check=False).returncode
+#: Held while a command's output is printed.
+PRINTING = threading.Lock()
 
 
-def run_tests() -> int:
-    """Runs all lanes at the same time; prints the first one's output as it comes, the others' at the end."""
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(LANES)) as pool:
-        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in LANES[1:]]
-        codes = [pool.submit(run_lane, lane, output) for lane, output in zip(LANES, (None, *outputs), strict=True)]
-        for code, output in zip(codes[1:], outputs, strict=True):
-            code.result()
+@dataclass(frozen=True)
+class Command:
+    """One of the commands that run side by side."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Prints the output when it has ended, and what it cost, without detached processes; returns its exit code."""
+        print(f"farm: {' '.join(self.arguments)}", flush=True)
+        tool = str(Path(sys.executable).with_name(self.arguments[0]))
+        started = time.monotonic()
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                [tool, *self.arguments[1:]],
+                cwd=ROOT,
+                env={**os.environ, **self.environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
             output.seek(0)
-            sys.stdout.write(output.read().decode(errors="replace"))
-            sys.stdout.flush()
-        return next((code.result() for code in codes if code.result()), 0)
+            text = output.read().decode(errors="replace")
+        took, cpu = time.monotonic() - started, usage.ru_utime + usage.ru_stime
+        with PRINTING:
+            print(f"{text}farm: {took:.0f} s, {cpu:.0f} s of CPU: {' '.join(self.arguments)}", flush=True)
+        return process.returncode
 
 
-def run_lane(lane: tuple[tuple[str, ...], ...], output: IO[bytes] | None) -> int:
-    """Runs pytest with each of these arguments; returns the first exit code that is not 0, or 0."""
-    coverage = str(Path(sys.executable).with_name("coverage"))
-    codes = []
-    for arguments in lane:
-        tool = (sys.executable,) if arguments in UNMEASURED else (coverage, "run")
-        command, environment = [*tool, "-m", "pytest", *arguments], dict(os.environ)
-        if arguments == SYSTEM_REDIS:
-            if not (server := find_system_redis()):
-                continue
-            environment["TEST_REDIS_SERVER"] = server
-        result = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False)
-        codes.append(result.returncode)
-    return next((code for code in codes if code), 0)
+def measure(*arguments: str) -> Command:
+    """A run of pytest that counts for coverage."""
+    return Command(("coverage", "run", "-m", "pytest", *arguments))
+
+
+def test(*arguments: str, **environment: str) -> Command:
+    """A run of pytest without coverage: it makes farms take twice the CPU, and finds nothing new in these tests."""
+    return Command(("python", "-m", "pytest", *arguments), environment)
+
+
+def list_commands() -> list[Command]:
+    """What runs side by side. Each begins when an earlier one has ended, so the longest come first."""
+    others = (*COMMANDS, *STORES, *RELOADS, DOCUMENT)
+    commands = [
+        Command(("mypy",)),
+        measure("tests/system", *(f"--ignore={path}" for path in others)),
+        test("tests/faults"),
+        measure("tests/integration/workers"),
+        measure(*COMMANDS),
+        measure("tests/integration", "--ignore=tests/integration/workers", "--ignore=tests/integration/launcher"),
+        measure("tests/unit", "--ignore=tests/unit/launcher"),
+        test("tests/bench"),
+        measure(*RELOADS),
+        test(*STORES),
+        measure(*LAUNCHER),
+        test(DOCUMENT),
+        test("tests/browser"),
+        Command(("lint-imports", "--no-cache")),
+    ]
+    server = find_system_redis()
+    return [*commands, test(*SYSTEM_REDIS, TEST_REDIS_SERVER=server)] if server else commands
 
 
 def find_system_redis() -> str:
@@ -83,17 +107,23 @@ def find_system_redis() -> str:
     return server
 
 
+def run(*command: str) -> int:
+    """Runs a tool of this Python's environment; returns its exit code."""
+    tool = Path(sys.executable).with_name(command[0])
+    return subprocess.run([str(tool), *command[1:]], cwd=ROOT, check=False).returncode
+
+
 def main() -> int:
-    """Runs everything, up to the first check that fails; with arguments, only pytest."""
+    """Runs everything, unless the style is wrong; with arguments, only pytest. Returns the first exit code but 0."""
     if sys.argv[1:]:
         return run("python", "-m", "pytest", *sys.argv[1:])
-    for check in CHECKS:
-        print(f"farm: {' '.join(check)}", flush=True)
-        if run(*check):
-            return 1
+    if code := next(filter(None, (run(*check) for check in STYLE_CHECKS)), 0):
+        return code
     run("coverage", "erase")
     os.environ["COVERAGE_CORE"] = "sysmon" if sys.version_info >= (3, 14) else "ctrace"
-    if code := run_tests():
+    with ThreadPoolExecutor(CONCURRENT_COMMANDS) as pool:
+        codes = list(pool.map(Command.run, list_commands()))
+    if code := next(filter(None, codes), 0):
         return code
     run("coverage", "combine", "--quiet")
     return run("coverage", "report", f"--fail-under={MIN_COVERAGE_PERCENT}")

@@ -10,7 +10,7 @@ import pytest
 from bench.compare.scenarios import SCENARIOS
 from tests.environment import ROOT, clean_environment
 
-#: For seven farms to start, serve and stop while the other half of the tests runs.
+#: For six farms to start, serve and stop while other tests run.
 TIMEOUT_SECONDS = 400
 RESULTS_FOLDER = ROOT / "bench" / "results" / "smoke-test"
 
