@@ -63,15 +63,19 @@ def list_ids(farm: Farm) -> list[str]:
     return [credential["id"] for credential in farm.credentials()]
 
 
+def remove_all(farm: Farm) -> None:
+    for credential_id in list_ids(farm):
+        assert farm.admin("DELETE", f"/credentials/{credential_id}").ok
+
+
 @pytest.fixture
 def empty_farm(farm: Farm) -> Iterator[Farm]:
     """The farm without its credentials, which it gets back for the other tests."""
     exported = farm.command("credentials", "export").stdout
-    farm.command("credentials", "remove", *list_ids(farm))
+    remove_all(farm)
     eventually(lambda: farm.post("/v1/chat/completions", chat_body()).json()["error"]["code"] == "no_credentials")
     yield farm
-    if ids := list_ids(farm):
-        farm.command("credentials", "remove", *ids)
+    remove_all(farm)
     farm.command("credentials", "import", "-", stdin=exported)
     eventually(lambda: farm.live_pool()["workers"]["idle"] == ACCOUNTS)
 
