@@ -57,14 +57,19 @@ class PoolRest:
         raise AssertionError("the last interval has no end")
 
 
-def build_reader(redis: Redis) -> Callable[[str], PoolRest | None]:
-    """A function that reads a pool's rest; None while a credential is in service, or none is usable."""
+def build_reader(redis: Redis) -> Callable[[tuple[str, str]], PoolRest | None]:
+    """A function that reads a pool's rest; None while a credential is in service, or none is usable.
+
+    It takes the pool and the upstream's name of a model, '' for none: credentials that rest for a model only are in
+    service for others.
+    """
     script = register_script(redis, Path(__file__).with_name("read_rest.lua"))
 
-    def read(pool: str) -> PoolRest | None:
+    def read(pool_and_model: tuple[str, str]) -> PoolRest | None:
+        pool, model = pool_and_model
         rest: Any = script(
-            keys=[keys.credentials(pool), keys.fair_queue(pool)],
-            args=[keys.credential(""), clock.now(), API_KEYS_REFUSED],
+            keys=[keys.credentials(pool), keys.fair_queue(pool), keys.account_limits(pool)],
+            args=[keys.credential(""), clock.now(), API_KEYS_REFUSED, keys.resting_models(""), model],
         )
         if not rest:
             return None

@@ -108,7 +108,11 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
         status.private_credentials = private[status.name]
     read_rest = build_reader(redis)
     for status in statuses:
-        if status.credentials["cooling"] and not status.credentials["active"] and (rest := read_rest(status.name)):
+        if (
+            status.credentials["cooling"]
+            and not status.credentials["active"]
+            and (rest := read_rest((status.name, "")))
+        ):
             status.resting_until = rest.ends_at
     return statuses
 

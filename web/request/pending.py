@@ -90,6 +90,11 @@ class PendingRequest:
     _hopeless_rest: PoolRest | None = None
     _is_closed: bool = False
 
+    @property
+    def model(self) -> str:
+        """The upstream's name of the model."""
+        return self.upstream_model or self.request.model
+
     def submit(self, body: bytes | LargeBody) -> None:
         """Opens the reply channel, then enqueues the job.
 
@@ -97,7 +102,7 @@ class PendingRequest:
         wait; 503 when the front is being stopped.
         """
         self.services.shutdown.check()
-        retry_for(lambda: self.services.overload.check_rest(self.request.pool, self.gives_up_at))
+        retry_for(lambda: self.services.overload.check_rest(self.request.pool, self.gives_up_at, self.model))
         # Not a method of this object: a reference cycle would keep the request until the next garbage collection.
         on_overdue = partial(disconnect.abort, self.caller_socket)
         self.mailbox = self.services.hub.open(
@@ -130,7 +135,7 @@ class PendingRequest:
             self._plan_recheck(self.admission.recheck_seconds)
 
     def _build_overload(self, code: str, message: str, waiting: int) -> ApiError:
-        return self.services.overload.build_error(code, message, self.request.pool, waiting)
+        return self.services.overload.build_error(code, message, self.request.pool, waiting, self.model)
 
     @property
     def gives_up_at(self) -> float:

@@ -163,11 +163,11 @@ def submit(
     pending_request.submit(body)
     context.pop("caller", None)
     try:
-        admission = pending_request.admission
+        admission, overload = pending_request.admission, web_services.request_services.overload
         context.reply_headers = {
             **limit_headers.build_headers(key, admission.limit_usage),
             "x-queue-position": str(admission.ahead + 1),
-            "x-queue-eta-ms": str(web_services.request_services.overload.eta_ms(relay_request.pool, admission.ahead)),
+            "x-queue-eta-ms": str(overload.eta_ms(relay_request.pool, admission.ahead, pending_request.model)),
         }
     except BaseException:
         pending_request.close()

@@ -23,12 +23,13 @@ class Overload:
         self._availability = availability
         self._drain_rate = drain_rate
 
-    def check_rest(self, pool: str, gives_up_at: float) -> None:
+    def check_rest(self, pool: str, gives_up_at: float, model: str = "") -> None:
         """Raises ApiError when the pool rests for longer than the request may wait (seconds since the epoch).
 
-        429, or 502 when the upstream refuses the API keys of all its credentials.
+        429, or 502 when the upstream refuses the API keys of all its credentials. `model`: the upstream's name of it, as
+        in the other methods; a pool may rest as a whole for a model only.
         """
-        rest = self._availability.find_rest(pool)
+        rest = self._availability.find_rest(pool, model)
         if rest and rest.outlasts(gives_up_at):
             raise self.build_rest_error(pool, rest)
 
@@ -40,23 +41,23 @@ class Overload:
         message = f"all accounts that can serve this request rest for {seconds} s, longer than it may wait"
         return overloaded_error("queue_timeout", message, self._drain_rate.retry_after(pool, 0, rest))
 
-    def build_error(self, code: str, message: str, pool: str, waiting: int) -> ApiError:
+    def build_error(self, code: str, message: str, pool: str, waiting: int, model: str = "") -> ApiError:
         """The 429 for a request that finds, or leaves, so many others waiting; 502 for refused API keys."""
-        rest = self._availability.find_rest(pool)
+        rest = self._availability.find_rest(pool, model)
         if rest and rest.is_refused:
             return self.build_rest_error(pool, rest)
         return overloaded_error(code, message, self._drain_rate.retry_after(pool, waiting, rest))
 
-    def expected_wait(self, pool: str) -> float:
+    def expected_wait(self, pool: str, model: str = "") -> float:
         """Seconds that a request enqueued now would wait, 0 if unknown."""
-        rest = self._availability.find_rest(pool)
+        rest = self._availability.find_rest(pool, model)
         if rest is None:
             return self._drain_rate.expected_wait(pool)
         return rest.find_turn(self._drain_rate.count_waiting(pool)) - clock.now()
 
-    def eta_ms(self, pool: str, ahead: int) -> int:
+    def eta_ms(self, pool: str, ahead: int, model: str = "") -> int:
         """Milliseconds until a request with so many others ahead is expected to start, 0 if unknown."""
-        rest = self._availability.find_rest(pool)
+        rest = self._availability.find_rest(pool, model)
         if rest is None:
             return self._drain_rate.eta_ms(pool, ahead)
         return max(0, round(1000 * (rest.find_turn(ahead) - clock.now())))

@@ -41,8 +41,8 @@ class PoolSelector:
             raise model_not_found_error(model)
         if len(candidates) > 1:
             candidates = [pool for pool in candidates if self._availability.is_usable(pool.name)] or candidates
-            candidates = [pool for pool in candidates if not self._rests_too_long(pool)] or candidates
-            candidates = [pool for pool in candidates if not self._is_too_busy(pool)] or candidates
+            candidates = [pool for pool in candidates if not self._rests_too_long(pool, model)] or candidates
+            candidates = [pool for pool in candidates if not self._is_too_busy(pool, model)] or candidates
             candidates = [pool for pool in candidates if pool.priority == candidates[0].priority]
         return (
             candidates[0]
@@ -50,13 +50,13 @@ class PoolSelector:
             else random.choices(candidates, [pool.weight for pool in candidates])[0]
         )
 
-    def _rests_too_long(self, pool: PoolSettings) -> bool:
-        rest = self._availability.find_rest(pool.name)
+    def _rests_too_long(self, pool: PoolSettings, model: str) -> bool:
+        rest = self._availability.find_rest(pool.name, pool.model_map.get(model, model))
         longest_wait = min(self._queue_timeout, self.total_timeout(pool.name))
         return rest is not None and rest.outlasts(clock.now() + longest_wait)
 
-    def _is_too_busy(self, pool: PoolSettings) -> bool:
-        return 0 < pool.overflow_wait < self._overload.expected_wait(pool.name)
+    def _is_too_busy(self, pool: PoolSettings, model: str) -> bool:
+        return 0 < pool.overflow_wait < self._overload.expected_wait(pool.name, pool.model_map.get(model, model))
 
     def list_open_to(self, key: ApiKey) -> list[PoolSettings]:
         """Lists the pools open to the key, lowest priority value first; a private caller has only its own pool."""

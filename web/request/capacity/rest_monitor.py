@@ -18,7 +18,8 @@ class RestMonitor:
         """`queued`: request id -> request that no worker has taken yet."""
         self._availability = availability
         self._queued = queued
-        self._resting: set[str] = set()
+        #: Pool and model.
+        self._resting: set[tuple[str, str]] = set()
 
     def run(self) -> None:
         while True:
@@ -27,15 +28,15 @@ class RestMonitor:
 
     def check(self) -> None:
         try:
-            pools = {request.request.pool for request in self._queued.values()}
-            rests = {pool: rest for pool in pools if (rest := self._availability.find_rest(pool))}
+            wanted = {(pending.request.pool, pending.model) for pending in self._queued.values()}
+            rests = {each: rest for each in wanted if (rest := self._availability.find_rest(*each))}
         except RedisError:
             return
-        self._end_hopeless({pool: rest for pool, rest in rests.items() if pool in self._resting})
+        self._end_hopeless({each: rest for each, rest in rests.items() if each in self._resting})
         self._resting = set(rests)
 
-    def _end_hopeless(self, rests: dict[str, PoolRest]) -> None:
+    def _end_hopeless(self, rests: dict[tuple[str, str], PoolRest]) -> None:
         for pending in list(self._queued.values()) if rests else ():
-            rest = rests.get(pending.request.pool)
+            rest = rests.get((pending.request.pool, pending.model))
             if rest and rest.outlasts(pending.gives_up_at):
                 pending.give_up(rest)

@@ -255,3 +255,51 @@ def test_accounts_that_have_used_what_they_had_tell_callers_when_they_get_more(
     eventually(lambda: set(harness.redis.hvals(keys.credentials("default"))) == {b"cooling"})
     pool = start_pool(queue_timeout=10)
     assert 100 < retry_after(pool.refuse()) <= 200
+
+
+def limit(pool: RestingPool, credential_id: str, model: str, seconds: float) -> None:
+    """As a worker records that a credential rests for a model."""
+    until = clock.now() + seconds
+    pool.redis.hset(keys.resting_models(credential_id), model, until)
+    pool.redis.zadd(keys.resting_by_pool("default"), {model: until})
+
+
+def test_pool_rests_for_the_model_that_all_its_credentials_rest_for(start_pool: StartPool):
+    pool = start_pool(queue_timeout=300)
+    for seconds in (5000, 400):
+        limit(pool, pool.add(), "A", seconds)
+    assert 400 - STALL < retry_after(pool.refuse(model="A")) <= 400
+    pool.queue(1, model="B")
+    limit(pool, pool.add(), "C", 5000)
+    pool.queue(2, model="A")
+
+
+def test_queued_requests_end_when_their_model_begins_to_rest(start_pool: StartPool):
+    pool = start_pool(queue_timeout=300)
+    credential_id = pool.add()
+    limited, other = pool.queue(1, model="A"), pool.queue(2, model="B")
+    limit(pool, credential_id, "A", 5000)
+    pool.monitor.check()
+    pool.monitor.check()
+    assert limited.get(timeout=30).status_code == 429
+    assert not other.ready()
+    assert pool.front.services.request_services.queue.count_waiting("default") == 1
+
+
+def test_credential_that_rests_because_of_a_model_may_be_tried_for_another(start_pool: StartPool, redis: Redis):
+    """It is not known whether its limits are per model: a request that is never admitted could not find out."""
+    pool = start_pool(queue_timeout=300)
+    credential_id = pool.add(5000)
+    limit(pool, credential_id, "A", 5000)
+    assert 5000 - STALL < retry_after(pool.refuse(model="A")) <= 5000
+    pool.queue(1, model="B")
+    redis.hset(keys.account_limits("default"), mapping={"counts": "account", "retry_at": clock.now() + 600})
+    pool.refuse(model="B")
+    redis.hset(keys.account_limits("default"), "retry_at", clock.now() - 1)
+    pool.queue(2, model="B")
+
+
+def test_mapped_name_rests_with_the_upstreams_model(start_pool: StartPool):
+    pool = start_pool(queue_timeout=300, pools=(PoolSettings(model_map={"fast": "A"}),))
+    limit(pool, pool.add(), "A", 400)
+    pool.refuse(model="fast")

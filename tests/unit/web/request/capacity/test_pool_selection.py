@@ -16,17 +16,19 @@ ANY_KEY = ApiKey(id="k", hint="sk-…", created_at=0)
 
 
 class FakeAvailability:
-    """Which pools have a usable credential, and for how many seconds which ones rest."""
+    """Which pools have a usable credential, and for how many seconds which ones rest, for the upstream's `limited`."""
 
     def __init__(self, *without: str, **resting: float) -> None:
         self.without = without
         self.resting = resting
+        self.limited = "m"
 
     def is_usable(self, pool: str) -> bool:
         return pool not in self.without
 
-    def find_rest(self, pool: str) -> PoolRest | None:
-        return PoolRest((clock.now() + self.resting[pool],)) if pool in self.resting else None
+    def find_rest(self, pool: str, model: str = "") -> PoolRest | None:
+        is_resting = pool in self.resting and model == self.limited
+        return PoolRest((clock.now() + self.resting[pool],)) if is_resting else None
 
 
 class FakeOverload:
@@ -35,7 +37,7 @@ class FakeOverload:
     def __init__(self, **seconds: float) -> None:
         self.seconds = seconds
 
-    def expected_wait(self, pool: str) -> float:
+    def expected_wait(self, pool: str, model: str = "") -> float:
         return self.seconds.get(pool, 0.0)
 
 
@@ -97,6 +99,13 @@ def test_pool_that_rests_for_longer_than_a_request_may_wait_is_skipped():
     assert selected(build_selector(first, second, resting={"a": 350})) == {"b"}
     assert selected(build_selector(first, second, resting={"a": 350, "b": 20})) == {"b"}
     assert selected(build_selector(first, second, resting={"a": 350, "b": 50})) == {"a"}
+
+
+def test_pool_that_rests_for_a_model_serves_others():
+    first = PoolSettings(name="a", model_map={"mapped": "m"})
+    selector = build_selector(first, PoolSettings(name="b", priority=1), resting={"a": 350})
+    assert selected(selector, "other") == {"a"}
+    assert selected(selector, "mapped") == {"b"}
 
 
 def test_pool_with_a_long_wait_overflows_into_the_next():
