@@ -26,8 +26,8 @@ class Overload:
     def check_rest(self, pool: str, gives_up_at: float, model: str = "") -> None:
         """Raises ApiError when the pool rests for longer than the request may wait (seconds since the epoch).
 
-        429, or 502 when the upstream refuses the API keys of all its credentials. `model`: the upstream's name of it, as
-        in the other methods; a pool may rest as a whole for a model only.
+        429, or 502 when the upstream refuses the API keys of all its credentials. `model`: its name at the upstream,
+        as in the other methods; a pool may rest as a whole for a model only.
         """
         rest = self._availability.find_rest(pool, model)
         if rest and rest.outlasts(gives_up_at):
