@@ -22,16 +22,19 @@ REASONS: dict[State, tuple[str, ...]] = {
     "dead": ("invalid_grant: token_revoked", "api_key_refused"),
     "foreign": ("its token endpoint differs",),
 }
-#: Models of the requests.
-MODELS = ("gpt-large", "gpt-small", HOSTILE)
 
 
-def fill_farm(redis: Redis, accounts: int = 24, requests: int = 300, pool: str = "default") -> list[str]:
-    """Returns the ids of the accounts; the first ones are in each of the states, the others are active."""
+def fill_farm(
+    redis: Redis, accounts: int = 24, requests: int = 300, pool: str = "default", odd_name: str = HOSTILE
+) -> list[str]:
+    """Returns the ids of the accounts; the first ones are in each of the states, the others are active.
+
+    `odd_name`: label of one account, name of one key and of one model.
+    """
     Unsealer("a secret key for tests").ensure_sealing_key(redis)
     dice = random.Random(1)
-    ids = [add_account(redis, pool, number) for number in range(accounts)]
-    names = ("laptop", "subtitles", HOSTILE)
+    ids = [add_account(redis, pool, number, odd_name) for number in range(accounts)]
+    names, models = ("laptop", "subtitles", odd_name), ("gpt-large", "gpt-small", odd_name)
     keys = [ApiKeys(redis).create(name, note=name, rpm=600 * number)[1].id for number, name in enumerate(names)]
     RequestLog(redis).write(
         [
@@ -39,7 +42,7 @@ def fill_farm(redis: Redis, accounts: int = 24, requests: int = 300, pool: str =
                 number,
                 key=dice.choice(keys),
                 pool=pool,
-                model=dice.choice(MODELS),
+                model=dice.choice(models),
                 endpoint="/chat/completions",
                 credential=dice.choice(ids),
                 attempts=1 + (number % 9 == 0),
@@ -54,13 +57,13 @@ def fill_farm(redis: Redis, accounts: int = 24, requests: int = 300, pool: str =
         ]
     )
     UsageRollup(redis, 100_000, 7, 31).roll_up()
-    AuditLog(redis).record("command line", "key.create", keys[0], {"name": HOSTILE})
+    AuditLog(redis).record("command line", "key.create", keys[0], {"name": odd_name})
     return ids
 
 
-def add_account(redis: Redis, pool: str, number: int) -> str:
+def add_account(redis: Redis, pool: str, number: int, odd_name: str) -> str:
     credentials = Credentials(redis)
-    label = HOSTILE if number == 0 else f"translator {number}"
+    label = odd_name if number == 0 else f"translator {number}"
     credential_id, _ = credentials.add(pool, f"refresh-token-{number}", label, "https://tokens.example")
     choices = [(state, reason) for state in STATES for reason in REASONS[state]]
     state, reason = choices[number] if number < len(choices) else choices[0]

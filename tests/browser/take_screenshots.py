@@ -16,7 +16,12 @@ from tests.browser.console_server import serve_console  # isort: skip
 from tests.console_content import fill_farm  # isort: skip
 
 FOLDER = Path("docs/console")
-WIDTHS = (1440, 360)
+#: Language, theme and width -> pages; all of them in the first.
+VIEWS = {
+    ("en", "light", 1440): (),
+    ("zh", "dark", 1440): ("overview", "accounts", "account", "usage"),
+    ("en", "light", 360): ("overview", "accounts", "account"),
+}
 
 
 def main() -> None:
@@ -33,18 +38,17 @@ def main() -> None:
 
 def take_all(redis_url: str, data: Path, folder: Path) -> None:
     redis = connect(redis_url)
-    ids = fill_farm(redis)
+    ids = fill_farm(redis, odd_name="reader")
     with serve_console(redis, redis_url) as server, run_chromium(find_chromium(), data, ()) as browser:
         console = Console(browser.open_tab(f"{server.url}/admin/login"), server)
         console.tab.call("Page.enable")
         console.log_in()
         pages = PAGES | {"account": f"/admin/accounts/{ids[3]}", "request": "/admin/requests/req_17"}
-        for width in WIDTHS:
+        for (language, theme, width), names in VIEWS.items():
             console.set_width(width)
-            for language, theme in (("en", "light"), ("zh", "dark")):
-                for name, path in pages.items():
-                    console.open(path, lang=language, theme=theme)
-                    console.take_picture(folder / f"{name}-{language}-{theme}-{width}.png")
+            for name in names or pages:
+                console.open(pages[name], lang=language, theme=theme)
+                console.take_picture(folder / f"{name}-{language}-{theme}-{width}.png")
 
 
 if __name__ == "__main__":
