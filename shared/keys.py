@@ -13,6 +13,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:admin-sessions | sorted set | SHA-256 of a login session's secret -> when it was last used | the last 1,000 |
 | farm:audit | stream | changes made by operators | about the last 10,000 |
 | farm:history:<credential id> | stream | state changes of a credential, with reasons | about the last 100 |
+| farm:activity:<credential id> | hash | what it has done lately (shared/credentials/activity) | until removed |
 | farm:api-keys | hash | SHA-256 of an API key -> its record as JSON | forever |
 | farm:api-key-ids | hash | id of an API key -> its SHA-256 | forever |
 | farm:limit:requests:<key id> | list | when the API key's requests of the last minute were counted | a minute |
@@ -221,6 +222,15 @@ def credential(credential_id: str) -> str:
 
 def history(credential_id: str) -> str:
     return f"farm:history:{credential_id}"
+
+
+def activity(credential_id: str) -> str:
+    return f"farm:activity:{credential_id}"
+
+
+def rq_worker(name: str) -> str:
+    """RQ's record of a worker (rq.worker.BaseWorker.key)."""
+    return f"rq:worker:{name}"
 
 
 def fingerprints(pool: str) -> str:

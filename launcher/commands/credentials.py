@@ -4,9 +4,9 @@ Refresh tokens are read from a file or standard input, never from the command li
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -15,16 +15,18 @@ from launcher.commands.credential_operations import refresh, revoke, test
 from launcher.commands.credential_states import adopt, disable, enable
 from launcher.export_steps import ExportSteps
 from launcher.file_argument import resolve_path
-from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
+from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from launcher.selection import select_credentials, select_pool
 from launcher.store import open_store, record_change
 from launcher.token_export import export_tokens
+from launcher.views.credential import list_facts, render_page
+from launcher.views.credential_list import HEADINGS, build_row, drop_empty_columns
+from shared import clock
 from shared.credentials import private
-from shared.credentials.explanation import explain_state
+from shared.credentials.activity.description import describe_credentials
 from shared.credentials.importing.entries import read_entries
 from shared.credentials.importing.report import ImportReport
 from shared.credentials.kinds import KIND_NAMES
-from shared.credentials.records import CredentialRecord, mask_account
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import origin_for_new_tokens
 from shared.credentials.unsealing import load_unsealer
@@ -122,24 +124,13 @@ def list_(as_json: bool) -> None:
     """List the credentials and their states."""
     settings, redis = open_store()
     records = Credentials(redis).list(private.list_all_pools(redis, settings.pool_names))
+    descriptions = describe_credentials(redis, records, settings.pools)
     if as_json:
-        print_json([record.to_masked_dict() for record in records])
+        print_json([description.to_dict(is_masked=True) for description in descriptions])
         return
-    headings = ("ID", "POOL", "STATE", "LABEL", "REFRESHED", "ROTATIONS", "REASON", "OWNER")
-    print_table(headings, [build_row(record) for record in records])
-
-
-def build_row(record: CredentialRecord) -> tuple[Any, ...]:
-    return (
-        record.id,
-        record.pool,
-        record.state,
-        record.label or mask_account(record.account) or "-",
-        format_time(record.refreshed_at),
-        record.rotations,
-        record.reason or "-",
-        record.owner or "-",
-    )
+    is_short = sys.stdout.isatty()
+    rows = [build_row(description, clock.now(), is_short=is_short) for description in descriptions]
+    print_table(*(drop_empty_columns(HEADINGS, rows) if is_short else (HEADINGS, rows)))
 
 
 @credentials.command()
@@ -147,27 +138,22 @@ def build_row(record: CredentialRecord) -> tuple[Any, ...]:
 @json_option
 @exit_on_error
 def show(credential_id: str, as_json: bool) -> None:
-    """Show a credential, without its token: why it is in its state, what happens next, and its former states."""
+    """Show a credential, without its token.
+
+    Why it is in its state and what happens next, what it has done in the last hour, what its account has left, its last
+    refresh, rotation and test, and its former states.
+    """
     settings, redis = open_store()
     (record,) = select_credentials(settings, redis, [credential_id])
-    explanation = explain_state(record.state, record.reason, record.evidence)
+    (description,) = describe_credentials(redis, [record], settings.pools)
     history = Credentials(redis).get_history(record.id)[:MAX_HISTORY_SHOWN]
     if as_json:
-        states = [asdict(change) for change in history]
-        print_json({**record.to_dict(), "explanation": asdict(explanation), "history": states})
-        return
-    fields = record.to_dict()
-    rests = fields.pop("resting_models")
-    for name, value in fields.items():
-        is_time = name in ("added_at", "refreshed_at", "access_expires", "until", "state_since", "exported_at")
-        is_time = is_time or name == "in_doubt_since"
-        print_line(f"{name}: {format_time(value) if is_time else value if value != '' else '-'}")
-    for model, until in rests.items():
-        print_line(f"limited for model {model} until {format_time(until)}")
-    print_line(f"why: {explanation.rule}")
-    print_line(f"next: {explanation.next}")
-    for change in history:
-        print_line(f"was: {format_time(change.time)} {change.state} {change.reason}".rstrip())
+        print_json({**description.to_dict(), "history": [asdict(change) for change in history]})
+    elif sys.stdout.isatty():
+        page = render_page(description, history, clock.now())
+        print_line(click.unstyle(page) if os.environ.get("NO_COLOR") else page)
+    else:
+        print_line("\n".join(list_facts(description, history)))
 
 
 @credentials.command()

@@ -40,12 +40,12 @@ class Evidence:
             return cls(source, int(status), clean_code(code))
 
     def describe(self) -> str:
-        """As people read it: `upstream: HTTP 429 rate_limited, retry-after 30 s`; '' for no evidence."""
+        """As people read it: `upstream: HTTP 429 rate_limited, wait 30 s`; '' for no evidence."""
         if not self.source:
             return ""
         parts = [f"HTTP {self.status}" if self.status else "", self.code]
         said = " ".join(filter(None, parts)) or "no response"
-        wait = "" if self.retry_after is None else f", retry-after {self.retry_after:.10g} s"
+        wait = "" if self.retry_after is None else f", wait {round(self.retry_after, 1):,.10g} s"
         return f"{self.source.replace('_', ' ')}: {said}{wait}"
 
 

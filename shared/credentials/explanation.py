@@ -1,9 +1,11 @@
 """Explains the state of a credential: the rule that put it there, and what happens next. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shared.credentials.activity.activity import LastFailure
 from shared.credentials.evidence import NO_EVIDENCE, Evidence
 from shared.credentials.pool_rest import API_KEYS_REFUSED
+from shared.credentials.records import CredentialRecord
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,18 @@ class Explanation:
     rule: str
     next: str
     code: str = ""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What may keep a credential from serving although its state allows it."""
+
+    #: `rq suspend`.
+    is_suspended: bool = False
+    has_worker_process: bool = True
+    #: Whether the circuit breaker of its pool, or of its token endpoint, is open.
+    is_upstream_down: bool = False
+    is_token_endpoint_down: bool = False
 
 
 AFTER_COOLDOWN = "when the cooldown ends it takes requests again"
@@ -57,9 +71,39 @@ EXPLANATIONS = {
     ),
     "api_key_refused": ("the upstream answered the API key with 401", "the next request is its second try"),
     "by a person": ("an operator disabled it", ENABLE),
+    "moved to another farm": (
+        "`./farm export --move` has handed it over to another farm",
+        "nothing: the other farm serves it, and enabled here as well it would have two owners",
+    ),
+    "being revoked": (
+        "an operator is having its token revoked at the upstream",
+        "it is disabled, or goes on as before",
+    ),
     "revoked": ("an operator had its token revoked at the upstream", "nothing: its token is worthless; remove it"),
 }
 DEAD_KEY = Explanation("the upstream answered the API key with 401 twice in a row", f"{ENABLE}, for two more tries")
+CAN_SERVE = Explanation("it can serve", "it takes the next request")
+#: What keeps an active credential from serving.
+HINDRANCES = {
+    "suspended": Explanation("it can serve, but `rq suspend` holds all workers", "it takes requests after `rq resume`"),
+    "no_process": Explanation("it can serve, but no worker process runs", "it takes requests once one does"),
+    "upstream_down": Explanation(
+        "it can serve, but the upstream fails for the whole pool",
+        "now and then one credential tries a request; when one is served, all take requests again",
+    ),
+    "no_worker": Explanation(
+        "it can serve, but no worker has it yet",
+        "a worker process takes it within seconds, unless FARM_MAX_WORKERS are running",
+    ),
+    "token_endpoint_down": Explanation(
+        "its token endpoint fails for the whole pool, and its access token has expired",
+        "now and then one credential asks for a token; when one gets it, all do",
+    ),
+    "token_request_failed": Explanation(
+        "its token endpoint fails, and its access token has expired",
+        "its token request is repeated, after pauses of up to 15 s",
+    ),
+}
 FOREIGN_NEXT = "it comes back when its pool's settings do, or with `./farm credentials adopt`"
 
 
@@ -68,7 +112,7 @@ def explain_state(state: str, reason: str, evidence: Evidence = NO_EVIDENCE) -> 
     kind, _, code = reason.partition(": ")
     code = evidence.code or code
     if state == "active":
-        return Explanation("it can serve", "it takes the next request")
+        return CAN_SERVE
     if state == "foreign":
         return Explanation("its token endpoint or kind is not its pool's", FOREIGN_NEXT)
     if state == "dead" and kind == "api_key_refused":
@@ -76,3 +120,29 @@ def explain_state(state: str, reason: str, evidence: Evidence = NO_EVIDENCE) -> 
     following = {"cooling": AFTER_COOLDOWN}.get(state, ENABLE)
     rule, following = EXPLANATIONS.get(kind, (reason or "no reason was recorded", following))
     return Explanation(rule, following, code if kind in EXPLANATIONS else "")
+
+
+def explain_record(
+    record: CredentialRecord, last_failure: LastFailure | None, circumstances: Circumstances
+) -> Explanation:
+    """The explanation of a credential's state; of an active one that serves nothing, why that is."""
+    if record.state != "active":
+        return explain_state(record.state, record.reason, record.evidence)
+    if circumstances.is_suspended:
+        return HINDRANCES["suspended"]
+    if not circumstances.has_worker_process:
+        return HINDRANCES["no_process"]
+    if circumstances.is_upstream_down:
+        return HINDRANCES["upstream_down"]
+    if not record.owner:
+        return HINDRANCES["no_worker"]
+    if last_failure is not None and is_without_token(record, last_failure):
+        hindrance = "token_endpoint_down" if circumstances.is_token_endpoint_down else "token_request_failed"
+        return replace(HINDRANCES[hindrance], code=last_failure.evidence.code)
+    return CAN_SERVE
+
+
+def is_without_token(record: CredentialRecord, last_failure: LastFailure) -> bool:
+    """Whether an active credential waits for its token endpoint."""
+    is_token_failure = record.kind != "api_key" and last_failure.outcome == "token_endpoint_down"
+    return is_token_failure and last_failure.at > max(record.refreshed_at, record.access_expires)

@@ -122,6 +122,7 @@ class PrivateCredentials:
                     keys.probe(pool),
                     keys.models(pool),
                     *keys.pace_keys(credential_id),
+                    keys.activity(credential_id),
                 ),
             ],
             args=[pool, credential_id, unused_since, caller_id(credential_id), Job.key_for(""), Result.get_key("")],

@@ -282,6 +282,7 @@ class Credentials:
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
         script_keys += [keys.history(credential_id), keys.accounts(pool), keys.resting_models(credential_id)]
         script_keys += keys.pace_keys(credential_id)
+        script_keys.append(keys.activity(credential_id))
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 

@@ -1,11 +1,12 @@
 """Admin API: credentials. Responses never contain a token."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from flask import Response
 
 from shared.credentials import private
-from shared.credentials.explanation import explain_state
+from shared.credentials.activity.description import describe_credentials
 from shared.credentials.importing.entries import Entry, read_entries, read_texts
 from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
@@ -32,7 +33,6 @@ from web.admin.schemas import (
     NewCredentialText,
     OperationResult,
     StateEntry,
-    StateExplanation,
     TestParameters,
 )
 from web.services import services
@@ -58,11 +58,15 @@ def get_or_404(credential_id: str) -> CredentialRecord:
         raise ApiError(404, "not_found", str(error)) from None
 
 
-def to_schema(record: CredentialRecord, *, is_masked: bool = False) -> Credential:
-    """The credential as responses have it; `is_masked`: with its account masked, for lists."""
-    fields = record.to_masked_dict() if is_masked else record.to_dict()
-    explanation = explain_state(record.state, record.reason, record.evidence)
-    return Credential(**fields, explanation=StateExplanation(**vars(explanation)))
+def to_schema(record: CredentialRecord) -> Credential:
+    """The credential as responses have it."""
+    return to_schemas([record])[0]
+
+
+def to_schemas(records: Sequence[CredentialRecord], *, is_masked: bool = False) -> list[Credential]:
+    """The credentials as responses have them; `is_masked`: with their accounts masked, for lists."""
+    descriptions = describe_credentials(services().redis, records, services().settings.pools)
+    return [Credential(**description.to_dict(is_masked=is_masked)) for description in descriptions]
 
 
 def record_version(record: CredentialRecord) -> object:
@@ -76,7 +80,7 @@ def list_credentials(query: CredentialQuery) -> CredentialPage:
     pools = [name for name in list_all_pools() if query.pool in ("", name)]
     records = [record for record in open_store().list(pools) if query.state in ("", record.state)]
     data, next_cursor = paginate(records, [record.id for record in records], query.limit, query.cursor)
-    return CredentialPage(data=[to_schema(record, is_masked=True) for record in data], next=next_cursor)
+    return CredentialPage(data=to_schemas(data, is_masked=True), next=next_cursor)
 
 
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))

@@ -120,6 +120,53 @@ class StateEvidence(BaseModel):
     ]
 
 
+class RecentAttempts(BaseModel):
+    """Attempts of about the last hour, some seconds late. Those that were a request's fault count neither way."""
+
+    served: int
+    failed: int
+    success_rate: Annotated[float | None, Field(description="share that was served, 0 to 1; null without an attempt")]
+    first_byte_p50_ms: Annotated[
+        int | None, Field(description="median time from an attempt's start to its first byte, right to a tenth")
+    ]
+
+
+class FailedAttempt(BaseModel):
+    """A failed attempt or token request."""
+
+    at: float
+    outcome: Annotated[str, Field(description="outcome label of `farm_attempts_total`")]
+    evidence: StateEvidence
+
+
+class Left(BaseModel):
+    """What is left of one limit."""
+
+    name: Annotated[str, Field(description="what it limits, by its header's name: `requests`, `tokens`, …")]
+    remaining: float
+    limit: Annotated[float | None, Field(description="null if the upstream does not say")]
+    reset_at: Annotated[float, Field(description="when it is reset; 0 if that is not known")]
+
+
+class Allowance(BaseModel):
+    """What an account has left, as the upstream's last response with rate limit headers said."""
+
+    at: float
+    left: list[Left]
+
+
+class KeptTest(BaseModel):
+    """The result of the last test, without texts. Times are milliseconds, but `at`."""
+
+    at: float
+    ok: bool
+    code: Annotated[str, Field(description="error code of whoever has failed, empty for none")]
+    status: Annotated[int, Field(description="HTTP status of the chat, or of the token endpoint's refusal")]
+    refresh_ms: int
+    first_byte_ms: int
+    chat_ms: int
+
+
 class Credential(BaseModel):
     """A credential, without its tokens."""
 
@@ -154,6 +201,12 @@ class Credential(BaseModel):
         dict[str, float],
         Field(description="models, by the upstream's name, for which the account is limited, and until when"),
     ]
+    last_used_at: Annotated[float, Field(description="when its last attempt ended, some seconds late; 0 for never")]
+    in_flight: Annotated[int, Field(description="requests that it has now")]
+    last_hour: RecentAttempts
+    last_failure: Annotated[FailedAttempt | None, Field(description="null if none is known")]
+    allowance: Annotated[Allowance | None, Field(description="null if the upstream has never said")]
+    last_test: Annotated[KeptTest | None, Field(description="null if it was never tested")]
 
 
 class CredentialPage(BaseModel):
@@ -218,7 +271,10 @@ class OperationResult(BaseModel):
     refresh_ms: int = 0
     chat_ms: int = 0
     first_byte_ms: int = 0
-    status: Annotated[int, Field(description="HTTP status of the chat request, 0 if there was none")] = 0
+    code: Annotated[str, Field(description="error code of whoever has failed, empty for none")] = ""
+    status: Annotated[
+        int, Field(description="HTTP status of the chat request, or of the token endpoint's refusal; 0 without either")
+    ] = 0
     model: str = ""
 
 

@@ -90,7 +90,7 @@ def accounts() -> str:
         active="accounts",
         query=query,
         listing=page,
-        accounts=[credentials.to_schema(record, is_masked=True) for record in page.entries],
+        accounts=credentials.to_schemas(page.entries, is_masked=True),
         usage=usage,
         tally=Counter(record.state for record in found),
         totals=sum_totals(found, usage),

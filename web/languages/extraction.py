@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from shared.credentials.explanation import EXPLANATIONS, explain_state
+from shared.credentials.explanation import EXPLANATIONS, HINDRANCES, explain_state
 from shared.credentials.records import STATES
 from web.languages.po_file import Message
 
@@ -47,7 +47,7 @@ def extract_from_modules(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
 def list_explanations() -> set[str]:
     """What operators are told of the states of credentials, whatever the reason."""
     explained = (explain_state(state, reason) for state in STATES for reason in ("", *EXPLANATIONS))
-    return {text for explanation in explained for text in (explanation.rule, explanation.next)}
+    return {text for explanation in (*explained, *HINDRANCES.values()) for text in (explanation.rule, explanation.next)}
 
 
 def read_text(node: ast.expr) -> str:

@@ -1,7 +1,7 @@
 """The farm's metrics in Prometheus' text format: counters of all processes, gauges of queues and workers."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,6 +15,7 @@ from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.observability.refreshers import read_refreshers
+from shared.observability.state_reasons import count_state_reasons
 from web.access.metrics_token import check_metrics_token
 from web.services import services
 
@@ -44,6 +45,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             read_body_bytes(redis),
             read_durability(redis),
             read_refreshers(redis).count,
+            count_state_reasons(redis, pools),
         )
     )
     return generate_latest(registry)
@@ -67,9 +69,11 @@ class FarmCollector(Collector):
         body_bytes: dict[str, int],
         durability: Durability,
         refresher_count: int,
+        state_reasons: Mapping[tuple[str, str, str], int],
     ) -> None:
         """`body_bytes`: where request bodies are held -> their bytes."""
         self._refresher_count = refresher_count
+        self._state_reasons = state_reasons
         self._pools = pools
         self._body_bytes = body_bytes
         self._durability = durability
@@ -87,6 +91,7 @@ class FarmCollector(Collector):
                 else build_histogram(name, metric, values)
             )
         yield from build_gauges(self._pools)
+        yield build_state_reasons(self._state_reasons)
         bodies = GaugeMetricFamily(
             PREFIX + "body_bytes",
             "Bytes of request bodies held: waiting in Redis, arriving in fronts.",
@@ -127,6 +132,18 @@ def build_histogram(name: str, metric: counters.Metric, values: dict[tuple[tuple
         buckets.append((bound, total))
     family = HistogramMetricFamily(PREFIX + name, metric.help)
     family.add_metric([], buckets, values.get(((), "sum"), 0.0))
+    return family
+
+
+def build_state_reasons(counts: Mapping[tuple[str, str, str], int]) -> Family:
+    """`counts`: pool, state, reason -> credentials."""
+    family = GaugeMetricFamily(
+        PREFIX + "credentials_out_of_service",
+        "Credentials in another state than active, by reason.",
+        labels=("pool", "state", "reason"),
+    )
+    for labels, count in sorted(counts.items()):
+        family.add_metric(labels, count)
     return family
 
 

@@ -298,12 +298,17 @@ class Attempt:
 
         A Retry-After counts if there was no error: those of errors are judged with their status.
         """
-        response = self._response
-        if response is None or not (names := find_limit_names(list_header_names(response))):
+        limits = self.limit_headers()
+        if not limits:
             return 0.0
-        retry_after = find_retry_after(response.headers) if response.status < 400 else None
-        named = {name: response.headers[name] for name in names}
-        return max(find_exhausted_seconds(named, clock.now()), min(self.settings.cooling_limit, retry_after or 0.0))
+        retry_after = find_retry_after(limits) if self.upstream_status < 400 else None
+        return max(find_exhausted_seconds(limits, clock.now()), min(self.settings.cooling_limit, retry_after or 0.0))
+
+    def limit_headers(self) -> dict[str, str]:
+        """The headers, in lower case, in which the upstream's last response tells what the account has left."""
+        response = self._response
+        names = find_limit_names(list_header_names(response)) if response is not None else ()
+        return {name: response.headers[name] for name in names} if response is not None and names else {}
 
     # Failures
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 import gevent
 from gevent.event import Event
@@ -9,6 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
+from shared.credentials.activity.activity import ActivityStore
 from shared.decoding import UnreadableRecord
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
 from workers.process.operation_runner import run_operation
@@ -34,6 +36,7 @@ class OperationInbox:
         self._sign_ins = sign_ins
         self._inbox_key = keys.operations(process_id)
         self._operations = CredentialOperations(redis)
+        self._activity = ActivityStore(redis)
 
     def run(self) -> None:
         """Runs forever."""
@@ -68,7 +71,11 @@ class OperationInbox:
 
         def run() -> None:
             started.set()
-            self._operations.respond(operation, run_operation(worker.runner, operation))
+            result = run_operation(worker.runner, operation)
+            if operation.kind == "test":
+                with suppress(RedisError):
+                    self._activity.keep_test(operation.credential_id, result)
+            self._operations.respond(operation, result)
 
         worker.run_between_jobs(run)
         # Wake the worker repeatedly: it may be about to wait for a job, and miss the first call.

@@ -9,13 +9,15 @@ from typing import Any
 
 from urllib3 import BaseHTTPResponse
 
+from shared.credentials.evidence import clean_code
 from shared.errors import FarmError, TokenError
 from shared.protocol.credential_operations import CredentialOperation
 from shared.protocol.messages import RelayRequest
 from workers.attempt.cancel_scope import Cancelled, CancelScope
+from workers.attempt.outcomes import classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint.client import TokenEndpoint
-from workers.response.error_shapes import read_error
+from workers.response.error_shapes import UpstreamError, read_error
 from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, InvalidResponse
 from workers.upstream.client import (
     ResponseTruncated,
@@ -46,15 +48,18 @@ def run_operation(runner: JobRunner, operation: CredentialOperation) -> dict[str
         return {**result, **chat(runner, operation.model)} if operation.kind == "test" else result
     except TOKEN_FAILURES as error:
         runner.health.handle_token_failure(error)
-        return {"ok": False, "error": str(error)}
+        failed = classify_token_failure(error)
+        code = failed.evidence.code or failed.outcome
+        return {"ok": False, "error": str(error), "code": code, "status": failed.evidence.status}
     except Cancelled as cancelled:
-        return {"ok": False, "error": f"the chat was cancelled: {cancelled.reason}"}
+        return {"ok": False, "error": f"the chat was cancelled: {cancelled.reason}", "code": cancelled.reason}
     except (UpstreamUnreachable, ConnectionDropped, ResponseTruncated) as error:
-        return {"ok": False, "error": f"the upstream can't be reached or broke off ({error})"}
+        message = f"the upstream can't be reached or broke off ({error})"
+        return {"ok": False, "error": message, "code": "upstream_unreachable"}
     except UpstreamMisconfigured as error:
-        return {"ok": False, "error": f"the farm can't use its setting {error}"}
+        return {"ok": False, "error": f"the farm can't use its setting {error}", "code": "upstream_misconfigured"}
     except FarmError as error:
-        return {"ok": False, "error": str(error)}
+        return {"ok": False, "error": str(error), "code": "not_possible"}
 
 
 def refresh(runner: JobRunner) -> dict[str, Any]:
@@ -80,6 +85,7 @@ def chat(runner: JobRunner, model: str) -> dict[str, Any]:
         try:
             body, first_byte_ms = read_body(response, started_at)
             error = describe_error(response, body)
+            failure = read_error(body) if error else UpstreamError()
         finally:
             response.close()
         return {
@@ -89,6 +95,7 @@ def chat(runner: JobRunner, model: str) -> dict[str, Any]:
             "chat_ms": milliseconds_since(started_at),
             "ok": not error,
             "error": error,
+            "code": clean_code(failure.code) or clean_code(failure.type),
         }
 
 

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from shared import names
 from shared.background import keep_running
+from shared.credentials.activity.activity import ActivityStore
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins, compute_token_origin
@@ -56,6 +57,7 @@ from workers.sign_in.pool_provider import build_authorization_servers
 from workers.sign_in.runner import SignInRunner
 from workers.upstream.client import UpstreamRoute
 from workers.upstream.pool_network import build_route
+from workers.worker.activity_recorder import FLUSH_INTERVAL_SECONDS
 from workers.worker.credential_states import CredentialStates
 from workers.worker.services import WorkerServices
 
@@ -93,6 +95,7 @@ class WorkerProcess:
         self._redis = connect(settings.redis_url)
         self._counters = Counters()
         self._credentials = Credentials(self._redis)
+        self._activity_store = ActivityStore(self._redis)
         self._token_origins = TokenOrigins(self._redis)
         self._pools = settings.pool_names
         self._private_credentials = PrivateCredentials(self._redis)
@@ -239,6 +242,7 @@ class WorkerProcess:
             (1.0, lambda: self._counters.flush(self._redis)),
             (1.0, self._events.write),
             (1.0, lambda: self._samples.take(self._pools)),
+            (FLUSH_INTERVAL_SECONDS, lambda: self._services.activity.flush(self._activity_store)),
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
             (FORGET_INTERVAL_SECONDS, self._forget_idle_credentials),
@@ -332,6 +336,7 @@ class WorkerProcess:
         self._try(self._membership.leave)
         self._outbox.wait_until_idle(2.0)
         self._try(lambda: self._counters.flush(self._redis))
+        self._try(lambda: self._services.activity.flush(self._activity_store))
         self._try(self._usage_rollup.roll_up)
 
     def _report_retiring(self) -> None:

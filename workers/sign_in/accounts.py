@@ -128,7 +128,12 @@ class Accounts:
         fields = {**describe(identity), **self._seal_access(grant, credential_id)}
         fields |= {"token_origin": token_origin} if token_origin else {}
         script_keys = [keys.credential(credential_id), keys.credentials(pool), keys.fingerprints(pool)]
-        script_keys += [keys.history(credential_id), keys.credential(double), keys.history(double)]
+        script_keys += [
+            keys.history(credential_id),
+            keys.credential(double),
+            keys.history(double),
+            keys.activity(double),
+        ]
         sealed = self._store.seal(token, credential_id)
         arguments = [credential_id, sealed, fingerprint(token), clock.now(), double, *flatten(fields)]
         return bool(self._write(self._replace_script, script_keys, arguments))

@@ -3,7 +3,7 @@
 -- (`aliases`), so that a file that still has one of them adds nothing. What a refused token had led to ends; a
 -- credential that an operator has disabled stays so.
 -- Runs after change_state.lua.
--- KEYS: credential, credentials of the pool, fingerprints of the pool, history, then of the double: credential, history
+-- KEYS: credential, credentials of the pool, fingerprints of the pool, history, then of the double: credential, history, activity
 -- ARGV: credential id, sealed token, its fingerprint, now, id of the double ('' for none), fields and values to set
 -- Result: 1 if replaced, 0 if the credential is gone
 local MAX_ALIASES = 20
@@ -40,7 +40,7 @@ if ARGV[5] ~= '' then
         redis.call('HSET', KEYS[1], 'label', double[3])
     end
     redis.call('HDEL', KEYS[2], ARGV[5])
-    redis.call('DEL', KEYS[5], KEYS[6])
+    redis.call('DEL', KEYS[5], KEYS[6], KEYS[7])
 end
 while #aliases > MAX_ALIASES do
     redis.call('HDEL', KEYS[3], table.remove(aliases, 1))

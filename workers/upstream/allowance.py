@@ -10,12 +10,17 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
+from shared.credentials.activity.allowance import Left
 from shared.parsing import parse_date
 
 #: What the name of every header of a rate limit holds.
 MARK = "ratelimit"
 #: What the names of Retry-After and OpenAI's `retry-after-ms` begin with.
 RETRY_AFTER = "retry-after"
+#: Parts that are no part of what a limit counts.
+COMMON_PARTS = frozenset({"x", "ratelimit", "remaining", "anthropic", "rate", "limit"})
+#: Limits that are kept, and characters of their names.
+MAX_LIMITS, MAX_NAME_LENGTH = 8, 40
 #: Numbers from here on are a time since the epoch in seconds or milliseconds, smaller ones are seconds to wait.
 MIN_EPOCH_SECONDS, MIN_EPOCH_MILLISECONDS = 1e9, 1e12
 UNIT_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -37,6 +42,34 @@ def find_exhausted_seconds(headers: Mapping[str, str], now: float) -> float:
     named = {name.lower(): value for name, value in headers.items()}
     resets = [named.get(name.replace("remaining", "reset"), "") for name in named if is_used_up(name, named[name])]
     return max((parse_reset(reset, now) for reset in resets), default=0.0)
+
+
+def find_left(headers: Mapping[str, str], now: float) -> tuple[Left, ...]:
+    """What is left of each limit that the headers name, in their order; `now` in seconds since the epoch."""
+    named = {name.lower(): value for name, value in headers.items()}
+    found = []
+    for name, value in named.items():
+        remaining = parse_count(value) if "remaining" in name else None
+        if remaining is None:
+            continue
+        reset = parse_reset(named.get(name.replace("remaining", "reset"), ""), now)
+        limit = parse_count(named.get(name.replace("remaining", "limit"), ""))
+        found.append(Left(name_limit(name), remaining, limit, now + reset if reset else 0.0))
+    return tuple(found[:MAX_LIMITS])
+
+
+def name_limit(header: str) -> str:
+    """What a header's limit counts: `requests` for `x-ratelimit-remaining-requests`, and where it names nothing."""
+    return "-".join(part for part in header.split("-") if part not in COMMON_PARTS)[:MAX_NAME_LENGTH] or "requests"
+
+
+def parse_count(value: str) -> float | None:
+    """A number that is not negative; None for anything else."""
+    try:
+        count = float(value.partition(",")[0].strip())
+    except ValueError:
+        return None
+    return max(0.0, count) if math.isfinite(count) else None
 
 
 def is_used_up(name: str, value: str) -> bool:

@@ -30,6 +30,7 @@ from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.cooldown import BACKOFF_SECONDS, Cooldown
 from workers.credentials.leases import Lease
 from workers.credentials.suspicion import Suspicion
+from workers.worker.activity_recorder import CredentialActivity
 from workers.worker.limit_rest import LimitRest
 from workers.worker.model_rests import ModelRests
 from workers.worker.services import WorkerServices
@@ -62,12 +63,14 @@ class CredentialHealth:
         pool: PoolSettings,
         services: WorkerServices,
         token: AccessToken | ApiKey,
+        activity: CredentialActivity,
         stop: Callable[[], None],
     ) -> None:
         self._lease = lease
         self._pool = pool
         self._services = services
         self._token = token
+        self._activity = activity
         #: Stops the workers of the credential.
         self._stop = stop
         #: When state `cooling` was published, by the monotonic clock; inf while another state is.
@@ -219,6 +222,8 @@ class CredentialHealth:
         `request` is the one that has failed, for this model, None outside an attempt. Returns whether it has started a
         cooldown, or a rest for the model.
         """
+        if not failed.blameless:
+            self._activity.record_failure(failed.outcome, failed.evidence, is_attempt=request is not None)
         if failed.fatal:
             self.is_token_refused = True
             self._stop()

@@ -11,6 +11,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.worker import BaseWorker
 
 from shared import clock, names
+from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
@@ -42,6 +43,7 @@ class JobCompletion:
         self._services = credential.services
         self._bookkeeping = bookkeeping
         self._health = credential.health
+        self._activity = credential.activity
         #: When the worker should look for a waiting retry that only it may run, by the monotonic clock.
         self.look_at = float("inf")
 
@@ -51,7 +53,9 @@ class JobCompletion:
         Returns None for any other: it has been requeued or failed.
         """
         counters, pool = self._services.counters, self._credential.pool
-        self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status, attempt.upstream_model)
+        if limits := attempt.limit_headers():
+            self._activity.record_limits(limits)
+            self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status, attempt.upstream_model)
         if isinstance(outcome, Failed):
             counters.increment("attempts", pool.configured_name, outcome.outcome)
             fields = build_log_fields(
@@ -63,6 +67,7 @@ class JobCompletion:
         reason = outcome.reason
         counters.increment("attempts", pool.configured_name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
+        self._record_activity(attempt, reason)
         if reason == "done" and attempt.delivery.is_served:
             delivery = attempt.delivery
             self._health.record_success(delivery.request.key, attempt.upstream_model, delivery.started_at)
@@ -73,6 +78,18 @@ class JobCompletion:
         self._fail(job, f"the response ended early: {reason}", cost)
         return None
 
+    def _record_activity(self, attempt: Attempt, reason: str) -> None:
+        """Counts the attempt, unless its caller has left, or the upstream's error was the caller's."""
+        delivery = attempt.delivery
+        if not delivery.is_served or reason == "client_gone":
+            self._activity.record_used()
+        elif reason == "done":
+            self._activity.record_served(delivery.first_byte_at - delivery.started_at, clock.now())
+        else:
+            code = delivery.failure.code if delivery.failure else reason
+            evidence = Evidence(UPSTREAM, attempt.upstream_status, code)
+            self._activity.record_failure(reason, evidence, is_attempt=True)
+
     def _settle_failure(self, job: StartedJob, attempt: Attempt, failed: Failed) -> None:
         request, health = attempt.delivery.request, self._health
         was_probe = health.record_failure(failed, request, attempt.delivery.started_at)
@@ -80,6 +97,7 @@ class JobCompletion:
         attempts = [*decode_tried(job.tried), health.describe_attempt(failed)]
         if not was_probe and health.is_request_to_blame(attempts, failed, request, attempt.upstream_model):
             health.take_back(request.id)
+            self._activity.record_used()
             penalty = sum_pauses(attempts, self._services.settings.cooling_limit)
             self._tell_tried(job, CULPRIT)
             retry_forever(lambda: self._reply_with_error(job, attempt, failed, penalty), "a job cannot be failed")

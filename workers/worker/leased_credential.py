@@ -8,6 +8,7 @@ from workers.credentials.access_token import AccessToken
 from workers.credentials.api_key import ApiKey
 from workers.credentials.leases import Lease
 from workers.jobs.pace import AccountPace
+from workers.worker.activity_recorder import CredentialActivity
 from workers.worker.credential_health import CredentialHealth
 from workers.worker.services import WorkerServices
 
@@ -34,7 +35,8 @@ class LeasedCredential:
         self.stop_signal = StopSignal(pool.slots)
         self.pace = AccountPace(lease.credential_id, self._find_limits, services.count_request)
         self.token = build_token(lease, pool, services)
-        self.health = CredentialHealth(lease, pool, services, self.token, self.stop_signal.set)
+        self.activity = CredentialActivity(services.activity, lease.credential_id)
+        self.health = CredentialHealth(lease, pool, services, self.token, self.activity, self.stop_signal.set)
         self.health.resume_rest(has_limits=self.pace.has_limits)
 
     def _find_limits(self) -> AccountLimits:

@@ -20,6 +20,7 @@ from workers.per_pool import PerPool
 from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
 from workers.upstream.stream_options import StreamOptionsSupport
+from workers.worker.activity_recorder import ActivityRecorder
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class WorkerServices:
     count_request: CountRequest = field(init=False)
     #: Whether `rq suspend` is in force.
     is_suspended: Callable[[], bool]
+    #: What the credentials of this process do.
+    activity: ActivityRecorder = field(default_factory=ActivityRecorder)
     #: Configured pool -> whether its upstream takes `stream_options`.
     stream_options: PerPool[StreamOptionsSupport] = field(init=False)
     #: Pool -> what its upstream counts limits per.

@@ -108,6 +108,9 @@ def test_show_says_why_a_credential_is_out_of_service_and_what_happens_next(run:
     assert f"why: {shown['explanation']['rule']}" in lines
     assert f"next: {shown['explanation']['next']}" in lines
     assert any(line.startswith("was: ") and line.endswith("cooling rate_limited") for line in lines)
+    assert shown["last_hour"]["success_rate"] is None
+    (row,) = json.loads(run("credentials", "list", "--json").stdout)
+    assert row == {name: value for name, value in shown.items() if name != "history"}
 
 
 def test_show_lists_the_models_that_an_account_rests_for(run: Run, redis: Redis):

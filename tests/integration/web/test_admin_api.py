@@ -1,6 +1,7 @@
 """The admin API accepts, refuses and reports, and never returns a secret."""
 
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,9 +9,13 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from shared import keys
+from shared import clock, keys
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
+from shared.credentials.activity.activity import ActivityStore, Gains
+from shared.credentials.activity.allowance import Allowance, Left
+from shared.credentials.activity.attempt_counts import SlotCounts, find_bucket, slot_start
+from shared.credentials.evidence import Evidence
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins
 from shared.credentials.unsealing import Unsealer
@@ -210,8 +215,8 @@ def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     states = [(change["state"], change["reason"]) for change in api("GET", f"{path}/history").json["data"]]
     assert states == [("active", ""), ("disabled", "by a person")]
     assert api("GET", path).json["explanation"] == {
-        "rule": "it can serve",
-        "next": "it takes the next request",
+        "rule": "it can serve, but no worker process runs",
+        "next": "it takes requests once one does",
         "code": "",
     }
     assert [api("GET", f"/credentials?state={s}").json["data"] != [] for s in ("active", "dead")] == [True, False]
@@ -219,6 +224,36 @@ def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     assert api("DELETE", path).status_code == 204
     assert api("GET", path).status_code == 404
     assert api.redis.keys(f"*{line['id']}*") == []
+
+
+def test_credential_shows_evidence_and_what_it_has_done(api: Api):
+    (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
+    path = f"/credentials/{line['id']}"
+    new = api("GET", path).json
+    assert new["last_hour"] == {"served": 0, "failed": 0, "success_rate": None, "first_byte_p50_ms": None}
+    assert (new["last_used_at"], new["in_flight"], new["last_failure"], new["allowance"], new["last_test"]) == (
+        *(0, 0),
+        *(None, None, None),
+    )
+    evidence = Evidence("upstream", 429, "slow_down", 30.0)
+    Credentials(api.redis).set_state("default", line["id"], "cooling", "rate_limited", clock.now() + 30, evidence)
+    counts = SlotCounts(3, 1, Counter({find_bucket(0.25): 3}))
+    limits = Allowance(clock.now(), (Left("requests", 4, 60),)).encode()
+    gains = Gains({"used_at": 5, "allowance": limits}, {slot_start(clock.now()): counts})
+    store = ActivityStore(api.redis)
+    store.record({line["id"]: gains})
+    store.keep_test(line["id"], {"ok": True, "status": 200, "chat_ms": 12})
+    (shown,) = api("GET", "/credentials").json["data"]
+    assert shown == api("GET", path).json
+    expected = {"source": "upstream", "status": 429, "code": "slow_down", "retry_after": 30.0}
+    assert (shown["evidence"], shown["explanation"]["code"]) == (expected, "slow_down")
+    (change,) = api("GET", f"{path}/history").json["data"]
+    assert change["evidence"] == {**expected, "retry_after": None}
+    recent = shown["last_hour"]
+    assert (recent["served"], recent["failed"], recent["success_rate"]) == (3, 1, 0.75)
+    assert recent["first_byte_p50_ms"] == pytest.approx(250, rel=0.2)
+    assert (shown["last_used_at"], shown["allowance"]["left"][0]["remaining"]) == (5, 4)
+    assert (shown["last_test"]["ok"], shown["last_test"]["status"], shown["last_test"]["chat_ms"]) == (True, 200, 12)
 
 
 def test_credentials_of_one_state_are_enabled_at_once(api: Api):

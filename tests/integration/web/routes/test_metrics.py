@@ -54,6 +54,21 @@ def test_bytes_of_bodies_are_shown_where_they_are_held(redis: Redis):
     assert read_samples(redis)["farm_body_bytes{place=redis}"] == 0
 
 
+def test_credentials_out_of_service_are_counted_by_reason(redis: Redis, unsealer: Unsealer):
+    store = Credentials(redis)
+    ids = [store.add("default", f"token-{number}")[0] for number in range(5)]
+    store.set_state("default", ids[0], "cooling", "no_token: invalid_target", clock.now() + 60)
+    store.set_state("default", ids[1], "cooling", "no_token: http_418", clock.now() + 60)
+    store.set_state("default", ids[2], "disabled", "by a person")
+    store.set_state("default", ids[3], "foreign", "belongs to https://elsewhere.example")
+    samples = {name: value for name, value in read_samples(redis).items() if "out_of_service" in name}
+    assert samples == {
+        "farm_credentials_out_of_service{pool=default,reason=no_token,state=cooling}": 2,
+        "farm_credentials_out_of_service{pool=default,reason=by_a_person,state=disabled}": 1,
+        "farm_credentials_out_of_service{pool=default,reason=other,state=foreign}": 1,
+    }
+
+
 def test_pool_whose_credentials_all_rest_tells_until_when(redis: Redis, unsealer: Unsealer):
     store = Credentials(redis)
     ids = [store.add("default", f"token-{number}")[0] for number in range(2)]

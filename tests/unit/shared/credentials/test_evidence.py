@@ -56,7 +56,7 @@ def test_text_and_tokens_are_no_codes(code: object, shown: str):
     ("evidence", "text"),
     [
         (NO_EVIDENCE, ""),
-        (Evidence(UPSTREAM, 429, "slow", 30.0), "upstream: HTTP 429 slow, retry-after 30 s"),
+        (Evidence(UPSTREAM, 429, "slow", 30.0), "upstream: HTTP 429 slow, wait 30 s"),
         (Evidence(TOKEN_ENDPOINT, 503), "token endpoint: HTTP 503"),
         (Evidence(UPSTREAM, 0, "upstream_unreachable"), "upstream: upstream_unreachable"),
         (Evidence(TOKEN_ENDPOINT), "token endpoint: no response"),

@@ -1,0 +1,1 @@
+"""How commands show records to people."""

@@ -1,0 +1,78 @@
+"""Describes credentials as operators see them: record, explanation of the state, and what they have done lately."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis import Redis
+
+from shared import keys, names
+from shared.credentials.activity.activity import Activity, ActivityStore
+from shared.credentials.explanation import Circumstances, Explanation, explain_record
+from shared.credentials.records import CredentialRecord
+from shared.settings.schema import PoolSettings
+
+
+@dataclass(frozen=True)
+class CredentialDescription:
+    """One credential."""
+
+    record: CredentialRecord
+    activity: Activity
+    explanation: Explanation
+
+    def to_dict(self, *, is_masked: bool = False) -> dict[str, Any]:
+        """As JSON has it; `is_masked`: with its account masked, for lists."""
+        record, activity = self.record, self.activity
+        recent = activity.last_hour
+        seconds = recent.first_byte_seconds
+        return {
+            **(record.to_masked_dict() if is_masked else record.to_dict()),
+            "explanation": asdict(self.explanation),
+            "last_used_at": activity.used_at,
+            "in_flight": activity.in_flight,
+            "last_hour": {
+                "served": recent.served,
+                "failed": recent.failed,
+                "success_rate": None if recent.success_rate is None else round(recent.success_rate, 4),
+                "first_byte_p50_ms": None if seconds is None else round(1000 * seconds),
+            },
+            "last_failure": activity.last_failure and asdict(activity.last_failure),
+            "allowance": activity.allowance and asdict(activity.allowance),
+            "last_test": activity.last_test and asdict(activity.last_test),
+        }
+
+
+def describe_credentials(
+    redis: Redis, records: Sequence[CredentialRecord], pools: Sequence[PoolSettings]
+) -> list[CredentialDescription]:
+    """`pools`: those that are configured."""
+    slots = {pool.name: pool.slots for pool in pools}
+    activities = ActivityStore(redis).read([(record.pool, record.id, record.owner) for record in records], slots)
+    circumstances = read_circumstances(redis, sorted({record.pool for record in records}))
+    return [
+        CredentialDescription(
+            record, activity, explain_record(record, activity.last_failure, circumstances[record.pool])
+        )
+        for record, activity in zip(records, activities, strict=True)
+    ]
+
+
+def read_circumstances(redis: Redis, pools: Sequence[str]) -> dict[str, Circumstances]:
+    """What keeps a pool's credentials from serving although they could, in one round trip."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.exists(keys.RQ_SUSPENDED)
+        pipe.zcard(keys.PROCESSES)
+        for pool in pools:
+            pipe.exists(keys.breaker(pool))
+            pipe.exists(keys.token_breaker(names.configured_pool(pool)))
+        is_suspended, processes, *replies = pipe.execute()
+    return {
+        pool: Circumstances(
+            is_suspended=bool(is_suspended),
+            has_worker_process=bool(processes),
+            is_upstream_down=bool(is_open),
+            is_token_endpoint_down=bool(is_token_open),
+        )
+        for pool, is_open, is_token_open in zip(pools, replies[::2], replies[1::2], strict=True)
+    }
