@@ -34,6 +34,8 @@ from shared.errors import FarmError
 
 #: State changes that `show` prints, the newest first.
 MAX_HISTORY_SHOWN = 20
+#: Outcome of an entry -> what a preview says of it.
+PREVIEWS = {"added": "would be added", "duplicate": "is here already", "replaced": "would replace an older secret"}
 
 
 @click.group()
@@ -85,7 +87,7 @@ def import_(file: str, pool: str, dry_run: bool, as_json: bool) -> None:
     kind = pool_settings.credential_kind
     entries = list(read_entries(read_text(file).splitlines(), kind))
     if dry_run:
-        print_report(Credentials(redis).preview_import(pool, entries), as_json, is_preview=True)
+        print_report(Credentials(redis).preview_import(pool, entries, kind), as_json, is_preview=True)
         return
     with click.progressbar(entries, label="importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         report = Credentials(redis).import_entries(pool, progress, "", origin_for_new_tokens(pool_settings), kind)
@@ -112,7 +114,7 @@ def print_report(report: ImportReport, as_json: bool, *, is_preview: bool = Fals
         if line.outcome == "invalid":
             print(f"line {line.number}: invalid: {line.reason}", file=sys.stderr)
         elif is_preview and line.outcome != "blank":
-            print_line(f"line {line.number}: {'would be added' if line.outcome == 'added' else 'is here already'}")
+            print_line(f"line {line.number}: {PREVIEWS[line.outcome]}")
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     print_line(f"{summary}; nothing was changed" if is_preview else summary)
 

@@ -64,6 +64,13 @@ def decode_fields(secret: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in fields.items()} if isinstance(fields, dict) else {}
 
 
+def find_owner(kind: str, secret: str) -> str:
+    """The client or service account that a secret belongs to, as one text; '' for kinds whose secret doesn't tell."""
+    fields = decode_fields(secret) if kind in STRUCTURED_KINDS else {}
+    names = ("client_id",) if kind == "client_credentials" else ("issuer", "subject", "audience")
+    return "\n".join((kind, *(fields.get(name, "") for name in names))) if fields else ""
+
+
 def encode_service_account(fields: Mapping[str, Any]) -> str:
     """The secret of a `service_account` credential, from the members of its key file.
 

@@ -12,10 +12,10 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | fingerprint | SHA-256 of the current refresh token | store.py, private.py, store_grant.lua |
 | origin | SHA-256 of the token as imported, which identifies it in a repeated import | store.py, private.py |
 | token_origin | origin of its token endpoint, `simulator`, '' if not known | store.py, private.py, token_origin.py |
-| identity | SHA-256 of issuer and subject, once it is known whose account it is | workers/sign_in |
+| identity | SHA-256 of issuer and subject, once known; of a client or service account | workers/sign_in, store.py |
 | issuer, subject | who the account is, as its tokens or the userinfo endpoint say | workers/sign_in |
 | account | its e-mail address or name; lists show it masked | workers/sign_in |
-| aliases | SHA-256 of earlier refresh tokens, which a newer one of a sign-in has replaced | replace_token.lua |
+| aliases | SHA-256 of earlier tokens or secrets that a newer one has replaced | replace_token.lua, replace_secret.lua |
 | previous | sealed refresh token before the last rotation, until the next one | store_grant.lua |
 | rotations | number of rotations | store_grant.lua |
 | access | sealed access token | store_grant.lua |

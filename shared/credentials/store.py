@@ -19,6 +19,7 @@ from shared import clock, keys
 from shared.credentials.evidence import NO_EVIDENCE, Evidence
 from shared.credentials.importing.entries import Entry, read_entries
 from shared.credentials.importing.report import ImportedLine, ImportReport
+from shared.credentials.kinds import STRUCTURED_KINDS, find_owner
 from shared.credentials.records import (
     ACCOUNT_FIELDS,
     CHANGE_STATE,
@@ -58,6 +59,7 @@ class Credentials:
         self._set_fields_script = register_script(redis, folder / "set_fields.lua")
         self._suspend_script = register_script(redis, CHANGE_STATE, folder / "suspend.lua")
         self._resume_script = register_script(redis, CHANGE_STATE, folder / "resume.lua")
+        self._replace_script = register_script(redis, CHANGE_STATE, folder / "replace_secret.lua")
         self._remove_script = register_script(redis, folder / "remove_credential.lua")
 
     def add(
@@ -67,7 +69,9 @@ class Credentials:
 
         `token_origin` is that of the token endpoint that it was given for, '' if not known (token_origin.py).
         """
-        return self._seal_and_add(Sealer.load(self._redis), pool, token, label, token_origin, kind=kind)
+        sealer = Sealer.load(self._redis)
+        credential_id, outcome = self._add_or_replace(sealer, pool, token, label, token_origin, kind=kind)
+        return credential_id, outcome == "added"
 
     def restore(self, exported: Mapping[str, Any]) -> bool:
         """Stores an exported credential under its id and in its state; returns False if it is there already."""
@@ -84,6 +88,25 @@ class Credentials:
             kind=exported.get("kind", "refresh_token"),
             account={name: exported[name] for name in ACCOUNT_FIELDS if exported.get(name)},
         )[1]
+
+    def _add_or_replace(
+        self, sealer: Sealer, pool: str, secret: str, label: str, token_origin: str, kind: str
+    ) -> tuple[str, str]:
+        """Stores a secret, as that of its client or service account where the pool has that already.
+
+        Returns the credential's id and the outcome: `added`, `replaced` or `duplicate`.
+        """
+        credential_id, is_new = self._seal_and_add(sealer, pool, secret, label, token_origin, kind=kind)
+        if is_new or kind not in STRUCTURED_KINDS:
+            return credential_id, "added" if is_new else "duplicate"
+        is_replaced = self._replace_script(
+            keys=[
+                *(keys.credential(credential_id), keys.credentials(pool)),
+                *(keys.fingerprints(pool), keys.history(credential_id)),
+            ],
+            args=[credential_id, sealer.seal(secret, credential_id), fingerprint(secret), clock.now()],
+        )
+        return credential_id, "replaced" if is_replaced else "duplicate"
 
     def _seal_and_add(
         self,
@@ -102,6 +125,8 @@ class Credentials:
         credential_id = credential_id or secrets.token_hex(5)
         fields = build_fields(sealer, token, credential_id, pool, label, token_origin)
         fields |= {"kind": kind} if kind != "refresh_token" else {}
+        owner = find_owner(kind, token)
+        account = account or ({"identity": fingerprint(owner)} if owner else {})
         pairs = [part for pair in {**fields, **account, "reason": reason}.items() for part in pair]
         script_keys = [keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)]
         reply = self._add_script(
@@ -121,21 +146,24 @@ class Credentials:
         """Stores the secrets of entries, given for the token endpoint of that origin ('' if not known)."""
         sealer = Sealer.load(self._redis)
 
-        def add(secret: str) -> tuple[str, bool]:
-            return self._seal_and_add(sealer, pool, secret, label, token_origin, kind=kind)
+        def add(secret: str) -> tuple[str, str]:
+            return self._add_or_replace(sealer, pool, secret, label, token_origin, kind=kind)
 
         return ImportReport(tuple(import_entry(entry, add) for entry in entries))
 
-    def preview_import(self, pool: str, entries: Iterable[Entry]) -> ImportReport:
+    def preview_import(self, pool: str, entries: Iterable[Entry], kind: str = "refresh_token") -> ImportReport:
         """What an import would do; nothing is stored."""
         seen: set[str] = set()
 
-        def find(secret: str) -> tuple[str, bool]:
-            digest = fingerprint(secret)
-            existing_id = self._redis.hget(keys.fingerprints(pool), digest)
-            is_new = existing_id is None and digest not in seen
-            seen.add(digest)
-            return (existing_id or b"").decode(), is_new
+        def find(secret: str) -> tuple[str, str]:
+            digest, owner = fingerprint(secret), find_owner(kind, secret)
+            same_secret = self._redis.hget(keys.fingerprints(pool), digest)
+            if same_secret or digest in seen:
+                return (same_secret or b"").decode(), "duplicate"
+            same_owner = self._redis.hget(keys.accounts(pool), fingerprint(owner)) if owner else None
+            is_known = bool(same_owner) or (bool(owner) and owner in seen)
+            seen.update((digest, owner))
+            return (same_owner or b"").decode(), "replaced" if is_known else "added"
 
         return ImportReport(tuple(import_entry(entry, find) for entry in entries))
 
@@ -286,12 +314,12 @@ class Credentials:
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))
 
 
-def import_entry(entry: Entry, add: Callable[[str], tuple[str, bool]]) -> ImportedLine:
-    """The outcome of an entry; `add` stores its secret and returns the credential's id and whether it is new."""
+def import_entry(entry: Entry, add: Callable[[str], tuple[str, str]]) -> ImportedLine:
+    """The outcome of an entry; `add` stores its secret and returns the credential's id and the outcome."""
     if entry.outcome != "token":
         return ImportedLine(entry.line, entry.outcome, reason=entry.problem)
-    credential_id, is_new = add(entry.secret)
-    return ImportedLine(entry.line, "added" if is_new else "duplicate", credential_id)
+    credential_id, outcome = add(entry.secret)
+    return ImportedLine(entry.line, outcome, credential_id)
 
 
 def build_fields(

@@ -104,10 +104,10 @@ def find_kind(pool: str) -> str:
 
 def import_entries(body: NewCredentials | NewCredentialText, entries: list[Entry]) -> ImportResult:
     try:
+        pool = services().settings.pool(body.pool)
         if body.dry_run:
-            report = open_store().preview_import(body.pool, entries)
+            report = open_store().preview_import(body.pool, entries, pool.credential_kind)
         else:
-            pool = services().settings.pool(body.pool)
             origin = origin_for_new_tokens(pool)
             report = open_store().import_entries(body.pool, entries, body.label, origin, pool.credential_kind)
             record_change("credentials.add", body.pool, report.to_counts())

@@ -83,7 +83,7 @@ class LineReport(BaseModel):
     """Outcome of one entry of an import."""
 
     number: Annotated[int, Field(description="position in `tokens`, or line of the text, from 1")]
-    outcome: Literal["added", "duplicate", "blank", "invalid"]
+    outcome: Literal["added", "duplicate", "replaced", "blank", "invalid"]
     id: Annotated[str, Field(description="the credential that has the token; empty if none has")]
     reason: Annotated[str, Field(description="why an entry is invalid")] = ""
 
@@ -93,6 +93,9 @@ class ImportResult(BaseModel):
 
     added: int
     duplicates: int
+    replaced: Annotated[
+        int, Field(description="secrets that have replaced the former one of their client or service account")
+    ] = 0
     blanks: int
     invalid: int
     lines: list[LineReport]

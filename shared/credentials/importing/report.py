@@ -9,7 +9,7 @@ class ImportedLine:
 
     #: The line that it begins on, counted from 1.
     number: int
-    #: `added`, `duplicate`, `blank` or `invalid`.
+    #: `added`, `duplicate`, `replaced`, `blank` or `invalid`.
     outcome: str
     #: The credential that has the token, '' for none.
     id: str = ""
@@ -35,9 +35,16 @@ class ImportReport:
         return tuple(line for line in self.lines if line.outcome == "invalid")
 
     def to_counts(self) -> dict[str, int]:
-        """Number of entries per outcome, under the names in OUTCOMES."""
-        return {name: self.count(outcome) for outcome, name in OUTCOMES.items()}
+        """Number of entries per outcome, under the names in OUTCOMES; `replaced` only if there are any."""
+        counts = {name: self.count(outcome) for outcome, name in OUTCOMES.items()}
+        return {name: count for name, count in counts.items() if count or name != "replaced"}
 
 
 #: Outcome of an entry -> name of its count.
-OUTCOMES = {"added": "added", "duplicate": "duplicates", "blank": "blanks", "invalid": "invalid"}
+OUTCOMES = {
+    "added": "added",
+    "duplicate": "duplicates",
+    "replaced": "replaced",
+    "blank": "blanks",
+    "invalid": "invalid",
+}
