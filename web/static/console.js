@@ -19,7 +19,11 @@
 
   // Over plain HTTP on a LAN there is no navigator.clipboard.
   async function copy(text) {
-    if (window.isSecureContext && navigator.clipboard) return navigator.clipboard.writeText(text);
+    try {
+      return await navigator.clipboard.writeText(text);
+    } catch {
+      // There is none, or the browser refuses it: copy by selection.
+    }
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "hidden";

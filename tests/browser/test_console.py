@@ -1,0 +1,133 @@
+"""The console in a browser: no error, no violation of its policy, no foreign request, nothing off the screen.
+
+axe (Deque's checker of accessibility) finds nothing; it comes from npm, and runs beside the page's own policy.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from shared.credentials.store import Credentials
+from tests.browser.chromium import Chromium, run_chromium
+from tests.browser.conftest import find_chromium
+from tests.browser.console_pages import PAGES, Console
+from tests.browser.console_server import serve_console
+from tests.console_content import fill_farm
+from tests.waiting import eventually
+
+WIDTHS = (360, 768, 1440)
+#: Package on npm, and its hash.
+AXE_PACKAGE = "axe-core@4.14.1"
+AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+AXE_SCRIPT = """
+axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations.map(
+  violation => `${violation.id}: ${violation.nodes.slice(0, 2).map(node => node.html.slice(0, 160)).join(" ")}`))
+"""
+#: What Chromium tells of a page that did something wrong.
+FAULTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with run_chromium(find_chromium(), tmp_path_factory.mktemp("chromium"), ()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console]:
+    """A console with content, logged in; after the test it has caused no error and asked nobody else."""
+    fill_farm(redis, requests=60)
+    browser.events.clear()
+    with serve_console(redis, redis_url) as server:
+        console = Console(browser.open_tab(f"{server.url}/admin/login"), server)
+        for domain in ("Page", "Log", "Runtime"):
+            console.tab.call(f"{domain}.enable")
+        console.log_in()
+        yield console
+        console.tab.close()
+        faults = [parameters for method, parameters in browser.events if method in FAULTS]
+        assert [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"] == []
+        asked = [
+            parameters["request"]["url"]
+            for method, parameters in browser.events
+            if method == "Network.requestWillBeSent"
+        ]
+        assert len(asked) > 3
+        assert [url for url in asked if not url.startswith((server.url, "data:", "about:"))] == []
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe; '' where npm or its registry is missing, except in CI."""
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "pack", "--json", "--pack-destination", str(folder), AXE_PACKAGE]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120) if shutil.which("npm") else None
+    if result is None or result.returncode:
+        assert not os.environ.get("CI"), result and result.stderr
+        return ""
+    tarball = (folder / json.loads(result.stdout)[0]["filename"]).read_bytes()
+    assert base64.b64encode(hashlib.sha512(tarball).digest()).decode() == AXE_SHA512
+    with tarfile.open(fileobj=io.BytesIO(tarball)) as archive:
+        source = archive.extractfile("package/axe.min.js")
+        assert source is not None
+        return source.read().decode()
+
+
+def find_violations(console: Console, axe: str) -> list[str]:
+    if axe:
+        console.tab.evaluate(axe + ";true")
+        return list(console.tab.evaluate(AXE_SCRIPT))
+    return []
+
+
+def read_text(console: Console, selector: str) -> str:
+    return str(console.tab.evaluate(f"document.querySelector('{selector}').innerText"))
+
+
+@pytest.mark.parametrize(("language", "theme"), [("en", "light"), ("zh", "dark")])
+def test_every_page_fits_every_screen_and_every_reader(
+    console: Console, redis: Redis, axe: str, language: str, theme: str
+):
+    account = next(iter(Credentials(redis).get_states("default")))
+    overflow, violations = {}, {}
+    for name, path in (PAGES | {"account": f"/admin/accounts/{account}", "request": "/admin/requests/req_17"}).items():
+        console.open(path, lang=language, theme=theme)
+        for width in WIDTHS:
+            console.set_width(width)
+            if found := console.find_overflow():
+                overflow[name, width] = found
+        violations[name] = find_violations(console, axe)
+        assert console.tab.evaluate("getComputedStyle(document.documentElement).colorScheme") == theme
+    assert overflow == {}
+    assert {name: found for name, found in violations.items() if found} == {}
+
+
+def test_accounts_are_selected_removed_and_reported(console: Console, redis: Redis):
+    console.open("/admin/accounts?state=dead", lang="en")
+    console.tab.evaluate("document.querySelector('[data-select-all]').click()")
+    assert console.tab.evaluate("document.querySelectorAll('tbody input:checked').length") == 2
+    console.tab.click("button[value=remove]")
+    console.tab.evaluate("document.querySelector('[name=sure]').click()")
+    console.tab.click("main button.danger")
+    assert "2 accounts were removed." in read_text(console, "[role=status]")
+    assert "dead" not in Credentials(redis).get_states("default").values()
+
+
+def test_import_shows_its_preview_beside_the_text_that_was_typed(console: Console, redis: Redis):
+    console.open("/admin/accounts/import", lang="en")
+    console.tab.evaluate("document.querySelector('#f-text').value = 'fresh-token-abcdefgh-1\\nrefresh-token-1'")
+    for action, heading, count in (("preview", "Preview", 24), ("import", "Imported", 25)):
+        console.tab.evaluate(f"document.querySelector('button[value={action}]').click()")
+        shown = f"document.querySelector('#report').innerText.includes('{heading}')"
+        eventually(lambda shown=shown: console.tab.is_true(shown))
+        assert "fresh-token" in console.tab.evaluate("document.querySelector('#f-text').value")
+        assert len(Credentials(redis).get_states("default")) == count
