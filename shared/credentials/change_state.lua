@@ -1,32 +1,18 @@
--- change_state(): the one way in which scripts change a credential's state; note_change(): an entry in its history alone.
--- Prepended to them.
+-- change_state(): the one way in which scripts change a credential's state. Prepended to them.
 
 -- `record`: {states of the pool, credential, history, id} are keys, and the credential's id.
 -- `change`: state, reason, until ('' for none), now, evidence (shared/credentials/evidence.py) and retry_after ('' for
 -- none), and `note`: the reason in the history if it is another one.
 -- A new state, reason or evidence is an entry of the history. `state_since` tells since when state and reason are the
 -- same. Whoever changes a state decides over what suspend.lua has kept.
-local function add_entry(record, change)
-    redis.call('XADD', record.history, 'MAXLEN', '~', 100, '*', 'state', change.state,
-        'reason', change.note or change.reason, 'evidence', change.evidence or '')
-end
-
--- Adds the entry unless it is the same as the newest.
-local function note_change(record, change)
-    local newest = redis.call('XREVRANGE', record.history, '+', '-', 'COUNT', 1)[1]
-    local fields = newest and newest[2] or {}
-    if fields[2] ~= change.state or fields[4] ~= change.reason or (fields[6] or '') ~= change.evidence then
-        add_entry(record, change)
-    end
-end
-
 local function change_state(record, change)
     local evidence = change.evidence or ''
     local state = redis.call('HGET', record.states, record.id)
     local before = redis.call('HMGET', record.credential, 'reason', 'evidence')
     local is_new = state ~= change.state or (before[1] or '') ~= change.reason
     if is_new or (before[2] or '') ~= evidence then
-        add_entry(record, change)
+        redis.call('XADD', record.history, 'MAXLEN', '~', 100, '*', 'state', change.state,
+            'reason', change.note or change.reason, 'evidence', evidence)
     end
     redis.call('HSET', record.states, record.id, change.state)
     redis.call('HSET', record.credential, 'reason', change.reason, 'until', change['until'], 'evidence', evidence,

@@ -3,7 +3,7 @@
 import pytest
 from redis import Redis
 
-from shared import clock, keys
+from shared import keys
 from shared.credentials.evidence import NO_EVIDENCE, TOKEN_ENDPOINT, UPSTREAM, Evidence
 from shared.credentials.records import StateChange
 from shared.credentials.store import Credentials
@@ -58,23 +58,10 @@ def test_state_since_stays_while_state_and_reason_are_the_same(store: Credential
     assert store.get(credential_id, ["default"]).state_since > since
 
 
-@pytest.mark.parametrize("seconds", [100.0, 200.05])
-def test_reason_that_prolongs_no_cooldown_is_only_an_entry(store: Credentials, credential_id: str, seconds: float):
-    """The end of the cooldown rests on the former reason, which `show` gives for it."""
-    now = clock.now()
-    store.set_state("default", credential_id, "cooling", "rate_limited", now + 200, LIMITED)
-    for _ in range(2):
-        assert store.set_state("default", credential_id, "cooling", "refused", now + seconds, FORBIDDEN)
-    record = store.get(credential_id, ["default"])
-    assert (record.reason, record.evidence, record.until) == ("rate_limited", LIMITED, pytest.approx(now + 200))
-    assert [reason for _, reason, _ in read_changes(store, credential_id)] == ["rate_limited", "refused"]
-
-
-def test_cooldown_that_is_over_gives_way_to_the_next(store: Credentials, credential_id: str):
-    now = clock.now()
-    store.set_state("default", credential_id, "cooling", "rate_limited", now - 0.01, LIMITED)
-    store.set_state("default", credential_id, "cooling", "refused", now + 0.05, FORBIDDEN)
-    assert store.get(credential_id, ["default"]).evidence == FORBIDDEN
+def test_shorter_cooldown_leaves_the_evidence_of_the_longer_one(store: Credentials, credential_id: str):
+    store.set_state("default", credential_id, "cooling", "rate_limited", 20.0, LIMITED)
+    store.set_state("default", credential_id, "cooling", "refused", 10.0, FORBIDDEN)
+    assert store.get(credential_id, ["default"]).evidence == LIMITED
 
 
 def test_enabled_credential_has_no_evidence_any_more(store: Credentials, credential_id: str):
