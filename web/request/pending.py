@@ -84,6 +84,8 @@ class PendingRequest:
     mailbox: Mailbox = field(init=False)
     #: When to ask whether the request, which is held, may go on; by the monotonic clock.
     _recheck_at: float = float("inf")
+    #: The rest of its pool when it was submitted, None for one in service.
+    rest: PoolRest | None = None
     #: Whether a worker has the job, so that the queue timeout no longer applies.
     _is_running: bool = False
     #: The rest of its pool, once that is found to outlast what the request may wait.
@@ -102,7 +104,9 @@ class PendingRequest:
         wait; 503 when the front is being stopped.
         """
         self.services.shutdown.check()
-        retry_for(lambda: self.services.overload.check_rest(self.request.pool, self.gives_up_at, self.model))
+        self.rest = retry_for(lambda: self.services.availability.find_rest(self.request.pool, self.model))
+        if self.rest and self.rest.outlasts(self.gives_up_at):
+            raise self.services.overload.build_rest_error(self.request.pool, self.rest)
         # Not a method of this object: a reference cycle would keep the request until the next garbage collection.
         on_overdue = partial(disconnect.abort, self.caller_socket)
         self.mailbox = self.services.hub.open(

@@ -167,7 +167,7 @@ def submit(
         context.reply_headers = {
             **limit_headers.build_headers(key, admission.limit_usage),
             "x-queue-position": str(admission.ahead + 1),
-            "x-queue-eta-ms": str(overload.eta_ms(relay_request.pool, admission.ahead, pending_request.model)),
+            "x-queue-eta-ms": str(overload.eta_ms(relay_request.pool, admission.ahead, pending_request.rest)),
         }
     except BaseException:
         pending_request.close()

@@ -55,9 +55,8 @@ class Overload:
             return self._drain_rate.expected_wait(pool)
         return rest.find_turn(self._drain_rate.count_waiting(pool)) - clock.now()
 
-    def eta_ms(self, pool: str, ahead: int, model: str = "") -> int:
+    def eta_ms(self, pool: str, ahead: int, rest: PoolRest | None) -> int:
         """Milliseconds until a request with so many others ahead is expected to start, 0 if unknown."""
-        rest = self._availability.find_rest(pool, model)
         if rest is None:
             return self._drain_rate.eta_ms(pool, ahead)
         return max(0, round(1000 * (rest.find_turn(ahead) - clock.now())))

@@ -79,7 +79,7 @@ def test_an_upstream_that_refuses_every_api_key_kills_none_and_is_told_to_caller
         read_rest = build_reader(redis)
         for number in range(1, 4):
             harness.enqueue(f"req_{number}")
-        eventually(lambda: (rest := read_rest("default")) and rest.is_refused)
+        eventually(lambda: (rest := read_rest(("default", ""))) and rest.is_refused)
         assert redis.exists(keys.token_breaker("default"))
         states = {(record.state, record.reason) for record in Credentials(redis).list(["default"])}
         assert states == {("cooling", "api_keys_refused")}
@@ -87,7 +87,7 @@ def test_an_upstream_that_refuses_every_api_key_kills_none_and_is_told_to_caller
         upstream.faults()
         assert collect_frames(harness.enqueue("req_4"), within=60)[-1].kind == FrameKind.END
         eventually(lambda: not redis.exists(keys.token_breaker("default")))
-        assert read_rest("default") is None
+        assert read_rest(("default", "")) is None
 
 
 # Token endpoints
