@@ -95,7 +95,7 @@ def requests(limit: int, failed: bool, since: float | None, until: float | None,
     log_filter = LogFilter(since or 0.0, until or float("inf"), outcome="failed" if failed else "", **names)
     redis = open_store()[1]
     entries = list(islice(RequestLog(redis).read_newest_first(log_filter), max(limit, 0)))
-    rows = list(name_rows(redis, (entry.to_dict() for entry in entries)))
+    rows = list(name_rows(redis, (entry.to_json() for entry in entries)))
     if as_json:
         print_json(rows)
         return

@@ -61,15 +61,39 @@ class LogEntry:
     code: str = ""
     #: How the reply ended: `done`, `client_gone`, `upstream_eof`, …; '' if there was none.
     end: str = ""
+    #: The attempts that have failed, as FailedAttempt.parse reads them; '' for none.
+    tried: str = ""
 
     def encode(self) -> str:
-        """Encodes the fields as a JSON array. roll_up.lua reads them by position, so new fields go last."""
-        return json.dumps(list({**vars(self), "model": sanitize_model_name(self.model)}.values()))
+        """Encodes the fields as a JSON array. roll_up.lua reads them by position, so new fields go last.
+
+        `tried` is left out when it is empty: version 0.1 reads no entry with a field that it does not know.
+        """
+        values = list({**vars(self), "model": sanitize_model_name(self.model)}.values())
+        return json.dumps(values if self.tried else values[:-1])
 
     @classmethod
     def decode(cls, encoded: bytes) -> "LogEntry":
         """Raises UnreadableRecord; fields that an older version did not write get their defaults."""
         return decode_positional(cls, parse_values(encoded))
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """An attempt of a request that has failed."""
+
+    credential: str
+    #: As in `attempts_total`; '' if its worker has died.
+    outcome: str = ""
+    #: The upstream's HTTP status, 0 for no response.
+    status: int = 0
+    milliseconds: int = 0
+
+    @classmethod
+    def parse(cls, tried: str) -> "tuple[FailedAttempt, ...]":
+        """Attempts in the form `<credential>:<outcome>:<status>:<milliseconds>`, separated by spaces."""
+        parts = (attempt.split(":") for attempt in tried.split())
+        return tuple(cls(part[0], part[1], int(part[2]), int(part[3])) for part in parts if len(part) == 4)
 
 
 class CountedEntry(NamedTuple):
@@ -91,6 +115,10 @@ class StoredEntry:
 
     def to_dict(self) -> dict[str, Any]:
         return {"id": self.id, "time": self.time, **vars(self.entry), "count": self.count}
+
+    def to_json(self) -> dict[str, Any]:
+        """With the failed attempts as objects."""
+        return {**self.to_dict(), "tried": [vars(attempt) for attempt in FailedAttempt.parse(self.entry.tried)]}
 
 
 def build_entry(request: RelayRequest, **outcome: Any) -> LogEntry:

@@ -1,18 +1,21 @@
 """Admin API: API keys."""
 
+from collections.abc import Sequence
+
 from flask import Response
 
 from shared import keys as redis_keys
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
+from shared.list_filters import matches_text, sort_by
 from shared.protocol.changed_limits import apply_limits
 from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_api_error, to_response
 from web.admin.pagination import paginate
-from web.admin.schemas import CreatedKey, Empty, Key, KeyChange, KeyPage, NewKey, Page
+from web.admin.schemas import CreatedKey, Empty, Key, KeyChange, KeyPage, KeyQuery, NewKey
 from web.services import services
 
 
@@ -24,10 +27,10 @@ def to_schema(key: ApiKey) -> Key:
     return to_schemas([key])[0]
 
 
-def to_schemas(api_keys: list[ApiKey]) -> list[Key]:
+def to_schemas(api_keys: Sequence[ApiKey]) -> list[Key]:
     times = services().redis.hmget(redis_keys.LAST_USED, [key.id for key in api_keys]) if api_keys else []
     return [
-        Key(**key.model_dump(), last_used_at=float(last_used_at or 0))
+        Key(**key.model_dump(exclude={"last_used_at"}), last_used_at=float(last_used_at or 0))
         for key, last_used_at in zip(api_keys, times, strict=True)
     ]
 
@@ -40,12 +43,29 @@ def get_or_404(key_id: str) -> ApiKey:
         raise ApiError(404, "not_found", str(error)) from None
 
 
-@router.route("GET", "/keys", query=Page, response=KeyPage, errors=(404,))
-def list_keys(query: Page) -> KeyPage:
-    """List all API keys, oldest first."""
-    all_keys = open_store().list()
-    data, next_cursor = paginate(all_keys, [key.id for key in all_keys], query.limit, query.cursor)
-    return KeyPage(data=to_schemas(data), next=next_cursor)
+@router.route("GET", "/keys", query=KeyQuery, response=KeyPage, errors=(404,))
+def list_keys(query: KeyQuery) -> KeyPage:
+    """List API keys, oldest first."""
+    found: Sequence[ApiKey] = [key for key in open_store().list() if is_wanted(query, key)]
+    if query.unused_since is not None or query.sort.endswith("last_used_at"):
+        unused_since = float("inf") if query.unused_since is None else query.unused_since
+        found = [key for key in to_schemas(found) if key.last_used_at < unused_since]
+    found = sort_by(found, query.sort)
+    data, next_cursor = paginate(found, [key.id for key in found], query.limit, query.cursor)
+    return KeyPage(data=to_schemas(data), next=next_cursor, total=len(found))
+
+
+def is_wanted(query: KeyQuery, key: ApiKey) -> bool:
+    """Whether a filter matches, apart from that for the last use."""
+    return query.state in ("", find_state(key)) and matches_text(query.text, key.id, key.name, key.hint)
+
+
+def find_state(key: ApiKey) -> str:
+    if key.revoked_at:
+        return "revoked"
+    if not key.enabled:
+        return "disabled"
+    return "expired" if key.is_expired else "enabled"
 
 
 @router.route("POST", "/keys", body=NewKey, response=CreatedKey, status=201)

@@ -1,17 +1,20 @@
 """Admin API: credentials. Responses never contain a token."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 from flask import Response
 
 from shared.credentials import private
 from shared.credentials.activity.description import describe_credentials
 from shared.credentials.importing.entries import Entry, read_entries, read_texts
-from shared.credentials.records import CredentialRecord
+from shared.credentials.records import CredentialRecord, mask_account
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins, origin_for_new_tokens
 from shared.errors import ApiError, FarmError, NotFound
+from shared.list_filters import matches_text, sort_by
 from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from web.admin.api import router
 from web.admin.audit_log import record_change
@@ -78,9 +81,22 @@ def record_version(record: CredentialRecord) -> object:
 def list_credentials(query: CredentialQuery) -> CredentialPage:
     """List credentials by pool, oldest first."""
     pools = [name for name in list_all_pools() if query.pool in ("", name)]
-    records = [record for record in open_store().list(pools) if query.state in ("", record.state)]
+    records = sort_by(filter(partial(is_wanted, query), open_store().list(pools)), query.sort)
     data, next_cursor = paginate(records, [record.id for record in records], query.limit, query.cursor)
-    return CredentialPage(data=to_schemas(data, is_masked=True), next=next_cursor)
+    return CredentialPage(
+        data=to_schemas(data, is_masked=True),
+        next=next_cursor,
+        states=Counter(record.state for record in records),
+    )
+
+
+def is_wanted(query: CredentialQuery, record: CredentialRecord) -> bool:
+    """Whether a filter matches. Accounts are searched as lists show them, so that nobody can guess one by searching."""
+    return (
+        (not query.state or record.state in query.state.split(","))
+        and query.reason in ("", record.reason)
+        and matches_text(query.text, record.id, record.label, mask_account(record.account))
+    )
 
 
 @router.route("POST", "/credentials", body=NewCredentials, response=ImportResult, errors=(404,))

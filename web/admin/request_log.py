@@ -28,7 +28,7 @@ def logs(query: LogQuery) -> Response:
 
 def read_log_page(query: LogQuery) -> LogPage:
     page, has_more = take_page(read_entries(query), query.limit)
-    named = name_rows(services().redis, (entry.to_dict() for entry in page))
+    named = name_rows(services().redis, (entry.to_json() for entry in page))
     return LogPage(data=list(named), next=page[-1].id if has_more else None)
 
 

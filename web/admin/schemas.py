@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.api_keys.admin_tokens import AdminToken
 from shared.api_keys.api_key import ApiKey, KeyFields
 from shared.credentials.importing.secret_choice import MAX_TOKEN_LENGTH
+from shared.credentials.records import STATES
 from shared.observability.audit_log import AuditEntry
 
 #: Text without control characters, which could corrupt a terminal or a log.
@@ -31,6 +32,24 @@ class Page(StrictModel):
     cursor: Annotated[str, Field(max_length=100, description="`next` of the previous page")] = ""
 
 
+SearchText = Annotated[
+    Identifier,
+    Field(
+        description="only what contains this in its id, name or account as the list shows them; with `*`, as a whole"
+    ),
+]
+
+
+def ordered(*fields: str) -> tuple[str, ...]:
+    """The values of `sort` for these fields."""
+    return tuple(f"{sign}{field}" for field in fields for sign in ("", "-"))
+
+
+#: Fields by which lists can be sorted.
+CREDENTIAL_ORDERS = ("state", "state_since", "until", "reason", "label", "added_at", "refreshed_at", "rotations")
+KEY_ORDERS = ("name", "created_at", "last_used_at", "expires_at")
+
+
 class Empty(StrictModel):
     """An empty object."""
 
@@ -38,13 +57,26 @@ class Empty(StrictModel):
 # Credentials
 
 
+StateNames = Annotated[
+    str,
+    Field(
+        max_length=60,
+        pattern=rf"^(({'|'.join(STATES)})(,({'|'.join(STATES)}))*)?$",
+        description="only credentials in this state, or in one of several, separated by commas",
+    ),
+]
+
+
 class CredentialQuery(Page):
     """Filter and page of the credentials."""
 
     pool: Annotated[Identifier, Field(description="only credentials of this pool")] = ""
-    state: Annotated[
-        Literal["", "active", "cooling", "disabled", "dead", "foreign"],
-        Field(description="only credentials in this state"),
+    state: StateNames = ""
+    reason: Annotated[Identifier, Field(description="only credentials whose state has this reason")] = ""
+    text: SearchText = ""
+    sort: Annotated[
+        Literal["", *ordered(*CREDENTIAL_ORDERS)],  # type: ignore[valid-type]
+        Field(description="order of the list, `-` turns it round; by pool, then oldest first, without"),
     ] = ""
 
 
@@ -217,6 +249,7 @@ class CredentialPage(BaseModel):
 
     data: list[Credential]
     next: str | None
+    states: Annotated[dict[str, int], Field(description="number of all matching credentials, by state")]
 
 
 class CredentialChange(StrictModel):
@@ -308,11 +341,26 @@ class CreatedKey(Key):
     key: str
 
 
+class KeyQuery(Page):
+    """Filter and page of the API keys."""
+
+    state: Annotated[
+        Literal["", "enabled", "disabled", "expired", "revoked"], Field(description="only keys in this state")
+    ] = ""
+    unused_since: Annotated[Timestamp | None, Field(description="only keys that were not used since then")] = None
+    text: SearchText = ""
+    sort: Annotated[
+        Literal["", *ordered(*KEY_ORDERS)],  # type: ignore[valid-type]
+        Field(description="order of the list, `-` turns it round; oldest first without"),
+    ] = ""
+
+
 class KeyPage(BaseModel):
     """A page of API keys; `next` is the cursor of the next page, null on the last."""
 
     data: list[Key]
     next: str | None
+    total: Annotated[int, Field(description="number of all matching keys")]
 
 
 # Pools, live state

@@ -7,7 +7,7 @@ breaker finds out.
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shared import clock
@@ -34,20 +34,37 @@ class TriedCredential:
     is_credible: bool
     #: When the attempt started a cooldown, seconds since the epoch; 0 if it did not.
     paused_at: float = 0.0
+    #: For the request log: the outcome, the upstream's HTTP status (0 for no response), how long it took.
+    outcome: str = ""
+    status: int = 0
+    milliseconds: int = 0
 
     def encode(self) -> str:
         """Its entry in the job's `farm_tried` (retries.lua finds the credential in it)."""
-        return f" {self.credential_id}:{self.signature}:{int(self.is_credible)}:{self.paused_at:.1f}"
+        evidence = f"{self.credential_id}:{self.signature}:{int(self.is_credible)}:{self.paused_at:.1f}"
+        return f" {evidence}:{self.outcome}:{self.status}:{self.milliseconds}"
 
 
 def decode_tried(text: str) -> list[TriedCredential]:
     """The attempts in a job's `farm_tried`; entries of another form are left out."""
     entries = (entry.split(":") for entry in text.split())
     return [
-        TriedCredential(entry[0], entry[1], entry[2] == "1", float(entry[3] or 0))
+        TriedCredential(entry[0], entry[1], entry[2] == "1", float(entry[3] or 0), *decode_outcome(entry[4:]))
         for entry in entries
         if len(entry) > 3
     ]
+
+
+def decode_outcome(fields: Sequence[str]) -> tuple[str, int, int]:
+    """Outcome, status and milliseconds; an attempt that an older version or no worker has recorded has none."""
+    if len(fields) < 3 or not (fields[1].isdecimal() and fields[2].isdecimal()):
+        return "", 0, 0
+    return fields[0], int(fields[1]), int(fields[2])
+
+
+def summarize_tried(attempts: Iterable[TriedCredential]) -> str:
+    """Failed attempts as the request log keeps them (`FailedAttempt` of shared/observability/request_log.py)."""
+    return " ".join(f"{a.credential_id}:{a.outcome}:{a.status}:{a.milliseconds}" for a in attempts)
 
 
 def describe_failure(failed: Failed) -> str:

@@ -34,6 +34,8 @@ class Delivery:
     #: When the attempt started, and when its first byte arrived (0 before), seconds since the epoch.
     started_at: float = field(default_factory=clock.now)
     first_byte_at: float = 0.0
+    #: The request's failed attempts, for the request log.
+    tried: str = ""
 
     @property
     def is_served(self) -> bool:
@@ -96,6 +98,7 @@ class Delivery:
             estimated=int(usage.estimated),
             code=failure.code if failure else "" if end_reason == "done" else end_reason,
             end=end_reason,
+            tried=self.tried,
         )
 
 

@@ -15,12 +15,13 @@ from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
 from workers.attempt.attempt import Attempt
-from workers.attempt.blame import decode_tried, sum_pauses
+from workers.attempt.blame import TriedCredential, decode_tried, sum_pauses, summarize_tried
+from workers.attempt.delivery import to_milliseconds
 from workers.attempt.outcomes import FINAL_OUTCOMES, TOKEN_WAITS, Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt, Requeued
 from workers.response.usage import Usage
-from workers.worker.credential_health import UPSTREAM_FAULTS
+from workers.worker.credential_health import UPSTREAM_FAULTS, CredentialHealth
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.log_fields import build_log_fields
 
@@ -64,6 +65,8 @@ class JobCompletion:
             log.info("attempt failed", extra=fields)
             self._settle_failure(job, attempt, outcome)
             return None
+        if job.tried:
+            attempt.delivery.tried = summarize_tried(decode_tried(job.tried))
         reason = outcome.reason
         counters.increment("attempts", pool.configured_name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
@@ -94,7 +97,8 @@ class JobCompletion:
         request, health = attempt.delivery.request, self._health
         was_probe = health.record_failure(failed, request, attempt.delivery.started_at)
         health.cooldown.extend(failed.rest_seconds)
-        attempts = [*decode_tried(job.tried), health.describe_attempt(failed)]
+        attempts = [*decode_tried(job.tried), describe_attempt(health, attempt, failed)]
+        attempt.delivery.tried = summarize_tried(attempts)
         if not was_probe and health.is_request_to_blame(attempts, failed, request, attempt.upstream_model):
             health.take_back(request.id)
             self._activity.record_used()
@@ -214,6 +218,16 @@ class JobCompletion:
         counters = self._services.counters
         counters.increment("stream_ends", reason)
         counters.observe("request_seconds", clock.now() - attempt.delivery.request.enqueued_at)
+
+
+def describe_attempt(health: CredentialHealth, attempt: Attempt, failed: Failed) -> TriedCredential:
+    """The failed attempt, as the request's next credential learns of it, and the request log."""
+    return replace(
+        health.describe_attempt(failed),
+        outcome=failed.outcome,
+        status=failed.response.status if failed.response else 0,
+        milliseconds=to_milliseconds(clock.now() - attempt.delivery.started_at),
+    )
 
 
 def compute_retry_delay(attempt_number: int) -> float:

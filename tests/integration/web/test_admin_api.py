@@ -289,6 +289,76 @@ def test_operation_without_a_worker_process_is_a_503(api: Api):
     assert error(api("POST", "/credentials/none/test", {}))[:2] == (404, "not_found")
 
 
+# Filters and order of lists
+
+
+@pytest.fixture
+def listed(api: Api) -> dict[str, str]:
+    """Label -> id of three credentials."""
+    store = Credentials(api.redis)
+    ids = {label: store.add("default", f"token-{label}", label)[0] for label in ("Anna", "bert", "carl*")}
+    store.set_state("default", ids["bert"], "dead", "invalid_grant")
+    store.set_state("default", ids["carl*"], "cooling", "rate_limited", time.time() + 60)
+    api.redis.hset(keys.credential(ids["Anna"]), "account", "someone@example.com")
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("query", "labels"),
+    [
+        ("state=dead,cooling", ["bert", "carl*"]),
+        ("reason=rate_limited", ["carl*"]),
+        ("text=AN", ["Anna"]),
+        ("text=*n*a", ["Anna"]),
+        ("text=n?a", []),
+        ("text=e@example", ["Anna"]),
+        ("text=someone", []),
+        ("sort=label", ["Anna", "bert", "carl*"]),
+        ("sort=-label", ["carl*", "bert", "Anna"]),
+        ("sort=-state&state=active,dead", ["bert", "Anna"]),
+    ],
+)
+def test_credentials_are_filtered_and_sorted(api: Api, listed: dict[str, str], query: str, labels: list[str]):
+    page = api("GET", f"/credentials?{query}").json
+    assert [record["label"] for record in page["data"]] == labels
+    assert sum(page["states"].values()) == len(labels)
+
+
+def test_pages_keep_filter_and_order(api: Api, listed: dict[str, str]):
+    first = api("GET", "/credentials?sort=-label&limit=2").json
+    rest = api("GET", f"/credentials?sort=-label&limit=2&cursor={first['next']}").json
+    assert [record["label"] for record in (*first["data"], *rest["data"])] == ["carl*", "bert", "Anna"]
+    assert first["states"] == {"active": 1, "cooling": 1, "dead": 1}
+    assert api("GET", "/credentials?state=ill").status_code == 400
+    assert api("GET", "/credentials?sort=sealed").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["first", "off", "old", "gone"]),
+        ("state=enabled", ["first"]),
+        ("state=disabled", ["off"]),
+        ("state=expired", ["old"]),
+        ("state=revoked", ["gone"]),
+        ("text=O*", ["off", "old"]),
+        ("sort=-name&state=", ["old", "off", "gone", "first"]),
+        ("unused_since=1000", ["off", "old", "gone"]),
+        ("sort=-last_used_at&text=f", ["first", "off"]),
+    ],
+)
+def test_keys_are_filtered_and_sorted(api: Api, query: str, names: list[str]):
+    store = ApiKeys(api.redis)
+    for name, fields in {"first": {}, "off": {"enabled": False}, "old": {"expires_at": 1.0}, "gone": {}}.items():
+        _, key = store.create(name, **fields)
+        if name == "gone":
+            store.revoke(key.id)
+        elif name == "first":
+            api.redis.hset(keys.LAST_USED, key.id, 2000)
+    page = api("GET", f"/keys?{query}").json
+    assert ([key["name"] for key in page["data"]], page["total"]) == (names, len(names))
+
+
 # Usage, log, audit
 
 

@@ -7,6 +7,7 @@ version reads them, and writes nothing that 0.1 could not read.
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,10 @@ def test_0_1_can_read_what_this_version_sends():
     assert json.loads(LOG_ENTRY.encode()) == json.loads(SAMPLES["log_entry"])
 
 
+#: An entry with all fields that this version knows; the last one is left out when it is empty.
+RETRIED = replace(LOG_ENTRY, tried="c1:timeout:0:5")
+
+
 def with_field(encoded: bytes) -> bytes:
     return json.dumps({**json.loads(encoded), "new": {"of": "a newer version"}}).encode()
 
@@ -109,7 +114,7 @@ def with_elements(encoded: bytes) -> bytes:
             AckBatch("p", {"r": Ack(7, 3, 9, True)}),
         ),
         (CredentialOperation.decode, with_field(OPERATION.encode().encode()), OPERATION),
-        (LogEntry.decode, with_elements(LOG_ENTRY.encode().encode()), LOG_ENTRY),
+        (LogEntry.decode, with_elements(RETRIED.encode().encode()), RETRIED),
         (LogEntry.decode, b'["req_1", "key1"]', LogEntry("req_1", "key1")),
         (Head.decode, b'{"status": 200}', Head(200)),
         (Failure.decode, b'{"status": 500, "code": "c", "message": "m"}', Failure(500, "c", "m")),

@@ -61,7 +61,10 @@ def test_text_of_an_error_makes_no_difference():
 
 
 def test_attempts_survive_the_job_record():
-    attempts = [TriedCredential("c1", "0a1b2c3d", True, 12.5), TriedCredential("c2", "ffffffff", False)]
+    attempts = [
+        TriedCredential("c1", "0a1b2c3d", True, 12.5),
+        TriedCredential("c2", "ffffffff", False, 0.0, "timeout", 504, 1200),
+    ]
     assert decode_tried("".join(attempt.encode() for attempt in attempts)) == attempts
 
 
