@@ -14,6 +14,7 @@ from shared.settings.schema import Settings
 from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
 from web.admin.access import gate, login, security_headers
+from web.admin.bulk import resource as bulk
 from web.admin.sign_in import callback, resource
 from web.admin.telemetry import events, queue, samples, tape
 from web.console import pages as console
@@ -29,6 +30,7 @@ from web.services import EXTENSION, WebServices, build_services
 #: Modules that register their routes on `api.contract` when imported.
 ADMIN_API = (
     credentials,
+    bulk,
     resource,
     api_keys,
     pools,

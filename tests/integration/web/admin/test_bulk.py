@@ -1,0 +1,100 @@
+"""Operations on many credentials go on in the background, and tell their progress."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import gevent
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Unsealer
+from tests.integration.web.admin.test_queue import Front
+from tests.waiting import eventually
+from web.admin.bulk import resource
+from web.admin.bulk.progress import MAX_OUTCOMES, OTHER, SILENCE_SECONDS, ProgressStore
+
+
+@pytest.fixture
+def front(redis: Redis, redis_url: str, unsealer: Unsealer) -> Iterator[Front]:
+    with closing(Front(redis, redis_url)) as front:
+        Credentials(redis).import_lines("default", [f"token-{number}" for number in range(5)])
+        yield front
+
+
+def begin(front: Front, **body: Any) -> dict[str, Any]:
+    response = front.admin("POST", "/bulk", body)
+    assert response.status_code == 201, response.text
+    begun: dict[str, Any] = response.json  # type: ignore[assignment]
+    return begun
+
+
+def read(front: Front, operation: str) -> dict[str, Any]:
+    found: dict[str, Any] = front.admin("GET", f"/bulk/{operation}").json  # type: ignore[assignment]
+    return found
+
+
+def wait(front: Front, operation: str) -> dict[str, Any]:
+    return eventually(lambda: (found := read(front, operation))["state"] != "running" and found)
+
+
+def states(redis: Redis) -> list[str]:
+    return sorted(record.state for record in Credentials(redis).list(["default"]))
+
+
+def test_all_that_match_are_disabled_enabled_and_removed(front: Front, redis: Redis):
+    begun = begin(front, action="disable", matching={"state": "active"})
+    assert (begun["total"], begun["action"]) == (5, "disable")
+    done = wait(front, begun["id"])
+    assert (done["state"], done["done"], done["outcomes"]) == ("done", 5, {"ok": 5})
+    assert states(redis) == 5 * ["disabled"]
+    ids = [record.id for record in Credentials(redis).list(["default"])]
+    wait(front, begin(front, action="enable", ids=[*ids[:2], ids[0]])["id"])
+    assert states(redis) == [*2 * ["active"], *3 * ["disabled"]]
+    wait(front, begin(front, action="remove", matching={"state": "disabled,dead"})["id"])
+    assert states(redis) == 2 * ["active"]
+
+
+def test_failures_are_grouped(front: Front):
+    """No worker process runs."""
+    done = wait(front, begin(front, action="test", matching={})["id"])
+    assert done["outcomes"] == {"no worker process is running": 5}
+
+
+def test_cancelled_operation_ends_early(front: Front, redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resource, "BATCH", 1)
+    monkeypatch.setattr(resource, "build_work", lambda *_: lambda _: gevent.sleep(0.5) or "ok")
+    begun = begin(front, action="disable", matching={})
+    response = front.admin("DELETE", f"/bulk/{begun['id']}")
+    assert (response.json or {})["state"] == "cancelled"
+    gevent.sleep(1)
+    assert read(front, begun["id"])["done"] < 5
+
+
+def test_front_that_has_ended_interrupts_its_operations(redis: Redis):
+    store = ProgressStore(redis)
+    operation = store.begin("test", 2)
+    assert store.record(operation, ["ok"])
+    redis.hset(keys.bulk_operation(operation), "updated_at", time.time() - SILENCE_SECONDS - 1)
+    assert store.get(operation).state == "interrupted"
+
+
+def test_number_of_different_outcomes_is_bounded(redis: Redis):
+    store = ProgressStore(redis)
+    operation = store.begin("test", 200)
+    store.record(operation, [f"error {number}" for number in range(100)])
+    store.record(operation, ["error 1", "another"])
+    progress = store.get(operation)
+    assert (progress.done, len(progress.outcomes)) == (102, MAX_OUTCOMES + 1)
+    assert (progress.outcomes["error 1"], progress.outcomes[OTHER]) == (2, 100 - MAX_OUTCOMES + 1)
+
+
+@pytest.mark.parametrize("body", [{}, {"ids": ["x"], "matching": {}}, {"ids": []}])
+def test_selection_must_be_clear(front: Front, body: dict[str, Any]):
+    assert front.admin("POST", "/bulk", {"action": "remove", **body}).status_code == 422
+    assert front.admin("POST", "/bulk", {"action": "remove", "ids": ["unknown"]}).status_code == 404
+    assert front.admin("GET", "/bulk/none").status_code == 404
+    assert len(Credentials(front.redis).list(["default"])) == 5

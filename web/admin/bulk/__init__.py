@@ -1,0 +1,1 @@
+"""Admin API: one operation on many credentials, with its progress."""

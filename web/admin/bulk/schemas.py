@@ -1,0 +1,51 @@
+"""Models of operations on many credentials."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from web.admin.schemas import Identifier, StateNames, StrictModel
+
+#: Credentials of one operation.
+MAX_CREDENTIALS = 10_000
+
+
+class BulkSelection(StrictModel):
+    """All credentials that match, as in the list of credentials."""
+
+    pool: Identifier = ""
+    state: StateNames = ""
+    reason: Identifier = ""
+    text: Identifier = ""
+
+
+class NewBulkOperation(StrictModel):
+    """What to do, and with which credentials: those with these ids, or all that match."""
+
+    action: Literal["test", "refresh", "enable", "disable", "remove"]
+    ids: Annotated[list[Identifier], Field(max_length=MAX_CREDENTIALS)] = Field(default_factory=list)
+    matching: BulkSelection | None = None
+
+    @model_validator(mode="after")
+    def check_selection(self) -> "NewBulkOperation":
+        if bool(self.ids) == (self.matching is not None):
+            raise ValueError("give either ids or matching")
+        return self
+
+
+class BulkOperation(BaseModel):
+    """An operation on many credentials, and how far it is. Times are seconds since the epoch."""
+
+    id: str
+    action: str
+    state: Annotated[
+        Literal["running", "done", "cancelled", "interrupted"],
+        Field(description="`interrupted`: the front that carried it out has ended"),
+    ]
+    total: int
+    done: int
+    outcomes: Annotated[
+        dict[str, int], Field(description="number of credentials by what has become of them: `ok`, or why not")
+    ]
+    started_at: float
+    updated_at: float
