@@ -106,18 +106,23 @@ class ServiceOrder:
         self._cost = snapshot.cost if snapshot.cost is not None else DEFAULT_COST_SECONDS
         self._turns = snapshot.turns
         self._bands = {band: Band(lines, snapshot.retries[band]) for band, lines in snapshot.lines.items()}
-        #: (seconds from now at which a worker is free, what it runs until then).
-        self._free_at: list[tuple[float, int, Started | None]] = []
+        #: (seconds from now at which a worker is free, its number, what it runs until then, and the seconds by which
+        #: that request's charge will be corrected).
+        self._free_at: list[tuple[float, int, Started | None, float]] = []
         self._can_tell = servers.are_serving and snapshot.cost is not None
         for number, started in enumerate(snapshot.running):
-            self._free_at.append((self._estimate_rest(started), number, started))
+            self._free_at.append(self._expect_end(started, number))
         for number, seconds in enumerate((*(0.0 for _ in range(servers.idle)), *servers.resting)):
-            self._free_at.append((seconds, -number - 1, None))
+            self._free_at.append((seconds, -number - 1, None, 0.0))
         heapq.heapify(self._free_at)
 
-    def _estimate_rest(self, started: Started) -> float:
-        """Seconds until a running request is over."""
-        return max(OVERDUE_SHARE * self._cost, started.started_at + self._cost - self._now)
+    def _expect_end(self, started: Started, number: int) -> tuple[float, int, Started, float]:
+        """When a running request will be over: it takes the average time, or a little more if it is overdue."""
+        elapsed = max(0.0, self._now - started.started_at)
+        is_overdue = elapsed > (1 - OVERDUE_SHARE) * self._cost
+        rest = OVERDUE_SHARE * self._cost if is_overdue else self._cost - elapsed
+        worked = elapsed + rest if is_overdue else self._cost
+        return rest, number, started, 0.0 if started.charged is None else worked - started.charged
 
     def list_turns(self, most: int) -> list[Turn]:
         """The first `most` waiting requests in the order in which they will be started."""
@@ -129,18 +134,17 @@ class ServiceOrder:
                 break
             turns.append(turn)
             if self._free_at:
-                occupied = Started(turn.request, self._now + seconds, turn.key, self._cost, turn.band)
-                heapq.heapreplace(self._free_at, (seconds + self._cost, len(turns) + 10**6, occupied))
+                # It will take what it is charged, so that nothing is corrected.
+                heapq.heapreplace(self._free_at, (seconds + self._cost, len(turns) + 10**6, None, 0.0))
         return turns
 
     def _free_worker(self) -> float:
         """Lets the next request end that does, with the correction of its charge; returns when, in seconds from now."""
         if not self._free_at:
             return 0.0
-        seconds, _, started = self._free_at[0]
-        if started and started.charged is not None:
-            worked = self._now + seconds - started.started_at
-            self._bands[started.band].correct(started.key, worked - started.charged)
+        seconds, _, started, correction = self._free_at[0]
+        if started:
+            self._bands[started.band].correct(started.key, correction)
         return seconds
 
     def _take_next(self, seconds: float) -> Turn | None:

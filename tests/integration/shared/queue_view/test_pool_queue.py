@@ -11,12 +11,13 @@ from shared.queue_view.pool_queue import PoolQueue, QueueView
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool, SimulatedWorker
 from workers.jobs.rq_bookkeeping import BatchPolicy
 
-#: Seconds of each request; what the farm charges before it has measured any.
-COST = 1.0
+#: Seconds of each request, so many that none is overdue however slow the test is.
+COST = 1000.0
 
 
 @pytest.fixture
 def pool(redis: Redis) -> SimulatedPool:
+    redis.hset(keys.fair_queue("default"), "cost", COST)
     return SimulatedPool(redis, BatchPolicy(wait_seconds=0, interval=4))
 
 
