@@ -2,6 +2,8 @@
 
 #: Separator between a configured pool's name and a private credential's id; never part of a configured name.
 PRIVATE_SEPARATOR = "~"
+#: Characters of a model's name by which limits per model tell it from others. Callers may send any name.
+MAX_LIMITED_MODEL_LENGTH = 200
 
 
 def private_pool(pool: str, credential_id: str) -> str:
@@ -20,6 +22,12 @@ def private_credential_id(pool: str) -> str:
 
 def is_private(pool: str) -> bool:
     return PRIVATE_SEPARATOR in pool
+
+
+def limited_model(model: str) -> str:
+    """An upstream's name of a model as limits per model know it: bounded, and with lone surrogates, which JSON can
+    express and Redis' UTF-8 can't, escaped."""
+    return model[:MAX_LIMITED_MODEL_LENGTH].encode("utf-8", "backslashreplace").decode()
 
 
 def chat_queue(pool: str) -> str:

@@ -54,7 +54,7 @@ KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited
 CLIENT_GONE, REQUEST_CANCELLED = "client_gone", "request_cancelled"
 #: Where the job waits: 1 in its key's queue, `held`, `retry`, or `aside` (model_queues.lua).
 QUEUED_FIELD = "farm_lined"
-#: The upstream's name of the model.
+#: The upstream's name of the model (names.limited_model).
 MODEL_FIELD = "farm_model"
 
 
@@ -180,7 +180,7 @@ class RelayQueue:
         return usage
 
     def _build_fields(self, request: RelayRequest, upstream_model: str, *, limited: bool) -> dict[str, Any]:
-        model = upstream_model or request.model
+        model = names.limited_model(upstream_model or request.model)
         return {
             **self._find_template(BANDS[request.band](request.pool)).render(request),
             FRONT_FIELD: keys.front_gone(request.front),

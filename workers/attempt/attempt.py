@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from redis.exceptions import RedisError
 from urllib3 import BaseHTTPResponse
 
-from shared import clock
+from shared import clock, names
 from shared.errors import AccountResting, FarmError
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import CLIENT_GONE, REQUEST_CANCELLED
@@ -282,6 +282,11 @@ class Attempt:
         """The upstream's name of the model; '' for a request without one."""
         return self.pool.model_map.get(self._request.model, self._request.model)
 
+    @property
+    def limited_model(self) -> str:
+        """The model as limits per model know it; '' for a request without one."""
+        return names.limited_model(self.upstream_model)
+
     def usage(self) -> Usage | None:
         """Tokens of the response as far as it has reached the caller; None when the upstream has not served it."""
         if not self.delivery.is_served:
@@ -307,8 +312,8 @@ class Attempt:
     def limit_headers(self) -> dict[str, str]:
         """The headers, in lower case, in which the upstream's last response tells what the account has left."""
         response = self._response
-        names = find_limit_names(list_header_names(response)) if response is not None else ()
-        return {name: response.headers[name] for name in names} if response is not None and names else {}
+        found = find_limit_names(list_header_names(response)) if response is not None else ()
+        return {name: response.headers[name] for name in found} if response is not None and found else {}
 
     # Failures
 

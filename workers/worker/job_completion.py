@@ -56,7 +56,7 @@ class JobCompletion:
         counters, pool = self._services.counters, self._credential.pool
         if limits := attempt.limit_headers():
             self._activity.record_limits(limits)
-            self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status, attempt.upstream_model)
+            self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status, attempt.limited_model)
         if isinstance(outcome, Failed):
             counters.increment("attempts", pool.configured_name, outcome.outcome)
             fields = build_log_fields(
@@ -73,7 +73,7 @@ class JobCompletion:
         self._record_activity(attempt, reason)
         if reason == "done" and attempt.delivery.is_served:
             delivery = attempt.delivery
-            self._health.record_success(delivery.request.key, attempt.upstream_model, delivery.started_at)
+            self._health.record_success(delivery.request.key, attempt.limited_model, delivery.started_at)
             self._tell_tried(job, SERVED)
         cost = self._record_usage(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
@@ -99,7 +99,7 @@ class JobCompletion:
         health.cooldown.extend(failed.rest_seconds)
         attempts = [*decode_tried(job.tried), describe_attempt(health, attempt, failed)]
         attempt.delivery.tried = summarize_tried(attempts)
-        if not was_probe and health.is_request_to_blame(attempts, failed, request, attempt.upstream_model):
+        if not was_probe and health.is_request_to_blame(attempts, failed, request, attempt.limited_model):
             health.take_back(request.id)
             self._activity.record_used()
             penalty = sum_pauses(attempts, self._services.settings.cooling_limit)
@@ -109,7 +109,7 @@ class JobCompletion:
         latest = attempts[-1]
         # The breaker has a backoff of its own for probes.
         is_breakers = was_probe and failed.outcome in UPSTREAM_FAULTS
-        if not is_breakers and health.begin_cooldown(failed, request, attempt.upstream_model):
+        if not is_breakers and health.begin_cooldown(failed, request, attempt.limited_model):
             latest = replace(latest, paused_at=clock.now())
         is_free = was_probe or failed.outcome in TOKEN_WAITS
         self.retry_or_reply(job, attempt, failed, "" if is_free else latest.encode())
@@ -173,7 +173,7 @@ class JobCompletion:
                 tried,
                 delay,
                 only_others=bool(tried) and failed.outcome in FINAL_OUTCOMES,
-                is_model_limited=self._health.models.is_resting(attempt.upstream_model),
+                is_model_limited=self._health.models.is_resting(attempt.limited_model),
             )
             entry = self._build_log_entry(attempt, "client_gone", None)
             requeued = self._bookkeeping.requeue(self._worker, job, failed_attempt, entry)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from shared import keys
+from shared import keys, names
 from shared.credentials.pool_rest import PoolRest, build_reader
 from shared.credentials.records import USABLE_STATES
 from shared.errors import ApiError
@@ -57,7 +57,7 @@ class Availability:
 
         `model`: the upstream's name of one for which they may rest, while they are in service for others.
         """
-        pool_states = self._states_cache.get(pool)
+        pool_states, model = self._states_cache.get(pool), names.limited_model(model)
         states, limited = pool_states.states, pool_states.limited_models
         if model not in limited and ("active" in states or "cooling" not in states):
             return None

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 
 from shared import keys
 from shared.protocol.job_template import FAILURE_TTL_SECONDS, RELAY_FUNCTION
-from shared.protocol.relay_queue import FRONT_FIELD, QueueFull, RelayQueue
+from shared.protocol.relay_queue import FRONT_FIELD, MODEL_FIELD, QueueFull, RelayQueue
 from tests.builders import build_request
 
 
@@ -57,6 +57,16 @@ def test_enqueued_job_is_what_stock_rq_would_enqueue(redis: Redis, queue: RelayQ
     assert set(enqueued) == set(expected)
     assert redis.lrange("rq:queue:chat:default", 0, -1) == [b"req_1"]
     assert redis.smembers("rq:queues") == {b"rq:queue:chat:default"}
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [("m", b"m"), ("\ud800", rb"\ud800"), ("caf\u00e9", "caf\u00e9".encode()), ("m" * 100_000, b"m" * 200)],
+)
+def test_any_model_name_is_kept_short_and_as_utf8(redis: Redis, queue: RelayQueue, model: str, kept: bytes):
+    queue.enqueue(build_request(model=model), b"")
+    assert redis.hget("rq:job:req_1", MODEL_FIELD) == kept
+    assert json.loads(zlib.decompress(redis.hget("rq:job:req_1", "data")))
 
 
 def test_enqueue_is_one_round_trip(redis: Redis, queue: RelayQueue):
