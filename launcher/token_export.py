@@ -26,5 +26,6 @@ def export_tokens(redis: Redis, unsealer: Unsealer, pools: Iterable[str]) -> lis
             facts |= {"state": state.decode() if state else credential.state}
             facts |= {"reason": (reason or b"").decode() if state else credential.reason}
             facts |= {name: value.decode() for name, value in zip(ACCOUNT_FIELDS, account, strict=True) if value}
+            facts |= credential.own_limits.to_dict()
             exported.append({**facts, "token_origin": credential.token_origin, "refresh_token": token})
     return exported

@@ -49,6 +49,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:last-used | hash | API key id -> when it was last used | forever |
 | farm:credentials:<pool> | hash | credential id -> state | forever |
 | farm:credential:<id> | hash | a credential (fields: shared/credentials/records.py) | until removed |
+| farm:credential-limits | hash | credential id -> limits of its own (shared/pacing/account_limits.py) | until removed |
 | farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, also private | until removed |
 | farm:accounts:<pool> | hash | SHA-256 of an account's issuer and subject -> credential id | until removed |
 | farm:sign-in:<id> | hash | a sign-in (fields: shared/sign_in/sign_in.py) | an hour after its time |
@@ -130,6 +131,7 @@ REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
 PRIVATE_POOLS = "farm:private"
+CREDENTIAL_LIMITS = "farm:credential-limits"
 SIGN_INS = "farm:sign-ins"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).

@@ -28,6 +28,7 @@ from workers.credentials.token_store import TokenStore
 from workers.jobs.orphan_recovery import OrphanRecovery
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.process.front_monitor import FrontMonitor
+from workers.process.membership import Membership
 from workers.process.worker_process import WorkerProcess
 from workers.process.worker_set import WorkerSet
 from workers.process.worker_starter import WorkerStarter
@@ -235,7 +236,11 @@ def claim_missing(worker_set: WorkerSet, group: str) -> None:
 
 def build_starter(process: WorkerProcess, run: Callable[[FarmWorker], None]) -> WorkerStarter:
     """A starter of the process's workers that has `run` run them."""
-    return WorkerStarter(process._services, process._leases, process._queues, run)
+    return WorkerStarter(process._services, process._leases, process._queues, process._workers._find_own_limits, run)
+
+
+def membership(process: WorkerProcess) -> Membership:
+    return process._membership
 
 
 def bookkeeping(process: WorkerProcess, pool: str) -> Bookkeeping:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import click
 
+from launcher.commands.credential_limits import limit
 from launcher.commands.credential_login import login
 from launcher.commands.credential_operations import refresh, revoke, test
 from launcher.commands.credential_states import adopt, disable, enable
@@ -40,10 +41,10 @@ PREVIEWS = {"added": "would be added", "duplicate": "is here already", "replaced
 
 @click.group()
 def credentials() -> None:
-    """Add, import, log in, list, show, test, refresh, disable, enable, adopt, revoke, remove and export credentials."""
+    """Add, import, log in, list, show, test, refresh, limit, disable, enable, adopt, revoke, remove and export."""
 
 
-for command in (login, test, refresh, revoke, disable, enable, adopt):
+for command in (login, test, refresh, revoke, limit, disable, enable, adopt):
     credentials.add_command(command)
 pool_option = click.option("--pool", default="default", show_default=True, help="The pool to import into.")
 

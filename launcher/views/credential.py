@@ -12,6 +12,8 @@ from shared.credentials.activity.activity import Activity, LastFailure, LastTest
 from shared.credentials.activity.allowance import Allowance, Left
 from shared.credentials.activity.description import CredentialDescription
 from shared.credentials.records import CredentialRecord, StateChange
+from shared.pacing.account_limits import LIMIT_NAMES
+from shared.pacing.limit_use import LimitUse
 
 #: Columns of a label, and of a line at most.
 LABEL_WIDTH, MAX_WIDTH = 14, 110
@@ -26,7 +28,7 @@ def list_facts(description: CredentialDescription, history: Iterable[StateChange
     """`name: value` lines, one a fact, times in UTC."""
     record, activity, explanation = description.record, description.activity, description.explanation
     for name, value in record.to_dict().items():
-        if name == "resting_models":
+        if name == "resting_models" or (name in LIMIT_NAMES and value is None):
             continue
         if name == "evidence":
             yield f"evidence: {record.evidence.describe() or '-'}"
@@ -43,6 +45,8 @@ def list_facts(description: CredentialDescription, history: Iterable[StateChange
     yield f"last_hour: {describe_last_hour(activity)}"
     yield f"last_failure: {describe_failure(activity.last_failure)}"
     yield f"left: {describe_allowance(activity.allowance)}"
+    for limit in description.limits:
+        yield f"limit: {describe_limit(limit)}"
     yield f"last_test: {describe_test(activity.last_test)}"
     for change in history:
         evidence = change.evidence.describe()
@@ -55,7 +59,7 @@ def render_page(description: CredentialDescription, history: Sequence[StateChang
     record = description.record
     sections = [
         list_state(description, now),
-        list_work(description.activity, now),
+        [*list_work(description.activity, now), *(("limit", describe_limit(use, now)) for use in description.limits)],
         list_tokens(record, now),
         [("history", line) for line in list_changes(history, now)],
     ]
@@ -172,6 +176,16 @@ def describe_left(left: Left, now: float = 0) -> str:
     of = "" if left.limit is None else f" of {left.limit:,.0f}"
     reset = f", reset {format_at(left.reset_at, now)}" if left.reset_at else ""
     return f"{left.remaining:,.0f}{of} {left.name}{reset}"
+
+
+def describe_limit(use: LimitUse, now: float = 0) -> str:
+    """A limit that the farm keeps to, with what is left of it."""
+    owned = ", the account's own" if use.is_own else ""
+    fits = f", a request fits {format_at(use.next_at, now)}" if use.next_at else ""
+    if use.remaining is None:
+        return f"{use.name} {use.limit:g} s{owned}{fits}"
+    reset = f", all free {format_at(use.reset_at, now)}" if use.reset_at else ""
+    return f"{use.name} {use.remaining:,.0f} left of {use.limit:,.0f}{owned}{fits}{reset}"
 
 
 def describe_test(test: LastTest | None, now: float = 0) -> str:

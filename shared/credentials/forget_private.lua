@@ -2,7 +2,7 @@
 -- KEYS: private pools by last use, credentials of the private pool, credential, fingerprints of the pool, history,
 --       last use of API keys, RQ's set of queues, queue of the interactive band, of the batch band, started registry of
 --       either, failed registry of either, RQ's set of workers of either queue, RQ's set of workers,
---       then further keys to delete
+--       hash of the credentials' own limits, then further keys to delete
 -- ARGV: name of the private pool, credential id, time of last use up to which it may be deleted (`inf`: always),
 --       its caller id, key prefix of RQ's jobs, of RQ's results
 -- Result: 1 if it existed and was deleted
@@ -34,6 +34,7 @@ for i = 12, 13 do
     end
 end
 redis.call('HDEL', KEYS[6], ARGV[4])
+redis.call('HDEL', KEYS[17], ARGV[2])
 redis.call('SREM', KEYS[7], KEYS[8], KEYS[9])
 -- Registrations of workers whose process has died: RQ cleans only those of queues that exist.
 for i = 14, 15 do
@@ -41,6 +42,6 @@ for i = 14, 15 do
         redis.call('SREM', KEYS[16], worker)
     end
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[12], KEYS[13], KEYS[14], KEYS[15], unpack(KEYS, 17))
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[12], KEYS[13], KEYS[14], KEYS[15], unpack(KEYS, 18))
 redis.call('ZREM', KEYS[1], ARGV[1])
 return existed

@@ -112,7 +112,7 @@ class PrivateCredentials:
                 *(keys.PRIVATE_POOLS, keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)),
                 *(keys.history(credential_id), keys.LAST_USED, Queue.redis_queues_keys, *queues),
                 *(*started, *failed, *(WORKERS_BY_QUEUE_KEY % queue(pool) for queue in BANDS.values())),
-                *(REDIS_WORKER_KEYS, *fair_queue_keys),
+                *(REDIS_WORKER_KEYS, keys.CREDENTIAL_LIMITS, *fair_queue_keys),
                 *(
                     keys.resting_models(credential_id),
                     keys.resting_by_pool(pool),

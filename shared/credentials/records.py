@@ -33,7 +33,7 @@ The hash `farm:credential:<id>` has these fields (times are seconds since the ep
 | export_outdated | 1 if the token has rotated since, which may invalidate the exported one | store_grant.lua |
 | fence | last fencing token issued with a lease | claim.lua |
 
-The state itself is in `farm:credentials:<pool>`.
+The state itself is in `farm:credentials:<pool>`, limits of its own are in `farm:credential-limits`.
 """
 
 from collections.abc import Mapping
@@ -43,6 +43,7 @@ from typing import Any, Literal
 
 from shared import clock
 from shared.credentials.evidence import NO_EVIDENCE, Evidence
+from shared.pacing.account_limits import OwnLimits
 
 #: `foreign`: it belongs to another token endpoint than its pool now has (token_origin.py).
 State = Literal["active", "cooling", "disabled", "dead", "foreign"]
@@ -100,8 +101,17 @@ class CredentialRecord:
     #: E-mail address or name of the account.
     account: str = ""
     kind: str = "refresh_token"
+    #: Limits of its own (shared/pacing/account_limits.py); None leaves it to the pool, 0 stands for no limit.
+    account_rpm: int | None = None
+    account_tpm: int | None = None
+    account_rpd: int | None = None
+    account_gap: float | None = None
     #: Model (the upstream's name) for which the account is limited -> until when; if `active`, it serves the others.
     resting_models: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def own_limits(self) -> OwnLimits:
+        return OwnLimits(self.account_rpm, self.account_tpm, self.account_rpd, self.account_gap)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -137,14 +147,16 @@ def build_record(
     values: list[bytes | None],
     lease: bytes | None,
     rests: Mapping[bytes, bytes],
+    own_limits: bytes | None,
 ) -> CredentialRecord:
-    """`values` are those of VISIBLE_FIELDS, in order; `lease` and `rests` those of the keys of these names."""
+    """`values` are those of VISIBLE_FIELDS, in order; the others are those of the keys of these names."""
     fields = {name: value.decode() for name, value in zip(VISIBLE_FIELDS, values, strict=True) if value}
-    times = {
+    times: dict[str, Any] = {
         name: float(fields.get(name) or 0)
         for name in VISIBLE_FIELDS
         if name.endswith(("_at", "until", "since", "expires"))
     }
+    limits = OwnLimits.decode((own_limits or b"").decode()).to_dict()
     return CredentialRecord(
         id=credential_id,
         pool=pool,
@@ -161,6 +173,7 @@ def build_record(
         evidence=Evidence.decode(fields.get("evidence", ""), fields.get("retry_after", "")),
         owner=lease.decode().rpartition(":")[0] if lease else "",
         resting_models=select_rests(rests),
+        **limits,
         **times,
     )
 

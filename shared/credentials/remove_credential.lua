@@ -1,5 +1,6 @@
--- Deletes a credential, its tokens, fingerprints, account and history.
--- KEYS: credentials of the pool, credential, fingerprints of the pool, history, accounts of the pool, further keys to delete
+-- Deletes a credential, its tokens, fingerprints, account, history and limits of its own.
+-- KEYS: credentials of the pool, credential, fingerprints of the pool, history, accounts of the pool,
+--       hash of the credentials' own limits, further keys to delete
 -- ARGV: credential id
 -- Result: 1 if it existed
 local fingerprints = redis.call('HMGET', KEYS[2], 'fingerprint', 'origin')
@@ -15,5 +16,6 @@ end
 if known[2] and redis.call('HGET', KEYS[5], known[2]) == ARGV[1] then
     redis.call('HDEL', KEYS[5], known[2])
 end
-redis.call('DEL', KEYS[2], KEYS[4], unpack(KEYS, 6))
+redis.call('HDEL', KEYS[6], ARGV[1])
+redis.call('DEL', KEYS[2], KEYS[4], unpack(KEYS, 7))
 return redis.call('HDEL', KEYS[1], ARGV[1])

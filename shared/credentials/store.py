@@ -34,6 +34,7 @@ from shared.credentials.records import (
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.errors import NotFound
 from shared.names import worker_name
+from shared.pacing.account_limits import NO_OWN_LIMITS, OwnLimits
 from shared.redis_connection.client import decode_hash, register_script
 
 #: Makes an idle worker look for a job (workers/process/command_listener.py).
@@ -57,6 +58,7 @@ class Credentials:
         self._add_script = register_script(redis, folder / "add_credential.lua")
         self._set_state_script = register_script(redis, CHANGE_STATE, folder / "set_state.lua")
         self._set_fields_script = register_script(redis, folder / "set_fields.lua")
+        self._set_limits_script = register_script(redis, folder / "set_limits.lua")
         self._suspend_script = register_script(redis, CHANGE_STATE, folder / "suspend.lua")
         self._resume_script = register_script(redis, CHANGE_STATE, folder / "resume.lua")
         self._replace_script = register_script(redis, CHANGE_STATE, folder / "replace_secret.lua")
@@ -87,6 +89,7 @@ class Credentials:
             reason=exported["reason"] if state != "active" else "",
             kind=exported.get("kind", "refresh_token"),
             account={name: exported[name] for name in ACCOUNT_FIELDS if exported.get(name)},
+            own_limits=OwnLimits.read(exported),
         )[1]
 
     def _add_or_replace(
@@ -120,6 +123,7 @@ class Credentials:
         reason: str = "",
         kind: str = "refresh_token",
         account: Mapping[str, str] = MappingProxyType({}),
+        own_limits: OwnLimits = NO_OWN_LIMITS,
     ) -> tuple[str, bool]:
         """`account` has the ACCOUNT_FIELDS, if it is known whose the credential is."""
         credential_id = credential_id or secrets.token_hex(5)
@@ -130,8 +134,8 @@ class Credentials:
         pairs = [part for pair in {**fields, **account, "reason": reason}.items() for part in pair]
         script_keys = [keys.fingerprints(pool), keys.credentials(pool), keys.credential(credential_id)]
         reply = self._add_script(
-            keys=[*script_keys, keys.accounts(pool)],
-            args=[credential_id, fingerprint(token), state, account.get("identity", ""), *pairs],
+            keys=[*script_keys, keys.accounts(pool), keys.CREDENTIAL_LIMITS],
+            args=[credential_id, fingerprint(token), state, account.get("identity", ""), own_limits.encode(), *pairs],
         )
         existing_id = cast("bytes", reply).decode()
         return (existing_id, False) if existing_id else (credential_id, True)
@@ -188,11 +192,13 @@ class Credentials:
                 pipe.hmget(keys.credential(credential_id), VISIBLE_FIELDS)
                 pipe.get(keys.lease(credential_id))
                 pipe.hgetall(keys.resting_models(credential_id))
-            replies = pipe.execute()
+            if credentials:
+                pipe.hmget(keys.CREDENTIAL_LIMITS, [credential_id for _, credential_id, _ in credentials])
+            *replies, own_limits = pipe.execute() or [[]]
         return tuple(
-            build_record(*credential, values, lease, rests)
-            for credential, values, lease, rests in zip(
-                credentials, replies[::3], replies[1::3], replies[2::3], strict=True
+            build_record(*credential, values, lease, rests, limits)
+            for credential, values, lease, rests, limits in zip(
+                credentials, replies[::3], replies[1::3], replies[2::3], own_limits, strict=True
             )
         )
 
@@ -300,6 +306,15 @@ class Credentials:
             return False
         return bool(self._set_fields_script(keys=[keys.credential(credential_id)], args=["", "label", label]))
 
+    def set_limits(self, credential_id: str, limits: Mapping[str, float | None]) -> bool:
+        """Changes limits of the account's own, by name; None leaves a limit to the pool, 0 stands for no limit.
+
+        They are in force from the account's next request. Returns False if the credential does not exist.
+        """
+        pairs = [part for name, value in limits.items() for part in (name, "" if value is None else value)]
+        script_keys = [keys.credential(credential_id), keys.CREDENTIAL_LIMITS]
+        return bool(self._set_limits_script(keys=script_keys, args=[credential_id, *pairs]))
+
     def get_history(self, credential_id: str) -> tuple[StateChange, ...]:
         """The last hundred or so changes of its state, and of the reason for it, newest first."""
         entries = self._redis.xrevrange(keys.history(credential_id))
@@ -308,7 +323,8 @@ class Credentials:
     def remove(self, pool: str, credential_id: str) -> bool:
         """Deletes a credential and its tokens; returns False if it does not exist."""
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
-        script_keys += [keys.history(credential_id), keys.accounts(pool), keys.resting_models(credential_id)]
+        script_keys += [keys.history(credential_id), keys.accounts(pool), keys.CREDENTIAL_LIMITS]
+        script_keys.append(keys.resting_models(credential_id))
         script_keys += keys.pace_keys(credential_id)
         script_keys.append(keys.activity(credential_id))
         return bool(self._remove_script(keys=script_keys, args=[credential_id]))

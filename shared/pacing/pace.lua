@@ -123,8 +123,27 @@ local function find_pace_free(log, count)
     end
 end
 
--- Until when (ms) the account has to rest before its next request, and by which limit; nil if it may begin now. A request that
--- needs more than the limit may begin when nothing is used.
+-- When (ms) a request that needs so much of the limit fits; nil if it does now. One that needs more than the limit may begin when
+-- nothing is used. At the limit no request begins, also if it needs nothing as far as is known.
+local function find_limit_rest(log, limit, needed)
+    local used = log.total - log.left
+    if used > 0 and used + math.max(1, needed) > limit then
+        return find_pace_free(log, math.min(log.total, log.total + math.max(1, needed) - limit))
+    end
+end
+
+-- What a request needs of a limit.
+local function pace_needs(pace, name)
+    return name == 'tpm' and pace.mean or 1
+end
+
+-- When (ms) the gap after the last request is over; nil without one, or if it is over now.
+local function find_gap_end(pace, last)
+    local free = pace.gap > 0 and last and math.min(tonumber(last), pace.now) + pace.gap
+    return free and free > pace.now and free or nil
+end
+
+-- Until when (ms) the account has to rest before its next request, and by which limit; nil if it may begin now.
 local function find_pace_rest(pace, read_only)
     local fields = redis.call('HMGET', pace.base, 'last', 'mean', 'resting')
     pace.mean, pace.resting, pace.logs = math.floor(tonumber(fields[2] or 0) + 0.5), fields[3], {}
@@ -132,23 +151,16 @@ local function find_pace_rest(pace, read_only)
     for _, name in ipairs(PACE_NAMES) do
         local limit = pace.limits[name]
         if limit > 0 then
-            local log, needed = open_pace_log(pace, name, read_only), name == 'tpm' and pace.mean or 1
-            pace.logs[name] = log
-            local used = log.total - log.left
-            -- At the limit no further request begins, also if one needs nothing as far as is known.
-            if used > 0 and used + math.max(1, needed) > limit then
-                local free = find_pace_free(log, math.min(log.total, log.total + math.max(1, needed) - limit))
-                if free > rest then
-                    rest, by = free, name
-                end
+            pace.logs[name] = open_pace_log(pace, name, read_only)
+            local free = find_limit_rest(pace.logs[name], limit, pace_needs(pace, name))
+            if free and free > rest then
+                rest, by = free, name
             end
         end
     end
-    if pace.gap > 0 and fields[1] then
-        local free = math.min(tonumber(fields[1]), pace.now) + pace.gap
-        if free > rest then
-            rest, by = free, 'gap'
-        end
+    local gap_end = find_gap_end(pace, fields[1])
+    if gap_end and gap_end > rest then
+        rest, by = gap_end, 'gap'
     end
     if by then
         return rest, 'account_' .. by
@@ -172,7 +184,7 @@ end
 local function count_pace(pace)
     local counted = {rpm = 0, tpm = 0, rpd = 0}
     for name, log in pairs(pace.logs) do
-        counted[name] = name == 'tpm' and pace.mean or 1
+        counted[name] = pace_needs(pace, name)
         if counted[name] > 0 then
             add_to_pace_log(pace, log, counted[name])
         end

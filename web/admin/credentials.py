@@ -15,6 +15,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins, origin_for_new_tokens
 from shared.errors import ApiError, FarmError, NotFound
 from shared.list_filters import matches_text, sort_by
+from shared.pacing.account_limits import LIMIT_NAMES
 from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from web.admin.api import router
 from web.admin.audit_log import record_change
@@ -74,7 +75,7 @@ def to_schemas(records: Sequence[CredentialRecord], *, is_masked: bool = False) 
 
 def record_version(record: CredentialRecord) -> object:
     """The parts that operators can change; ETags cover only these, because the rest changes all the time."""
-    return record.label, record.state == "disabled"
+    return record.label, record.state == "disabled", *record.own_limits.to_dict().items()
 
 
 @router.route("GET", "/credentials", query=CredentialQuery, response=CredentialPage, errors=(404,))
@@ -142,13 +143,15 @@ def get_credential(credential_id: str) -> Response:
 
 @router.route("PATCH", "/credentials/<credential_id>", body=CredentialChange, response=Credential, errors=(409, 412))
 def update_credential(credential_id: str, body: CredentialChange) -> Response:
-    """Change the label of a credential, disable it or reactivate it."""
+    """Change the label of a credential or limits of its own, disable it or reactivate it."""
     record = get_or_404(credential_id)
     check_if_match(record_version(record))
     if body.state == "active" and record.state == "foreign":
         raise ApiError(409, "conflict", record.reason)
     if body.label is not None:
         open_store().set_label(record.pool, record.id, body.label)
+    if limits := body.model_dump(include=set(LIMIT_NAMES) & body.model_fields_set):
+        open_store().set_limits(record.id, limits)
     if body.state == "active":
         open_store().enable(record.pool, record.id)
     elif body.state == "disabled":

@@ -10,6 +10,7 @@ from shared.api_keys.api_key import ApiKey, KeyFields
 from shared.credentials.importing.secret_choice import MAX_TOKEN_LENGTH
 from shared.credentials.records import STATES
 from shared.observability.audit_log import AuditEntry
+from shared.pacing.account_limits import MAX_COUNT, MAX_GAP_SECONDS
 
 #: Text without control characters, which could corrupt a terminal or a log.
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -190,6 +191,22 @@ class Allowance(BaseModel):
     left: list[Left]
 
 
+class LimitUse(BaseModel):
+    """One of the limits that the farm keeps to for an account, as it counts it."""
+
+    name: Annotated[str, Field(description="`account_rpm`, `account_tpm`, `account_rpd` or `account_gap`")]
+    limit: Annotated[float, Field(description="requests, tokens; seconds of the gap")]
+    is_own: Annotated[bool, Field(description="whether it is the account's own, in place of its pool's")]
+    remaining: Annotated[float | None, Field(description="how much may still be used now; null for the gap")]
+    next_at: Annotated[float, Field(description="when the next request fits; 0 if one does now")]
+    reset_at: Annotated[float, Field(description="when all of it is free again; 0 if it is now")]
+
+
+#: Limits of an account's own.
+OwnCount = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
+OwnGap = Annotated[float, Field(ge=0, le=MAX_GAP_SECONDS, allow_inf_nan=False, strict=True)]
+
+
 class KeptTest(BaseModel):
     """The result of the last test, without texts. Times are milliseconds, but `at`."""
 
@@ -236,10 +253,17 @@ class Credential(BaseModel):
         dict[str, float],
         Field(description="models, by the upstream's name, for which the account is limited, and until when"),
     ]
+    account_rpm: Annotated[
+        OwnCount | None, Field(description="limits of its own, as settings of a pool are; null: the pool's; 0: none")
+    ]
+    account_tpm: OwnCount | None
+    account_rpd: OwnCount | None
+    account_gap: OwnGap | None
     last_used_at: Annotated[float, Field(description="when its last attempt ended, some seconds late; 0 for never")]
     in_flight: Annotated[int, Field(description="requests that it has now")]
     last_hour: RecentAttempts
     last_failure: Annotated[FailedAttempt | None, Field(description="null if none is known")]
+    limits: Annotated[list[LimitUse], Field(description="the limits in force, and what is left of them")]
     allowance: Annotated[Allowance | None, Field(description="null if the upstream has never said")]
     last_test: Annotated[KeptTest | None, Field(description="null if it was never tested")]
 
@@ -259,6 +283,13 @@ class CredentialChange(StrictModel):
     state: Annotated[
         Literal["active", "disabled"] | None, Field(description="`active` reactivates it from any state")
     ] = None
+    account_rpm: Annotated[
+        OwnCount | None,
+        Field(description="a limit of its own, from its next request on; null leaves it to the pool, 0 is no limit"),
+    ] = None
+    account_tpm: OwnCount | None = None
+    account_rpd: OwnCount | None = None
+    account_gap: Annotated[OwnGap | None, Field(description="seconds")] = None
 
 
 class EnableQuery(StrictModel):

@@ -43,6 +43,8 @@ class Membership:
         self._capacity = settings.max_workers or UNLIMITED_CAPACITY
         #: Pool -> credential -> state.
         self._states: dict[str, dict[str, str]] = {}
+        #: Credential -> limits of its own, encoded.
+        self.own_limits: dict[str, str] = {}
         #: Worker process -> how many credentials it can hold.
         self._capacities: dict[str, int] = {}
         self.utilisation = UtilisationMeter(self._pools)
@@ -76,6 +78,7 @@ class Membership:
             pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
             pipe.exists(keys.RQ_SUSPENDED)
             pipe.scard(REDIS_WORKER_KEYS)
+            pipe.hgetall(keys.CREDENTIAL_LIMITS)
             pipe.info("server")
             pipe.eval(PRIVATE_STATES_LUA, 1, keys.PRIVATE_POOLS, keys.credentials(""), keys.breaker(""))
             for pool in self._pools:
@@ -84,9 +87,10 @@ class Membership:
                 pipe.hgetall(keys.token_breaker(pool))
                 pipe.exists(keys.waiting_retries(pool), keys.waiting_batch_retries(pool))
             sent_at, asked_at = time.monotonic(), time.time()
-            processes, suspended, registered, server, private, *by_pool = pipe.execute()[report_length:]
+            processes, suspended, registered, own_limits, server, private, *by_pool = pipe.execute()[report_length:]
         clock.compare(divmod(int(server["server_time_usec"]), 1_000_000), asked_at)
         self.is_suspended = bool(suspended)
+        self.own_limits = decode_hash(own_limits)
         self._states, self.breakers, self.token_breakers = (
             {pool: decode_hash(reply) for pool, reply in zip(self._pools, by_pool[first::4], strict=True)}
             for first in (0, 1, 2)

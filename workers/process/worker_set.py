@@ -47,7 +47,7 @@ class WorkerSet:
         self._membership = membership
         self._commands = commands
         self._queues = queues
-        self._starter = WorkerStarter(services, leases, queues, self._run)
+        self._starter = WorkerStarter(services, leases, queues, self._find_own_limits, self._run)
         #: RQ worker name -> worker, and its greenlet.
         self._workers: dict[str, FarmWorker] = {}
         self._greenlets: dict[str, gevent.Greenlet] = {}
@@ -74,6 +74,7 @@ class WorkerSet:
             self._stop_surplus(group)
             self._claim_missing(group)
         for worker in self._workers.values():
+            worker.credential.apply_own_limits(self._find_own_limits(worker.lease.credential_id))
             worker.runner.health.observe_state(
                 self._membership.credential_state(worker.lease.pool, worker.lease.credential_id),
                 self._membership.refreshed_at,
@@ -83,6 +84,10 @@ class WorkerSet:
         if self._membership.has_lost_workers:
             log.warning("Redis has lost workers: registering them again", extra={"action": "registered_again"})
             self.heartbeat()
+
+    def _find_own_limits(self, credential_id: str) -> str:
+        """Limits of the credential's own, encoded, as the last refresh has read them."""
+        return self._membership.own_limits.get(credential_id, "")
 
     def _look_for_retries(self) -> None:
         """Makes idle workers look at the waiting retries: those who could not run one may be its only hope by now."""

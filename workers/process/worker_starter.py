@@ -27,11 +27,14 @@ class WorkerStarter:
         services: WorkerServices,
         leases: Leases,
         queues: PerPool[PoolQueues],
+        find_own_limits: Callable[[str], str],
         run: Callable[[FarmWorker], None],
     ) -> None:
+        """`find_own_limits` returns limits of a credential's own, encoded."""
         self._services = services
         self._leases = leases
         self._queues = queues
+        self._find_own_limits = find_own_limits
         self._run = run
 
     def start(self, leases: Sequence[Lease]) -> None:
@@ -55,7 +58,8 @@ class WorkerStarter:
         run_in_parallel(partial(self._recover_and_run, starts[credential_id]) for credential_id in to_recover)
 
     def _build_workers(self, lease: Lease) -> list[FarmWorker]:
-        credential = LeasedCredential(lease, self._services.settings.pool(lease.pool), self._services)
+        pool, own_limits = self._services.settings.pool(lease.pool), self._find_own_limits(lease.credential_id)
+        credential = LeasedCredential(lease, pool, self._services, own_limits)
         bookkeeping = self._queues[lease.pool].bookkeeping
         return [FarmWorker(credential, bookkeeping, slot + 1) for slot in range(credential.pool.slots)]
 

@@ -104,8 +104,10 @@ class CredentialHealth:
         """Seconds until the end of its cooldown, or of a rest by the account's own limits; 0.0 for neither."""
         return max(self.cooldown.remaining(), self.limit_rest.remaining())
 
-    def end_limit_rest(self) -> None:
-        """The account's limits may have changed: the next look tells whether it has to rest."""
+    def end_limit_rest(self, *, has_limits: bool = True) -> None:
+        """The account's limits may have changed: the next look tells whether it has to rest. With none it is over."""
+        if not has_limits and (self.limit_rest.is_published or self._lease.cooling_until == OWN_LIMIT):
+            self._cooling_published_at = time.monotonic()
         self.limit_rest.end()
         self.changed.set()
 

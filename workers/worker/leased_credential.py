@@ -2,7 +2,7 @@
 
 from gevent.event import Event
 
-from shared.pacing.account_limits import AccountLimits
+from shared.pacing.account_limits import AccountLimits, OwnLimits
 from shared.settings.schema import PoolSettings
 from workers.credentials.access_token import AccessToken
 from workers.credentials.api_key import ApiKey
@@ -27,11 +27,13 @@ class StopSignal:
 class LeasedCredential:
     """A credential that this process holds the lease of."""
 
-    def __init__(self, lease: Lease, pool: PoolSettings, services: WorkerServices) -> None:
+    def __init__(self, lease: Lease, pool: PoolSettings, services: WorkerServices, own_limits: str = "") -> None:
+        """`own_limits`: the account's own, encoded."""
         self.lease = lease
         self.pool = pool
         self.services = services
-        self._pool_limits = AccountLimits.of_pool(pool)
+        self._own_limits = own_limits
+        self._limits = self._build_limits()
         self.stop_signal = StopSignal(pool.slots)
         self.pace = AccountPace(lease.credential_id, self._find_limits, services.count_request)
         self.token = build_token(lease, pool, services)
@@ -39,8 +41,18 @@ class LeasedCredential:
         self.health = CredentialHealth(lease, pool, services, self.token, self.activity, self.stop_signal.set)
         self.health.resume_rest(has_limits=self.pace.has_limits)
 
+    def apply_own_limits(self, own_limits: str) -> None:
+        """Puts limits of the account's own (encoded) into force, from its next request on."""
+        if own_limits != self._own_limits:
+            self._own_limits = own_limits
+            self._limits = self._build_limits()
+            self.health.end_limit_rest(has_limits=self.pace.has_limits)
+
+    def _build_limits(self) -> AccountLimits:
+        return OwnLimits.decode(self._own_limits).replace_in(AccountLimits.of_pool(self.pool))
+
     def _find_limits(self) -> AccountLimits:
-        return self._pool_limits
+        return self._limits
 
 
 def build_token(lease: Lease, pool: PoolSettings, services: WorkerServices) -> AccessToken | ApiKey:

@@ -61,6 +61,7 @@ class FarmWorker(SimpleWorker):
         self.hostname = socket.gethostname()
         self.pid = os.getpid()
         self.ip_address = "unknown"
+        self.credential = credential
         self.lease = lease
         self.services = services
         queue = queues["interactive"]

@@ -10,6 +10,8 @@ from shared import keys, names
 from shared.credentials.activity.activity import Activity, ActivityStore
 from shared.credentials.explanation import Circumstances, Explanation, explain_record
 from shared.credentials.records import CredentialRecord
+from shared.pacing.account_limits import AccountLimits
+from shared.pacing.limit_use import LimitUse, read_limit_use
 from shared.settings.schema import PoolSettings
 
 
@@ -20,6 +22,8 @@ class CredentialDescription:
     record: CredentialRecord
     activity: Activity
     explanation: Explanation
+    #: The limits that the farm keeps to, with what is left of each.
+    limits: Sequence[LimitUse] = ()
 
     def to_dict(self, *, is_masked: bool = False) -> dict[str, Any]:
         """As JSON has it; `is_masked`: with its account masked, for lists."""
@@ -38,6 +42,7 @@ class CredentialDescription:
                 "first_byte_p50_ms": None if seconds is None else round(1000 * seconds),
             },
             "last_failure": activity.last_failure and asdict(activity.last_failure),
+            "limits": [asdict(limit) for limit in self.limits],
             "allowance": activity.allowance and asdict(activity.allowance),
             "last_test": activity.last_test and asdict(activity.last_test),
         }
@@ -50,11 +55,19 @@ def describe_credentials(
     slots = {pool.name: pool.slots for pool in pools}
     activities = ActivityStore(redis).read([(record.pool, record.id, record.owner) for record in records], slots)
     circumstances = read_circumstances(redis, sorted({record.pool for record in records}))
+    limits = {pool.name: AccountLimits.of_pool(pool) for pool in pools}
+    uses = read_limit_use(
+        redis,
+        [
+            (record.id, limits.get(names.configured_pool(record.pool), AccountLimits()), record.own_limits)
+            for record in records
+        ],
+    )
     return [
         CredentialDescription(
-            record, activity, explain_record(record, activity.last_failure, circumstances[record.pool])
+            record, activity, explain_record(record, activity.last_failure, circumstances[record.pool]), use
         )
-        for record, activity in zip(records, activities, strict=True)
+        for record, activity, use in zip(records, activities, uses, strict=True)
     ]
 
 

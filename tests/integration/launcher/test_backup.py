@@ -12,6 +12,7 @@ from launcher.backup_encryption import decrypt, encrypt
 from shared import keys
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.store import Credentials
+from shared.pacing.account_limits import OwnLimits
 from tests.integration.launcher.conftest import Run
 from tests.redis_dump import dump_redis
 
@@ -166,3 +167,16 @@ def test_import_brings_the_accounts_and_keeps_the_credential_that_an_account_has
     brought = imported[records[1].id]
     assert (brought.issuer, brought.subject, brought.account) == ("https://login.example", records[1].id, "someone")
     assert redis.hget(keys.accounts("default"), f"digest of {records[1].id}") == records[1].id.encode()
+
+
+def test_import_brings_limits_of_accounts(run: Run, redis: Redis, store: Credentials, tmp_path: Path):
+    first, *others = store.list(["default"])
+    store.set_limits(first.id, {"account_rpm": 3, "account_gap": 0.5})
+    (exported, *_) = json.loads(run("credentials", "export", "--json").stdout)
+    assert (exported["id"], exported["account_rpm"], exported["account_gap"]) == (first.id, 3, 0.5)
+    assert run("export", "backup", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    store.remove("default", first.id)
+    store.set_limits(others[0].id, {"account_rpd": 9})
+    assert run("import", "backup", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    assert store.get(first.id, ["default"]).own_limits == OwnLimits(account_rpm=3, account_gap=0.5)
+    assert store.get(others[0].id, ["default"]).own_limits == OwnLimits(account_rpd=9)

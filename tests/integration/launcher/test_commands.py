@@ -113,6 +113,27 @@ def test_show_says_why_a_credential_is_out_of_service_and_what_happens_next(run:
     assert row == {name: value for name, value in shown.items() if name != "history"}
 
 
+def test_accounts_get_limits_of_their_own_and_give_them_back(run: Run, redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FARM_ACCOUNT_RPD", "100")
+    first, second = Credentials(redis).import_lines("default", ["one", "two"]).new_ids
+    assert run("credentials", "limit", first, second, "--rpm", "3", "--gap", "0.5").exit_code == 0
+    assert run("credentials", "limit", second, "--rpd", "0", "--gap", "pool").stdout == (
+        f"{second} account_rpm 3, account_rpd off\n"
+    )
+    assert run("credentials", "limit", first, "--default", "--tpm", "900").stdout == f"{first} account_tpm 900\n"
+    (changed,) = json.loads(run("credentials", "limit", first, "--default", "--rpm", "7", "--json").stdout)
+    assert changed == {"id": first, "pool": "default", "limits": {"account_rpm": 7}}
+    lines = run("credentials", "show", first).stdout.splitlines()
+    assert "limit: account_rpm 7 left of 7, the account's own" in lines
+    assert "limit: account_rpd 100 left of 100" in lines
+    assert "account_rpm: 7" in lines
+    assert not [line for line in lines if line.startswith("account_tpm")]
+    assert run("credentials", "limit", first, "--default").stdout == f"{first} has the limits of its pool\n"
+    for wrong in ((), ("--rpm", "-1"), ("--rpm", "many"), ("--gap", "nan")):
+        assert run("credentials", "limit", second, *wrong).exit_code != 0
+    assert run("credentials", "limit", "nope", "--rpm", "1").exit_code == 1
+
+
 def test_show_lists_the_models_that_an_account_rests_for(run: Run, redis: Redis):
     credential_id, _ = Credentials(redis).add("default", "token")
     redis.hset(keys.resting_models(credential_id), "gpt-limited", time.time() + 100)

@@ -256,6 +256,27 @@ def test_credential_shows_evidence_and_what_it_has_done(api: Api):
     assert (shown["last_test"]["ok"], shown["last_test"]["status"], shown["last_test"]["chat_ms"]) == (True, 200, 12)
 
 
+def test_credential_gets_limits_of_its_own_and_gives_them_back(api: Api):
+    (line,) = api("POST", "/credentials", {"tokens": ["token"]}).json["lines"]
+    path = f"/credentials/{line['id']}"
+    new = api("GET", path)
+    assert (new.json["account_rpm"], new.json["limits"]) == (None, [])
+    limited = api("PATCH", path, {"account_rpm": 3, "account_gap": 0.5}).json
+    assert (limited["account_rpm"], limited["account_tpm"], limited["account_gap"]) == (3, None, 0.5)
+    assert [(use["name"], use["remaining"], use["is_own"]) for use in limited["limits"]] == [
+        ("account_rpm", 3, True),
+        ("account_gap", None, True),
+    ]
+    etag = {"if-match": new.headers["etag"]}
+    assert error(api("PATCH", path, {"account_rpm": 4}, headers=etag))[:2] == (412, "version_conflict")
+    assert api("PATCH", path, {"label": "x"}).json["account_rpm"] == 3
+    assert api("PATCH", path, {"account_rpm": None}).json["account_rpm"] is None
+    assert api("PATCH", path, {"account_rpd": 0}).json["account_rpd"] == 0
+    assert [use["name"] for use in api("GET", path).json["limits"]] == ["account_gap"]
+    for wrong in ({"account_rpm": -1}, {"account_rpm": 1.5}, {"account_gap": "1"}, {"account_tpm": 10**13}):
+        assert error(api("PATCH", path, wrong))[0] == 422
+
+
 def test_credentials_of_one_state_are_enabled_at_once(api: Api):
     lines = api("POST", "/credentials", {"tokens": ["a", "b", "c"]}).json["lines"]
     store = Credentials(api.redis)

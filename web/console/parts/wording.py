@@ -24,6 +24,13 @@ CREDENTIAL_KINDS = {
     "client_credentials": mark("client credentials"),
     "service_account": mark("service account"),
 }
+#: Limit of an account (shared/pacing/account_limits.py) -> words.
+ACCOUNT_LIMITS = {
+    "account_rpm": mark("Requests left this minute"),
+    "account_tpm": mark("Tokens left this minute"),
+    "account_rpd": mark("Requests left in 24 hours"),
+    "account_gap": mark("Seconds between two requests"),
+}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
 RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}

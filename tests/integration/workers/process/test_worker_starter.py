@@ -1,14 +1,19 @@
 """Workers of newly claimed credentials start in few round trips to Redis, after the jobs of their predecessors."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from shared import names
+from shared.credentials.private import PrivateCredentials
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.errors import AccountResting
 from shared.protocol.relay_queue import RelayQueue
 from shared.ready_flag import ReadyFlag
 from shared.settings.schema import PoolSettings, Settings
@@ -25,11 +30,12 @@ POOL = PoolSettings(upstream_url="http://127.0.0.1:9/v1", token_url="http://127.
 class StartingProcess:
     """A worker process whose workers do not run."""
 
-    def __init__(self, redis_url: str, unsealer: Unsealer, process_id: str) -> None:
-        settings = Settings(redis_url=redis_url, pools=(POOL,))
+    def __init__(self, redis_url: str, unsealer: Unsealer, process_id: str, **pool: Any) -> None:
+        settings = Settings(redis_url=redis_url, pools=(replace(POOL, **pool),))
         process = WorkerProcess(settings, unsealer, SpawnInfo(process_id, "", True, 1, False, ReadyFlag()))
         self.started: list[FarmWorker] = []
         self.on_start: Callable[[FarmWorker], object] = lambda _: None
+        self.refresh_membership = partial(internals.membership(process).refresh, ())
         self.starter = internals.build_starter(process, self._run)
         self.bookkeeping = internals.bookkeeping(process, "default")
 
@@ -66,6 +72,46 @@ def leave_jobs(redis: Redis, process: StartingProcess, leases: list[Lease], requ
         execution = process.bookkeeping.create_execution(worker)
         assert process.bookkeeping.begin(worker, execution, 60, worker.lease)
     redis.delete(*(lease.key for lease in leases))
+
+
+def test_workers_start_with_the_limits_of_their_pool_and_of_their_account(
+    redis: Redis, redis_url: str, unsealer: Unsealer
+):
+    process = StartingProcess(redis_url, unsealer, "a", account_rpm=7, private_credentials=True)
+    leases = claim(redis, 2)
+    private_pool = PrivateCredentials(redis).add("default", "a caller's", 1)
+    private_id = private_pool.partition("~")[2]
+    leases += Leases(redis, "here").claim(private_pool, [private_id], 1)
+    for credential_id, tpm in ((leases[0].credential_id, 5), (private_id, 6)):
+        Credentials(redis).set_limits(credential_id, {"account_tpm": tpm})
+    process.refresh_membership()
+    process.start(leases)
+    limits = {worker.lease.credential_id: worker.credential.pace.args[0] for worker in process.started}
+    expected = {leases[0].credential_id: "7 5 0 0", leases[1].credential_id: "7 0 0 0", private_id: "7 6 0 0"}
+    assert limits == expected
+
+
+def test_successor_of_a_running_request_stays_within_the_limit(redis: Redis, redis_url: str, unsealer: Unsealer):
+    leases = claim(redis, 1)
+    process = StartingProcess(redis_url, unsealer, "a", account_rpm=2)
+    for request_id in ("req_1", "req_2", "req_3"):
+        RelayQueue(redis, 100).enqueue(build_request(request_id), b"{}")
+    begin_next(process, leases)
+    redis.delete(leases[0].key)
+    again = Leases(redis, "b").claim("default", [leases[0].credential_id], 1)
+    successor = StartingProcess(redis_url, unsealer, "b", account_rpm=2)
+    begin_next(successor, again)
+    with pytest.raises(AccountResting) as resting:
+        begin_next(successor, again)
+    assert resting.value.limit == "account_rpm"
+
+
+def begin_next(process: StartingProcess, leases: list[Lease]) -> None:
+    """Starts the workers, and has the first one begin the next job. Raises AccountResting."""
+    process.start(leases)
+    worker = process.started[0]
+    execution = process.bookkeeping.create_execution(worker)
+    assert process.bookkeeping.begin(worker, execution, 60, worker.lease, pace=worker.credential.pace)
 
 
 def test_workers_start_after_one_round_trip_however_many_there_are(redis: Redis, redis_url: str, unsealer: Unsealer):

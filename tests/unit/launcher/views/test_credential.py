@@ -15,6 +15,7 @@ from shared.credentials.activity.description import CredentialDescription
 from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.credentials.explanation import CAN_SERVE, explain_state
 from shared.credentials.records import CredentialRecord, StateChange
+from shared.pacing.limit_use import LimitUse
 
 NOW = 1_800_000_000.0
 LIMITED = Evidence(UPSTREAM, 429, "slow_down", 300.0)
@@ -75,6 +76,16 @@ def test_models_that_the_account_is_limited_for_are_named():
     assert "limited for model gpt-limited until 2027-01-15 08:01:00Z" in list_facts(limited, ())
     row = dict(zip(HEADINGS, build_row(limited, NOW, is_short=True), strict=True))
     assert row["LIMITED FOR"] == "gpt-limited"
+
+
+def test_limits_tell_what_is_left_and_until_when():
+    minute = LimitUse("account_rpm", 10, True, 0, NOW + 20, NOW + 60)
+    limited = replace(DESCRIPTION, limits=(minute, LimitUse("account_gap", 2.5, False, None)))
+    assert (
+        "limit account_rpm 0 left of 10, the account's own, a request fits 2027-01-15 08:00:20Z (in 20 s), "
+        "all free 2027-01-15 08:01:00Z (in 1 min) account_gap 2.5 s"
+    ) in read_page(limited)
+    assert "limit: account_gap 2.5 s" in list(list_facts(limited, ()))
 
 
 def test_page_of_a_new_credential_invents_nothing():
