@@ -274,7 +274,7 @@ def test_credential_gets_limits_of_its_own_and_gives_them_back(api: Api):
     assert api("PATCH", path, {"account_rpd": 0}).json["account_rpd"] == 0
     assert [use["name"] for use in api("GET", path).json["limits"]] == ["account_gap"]
     for wrong in ({"account_rpm": -1}, {"account_rpm": 1.5}, {"account_gap": "1"}, {"account_tpm": 10**13}):
-        assert error(api("PATCH", path, wrong))[0] == 422
+        assert error(api("PATCH", path, wrong))[0] == 400
 
 
 def test_credentials_of_one_state_are_enabled_at_once(api: Api):

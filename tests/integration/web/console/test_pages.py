@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from shared.api_keys.store import ApiKeys
+from shared.credentials.store import Credentials
 from tests.console_content import HOSTILE
 from tests.integration.web.console.conftest import LogIn
 from web.languages import catalogues, translation
@@ -191,6 +192,14 @@ def test_page_of_another_origin_changes_nothing(admin: FlaskClient, ids: list[st
         refused = admin.post(f"/admin/accounts/{ids[0]}/state", data={"action": "remove"}, headers=headers)
         assert refused.status_code == 403
     assert redis.hexists("farm:credentials:default", ids[0])
+
+
+def test_account_tells_what_is_left_of_its_limits(admin: FlaskClient, redis: Redis, ids: list[str]):
+    Credentials(redis).set_limits(ids[0], {"account_rpm": 7, "account_gap": 2.5})
+    page = admin.get(f"/admin/accounts/{ids[0]}?lang=en").text
+    assert re.search(r"<dt>Requests left this minute</dt><dd>\D*7\D*/\D*7\D*this account.{1,6}s own", page)
+    assert re.search(r"<dt>Seconds between two requests</dt><dd>\D*2.5", page)
+    assert "本分钟剩余请求数" in admin.get(f"/admin/accounts/{ids[0]}?lang=zh").text
 
 
 def test_language_and_theme_are_kept_and_the_address_stays(admin: FlaskClient, ids: list[str]):
