@@ -36,6 +36,7 @@ RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}
 IMPORT_OUTCOMES = {
     "added": mark("new"),
+    "replaced": mark("new secret"),
     "duplicate": mark("known already"),
     "blank": mark("blank"),
     "invalid": mark("not valid"),
