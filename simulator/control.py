@@ -1,5 +1,6 @@
 """The control endpoints below /simulator, for tests and the benchmark: counters, pace, faults and accounts."""
 
+from collections import deque
 from typing import Any
 
 from simulator.allowances import Allowances
@@ -14,8 +15,11 @@ from simulator.token_endpoint.token_rules import TokenRules
 def handle_control(simulation: Simulation, request: Request, path: str) -> bytes:
     """The HTTP response to a control request: some paths read values, the others apply a JSON object.
 
-    Reading /simulator/ended starts the recording of the ends of requests.
+    Reading /simulator/ended starts the recording of the ends of requests, /simulator/received that of requests.
     """
+    if path == "/simulator/received":
+        received = simulation.received = deque(maxlen=1000) if simulation.received is None else simulation.received
+        return encode_response(200, encode_json(list(received)))
     if path == "/simulator/lost":
         return encode_response(200, encode_json(simulation.accounts.lost_grants))
     if path == "/simulator/ended":
@@ -44,7 +48,8 @@ def apply_settings(simulation: Simulation, path: str, values: dict[str, Any]) ->
     elif path == "/simulator/faults":
         simulation.faults = Faults.parse(values)
     elif path == "/simulator/token-rules":
-        simulation.token_rules = TokenRules(**values)
+        endpoint = values.pop("endpoint", "")
+        simulation.token_rules[endpoint] = TokenRules(**values)
     elif path == "/simulator/allowances":
         simulation.allowances = Allowances(**values)
     elif path == "/simulator/accounts":

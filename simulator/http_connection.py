@@ -37,6 +37,11 @@ class Request:
     def bearer_token(self) -> str:
         return self.headers.get("authorization", "").removeprefix("Bearer ")
 
+    def describe(self) -> dict[str, str]:
+        """What came in which form, as text."""
+        names = ("authorization", "content-type")
+        return {"path": self.path, "body": self.body.decode("latin-1"), **{k: self.headers.get(k, "") for k in names}}
+
     def json(self) -> dict[str, Any] | None:
         """The body as a JSON object; None when it is not one."""
         try:

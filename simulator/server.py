@@ -11,6 +11,7 @@ from simulator.http_connection import Connection, Request, encode_response
 from simulator.sign_in.oauth_endpoints import handle_sign_in
 from simulator.simulation import Simulation
 from simulator.token_endpoint.endpoint import exchange_token, revoke_token
+from simulator.token_endpoint.token_rules import TOKEN_PATH
 
 
 class Simulator:
@@ -29,9 +30,11 @@ class Simulator:
         """Responds to one request, now or later."""
         simulation = self._simulation
         path = request.path.partition("?")[0]
+        if simulation.received is not None and path.startswith(("/v1/", TOKEN_PATH)):
+            simulation.received.append(request.describe())
         if path.startswith("/v1/"):
             self._api.handle(connection, request, path)
-        elif path == "/oauth/token":
+        elif path == TOKEN_PATH or path.startswith(f"{TOKEN_PATH}/"):
             call_after(simulation.faults.token_delay, lambda: self._answer_token_request(connection, request))
         elif path == "/oauth/revoke":
             connection.finish(revoke_token(simulation, request))

@@ -1,6 +1,6 @@
 """The state of one simulated upstream. No I/O."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 from simulator.accounts import Accounts
@@ -35,12 +35,16 @@ class Simulation:
     id_tokens: IdTokenSigner = field(init=False)
     #: Of its own address: `http` or `https`.
     scheme: str = "http"
-    token_rules: TokenRules = field(default_factory=TokenRules)
+    #: Rules of each token endpoint by its name: that of /oauth/token is '', that of /oauth/token/a is `a`.
+    token_rules: defaultdict[str, TokenRules] = field(default_factory=lambda: defaultdict(TokenRules))
     counters: Counter[str] = field(default_factory=Counter)
     #: Whether the ends of requests are recorded in `ended`.
     is_traced: bool = False
     #: Last message and end time (seconds since the epoch) of the latest requests.
     ended: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=20_000))
+
+    #: The latest requests to the API and the token endpoints, as they came; None until someone asks for them.
+    received: deque[dict[str, str]] | None = None
 
     def __post_init__(self) -> None:
         self.id_tokens = IdTokenSigner(self.accounts.seed)

@@ -22,7 +22,7 @@ STYLE_CHECKS = (("ruff", "format", "--check", "--quiet", "."), ("ruff", "check",
 #: System tests that share no farm with others, by what they have in common.
 COMMANDS = ("tests/system/test_launcher.py",)
 STORES = tuple(f"tests/system/test_{name}.py" for name in ("backup", "redis_over_tls"))
-RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("reload", "pools", "https_upstream"))
+RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("reload", "credential_kinds", "pools", "https_upstream"))
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
 #: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.

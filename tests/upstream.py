@@ -47,6 +47,10 @@ class Upstream:
     def token_rules(self, **values: Any) -> None:
         self._control("token-rules", values)
 
+    def received(self) -> list[dict[str, str]]:
+        """The latest requests to the API and the token endpoints, as they came, since this was first called."""
+        return list(self._control("received"))
+
     def restart(self) -> None:
         """Makes it as it was when its process began, accounts and their tokens included."""
         self._control("restart", {})

@@ -12,6 +12,8 @@ from redis import Redis
 from shared import clock, keys
 from shared.redis_connection.client import register_script
 
+#: Our code for an API key that the upstream answers with 401, which is also the reason of its cooldown.
+API_KEY_REFUSED = "api_key_refused"
 #: Reason of the cooldown of an API key that the upstream refuses again and again, while it accepts none of the pool's.
 API_KEYS_REFUSED = "api_keys_refused"
 #: Seconds per request while none has been served yet, as shared/protocol/fair.lua has it; and at least.

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from shared import clock, keys
-from shared.credentials.pool_rest import build_reader
+from shared.credentials.pool_rest import API_KEY_REFUSED, build_reader
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import STATES, USABLE_STATES, known_state
 from shared.protocol.relay_queue import BANDS, held_registry_keys, queue_keys
@@ -36,7 +36,7 @@ class PoolStatus:
     is_served: bool = False
     #: Whether the pool's circuit breaker is open.
     upstream_down: bool = False
-    #: Why the breaker of its token endpoint is open, '' while it is closed.
+    #: Why the breaker of its token endpoint or its API keys (`api_key_refused`) is open; '' while it is closed.
     token_endpoint_failure: str = ""
     #: When the first of its credentials comes back, in seconds since the epoch; 0 while one is in service.
     resting_until: float = 0.0
@@ -45,13 +45,20 @@ class PoolStatus:
     def warnings(self) -> list[str]:
         """What an operator should know, as sentences without a full stop."""
         found = ["its upstream is down"] if self.upstream_down else []
-        if self.token_endpoint_failure:
+        if self.refuses_api_keys:
+            found.append("its upstream refuses several of its API keys and accepts none")
+        elif self.token_endpoint_failure:
             found.append(f"its token endpoint fails for several credentials ({self.token_endpoint_failure})")
         if self.resting_seconds and not found:
             found.append(f"all of its credentials rest, the first one for another {math.ceil(self.resting_seconds)} s")
         if foreign := self.credentials.get("foreign"):
             found.append(f"{foreign} credentials belong to another token endpoint (`./farm credentials list`)")
         return found
+
+    @property
+    def refuses_api_keys(self) -> bool:
+        """Whether its upstream refuses several API keys and accepts none; a pool of API keys has no token endpoint."""
+        return self.token_endpoint_failure == API_KEY_REFUSED
 
     @property
     def resting_seconds(self) -> float:

@@ -10,7 +10,7 @@ from simulator.responses import encode_json
 from simulator.sign_in.oauth_endpoints import DEVICE_GRANT, read_form, redeem
 from simulator.simulation import Simulation
 from simulator.token_endpoint.credential_kinds import authenticate_client, authenticate_service_account
-from simulator.token_endpoint.token_rules import JWT_GRANT, token_audiences
+from simulator.token_endpoint.token_rules import JWT_GRANT, TOKEN_PATH, TokenRules, token_audiences
 
 
 def exchange_token(simulation: Simulation, request: Request) -> bytes:
@@ -26,7 +26,7 @@ def exchange_token(simulation: Simulation, request: Request) -> bytes:
     except TokenRefused as refused:
         error = {"error": str(refused), "error_description": "refused by the simulator"}
         return encode_response(401 if str(refused) == "invalid_client" else 400, encode_json(error))
-    if simulation.token_rules.form:
+    if find_rules(simulation, request).form:
         return encode_response(200, urlencode(response).encode(), "application/x-www-form-urlencoded")
     return encode_response(200, encode_json(response))
 
@@ -48,7 +48,7 @@ def revoke_token(simulation: Simulation, request: Request) -> bytes:
 
 def grant_token(simulation: Simulation, request: Request) -> TokenGrant:
     """The tokens for a grant, once the request is as the rules want it. Raises TokenRefused."""
-    accounts, rules = simulation.accounts, simulation.token_rules
+    accounts, rules = simulation.accounts, find_rules(simulation, request)
     if not request.body:
         return accounts.refresh(request.bearer_token())
     fields = read_fields(request)
@@ -63,6 +63,11 @@ def grant_token(simulation: Simulation, request: Request) -> TokenGrant:
     if grant_type != "refresh_token":
         raise TokenRefused("unsupported_grant_type")
     return accounts.refresh(str(fields.get("refresh_token", "")))
+
+
+def find_rules(simulation: Simulation, request: Request) -> TokenRules:
+    """The rules of the endpoint that was asked."""
+    return simulation.token_rules[request.path.partition("?")[0].removeprefix(TOKEN_PATH).removeprefix("/")]
 
 
 def read_fields(request: Request) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from simulator.accounts import TokenRefused
 from simulator.http_connection import Request
 from simulator.token_endpoint.credential_kinds import check_client_assertion
 
+#: Path of the token endpoint without a name, and before the names of others.
+TOKEN_PATH = "/oauth/token"  # noqa: S105
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
@@ -53,6 +55,6 @@ class TokenRules:
 
 
 def token_audiences(request: Request) -> set[str]:
-    """The URLs of the token endpoint that an assertion may be for."""
+    """The URLs of the token endpoint, the one that was asked, that an assertion may be for."""
     host = request.headers.get("host", "")
-    return {f"{scheme}://{host}/oauth/token" for scheme in ("http", "https")}
+    return {f"{scheme}://{host}{request.path}" for scheme in ("http", "https")}

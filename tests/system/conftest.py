@@ -1,10 +1,12 @@
-"""Two farms for all system tests: an ordinary one, and one with a single account and short timeouts."""
+"""Farms for all system tests: an ordinary one, one with a single account and short timeouts, one of several pools."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.system.farm import Farm, reset_farm, run_farm
+from tests.system.pools import PoolFarm
+from tests.upstream import run_upstream
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,26 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         "FARM_LOG_FORMAT": "json",
     }
     yield from run_farm(tmp_path_factory, "impatient", 1, **settings)
+
+
+@pytest.fixture(scope="session")
+def pool_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolFarm]:
+    with run_upstream("--accounts", "16") as first, run_upstream("--accounts", "2") as second:
+        pool_farm = PoolFarm(tmp_path_factory.mktemp("pools"), [first, second])
+        result = pool_farm.farm.command("up", "--detach")
+        assert result.returncode == 0, result.stdout + result.stderr
+        yield pool_farm
+        assert pool_farm.farm.command("stop").returncode == 0
+    assert "Traceback" not in pool_farm.farm.log()
+
+
+@pytest.fixture
+def pools(pool_farm: PoolFarm) -> Iterator[PoolFarm]:
+    """The farm of several pools; what a test has changed in farm.toml is gone with the next reload."""
+    yield pool_farm
+    pool_farm.write(pool_farm.first_settings)
+    for upstream in pool_farm.upstreams:
+        upstream.restart()
 
 
 @pytest.fixture

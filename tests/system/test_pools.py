@@ -2,76 +2,26 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.environment import clean_environment, free_port
-from tests.system.farm import ADMIN, KEY, Farm, chat_body
-from tests.upstream import Upstream, first_refresh_tokens, start_simulator
+from tests.system.farm import ADMIN
+from tests.system.pools import PoolFarm
 from tests.waiting import eventually
 
 NEW_ADMIN = "another-admin-token-for-system-tests"
-POOL_TEMPLATE = """
-[pools.{name}]
-upstream_url = "{upstream.url}"
-token_url = "{upstream.token_url}"
-refresh_tokens_file = "{tokens}"
-models = ["{model}"]
-"""
 
 
-class PoolFarm:
-    """A farm with a farm.toml of the test, in front of two simulators."""
-
-    def __init__(self, home: Path, upstreams: list[Upstream]) -> None:
-        self.home = home
-        self.upstreams = upstreams
-        (home / "tokens.txt").write_text("\n".join(first_refresh_tokens(2)))
-        self.write(
-            f'admin_token = "{ADMIN}"\n'
-            + self.pool("one", 0, "alpha")
-            + 'slots = 2\nmap_back = true\nmodel_map = {"mine" = "alpha"}\n'
-        )
-        settings = {"FARM_CONFIG": str(home / "farm.toml"), "FARM_DATA_DIR": str(home / "data"), "FARM_API_KEY": KEY}
-        port = free_port()
-        environment = clean_environment(PORT=str(port), **settings)
-        self.farm = Farm(f"http://127.0.0.1:{port}", environment, home / "data", upstreams[0])
-
-    def pool(self, name: str, upstream: int, model: str) -> str:
-        return POOL_TEMPLATE.format(
-            name=name, upstream=self.upstreams[upstream], tokens=self.home / "tokens.txt", model=model
-        )
-
-    def write(self, text: str) -> None:
-        (self.home / "farm.toml").write_text(text)
-
-    def read(self) -> str:
-        return (self.home / "farm.toml").read_text()
-
-    def admin_status(self, token: str) -> int:
-        return self.farm.get("/admin/api/v1/live", key=token).status_code
-
-    def chat(self, model: str, **fields: object) -> dict[str, object]:
-        response = self.farm.post("/v1/chat/completions", {**chat_body("Hello"), "model": model, **fields})
-        return {"status": response.status_code, "model": response.json().get("model")}
-
-
-@pytest.fixture
-def pools(tmp_path: Path) -> Iterator[PoolFarm]:
-    simulators = [start_simulator("--accounts", "2") for _ in range(2)]
-    pools = PoolFarm(tmp_path, [upstream for _, upstream in simulators])
-    result = pools.farm.command("up", "--detach")
-    assert result.returncode == 0, result.stdout + result.stderr
-    yield pools
-    assert pools.farm.command("stop").returncode == 0
-    for process, _ in simulators:
-        process.terminate()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
-    assert "Traceback" not in pools.farm.log()
+def test_reload_of_an_invalid_file_changes_nothing(pools: PoolFarm):
+    children = [pools.farm.processes(module)[0] for module in ("web.gunicorn_conf", "workers")]
+    good = pools.read()
+    pools.write(good + "weight = 0\n")
+    for child in children:
+        master = child.parent()
+        assert master is not None
+        master.send_signal(signal.SIGHUP)
+    eventually(lambda: pools.farm.log().count("the settings are unchanged") == 2)
+    assert "farm.toml, line" in pools.farm.log()
+    assert pools.chat("alpha")["status"] == 200
+    pools.write(good)
 
 
 def test_reload_adds_a_pool_without_failing_a_request(pools: PoolFarm):
@@ -114,17 +64,3 @@ def test_reload_adds_a_pool_without_failing_a_request(pools: PoolFarm):
     pools.write(pools.read().replace(ADMIN, NEW_ADMIN))
     assert pools.farm.command("reload").returncode == 0
     eventually(lambda: pools.admin_status(NEW_ADMIN) == 200 and pools.admin_status(ADMIN) == 401)
-
-
-def test_reload_of_an_invalid_file_changes_nothing(pools: PoolFarm):
-    children = [pools.farm.processes(module)[0] for module in ("web.gunicorn_conf", "workers")]
-    good = pools.read()
-    pools.write(good + "weight = 0\n")
-    for child in children:
-        master = child.parent()
-        assert master is not None
-        master.send_signal(signal.SIGHUP)
-    eventually(lambda: pools.farm.log().count("the settings are unchanged") == 2)
-    assert "farm.toml, line" in pools.farm.log()
-    assert pools.chat("alpha")["status"] == 200
-    pools.write(good)

@@ -422,7 +422,11 @@ class LivePool(BaseModel):
     private_credentials: Annotated[int, Field(description="number of private credentials")]
     upstream_down: bool
     token_endpoint_failure: Annotated[
-        str, Field(description="why the breaker of its token endpoint is open, '' while it is closed")
+        str,
+        Field(
+            description="why the breaker of its token endpoint is open, `api_key_refused` while the upstream "
+            "refuses its API keys, '' while it is closed"
+        ),
     ]
     resting_until: Annotated[
         float,

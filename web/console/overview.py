@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from flask import request
 
+from shared.credentials.pool_rest import API_KEY_REFUSED
 from shared.observability.usage import SumsQuery, UsageSums
 from shared.protocol.relay_queue import BANDS
 from web.admin import api_keys, pools
@@ -65,7 +66,9 @@ def list_pool_alerts(pool: LivePool) -> list[str]:
     found, states = [], pool.credentials
     if pool.upstream_down:
         found.append(gettext("the upstream is down; requests wait until it is back."))
-    if pool.token_endpoint_failure:
+    if pool.token_endpoint_failure == API_KEY_REFUSED:
+        found.append(gettext("the upstream refuses several API keys and accepts none."))
+    elif pool.token_endpoint_failure:
         found.append(gettext("the token endpoint fails for several accounts."))
     if dead := states.get("dead", 0):
         found.append(ngettext("one account is dead.", "%(count)s accounts are dead.", dead) % {"count": dead})

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field, replace
 
 from shared.credentials.evidence import NO_EVIDENCE, TOKEN_ENDPOINT, UPSTREAM, Evidence, clean_code
-from shared.credentials.pool_rest import API_KEYS_REFUSED
+from shared.credentials.pool_rest import API_KEY_REFUSED, API_KEYS_REFUSED
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.protocol.messages import Failure
-from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED, INVALID_GRANT, TRANSIENT_STATUSES
+from workers.credentials.token_endpoint.token_response import INVALID_GRANT, TRANSIENT_STATUSES
 
 #: Statuses below 500 for which another credential may do better (I6). Every other 4xx is the caller's fault.
 RETRYABLE_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})

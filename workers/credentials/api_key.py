@@ -13,14 +13,13 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared import clock
-from shared.credentials.pool_rest import API_KEYS_REFUSED
+from shared.credentials.pool_rest import API_KEY_REFUSED, API_KEYS_REFUSED
 from shared.credentials.sealing import fingerprint
 from shared.errors import InvalidGrant, TokenError, TokenRefused
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.leases import Lease
 from workers.credentials.refusals import Refusals
 from workers.credentials.token_breaker import MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS, TokenBreaker
-from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED
 
 log = logging.getLogger("farm.tokens")
 #: Seconds between two records that the upstream accepts keys of the pool.

@@ -1,5 +1,7 @@
 """A circuit breaker per token endpoint, so that its outage or a wrong client id costs no credential.
 
+For a pool of API keys, which the upstream itself accepts or refuses, it stands for the upstream.
+
 Closed: opens when several credentials of the pool fail at the token endpoint within a minute, by whatever error, and
 none is granted a token. Open: no refresh token is presented, no credential is declared dead, and credentials whose
 access token is valid go on working. From time to time one credential is the probe, each time another one, because the
@@ -20,6 +22,7 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import clock, keys
+from shared.credentials.pool_rest import API_KEY_REFUSED
 from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
 
@@ -35,6 +38,15 @@ PROBE_TTL_SECONDS = 45.0
 SPREAD_SECONDS_PER_WORKER, MAX_SPREAD_SECONDS = 0.1, 5.0
 #: Seconds after which an open breaker expires in Redis if no process updates it.
 OPEN_TTL_SECONDS = 3600
+ENDPOINT_FAILS = (
+    "the token endpoint fails for several credentials and grants none (%s): it is probed, no credential is declared "
+    "dead; if it lasts, check FARM_TOKEN_URL, FARM_CLIENT_ID and FARM_CLIENT_SECRET"
+)
+#: The same of a pool of API keys, which has no token endpoint.
+API_KEYS_FAIL = (
+    "the upstream refuses several API keys and accepts none (%s): each is tried again, and none is declared dead; if "
+    "it lasts, check FARM_UPSTREAM_URL and the keys"
+)
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,7 @@ class TokenBreaker:
         if state == 2:
             self._counters.increment("token_breaker_opened", self._pool, reason)
             log.error(
-                "the token endpoint fails for several credentials and grants none (%s): it is probed, no credential "
-                "is declared dead; if it lasts, check FARM_TOKEN_URL, FARM_CLIENT_ID and FARM_CLIENT_SECRET",
+                API_KEYS_FAIL if reason == API_KEY_REFUSED else ENDPOINT_FAILS,
                 reason,
                 extra=self._log_fields("token_breaker_opened", reason),
             )
@@ -138,7 +149,10 @@ class TokenBreaker:
             (seconds, microseconds), was_open, _ = pipe.execute()
         self._redis.set(keys.token_granted(self._pool), str(seconds + microseconds / 1e6))
         if was_open:
-            log.warning("the token endpoint grants tokens again", extra=self._log_fields("token_breaker_closed"))
+            log.warning(
+                "the token endpoint grants tokens again, or the upstream accepts API keys",
+                extra=self._log_fields("token_breaker_closed"),
+            )
         self.is_open = False
         self._changed_at = time.monotonic()
 

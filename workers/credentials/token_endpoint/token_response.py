@@ -16,8 +16,6 @@ from workers.credentials.token_endpoint.token_lifetime import find_lifetime
 
 #: The code of RFC 6749 section 5.2 for a refresh token that is invalid. The pool's settings name vendors' codes.
 INVALID_GRANT = "invalid_grant"
-#: Our code for an API key that the upstream answers with 401.
-API_KEY_REFUSED = "api_key_refused"
 #: Codes that mean, whatever the status, that the endpoint fails for now (RFC 6749 section 4.1.2.1, RFC 8628).
 TRANSIENT_CODES = frozenset(
     {

@@ -17,6 +17,7 @@ from shared.credentials.token_origin import TokenOrigins
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, ForeignCredential, InvalidGrant, TokenEndpointDown, TokenError
 from shared.observability.counters import Counters
+from shared.observability.pool_status import read_pool_statuses
 from shared.protocol.messages import Failure, FrameKind, Head
 from shared.settings.schema import PoolSettings
 from simulator.accounts import Accounts
@@ -81,6 +82,8 @@ def test_an_upstream_that_refuses_every_api_key_kills_none_and_is_told_to_caller
             harness.enqueue(f"req_{number}")
         eventually(lambda: (rest := read_rest(("default", ""))) and rest.is_refused)
         assert redis.exists(keys.token_breaker("default"))
+        (status,) = read_pool_statuses(redis, ["default"])
+        assert status.warnings == ["its upstream refuses several of its API keys and accepts none"]
         states = {(record.state, record.reason) for record in Credentials(redis).list(["default"])}
         assert states == {("cooling", "api_keys_refused")}
 

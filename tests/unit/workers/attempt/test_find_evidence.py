@@ -5,6 +5,7 @@ import json
 import pytest
 
 from shared.credentials.evidence import NO_EVIDENCE, TOKEN_ENDPOINT, UPSTREAM, Evidence
+from shared.credentials.pool_rest import API_KEY_REFUSED
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from workers.attempt.outcomes import Failed, classify_token_failure
 from workers.attempt.upstream_errors import (
@@ -14,7 +15,7 @@ from workers.attempt.upstream_errors import (
     classify_invalid_response,
     find_evidence,
 )
-from workers.credentials.token_endpoint.token_response import API_KEY_REFUSED, TokenResponse, parse_token_response
+from workers.credentials.token_endpoint.token_response import TokenResponse, parse_token_response
 
 
 def fail(outcome: str, code: str, **fields: bool) -> Failed:
