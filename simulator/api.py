@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from simulator import responses
@@ -56,7 +57,7 @@ class Api:
         allowances = simulation.allowances
         model = str((request.json() or {}).get("model", "")) if allowances.depends_on_model else ""
         has_allowance = allowances.take(account.number, model)
-        connection.extra_headers = allowances.headers(account.number, model).encode()
+        connection.extra_headers = partial(allowances.headers, account.number, model)
         if not has_allowance:
             simulation.counters["over_limit"] += 1
             message, headers = "no request is left in this window", allowances.refusal_headers()

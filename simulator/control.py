@@ -25,6 +25,8 @@ def handle_control(simulation: Simulation, request: Request, path: str) -> bytes
     if path == "/simulator/ended":
         simulation.is_traced = True
         return encode_response(200, encode_json(list(simulation.ended)))
+    if path == "/simulator/arrivals":
+        return encode_response(200, encode_json(list(simulation.allowances.arrivals)))
     if path == "/simulator/counters":
         return encode_response(200, encode_json(collect_counters(simulation)))
     try:

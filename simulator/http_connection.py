@@ -81,8 +81,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         #: Called once, when the request in flight ends or the client disconnects.
         self.on_end: Callable[[], None] | None = None
-        #: Header lines to add to the next response, each with its CRLF.
-        self.extra_headers = b""
+        #: Header lines to add to the next response, each with its CRLF, as of the moment at which it begins.
+        self.extra_headers: Callable[[], str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -131,10 +131,10 @@ class Connection(asyncio.Protocol):
 
     def _add_headers(self, data: bytes) -> bytes:
         """Adds the extra headers behind the status line of a response that begins with this data."""
-        if not self.extra_headers:
+        if self.extra_headers is None:
             return data
-        lines, self.extra_headers = self.extra_headers, b""
-        return data.replace(b"\r\n", b"\r\n" + lines, 1)
+        lines, self.extra_headers = self.extra_headers(), None
+        return data.replace(b"\r\n", b"\r\n" + lines.encode(), 1)
 
     def abort(self) -> None:
         self.transport.abort()

@@ -89,6 +89,8 @@ class Attempt:
         self._has_fresh_token = False
         #: When the request was last sent, by the monotonic clock.
         self._sent_at = 0.0
+        #: When the head of the last response arrived, by the monotonic clock.
+        self._answered_at = 0.0
         #: Whether the body asks for a usage that only the farm wants.
         self._has_usage_request = self._request.hides_usage
         #: Whether the upstream has refused the request while it had that.
@@ -149,6 +151,7 @@ class Attempt:
         self.scope.set_deadline("first_byte_timeout", self.settings.first_byte_timeout)
         self._sent_at = time.monotonic()
         self._response = self.open_upstream().call(self._request, self.body, token)
+        self._answered_at = time.monotonic()
         return self._response
 
     def _drop_usage_request(self) -> None:
@@ -301,13 +304,24 @@ class Attempt:
     def exhausted_seconds(self) -> float:
         """Seconds for which the account has nothing left, as the upstream's last response says; 0.0 if it may go on.
 
-        A Retry-After counts if there was no error: those of errors are judged with their status.
+        A reset counts from the head of the response: a stream may have taken longer than that. A Retry-After counts if
+        there was no error: those of errors are judged with their status.
         """
         limits = self.limit_headers()
         if not limits:
             return 0.0
-        retry_after = find_retry_after(limits) if self.upstream_status < 400 else None
-        return max(find_exhausted_seconds(limits, clock.now()), min(self.settings.cooling_limit, retry_after or 0.0))
+        if self.upstream_status >= 400:
+            return find_exhausted_seconds(limits, clock.now())
+        until_reset = find_exhausted_seconds(limits, self.answered_at) - self._seconds_since_answer()
+        return max(0.0, until_reset, min(self.settings.cooling_limit, find_retry_after(limits) or 0.0))
+
+    @property
+    def answered_at(self) -> float:
+        """When the head of the upstream's last response arrived, in seconds since the epoch."""
+        return clock.now() - self._seconds_since_answer()
+
+    def _seconds_since_answer(self) -> float:
+        return time.monotonic() - self._answered_at
 
     def limit_headers(self) -> dict[str, str]:
         """The headers, in lower case, in which the upstream's last response tells what the account has left."""

@@ -92,6 +92,6 @@ class CredentialActivity:
         if evidence.source == UPSTREAM:
             gains.slots.setdefault(slot_start(now), SlotCounts()).failed += 1
 
-    def record_limits(self, headers: Mapping[str, str]) -> None:
-        """The headers in which a response has said what is left; read only when they are flushed."""
-        self._recorder.gains_of(self._credential_id).limits = (clock.now(), headers)
+    def record_limits(self, headers: Mapping[str, str], answered_at: float) -> None:
+        """The headers in which a response of that time has said what is left; read only when they are flushed."""
+        self._recorder.gains_of(self._credential_id).limits = (answered_at, headers)

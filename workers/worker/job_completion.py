@@ -55,7 +55,7 @@ class JobCompletion:
         """
         counters, pool = self._services.counters, self._credential.pool
         if limits := attempt.limit_headers():
-            self._activity.record_limits(limits)
+            self._activity.record_limits(limits, attempt.answered_at)
             self._health.rest(attempt.exhausted_seconds(), attempt.upstream_status, attempt.limited_model)
         if isinstance(outcome, Failed):
             counters.increment("attempts", pool.configured_name, outcome.outcome)

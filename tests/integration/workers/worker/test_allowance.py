@@ -32,6 +32,22 @@ def test_resting_account_goes_on_after_the_reset_and_is_never_refused(harness: W
     assert harness.upstream.counters().get("over_limit", 0) == 0
 
 
+@pytest.mark.parametrize("sliding", [False, True], ids=["fixed", "sliding"])
+def test_reset_counts_from_the_head_of_a_stream(harness: WorkerHarness, sliding: bool):
+    harness.upstream.allowances(requests=1, window=100, sliding=sliding)
+    harness.upstream.pace(chunks=4, chunk_delay=0.5)
+    assert collect_frames(harness.enqueue("req_1", body=streaming_body()))[-1].kind is FrameKind.END
+    eventually(lambda: harness.credential_state() == RESTING)
+    assert 50 < harness.worker.runner.health.cooldown.remaining() < 98.6
+
+
+def test_sliding_window_is_used_up_and_never_refuses(harness: WorkerHarness):
+    harness.upstream.allowances(requests=3, window=0.5, sliding=True)
+    for mailbox in [harness.enqueue(f"req_{i}") for i in range(12)]:
+        assert collect_frames(mailbox)[-1].kind is FrameKind.END
+    assert harness.upstream.counters().get("over_limit", 0) == 0
+
+
 def test_pool_that_has_nothing_left_keeps_its_jobs_waiting(start_harness: StartHarness):
     harness = start_harness(credentials=2)
     harness.upstream.allowances(requests=1, window=100)
