@@ -21,6 +21,7 @@ from bench.load import Load, run_load
 from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
 from bench.mutations import measure_mutated_requests
 from bench.outcome import LoadResult
+from bench.pacing import measure_pacing
 from bench.simulator import ROOT, run_simulator
 from bench.sizing import measure_sizes
 from bench.tls import measure_tls
@@ -147,4 +148,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "durability": measure_durability,
     "token-stores": measure_token_stores,
     "distance": measure_distances,
+    "pacing": measure_pacing,
 }
