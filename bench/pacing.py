@@ -29,12 +29,11 @@ STREAM = ("--chunks", "5", "--chunk-delay", "0.2")
 #: Seconds for which a client waits: a minute behind another one, and more.
 TIMEOUT_SECONDS = 300.0
 
-#: Limits too high for any load; the gap is over before an idle account's turn comes again.
+#: Limits too high for any load. A gap has no such value: accounts that are busy without a pause reach any.
 UNREACHED = {
     "FARM_ACCOUNT_RPM": "100000000",
     "FARM_ACCOUNT_TPM": "100000000",
     "FARM_ACCOUNT_RPD": "100000000",
-    "FARM_ACCOUNT_GAP": "0.001",
 }
 COST_ACCOUNTS, COST_CLIENTS = 100, 50
 #: Loads of each farm, by turns, and the length of one.
@@ -157,7 +156,7 @@ def find_least(arrivals: Sequence[Arrival]) -> float:
 
 
 def measure_cost(rounds: int) -> list[Measurement]:
-    """Two farms, one with all limits set, loaded by turns."""
+    """Two farms, one with limits that are never reached, loaded by turns."""
     with run_farm(COST_ACCOUNTS) as off, run_farm(COST_ACCOUNTS, prepare=None, **UNREACHED) as on:
         farms = (off, on)
         for farm in farms:
@@ -173,7 +172,7 @@ def measure_cost(rounds: int) -> list[Measurement]:
             )
             for name, farm in (("off", off), ("on", on))
         ),
-        at_most(SCENARIO, "cost: CPU per request with all limits, times that without", ratio, MAX_COST_RATIO),
+        at_most(SCENARIO, "cost: CPU per request with rpm, tpm and rpd, times that without", ratio, MAX_COST_RATIO),
         unbounded(SCENARIO, "cost: round trips to Redis per request, limits off", round_trips[0]),
         unbounded(SCENARIO, "cost: round trips to Redis per request, limits on", round_trips[1]),
         exactly(SCENARIO, "cost: times that a limit was reached", rests),
