@@ -121,27 +121,35 @@ local function claim_slot(key, job, now, job_prefix)
     return false
 end
 
--- Holds the key's requests that wait in the pool's queue, because no slot is left: others of its pools were quicker.
+-- Holds the key's requests that wait in the pool's queue or are set aside, because no slot is left: others of its pools were
+-- quicker. They stay in order of arrival, ahead of those that are held already. One that is retried has a slot, and stays.
 local function hold_back(pool, band, key, now)
-    local queue = key_queue(pool, band, key)
-    local jobs = redis.call('LRANGE', queue, 0, -1)
-    redis.call('DEL', queue)
-    redis.call('ZREM', band_tags(pool, band), key)
-    for i = #jobs, 1, -1 do
-        remove_from_rq(pool, band, jobs[i])
-        hold(pool, band, key, jobs[i], true, now)
-    end
-end
-
--- The same for those of a model that are set aside, but for retries, which have a slot.
-local function hold_aside(pool, band, key, model, now)
-    local names = limit_keys(key)
-    local jobs = redis.call('LRANGE', aside_queue(pool, band, key, model), 0, -1)
-    for i = #jobs, 1, -1 do
-        if redis.call('SISMEMBER', names.started, jobs[i]) == 0 then
-            remove_aside(pool, band, key, jobs[i], model)
-            hold(pool, band, key, jobs[i], true, now)
+    local names, waiting = limit_keys(key), {}
+    local function collect(queue, model)
+        for _, job in ipairs(redis.call('LRANGE', queue, 0, -1)) do
+            if redis.call('SISMEMBER', names.started, job) == 0 then
+                local at = tonumber(redis.call('HGET', pool.jobs .. job, 'farm_at') or nil) or 0
+                waiting[#waiting + 1] = {job = job, model = model, at = at, number = #waiting}
+            end
         end
+    end
+    for _, model in ipairs(pool.models or {}) do
+        collect(aside_queue(pool, band, key, model), model)
+    end
+    collect(key_queue(pool, band, key))
+    table.sort(waiting, function(a, b) return a.at < b.at or (a.at == b.at and a.number < b.number) end)
+    for i = #waiting, 1, -1 do
+        local job, model = waiting[i].job, waiting[i].model
+        if model then
+            remove_aside(pool, band, key, job, model)
+        else
+            leave_queue(pool, band, key, job)
+            -- A worker may have popped it already. Released and run meanwhile, it would be started twice.
+            if not remove_from_rq(pool, band, job) then
+                redis.call('LREM', pool.intermediate, 1, job)
+            end
+        end
+        hold(pool, band, key, job, true, now)
     end
 end
 

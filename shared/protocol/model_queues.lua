@@ -125,17 +125,26 @@ local function peek_aside(pool, band, rests)
     return first
 end
 
+-- The key's first job set aside for the model of its next job, which came later; nil for none. Their tags may differ, because
+-- a key earns no credit for jobs set aside.
+local function peek_earlier(pool, head, model)
+    local queue = aside_queue(pool, head.band, head.key, model)
+    local jobs = redis.call('LRANGE', queue, 0, 1)
+    return jobs[1] and {band = head.band, key = head.key, tag = head.tag, job = jobs[1], is_last = not jobs[2], queue = queue,
+        tags = aside_tags(pool, head.band, model), model = model}
+end
+
 -- The band's next job that a credential with these rests may run, like peek_band. Jobs of the models that it rests for are
 -- set aside on the way; `sweep` counts them (`count`), remembers those (`jobs`) and the models that had none before
 -- (`new_models`), and says whether there were too many (`is_truncated`): then nil is returned.
 local function peek_allowed(pool, band, rests, sweep)
     while true do
         local head, aside = peek_band(pool, band), peek_aside(pool, band, rests)
-        local model = head and next(rests) and redis.call('HGET', pool.jobs .. head.job, 'farm_model')
+        local model = head and (aside or next(rests)) and redis.call('HGET', pool.jobs .. head.job, 'farm_model')
         if aside and not (head and head.tag < aside.tag) then
             return aside
         elseif not (model and rests[model]) then
-            return head
+            return aside and model and peek_earlier(pool, head, model) or head
         elseif sweep.count == MAX_SET_ASIDE then
             sweep.is_truncated = true
             return nil

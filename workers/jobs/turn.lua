@@ -198,11 +198,7 @@ local function start(job, execution, head, other_executions)
         return nil
     end
     if fields[8] and not claim_slot(fields[9], job, now, pool.jobs) and head and not head.is_retry then
-        if head.model then
-            hold_aside(pool, band, fields[9], head.model, now)
-        else
-            hold_back(pool, band, fields[9], now)
-        end
+        hold_back(pool, band, fields[9], now)
         return nil
     end
     if fields[10] == HELD then

@@ -15,6 +15,7 @@ from shared.credentials.sealing import fingerprint
 from shared.errors import (
     BreakerOpen,
     InvalidGrant,
+    LeaseLost,
     RefreshPending,
     TokenEndpointDown,
     TokenError,
@@ -186,8 +187,12 @@ class CredentialRefresh:
         except TokenError as error:
             self._record_failure(error)
             raise
-        except Exception:
+        except (RefreshPending, LeaseLost, RedisError):
+            # The token was not presented.
             self._end(is_in_doubt=False)
+            raise
+        except Exception:
+            self._end(is_in_doubt=True)
             raise
         self._services.counters.increment("token_refreshes", "ok")
         log.debug("access token refreshed", extra=self._log_fields("token_refreshed"))
@@ -201,7 +206,6 @@ class CredentialRefresh:
             self._report_doubt("refresher_lost")
         now = clock.lease_time()
         if now > self._request.lease_valid_until or now > started_at + MAX_FROZEN_SECONDS:
-            self._end(is_in_doubt=False)
             raise RefreshPending("the lease has to be renewed before the refresh")
 
     def _record_failure(self, error: TokenError) -> None:

@@ -107,6 +107,44 @@ def test_40_requests_at_once_are_all_served_never_more_than_5_at_a_time(pool: Si
     assert not limited.redis.exists("farm:limit:started:k1", "farm:limit:running:k1", "farm:limit:reserved:k1")
 
 
+def start_elsewhere(limited: LimitedKey, count: int) -> list[SimulatedWorker]:
+    """The key's slots are taken in another pool."""
+    other = SimulatedPool(limited.redis, name="other")
+    limited.enqueue_many(count, pool="other")
+    workers = [other.worker(number) for number in range(11, 11 + count)]
+    assert all(worker.start() for worker in workers)
+    return workers
+
+
+def test_requests_set_aside_are_held_in_order_with_those_that_came_later(pool: SimulatedPool, limited: LimitedKey):
+    limited.redis.hset(keys.resting_models("c1"), "A", time.time() + 100)
+    limited.redis.zadd(keys.resting_by_pool("default"), {"A": time.time() + 100})
+    resting, worker = pool.worker(1), pool.worker(2)
+    limited.enqueue(model="A")
+    assert resting.start() == ""
+    limited.enqueue(model="A")
+    elsewhere = start_elsewhere(limited, 2)
+    assert worker.start() == ""
+    assert limited.held() == ["req_1", "req_2"]
+    assert pool.redis.zcard(keys.set_aside("default", "interactive")) == 0
+    assert elsewhere[0].finish_and_start() == ""
+    assert worker.start() == "req_1"
+
+
+def test_request_that_is_held_after_it_was_popped_is_started_once(pool: SimulatedPool, limited: LimitedKey):
+    """BLMOVE has handed it to a worker, which comes when another has run it."""
+    slow, quick = pool.worker(1), pool.worker(2)
+    limited.enqueue()
+    limited.redis.lmove(CHAT_QUEUE, "rq:queue:chat:default:intermediate")
+    elsewhere = start_elsewhere(limited, 2)
+    assert quick.start() == ""
+    assert limited.held() == ["req_1"]
+    assert elsewhere[0].finish_and_start() == ""
+    assert quick.start() == "req_1"
+    assert slow.start("req_1") == ""
+    assert limited.redis.llen(CHAT_QUEUE) == 0
+
+
 def test_held_requests_take_no_place_in_the_pools_queue(pool: SimulatedPool, limited: LimitedKey):
     pool.queue = RelayQueue(pool.redis, 4)
     limited.queue = RelayQueue(pool.redis, 4)

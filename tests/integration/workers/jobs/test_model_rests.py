@@ -133,6 +133,54 @@ def test_job_that_another_worker_has_popped_is_set_aside_once(pool: SimulatedPoo
     assert pool.queue.count_waiting("default") == 0
 
 
+def test_popped_job_that_is_set_aside_is_listed_once(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    limited, other = *pool.enqueue("a", model="A"), *pool.enqueue("b", model="B")
+    rest(pool.redis, "c1", "A")
+    pool.redis.lmove(CHAT_QUEUE, "rq:queue:chat:default:intermediate")
+    assert workers[0].start(limited) == other
+    assert pool.redis.llen(CHAT_QUEUE) == 0
+    assert pool.redis.lrange(BATCH_QUEUE, 0, -1) == [limited.encode()]
+
+
+def test_job_set_aside_that_heads_the_batch_queue_is_passed_over(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    limited, first = *pool.enqueue("a", band="batch", model="A"), *pool.enqueue("b", band="batch", model="B")
+    rest(pool.redis, "c1", "A")
+    assert workers[0].start() == first
+    (second,) = pool.enqueue("b", band="batch", model="B")
+    assert pool.redis.lrange(BATCH_QUEUE, 0, -1) == [limited.encode(), second.encode()]
+    assert workers[0].finish_and_start() == second
+
+
+def test_batch_job_set_aside_is_found_when_no_credential_rests_any_more(
+    pool: SimulatedPool, workers: list[SimulatedWorker]
+):
+    (job,) = pool.enqueue("a", band="batch", model="A")
+    rest(pool.redis, "c1", "A")
+    assert workers[0].start() == ""
+    rest(pool.redis, "c1", "A", -1)
+    assert workers[0].start() == job
+
+
+def test_job_set_aside_goes_before_a_later_one_of_a_key_that_is_owed_time(
+    pool: SimulatedPool, workers: list[SimulatedWorker]
+):
+    """Its tag lies before the virtual time, from which the jobs set aside count."""
+    (first,) = pool.enqueue("a", model="A")
+    rest(pool.redis, "c1", "A")
+    assert workers[0].start() == ""
+    (second,) = pool.enqueue("a", model="A")
+    pool.redis.hset(keys.fair_queue("default"), "interactive", 10)
+    assert [workers[1].start(), workers[1].finish_and_start()] == [first, second]
+
+
+def test_credential_that_tries_a_model_does_not_count_as_idle(pool: SimulatedPool, workers: list[SimulatedWorker]):
+    rest(pool.redis, "c1", "A")
+    worker, bookkeeping = workers[0], pool.bookkeeping
+    with pytest.raises(NoAllowedJob):
+        bookkeeping.begin(worker.rq, bookkeeping.create_execution(worker.rq), 60, worker.lease, trial=True)
+    assert pool.redis.zcard(keys.idle_workers("default")) == 0
+
+
 def test_backlog_is_set_aside_in_portions(pool: SimulatedPool, workers: list[SimulatedWorker]):
     pool.enqueue("a", 250, model="A")
     (other,) = pool.enqueue("a", model="B")

@@ -272,7 +272,9 @@ def test_grant_that_comes_too_late_leaves_no_lock(harness: TokenHarness, monkeyp
     assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") is None
 
 
-def test_unexpected_failure_leaves_no_lock(harness: TokenHarness, monkeypatch):
+def test_unexpected_failure_leaves_no_lock_and_the_credential_in_doubt(harness: TokenHarness, monkeypatch):
+    """The endpoint may have answered with a rotated token."""
+
     def fail(_: TokenEndpoint, token: str) -> TokenGrant:
         raise ZeroDivisionError
 
@@ -280,3 +282,4 @@ def test_unexpected_failure_leaves_no_lock(harness: TokenHarness, monkeypatch):
     with pytest.raises(TokenError, match="ZeroDivisionError"):
         harness.build_token().get()
     assert harness.redis.hget(keys.credential(harness.credential_id), "refreshing_by") is None
+    assert record(harness).in_doubt_since > 0
