@@ -134,14 +134,14 @@ def test_requests_set_aside_are_held_in_order_with_those_that_came_later(pool: S
 def test_request_that_is_held_after_it_was_popped_is_started_once(pool: SimulatedPool, limited: LimitedKey):
     """BLMOVE has handed it to a worker, which comes when another has run it."""
     slow, quick = pool.worker(1), pool.worker(2)
-    limited.enqueue()
-    limited.redis.lmove(CHAT_QUEUE, "rq:queue:chat:default:intermediate")
+    for _ in limited.enqueue_many(2):
+        limited.redis.lmove(CHAT_QUEUE, "rq:queue:chat:default:intermediate")
     elsewhere = start_elsewhere(limited, 2)
     assert quick.start() == ""
-    assert limited.held() == ["req_1"]
-    assert elsewhere[0].finish_and_start() == ""
-    assert quick.start() == "req_1"
-    assert slow.start("req_1") == ""
+    assert limited.held() == ["req_1", "req_2"]
+    assert [worker.finish_and_start() for worker in elsewhere] == ["", ""]
+    assert [quick.start(), quick.finish_and_start()] == ["req_1", "req_2"]
+    assert slow.start("req_2") == ""
     assert limited.redis.llen(CHAT_QUEUE) == 0
 
 
