@@ -50,9 +50,12 @@ def front(redis: Redis, redis_url: str, harness: WorkerHarness) -> Iterator[Fron
 
 
 def test_calls_per_request_are_bounded(front: FrontHarness):
-    environs = [front.build_environ() for _ in range(REQUESTS)]
-    calls = count_calls(lambda: [front.call(environ) for environ in environs]) / REQUESTS
-    # About 1,215, and what background tasks do meanwhile.
+    def measure() -> float:
+        environs = [front.build_environ() for _ in range(REQUESTS)]
+        return count_calls(lambda: [front.call(environ) for environ in environs]) / REQUESTS
+
+    # The least of three: background tasks only add to it, the more the slower the machine is.
+    calls = min(measure() for _ in range(3))
     assert calls < 1_250, calls
 
 

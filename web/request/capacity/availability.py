@@ -57,8 +57,9 @@ class Availability:
 
         `model`: the upstream's name of one for which they may rest, while they are in service for others.
         """
-        pool_states, model = self._states_cache.get(pool), names.limited_model(model)
+        pool_states = self._states_cache.get(pool)
         states, limited = pool_states.states, pool_states.limited_models
+        model = names.limited_model(model) if limited else ""
         if model not in limited and ("active" in states or "cooling" not in states):
             return None
         return self._rest_cache.get((pool, find_representative(model, limited)))
