@@ -37,14 +37,15 @@ def limit_body(request: Request, max_body: int, idle_seconds: float, total_secon
     length = request.content_length
     if length == 0 or (length is None and "HTTP_TRANSFER_ENCODING" not in request.environ):
         return
-    limit = find_body_limit(request, max_body)
-    if request.blueprint == CONSOLE:
+    endpoint, limit = request.endpoint, find_body_limit(request, max_body)
+    is_relayed = endpoint == RELAY_ENDPOINT
+    if not is_relayed and request.blueprint == CONSOLE:
         request.max_form_memory_size = limit
     # Werkzeug cuts a chunked body at its limit without an error, so TimedInput meets the limit first.
     request.max_content_length = limit if length is not None else limit + 1
-    if length is not None and length > limit and request.endpoint not in (RELAY_ENDPOINT, None):
+    if length is not None and length > limit and not is_relayed and endpoint is not None:
         raise RequestEntityTooLarge
-    if request.endpoint != RELAY_ENDPOINT and request.headers.get("content-encoding", "identity") != "identity":
+    if not is_relayed and request.headers.get("content-encoding", "identity") != "identity":
         raise ApiError(
             415, "unsupported_media_type", "no compressed body is taken here", headers={"accept-encoding": "identity"}
         )

@@ -102,7 +102,8 @@ class CredentialHealth:
 
     def seconds_to_rest(self) -> float:
         """Seconds until the end of its cooldown, or of a rest by the account's own limits; 0.0 for neither."""
-        return max(self.cooldown.remaining(), self.limit_rest.remaining())
+        remaining, limit_rest = self.cooldown.remaining(), self.limit_rest
+        return max(remaining, limit_rest.remaining()) if limit_rest.has_begun else remaining
 
     def end_limit_rest(self, *, has_limits: bool = True) -> None:
         """The account's limits may have changed: the next look tells whether it has to rest. With none it is over."""

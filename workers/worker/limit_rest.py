@@ -10,10 +10,13 @@ class LimitRest:
     """When one account may take its next request, as Redis said last. It is asked again then, however long that is."""
 
     def __init__(self) -> None:
+        #: Whether there has ever been one.
+        self.has_begun = False
         #: By the monotonic clock.
         self._begun_at, self._until = 0.0, 0.0
 
     def begin(self, seconds: float) -> None:
+        self.has_begun = True
         self._begun_at = time.monotonic()
         self._until = self._begun_at + seconds
 

@@ -108,6 +108,8 @@ class ModelRests:
 
         Returns whether this has shown that the credential need not rest as a whole.
         """
+        if not (self._cooldowns or self.is_trying):
+            return False
         if cooldown := self._cooldowns.get(model):
             cooldown.reset_failures()
         was_trial, self.is_trying = self.is_trying, False
