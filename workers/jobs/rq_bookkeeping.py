@@ -197,18 +197,20 @@ class Bookkeeping:
         *,
         ok: bool,
         cost: JobCost = NO_COST,
+        pace: AccountPace | None = None,
     ) -> StartedJob | None:
         """Finishes a job and begins the next one, as `begin` does.
 
+        `pace`: of the account, None for one without limits; the finished job may have begun without any, or with some.
         Raises LeaseLost, BreakerOpen, AccountResting, NoAllowedJob.
         """
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
-        paced = find_pace_args(job.pace)
+        paced = job.pace.args if job.pace else pace.args if pace else NO_PACE
         log_args = (cost.entry, job.band)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, log_args, paced)
         worker.executions.pop(job.execution.id, None)
-        return self._parse_started_job(worker, execution, reply, job.pace.account if job.pace else None)
+        return self._parse_started_job(worker, execution, reply, pace)
 
     def finish(self, worker: BaseWorker, job: StartedJob, *, ok: bool, cost: JobCost = NO_COST) -> bool:
         """Finishes the job and deletes it; False when this execution has been finished before."""

@@ -20,7 +20,7 @@ from workers.attempt.delivery import Delivery
 from workers.attempt.outcomes import Done, Stopped, classify_token_failure
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.jobs.job_records import JobCost, StartedJob
-from workers.jobs.pace import JobPace
+from workers.jobs.pace import AccountPace, JobPace
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.reply.reply_stream import ignore
 from workers.upstream.client import UpstreamConnection
@@ -181,7 +181,7 @@ class JobRunner:
         bookkeeping, lease = self._bookkeeping, self._credential.lease
         execution = bookkeeping.create_execution(self._worker, job_id)
         probe = self._breaker.probing_credential == lease.credential_id
-        pace = self._credential.pace if is_paced and self._credential.pace.has_limits else None
+        pace = self._find_pace() if is_paced else None
         self._note_look()
         try:
             job = retry_forever(
@@ -195,6 +195,11 @@ class JobRunner:
             self._look_in(rest.seconds)
         self.queue_was_empty = job is None and not trial
         return job
+
+    def _find_pace(self) -> AccountPace | None:
+        """The account's pace, None while it has no limits: they may change from one job to the next."""
+        pace = self._credential.pace
+        return pace if pace.has_limits else None
 
     def _look_in(self, seconds: float) -> None:
         """The credential rests for a model for so long: then the worker looks for a job of itself."""
@@ -218,12 +223,12 @@ class JobRunner:
         if not self._can_continue() or not self.token.is_usable():
             retry_forever(lambda: bookkeeping.finish(worker, job, ok=ok, cost=cost), "a job cannot be finished")
             return None
-        execution = bookkeeping.create_execution(worker)
+        execution, pace = bookkeeping.create_execution(worker), self._find_pace()
         self._note_look()
         try:
             next_job = retry_forever(
                 lambda: bookkeeping.finish_and_begin(
-                    worker, job, execution, self._ttl, self._credential.lease, ok=ok, cost=cost
+                    worker, job, execution, self._ttl, self._credential.lease, ok=ok, cost=cost, pace=pace
                 ),
                 "a job cannot be finished",
             )
