@@ -146,10 +146,9 @@ def test_refresh_goes_on_when_its_waiter_is_killed(harness: TokenHarness, replac
     replace_refresh(slow_refresh)
     token = harness.build_token()
     impatient = gevent.spawn(token.get)
-    gevent.sleep(0.01)
+    eventually(token.is_refreshing)
     impatient.kill()
-    gevent.sleep(0.1)
-    assert harness.stored_refresh_token() == "rt-next"
+    eventually(lambda: harness.stored_refresh_token() == "rt-next")
 
 
 def test_access_token_is_renewed_before_it_expires(harness: TokenHarness, replace_refresh: ReplaceRefresh):
