@@ -103,11 +103,11 @@ class Farm:
 
     def processes(self, module: str) -> list[psutil.Process]:
         """The worker processes (`-m workers`) or fronts (`gunicorn`)."""
-        return [child for child in self._children(module) if child.name() != PROCESS_NAME]
+        return [child for child in self._children(module) if find_name(child) not in ("", PROCESS_NAME)]
 
     def refresher(self) -> psutil.Process:
         """The token refresher."""
-        (refresher,) = [child for child in self._children("-m workers") if child.name() == PROCESS_NAME]
+        (refresher,) = [child for child in self._children("-m workers") if find_name(child) == PROCESS_NAME]
         return refresher
 
     def _children(self, module: str) -> list[psutil.Process]:
@@ -195,3 +195,11 @@ def reset_farm(farm: Farm) -> Farm:
             farm.admin("PATCH", f"/credentials/{credential['id']}", json={"state": "active"})
     eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials))
     return farm
+
+
+def find_name(process: psutil.Process) -> str:
+    """The process's name; '' once it has ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""

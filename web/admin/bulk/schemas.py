@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from web.admin.schemas import Identifier, StateNames, StrictModel
 
-#: Credentials of one operation.
-MAX_CREDENTIALS = 10_000
+#: Ids in one request, which must fit into a body of MAX_ADMIN_BYTES.
+MAX_CREDENTIALS = 2_000
 
 
 class BulkSelection(StrictModel):
