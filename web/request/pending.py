@@ -165,8 +165,8 @@ class PendingRequest:
         """Returns the next frames. Raises FrameTimeout after `timeout` seconds, ApiError if the request has expired."""
         timeout_at = time.monotonic() + timeout
         while True:
-            if not self._is_running:
-                self._leave_if_hopeless()
+            if not self._is_running and (self._hopeless_rest or self.services.shutdown.is_stopping):
+                self._leave()
             seconds_left = self._seconds_left()
             frames = self.mailbox.get(min(min(timeout_at, self._recheck_at) - time.monotonic(), seconds_left))
             if frames:
@@ -223,11 +223,11 @@ class PendingRequest:
         message = "the request could not be started in time; try again later"
         return self._build_overload("queue_timeout", message, self.services.queue.count_waiting(pool))
 
-    def _leave_if_hopeless(self) -> None:
-        """Raises ApiError when the queued request will not be served: the front is being stopped, or its pool rests."""
+    def _leave(self) -> None:
+        """Raises ApiError: the queued request will not be served, as the front is being stopped, or its pool rests."""
         if self.services.shutdown.is_stopping:
             self._leave_queue()
-        elif self._hopeless_rest:
+        else:
             self._expire()
 
     def _leave_queue(self) -> None:

@@ -183,7 +183,7 @@ class Bookkeeping:
         """
         role = TRIAL if trial else PROBE_ROLE if probe else ""
         begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, role)
-        paced = pace.args if pace else NO_PACE
+        paced = pace.build_args() if pace else NO_PACE
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, NO_END, begin, pace=paced)
         return self._parse_started_job(worker, execution, reply, pace)
 
@@ -206,7 +206,7 @@ class Bookkeeping:
         """
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
-        paced = job.pace.args if job.pace else pace.args if pace else NO_PACE
+        paced = pace.build_args(job.pace.sent_ago if job.pace else -1.0) if pace else NO_PACE
         log_args = (cost.entry, job.band)
         _, reply = self._run_turn_script(worker, lease.key, execution.created_at, end, begin, log_args, paced)
         worker.executions.pop(job.execution.id, None)

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from shared import clock
 from shared.credentials.activity.activity import ActivityStore, Gains
 from shared.credentials.activity.allowance import Allowance
-from shared.credentials.activity.attempt_counts import SLOT_SECONDS, SlotCounts, find_bucket, slot_start
+from shared.credentials.activity.attempt_counts import SlotCounts, find_bucket, slot_start
 from shared.credentials.evidence import UPSTREAM, Evidence
 from workers.upstream.allowance import find_left
 
@@ -73,7 +73,7 @@ class CredentialActivity:
         """An attempt was served. `ended_at`: seconds since the epoch."""
         gains = self._recorder.gains_of(self._credential_id)
         gains.fields["used_at"] = ended_at
-        start = int(ended_at // SLOT_SECONDS) * SLOT_SECONDS
+        start = slot_start(ended_at)
         counts = gains.slots.get(start) or gains.slots.setdefault(start, SlotCounts())
         counts.served += 1
         counts.first_bytes[find_bucket(first_byte_seconds)] += 1

@@ -160,14 +160,17 @@ class CredentialHealth:
         if self._breaker.has_faults:
             gevent.spawn(self._close_breaker, attempted_at)
 
-    def record_success(self, key: str, model: str = "", attempted_at: float = 0.0) -> None:
-        """Records that a request of this API key, for this model, was served; it was sent at that time."""
+    def record_success(self, key: str) -> None:
+        """Records that a request of this API key was served."""
         self.cooldown.reset_failures()
-        if self.models.record_served(model, attempted_at):
-            self._end_rest_as_a_whole()
         self._suspicion.record_success()
         self._breaker.record_served(key)
         self._token.record_accepted()
+
+    def record_model_served(self, model: str, attempted_at: float) -> None:
+        """Records that a request for this model was served, which was sent at that time (seconds since the epoch)."""
+        if self.models.record_served(model, attempted_at):
+            self._end_rest_as_a_whole()
 
     def _close_breaker(self, attempted_at: float) -> None:
         try:

@@ -70,24 +70,24 @@ class JobCompletion:
         reason = outcome.reason
         counters.increment("attempts", pool.configured_name, "ok" if reason == "done" else reason)
         self._count_end(attempt, reason)
-        self._record_activity(attempt, reason)
-        if reason == "done" and attempt.delivery.is_served:
-            delivery = attempt.delivery
-            self._health.record_success(delivery.request.key, attempt.limited_model, delivery.started_at)
-            self._tell_tried(job, SERVED)
+        self._record_end(job, attempt, reason)
         cost = self._record_usage(attempt, reason)
         if isinstance(outcome, Stopped) or reason == "done":
             return cost
         self._fail(job, f"the response ended early: {reason}", cost)
         return None
 
-    def _record_activity(self, attempt: Attempt, reason: str) -> None:
+    def _record_end(self, job: StartedJob, attempt: Attempt, reason: str) -> None:
         """Counts the attempt, unless its caller has left, or the upstream's error was the caller's."""
-        delivery = attempt.delivery
+        delivery, health = attempt.delivery, self._health
         if not delivery.is_served or reason == "client_gone":
             self._activity.record_used()
         elif reason == "done":
             self._activity.record_served(delivery.first_byte_at - delivery.started_at, clock.now())
+            health.record_success(delivery.request.key)
+            if health.models.has_rested:
+                health.record_model_served(attempt.limited_model, delivery.started_at)
+            self._tell_tried(job, SERVED)
         else:
             code = delivery.failure.code if delivery.failure else reason
             evidence = Evidence(UPSTREAM, attempt.upstream_status, code)

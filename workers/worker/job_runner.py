@@ -20,7 +20,7 @@ from workers.attempt.delivery import Delivery
 from workers.attempt.outcomes import Done, Stopped, classify_token_failure
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.jobs.job_records import JobCost, StartedJob
-from workers.jobs.pace import AccountPace, JobPace
+from workers.jobs.pace import JobPace
 from workers.jobs.rq_bookkeeping import Bookkeeping
 from workers.reply.reply_stream import ignore
 from workers.upstream.client import UpstreamConnection
@@ -86,16 +86,16 @@ class JobRunner:
         return self._upstream
 
     def _prepare_send(self) -> None:
-        """Counts a request towards the account's limits. Raises Cancelled, AccountResting, RedisError."""
+        """Counts a request towards the account's limits, unless its job has been counted.
+
+        Raises AccountResting, RedisError; Cancelled when the lease is lost: the process may have been frozen since the
+        job started (I1).
+        """
         paced = self._job_pace
         if paced is not None and not paced.sent_at:
             paced.sent_at = time.monotonic()
-        elif paced is not None or self._credential.pace.has_limits:
-            self._credential.pace.count(is_repeat=paced is not None)
-        self._check_lease()
-
-    def _check_lease(self) -> None:
-        """Raises Cancelled when the lease is lost: the process may have been frozen since the job started (I1)."""
+        elif pace := self._credential.pace:
+            pace.count(is_repeat=paced is not None)
         if not self.holds_lease():
             raise Cancelled("lease_lost")
 
@@ -138,31 +138,18 @@ class JobRunner:
         """Cancels the running attempt; False when there is none."""
         return bool(self._scope and self._scope.cancel(reason))
 
-    def run(self, job_id: str = "") -> None:
+    def run(self, job_id: str = "", *, trial: bool = False) -> None:
         """Runs jobs until there is none or the worker may not continue.
 
         1. Start the job. 2. Make one attempt. 3. Finish it, or requeue it for another credential. 4. Start a cooldown
         if the credential failed. After a success 3 and the next 1 share a round trip.
 
         `job_id` is the job that BLMOVE has moved, which must not be lost; Redis may start another one in its place.
+        `trial`: see run_trial.
         """
-        self._run(lambda: self._begin(job_id))
-
-    def run_trial(self) -> None:
-        """Runs one job of another model than that because of which the credential rests as a whole, if one waits.
-
-        If it is served, the credential no longer rests as a whole, and further jobs follow.
-        """
-        try:
-            if self.health.ensure_fresh_token():
-                self._run(lambda: self._begin("", trial=True))
-        finally:
-            self.health.models.end_trial()
-
-    def _run(self, begin: Callable[[], StartedJob | None]) -> None:
         self.busy_since = time.monotonic()
         try:
-            job = begin()
+            job = self._begin(job_id, trial=trial)
             while job is not None:
                 job = self._run_job(job)
         except LeaseLost:
@@ -177,11 +164,22 @@ class JobRunner:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = 0.0
 
+    def run_trial(self) -> None:
+        """Runs one job of another model than that because of which the credential rests as a whole, if one waits.
+
+        If it is served, the credential no longer rests as a whole, and further jobs follow.
+        """
+        try:
+            if self.health.ensure_fresh_token():
+                self.run(trial=True)
+        finally:
+            self.health.models.end_trial()
+
     def _begin(self, job_id: str, *, trial: bool = False, is_paced: bool = True) -> StartedJob | None:
         bookkeeping, lease = self._bookkeeping, self._credential.lease
         execution = bookkeeping.create_execution(self._worker, job_id)
         probe = self._breaker.probing_credential == lease.credential_id
-        pace = self._find_pace() if is_paced else None
+        pace = self._credential.pace if is_paced else None
         self._note_look()
         try:
             job = retry_forever(
@@ -195,11 +193,6 @@ class JobRunner:
             self._look_in(rest.seconds)
         self.queue_was_empty = job is None and not trial
         return job
-
-    def _find_pace(self) -> AccountPace | None:
-        """The account's pace, None while it has no limits: they may change from one job to the next."""
-        pace = self._credential.pace
-        return pace if pace.has_limits else None
 
     def _look_in(self, seconds: float) -> None:
         """The credential rests for a model for so long: then the worker looks for a job of itself."""
@@ -223,7 +216,7 @@ class JobRunner:
         if not self._can_continue() or not self.token.is_usable():
             retry_forever(lambda: bookkeeping.finish(worker, job, ok=ok, cost=cost), "a job cannot be finished")
             return None
-        execution, pace = bookkeeping.create_execution(worker), self._find_pace()
+        execution, pace = bookkeeping.create_execution(worker), self._credential.pace
         self._note_look()
         try:
             next_job = retry_forever(

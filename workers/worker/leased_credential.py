@@ -2,6 +2,7 @@
 
 from gevent.event import Event
 
+from shared import keys
 from shared.pacing.account_limits import AccountLimits, OwnLimits
 from shared.settings.schema import PoolSettings
 from workers.credentials.access_token import AccessToken
@@ -33,26 +34,26 @@ class LeasedCredential:
         self.pool = pool
         self.services = services
         self._own_limits = own_limits
-        self._limits = self._build_limits()
+        #: None while the account has no limits.
+        self.pace = self._build_pace()
         self.stop_signal = StopSignal(pool.slots)
-        self.pace = AccountPace(lease.credential_id, self._find_limits, services.count_request)
         self.token = build_token(lease, pool, services)
         self.activity = CredentialActivity(services.activity, lease.credential_id)
         self.health = CredentialHealth(lease, pool, services, self.token, self.activity, self.stop_signal.set)
-        self.health.resume_rest(has_limits=self.pace.has_limits)
+        self.health.resume_rest(has_limits=self.pace is not None)
 
     def apply_own_limits(self, own_limits: str) -> None:
         """Puts limits of the account's own (encoded) into force, from its next request on."""
         if own_limits != self._own_limits:
             self._own_limits = own_limits
-            self._limits = self._build_limits()
-            self.health.end_limit_rest(has_limits=self.pace.has_limits)
+            self.pace = self._build_pace()
+            self.health.end_limit_rest(has_limits=self.pace is not None)
 
-    def _build_limits(self) -> AccountLimits:
-        return OwnLimits.decode(self._own_limits).replace_in(AccountLimits.of_pool(self.pool))
-
-    def _find_limits(self) -> AccountLimits:
-        return self._limits
+    def _build_pace(self) -> AccountPace | None:
+        limits = OwnLimits.decode(self._own_limits).replace_in(AccountLimits.of_pool(self.pool))
+        if not limits.encoded:
+            return None
+        return AccountPace(limits, keys.pace(self.lease.credential_id), self.services.count_request)
 
 
 def build_token(lease: Lease, pool: PoolSettings, services: WorkerServices) -> AccessToken | ApiKey:

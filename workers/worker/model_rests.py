@@ -43,6 +43,11 @@ class ModelRests:
     def _verdict(self) -> LimitVerdict:
         return self._services.limit_verdicts[self._pool.name]
 
+    @property
+    def has_rested(self) -> bool:
+        """Whether a served request may tell something: the credential rests, has rested, or tries another model."""
+        return bool(self._cooldowns) or self.is_trying
+
     def is_resting(self, model: str) -> bool:
         """Whether the credential rests for the model, and goes on with others."""
         cooldown = self._cooldowns.get(model)
@@ -108,8 +113,6 @@ class ModelRests:
 
         Returns whether this has shown that the credential need not rest as a whole.
         """
-        if not (self._cooldowns or self.is_trying):
-            return False
         if cooldown := self._cooldowns.get(model):
             cooldown.reset_failures()
         was_trial, self.is_trying = self.is_trying, False

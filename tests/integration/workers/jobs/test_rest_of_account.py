@@ -18,7 +18,7 @@ CHAT_QUEUE = "rq:queue:chat:default"
 def use_up(redis: Redis) -> AccountPace:
     """The pace of an account that has used up its limit of one request."""
     redis.rpush(f"{keys.pace('c1')}:rpm", "0 0", f"{1000 * time.time():.0f} 1")
-    return AccountPace("c1", lambda: AccountLimits(rpm=1), CountRequest(redis))
+    return AccountPace(AccountLimits(rpm=1), keys.pace("c1"), CountRequest(redis))
 
 
 def test_popped_job_goes_back_and_worker_leaves_the_idle(redis: Redis):

@@ -86,7 +86,8 @@ def test_workers_start_with_the_limits_of_their_pool_and_of_their_account(
         Credentials(redis).set_limits(credential_id, {"account_tpm": tpm})
     process.refresh_membership()
     process.start(leases)
-    limits = {worker.lease.credential_id: worker.credential.pace.args[0] for worker in process.started}
+    paces = {worker.lease.credential_id: worker.credential.pace for worker in process.started}
+    limits = {credential_id: pace.limits.encoded for credential_id, pace in paces.items() if pace}
     expected = {leases[0].credential_id: "7 5 0 0", leases[1].credential_id: "7 0 0 0", private_id: "7 6 0 0"}
     assert limits == expected
 
