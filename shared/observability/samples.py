@@ -75,21 +75,23 @@ class Samples:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        #: Step -> the slot for which this process has looked last.
+        self._slots: dict[int, int] = {}
 
     def take(self, pools: Sequence[str]) -> None:
         """Takes the samples that are due, unless another process has."""
         now = int(clock.now())
-        due = [step for step in STEPS if now // step > self._last_slot(step)]
-        if not due:
-            return
-        encoded = json.dumps(vars(self._read_totals(pools)))
+        slots = {step: now // step for step in STEPS if now // step != self._slots.get(step)}
+        due = [step for step, slot in slots.items() if slot > self._last_slot(step)]
+        encoded = json.dumps(vars(self._read_totals(pools))) if due else ""
         for step in due:
             try:
                 # The id is the slot, so that a second sample of it is refused.
-                slot = f"{now // step * step * 1000}-0"
-                self._redis.xadd(keys.samples(step), {"e": encoded}, id=slot, maxlen=STEPS[step], approximate=True)
+                id_ = f"{slots[step] * step * 1000}-0"
+                self._redis.xadd(keys.samples(step), {"e": encoded}, id=id_, maxlen=STEPS[step], approximate=True)
             except ResponseError:
                 pass
+        self._slots |= slots
 
     def _last_slot(self, step: int) -> int:
         last = self._redis.xrevrange(keys.samples(step), count=1)

@@ -45,11 +45,13 @@ class TapeWriter:
         """Adds the column of now, credential id -> letter, to a pipeline."""
         ids = tuple(letters)
         fields = {"c": "".join(letters.values())}
-        if ids != self._named or self._columns % NAMING_INTERVAL == 0:
+        is_naming = ids != self._named or self._columns % NAMING_INTERVAL == 0
+        if is_naming:
             fields["k"] = " ".join(ids)
         self._named, self._columns = ids, self._columns + 1
         pipe.xadd(self._key, fields, maxlen=TAPE_SECONDS + SPARE_COLUMNS, approximate=False)
-        pipe.expire(self._key, TAPE_TTL_SECONDS)
+        if is_naming:
+            pipe.expire(self._key, TAPE_TTL_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Census:
                 letters[worker.lease.credential_id] = LETTERS[letter]
             if name in worked:
                 configured = names.configured_pool(pool)
-                self._counters.increment("account_seconds", configured, "busy", amount=busy)
+                if busy:
+                    self._counters.increment("account_seconds", configured, "busy", amount=busy)
                 self._counters.increment("account_seconds", configured, state, amount=elapsed - busy)
         with self._redis.pipeline(transaction=False) as pipe:
             self._tape.append(pipe, letters)

@@ -42,7 +42,8 @@ def test_interval_has_what_was_counted_in_it(redis: Redis, samples: Samples):
     counters.observe("queue_wait_seconds", 0.3)
     counters.flush(redis)
     redis.rpush("rq:queue:chat:default", "req_1")
-    samples.take(["default"])
+    # Another process, which has not looked for this slot yet.
+    Samples(redis).take(["default"])
     *_, interval = samples.read(5, 0.0, float("inf"))
     pool = interval.pools["default"]
     assert (pool.finished, pool.failed, pool.waiting, pool.arrived) == (4, 1, 1, 5)
