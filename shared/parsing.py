@@ -21,6 +21,14 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def read_number(stored: Any) -> float:
+    """A stored number; 0.0 for none, or for what is no number."""
+    try:
+        return float(stored or 0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
 def parse_retry_after(header: str | None) -> float | None:
     """Seconds to wait, from a number or an HTTP date (RFC 9110 section 10.2.3); None if absent or invalid.
 

@@ -11,6 +11,7 @@ from launcher.views.times import format_age, format_moment
 from shared.credentials.activity.activity import Activity, LastFailure, LastTest
 from shared.credentials.activity.allowance import Allowance, Left
 from shared.credentials.activity.description import CredentialDescription
+from shared.credentials.evidence import Evidence
 from shared.credentials.records import CredentialRecord, StateChange
 from shared.pacing.account_limits import LIMIT_NAMES
 from shared.pacing.limit_use import LimitUse
@@ -49,8 +50,7 @@ def list_facts(description: CredentialDescription, history: Iterable[StateChange
         yield f"limit: {describe_limit(limit)}"
     yield f"last_test: {describe_test(activity.last_test)}"
     for change in history:
-        evidence = change.evidence.describe()
-        said = f" ({evidence})" if evidence else ""
+        said = add_evidence(change.evidence)
         yield f"was: {format_time(change.time)} {change.state} {change.reason}".rstrip() + said
 
 
@@ -130,8 +130,7 @@ def list_tokens(record: CredentialRecord, now: float) -> list[Fact]:
 
 def list_changes(history: Sequence[StateChange], now: float) -> Iterator[str]:
     for change in history:
-        evidence = change.evidence.describe()
-        said = f" ({evidence})" if evidence else ""
+        said = add_evidence(change.evidence)
         state = click.style(f"{change.state:<8}", fg=COLOURS.get(change.state))
         yield f"{format_time(change.time)}  {format_age(change.time, now):>10}  {state}  {change.reason}{said}".rstrip()
 
@@ -161,8 +160,13 @@ def describe_last_hour(activity: Activity) -> str:
 def describe_failure(failure: LastFailure | None, now: float = 0) -> str:
     if failure is None:
         return "-"
-    evidence = failure.evidence.describe()
-    return f"{format_at(failure.at, now)} {failure.outcome}" + (f" ({evidence})" if evidence else "")
+    return f"{format_at(failure.at, now)} {failure.outcome}{add_evidence(failure.evidence)}"
+
+
+def add_evidence(evidence: Evidence) -> str:
+    """` (upstream 429 …)` behind what it stands for; '' without any."""
+    said = evidence.describe()
+    return f" ({said})" if said else ""
 
 
 def describe_allowance(allowance: Allowance | None, now: float = 0) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from redis import Redis
 
 from shared import clock, keys
-from shared.parsing import parse_json_object
+from shared.parsing import parse_json_object, read_number
 from shared.redis_connection.client import register_script
 
 #: Action of a log record -> what it tells.
@@ -56,6 +56,8 @@ BATCH_MARK_TTL_MS, MAX_TEXT_LENGTH = 600_000, 300
 WRITE_SCRIPT = Path(__file__).with_name("write_log.lua")
 #: Attributes of a log record that an event keeps.
 RECORD_FIELDS = ("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process")
+#: Texts of a stored event that Event calls the same.
+TEXT_FIELDS = ("kind", "pool", "reason", "evidence", "worker_process", "message", "who", "target")
 
 
 @dataclass(frozen=True)
@@ -162,19 +164,6 @@ def read_events(redis: Redis, event_filter: EventFilter, before: str = "") -> It
 
 def decode_event(id_: str, encoded: bytes) -> Event:
     values = parse_json_object(encoded)
-    texts = {
-        name: str(values.get(source, ""))
-        for name, source in {
-            **{
-                name: name
-                for name in ("kind", "pool", "reason", "evidence", "worker_process", "message", "who", "target")
-            },
-            "credential": "credential_id",
-            "request": "request_id",
-        }.items()
-    }
+    sources = {name: name for name in TEXT_FIELDS} | {"credential": "credential_id", "request": "request_id"}
+    texts = {name: str(values.get(source, "")) for name, source in sources.items()}
     return Event(id=id_, time=read_number(values.get("t")), until=read_number(values.get("until")), **texts)
-
-
-def read_number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -9,7 +9,6 @@ from redis import Redis
 from rq.job import Job
 
 from shared import clock, keys
-from shared.credentials.records import USABLE_STATES
 from shared.observability.names_by_id import find_key_names
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.protocol.relay_queue import ADMITTED_FIELD, BANDS
@@ -116,10 +115,9 @@ class QueueView:
 
     def _list_ends_of_rest(self, pool: str, now: float) -> list[float]:
         """Seconds from now at which the cooldowns of the pool's credentials end."""
-        cooling = USABLE_STATES[1].encode()
         states = self._redis.hgetall(keys.credentials(pool)).items()
         with self._redis.pipeline(transaction=False) as pipe:
-            for credential_id in (id_ for id_, state in states if state == cooling):
+            for credential_id in (id_ for id_, state in states if state == b"cooling"):
                 pipe.hget(keys.credential(credential_id.decode()), "until")
             ends = [float(until) for until in pipe.execute() if until]
         return [max(0.0, until - now) for until in ends]

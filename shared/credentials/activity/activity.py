@@ -23,7 +23,7 @@ from shared import clock, keys, names
 from shared.credentials.activity.allowance import Allowance
 from shared.credentials.activity.attempt_counts import NO_ATTEMPTS, RecentAttempts, SlotCounts, oldest_slot, sum_up
 from shared.credentials.evidence import NO_EVIDENCE, Evidence, clean_code
-from shared.parsing import parse_json_object
+from shared.parsing import parse_json_object, read_number
 from shared.redis_connection.client import decode_hash, register_script
 
 #: Credentials per call of the script, which takes Redis some 10 microseconds for each.
@@ -159,11 +159,3 @@ def build_test(stored: str) -> LastTest | None:
         return None
     numbers = {name: int(read_number(values.get(name))) for name in TEST_FIELDS}
     return LastTest(read_number(values["at"]), bool(values.get("ok")), clean_code(values.get("code", "")), **numbers)
-
-
-def read_number(stored: Any) -> float:
-    """0.0 for none, or for what is no number."""
-    try:
-        return float(stored or 0)
-    except (TypeError, ValueError):
-        return 0.0
