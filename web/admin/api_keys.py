@@ -61,6 +61,7 @@ def is_wanted(query: KeyQuery, key: ApiKey) -> bool:
 
 
 def find_state(key: ApiKey) -> str:
+    """Whether requests may use the key, and if not, why."""
     if key.revoked_at:
         return "revoked"
     if not key.enabled:

@@ -1,6 +1,5 @@
 """The accounts: which one is ill and why, and what can be done about it."""
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,21 +11,19 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.credentials.records import STATES, CredentialRecord
 from shared.errors import ApiError
+from shared.list_filters import matches_text
 from shared.observability.request_log import LogFilter
-from shared.observability.usage import SumsQuery, UsageSums
 from web.admin import credentials
 from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
 from web.console.log_search import find_last
 from web.console.parts.blueprint import blueprint, build_own_url, go_to, render_page
-from web.console.parts.lists import matches_text, read_choice, read_choices, read_text, take_page
-from web.services import services
+from web.console.parts.last_day import Usage, sum_last_day
+from web.console.parts.lists import read_choice, read_choices, read_text, take_page
 
-DAY_SECONDS = 86_400
 #: Requests of an account that its page shows.
 SHOWN_REQUESTS = 20
 #: Action -> key of the notice that says it was done.
 DONE = {"enable": "enabled", "disable": "disabled", "remove": "removed"}
-Usage = dict[str, Any]
 #: Column -> key to sort by.
 ORDERS: dict[str, Callable[[CredentialRecord, Usage], Any]] = {
     "state": lambda record, _: (STATES.index(record.state), -record.state_since),
@@ -72,9 +69,7 @@ def find_accounts(query: AccountQuery) -> list[CredentialRecord]:
 
 def sum_usage() -> dict[str, Usage]:
     """Credential -> its sums of the last 24 hours."""
-    now = time.time()
-    rows = UsageSums(services().redis).query(SumsQuery(now - DAY_SECONDS, now, group_by=("credential",)))
-    return {row["credential"]: row for row in rows}
+    return {row["credential"]: row for row in sum_last_day("credential")}
 
 
 @blueprint.get("/accounts")
@@ -148,18 +143,11 @@ def show_account(credential_id: str, test: OperationResult | None = None) -> str
         active="accounts",
         account=credentials.to_schema(record),
         history=credentials.credential_history(credential_id).data,
-        usage=read_hours(credential_id),
+        usage=sum_last_day("time", credential=credential_id),
         requests=find_last(LogFilter(credential=credential_id), SHOWN_REQUESTS),
         test=test,
         fellows=count_fellows(record),
     )
-
-
-def read_hours(credential_id: str) -> list[Usage]:
-    """Sums of each of the last 24 hours, the oldest first."""
-    now = time.time()
-    query = SumsQuery(now - DAY_SECONDS, now, group_by=("time",), filters={"credential": credential_id})
-    return UsageSums(services().redis).query(query)
 
 
 def count_fellows(record: CredentialRecord) -> int:

@@ -7,27 +7,26 @@ from typing import Any
 from flask import Response, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
+from shared.list_filters import matches_text
 from shared.observability.request_log import LogFilter
-from shared.observability.usage import SumsQuery, UsageSums
 from web.admin import api_keys
 from web.admin.schemas import Empty, Key
 from web.console.key_form import read_change, read_new_key, to_form
 from web.console.log_search import find_last
 from web.console.parts import wording
 from web.console.parts.blueprint import blueprint, go_to, render_page
-from web.console.parts.lists import matches_text, read_choice, read_choices, read_text, take_page
+from web.console.parts.formats import DAY
+from web.console.parts.last_day import Usage, sum_last_day
+from web.console.parts.lists import read_choice, read_choices, read_text, take_page
 from web.services import services
 
-DAY_SECONDS = 86_400
 #: Seconds without a request after which a key counts as unused.
-UNUSED_SECONDS = 30 * DAY_SECONDS
+UNUSED_SECONDS = 30 * DAY
 SHOWN_REQUESTS = 20
-Usage = dict[str, Any]
 ORDERS: dict[str, Callable[[Key, Usage], Any]] = {
     "name": lambda key, _: (key.name or key.id).lower(),
-    "state": lambda key, _: find_state(key),
+    "state": lambda key, _: api_keys.find_state(key),
     "used": lambda key, _: key.last_used_at,
     "requests": lambda _, usage: usage.get("requests", 0),
     "failed": lambda _, usage: usage.get("failed", 0),
@@ -36,20 +35,9 @@ ORDERS: dict[str, Callable[[Key, Usage], Any]] = {
 }
 
 
-def find_state(key: ApiKey) -> str:
-    """Whether requests may use the key, as one of KEY_STATES."""
-    if key.revoked_at:
-        return "revoked"
-    if key.is_expired:
-        return "expired"
-    return "enabled" if key.enabled else "disabled"
-
-
 def sum_usage(**filters: str) -> dict[str, Usage]:
     """Key -> its sums of the last 24 hours."""
-    now = time.time()
-    query = SumsQuery(now - DAY_SECONDS, now, group_by=("key",), filters=filters)
-    return {row["key"]: row for row in UsageSums(services().redis).query(query)}
+    return {row["key"]: row for row in sum_last_day("key", **filters)}
 
 
 @blueprint.get("/keys")
@@ -60,7 +48,7 @@ def keys() -> str:
     found = [
         key
         for key in api_keys.to_schemas(api_keys.open_store().list())
-        if (find_state(key) in states if states else not key.revoked_at)
+        if (api_keys.find_state(key) in states if states else not key.revoked_at)
         and matches_text(text, key.id, key.name, key.note, key.hint)
         and not (unused and max(key.last_used_at, key.created_at) > now - UNUSED_SECONDS)
     ]
@@ -68,7 +56,7 @@ def keys() -> str:
         found.sort(key=lambda key: ORDERS[sort](key, usage.get(key.id, {})), reverse=order == "desc")
     query = {"states": states, "text": text, "unused": unused, "sort": sort, "order": order}
     return render_page(
-        "keys.html", active="keys", query=query, listing=take_page(found), usage=usage, find_state=find_state
+        "keys.html", active="keys", query=query, listing=take_page(found), usage=usage, find_state=api_keys.find_state
     )
 
 
@@ -104,7 +92,7 @@ def key(key_id: str) -> str:
         "key.html",
         active="keys",
         key=api_keys.to_schema(found),
-        state=find_state(found),
+        state=api_keys.find_state(found),
         usage=sum_usage(key=key_id).get(key_id, {}),
         requests=find_last(LogFilter(key=key_id), SHOWN_REQUESTS),
     )

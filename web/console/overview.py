@@ -1,24 +1,20 @@
 """The first page: whether the farm serves, what needs a person, and how to begin."""
 
-import time
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import request
 
 from shared.credentials.pool_rest import API_KEY_REFUSED
-from shared.observability.usage import SumsQuery, UsageSums
 from shared.protocol.relay_queue import BANDS
 from web.admin import api_keys, pools
 from web.admin.access.session_cookie import is_behind_tls
 from web.admin.schemas import Live, LivePool
 from web.console.api_keys import find_base_url
 from web.console.parts.blueprint import blueprint, render_page
+from web.console.parts.last_day import sum_last_day
 from web.console.parts.wording import DURABILITY
 from web.languages.translation import gettext, ngettext
-from web.services import services
 
-DAY_SECONDS = 86_400
 #: Share of a pool's accounts in a cooldown from which the page warns.
 COOLING_SHARE = 0.2
 #: States of durability that need a person.
@@ -37,17 +33,11 @@ def overview() -> str:
         bands=BANDS,
         alerts=list_alerts(live),
         # Only the part above is taken over when the page looks again.
-        hours=[] if is_refresh else read_hours(),
+        hours=[] if is_refresh else sum_last_day("time"),
         has_accounts=any(sum(pool.credentials.values()) for pool in live.pools),
         has_keys=is_refresh or bool(api_keys.open_store().list()),
         base_url=find_base_url(),
     )
-
-
-def read_hours() -> list[dict[str, Any]]:
-    """Sums of each of the last 24 hours, the oldest first."""
-    now = time.time()
-    return UsageSums(services().redis).query(SumsQuery(now - DAY_SECONDS, now, group_by=("time",)))
 
 
 def list_alerts(live: Live) -> list[tuple[str, str]]:

@@ -6,16 +6,16 @@ from typing import Any
 from web.admin.schemas import UsageQuery
 from web.admin.usage import query_usage
 from web.console.parts.blueprint import blueprint, render_page
+from web.console.parts.formats import DAY
 from web.console.parts.lists import read_choice, read_text
 from web.languages.translation import mark
 
-DAY_SECONDS = 86_400
 #: Range -> seconds, name.
 RANGES = {
-    "24h": (DAY_SECONDS, mark("24 hours")),
-    "7d": (7 * DAY_SECONDS, mark("7 days")),
-    "31d": (31 * DAY_SECONDS, mark("31 days")),
-    "400d": (400 * DAY_SECONDS, mark("400 days")),
+    "24h": (DAY, mark("24 hours")),
+    "7d": (7 * DAY, mark("7 days")),
+    "31d": (31 * DAY, mark("31 days")),
+    "400d": (400 * DAY, mark("400 days")),
 }
 #: What to group by -> name; usage is recorded by account, or by key and model.
 GROUPS = {

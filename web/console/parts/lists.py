@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
 from flask import request
@@ -48,9 +47,3 @@ def take_page(entries: Sequence[T]) -> Listing[T]:
     pages = max(1, math.ceil(len(entries) / PAGE_SIZE))
     page = min(pages, max(1, int(asked[:9]) if asked.isdecimal() else 1))
     return Listing(entries[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], page, pages, len(entries))
-
-
-def matches_text(text: str, *values: str) -> bool:
-    """Whether a value contains the text, in any case; `*` stands for anything."""
-    pattern = f"*{text.lower()}*"
-    return not text or any(fnmatchcase(value.lower(), pattern) for value in values)
