@@ -10,14 +10,13 @@ import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
 from shared import clock, keys
+from shared.observability.stream_batches import StreamBatches
 from shared.parsing import parse_json_object, read_number
-from shared.redis_connection.client import register_script
 
 #: Action of a log record -> what it tells.
 EVENTS: Mapping[str, str] = {
@@ -51,9 +50,8 @@ MAX_EVENTS, MAX_BUFFERED = 10_000, 1000
 PAGE_SIZE = 500
 #: Seconds by which an event may be written late, because Redis was away.
 LATENESS_SECONDS = 600
-#: Milliseconds for which a repeated write of the same batch is recognised; characters of a text.
-BATCH_MARK_TTL_MS, MAX_TEXT_LENGTH = 600_000, 300
-WRITE_SCRIPT = Path(__file__).with_name("write_log.lua")
+#: Characters of a text.
+MAX_TEXT_LENGTH = 300
 #: Attributes of a log record that an event keeps.
 RECORD_FIELDS = ("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process")
 #: Texts of a stored event that Event calls the same.
@@ -107,6 +105,7 @@ class EventBuffer(logging.Handler):
     def __init__(self, redis: Redis) -> None:
         super().__init__(logging.INFO)
         self._redis = redis
+        self._batches = StreamBatches(redis, keys.EVENTS)
         self._events: deque[str] = deque(maxlen=MAX_BUFFERED)
         #: What may have reached Redis or not, because its reply was lost, and its mark.
         self._batch: tuple[str, list[str]] | None = None
@@ -131,9 +130,7 @@ class EventBuffer(logging.Handler):
                 self._batch = (secrets.token_hex(8), list(self._events))
                 self._events.clear()
             mark, events = self._batch
-            pairs = [part for event in events for part in (event, 1)]
-            script = register_script(self._redis, WRITE_SCRIPT)
-            script(keys=[keys.EVENTS, keys.log_batch_mark(mark)], args=[BATCH_MARK_TTL_MS, *pairs])
+            self._batches.write(mark, ((event, 1) for event in events))
             self._batch = None
             self._redis.xtrim(keys.EVENTS, maxlen=MAX_EVENTS, approximate=True)
 

@@ -7,18 +7,15 @@ import json
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from redis import Redis
 
 from shared import keys, names
 from shared.decoding import UnreadableRecord, decode_positional, parse_values
+from shared.observability.stream_batches import StreamBatches
 from shared.protocol.messages import RelayRequest
-from shared.redis_connection.client import register_script
 
-#: Milliseconds for which a repeated write of the same batch is recognised.
-BATCH_MARK_TTL_MS = 600_000
 #: Field of the stream entry that holds the encoded LogEntry.
 ENTRY_FIELD = "e"
 #: Field with the number of refused requests that the entry stands for; absent for one.
@@ -169,14 +166,12 @@ class RequestLog:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._write_script = register_script(redis, Path(__file__).with_name("write_log.lua"))
+        self._batches = StreamBatches(redis, keys.REQUEST_LOG)
 
     def write(self, entries: Sequence[LogEntry | CountedEntry], batch: str = "") -> None:
         """Appends entries. A batch name is written only once, so retries are idempotent."""
-        script_keys = [keys.REQUEST_LOG, keys.log_batch_mark(batch or secrets.token_hex(8))]
-        counted = [entry if isinstance(entry, CountedEntry) else CountedEntry(entry) for entry in entries]
-        pairs = [part for entry, count in counted for part in (entry.encode(), count)]
-        self._write_script(keys=script_keys, args=[BATCH_MARK_TTL_MS, *pairs])
+        counted = (entry if isinstance(entry, CountedEntry) else CountedEntry(entry) for entry in entries)
+        self._batches.write(batch or secrets.token_hex(8), ((entry.encode(), count) for entry, count in counted))
 
     def read_newest_first(self, log_filter: LogFilter, before: str = "") -> Iterator[StoredEntry]:
         """Yields matching entries, or those older than the id `before`, reading page by page; skips unreadable ones."""
