@@ -20,7 +20,7 @@ import psutil
 from redis import Redis
 
 from bench.histograms import Buckets, read_buckets
-from bench.processes import sum_cpu_seconds, sum_memory
+from bench.processes import read_command_line, read_name, sum_cpu_seconds, sum_memory
 from bench.simulator import ROOT, SimulatorProcess, run_simulator
 from launcher.processes import redis_server
 from workers.refresher.process import PROCESS_NAME
@@ -98,12 +98,12 @@ class MeasuredFarm:
 
     def list_children(self, module: str) -> list[psutil.Process]:
         """The worker processes (`-m workers`) or fronts (`gunicorn`)."""
-        return [child for child in self.find_master(module).children() if child.name() != PROCESS_NAME]
+        return [child for child in self.find_master(module).children() if read_name(child) not in ("", PROCESS_NAME)]
 
     def find_refresher(self) -> psutil.Process | None:
         """The token refresher; None while it is being restarted."""
         children = self.find_master("-m workers").children()
-        return next((child for child in children if child.name() == PROCESS_NAME), None)
+        return next((child for child in children if read_name(child) == PROCESS_NAME), None)
 
     def find_launcher(self) -> psutil.Process:
         """The process of `./farm up`; cached, because the status command takes half a second of CPU during the load."""
@@ -114,13 +114,13 @@ class MeasuredFarm:
     def find_master(self, module: str) -> psutil.Process:
         """`python -m workers`, or gunicorn's master."""
         children = self.find_launcher().children()
-        return next(process for process in children if module in " ".join(process.cmdline()))
+        return next(process for process in children if module in read_command_line(process))
 
     def list_processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every process of the farm, with its kind."""
         launcher = self.find_launcher()
         for process in (launcher, *launcher.children(recursive=True), psutil.Process(self.redis.process.pid)):
-            line = " ".join(process.cmdline())
+            line = read_command_line(process)
             yield next((kind for part, kind in PROCESS_KINDS.items() if part in line), "other"), process
 
     def measure_cpu_seconds(self) -> dict[str, float]:

@@ -9,6 +9,22 @@ import psutil
 LabelledProcesses = Iterable[tuple[str, psutil.Process]]
 
 
+def read_name(process: psutil.Process) -> str:
+    """The process's name; '' once it has ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def read_command_line(process: psutil.Process) -> str:
+    """The process's arguments, separated by spaces; '' once it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def sum_cpu_seconds(processes: LabelledProcesses) -> dict[str, float]:
     """CPU time so far, by kind."""
     seconds: defaultdict[str, float] = defaultdict(float)

@@ -9,6 +9,7 @@ import pytest
 
 from bench.cleanup import find_processes
 from bench.hosts.network import find_obstacle
+from bench.processes import read_command_line
 from tests.environment import ROOT, clean_environment
 from tests.waiting import eventually
 
@@ -28,7 +29,7 @@ def start(*command: str) -> "subprocess.Popen[str]":
 
 
 def is_farm_starting(run: int) -> bool:
-    return any("web.gunicorn_conf" in " ".join(process.cmdline()) for process in find_processes(run))
+    return any("web.gunicorn_conf" in read_command_line(process) for process in find_processes(run))
 
 
 def test_processes_of_an_interrupted_benchmark_end():

@@ -9,6 +9,7 @@ import psutil
 import pytest
 import requests
 
+from bench.processes import read_command_line
 from launcher.processes import redis_server
 from launcher.processes.termination import has_ended
 from simulator.responses import translate
@@ -31,7 +32,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 def find_process(farm: Farm, word: str) -> psutil.Process:
     launcher = psutil.Process(farm.record.pid)
-    return next(process for process in launcher.children() if word in " ".join(process.cmdline()))
+    return next(process for process in launcher.children() if word in read_command_line(process))
 
 
 def is_serving(farm: Farm) -> bool:

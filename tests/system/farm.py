@@ -12,6 +12,7 @@ import psutil
 import pytest
 import requests
 
+from bench.processes import read_command_line, read_name
 from launcher.processes.data_dir import DataDir, FarmRecord
 from tests.environment import ROOT, clean_environment, free_port
 from tests.upstream import Upstream, first_refresh_tokens, start_simulator
@@ -103,16 +104,16 @@ class Farm:
 
     def processes(self, module: str) -> list[psutil.Process]:
         """The worker processes (`-m workers`) or fronts (`gunicorn`)."""
-        return [child for child in self._children(module) if find_name(child) not in ("", PROCESS_NAME)]
+        return [child for child in self._children(module) if read_name(child) not in ("", PROCESS_NAME)]
 
     def refresher(self) -> psutil.Process:
         """The token refresher."""
-        (refresher,) = [child for child in self._children("-m workers") if find_name(child) == PROCESS_NAME]
+        (refresher,) = [child for child in self._children("-m workers") if read_name(child) == PROCESS_NAME]
         return refresher
 
     def _children(self, module: str) -> list[psutil.Process]:
         launcher = psutil.Process(self.record.pid)
-        masters = [child for child in launcher.children() if module in " ".join(child.cmdline())]
+        masters = [child for child in launcher.children() if module in read_command_line(child)]
         return [child for master in masters for child in master.children()]
 
     def metric(self, name: str) -> float:
@@ -195,11 +196,3 @@ def reset_farm(farm: Farm) -> Farm:
             farm.admin("PATCH", f"/credentials/{credential['id']}", json={"state": "active"})
     eventually(lambda: farm.live_pool()["workers"]["idle"] == len(credentials))
     return farm
-
-
-def find_name(process: psutil.Process) -> str:
-    """The process's name; '' once it has ended."""
-    try:
-        return str(process.name())
-    except psutil.NoSuchProcess:
-        return ""

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import requests
 
+from bench.processes import read_name
 from tests.environment import free_port
 from tests.system.farm import KEY, Farm, chat_body, reset_farm, start_farm, streamed_text
 from tests.upstream import start_simulator
@@ -48,7 +49,7 @@ def farm(running: Farm) -> Farm:
 
 
 def find_caddy(farm: Farm) -> psutil.Process:
-    (caddy,) = [child for child in psutil.Process(farm.record.pid).children() if child.name() == "caddy"]
+    (caddy,) = [child for child in psutil.Process(farm.record.pid).children() if read_name(child) == "caddy"]
     return caddy
 
 

@@ -13,6 +13,7 @@ import pytest
 import requests
 from redis import Redis
 
+from bench.processes import read_command_line, read_name
 from tests.environment import clean_environment, free_port
 from tests.system.farm import ADMIN, KEY, Farm, chat_body, streamed_text
 from tests.upstream import first_refresh_tokens, start_simulator
@@ -45,16 +46,18 @@ class ConfiguredFarm(Farm):
         """gunicorn's master and the workers' supervisor."""
         launcher = psutil.Process(self.record.pid)
         return [
-            p for p in launcher.children() if any(word in " ".join(p.cmdline()) for word in ("gunicorn", "workers"))
+            child
+            for child in launcher.children()
+            if any(word in read_command_line(child) for word in ("gunicorn", "workers"))
         ]
 
     def supervisor(self) -> psutil.Process:
-        return next(master for master in self.masters() if "workers" in master.cmdline())
+        return next(master for master in self.masters() if "-m workers" in read_command_line(master))
 
     def serving(self) -> set[int]:
         """Fronts and worker processes, without the token refresher."""
         children = [child for master in self.masters() for child in master.children()]
-        return {child.pid for child in children if child.name() != PROCESS_NAME}
+        return {child.pid for child in children if read_name(child) not in ("", PROCESS_NAME)}
 
 
 @pytest.fixture(scope="module")

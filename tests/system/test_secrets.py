@@ -3,6 +3,7 @@
 import psutil
 import requests
 
+from bench.processes import read_command_line
 from shared.redis_connection.client import connect
 from tests.redis_dump import dump_redis
 from tests.system.farm import ADMIN, KEY, Farm
@@ -16,7 +17,7 @@ WRONG_TOKEN = "admin-a-token-of-another-farm"
 def read_arguments(farm: Farm) -> str:
     """What the process list shows of the farm to every user of the machine."""
     launcher = psutil.Process(farm.record.pid)
-    lines = [" ".join(process.cmdline()) for process in (launcher, *launcher.children(recursive=True))]
+    lines = [read_command_line(process) for process in (launcher, *launcher.children(recursive=True))]
     assert {name for name in ("valkey-server", "gunicorn", "workers") for line in lines if name in line} == {
         "valkey-server",
         "gunicorn",
@@ -82,7 +83,7 @@ def test_front_does_not_have_the_secret_key(strict: Farm):
     processes = psutil.Process(strict.record.pid).children(recursive=True)
     with_key = {"web": 0, "workers": 0}
     for process in processes:
-        line = " ".join(process.cmdline())
+        line = read_command_line(process)
         kind = "web" if "web.gunicorn_conf" in line else "workers" if "workers" in line else ""
         if kind:
             with_key[kind] += "FARM_SECRET_KEY" in process.environ()
