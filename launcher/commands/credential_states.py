@@ -27,7 +27,7 @@ def disable(credential_ids: tuple[str, ...]) -> None:
     settings, redis = open_store()
     store = Credentials(redis)
     for record in select_credentials(settings, redis, credential_ids):
-        store.set_state(record.pool, record.id, "disabled", "by a person")
+        store.disable(record.pool, record.id)
         record_change(redis, "credential.disable", record.id)
         print_line(f"{record.id} disabled")
 

@@ -241,6 +241,10 @@ class Credentials:
             self._redis.publish(PUBSUB_CHANNEL_TEMPLATE % worker_name(pool, credential_id), LOOK_COMMAND)
         return self._change_state(pool, credential_id, "active", STATES)
 
+    def disable(self, pool: str, credential_id: str) -> bool:
+        """Takes a credential out of service, on an operator's request; returns False if its state forbids it."""
+        return self.set_state(pool, credential_id, "disabled", "by a person")
+
     def _change_state(
         self,
         pool: str,

@@ -155,7 +155,7 @@ def update_credential(credential_id: str, body: CredentialChange) -> Response:
     if body.state == "active":
         open_store().enable(record.pool, record.id)
     elif body.state == "disabled":
-        open_store().set_state(record.pool, record.id, "disabled", "by a person")
+        open_store().disable(record.pool, record.id)
     record_change("credential.update", credential_id, body.model_dump(exclude_unset=True))
     changed = get_or_404(credential_id)
     return set_etag(to_response(to_schema(changed), 200), record_version(changed))

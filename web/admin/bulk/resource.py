@@ -72,7 +72,7 @@ def build_work(action: str, redis: Redis, operations: CredentialOperations) -> W
         return "ok" if is_enabled else record.reason or "there is no such credential any more"
 
     def disable(record: CredentialRecord) -> str:
-        return "ok" if store.set_state(record.pool, record.id, "disabled", "by a person") else f"it is {record.state}"
+        return "ok" if store.disable(record.pool, record.id) else f"it is {record.state}"
 
     def remove(record: CredentialRecord) -> str:
         private.remove_credential(redis, record.pool, record.id)
