@@ -43,6 +43,15 @@ local function is_queue_full()
     return own >= max_waiting / (own == 0 and keys_waiting + 1 or keys_waiting)
 end
 
+local function read_field(name)
+    for i = 15, #ARGV, 2 do
+        if ARGV[i] == name then
+            return ARGV[i + 1]
+        end
+    end
+    return nil
+end
+
 local limit_now = demand and read_limit_clock(demand)
 local found = redis.call('EXISTS', KEYS[4], resting_key(pool))
 if found > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
@@ -56,6 +65,7 @@ if uploaded > 0 and redis.call('STRLEN', KEYS[7]) ~= uploaded then
 end
 local reason, wait, window, is_held = '', 0, {}, false
 if demand then
+    demand.model = pool.models and read_field('farm_model')
     reason, wait, window, is_held = check_limits(pool, band, demand, limit_now, tonumber(ARGV[13]))
 end
 -- The bound on a pool's queue does not bound held requests.

@@ -6,7 +6,8 @@
 -- of a minute has moved on, which nobody tells Redis, the front of the next request does (release_held.lua).
 -- A request that waits in a pool's queue holds no slot of the concurrency limit, or those of a pool whose upstream is
 -- down would keep the key's other pools idle (I2). It takes one when it starts, and keeps it while it is retried. So
--- that a key does not overrun the pool's queue, only as many wait there as may start.
+-- that a key does not overrun the pool's queue, only as many wait there as may start. Of the requests that are set aside
+-- (model_queues.lua) only as many per model: those of a model that nobody may run must not hold back the others.
 -- A job's `farm_lined` is 'held' meanwhile, and RQ's deferred registry of its queue lists it.
 local HELD = 'held'
 -- Seconds after which a front checks again in any case: what ended may have told nobody, such as an older version.
@@ -28,8 +29,11 @@ end
 
 -- The pool of that name, as the scripts get the one that they were called for.
 local function open_pool(name)
-    return {base = 'farm:fair:' .. name, interactive = 'rq:queue:chat:' .. name, batch = 'rq:queue:batch:' .. name,
+    local pool = {base = 'farm:fair:' .. name, interactive = 'rq:queue:chat:' .. name, batch = 'rq:queue:batch:' .. name,
         idle = 'farm:idle:' .. name, jobs = 'rq:job:'}
+    local models = redis.call('ZRANGE', resting_key(pool), 0, -1)
+    pool.models = #models > 0 and models or nil
+    return pool
 end
 
 local function deferred_registry(band, pool_name)
@@ -153,24 +157,22 @@ local function hold_back(pool, band, key, now)
     end
 end
 
--- Number of the key's requests that are set aside and hold no slot yet.
-local function count_aside_without_slot(names, pool, band, key)
+-- Number of the key's requests that are set aside for the model and hold no slot yet.
+local function count_aside_without_slot(names, pool, band, key, model)
     local count = 0
-    for _, model in ipairs(pool.models or {}) do
-        for _, job in ipairs(redis.call('LRANGE', aside_queue(pool, band, key, model), 0, -1)) do
-            count = count + 1 - redis.call('SISMEMBER', names.started, job)
-        end
+    for _, job in ipairs(redis.call('LRANGE', aside_queue(pool, band, key, model), 0, -1)) do
+        count = count + 1 - redis.call('SISMEMBER', names.started, job)
     end
     return count
 end
 
--- How many more of the key's requests may join the pool's queue in this band.
-local function count_free_places(names, limits, pool, band, key)
+-- How many more of the key's requests for the model may join the pool's queue in this band.
+local function count_free_places(names, limits, pool, band, key, model)
     if limits.concurrency == 0 then
         return math.huge
     end
-    return limits.concurrency - redis.call('SCARD', names.started) - redis.call('LLEN', key_queue(pool, band, key))
-        - count_aside_without_slot(names, pool, band, key)
+    local aside = pool.models and model and count_aside_without_slot(names, pool, band, key, model) or 0
+    return limits.concurrency - redis.call('SCARD', names.started) - redis.call('LLEN', key_queue(pool, band, key)) - aside
 end
 
 -- Deletes a held request whose job is gone, or was cancelled by RQ's Job.cancel.
@@ -181,48 +183,62 @@ local function drop_held(pool, band, key, job)
     delete_body(job)
 end
 
--- Returns the first of the key's held requests that a slot is free for: of those at the head of its queues the one that
--- has waited longest. nil if there is none.
+-- Returns the first of a pool's held requests of the key that there is a place for, and when it was admitted; nil for none.
+local function find_with_place(key, names, limits, pool, band)
+    local list, places, index = held_queue(names, band, pool_name_of(pool)), {}, 0
+    local has_any = count_free_places(names, limits, pool, band, key) > 0
+    local job = redis.call('LINDEX', list, 0)
+    while job do
+        local fields = redis.call('HMGET', pool.jobs .. job, 'farm_at', 'status', 'farm_model')
+        if not fields[1] or fields[2] == 'canceled' then
+            drop_held(pool, band, key, job)
+        elseif not has_any then
+            return nil
+        else
+            local model = fields[3] or ''
+            places[model] = places[model] or count_free_places(names, limits, pool, band, key, model)
+            if places[model] > 0 then
+                return job, tonumber(fields[1])
+            end
+            index = index + 1
+        end
+        job = redis.call('LINDEX', list, index)
+    end
+end
+
+-- Returns that of the key's held requests, of all its pools, that there is a place for and that has waited longest. nil if
+-- there is none.
 local function find_releasable(key, names, limits)
     local first
     for _, queue in ipairs(redis.call('SMEMBERS', names.held)) do
         local band, pool_name = queue:match('^(%a+):(.*)$')
         local pool = open_pool(pool_name)
-        local job = redis.call('LINDEX', names.held .. ':' .. queue, 0)
-        while job do
-            local fields = redis.call('HMGET', pool.jobs .. job, 'farm_at', 'status')
-            if fields[1] and fields[2] ~= 'canceled' then
-                local at = tonumber(fields[1])
-                if (not first or at < first.at) and count_free_places(names, limits, pool, band, key) > 0 then
-                    first = {job = job, at = at, pool = pool, band = band}
-                end
-                break
-            end
-            drop_held(pool, band, key, job)
-            job = redis.call('LINDEX', names.held .. ':' .. queue, 0)
+        local job, at = find_with_place(key, names, limits, pool, band)
+        if job and (not first or at < first.at) then
+            first = {job = job, at = at, pool = pool, band = band}
         end
     end
     return first
 end
 
--- Moves the key's held requests into their pools' queues, as far as its limits allow. Does nothing if it holds none.
+-- Moves the key's held requests into their pools' queues, as far as its limits allow; returns whether there were any.
 local function release_held(key, now)
     local names = limit_keys(key)
     if redis.call('EXISTS', names.held) == 0 then
-        return
+        return false
     end
-    local limits = read_limits(names)
+    local limits, has_released = read_limits(names), false
     while true do
         local next_held = find_releasable(key, names, limits)
         if not next_held then
-            return
+            return has_released
         end
         local pool, band, job = next_held.pool, next_held.band, next_held.job
         local tokens, second = read_reservation(names, job)
         if second == 0 then
             local limit, _, window = check_rates(names, limits, tokens, now, {0, 0})
             if limit ~= '' then
-                return
+                return has_released
             end
             count_in_window(names, limits, tokens, now, window)
         end
@@ -235,6 +251,7 @@ local function release_held(key, now)
         redis.call('HSET', pool.jobs .. job, 'status', 'queued', 'farm_lined', 1)
         join_queue(pool, band, key, job)
         push_to_rq(pool, band, job, now, 'RPUSH')
+        has_released = true
     end
 end
 
@@ -302,9 +319,9 @@ end
 -- and the window of check_rates.
 local function find_limit(pool, band, names, demand, now, ahead)
     local limit, wait, window = check_rates(names, demand, demand.tokens, now, ahead)
-    if count_free_places(names, demand, pool, band, demand.key) <= 0 then
+    if count_free_places(names, demand, pool, band, demand.key, demand.model) <= 0 then
         free_lost_slots(demand.key, now, pool.jobs)
-        if count_free_places(names, demand, pool, band, demand.key) <= 0 then
+        if count_free_places(names, demand, pool, band, demand.key, demand.model) <= 0 then
             return 'concurrency', wait, window
         end
     end

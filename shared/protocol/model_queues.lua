@@ -135,8 +135,8 @@ local function peek_earlier(pool, head, model)
 end
 
 -- The band's next job that a credential with these rests may run, like peek_band. Jobs of the models that it rests for are
--- set aside on the way; `sweep` counts them (`count`), remembers those (`jobs`) and the models that had none before
--- (`new_models`), and says whether there were too many (`is_truncated`): then nil is returned.
+-- set aside on the way; `sweep` counts them (`count`), remembers those (`jobs`), their API keys (`keys`) and the models that
+-- had none before (`new_models`), and says whether there were too many (`is_truncated`): then nil is returned.
 local function peek_allowed(pool, band, rests, sweep)
     while true do
         local head, aside = peek_band(pool, band), peek_aside(pool, band, rests)
@@ -149,7 +149,7 @@ local function peek_allowed(pool, band, rests, sweep)
             sweep.is_truncated = true
             return nil
         end
-        sweep.count, sweep.jobs[head.job] = sweep.count + 1, true
+        sweep.count, sweep.jobs[head.job], sweep.keys[head.key] = sweep.count + 1, true, true
         if redis.call('EXISTS', aside_tags(pool, band, model)) == 0 then
             sweep.new_models[model] = true
         end

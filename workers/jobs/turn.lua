@@ -80,7 +80,7 @@ end
 -- Whether the breaker is open, retries wait or a credential rests for a model, which is rare: one command tells for all.
 local is_unusual = false
 -- The models for which the worker's credential rests, when the first of these rests ends, and the jobs set aside because of them.
-local rests, first_rest_end, sweep = {}, nil, {count = 0, jobs = {}, new_models = {}}
+local rests, first_rest_end, sweep = {}, nil, {count = 0, jobs = {}, keys = {}, new_models = {}}
 
 local function look_for_the_unusual()
     is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool, INTERACTIVE), retries_key(pool, BATCH), resting_key(pool)) > 0
@@ -281,6 +281,16 @@ local function wake_for_models(head)
     end
 end
 
+-- Lets held requests of the keys whose jobs were set aside have their places in the queue; returns whether there were any.
+local function release_places()
+    local has_released = false
+    for key in pairs(sweep.keys) do
+        has_released = release_held(key, read_limit_clock({})) or has_released
+    end
+    sweep.keys = {}
+    return has_released
+end
+
 -- The rest that the account has to take now; nil if it may take a job.
 local function take_rest(moved)
     local rest_until, limit = find_pace_rest(pace)
@@ -324,7 +334,7 @@ local function begin(requested, execution)
             redis.call('LPUSH', pool.interactive, moved)
         end
         moved = false
-        if not job then
+        if not job and not release_places() then
             if ARGV[15] ~= 'trial' and not sweep.is_truncated then
                 redis.call('ZREMRANGEBYSCORE', idle, '-inf', now - IDLE_TTL_SECONDS)
                 redis.call('ZADD', idle, now, worker_name)
@@ -332,12 +342,13 @@ local function begin(requested, execution)
             wake_for_models()
             return describe_wait()
         end
-        local started_job = start(job, execution, head, other_executions)
+        local started_job = job and start(job, execution, head, other_executions)
         if started_job then
             -- A worker that has just finished a job was not idle.
             if ARGV[3] == '' then
                 redis.call('ZREM', idle, worker_name)
             end
+            release_places()
             wake_for_models(head)
             return started_job
         end

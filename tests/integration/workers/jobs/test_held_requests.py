@@ -83,6 +83,14 @@ def limited(redis: Redis) -> LimitedKey:
     return LimitedKey(redis, build_key(concurrency=2))
 
 
+@pytest.fixture
+def resting(pool: SimulatedPool) -> SimulatedWorker:
+    """A worker whose credential rests for model A."""
+    pool.redis.hset(keys.resting_models("c1"), "A", time.time() + 100)
+    pool.redis.zadd(keys.resting_by_pool("default"), {"A": time.time() + 100})
+    return pool.worker(1)
+
+
 def start_all(pool: SimulatedPool, count: int) -> tuple[list[SimulatedWorker], list[str]]:
     """So many workers, and what they have started: '' for nothing."""
     workers = [pool.worker(number) for number in range(1, count + 1)]
@@ -116,10 +124,10 @@ def start_elsewhere(limited: LimitedKey, count: int) -> list[SimulatedWorker]:
     return workers
 
 
-def test_requests_set_aside_are_held_in_order_with_those_that_came_later(pool: SimulatedPool, limited: LimitedKey):
-    limited.redis.hset(keys.resting_models("c1"), "A", time.time() + 100)
-    limited.redis.zadd(keys.resting_by_pool("default"), {"A": time.time() + 100})
-    resting, worker = pool.worker(1), pool.worker(2)
+def test_requests_set_aside_are_held_in_order_with_those_that_came_later(
+    pool: SimulatedPool, limited: LimitedKey, resting: SimulatedWorker
+):
+    worker = pool.worker(2)
     limited.enqueue(model="A")
     assert resting.start() == ""
     limited.enqueue(model="A")
@@ -129,6 +137,31 @@ def test_requests_set_aside_are_held_in_order_with_those_that_came_later(pool: S
     assert pool.redis.zcard(keys.set_aside("default", "interactive")) == 0
     assert elsewhere[0].finish_and_start() == ""
     assert worker.start() == "req_1"
+
+
+def test_requests_set_aside_keep_no_place_from_those_of_other_models(
+    pool: SimulatedPool, limited: LimitedKey, resting: SimulatedWorker
+):
+    limited.enqueue_many(5, model="A")
+    limited.enqueue_many(3, model="B")
+    assert resting.start() == "req_6"
+    assert limited.held() == ["req_3", "req_4", "req_5", "req_8"], "of each model as many as may run"
+    assert limited.queued() == ["req_7"]
+    assert [resting.finish_and_start(), resting.finish_and_start()] == ["req_7", "req_8"]
+    able = pool.worker(3)
+    assert [able.start(), *(able.finish_and_start() for _ in range(4))] == [f"req_{number}" for number in range(1, 6)]
+
+
+def test_request_for_another_model_is_admitted_past_those_held_for_one(
+    pool: SimulatedPool, limited: LimitedKey, resting: SimulatedWorker
+):
+    limited.enqueue_many(3, model="A")
+    assert resting.start() == ""
+    assert limited.held() == ["req_3"]
+    limited.enqueue(model="A")
+    limited.enqueue(model="B")
+    assert limited.held() == ["req_3", "req_4"]
+    assert resting.start() == "req_5"
 
 
 def test_request_that_is_held_after_it_was_popped_is_started_once(pool: SimulatedPool, limited: LimitedKey):

@@ -60,6 +60,10 @@ class Request:
     is_returned: bool = False
 
     @property
+    def lane(self) -> tuple[str, str]:
+        return self.key, self.band
+
+    @property
     def line(self) -> tuple[str, str, str]:
         return self.key, self.model, self.band
 
@@ -256,10 +260,13 @@ class RandomPool:
             started = {id_.decode() for id_ in self.redis.smembers(f"farm:limit:started:{key}")} if limit else set()
             running = {id_ for id_ in self.running if self.requests[id_].key == key}
             assert not limit or (running <= started and len(started) <= limit)
-            for band in BANDS:
-                own = {id_ for id_, request in self.requests.items() if (request.key, request.band) == (key, band)}
-                waiting = own & {*places["queue"], *places["aside"]} - started
-                assert not own & {*places["held"]} or len(started | waiting) >= limit, f"{key}: held in vain"
+            for id_ in places["held"]:
+                held = self.requests[id_]
+                if held.key != key:
+                    continue
+                queued = {other for other in places["queue"] if self.requests[other].lane == held.lane}
+                aside = {other for other in places["aside"] if self.requests[other].line == held.line}
+                assert len(started | queued | aside) >= limit, f"{id_} of {key}: held in vain"
 
     def check_nothing_for(self, worker: SimulatedWorker) -> None:
         """A worker that was told that there is nothing may run none of the waiting jobs."""
