@@ -9,7 +9,6 @@
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -22,7 +21,6 @@ from shared.credentials.token_origin import compute_token_origin
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, NotFound, TokenEndpointDown, TokenError
 from shared.protocol.credential_operations import CredentialOperation
-from shared.redis_connection.client import register_script
 from shared.settings.schema import PoolSettings, Settings
 from shared.sign_in.sign_in import ANSWER_OPERATION, BEGIN_OPERATION, SignIn, hash_state
 from shared.sign_in.sign_ins import SignIns, seal_context
@@ -32,13 +30,11 @@ from workers.sign_in.accounts import Accounts
 from workers.sign_in.errors import SignInFailed
 from workers.sign_in.identity import Identity, find_identity, read_claims
 from workers.sign_in.metadata import Endpoints
+from workers.sign_in.poll_lock import PollLock
 from workers.sign_in.provider import Provider
 
 log = logging.getLogger("farm.sign_in")
 OPERATIONS = (BEGIN_OPERATION, ANSWER_OPERATION)
-#: Seconds more than a poll's interval after which another process takes over the polls of one that has died; the one
-#: that replaces it on its host does so at once.
-POLL_LOCK_SECONDS = 45.0
 
 
 class SignInRunner:
@@ -60,9 +56,7 @@ class SignInRunner:
         self._unsealer = unsealer
         self._accounts = accounts
         self._providers = providers
-        self._process_id = process_id
-        self._predecessor = predecessor
-        self._take_script = register_script(redis, Path(__file__).with_name("take_poll.lua"))
+        self._poll_lock = PollLock(redis, process_id, predecessor)
         self._sign_ins = SignIns(redis)
         self._polls: dict[str, gevent.Greenlet] = {}
         #: Sign-ins that wait for their next poll.
@@ -177,8 +171,7 @@ class SignInRunner:
         fields = self._redis.hmget(keys.sign_in(sign_in_id), "flow", "state", "user_code")
         if fields[:2] != [b"device", b"pending"] or not fields[2]:
             return
-        arguments = [self._process_id, self._predecessor, int(POLL_LOCK_SECONDS)]
-        if self._take_script(keys=[keys.sign_in_poll(sign_in_id)], args=arguments):
+        if self._poll_lock.take(sign_in_id):
             self._polls[sign_in_id] = gevent.spawn(self._poll, sign_in_id)
 
     def _poll(self, sign_in_id: str) -> None:
@@ -188,13 +181,7 @@ class SignInRunner:
             log.warning("a sign-in is polled later: %s", error, extra={"action": "redis_lost"})
         finally:
             del self._polls[sign_in_id]
-            self._release_lock(sign_in_id)
-
-    def _release_lock(self, sign_in_id: str) -> None:
-        try:
-            self._redis.delete(keys.sign_in_poll(sign_in_id))
-        except RedisError as error:
-            log.info("a sign-in stays locked for a while: %s", error, extra={"action": "redis_lost"})
+            self._poll_lock.release(sign_in_id)
 
     def _poll_until_decided(self, sign_in_id: str) -> None:
         sign_in = self._sign_ins.get(sign_in_id)
@@ -212,11 +199,14 @@ class SignInRunner:
     def _wait_for_grant(
         self, sign_in_id: str, pool: PoolSettings, device_code: str, interval: float
     ) -> TokenGrant | None:
-        """Polls until the owner has decided; None when the sign-in is over by then. Raises SignInFailed."""
+        """Polls until the owner has decided.
+
+        Returns None when the sign-in is over by then, or another process polls, because this one stood still for too
+        long. Raises SignInFailed.
+        """
         fields = {"client_id": pool.client_id, **device_grant.build_poll(device_code)}
         token_url = self._find_endpoints(pool).token_url
-        while True:
-            self._redis.expire(keys.sign_in_poll(sign_in_id), int(interval + POLL_LOCK_SECONDS))
+        while self._poll_lock.take(sign_in_id, interval):
             self._pause(sign_in_id, interval)
             if self._sign_ins.get(sign_in_id).state != "pending":
                 return None
@@ -228,6 +218,7 @@ class SignInRunner:
             grant, interval = device_grant.judge_poll(response, interval)
             if grant is not None:
                 return grant
+        return None
 
     def _pause(self, sign_in_id: str, interval: float) -> None:
         self._between_polls.add(sign_in_id)

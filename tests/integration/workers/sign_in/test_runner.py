@@ -205,6 +205,15 @@ def test_successor_of_a_killed_process_polls_at_once_and_any_other_waits(harness
     assert harness.wait_for_end(sign_in).state == "done"
 
 
+def test_process_whose_lock_has_been_taken_over_polls_no_more_and_leaves_the_lock(harness):
+    harness.upstream.sign_ins(interval=0.2)
+    sign_in = harness.begin("device")
+    harness.redis.set(keys.sign_in_poll(sign_in.id), "another", ex=3600)
+    eventually(lambda: harness.runner.poll_count == 0)
+    assert harness.redis.getdel(keys.sign_in_poll(sign_in.id)) == b"another"
+    assert harness.sign_ins.get(sign_in.id).state == "pending"
+
+
 def hand_over(harness, sign_in_id: str) -> bool:
     """Whether the process that polls has let go, as it does between two polls."""
     harness.runner.hand_over_polls()
