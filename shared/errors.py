@@ -20,6 +20,7 @@ FarmError
 ├── RefreshPending           another token refresher refreshes the credential, or has just done so
 ├── NoAllowedJob             the credential rests for the models of all waiting jobs
 ├── BreakerOpen              the circuit breaker of the pool, or of its token endpoint, is open
+├── PoolPaused               an operator has paused the pool
 ├── UpstreamUnreachable      no connection could be made (workers/upstream/client.py)
 │   └── ConnectTimeout       connecting timed out
 ├── UpstreamMisconfigured    the pool's settings allow no request (workers/upstream/client.py)
@@ -114,6 +115,10 @@ class NoAllowedJob(FarmError):
 
 class BreakerOpen(FarmError):
     """Raised when a job or a token request may not start because its circuit breaker is open."""
+
+
+class PoolPaused(FarmError):
+    """Raised when a job may not start because an operator has paused its pool."""
 
 
 class TokenError(FarmError):

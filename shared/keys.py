@@ -90,6 +90,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:login-networks | sorted set | network -> when a right admin token last came from it | the last 256 |
 | farm:breaker:<pool> | hash | open circuit breaker: `since`, `reason`, `probe_at`, `failed_probes` | until it closes |
 | farm:probe:<pool> | string | worker that probes the upstream: <worker process>:<credential id> | seconds, renewed |
+| farm:paused:<pool> | string | marks a paused pool (shared/protocol/pool_pause.py) | until it is resumed |
 | farm:token-breaker:<pool> | hash | open token breaker: fields of farm:breaker:<pool> | until it closes |
 | farm:token-probe:<pool> | string | probe of the token endpoint: <worker process>:<credential id> | until it ends |
 | farm:token-failures:<pool> | sorted set | credential that failed since the last grant -> when | a minute |
@@ -327,6 +328,11 @@ def stream_options_refused(pool: str) -> str:
 
 def breaker(pool: str) -> str:
     return f"farm:breaker:{pool}"
+
+
+def paused(pool: str) -> str:
+    """A configured pool and its private credentials are paused together."""
+    return f"farm:paused:{names.configured_pool(pool)}"
 
 
 def probe(pool: str) -> str:

@@ -10,7 +10,10 @@ from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.program import ensure_program
+from launcher.selection import select_pool
+from launcher.store import open_store, record_change
 from shared.errors import FarmError
+from shared.protocol.pool_pause import pause_pool, resume_pool
 from shared.settings.advice import find_warnings
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings
@@ -78,7 +81,7 @@ def format_default(setting: Field[Any]) -> str:
 
 @click.group()
 def pools() -> None:
-    """List and show pools."""
+    """List, show, pause and resume pools."""
 
 
 @pools.command(name="list")
@@ -109,3 +112,29 @@ def show(name: str, as_json: bool) -> None:
         return
     for key, value in values.items():
         print_line(f"{key}: {value}")
+
+
+@pools.command()
+@click.argument("name")
+@exit_on_error
+def pause(name: str) -> None:
+    """Pause a pool: running requests end, new ones wait in its queue until `resume`, also over restarts."""
+    settings, redis = open_store()
+    pool = select_pool(settings, name)
+    if pause_pool(redis, pool, "command line"):
+        record_change(redis, "pool.pause", pool)
+    print_line(f"{pool} paused: its requests wait; `./farm pools resume {pool}` goes on")
+
+
+@pools.command()
+@click.argument("name")
+@exit_on_error
+def resume(name: str) -> None:
+    """Resume a paused pool; its workers go on within a second."""
+    settings, redis = open_store()
+    pool = select_pool(settings, name)
+    if not resume_pool(redis, pool):
+        print_line(f"{pool} is not paused")
+        return
+    record_change(redis, "pool.resume", pool)
+    print_line(f"{pool} resumed")

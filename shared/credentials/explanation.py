@@ -23,6 +23,8 @@ class Circumstances:
 
     #: `rq suspend`.
     is_suspended: bool = False
+    #: Whether an operator has paused its pool.
+    is_paused: bool = False
     has_worker_process: bool = True
     #: Whether the circuit breaker of its pool, or of its token endpoint, is open.
     is_upstream_down: bool = False
@@ -86,6 +88,9 @@ CAN_SERVE = Explanation("it can serve", "it takes the next request")
 #: What keeps an active credential from serving.
 HINDRANCES = {
     "suspended": Explanation("it can serve, but `rq suspend` holds all workers", "it takes requests after `rq resume`"),
+    "paused": Explanation(
+        "it can serve, but an operator has paused its pool", "it takes requests when the pool is resumed"
+    ),
     "no_process": Explanation("it can serve, but no worker process runs", "it takes requests once one does"),
     "upstream_down": Explanation(
         "it can serve, but the upstream fails for the whole pool",
@@ -130,6 +135,8 @@ def explain_record(
         return explain_state(record.state, record.reason, record.evidence)
     if circumstances.is_suspended:
         return HINDRANCES["suspended"]
+    if circumstances.is_paused:
+        return HINDRANCES["paused"]
     if not circumstances.has_worker_process:
         return HINDRANCES["no_process"]
     if circumstances.is_upstream_down:

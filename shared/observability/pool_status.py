@@ -11,6 +11,7 @@ from shared import clock, keys
 from shared.credentials.pool_rest import API_KEY_REFUSED, build_reader
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import STATES, USABLE_STATES, known_state
+from shared.protocol.pool_pause import PoolPause, decode_pause
 from shared.protocol.relay_queue import BANDS, held_registry_keys, queue_keys
 from shared.redis_connection.client import decode_hash
 
@@ -38,13 +39,16 @@ class PoolStatus:
     upstream_down: bool = False
     #: Why the breaker of its token endpoint or its API keys (`api_key_refused`) is open; '' while it is closed.
     token_endpoint_failure: str = ""
+    #: Since when, and by whom, it is paused.
+    pause: PoolPause = field(default_factory=PoolPause)
     #: When the first of its credentials comes back, in seconds since the epoch; 0 while one is in service.
     resting_until: float = 0.0
 
     @property
     def warnings(self) -> list[str]:
         """What an operator should know, as sentences without a full stop."""
-        found = ["its upstream is down"] if self.upstream_down else []
+        found = ["an operator has paused it"] if self.pause.since else []
+        found += ["its upstream is down"] if self.upstream_down else []
         if self.refuses_api_keys:
             found.append("its upstream refuses several of its API keys and accepts none")
         elif self.token_endpoint_failure:
@@ -77,6 +81,8 @@ class PoolStatus:
             "upstream_down": self.upstream_down,
             "token_endpoint_failure": self.token_endpoint_failure,
             "resting_until": self.resting_until,
+            "paused_since": self.pause.since,
+            "paused_by": self.pause.by,
         }
 
 
@@ -93,6 +99,7 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
             pipe.hvals(keys.credentials(name))
             pipe.exists(keys.breaker(name))
             pipe.hget(keys.token_breaker(name), "reason")
+            pipe.get(keys.paused(name))
             for queue in queue_keys(name):
                 pipe.llen(queue)
             for registry in held_registry_keys(name):
@@ -104,11 +111,12 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
     retiring_reports = [decode_hash(next(remaining)) for _ in retiring]
     statuses = []
     for name in names:
-        states, is_down, token_failure = (next(remaining) for _ in range(3))
+        states, is_down, token_failure, pause_mark = (next(remaining) for _ in range(4))
         status = build_pool_status(name, reports, states, bool(is_down), [next(remaining) for _ in BANDS])
         status.workers["busy"] += sum(int(report.get(f"busy:{name}", 0)) for report in retiring_reports)
         status.held = {band: next(remaining) for band in BANDS}
         status.token_endpoint_failure = (token_failure or b"").decode()
+        status.pause = decode_pause(pause_mark)
         is_usable = any(status.credentials[state] for state in USABLE_STATES)
         status.is_served = status.is_served or bool(is_handed_over and serving and is_usable)
         statuses.append(status)

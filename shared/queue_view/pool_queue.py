@@ -108,7 +108,7 @@ class QueueView:
         return Servers(
             idle=max(0, in_service - len(snapshot.running)),
             resting=self._list_ends_of_rest(status.name, now) if status.credentials["cooling"] else (),
-            are_serving=not status.upstream_down,
+            are_serving=not (status.upstream_down or status.pause.since),
             batch_age=self._batch_age,
             batch_turns=self._batch_turns,
         )

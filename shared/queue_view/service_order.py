@@ -36,7 +36,7 @@ class Servers:
     idle: int = 0
     #: Seconds from now at which further workers begin to serve, as their credentials' cooldowns end.
     resting: Sequence[float] = ()
-    #: Whether requests are begun at all: not while the circuit breaker is open.
+    #: Whether requests are begun at all: not while the circuit breaker is open or the pool paused.
     are_serving: bool = True
     #: Seconds after which a batch request is due, and one in how many turns it gets then (FARM_BATCH_AGE, _TURNS).
     batch_age: float = 30.0

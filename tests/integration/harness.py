@@ -45,6 +45,7 @@ from workers.upstream.client import UpstreamRoute, create_shared_session
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.rq_worker import FarmWorker, spawn_worker
 from workers.worker.services import WorkerServices
+from workers.worker.suspension import Suspension
 
 CHAT_BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
 
@@ -79,7 +80,6 @@ class WorkerHarness:
         pipeline = AutoPipeline(redis, eager=True, piggyback=outbox.take_batch)
         publisher = Publisher(outbox, pipeline)
         worker_counts = Counter({self.pool.name: credentials})
-        self.suspended = False
         store = TokenStore(redis, unsealer, counters, replicas=self.settings.wait_replicas)
         endpoint = TokenEndpoint(self.pool, create_shared_session(upstream.token_url, 4))
         breaker = TokenBreaker(redis, "default", "here", counters)
@@ -97,7 +97,7 @@ class WorkerHarness:
             worker_counts=worker_counts,
             routes=PerPool(lambda _: UpstreamRoute(self.pool.upstream_url)),
             set_state=self.credentials.set_state,  # type: ignore[arg-type]
-            is_suspended=lambda: self.suspended,
+            suspension=Suspension(),
         )
         self.hub = Hub(redis, connections, lambda _: set(), lambda *_: None)
         self.queue = RelayQueue(redis, 100)
@@ -117,6 +117,15 @@ class WorkerHarness:
         self._greenlets.append(gevent.spawn(commands.run))
         channels = [worker.pubsub_channel_name for worker in self.workers]
         eventually(lambda: all(count for _, count in self.redis.pubsub_numsub(*channels)))
+
+    @property
+    def suspended(self) -> bool:
+        """Whether `rq suspend` is in force."""
+        return self.services.suspension.is_total
+
+    @suspended.setter
+    def suspended(self, value: bool) -> None:
+        self.services.suspension.is_total = value
 
     @property
     def has_ended(self) -> bool:

@@ -13,7 +13,12 @@ from web.services import services
 
 def record_change(action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
     """Records a change made with the current request's admin token."""
-    services().audit_log.record(f"token {g.admin.id}", action, target, details)
+    services().audit_log.record(name_actor(), action, target, details)
+
+
+def name_actor() -> str:
+    """Who makes the current request, as the audit log calls them."""
+    return f"token {g.admin.id}"
 
 
 @router.route("GET", "/audit", query=Page, response=AuditPage, errors=(404,))

@@ -404,6 +404,14 @@ class Pool(BaseModel):
     settings: dict[str, Any]
 
 
+class PoolPause(BaseModel):
+    """Whether a pool is paused."""
+
+    pool: str
+    paused_since: Annotated[float, Field(description="since when, in seconds since the epoch; 0 if it is not")]
+    paused_by: Annotated[str, Field(description="who has paused it, as in the audit log")]
+
+
 class PoolList(BaseModel):
     """All pools."""
 
@@ -436,6 +444,8 @@ class LivePool(BaseModel):
         ),
     ]
     drain_rate: Annotated[float, Field(description="requests finished per second, 0 if not yet known")]
+    paused_since: Annotated[float, Field(description="since when it is paused, 0 if it is not")]
+    paused_by: Annotated[str, Field(description="who has paused it, as in the audit log")]
 
 
 class LiveDurability(BaseModel):

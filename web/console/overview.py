@@ -54,6 +54,8 @@ def list_alerts(live: Live) -> list[tuple[str, str]]:
 
 def list_pool_alerts(pool: LivePool) -> list[str]:
     found, states = [], pool.credentials
+    if pool.paused_since:
+        found.append(gettext("the pool is paused; its requests wait until it is resumed."))
     if pool.upstream_down:
         found.append(gettext("the upstream is down; requests wait until it is back."))
     if pool.token_endpoint_failure == API_KEY_REFUSED:

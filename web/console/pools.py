@@ -1,7 +1,11 @@
 """The pools: as configured, without secrets, and as they are now."""
 
+from flask import request
+from werkzeug.wrappers import Response as BaseResponse
+
 from web.admin import pools as pool_api
-from web.console.parts.blueprint import blueprint, render_page
+from web.admin.schemas import Empty
+from web.console.parts.blueprint import blueprint, go_to, render_page
 
 
 @blueprint.get("/pools")
@@ -12,3 +16,12 @@ def pools() -> str:
         pools=pool_api.list_pools().data,
         live={pool.name: pool for pool in pool_api.live().pools},
     )
+
+
+@blueprint.post("/pools/<name>/pause")
+def pause_pool(name: str) -> BaseResponse:
+    """Pauses or resumes a pool, by the form's `action`, and goes back to the page that it was on."""
+    is_resumed = request.form.get("action") == "resume"
+    (pool_api.resume if is_resumed else pool_api.pause)(name, Empty())
+    back = "pools" if request.form.get("back") == "pools" else "queue"
+    return go_to(back, "pool_resumed" if is_resumed else "pool_paused")

@@ -166,11 +166,13 @@ def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
         "Seconds until the first credential comes back while all of a pool rest; 0 while one is in service.",
         labels=("pool",),
     )
+    paused = GaugeMetricFamily(PREFIX + "pool_paused", "Whether an operator has paused the pool.", labels=("pool",))
     private = GaugeMetricFamily(PREFIX + "private_credentials", "Private credentials.", labels=("pool",))
     for pool in pools:
         resting.add_metric((pool.name,), pool.resting_seconds)
         private.add_metric((pool.name,), pool.private_credentials)
         down.add_metric((pool.name,), pool.upstream_down)
+        paused.add_metric((pool.name,), bool(pool.pause.since))
         token_endpoint.add_metric((pool.name,), bool(pool.token_endpoint_failure))
         by_label = (
             (depth, pool.queue_depth),
@@ -182,4 +184,4 @@ def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:
             for label, value in values.items():
                 family.add_metric((pool.name, label), value)
         utilisation.add_metric((pool.name,), pool.utilisation)
-    yield from (depth, held, workers, credentials, utilisation, private, down, token_endpoint, resting)
+    yield from (depth, held, workers, credentials, utilisation, private, down, token_endpoint, resting, paused)

@@ -23,7 +23,7 @@ from rq.utils import utcformat
 from rq.worker import BaseWorker
 
 from shared import clock, keys
-from shared.errors import AccountResting, BreakerOpen, LeaseLost, NoAllowedJob
+from shared.errors import AccountResting, BreakerOpen, LeaseLost, NoAllowedJob, PoolPaused
 from shared.pacing.scripts import PACE_LUA
 from shared.protocol.job_data import decode_request
 from shared.protocol.relay_queue import (
@@ -51,7 +51,7 @@ from workers.jobs.pace import NO_PACE, AccountPace, JobPace, find_pace_args
 #: Failed jobs kept per queue; the oldest are deleted.
 MAX_FAILED_JOBS = 1000
 #: Replies of turn.lua in place of a job, and arguments for the next job, for nothing to finish and nothing to begin.
-LEASE_LOST, BREAKER_OPEN = b"not yours", b"not now"
+LEASE_LOST, BREAKER_OPEN, PAUSED = b"not yours", b"not now", b"paused"
 #: What it replies, with seconds, when the credential rests for some models, and nothing else is queued.
 IDLE_FOR = b"idle "
 #: Number of parts of its reply in place of a job when the account has to rest.
@@ -147,6 +147,7 @@ class Bookkeeping:
             keys.idle_workers(pool),
             keys.REQUEST_LOG,
             keys.credentials(pool),
+            keys.paused(pool),
         )
         #: What the scripts need to tell whether a credential can take a job.
         self._history_prefix = keys.history("")
@@ -176,10 +177,10 @@ class Bookkeeping:
         """Begins the next job in fair order, not necessarily the one that the execution names.
 
         None when no job is queued; the worker is then marked as idle. Raises LeaseLost when another process holds the
-        lease by now, BreakerOpen when the pool's breaker is open and this is no probe, AccountResting when the account
-        has to rest, by its `pace`; a job that the execution names is then put back into its queue. Raises NoAllowedJob
-        when its credential rests for a model and nothing else is queued; the worker is then idle, too, unless this is a
-        `trial` of another model.
+        lease by now, PoolPaused when an operator has paused the pool, BreakerOpen when its breaker is open and this is
+        no probe, AccountResting when the account has to rest, by its `pace`; a job that the execution names is then put
+        back into its queue. Raises NoAllowedJob when its credential rests for a model and nothing else is queued; the
+        worker is then idle, too, unless this is a `trial` of another model.
         """
         role = TRIAL if trial else PROBE_ROLE if probe else ""
         begin = self._build_begin_args(worker, execution, execution.job_id or NEXT_JOB, ttl, lease, role)
@@ -202,7 +203,7 @@ class Bookkeeping:
         """Finishes a job and begins the next one, as `begin` does.
 
         `pace`: of the account, None for one without limits; the finished job may have begun without any, or with some.
-        Raises LeaseLost, BreakerOpen, AccountResting, NoAllowedJob.
+        Raises LeaseLost, PoolPaused, BreakerOpen, AccountResting, NoAllowedJob.
         """
         end = self._build_end_args(job, execution.created_at, cost, ok=ok)
         begin = self._build_begin_args(worker, execution, NEXT_JOB, ttl, lease)
@@ -265,6 +266,8 @@ class Bookkeeping:
     ) -> StartedJob | None:
         if reply == BREAKER_OPEN:
             raise BreakerOpen("the upstream is down")
+        if reply == PAUSED:
+            raise PoolPaused("an operator has paused the pool")
         if reply == LEASE_LOST:
             raise LeaseLost("the lease was lost before the job was begun")
         if reply is None:

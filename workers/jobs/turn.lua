@@ -10,7 +10,7 @@
 -- KEYS:  1 interactive queue    2 batch queue    3 intermediate queue
 --        4, 5 started registry of the interactive and of the batch band
 --        6 worker    7 the worker's executions    8 lease    9 the pool's breaker    10 count of served jobs
---       11 the pool's fair queue    12 its idle workers    13 request log    14 its credentials
+--       11 the pool's fair queue    12 its idle workers    13 request log    14 its credentials    15 mark of its pause
 -- ARGV:  1 now (ISO)    2 now (seconds)
 --        3 job to finish ('' for none)    4 its execution id    5 'successful_job_count' or 'failed_job_count'
 --        6 seconds worked    7 tokens used    8 '1' when it counts towards the quota of requests
@@ -27,7 +27,8 @@
 --         false: nothing is queued, and the worker is marked as idle, but for a trial;
 --         'idle <seconds>': the same, and its credential's first rest for a model ends in so many seconds: look again;
 --         {'rest', seconds, limit}: the account has to rest by that limit; a moved job is put back;
---         'not yours': the lease is lost, or 'not now': the breaker is open; a moved job is put back in both cases;
+--         'not yours': the lease is lost, 'not now': the breaker is open, or 'paused': the pool is; a moved job is put back in
+--         each of these cases;
 --         {job id, data, retries, other executions of the worker, body, band, failed attempts so far}, the body as a number
 --         if it is so large that it is to be read apart, and false if it is gone
 local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[12]
@@ -77,23 +78,28 @@ local function finish(job, execution, counter, seconds)
     return 1
 end
 
--- Whether the breaker is open, retries wait or a credential rests for a model, which is rare: one command tells for all.
+-- Whether the breaker is open, the pool paused, retries wait or a credential rests for a model, which is rare: one command
+-- tells for all.
 local is_unusual = false
 -- The models for which the worker's credential rests, when the first of these rests ends, and the jobs set aside because of them.
 local rests, first_rest_end, sweep = {}, nil, {count = 0, jobs = {}, keys = {}, new_models = {}}
 
 local function look_for_the_unusual()
-    is_unusual = redis.call('EXISTS', KEYS[9], retries_key(pool, INTERACTIVE), retries_key(pool, BATCH), resting_key(pool)) > 0
+    is_unusual = redis.call('EXISTS', KEYS[9], KEYS[15], retries_key(pool, INTERACTIVE), retries_key(pool, BATCH),
+        resting_key(pool)) > 0
     if is_unusual and redis.call('EXISTS', resting_key(pool)) == 1 then
         load_models(pool, now)
         rests, first_rest_end = read_rests(credential_of(worker_name), now)
     end
 end
 
--- Why no job may begin: the worker must hold the credential's lease (I3), and an open breaker lets only a probe through.
+-- Why no job may begin: the worker must hold the credential's lease (I3), a paused pool lets nothing through, and an open
+-- breaker only a probe.
 local function find_refusal()
     if redis.call('GET', KEYS[8]) ~= ARGV[14] then
         return 'not yours'
+    elseif is_unusual and redis.call('EXISTS', KEYS[15]) == 1 then
+        return 'paused'
     elseif is_unusual and ARGV[15] ~= '1' and redis.call('EXISTS', KEYS[9]) == 1 then
         return 'not now'
     end

@@ -69,7 +69,7 @@ def find_state(worker: FarmWorker, *, is_waited_for: bool) -> str:
     runner = worker.runner
     if worker.is_stopping or worker.has_ended:
         return "draining"
-    if worker.services.is_suspended():
+    if worker.services.suspension.holds(worker.lease.pool):
         return "suspended"
     if runner.health.seconds_to_rest():
         return "resting"

@@ -19,6 +19,7 @@ from workers.process.fair_shares import UNLIMITED_CAPACITY, split_evenly
 from workers.process.silent_processes import CONNECTIONS_FIELD, SilentProcesses, encode_ids
 from workers.process.utilisation import UtilisationMeter
 from workers.worker.rq_worker import FarmWorker
+from workers.worker.suspension import Suspension
 
 #: Seconds without a report after which a process is no longer a member.
 MEMBER_TIMEOUT_SECONDS = 6.0
@@ -48,8 +49,8 @@ class Membership:
         #: Worker process -> how many credentials it can hold.
         self._capacities: dict[str, int] = {}
         self.utilisation = UtilisationMeter(self._pools)
-        #: Whether `rq suspend` is in force.
-        self.is_suspended = False
+        #: Whether `rq suspend` is in force, and which pools are paused.
+        self.suspension = Suspension()
         #: Whether RQ knows fewer workers than run in this process, because Redis has lost data.
         self.has_lost_workers = False
         #: Pool -> its circuit breaker's record in Redis, empty when the breaker is closed.
@@ -69,7 +70,7 @@ class Membership:
         self._server_run_id = ""
 
     def refresh(self, workers: Iterable[FarmWorker]) -> None:
-        """Reports this process; reads the other members, the credentials, the breakers and `rq suspend`."""
+        """Reports this process; reads the other members, the credentials, the breakers, `rq suspend` and pauses."""
         own_workers = list(workers)
         report = self._build_report(own_workers)
         with self._redis.pipeline(transaction=False) as pipe:
@@ -77,6 +78,7 @@ class Membership:
             report_length = len(pipe)
             pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
             pipe.exists(keys.RQ_SUSPENDED)
+            pipe.mget([keys.paused(pool) for pool in self._pools])
             pipe.scard(REDIS_WORKER_KEYS)
             pipe.hgetall(keys.CREDENTIAL_LIMITS)
             pipe.info("server")
@@ -87,9 +89,12 @@ class Membership:
                 pipe.hgetall(keys.token_breaker(pool))
                 pipe.exists(keys.waiting_retries(pool), keys.waiting_batch_retries(pool))
             sent_at, asked_at = time.monotonic(), time.time()
-            processes, suspended, registered, own_limits, server, private, *by_pool = pipe.execute()[report_length:]
+            processes, suspended, marks, registered, own_limits, server, private, *by_pool = pipe.execute()[
+                report_length:
+            ]
         clock.compare(divmod(int(server["server_time_usec"]), 1_000_000), asked_at)
-        self.is_suspended = bool(suspended)
+        paused = [pool for pool, mark in zip(self._pools, marks, strict=True) if mark is not None]
+        self.suspension.sync(is_total=bool(suspended), paused=paused)
         self.own_limits = decode_hash(own_limits)
         self._states, self.breakers, self.token_breakers = (
             {pool: decode_hash(reply) for pool, reply in zip(self._pools, by_pool[first::4], strict=True)}
@@ -214,7 +219,7 @@ class Membership:
         }
         for pool in self._pools:
             idle = [w for w in by_pool[pool] if not w.runner.busy_since]
-            suspended = sum(1 for w in idle if self.is_suspended or not w.can_work())
+            suspended = sum(1 for w in idle if self.suspension.is_total or not w.can_work())
             report[f"busy:{pool}"] = len(by_pool[pool]) - len(idle)
             report[f"suspended:{pool}"] = suspended
             report[f"idle:{pool}"] = len(idle) - suspended

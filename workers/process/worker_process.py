@@ -166,7 +166,7 @@ class WorkerProcess:
             worker_counts=worker_counts,
             routes=PerPool(self._build_route),
             set_state=CredentialStates(self._credentials, self._counters).set,
-            is_suspended=lambda: self._membership.is_suspended,
+            suspension=self._membership.suspension,
         )
 
     def _find_binding(self, pool: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from rq.job import Job
 from rq.worker import BaseWorker
 
 from shared import clock
-from shared.errors import AccountResting, BreakerOpen, InvalidGrant, LeaseLost, NoAllowedJob
+from shared.errors import AccountResting, BreakerOpen, InvalidGrant, LeaseLost, NoAllowedJob, PoolPaused
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import PoolSettings
@@ -157,6 +157,8 @@ class JobRunner:
             self._credential.stop_signal.set()
         except BreakerOpen:
             self._breaker.mark_open()
+        except PoolPaused:
+            self._services.suspension.mark_paused(self.pool.name)
         except AccountResting as rest:
             self.health.limit_rest.begin(rest.seconds)
             self._services.counters.increment("account_rests", self._credential.pool.configured_name, rest.limit)
@@ -271,7 +273,7 @@ class JobRunner:
             try:
                 while (job := self._begin("", is_paced=False)) is not None:
                     self._reject_login(job)
-            except (LeaseLost, BreakerOpen):
+            except (LeaseLost, BreakerOpen, PoolPaused):
                 return
             gevent.sleep(STATE_PROPAGATION_SECONDS)
 

@@ -152,7 +152,8 @@ class FarmWorker(SimpleWorker):
 
     def can_work(self) -> bool:
         """Whether it can take a job now."""
-        return self.lease.is_held() and not self.services.is_suspended() and self.runner.health.can_work()
+        is_suspended = self.services.suspension.holds(self.lease.pool)
+        return self.lease.is_held() and not is_suspended and self.runner.health.can_work()
 
     def _can_continue(self) -> bool:
         """Whether it may start its next job right after the last."""
@@ -176,7 +177,7 @@ class FarmWorker(SimpleWorker):
             gevent.sleep(pause)
 
     def _pause(self) -> None:
-        """Waits while RQ is suspended, the credential cannot work, or the lease has run out.
+        """Waits while RQ is suspended, the pool paused, the credential cannot work, or the lease has run out.
 
         A short rest by the account's limits costs no round trip: turn.lua has taken the worker out of the idle ones.
         """
@@ -195,7 +196,7 @@ class FarmWorker(SimpleWorker):
 
     def _try_another_model(self) -> None:
         """If the credential rests as a whole because of a model, it may be the one that tries another model."""
-        if self.is_stopping or self.services.is_suspended() or not self.lease.is_held():
+        if self.is_stopping or self.services.suspension.holds(self.lease.pool) or not self.lease.is_held():
             return
         if self.runner.health.decide_trial() == TRY:
             try:

@@ -21,6 +21,7 @@ from workers.reply.stream_registry import StreamRegistry
 from workers.upstream.client import UpstreamRoute
 from workers.upstream.stream_options import StreamOptionsSupport
 from workers.worker.activity_recorder import ActivityRecorder
+from workers.worker.suspension import Suspension
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class WorkerServices:
     set_state: Callable[[str, str, str, str, float, Evidence], None]
     #: Counts a request of an account with limits that no job has been begun for.
     count_request: CountRequest = field(init=False)
-    #: Whether `rq suspend` is in force.
-    is_suspended: Callable[[], bool]
+    #: Whether `rq suspend` is in force, and which pools are paused.
+    suspension: Suspension
     #: What the credentials of this process do.
     activity: ActivityRecorder = field(default_factory=ActivityRecorder)
     #: Configured pool -> whether its upstream takes `stream_options`.

@@ -79,13 +79,17 @@ def read_circumstances(redis: Redis, pools: Sequence[str]) -> dict[str, Circumst
         for pool in pools:
             pipe.exists(keys.breaker(pool))
             pipe.exists(keys.token_breaker(names.configured_pool(pool)))
+            pipe.exists(keys.paused(pool))
         is_suspended, processes, *replies = pipe.execute()
     return {
         pool: Circumstances(
             is_suspended=bool(is_suspended),
+            is_paused=bool(is_paused),
             has_worker_process=bool(processes),
             is_upstream_down=bool(is_open),
             is_token_endpoint_down=bool(is_token_open),
         )
-        for pool, is_open, is_token_open in zip(pools, replies[::2], replies[1::2], strict=True)
+        for pool, is_open, is_token_open, is_paused in zip(
+            pools, replies[::3], replies[1::3], replies[2::3], strict=True
+        )
     }

@@ -14,6 +14,8 @@ from launcher.processes.data_dir import DataDir, FarmRecord
 from shared import keys
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins
+from shared.observability.audit_log import AuditLog
+from shared.observability.pool_status import read_pool_statuses
 from shared.settings.schema import PoolSettings
 from tests.environment import ROOT
 from tests.integration.launcher.conftest import Run
@@ -180,3 +182,13 @@ def test_every_command_has_a_help_text(run: Run):
     texts = {name: run(name, "--help") for name in farm.commands if name not in ("bench", "rq")}
     assert [name for name, result in texts.items() if result.exit_code or "Usage: " not in result.stdout] == []
     assert len(texts) >= 10
+
+
+def test_pool_is_paused_and_resumed(run: Run, redis: Redis):
+    paused = run("pools", "pause", "default")
+    assert (paused.exit_code, "its requests wait" in paused.stdout) == (0, True)
+    assert read_pool_statuses(redis, ["default"])[0].warnings == ["an operator has paused it"]
+    assert run("pools", "resume", "default").stdout == "default resumed\n"
+    assert run("pools", "resume", "default").stdout == "default is not paused\n"
+    assert run("pools", "pause", "nowhere").exit_code == 1
+    assert [entry.action for entry in AuditLog(redis).read_newest_first()] == ["pool.resume", "pool.pause"]

@@ -57,6 +57,8 @@ def to_schema(queue: pool_queue.PoolQueue) -> PoolQueue:
         workers=status.workers,
         utilisation=status.utilisation,
         upstream_down=status.upstream_down,
+        paused_since=status.pause.since,
+        paused_by=status.pause.by,
         mean_seconds=queue.mean_seconds,
         drained_in=queue.drained_in,
         waiting=[Waiting(**asdict(request)) for request in queue.waiting],

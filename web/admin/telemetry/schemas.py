@@ -84,6 +84,8 @@ class PoolQueue(BaseModel):
     workers: dict[str, int]
     utilisation: float
     upstream_down: bool
+    paused_since: Annotated[float, Field(description="since when the pool is paused, 0 if it is not")]
+    paused_by: Annotated[str, Field(description="who has paused it, as in the audit log")]
     mean_seconds: Annotated[
         float | None, Field(description="average seconds of a worker's time per request; null if none was measured")
     ]

@@ -96,6 +96,8 @@ def notices(count: int) -> dict[str, str]:
         "token_revoked": gettext("The admin token was revoked, and its sessions were ended."),
         "sign_in_cancelled": gettext("The sign-in was cancelled."),
         "request_cancelled": gettext("The request was cancelled."),
+        "pool_paused": gettext("The pool is paused: its requests wait until it is resumed."),
+        "pool_resumed": gettext("The pool was resumed; its workers go on within a second."),
         "nothing": gettext("Nothing was selected."),
     }
 

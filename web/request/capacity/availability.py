@@ -23,7 +23,7 @@ class PoolStates:
 
 
 class Availability:
-    """Reads a pool's credential states and circuit breaker, from Redis at most once a second.
+    """Reads a pool's credential states, circuit breaker and pause, from Redis at most once a second.
 
     The ends of cooldowns are read only while no credential is active, or some rest for the model asked for.
     """
@@ -34,6 +34,9 @@ class Availability:
         self._rest_cache: SingleFlightCache[tuple[str, str], PoolRest | None] = SingleFlightCache(build_reader(redis))
         self._down_cache: SingleFlightCache[str, bool] = SingleFlightCache(
             lambda pool: bool(redis.exists(keys.breaker(pool)))
+        )
+        self._paused_cache: SingleFlightCache[str, bool] = SingleFlightCache(
+            lambda pool: bool(redis.exists(keys.paused(pool)))
         )
 
     def _load_states(self, pool: str) -> PoolStates:
@@ -63,6 +66,9 @@ class Availability:
         if model not in limited and ("active" in states or "cooling" not in states):
             return None
         return self._rest_cache.get((pool, find_representative(model, limited)))
+
+    def is_paused(self, pool: str) -> bool:
+        return self._paused_cache.get(pool)
 
     def is_down(self, pool: str) -> bool:
         return self._down_cache.get(pool)

@@ -28,11 +28,12 @@ class PoolSelector:
 
         Of the pools that serve the model and are open to the key:
         1. those with a usable credential,
-        2. that don't rest for longer than a request may wait,
-        3. whose expected wait is not above their `overflow_wait`,
-        4. of the lowest priority value,
-        5. one at random by weight.
-        Steps 1 to 3 are skipped when no pool passes them.
+        2. that no operator has paused,
+        3. that don't rest for longer than a request may wait,
+        4. whose expected wait is not above their `overflow_wait`,
+        5. of the lowest priority value,
+        6. one at random by weight.
+        Steps 1 to 4 are skipped when no pool passes them.
         """
         candidates = [
             pool for pool in (self.list_open_to(key) if key.allows_model(model) else ()) if can_serve(pool, model)
@@ -41,6 +42,7 @@ class PoolSelector:
             raise model_not_found_error(model)
         if len(candidates) > 1:
             candidates = [pool for pool in candidates if self._availability.is_usable(pool.name)] or candidates
+            candidates = [pool for pool in candidates if not self._availability.is_paused(pool.name)] or candidates
             candidates = [pool for pool in candidates if not self._rests_too_long(pool, model)] or candidates
             candidates = [pool for pool in candidates if not self._is_too_busy(pool, model)] or candidates
             candidates = [pool for pool in candidates if pool.priority == candidates[0].priority]

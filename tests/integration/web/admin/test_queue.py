@@ -92,6 +92,31 @@ def test_running_request_is_shown_and_cancelled(
     assert front.data("/running") == []
 
 
+def test_pool_is_paused_and_resumed_and_that_is_seen_everywhere(front: Front):
+    chat = front.spawn_chat()
+    eventually(lambda: front.data("/queue")[0]["waiting"])
+    for _ in range(2):
+        paused = front.admin("POST", "/pools/default/pause", {}).json
+        assert paused is not None
+        assert (paused["paused_since"] > 0, paused["paused_by"].startswith("token ")) == (True, True)
+    (queue,), (live,) = front.data("/queue"), front.admin("GET", "/live").json["pools"]  # type: ignore[index]
+    assert queue["paused_since"] == live["paused_since"] == paused["paused_since"]
+    assert (queue["waiting"][0]["eta"], queue["drained_in"]) == (None, None)
+    ready = front.app.test_client().get("/readyz").json
+    assert ready is not None
+    assert "pool default: an operator has paused it" in ready["warnings"]
+    assert front.admin("POST", "/pools/default/resume", {}).json == {
+        "pool": "default",
+        "paused_since": 0.0,
+        "paused_by": "",
+    }
+    assert front.admin("POST", "/pools/nowhere/pause", {}).status_code == 404
+    changes = [(entry.action, entry.target) for entry in AuditLog(front.redis).read_newest_first()]
+    assert changes[:2] == [("pool.resume", "default"), ("pool.pause", "default")]
+    assert front.cancel(front.data("/queue")[0]["waiting"][0]["request"])[0] == 200
+    chat.get(timeout=30)
+
+
 def test_unknown_pools_and_requests_are_not_found(front: Front):
     assert front.admin("GET", "/queue?pool=nowhere").status_code == 404
     assert front.cancel("req_nothing")[0] == 404

@@ -3,9 +3,11 @@
 import io
 import re
 
+import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.observability.audit_log import AuditLog
@@ -198,3 +200,13 @@ def test_overview_names_what_needs_a_person(admin: FlaskClient, ids: list[str]):
         assert alert in page or "login" in page
     local = admin.get("/admin/").text
     assert ("2 accounts are dead" in local, "plain HTTP" in local) == (True, False)
+
+
+@pytest.mark.parametrize("back", ["queue", "pools"])
+def test_pool_is_paused_and_resumed_on_its_pages(admin: FlaskClient, ids: list[str], redis: Redis, back: str):
+    for action, is_paused in (("pause", True), ("resume", False)):
+        assert f'value="{action}"' in admin.get(f"/admin/{back}").text
+        done = admin.post("/admin/pools/default/pause", data={"action": action, "back": back}, follow_redirects=True)
+        assert (done.request.path, bool(redis.exists(keys.paused("default")))) == (f"/admin/{back}", is_paused)
+        assert ('class="state cooling">paused' in done.text) == is_paused
+        assert ("the pool is paused" in admin.get("/admin/").text) == is_paused

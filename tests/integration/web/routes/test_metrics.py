@@ -10,6 +10,7 @@ from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability import counters
 from shared.observability.pool_status import read_pool_statuses
+from shared.protocol.pool_pause import pause_pool
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
 from web.routes.metrics import render
@@ -129,7 +130,9 @@ def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):
         redis.zadd(keys.PROCESSES, {name: 1})
         report = {"busy:default": busy, "idle:default": idle, "utilisation:default": utilisation}
         redis.hset(keys.process(name), mapping=report)
+    pause_pool(redis, "default", "tests")
     samples = read_samples(redis)
+    assert samples["farm_pool_paused{pool=default}"] == 1
     assert samples["farm_credentials{pool=default,state=dead}"] == 1
     assert samples["farm_credentials{pool=default,state=active}"] == 2
     assert samples["farm_workers{pool=default,state=busy}"] == 3

@@ -46,6 +46,7 @@ DOWN = LastFailure(300, "token_endpoint_down", Evidence(TOKEN_ENDPOINT, 503, "bu
     ("record", "failure", "circumstances", "words"),
     [
         (ACTIVE, None, Circumstances(is_suspended=True), "rq suspend"),
+        (ACTIVE, None, Circumstances(is_paused=True), "an operator has paused its pool"),
         (ACTIVE, None, Circumstances(has_worker_process=False), "no worker process runs"),
         (ACTIVE, None, Circumstances(is_upstream_down=True), "fails for the whole pool"),
         (replace(ACTIVE, owner=""), None, Circumstances(), "no worker has it"),

@@ -22,9 +22,13 @@ class FakeAvailability:
         self.without = without
         self.resting = resting
         self.limited = "m"
+        self.paused: tuple[str, ...] = ()
 
     def is_usable(self, pool: str) -> bool:
         return pool not in self.without
+
+    def is_paused(self, pool: str) -> bool:
+        return pool in self.paused
 
     def find_rest(self, pool: str, model: str = "") -> PoolRest | None:
         is_resting = pool in self.resting and model == self.limited
@@ -42,10 +46,15 @@ class FakeOverload:
 
 
 def build_selector(
-    *pools: PoolSettings, without: tuple[str, ...] = (), resting: Mapping[str, float] | None = None, **waits: float
+    *pools: PoolSettings,
+    without: tuple[str, ...] = (),
+    resting: Mapping[str, float] | None = None,
+    paused: tuple[str, ...] = (),
+    **waits: float,
 ) -> PoolSelector:
-    settings = Settings(pools=pools, queue_timeout=300)
-    return PoolSelector(settings, FakeAvailability(*without, **(resting or {})), FakeOverload(**waits))  # type: ignore[arg-type]
+    settings, availability = Settings(pools=pools, queue_timeout=300), FakeAvailability(*without, **(resting or {}))
+    availability.paused = paused
+    return PoolSelector(settings, availability, FakeOverload(**waits))  # type: ignore[arg-type]
 
 
 def selected(selector: PoolSelector, model: str = "m") -> set[str]:
@@ -91,6 +100,13 @@ def test_pool_without_a_usable_credential_is_skipped():
     assert selected(build_selector(first, second)) == {"a"}
     assert selected(build_selector(first, second, without=("a",))) == {"b"}
     assert selected(build_selector(first, second, without=("a", "b"))) == {"a"}
+
+
+def test_paused_pool_is_skipped_while_another_one_serves_the_model():
+    first, second = PoolSettings(name="a"), PoolSettings(name="b", priority=1, models=("m",))
+    assert selected(build_selector(first, second, paused=("a",))) == {"b"}
+    assert selected(build_selector(first, second, paused=("a",)), "other") == {"a"}
+    assert selected(build_selector(first, second, paused=("a", "b"))) == {"a"}
 
 
 def test_pool_that_rests_for_longer_than_a_request_may_wait_is_skipped():
