@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Flask, Request, Response
@@ -18,6 +19,7 @@ from web.admin.bulk import resource as bulk
 from web.admin.sign_in import callback, resource
 from web.admin.telemetry import events, queue, samples, tape
 from web.console import pages as console
+from web.console.live.fragments import render_topics
 from web.languages import translation
 from web.request_context import current_request
 from web.routes import billing, dashboard, health, index, metrics, models, relay, stored_objects
@@ -92,6 +94,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     translation.install(app)
     for module in (relay, models, billing, index, stored_objects, health, metrics, login, callback, api, console):
         app.register_blueprint(module.blueprint)
+    services.live_feed.render = partial(render_topics, app)
     dashboard.mount(app, connect(settings.redis_url, size=dashboard.MAX_CONNECTIONS))
     app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS))  # type: ignore[method-assign,assignment]
     return app

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
 from flask import current_app
@@ -28,6 +29,7 @@ from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
+from web.live_feed import LiveFeed
 from web.model_lists import ModelLists
 from web.reply.hub import Hub
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory
@@ -78,6 +80,7 @@ class WebServices:
     counters: Counters
     log_buffer: RequestLogBuffer
     body_memory: BodyMemory
+    live_feed: LiveFeed[Any]
     started_at: float
 
     def start(self) -> None:
@@ -130,6 +133,10 @@ class WebServices:
     def retire_seconds(self) -> float:
         """Seconds that running requests may take when other fronts take over: they have ended by then."""
         return self.settings.max_total_timeout + 2 * WORKER_MARGIN_SECONDS
+
+    def end_live_pages(self) -> None:
+        """Ends the streams of the console's live pages, which would never end by themselves."""
+        self.live_feed.close()
 
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
@@ -202,6 +209,7 @@ def build_services(settings: Settings) -> WebServices:
         counters=Counters(),
         log_buffer=log_buffer,
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
+        live_feed=LiveFeed(),
         started_at=time.time(),
     )
 

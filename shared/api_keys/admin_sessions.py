@@ -71,8 +71,8 @@ class AdminSessions:
             self._end(surplus)
         return secret, session
 
-    def find(self, secret: str) -> AdminSession | None:
-        """The session, whose idle time starts again; None if it has ended."""
+    def find(self, secret: str, *, is_use: bool = True) -> AdminSession | None:
+        """The session, None if it has ended; with `is_use` its idle time starts again."""
         digest = hash_secret(secret)
         stored = self._redis.get(keys.admin_session(digest))
         session = parse_model(AdminSession, stored) if stored else None
@@ -83,7 +83,8 @@ class AdminSessions:
         if seconds_left <= 0:
             self._end(digest)
             return None
-        self._record_use(digest, now, min(IDLE_SECONDS, seconds_left))
+        if is_use:
+            self._record_use(digest, now, min(IDLE_SECONDS, seconds_left))
         return session
 
     def _record_use(self, digest: str, now: float, lifetime: float) -> None:

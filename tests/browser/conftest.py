@@ -1,4 +1,4 @@
-"""A farm with its own HTTPS endpoint, a page of another origin, and a browser for each version of HTTP."""
+"""A farm with its own HTTPS endpoint, a page of another origin, a browser for each version of HTTP; and a console."""
 
 import base64
 import contextlib
@@ -16,12 +16,18 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from redis import Redis
 
 from tests.browser.chromium import Chromium, run_chromium
+from tests.browser.console_pages import Console
+from tests.browser.console_server import serve_console
 from tests.browser.page import Page
+from tests.console_content import fill_farm
 from tests.environment import free_port
 from tests.system.farm import Farm, reset_farm, run_farm
 
+#: What Chromium tells of a page that did something wrong.
+FAULTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
 #: As many accounts as the page opens streams.
 ACCOUNTS = 50
 #: Accounts of the simulator besides, which may sign in.
@@ -89,6 +95,35 @@ def open_browser(https_farm: Farm, tmp_path: Path) -> Iterator[Callable[[str], C
 def open_page(https_farm: Farm, page_url: str, open_browser: Callable[[str], Chromium]) -> Callable[[str], Page]:
     """Opens the page in a browser that speaks this protocol with the farm."""
     return lambda protocol: Page(open_browser(protocol).open_tab(page_url), https_farm)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with run_chromium(find_chromium(), tmp_path_factory.mktemp("chromium"), ()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console]:
+    """A console with content, logged in; after the test it has caused no error and asked nobody else."""
+    fill_farm(redis, requests=60)
+    browser.events.clear()
+    with serve_console(redis, redis_url) as server:
+        console = Console(browser.open_tab(f"{server.url}/admin/login"), server)
+        for domain in ("Page", "Log", "Runtime"):
+            console.tab.call(f"{domain}.enable")
+        console.log_in()
+        yield console
+        console.tab.close()
+        faults = [parameters for method, parameters in browser.events if method in FAULTS]
+        assert [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"] == []
+        asked = [
+            parameters["request"]["url"]
+            for method, parameters in browser.events
+            if method == "Network.requestWillBeSent"
+        ]
+        assert len(asked) > 3
+        assert [url for url in asked if not url.startswith((server.url, "data:", "about:"))] == []
 
 
 def find_chromium() -> str:

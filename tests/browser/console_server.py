@@ -12,6 +12,7 @@ from redis import Redis
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.settings.schema import PoolSettings, Settings
 from web.app import create_app
+from web.live_feed import LiveFeed
 from web.services import EXTENSION
 
 
@@ -22,6 +23,8 @@ class ConsoleServer:
     url: str
     token: str
     redis: Redis
+    #: Who watches live pages.
+    feed: LiveFeed[Any]
 
 
 @contextmanager
@@ -32,8 +35,10 @@ def serve_console(redis: Redis, redis_url: str, **settings: Any) -> Iterator[Con
     server.start()
     secret, _ = AdminTokens(redis).create("operator", "admin")
     try:
-        yield ConsoleServer(f"http://127.0.0.1:{server.server_port}", secret, redis)
+        feed = app.extensions[EXTENSION].live_feed
+        yield ConsoleServer(f"http://127.0.0.1:{server.server_port}", secret, redis, feed)
     finally:
+        app.extensions[EXTENSION].end_live_pages()
         server.stop()
         app.extensions[EXTENSION].redis.connection_pool.disconnect()
         app.redis_conn.connection_pool.disconnect()  # type: ignore[attr-defined]

@@ -11,17 +11,12 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
 from shared.credentials.store import Credentials
-from tests.browser.chromium import Chromium, run_chromium
-from tests.browser.conftest import find_chromium
 from tests.browser.console_pages import PAGES, Console
-from tests.browser.console_server import serve_console
-from tests.console_content import fill_farm
 from tests.waiting import eventually
 
 WIDTHS = (360, 768, 1440)
@@ -32,37 +27,6 @@ AXE_SCRIPT = """
 axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations.map(
   violation => `${violation.id}: ${violation.nodes.slice(0, 2).map(node => node.html.slice(0, 160)).join(" ")}`))
 """
-#: What Chromium tells of a page that did something wrong.
-FAULTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    with run_chromium(find_chromium(), tmp_path_factory.mktemp("chromium"), ()) as browser:
-        yield browser
-
-
-@pytest.fixture
-def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console]:
-    """A console with content, logged in; after the test it has caused no error and asked nobody else."""
-    fill_farm(redis, requests=60)
-    browser.events.clear()
-    with serve_console(redis, redis_url) as server:
-        console = Console(browser.open_tab(f"{server.url}/admin/login"), server)
-        for domain in ("Page", "Log", "Runtime"):
-            console.tab.call(f"{domain}.enable")
-        console.log_in()
-        yield console
-        console.tab.close()
-        faults = [parameters for method, parameters in browser.events if method in FAULTS]
-        assert [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"] == []
-        asked = [
-            parameters["request"]["url"]
-            for method, parameters in browser.events
-            if method == "Network.requestWillBeSent"
-        ]
-        assert len(asked) > 3
-        assert [url for url in asked if not url.startswith((server.url, "data:", "about:"))] == []
 
 
 @pytest.fixture(scope="session")

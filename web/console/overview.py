@@ -1,5 +1,6 @@
 """The first page: whether the farm serves, what needs a person, and how to begin."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import request
@@ -10,6 +11,8 @@ from web.admin import api_keys, pools
 from web.admin.access.session_cookie import is_behind_tls
 from web.admin.schemas import Live, LivePool
 from web.console.api_keys import find_base_url
+from web.console.live.fragments import LIVE_PAGES, LivePage
+from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.last_day import sum_last_day
 from web.console.parts.wording import DURABILITY
@@ -25,19 +28,28 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 @blueprint.get("/")
 def overview() -> str:
-    live, is_refresh = pools.live(), "hx-request" in request.headers
+    values = read_now()
     return render_page(
         "overview.html",
         active="overview",
-        live=live,
-        bands=BANDS,
-        alerts=list_alerts(live),
-        # Only the part above is taken over when the page looks again.
-        hours=[] if is_refresh else sum_last_day("time"),
-        has_accounts=any(sum(pool.credentials.values()) for pool in live.pools),
-        has_keys=is_refresh or bool(api_keys.open_store().list()),
+        **values,
+        every=read_interval(),
+        intervals=INTERVALS,
+        notices=list_connection_alerts(),
+        hours=sum_last_day("time"),
+        has_accounts=any(sum(pool.credentials.values()) for pool in values["live"].pools),
+        has_keys=bool(api_keys.open_store().list()),
         base_url=find_base_url(),
     )
+
+
+def read_now() -> dict[str, Any]:
+    """What the page shows of the moment."""
+    live = pools.live()
+    return {"live": live, "bands": BANDS, "list_alerts": list_alerts}
+
+
+LIVE_PAGES["overview"] = LivePage("_overview_live.html", read_now)
 
 
 def list_alerts(live: Live) -> list[tuple[str, str]]:
@@ -47,9 +59,14 @@ def list_alerts(live: Live) -> list[tuple[str, str]]:
         found += [(pool.name, alert) for alert in list_pool_alerts(pool)]
     if live.durability.state in DURABILITY_ALERTS:
         found.append(("", gettext(DURABILITY[live.durability.state])))
-    if not is_behind_tls() and urlsplit(f"//{request.host}").hostname not in LOOPBACK_HOSTS:
-        found.append(("", gettext("This page came over plain HTTP: whoever is on the way can read the admin token.")))
     return found
+
+
+def list_connection_alerts() -> list[str]:
+    """What the reader should know of the way by which the page has come."""
+    if is_behind_tls() or urlsplit(f"//{request.host}").hostname in LOOPBACK_HOSTS:
+        return []
+    return [gettext("This page came over plain HTTP: whoever is on the way can read the admin token.")]
 
 
 def list_pool_alerts(pool: LivePool) -> list[str]:

@@ -12,7 +12,8 @@ from web.console import (
     system,
     usage,
 )
+from web.console.live import stream
 from web.console.parts.blueprint import blueprint
 
-MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system)
+MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system, stream)
 __all__ = ("MODULES", "blueprint")

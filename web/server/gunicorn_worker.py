@@ -81,6 +81,9 @@ class Front(Protocol):
     def connections(self) -> ConnectionLimit | None:
         """None for no limit."""
 
+    def end_live_pages(self) -> None:
+        """Ends the streams that would never end by themselves."""
+
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
 
@@ -157,8 +160,10 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         return server
 
     def _drain(self, servers: list[StreamServer]) -> None:
-        """1. Accept no more connections. 2. Let requests end. 3. End those that are left."""
+        """1. End live pages. 2. Accept no more connections. 3. Let requests end. 4. End those that are left."""
         heartbeat = gevent.spawn(self._send_heartbeats)
+        if self.front:
+            self.front.end_live_pages()
         self._wait_for_requests(servers)
         if self.front and is_serving(servers):
             self.front.end_requests()

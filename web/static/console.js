@@ -33,25 +33,23 @@
     area.remove();
   }
 
-  function prepareCopying(root) {
-    for (const button of root.querySelectorAll("button[data-copy]")) {
-      button.hidden = false;
-      button.addEventListener("click", async () => {
-        await copy(button.dataset.copy);
-        button.textContent = button.dataset.done;
-      });
-    }
+  // Buttons that copy are of no use without scripts, and appear with them.
+  function showCopyButtons(root) {
+    for (const button of root.querySelectorAll("button[data-copy][hidden]")) button.hidden = false;
   }
 
-  function prepareSelection(root) {
-    for (const box of root.querySelectorAll("input[data-select-all]")) {
-      box.addEventListener("change", () => {
-        for (const other of box.form.elements[box.dataset.selectAll]?.length === undefined
-          ? [box.form.elements[box.dataset.selectAll]]
-          : box.form.elements[box.dataset.selectAll]) other.checked = box.checked;
-      });
-    }
-  }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    await copy(button.dataset.copy);
+    button.textContent = button.dataset.done;
+  });
+
+  document.addEventListener("change", (event) => {
+    const box = event.target.closest("input[data-select-all]");
+    if (!box) return;
+    for (const other of box.form.elements) if (other.name === box.dataset.selectAll) other.checked = box.checked;
+  });
 
   // The table is the truth; a chart is drawn from its cells and adds nothing to them.
   function drawCharts(root) {
@@ -97,8 +95,7 @@
 
   function prepare(root) {
     localizeTimes(root);
-    prepareCopying(root);
-    prepareSelection(root);
+    showCopyButtons(root);
   }
 
   // `/` goes to the search field, `g` and a letter to a page.
@@ -113,10 +110,33 @@
     goes = event.key === "g";
   });
 
-  // A hidden tab asks for nothing.
+  // A hidden tab asks for nothing. Its stream is closed by hx-sse, and here if it was opened meanwhile.
   document.addEventListener("htmx:before:request", (event) => {
     if (document.hidden) event.preventDefault();
   });
+  document.addEventListener("htmx:sse:before:connection", (event) => {
+    if (document.hidden) event.detail.connection.cancelled = true;
+  });
+  document.addEventListener("htmx:sse:before:message", (event) => {
+    if (!document.hidden) return;
+    event.detail.cancelled = true;
+    event.detail.connection.reader?.cancel();
+  });
+
+  // Whether what a live page shows is of now.
+  function showLiveState(state) {
+    const element = document.querySelector("#live-state");
+    if (!element || element.dataset.state === state) return;
+    element.hidden = false;
+    element.dataset.state = state;
+    element.className = `state ${state === "live" ? "active" : "cooling"}`;
+    element.textContent = element.dataset[state];
+  }
+  document.addEventListener("htmx:sse:after:message", () => showLiveState("live"));
+  document.addEventListener("htmx:sse:error", () => showLiveState("lost"));
+  // The page leads to the login, and from there back.
+  document.addEventListener("logged-out", () => location.reload());
+
   document.addEventListener("htmx:after:swap", () => prepare(document));
 
   prepare(document);

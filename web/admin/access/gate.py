@@ -1,6 +1,7 @@
 """Admits requests to /admin: with an admin token as Bearer, or with the session that a login opened."""
 
 import math
+from collections.abc import Callable
 
 import gevent
 from flask import Response, g, redirect, request, url_for
@@ -8,10 +9,18 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.api_keys.admin_sessions import AdminSession
 from shared.api_keys.admin_tokens import AdminToken
+from shared.api_keys.store import hash_secret
 from shared.errors import ApiError
 from web.admin.access import session_cookie
 from web.admin.access.login_records import record_check, record_forbidden
-from web.admin.access.permissions import ADMIN_API, CHANGING_VIEWS, LOGOUT_VIEW, SAFE_METHODS, check_permission
+from web.admin.access.permissions import (
+    ADMIN_API,
+    CHANGING_VIEWS,
+    LIVE_VIEW,
+    LOGOUT_VIEW,
+    SAFE_METHODS,
+    check_permission,
+)
 from web.admin.access.same_origin import check_same_origin
 from web.admin.audit_log import record_change
 from web.services import services
@@ -20,6 +29,8 @@ from web.services import services
 DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 #: The callback of a sign-in admits whoever knows the `state` of its authorization request, which nobody can guess.
 PUBLIC_VIEWS = ("admin.login_page", "admin.login", "sign_in.callback", "static")
+#: Server-sent event that tells a live page, which reads no redirects, that its session is over.
+LOGGED_OUT = b"event: logged-out\ndata: session\n\n"
 
 
 def admit() -> BaseResponse | None:
@@ -37,19 +48,24 @@ def check_request() -> BaseResponse | None:
         if request.method not in SAFE_METHODS:
             check_same_origin(required=False)
         return None
-    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-    bearer = presented.strip() if scheme.lower() == "bearer" else ""
+    bearer = read_bearer()
     token = check_token(bearer) if bearer else use_session()
     if token is not None:
         g.admin = token
         check_permission(token)
         record_dashboard_change()
         return None
-    if request.method == "GET" and not presented and wants_page():
+    if request.method == "GET" and not bearer and wants_page():
         return redirect_to_login()
     raise ApiError(
         401, "invalid_admin_token", "the admin token is missing or wrong", headers={"www-authenticate": "Bearer"}
     )
+
+
+def read_bearer() -> str:
+    """The admin token in the request's header, '' without one."""
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    return presented.strip() if scheme.lower() == "bearer" else ""
 
 
 def wants_page() -> bool:
@@ -59,6 +75,8 @@ def wants_page() -> bool:
 
 def redirect_to_login() -> BaseResponse:
     """Comes back to the page that was asked for. htmx would put the login page into the open one: it is told to go."""
+    if request.endpoint == LIVE_VIEW:
+        return Response(LOGGED_OUT, content_type="text/event-stream")
     url = url_for("admin.login_page", next=request.full_path.rstrip("?"))
     return Response(headers={"hx-redirect": url}) if "hx-request" in request.headers else redirect(url)
 
@@ -115,5 +133,18 @@ def check_session_request() -> None:
 
 
 def find_session() -> AdminSession | None:
+    """A page that updates itself is no use of its session: whoever has left the desk is logged out in time."""
     secret = session_cookie.read_secret()
-    return services().admin_sessions.find(secret) if secret else None
+    return services().admin_sessions.find(secret, is_use=request.endpoint != LIVE_VIEW) if secret else None
+
+
+def build_admission_check() -> Callable[[], bool]:
+    """A function that tells whether this request would still be admitted, while its reply goes on. Raises RedisError.
+
+    The session is not extended by it.
+    """
+    sessions, tokens = services().admin_sessions, services().admin_tokens
+    if bearer := read_bearer():
+        return lambda: tokens.find_by_digest(hash_secret(bearer)) is not None
+    secret, digest = session_cookie.read_secret(), g.admin_session.token_digest
+    return lambda: sessions.find(secret, is_use=False) is not None and tokens.find_by_digest(digest) is not None

@@ -27,6 +27,8 @@ CHANGING_VIEWS = frozenset(
     for view in ("delete_job_view", "requeue_job_view", "requeue_all", "empty_queue", "compact_queue")
 )
 LOGOUT_VIEW = "admin.logout"
+#: Streams what live pages show.
+LIVE_VIEW = "console.live"
 #: Views outside of the dashboard that a viewer may use; of the admin API and the console, everything that is a GET.
 VIEWER_VIEWS = frozenset({"admin.login_page", "static", LOGOUT_VIEW})
 ADMIN_API, CONSOLE = "admin_api", "console"

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
+from web.admin.access.permissions import LIVE_VIEW
 from web.console.parts import formats, wording
 from web.console.parts.navigation import PAGES
 from web.errors import handle_redis_error
@@ -26,7 +27,9 @@ blueprint = Blueprint("console", __name__, url_prefix=PREFIX)
 
 @blueprint.after_request
 def keep_choices(response: Response) -> Response:
-    """Keeps the language and the theme that were chosen by a link."""
+    """Keeps the language and the theme that were chosen by a link; a live page goes on in the language that it has."""
+    if request.endpoint == LIVE_VIEW:
+        return response
     theme = request.args.get("theme")
     if theme in (*THEMES, "auto"):
         response.set_cookie(

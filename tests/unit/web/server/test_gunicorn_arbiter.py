@@ -32,10 +32,15 @@ class Settings:
     def revert(self):
         self.text = self.previous
 
+is_retiring = False
+
 class Front:
-    retire_seconds, drain_seconds = 30.0, 0.2
+    retire_seconds, drain_seconds = 120.0, 0.2
     is_ready = property(lambda self: settings.text == "old" or (home / "ready").exists())
     connections = None
+    def end_live_pages(self):
+        global is_retiring
+        is_retiring = True
     def begin_shutdown(self): pass
     def end_requests(self): pass
 
@@ -43,6 +48,9 @@ settings = Settings()
 
 def app(environ, start_response):
     start_response("200 OK", [("content-type", "text/plain")])
+    while environ["PATH_INFO"] == "/live" and not is_retiring:
+        yield b"now "
+        time.sleep(0.1)
     for _ in range(30 if environ["PATH_INFO"] == "/long" else 1):
         yield settings.text.encode()
         time.sleep(0.1)
@@ -124,6 +132,17 @@ def test_old_front_serves_until_the_new_one_is_ready_and_then_finishes_its_reque
     assert texts == ["old" * 30], "longer than the drain time"
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in gunicorn.pids("old")))
     assert gunicorn.get() == "new"
+
+
+def test_retiring_front_ends_its_live_pages(gunicorn: Gunicorn):
+    with requests.get(f"{gunicorn.url}/live", stream=True, timeout=60) as page:
+        pieces = page.iter_content(4)
+        assert next(pieces) == b"now "
+        (gunicorn.home / "ready").touch()
+        gunicorn.reload("new")
+        eventually(lambda: gunicorn.get() == "new")
+        assert b"".join(pieces).endswith(b"now old"), "it would go on for ever"
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in gunicorn.pids("old")))
 
 
 def test_old_front_stays_when_the_new_one_cannot_start(gunicorn: Gunicorn):

@@ -1,0 +1,95 @@
+"""Live pages in a browser: they change without a reload, ask for nothing while hidden, and don't grow."""
+
+import pytest
+from redis import Redis
+
+from shared.api_keys.admin_sessions import AdminSessions
+from shared.credentials.store import Credentials
+from tests.browser.chromium import Chromium
+from tests.browser.console_pages import Console
+from tests.waiting import eventually
+from web import live_feed
+
+ACCOUNTS = "document.querySelector('#live .figure b').innerText"
+#: Nodes and bytes by which a page may differ between two moments without growing.
+SPARE_NODES, SPARE_BYTES = 200, 1_000_000
+SET_HIDDEN = """
+Object.defineProperty(document, "hidden", {configurable: true, get: () => %s});
+document.dispatchEvent(new Event("visibilitychange"));
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_feed, "TICK_SECONDS", 0.05)
+
+
+def add_account(redis: Redis, number: int) -> None:
+    Credentials(redis).add("default", f"another-token-{number}", "", "https://tokens.example")
+
+
+def shows(console: Console, accounts: int) -> bool:
+    return bool(console.tab.is_true(f"{ACCOUNTS}.includes('/ {accounts}')"))
+
+
+def list_requests(browser: Chromium) -> list[str]:
+    return [event["request"]["url"] for name, event in browser.events if name == "Network.requestWillBeSent"]
+
+
+def measure(console: Console, ticks: int) -> dict[str, float]:
+    """Nodes and heap of the page after so many updates."""
+    console.tab.evaluate(
+        f"""new Promise(resolve => {{ let left = {ticks}; document.addEventListener("htmx:sse:after:message",
+            () => {{ if (!--left) resolve(); }}) }})"""
+    )
+    console.tab.call("HeapProfiler.collectGarbage")
+    return {each["name"]: each["value"] for each in console.tab.call("Performance.getMetrics")["metrics"]}
+
+
+def test_figure_changes_without_a_reload_and_not_while_hidden(console: Console, redis: Redis, browser: Chromium):
+    console.open("/admin/", lang="en")
+    assert shows(console, 24)
+    console.tab.evaluate("document.isSamePage = true")
+    add_account(redis, 1)
+    eventually(lambda: shows(console, 25))
+    eventually(lambda: console.tab.is_true("document.querySelector('#live-state').innerText == 'live'"))
+
+    console.tab.evaluate(SET_HIDDEN % "true")
+    eventually(lambda: len(console.server.feed) == 0)
+    asked = len(list_requests(browser))
+    add_account(redis, 2)
+    console.tab.evaluate("new Promise(resolve => setTimeout(resolve, 2000))")
+    assert (len(list_requests(browser)), len(console.server.feed)) == (asked, 0)
+    assert shows(console, 25)
+
+    console.tab.evaluate(SET_HIDDEN % "false")
+    eventually(lambda: shows(console, 26))
+    assert console.tab.is_true("document.isSamePage")
+
+
+def test_tab_that_was_opened_in_the_background_connects_when_it_is_shown(console: Console, redis: Redis):
+    script = console.tab.call("Page.addScriptToEvaluateOnNewDocument", source=SET_HIDDEN % "true")
+    console.open("/admin/queue")
+    console.tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+    assert len(console.server.feed) == 0
+    console.tab.evaluate(SET_HIDDEN % "false")
+    eventually(lambda: len(console.server.feed) == 1)
+    eventually(lambda: console.tab.is_true("document.querySelector('#live-state').dataset.state == 'live'"))
+
+
+def test_page_leads_to_the_login_when_its_session_has_ended(console: Console, redis: Redis):
+    console.open("/admin/queue")
+    eventually(lambda: len(console.server.feed) == 1)
+    AdminSessions(redis).end_all()
+    eventually(lambda: console.tab.is_true("location.pathname == '/admin/login'"))
+    assert console.tab.evaluate("location.search") == "?" + "next=/admin/queue"
+
+
+@pytest.mark.parametrize("page", ["/admin/", "/admin/queue"])
+def test_page_does_not_grow(console: Console, page: str):
+    console.open(page)
+    console.tab.call("Performance.enable")
+    before, after = measure(console, 20), measure(console, 60)
+    assert after["Nodes"] - before["Nodes"] < SPARE_NODES
+    assert after["JSEventListeners"] <= before["JSEventListeners"] + 2
+    assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < SPARE_BYTES

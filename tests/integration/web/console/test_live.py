@@ -1,0 +1,137 @@
+"""A live page gets what has changed over one stream, which ends with its session."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from shared.api_keys.admin_sessions import AdminSessions
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.credentials.store import Credentials
+from tests.integration.web.console.conftest import LogIn
+from tests.integration.workers.jobs.simulated_pool import SimulatedPool
+from tests.waiting import eventually
+from web import live_feed
+from web.console.live.fragments import encode_event
+from web.services import EXTENSION
+
+HTMX = {"accept": "text/html, text/event-stream", "hx-request": "true"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_feed, "TICK_SECONDS", 0.02)
+
+
+def open_stream(browser: FlaskClient, page: str = "overview", **query: str) -> TestResponse:
+    response = browser.get("/admin/live", query_string={"page": page, **query}, headers=HTMX, buffered=False)
+    assert response.content_type == "text/event-stream"
+    return response
+
+
+def read_events(response: TestResponse) -> Iterator[str]:
+    for piece in response.iter_encoded():
+        yield piece.decode()
+
+
+def test_figure_changes_in_the_stream_of_a_page(admin: FlaskClient, redis: Redis, ids: list[str]):
+    with closing(open_stream(admin)) as response:
+        events = read_events(response)
+        assert " / 24</small>" in next(events)
+        Credentials(redis).add("default", "another-refresh-token", "", "https://tokens.example")
+        eventually(lambda: " / 25</small>" in next(events))
+
+
+def test_every_page_with_a_live_part_renders_it_alike_alone_and_in_the_page(admin: FlaskClient, ids: list[str]):
+    for page, path in (("overview", "/admin/"), ("queue", "/admin/queue")):
+        assert f'hx-sse:connect="/admin/live?page={page}&amp;every=1&amp;lang=en"' in admin.get(path).text
+        with closing(open_stream(admin, page)) as response:
+            lines = [line.removeprefix("data: ") for line in next(read_events(response)).splitlines()]
+            headings = [line for line in lines if line.startswith(("<h2", "<h3"))]
+            assert headings
+            assert all(heading in admin.get(path).text for heading in headings)
+
+
+def test_stream_is_in_the_language_of_its_page_and_leaves_the_choice_alone(admin: FlaskClient, ids: list[str]):
+    with closing(open_stream(admin, lang="zh")) as response:
+        assert "账号" in next(read_events(response))
+        assert "set-cookie" not in response.headers
+    assert 'lang="en"' in admin.get("/admin/").text
+
+
+def test_interval_is_kept_and_can_be_off(admin: FlaskClient, ids: list[str]):
+    assert "every=5&amp;lang" in admin.get("/admin/queue?every=5").text
+    assert "every=5&amp;lang" in admin.get("/admin/").text
+    assert "hx-sse" not in admin.get("/admin/?every=0").text
+    assert "hx-sse" not in admin.get("/admin/queue").text
+
+
+@pytest.mark.parametrize("end", ["log out", "end the session", "revoke the token", "let it run out"])
+def test_stream_ends_with_its_session(admin: FlaskClient, app: Flask, redis: Redis, ids: list[str], end: str):
+    with closing(open_stream(admin)) as response:
+        events = read_events(response)
+        next(events)
+        if end == "log out":
+            assert admin.post("/admin/logout").status_code == 302
+        elif end == "end the session":
+            AdminSessions(redis).end_all()
+        elif end == "revoke the token":
+            AdminTokens(redis).create("another", "admin")
+            AdminTokens(redis).revoke(next(each.id for each in AdminTokens(redis).list() if each.name == "the admin"))
+        else:
+            redis.delete(*redis.keys("farm:admin-session:*"))
+        *_, last = events
+        assert last == "event: logged-out\ndata: session\n\n"
+    assert open_stream(admin).text == last
+    assert len(app.extensions[EXTENSION].live_feed) == 0
+
+
+def test_watching_does_not_extend_the_session(admin: FlaskClient, redis: Redis, ids: list[str]):
+    (key,) = redis.keys("farm:admin-session:*")
+    redis.zadd("farm:admin-sessions", dict.fromkeys(redis.zrange("farm:admin-sessions", 0, -1), 1))
+    redis.expire(key, 1000)
+    with closing(open_stream(admin)) as response:
+        next(read_events(response))
+    assert redis.ttl(key) <= 1000
+    assert admin.get("/admin/queue").status_code == 200
+    assert redis.ttl(key) > 3000
+
+
+def test_viewer_gets_no_buttons(log_in: LogIn, ids: list[str], redis: Redis):
+    SimulatedPool(redis).enqueue("somebody", model="gpt-large")
+    for role, has_buttons in (("admin", True), ("viewer", False)):
+        with closing(open_stream(log_in(role), "queue")) as response:
+            event = next(read_events(response))
+            assert "gpt-large" in event
+            assert ("<button" in event) == has_buttons
+
+
+def test_further_streams_poll(admin: FlaskClient, app: Flask, ids: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live_feed, "MAX_VIEWERS", 1)
+    with closing(open_stream(admin)) as response:
+        events = read_events(response)
+        next(events)
+        (only,) = read_events(open_stream(admin))
+        assert only.startswith("retry: 5000\ndata: ")
+        assert next(events).startswith("data: "), "the first one goes on"
+
+
+def test_stream_ends_when_its_front_retires(admin: FlaskClient, app: Flask, ids: list[str]):
+    with closing(open_stream(admin)) as response:
+        events = read_events(response)
+        next(events)
+        app.extensions[EXTENSION].end_live_pages()
+        assert all("logged-out" not in event for event in events)
+
+
+def test_unknown_page_has_no_stream(admin: FlaskClient):
+    assert admin.get("/admin/live?page=accounts").status_code == 404
+
+
+def test_text_with_line_breaks_makes_no_event_of_its_own():
+    encoded = encode_event("a\r\revent: logged-out\n\ndata: x\r\nid: 1")
+    assert encoded == "data: a\ndata: event: logged-out\ndata: data: x\ndata: id: 1\n\n"

@@ -1,0 +1,1 @@
+"""Live updates of pages: server-sent events with what has changed, while somebody watches."""
