@@ -16,6 +16,7 @@ from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
 from web.admin.access import gate, login, security_headers
 from web.admin.bulk import resource as bulk
+from web.admin.playground import resource as playground
 from web.admin.sign_in import callback, resource
 from web.admin.telemetry import events, queue, samples, tape
 from web.console import pages as console
@@ -37,6 +38,7 @@ ADMIN_API = (
     api_keys,
     pools,
     queue,
+    playground,
     tape,
     samples,
     events,

@@ -14,6 +14,8 @@ from shared.network.ip_addresses import parse_address
 
 #: Upper bound of all limits; no real traffic reaches it.
 MAX_LIMIT = 10**15
+#: Id of the key with which the console's playground asks (console_key.py).
+CONSOLE_KEY_ID = "console"
 
 
 def coerce_integer(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from redis import Redis
 
 from shared import clock, keys
-from shared.api_keys.api_key import ApiKey, validate_fields
+from shared.api_keys.api_key import CONSOLE_KEY_ID, ApiKey, validate_fields
 from shared.decoding import parse_model
 from shared.errors import Conflict, FarmError, NotFound
 from shared.parsing import parse_json_object
@@ -104,7 +104,9 @@ class ApiKeys:
                 return changed
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Revokes a key permanently; idempotent. Raises NotFound."""
+        """Revokes a key permanently; idempotent. Raises NotFound, and Conflict for the console's own key."""
+        if key_id == CONSOLE_KEY_ID:
+            raise Conflict("the console's own key can't be revoked: disable it")
         while True:
             digest, key = self._get_with_digest(key_id)
             if key.revoked_at:

@@ -6,6 +6,7 @@ operation. Both expire after OPERATION_TIMEOUT_SECONDS.
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from shared.errors import FarmError
 
 #: Seconds until an operation must be done; one not started by then expires.
 OPERATION_TIMEOUT_SECONDS = 60
+#: Kind of an operation that relays a request; it has no result: the reply goes to the request's channel.
+RELAY = "relay"
 
 
 class NoWorkerProcess(FarmError):
@@ -29,10 +32,12 @@ class CredentialOperation:
 
     pool: str
     credential_id: str
-    #: `test`, `refresh` or `revoke`.
+    #: `test`, `refresh`, `revoke` or RELAY.
     kind: str
     #: Model that a test requests, '' for any.
     model: str = ""
+    #: The RelayRequest of kind RELAY, encoded; its body is stored apart, as that of a queued one.
+    request: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def encode(self) -> str:
@@ -52,17 +57,22 @@ class CredentialOperations:
 
     def request(self, operation: CredentialOperation, timeout: float = OPERATION_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Returns the result of the operation within `timeout` seconds. Raises NoWorkerProcess."""
-        process = self._find_process(operation.credential_id)
-        with self._redis.pipeline() as pipe:
-            pipe.rpush(keys.operations(process), operation.encode())
-            pipe.expire(keys.operations(process), OPERATION_TIMEOUT_SECONDS)
-            pipe.execute()
+        self.send(operation)
         # Blocks for 5 s at a time, because the connections have a socket timeout of 10 s.
         for _ in range(max(1, round(timeout / 5))):
             if reply := self._redis.blpop([keys.operation_result(operation.id)], timeout=5):
                 result: dict[str, Any] = json.loads(reply[1])
                 return result
         raise NoWorkerProcess("the worker process did not reply in time; the credential may be busy")
+
+    def send(self, operation: CredentialOperation) -> str:
+        """Requests the operation without waiting for its result; returns the process. Raises NoWorkerProcess."""
+        process = self._find_process(operation.credential_id)
+        with self._redis.pipeline() as pipe:
+            pipe.rpush(keys.operations(process), operation.encode())
+            pipe.expire(keys.operations(process), OPERATION_TIMEOUT_SECONDS)
+            pipe.execute()
+        return process
 
     def _find_process(self, credential_id: str) -> str:
         """Returns the process that holds the credential's lease, else the one with the latest heartbeat."""

@@ -65,6 +65,14 @@ class QueueView:
         """The queues of these pools, each with its first `most` requests."""
         return [self._read(status, most) for status in read_pool_statuses(self._redis, pools)]
 
+    def find_turn(self, pool: str, request_id: str, most: int) -> tuple[int, float | None] | None:
+        """Position of a waiting request, from 1, and seconds until it is started; None beyond the first `most`."""
+        (status,) = read_pool_statuses(self._redis, [pool])
+        snapshot, now = read_snapshot(self._redis, pool, most), clock.now()
+        servers, admitted_at = self._find_servers(status, snapshot, now), self._read_admissions(snapshot)
+        turns = ServiceOrder(snapshot, servers, admitted_at, now).list_turns(most)
+        return next(((place, turn.eta) for place, turn in enumerate(turns, 1) if turn.request == request_id), None)
+
     def list_running(self, pools: Sequence[str], most: int) -> list[RunningRequest]:
         """The running requests of these pools, the `most` oldest, the oldest first."""
         started = [(each, pool) for pool in pools for each in read_snapshot(self._redis, pool, 0).running]

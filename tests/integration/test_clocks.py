@@ -81,7 +81,7 @@ def test_request_of_a_front_a_minute_off_has_its_whole_time(
 
 
 #: Packages whose times other hosts read, apart from those that ask for Redis's time.
-SHARED_TIME = ("workers", "web/request", "web/reply", "web/routes/relay.py", "shared/protocol", "shared/credentials")
+SHARED_TIME = ("workers", "web/request", "web/reply", "web/admission.py", "shared/protocol", "shared/credentials")
 ASK_REDIS = {
     *(ROOT / "workers/process/membership.py", ROOT / "workers/refresher/process.py"),
     ROOT / "web/reply/hub.py",

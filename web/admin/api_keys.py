@@ -104,10 +104,13 @@ def update_key(key_id: str, body: KeyChange) -> Response:
     return set_etag(to_response(to_schema(key), 200), key.version)
 
 
-@router.route("POST", "/keys/<key_id>/revoke", body=Empty, response=Key)
+@router.route("POST", "/keys/<key_id>/revoke", body=Empty, response=Key, errors=(409,))
 def revoke_key(key_id: str, body: Empty) -> Key:
     """Revoke an API key permanently; its record is kept."""
     get_or_404(key_id)
-    revoked = open_store().revoke(key_id)
+    try:
+        revoked = open_store().revoke(key_id)
+    except Conflict as error:
+        raise ApiError(409, "conflict", str(error)) from None
     record_change("key.revoke", key_id)
     return to_schema(revoked)

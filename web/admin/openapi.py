@@ -35,6 +35,9 @@ STATUS_DESCRIPTIONS = {
     412: "The object has changed since it was read (RFC 9110, If-Match).",
     413: "The body is too large.",
     422: "A value is well-formed but invalid.",
+    429: "The queue is full, or a limit is reached.",
+    431: "A header is too long.",
+    502: "The upstream can't be reached, or refuses the farm's credentials.",
     503: "Redis or a worker process does not respond.",
 }
 #: Error statuses that every operation can return.

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from flask import request
 
+from shared.api_keys.api_key import CONSOLE_KEY_ID
 from shared.credentials.pool_rest import API_KEY_REFUSED
 from shared.protocol.relay_queue import BANDS
 from web.admin import api_keys, pools
@@ -38,7 +39,7 @@ def overview() -> str:
         notices=list_connection_alerts(),
         hours=sum_last_day("time"),
         has_accounts=any(sum(pool.credentials.values()) for pool in values["live"].pools),
-        has_keys=bool(api_keys.open_store().list()),
+        has_keys=any(key.id != CONSOLE_KEY_ID for key in api_keys.open_store().list()),
         base_url=find_base_url(),
     )
 

@@ -63,6 +63,8 @@ class RequestServices:
     queue_timeout: float
     #: Whether a running job is cancelled when its caller disconnects; a queued one always is.
     cancels_on_disconnect: bool
+    #: Whether a request is refused when its pool rests for longer than it may wait.
+    heeds_rest: bool = True
     #: Request id -> request that no worker has taken yet, as far as this front knows.
     queued: "dict[str, PendingRequest]" = field(default_factory=dict)
 
@@ -104,7 +106,8 @@ class PendingRequest:
         wait; 503 when the front is being stopped.
         """
         self.services.shutdown.check()
-        self.rest = retry_for(lambda: self.services.availability.find_rest(self.request.pool, self.model))
+        if self.services.heeds_rest:
+            self.rest = retry_for(lambda: self.services.availability.find_rest(self.request.pool, self.model))
         if self.rest and self.rest.outlasts(self.gives_up_at):
             raise self.services.overload.build_rest_error(self.request.pool, self.rest)
         # Not a method of this object: a reference cycle would keep the request until the next garbage collection.

@@ -12,10 +12,11 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.credentials.activity.activity import ActivityStore
 from shared.decoding import UnreadableRecord
-from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
+from shared.protocol.credential_operations import RELAY, CredentialOperation, CredentialOperations
 from workers.process.operation_runner import run_operation
 from workers.process.worker_set import WorkerSet
 from workers.sign_in.runner import OPERATIONS, SignInRunner
+from workers.worker.direct_request import refuse_direct, run_direct
 from workers.worker.rq_worker import FarmWorker
 
 log = logging.getLogger("farm.process")
@@ -62,8 +63,11 @@ class OperationInbox:
             if worker is not None and self._run_in(worker, operation):
                 return
             gevent.sleep(WAKE_INTERVAL_SECONDS)
-        busy = {"ok": False, "error": "another process has this credential now; try again"}
-        self._operations.respond(operation, busy)
+        reason = "another process has this credential now; try again"
+        if operation.kind == RELAY:
+            refuse_direct(self._redis, operation.request, reason)
+        else:
+            self._operations.respond(operation, {"ok": False, "error": reason})
 
     def _run_in(self, worker: FarmWorker, operation: CredentialOperation) -> bool:
         """Has the worker run the operation; False when the worker ended before it started."""
@@ -71,6 +75,9 @@ class OperationInbox:
 
         def run() -> None:
             started.set()
+            if operation.kind == RELAY:
+                run_direct(self._redis, worker.runner, operation.credential_id, operation.request)
+                return
             result = run_operation(worker.runner, operation)
             if operation.kind == "test":
                 with suppress(RedisError):

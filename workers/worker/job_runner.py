@@ -17,7 +17,7 @@ from shared.settings.schema import PoolSettings
 from workers.attempt.attempt import Attempt
 from workers.attempt.cancel_scope import Cancelled, CancelScope, DeadlineMonitor
 from workers.attempt.delivery import Delivery
-from workers.attempt.outcomes import Done, Stopped, classify_token_failure
+from workers.attempt.outcomes import Done, Outcome, Stopped, classify_token_failure
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.jobs.job_records import JobCost, StartedJob
 from workers.jobs.pace import JobPace
@@ -177,6 +177,19 @@ class JobRunner:
         finally:
             self.health.models.end_trial()
 
+    def run_direct(self, request: RelayRequest, body: bytes) -> tuple[Attempt, Outcome]:
+        """Makes one attempt of a request that has no job, which its front can cancel from now on."""
+        attempt = self._build_attempt(request, body)
+        self._services.streams.stream_begins(attempt.delivery.stream)
+        self.front, self.busy_since = request.front, time.monotonic()
+        try:
+            return attempt, attempt.run()
+        finally:
+            self._scope = None
+            self.front = ""
+            self._busy_seconds += time.monotonic() - self.busy_since
+            self.busy_since = 0.0
+
     def _begin(self, job_id: str, *, trial: bool = False, is_paced: bool = True) -> StartedJob | None:
         bookkeeping, lease = self._bookkeeping, self._credential.lease
         execution = bookkeeping.create_execution(self._worker, job_id)
@@ -250,7 +263,7 @@ class JobRunner:
             self._completion.reject(job)
             return None
         self._services.counters.observe("queue_wait_seconds", clock.now() - job.request.enqueued_at)
-        attempt = self._build_attempt(job, job.request, job.body)
+        attempt = self._build_attempt(job.request, job.body, job)
         self.front, self._job_pace = job.request.front, job.pace
         try:
             outcome = Stopped() if self._cancelled_job_id == job.job_id else attempt.run()
@@ -281,18 +294,20 @@ class JobRunner:
         if job.request is None or job.body is None:
             self._completion.reject(job)
             return
-        attempt = self._build_attempt(job, job.request, job.body)
+        attempt = self._build_attempt(job.request, job.body, job)
         failed = classify_token_failure(InvalidGrant("refused"))
         self._completion.retry_or_reply(job, attempt, failed, self.health.describe_attempt(failed).encode())
 
-    def _build_attempt(self, job: StartedJob, request: RelayRequest, body: bytes) -> Attempt:
+    def _build_attempt(self, request: RelayRequest, body: bytes, job: StartedJob | None = None) -> Attempt:
         self._scope = CancelScope(self._services.deadlines, self._credential.lease.is_held)
         counters = self._services.counters
         should_cancel = self._settings.on_disconnect == "cancel"
         on_caller_gone = partial(self._scope.cancel, "client_gone") if should_cancel else ignore
-        stream = self._services.streams.open_stream(request.channel, Job.key_for(job.job_id), on_caller_gone)
+        stream = self._services.streams.open_stream(
+            request.channel, Job.key_for(job.job_id) if job else "", on_caller_gone
+        )
         return Attempt(
-            delivery=Delivery(request, job.retries + 1, stream, counters, self.health.record_first_byte),
+            delivery=Delivery(request, job.retries + 1 if job else 1, stream, counters, self.health.record_first_byte),
             body=body,
             settings=self._settings,
             pool=self._credential.pool,

@@ -23,7 +23,7 @@ from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.integration.front_harness import FrontHarness
 from tests.waiting import eventually
-from web.routes.relay import MAX_HEADER_LENGTH
+from web.admission import MAX_HEADER_LENGTH
 
 CHAT_BODY = {"model": "m", "messages": []}
 
