@@ -36,12 +36,13 @@ class CredentialOperation:
     kind: str
     #: Model that a test requests, '' for any.
     model: str = ""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
     #: The RelayRequest of kind RELAY, encoded; its body is stored apart, as that of a queued one.
     request: Mapping[str, Any] = field(default_factory=dict)
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def encode(self) -> str:
-        return json.dumps(asdict(self))
+        """Leaves out an empty `request`: version 0.1 reads no operation with a field that it does not know."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "request" or value})
 
     @classmethod
     def decode(cls, encoded: bytes) -> "CredentialOperation":
