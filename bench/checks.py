@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from bench.console.pages import measure_console
 from bench.durability import measure_durability
 from bench.farm import API_KEY, MeasuredFarm, run_farm
 from bench.hostile import measure_hostile
@@ -149,4 +150,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "token-stores": measure_token_stores,
     "distance": measure_distances,
     "pacing": measure_pacing,
+    "console": measure_console,
 }

@@ -1,6 +1,5 @@
 """The app factory."""
 
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +8,7 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface
 from werkzeug.exceptions import BadHost
 
+from shared import names
 from shared.redis_connection.client import connect
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
@@ -105,7 +105,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 def begin_request(services: WebServices) -> Any:
     """Assigns the request id, which is also the job id; limits the body; handles admin requests and CORS preflights."""
     request, context = current_request()
-    context.request_id = f"req_{uuid.uuid4().hex}"
+    context.request_id = names.new_request_id()
     settings = services.settings
     limit_body(request, settings.max_body, settings.body_timeout, settings.total_timeout)
     services.admin_networks.check(request)

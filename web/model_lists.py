@@ -9,14 +9,13 @@ import json
 import logging
 import math
 import time
-import uuid
 from typing import Any
 
 import gevent
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared import clock, keys
+from shared import clock, keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
@@ -121,7 +120,7 @@ class ModelLists:
 
     def _fetch(self, pool: str) -> bytes:
         """Fetches the list through a worker, because only workers have access tokens. Raises ApiError."""
-        now, request_id = time.time(), f"req_{uuid.uuid4().hex}"
+        now, request_id = time.time(), names.new_request_id()
         request = RelayRequest(
             id=request_id,
             pool=pool,

@@ -56,6 +56,8 @@ VISIBLE_FIELDS = (
     *("exported_at", "export_outdated", "token_origin", "issuer", "subject", "account", "kind", "in_doubt_since"),
     *("rotated_at", "evidence", "retry_after"),
 )
+#: Those of them that are times.
+TIME_FIELDS = tuple(name for name in VISIBLE_FIELDS if name.endswith(("_at", "until", "since", "expires")))
 #: Fields that say whose account it is: the digest by which doubles are found, and what it was made of.
 ACCOUNT_FIELDS = ("identity", "issuer", "subject", "account")
 #: Comes before each script that changes a state.
@@ -114,11 +116,11 @@ class CredentialRecord:
         return OwnLimits(self.account_rpm, self.account_tpm, self.account_rpd, self.account_gap)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**vars(self), "evidence": asdict(self.evidence), "resting_models": dict(self.resting_models)}
 
     def to_masked_dict(self) -> dict[str, Any]:
         """As lists show it: the account can be recognised, but not read."""
-        return {**asdict(self), "account": mask_account(self.account)}
+        return {**self.to_dict(), "account": mask_account(self.account)}
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,7 @@ def build_record(
 ) -> CredentialRecord:
     """`values` are those of VISIBLE_FIELDS, in order; the others are those of the keys of these names."""
     fields = {name: value.decode() for name, value in zip(VISIBLE_FIELDS, values, strict=True) if value}
-    times: dict[str, Any] = {
-        name: float(fields.get(name) or 0)
-        for name in VISIBLE_FIELDS
-        if name.endswith(("_at", "until", "since", "expires"))
-    }
+    times: dict[str, Any] = {name: float(fields.get(name) or 0) for name in TIME_FIELDS}
     limits = OwnLimits.decode((own_limits or b"").decode()).to_dict()
     return CredentialRecord(
         id=credential_id,

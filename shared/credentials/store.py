@@ -187,18 +187,20 @@ class Credentials:
 
     def _read(self, credentials: Sequence[tuple[str, str, str]]) -> tuple[CredentialRecord, ...]:
         """The credentials, given by pool, id and state."""
+        if not credentials:
+            return ()
+        ids = [credential_id for _, credential_id, _ in credentials]
         with self._redis.pipeline(transaction=False) as pipe:
-            for _, credential_id, _ in credentials:
+            for credential_id in ids:
                 pipe.hmget(keys.credential(credential_id), VISIBLE_FIELDS)
-                pipe.get(keys.lease(credential_id))
                 pipe.hgetall(keys.resting_models(credential_id))
-            if credentials:
-                pipe.hmget(keys.CREDENTIAL_LIMITS, [credential_id for _, credential_id, _ in credentials])
-            *replies, own_limits = pipe.execute() or [[]]
+            pipe.mget([keys.lease(credential_id) for credential_id in ids])
+            pipe.hmget(keys.CREDENTIAL_LIMITS, ids)
+            *replies, leases, own_limits = pipe.execute()
         return tuple(
             build_record(*credential, values, lease, rests, limits)
-            for credential, values, lease, rests, limits in zip(
-                credentials, replies[::3], replies[1::3], replies[2::3], own_limits, strict=True
+            for credential, values, rests, lease, limits in zip(
+                credentials, replies[::2], replies[1::2], leases, own_limits, strict=True
             )
         )
 

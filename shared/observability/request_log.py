@@ -5,7 +5,7 @@ A worker writes the entry in the script that finishes the job; the front writes 
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -20,8 +20,10 @@ from shared.protocol.messages import RelayRequest
 ENTRY_FIELD = "e"
 #: Field with the number of refused requests that the entry stands for; absent for one.
 COUNT_FIELD = "n"
-#: Entries per read from Redis.
-PAGE_SIZE = 1000
+#: Entries per read from Redis; entries that a search looks at before it lets the reader decide whether to go on.
+PAGE_SIZE, MAX_SCANNED = 1000, 10_000
+#: Seconds by which an entry may be older than its request's id, as hosts' clocks differ, and younger than it.
+CLOCK_MARGIN_SECONDS, MAX_REQUEST_SECONDS = 60.0, 86_400.0
 #: Characters after which a model name is cut off.
 MAX_MODEL_NAME_LENGTH = 200
 
@@ -154,11 +156,37 @@ class LogFilter:
 
     def matches(self, entry: LogEntry) -> bool:
         """Ignores `since` and `until`, which bound the read itself."""
-        names = ("request", "key", "pool", "model", "credential", "endpoint", "code")
-        if any(getattr(self, name) not in ("", getattr(entry, name)) for name in names):
+        if any(getattr(self, name) not in ("", getattr(entry, name)) for name in FILTERED_FIELDS):
             return False
         failed = entry.status >= 400 or bool(entry.code)
         return self.outcome == "" or failed == (self.outcome == "failed")
+
+    def list_marks(self) -> tuple[bytes, ...]:
+        """What an encoded entry has to contain to match: most needn't be decoded then."""
+        values = (getattr(self, name) for name in FILTERED_FIELDS)
+        return tuple(json.dumps(value).encode() for value in values if value)
+
+    def find_bounds(self) -> tuple[float, float]:
+        """The times between which entries are looked for. Ids of requests tell when they came."""
+        came_at = names.find_request_time(self.request)
+        if came_at is None:
+            return self.since, self.until
+        return max(self.since, came_at - CLOCK_MARGIN_SECONDS), min(self.until, came_at + MAX_REQUEST_SECONDS)
+
+
+#: Fields by whose value entries are filtered.
+FILTERED_FIELDS = ("request", "key", "pool", "model", "credential", "endpoint", "code")
+
+
+@dataclass(frozen=True)
+class FoundEntries:
+    """Some of the entries that match, newest first."""
+
+    entries: Sequence[StoredEntry]
+    #: The id behind which the search goes on, '' at the end of the log.
+    next: str = ""
+    #: Whether it has stopped after as many entries as one search looks at.
+    is_cut: bool = False
 
 
 class RequestLog:
@@ -174,22 +202,60 @@ class RequestLog:
         self._batches.write(batch or secrets.token_hex(8), ((entry.encode(), count) for entry, count in counted))
 
     def read_newest_first(self, log_filter: LogFilter, before: str = "") -> Iterator[StoredEntry]:
-        """Yields matching entries, or those older than the id `before`, reading page by page; skips unreadable ones."""
-        upper_bound = f"({before}" if before else stream_bound(log_filter.until, "+")
-        lower_bound = stream_bound(log_filter.since, "-")
+        """Yields matching entries, or those older than the id `before`; skips unreadable ones."""
+        return (found for _, found in self._scan(log_filter, before) if found)
+
+    def search(self, log_filter: LogFilter, limit: int, before: str = "", scanned: int = MAX_SCANNED) -> FoundEntries:
+        """Up to `limit` matching entries older than the id `before`, among the next `scanned` of the log.
+
+        A request is looked for until it is found.
+        """
+        found, last = list[StoredEntry](), ""
+        for number, (id_, entry) in enumerate(self._scan(log_filter, before), start=1):
+            if number > scanned and not log_filter.request:
+                return FoundEntries(found, last, is_cut=len(found) < limit)
+            last = id_
+            if entry and len(found) == limit:
+                return FoundEntries(found, found[-1].id)
+            if entry:
+                found.append(entry)
+            if found and log_filter.request:
+                break
+        return FoundEntries(found)
+
+    def _scan(self, log_filter: LogFilter, before: str) -> Iterator[tuple[str, StoredEntry | None]]:
+        """Yields the id of each entry, newest first, and the entry if it matches.
+
+        A request whose id tells when it came is looked for from then on: most are found in the first page.
+        """
+        marks, is_forward = log_filter.list_marks(), names.find_request_time(log_filter.request) is not None
+        since, until = log_filter.find_bounds()
+        oldest, newest = stream_bound(since, "-"), f"({before}" if before else stream_bound(until, "+")
         while True:
-            page = self._redis.xrevrange(keys.REQUEST_LOG, upper_bound, lower_bound, count=PAGE_SIZE)
+            read, *bounds = (
+                (self._redis.xrange, oldest, newest) if is_forward else (self._redis.xrevrange, newest, oldest)
+            )
+            page = read(keys.REQUEST_LOG, *bounds, count=PAGE_SIZE)
             for id_, values in page:
-                try:
-                    entry = LogEntry.decode(values.get(ENTRY_FIELD.encode(), b""))
-                except UnreadableRecord:
-                    continue
-                if log_filter.matches(entry):
-                    count = int(values.get(COUNT_FIELD.encode(), 1))
-                    yield StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry, count)
+                encoded = values.get(ENTRY_FIELD.encode(), b"")
+                may_match = all(mark in encoded for mark in marks)
+                yield id_.decode(), decode_entry(id_, values, log_filter) if may_match else None
             if len(page) < PAGE_SIZE:
                 return
-            upper_bound = f"({page[-1][0].decode()}"
+            following = f"({page[-1][0].decode()}"
+            oldest, newest = (following, newest) if is_forward else (oldest, following)
+
+
+def decode_entry(id_: bytes, values: Mapping[bytes, bytes], log_filter: LogFilter) -> StoredEntry | None:
+    """None for an entry that does not match, or can't be read."""
+    try:
+        entry = LogEntry.decode(values.get(ENTRY_FIELD.encode(), b""))
+    except UnreadableRecord:
+        return None
+    if not log_filter.matches(entry):
+        return None
+    count = int(values.get(COUNT_FIELD.encode(), 1))
+    return StoredEntry(id_.decode(), int(id_.partition(b"-")[0]) / 1000, entry, count)
 
 
 def sanitize_model_name(name: str) -> str:

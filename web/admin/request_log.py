@@ -9,7 +9,7 @@ from shared.observability.request_log import EXPORT_COLUMNS, LogFilter, RequestL
 from web.admin.api import router
 from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
 from web.admin.openapi import to_response
-from web.admin.pagination import parse_stream_cursor, take_page
+from web.admin.pagination import parse_stream_cursor
 from web.admin.schemas import LogPage, LogQuery
 from web.services import services
 
@@ -27,14 +27,19 @@ def logs(query: LogQuery) -> Response:
 
 
 def read_log_page(query: LogQuery) -> LogPage:
-    page, has_more = take_page(read_entries(query), query.limit)
-    named = name_rows(services().redis, (entry.to_json() for entry in page))
-    return LogPage(data=list(named), next=page[-1].id if has_more else None)
+    cursor = parse_stream_cursor(query.cursor)
+    page = RequestLog(services().redis).search(build_filter(query), query.limit, cursor)
+    named = name_rows(services().redis, (entry.to_json() for entry in page.entries))
+    return LogPage(data=list(named), next=page.next or None)
 
 
 def read_entries(query: LogQuery) -> Iterator[StoredEntry]:
     """The entries that match, newest first."""
+    log = RequestLog(services().redis)
+    return log.read_newest_first(build_filter(query), parse_stream_cursor(query.cursor))
+
+
+def build_filter(query: LogQuery) -> LogFilter:
     names = ("request", "key", "pool", "model", "credential", "endpoint", "code", "outcome")
     until = float("inf") if query.until is None else query.until
-    log_filter = LogFilter(query.since or 0.0, until, **{name: getattr(query, name) for name in names})
-    return RequestLog(services().redis).read_newest_first(log_filter, parse_stream_cursor(query.cursor))
+    return LogFilter(query.since or 0.0, until, **{name: getattr(query, name) for name in names})

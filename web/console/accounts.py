@@ -9,6 +9,7 @@ from typing import Any
 from flask import redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from shared import names
 from shared.credentials.records import STATES, CredentialRecord
 from shared.errors import ApiError
 from shared.list_filters import matches_text
@@ -143,7 +144,7 @@ def show_account(credential_id: str, test: OperationResult | None = None) -> str
         active="accounts",
         account=credentials.to_schema(record),
         history=credentials.credential_history(credential_id).data,
-        usage=sum_last_day("time", credential=credential_id),
+        usage=sum_last_day("time", pool=names.configured_pool(record.pool), credential=credential_id),
         requests=find_last(LogFilter(credential=credential_id), SHOWN_REQUESTS),
         test=test,
         fellows=count_fellows(record),

@@ -1,10 +1,13 @@
 """What was used, by whom: a table first, and a chart from it."""
 
 import time
+from collections.abc import Sequence
+from heapq import nlargest, nsmallest
 from typing import Any
 
+from shared.observability.usage import METRICS, GroupSums
 from web.admin.schemas import UsageQuery
-from web.admin.usage import query_usage
+from web.admin.usage import build_rows, sum_up
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.formats import DAY
 from web.console.parts.lists import read_choice, read_text
@@ -31,34 +34,50 @@ GROUPS = {
 }
 COLUMNS = ("requests", "failed", "prompt_tokens", "completion_tokens", "total_tokens")
 FILTERS = ("key", "pool", "model", "credential")
+EMPTY_SUMS = [0] * len(METRICS)
 #: Rows that a page shows; the CSV has all.
-SHOWN_ROWS = 500
+SHOWN_ROWS = 250
 
 
 @blueprint.get("/usage")
 def usage() -> str:
     chosen, by = read_choice("range", tuple(RANGES), "24h"), read_choice("by", tuple(GROUPS), "time")
-    until = time.time()
+    until, is_short = time.time(), chosen == "24h" or (chosen == "7d" and by == "time")
     query: dict[str, Any] = {
         "since": until - RANGES[chosen][0],
         "until": until,
-        "step": "hour" if chosen in ("24h", "7d") else "day",
+        "step": "hour" if is_short or "time" not in by else "day",
         "by": by,
         **{name: read_text(name)[:100] for name in FILTERS},
     }
-    rows = query_usage(UsageQuery(**query))
-    sort = read_choice("sort", COLUMNS)
-    if sort:
-        rows.sort(key=lambda row: row[sort], reverse=read_choice("order", ("asc", "desc"), "desc") == "desc")
+    asked = UsageQuery(**query)
+    found, order = sum_up(asked), read_choice("order", ("asc", "desc"), "desc")
+    sort = read_choice("sort", COLUMNS, "" if by.startswith("time") else "requests")
     return render_page(
         "usage.html",
         active="usage",
-        rows=rows[:SHOWN_ROWS],
-        more=max(0, len(rows) - SHOWN_ROWS),
-        sums={column: sum(row[column] for row in rows) for column in COLUMNS},
-        query=query | {"sort": sort, "order": read_choice("order", ("asc", "desc"), "desc"), "range": chosen},
+        rows=build_rows(asked, select_shown(found, by, sort, order)),
+        more=max(0, len(found) - SHOWN_ROWS),
+        sums=add_up(found),
+        query=query | {"sort": sort, "order": order, "range": chosen},
         groups=by.split(","),
         group_choices=GROUPS,
         ranges=RANGES,
         filters={name: query[name] for name in FILTERS if query[name]},
     )
+
+
+def add_up(found: Sequence[GroupSums]) -> dict[str, int]:
+    """The sums of all groups, by column."""
+    sums = GroupSums((), [sum(column) for column in zip(*(group.sums for group in found), strict=True)] or EMPTY_SUMS)
+    return {column: sums.read(column) for column in COLUMNS}
+
+
+def select_shown(found: Sequence[GroupSums], by: str, sort: str, order: str) -> list[GroupSums]:
+    """The groups that the page shows: by a column, by time alone in its order, else the newest and largest first."""
+    if sort:
+        choose = nlargest if order == "desc" else nsmallest
+        return choose(SHOWN_ROWS, found, key=lambda group: (group.read(sort), group.names))
+    if by == "time":
+        return sorted(found)[-SHOWN_ROWS:]
+    return nsmallest(SHOWN_ROWS, found, key=lambda group: (-group.names[0], -group.read("requests"), group.names))

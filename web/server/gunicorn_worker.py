@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import time
-import uuid
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -29,6 +28,7 @@ from gunicorn.http import errors
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from shared import names
 from shared.errors import ApiError
 from shared.ready_flag import ReadyFlag
 from web.server.connection_limit import ConnectionLimit
@@ -325,7 +325,7 @@ def encode_error(error: ApiError) -> bytes:
         "content-length": str(len(error.body())),
         "connection": "close",
         "access-control-allow-origin": "*",
-        "x-request-id": f"req_{uuid.uuid4().hex}",
+        "x-request-id": names.new_request_id(),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{lines}\r\n".encode() + error.body()

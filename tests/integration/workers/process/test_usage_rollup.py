@@ -7,7 +7,7 @@ from redis import Redis
 
 from shared import keys
 from shared.observability import usage
-from shared.observability.request_log import RequestLog
+from shared.observability.request_log import ENTRY_FIELD, RequestLog
 from shared.observability.usage import SumsQuery, UsageSums
 from tests.builders import build_log_entry
 from workers.process import usage_rollup
@@ -53,6 +53,31 @@ def test_year_of_hours_is_read_in_a_few_round_trips(redis: Redis):
     (total,) = UsageSums(redis).query(last_hour(since=0))
     assert total["requests"] == 1
     assert redis.info("stats")["total_reads_processed"] - reads_before < 100
+
+
+def test_whole_days_are_read_in_place_of_their_hours(redis: Redis):
+    entry = build_log_entry(1)
+    day = int(time.time()) // 86_400 * 86_400 - 86_400
+    for hour in range(-3, 27):
+        redis.xadd(keys.REQUEST_LOG, {ENTRY_FIELD: entry.encode()}, id=f"{(day + 3600 * hour + 60) * 1000}-0")
+    build_rollup(redis).roll_up()
+    asked = {"since": day - 7200, "until": day + 86_400 + 3599}
+    redis.config_resetstat()
+    (total,) = UsageSums(redis).query(last_hour(**asked))
+    assert (total["requests"], redis.info("commandstats")["cmdstat_hgetall"]["calls"]) == (2 + 24 + 1, 4)
+    by_hour = UsageSums(redis).query(last_hour(group_by=("time",), **asked))
+    assert [row["time"] for row in by_hour] == [day + 3600 * hour for hour in range(-2, 25)]
+
+
+def test_one_account_is_summed_up_by_its_own_fields(redis: Redis):
+    RequestLog(redis).write([build_log_entry(number, credential=f"c{number % 9}") for number in range(90)])
+    build_rollup(redis).roll_up()
+    redis.config_resetstat()
+    query = last_hour(group_by=("credential",), filters={"pool": "p", "credential": "c4"})
+    (row,) = UsageSums(redis).query(query)
+    assert (row["credential"], row["requests"], row["total_tokens"]) == ("c4", 10, 150)
+    assert "cmdstat_hgetall" not in redis.info("commandstats")
+    assert UsageSums(redis).query(last_hour(filters={"pool": "p", "credential": "none"})) == []
 
 
 def test_entry_is_added_up_once_by_several_processes(redis: Redis, monkeypatch: pytest.MonkeyPatch):
