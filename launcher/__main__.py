@@ -9,6 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from launcher.commands.admin_tokens import admin_tokens
+from launcher.commands.alerts import alerts
 from launcher.commands.backup import export, import_
 from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
@@ -80,6 +81,7 @@ for command in (
     config,
     admin_tokens,
     sessions,
+    alerts,
     top,
     usage,
     requests,

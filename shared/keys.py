@@ -41,6 +41,11 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
 | farm:samples:<step> | stream | totals every 5 or 60 seconds (shared/observability/samples.py) | an hour; a day |
 | farm:events | stream | what happened in the farm (shared/observability/event_log.py) | about the last 10,000 |
+| farm:alerts | hash | alert that is raised -> its record as JSON (shared/alerts) | 7 days unwatched |
+| farm:alerts:notices | stream | what receivers are to be told: an alert was raised, or is over | the last 1,000 |
+| farm:alerts:receivers | hash | receiver of alerts -> how far it has been told | 7 days unwatched |
+| farm:alerts:lease | string | worker process that watches for alerts | seconds, renewed |
+| farm:alerts:delivery:<receiver> | string | the process that sends it a message | until it ends; 75 s |
 | farm:log | stream | request log: one entry per finished request | limited by age and count |
 | farm:log:<batch> | string | marks that a batch of log entries was written (idempotence) | 10 minutes |
 | farm:usage:folded | string | id of the last log entry that was rolled up into usage | forever |
@@ -128,6 +133,10 @@ FRONT_BODY_BYTES = "farm:fronts:body-bytes"
 BODY_SUMS = "farm:body-sums"
 REPLY_ACKS = "farm:flow"
 EVENTS = "farm:events"
+ALERTS = "farm:alerts"
+ALERT_NOTICES = "farm:alerts:notices"
+ALERT_RECEIVERS = "farm:alerts:receivers"
+ALERT_LEASE = "farm:alerts:lease"
 REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
@@ -279,6 +288,10 @@ def pace_keys(credential_id: str) -> tuple[str, ...]:
     """All keys of an account's pace."""
     base = pace(credential_id)
     return base, f"{base}:rpm", f"{base}:tpm", f"{base}:rpd"
+
+
+def alert_delivery(receiver: str) -> str:
+    return f"farm:alerts:delivery:{receiver}"
 
 
 def process(process_id: str) -> str:

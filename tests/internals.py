@@ -19,6 +19,7 @@ from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request.capacity.drain_rate import DrainRate
 from web.single_flight_cache import SingleFlightCache
+from workers.alerts.watch import AlertWatch
 from workers.credentials.access_token import AccessToken
 from workers.credentials.circuit_breaker import CircuitBreaker
 from workers.credentials.leases import Leases
@@ -258,3 +259,11 @@ def token_store(process: WorkerProcess) -> TokenStore:
 def join_polls(runner: SignInRunner) -> None:
     """Waits until nothing polls for a sign-in any more, so that nothing holds a connection."""
     gevent.joinall(list(runner._polls.values()))
+
+
+# Alerts
+
+
+def has_messengers(watch: AlertWatch) -> bool:
+    """Whether a message is on its way."""
+    return any(not delivery.dead for delivery in watch._messengers._deliveries.values())

@@ -15,6 +15,7 @@ from shared.settings.schema import Settings
 from web import errors
 from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
 from web.admin.access import gate, login, security_headers
+from web.admin.alerts import resource as alerts
 from web.admin.bulk import resource as bulk
 from web.admin.playground import resource as playground
 from web.admin.sign_in import callback, resource
@@ -42,6 +43,7 @@ ADMIN_API = (
     tape,
     samples,
     events,
+    alerts,
     usage,
     request_log,
     admin_tokens,

@@ -43,6 +43,10 @@ EVENTS: Mapping[str, str] = {
     "orphan_found": "a request's worker has died",
     "redis_failover": "another Redis server has become the primary",
     "registered_again": "Redis has lost data, and the workers have registered again",
+    "alert_raised": "receivers of alerts are told that something is wrong",
+    "alert_over": "receivers of alerts are told that it is over",
+    "alert_undelivered": "a receiver of alerts can't be told, and is tried again",
+    "alert_receiver_back": "a receiver of alerts has been told what it had missed",
     "operator": "an operator has changed something",
 }
 #: Approximate number of events kept; those of one process that wait for Redis, the latest.

@@ -20,6 +20,8 @@ from shared.errors import FarmError
 OPERATION_TIMEOUT_SECONDS = 60
 #: Kind of an operation that relays a request; it has no result: the reply goes to the request's channel.
 RELAY = "relay"
+#: Kind of the operation that sends a test to all receivers of alerts; it is about no credential.
+TEST_ALERTS = "test_alerts"
 
 
 class NoWorkerProcess(FarmError):
@@ -32,7 +34,7 @@ class CredentialOperation:
 
     pool: str
     credential_id: str
-    #: `test`, `refresh`, `revoke` or RELAY.
+    #: `test`, `refresh`, `revoke`, one of a sign-in, RELAY or TEST_ALERTS.
     kind: str
     #: Model that a test requests, '' for any.
     model: str = ""
@@ -68,17 +70,19 @@ class CredentialOperations:
 
     def send(self, operation: CredentialOperation) -> str:
         """Requests the operation without waiting for its result; returns the process. Raises NoWorkerProcess."""
-        process = self._find_process(operation.credential_id)
+        process = self._find_process(operation)
         with self._redis.pipeline() as pipe:
             pipe.rpush(keys.operations(process), operation.encode())
             pipe.expire(keys.operations(process), OPERATION_TIMEOUT_SECONDS)
             pipe.execute()
         return process
 
-    def _find_process(self, credential_id: str) -> str:
-        """Returns the process that holds the credential's lease, else the one with the latest heartbeat."""
-        lease = self._redis.get(keys.lease(credential_id))
-        if lease:
+    def _find_process(self, operation: CredentialOperation) -> str:
+        """Returns the process that has the credential, or watches for alerts; else the one that has reported last."""
+        if operation.kind == TEST_ALERTS:
+            if watching := self._redis.get(keys.ALERT_LEASE):
+                return str(watching.decode())
+        elif lease := self._redis.get(keys.lease(operation.credential_id)):
             return str(lease.decode().rpartition(":")[0])
         processes = self._redis.zrange(keys.PROCESSES, -1, -1)
         if not processes:

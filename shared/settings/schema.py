@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 from shared import names
+from shared.settings.alert_parsers import ALERT_RULES, parse_alert_rules, parse_alert_urls
 from shared.settings.parsers import (
     Parser,
     choice_parser,
@@ -464,6 +465,25 @@ class Settings:
     )
     usage_days: float = setting(
         "FARM_USAGE_DAYS", parse_days, 31.0, "days for which hourly usage is kept; daily usage is kept for 400 days"
+    )
+    alert_urls: tuple[str, ...] = setting(
+        "FARM_ALERT_URLS",
+        parse_alert_urls,
+        (),
+        "who is alerted: apprise URLs (mailto://…, tgram://…, json://… and a hundred more), separated by white space",
+        secret=True,
+    )
+    alert_rules: tuple[str, ...] = setting(
+        "FARM_ALERT_RULES", parse_alert_rules, tuple(ALERT_RULES), "what is alerted of, separated by commas"
+    )
+    alert_queue_wait: float = setting(
+        "FARM_ALERT_QUEUE_WAIT", parse_seconds, 60.0, "seconds that an interactive request waits before an alert"
+    )
+    alert_hourly_limit: int = setting(
+        "FARM_ALERT_HOURLY_LIMIT",
+        int_parser(1, 3600),
+        20,
+        "maximum messages an hour to each receiver; alerts beyond it wait, and come together in one message",
     )
     log_level: str = setting(
         "FARM_LOG_LEVEL", choice_parser("debug", "info", "warning", "error"), "info", "minimum level of log records"

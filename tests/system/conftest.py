@@ -28,6 +28,8 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         "FARM_MAX_BODY": "1000000",
         "FARM_BODY_TIMEOUT": "3",
         "FARM_LOG_FORMAT": "json",
+        # Nobody listens there.
+        "FARM_ALERT_URLS": "json://127.0.0.1:9/hook-secret",
     }
     yield from run_farm(tmp_path_factory, "impatient", 1, **settings)
 

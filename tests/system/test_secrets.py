@@ -89,3 +89,17 @@ def test_front_does_not_have_the_secret_key(strict: Farm):
             with_key[kind] += "FARM_SECRET_KEY" in process.environ()
     # The supervisor, the worker process and the token refresher.
     assert with_key == {"web": 0, "workers": 3}
+
+
+def test_urls_of_alert_receivers_stay_with_the_workers(strict: Farm):
+    """A test goes to the workers and fails, because nobody listens; nothing shows more of the URL than its host."""
+    result = strict.command("alerts", "test")
+    assert result.returncode == 1
+    assert result.stdout.startswith("json://127.0.0.1:9/…: ")
+    page = requests.get(
+        f"{strict.url}/admin/api/v1/alerts", headers={"authorization": f"Bearer {ADMIN}"}, timeout=20
+    ).text
+    assert "json://127.0.0.1:9/…" in page
+    assert "hook-secret" not in result.stdout + result.stderr + page + strict.log() + read_disk(strict)
+    fronts = [psutil.Process(pid) for pid in {process.pid for process in strict.processes("gunicorn")}]
+    assert not any("FARM_ALERT_URLS" in front.environ() for front in fronts)

@@ -14,6 +14,7 @@ from web.console import (
 )
 from web.console.live import stream
 from web.console.parts.blueprint import blueprint
+from web.console.timeline import alerts
 
-MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system, stream)
+MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system, alerts, stream)
 __all__ = ("MODULES", "blueprint")

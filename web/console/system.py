@@ -8,6 +8,7 @@ from web.admin import admin_tokens, audit_log, pools, sessions
 from web.admin.schemas import NewAdminToken, Page
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_text
+from web.console.timeline.alerts import read_alerts
 from web.languages.translation import gettext
 from web.version import VERSION
 
@@ -25,6 +26,7 @@ def system() -> str:
         tokens=admin_tokens.list_admin_tokens().data,
         audit=audit_log.audit(Page(limit=SHOWN_CHANGES, cursor=read_text("cursor")[:100])),
         version=VERSION,
+        **read_alerts(),
     )
 
 

@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -12,7 +14,7 @@ from redis.exceptions import RedisError
 from shared import keys
 from shared.credentials.activity.activity import ActivityStore
 from shared.decoding import UnreadableRecord
-from shared.protocol.credential_operations import RELAY, CredentialOperation, CredentialOperations
+from shared.protocol.credential_operations import RELAY, TEST_ALERTS, CredentialOperation, CredentialOperations
 from workers.process.operation_runner import run_operation
 from workers.process.worker_set import WorkerSet
 from workers.sign_in.runner import OPERATIONS, SignInRunner
@@ -31,10 +33,18 @@ WAKE_INTERVAL_SECONDS = 0.1
 class OperationInbox:
     """The operations for one worker process."""
 
-    def __init__(self, redis: Redis, process_id: str, workers: WorkerSet, sign_ins: SignInRunner) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        process_id: str,
+        workers: WorkerSet,
+        sign_ins: SignInRunner,
+        test_alerts: Callable[[], dict[str, Any]],
+    ) -> None:
         self._redis = redis
         self._workers = workers
         self._sign_ins = sign_ins
+        self._test_alerts = test_alerts
         self._inbox_key = keys.operations(process_id)
         self._operations = CredentialOperations(redis)
         self._activity = ActivityStore(redis)
@@ -56,6 +66,9 @@ class OperationInbox:
         log.info("an operator's operation", extra=fields)
         if operation.kind in OPERATIONS:
             self._operations.respond(operation, self._sign_ins.run_operation(operation))
+            return
+        if operation.kind == TEST_ALERTS:
+            self._operations.respond(operation, self._test_alerts())
             return
         give_up_at = time.monotonic() + CLAIM_TIMEOUT_SECONDS
         while time.monotonic() < give_up_at:

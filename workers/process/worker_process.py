@@ -26,6 +26,8 @@ from shared.redis_connection.client import connect, create_dedicated_pool
 from shared.redis_connection.in_flight_limit import InFlightLimit
 from shared.redis_connection.primary_finder import find_confirmation, start_watching
 from shared.settings.schema import PoolSettings, Settings
+from workers.alerts.watch import INTERVAL_SECONDS as ALERT_INTERVAL_SECONDS
+from workers.alerts.watch import AlertWatch
 from workers.attempt.cancel_scope import DeadlineMonitor
 from workers.credentials.access_token import RefreshServices
 from workers.credentials.circuit_breaker import CircuitBreaker
@@ -132,7 +134,10 @@ class WorkerProcess:
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
         retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *retention)
-        self._operations = OperationInbox(connect(settings.redis_url, size=2), self.id, self._workers, sign_ins)
+        self._alerts = AlertWatch(self._redis, settings, self.id)
+        self._operations = OperationInbox(
+            connect(settings.redis_url, size=2), self.id, self._workers, sign_ins, self._alerts.test
+        )
         self._samples = Samples(self._redis)
         self._events = EventBuffer(self._redis)
         self._census = Census(self._redis, self.id, self._pools, self._counters)
@@ -242,6 +247,7 @@ class WorkerProcess:
             (1.0, lambda: self._counters.flush(self._redis)),
             (1.0, self._events.write),
             (1.0, lambda: self._samples.take(self._pools)),
+            (ALERT_INTERVAL_SECONDS, self._alerts.look),
             (FLUSH_INTERVAL_SECONDS, lambda: self._services.activity.flush(self._activity_store)),
             (ROLL_UP_INTERVAL_SECONDS, self._usage_rollup.roll_up),
             (TRIM_INTERVAL_SECONDS, self._usage_rollup.trim),
@@ -328,11 +334,13 @@ class WorkerProcess:
     def _drain(self) -> None:
         """1. Retire: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""
         reports = gevent.spawn(self._report_retiring)
+        alerts = gevent.spawn(self._try, self._alerts.stop)
         self._join_workers(lambda: self._drain_until)
         self._workers.cancel_running()
         give_up_at = time.monotonic() + LAST_REFRESH_TIMEOUT_SECONDS
         self._join_workers(lambda: give_up_at)
         reports.kill()
+        alerts.join()
         self._try(self._membership.leave)
         self._outbox.wait_until_idle(2.0)
         self._try(lambda: self._counters.flush(self._redis))

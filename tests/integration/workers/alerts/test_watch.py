@@ -1,0 +1,229 @@
+"""Alerts, from what is wrong to what a real receiver gets: who sends them, how often, and what a failure means."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+
+from shared import clock, keys
+from shared.alerts.receivers import HOUR_SECONDS, Receiver, identify
+from shared.alerts.store import find_last_notice, read_status
+from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Unsealer
+from shared.settings.schema import Settings
+from tests import internals
+from tests.environment import free_port
+from tests.integration.workers.alerts.receiver import Receiver as Service
+from tests.integration.workers.alerts.receiver import run_mail_server, run_receiver
+from tests.waiting import eventually
+from workers.alerts import watch
+from workers.alerts.watch import AlertWatch
+
+StartWatch = Callable[..., AlertWatch]
+
+
+@pytest.fixture(autouse=True)
+def immediate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for others, and what is right again is over at once."""
+    monkeypatch.setattr(watch, "CALM_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "GROUP_SECONDS", 0.0)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with run_receiver() as service:
+        yield service
+
+
+@pytest.fixture
+def start_watch(redis: Redis, redis_url: str) -> Iterator[StartWatch]:
+    started = []
+
+    def start(*urls: str, process: str = "p1", **settings: Any) -> AlertWatch:
+        rules = ("account_dead", "upstream_down")
+        values = {"redis_url": redis_url, "alert_urls": urls, "alert_rules": rules, **settings}
+        started.append(AlertWatch(redis, Settings(**values), process))
+        started[-1].look()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def account(redis: Redis, unsealer: Unsealer) -> str:
+    credential_id, _ = Credentials(redis).add("default", "a-token", "bob")
+    return credential_id
+
+
+def kill_account(redis: Redis, credential_id: str) -> None:
+    Credentials(redis).set_state("default", credential_id, "dead", "invalid_grant")
+
+
+def open_breaker(redis: Redis, pool: str = "default") -> None:
+    redis.hset(keys.breaker(pool), "reason", "timeout")
+
+
+def read_receiver(redis: Redis, url: str) -> Receiver:
+    return read_status(redis).receivers[identify(url)]
+
+
+def store_receiver(redis: Redis, url: str, **values: Any) -> None:
+    record = Receiver("json://…", **{"cursor": "0-0", **values})
+    redis.hset(keys.ALERT_RECEIVERS, identify(url), record.encode())
+
+
+def tell(redis: Redis, url: str, *watches: AlertWatch) -> None:
+    """Looks until the receiver has been told of everything."""
+
+    def look() -> bool:
+        for each in watches:
+            each.look()
+        return True
+
+    def is_told() -> bool:
+        return read_receiver(redis, url).cursor == find_last_notice(redis)
+
+    eventually(lambda: not any(map(internals.has_messengers, watches)) and look() and is_told())
+
+
+def kill_senders() -> None:
+    for process in psutil.Process().children():
+        if "workers.alerts" in process.cmdline():
+            process.kill()
+
+
+def test_alert_is_told_once_and_again_when_it_is_over(
+    redis: Redis, service: Service, start_watch: StartWatch, account: str
+):
+    """Also when two processes watch, and both look again and again."""
+    watches = [start_watch(service.url, process=process) for process in ("p1", "p2")]
+    kill_account(redis, account)
+    tell(redis, service.url, *watches)
+    assert service.titles == ["default: account bob is dead: invalid_grant"]
+    assert service.messages[0]["type"] == "failure"
+    Credentials(redis).enable("default", account)
+    tell(redis, service.url, *watches)
+    assert service.titles[1:] == ["default: account bob was dead"]
+    assert "over after" in service.messages[1]["message"] and service.messages[1]["type"] == "success"
+    assert redis.xlen(keys.ALERT_NOTICES) == 2
+
+
+def test_what_happens_together_comes_in_one_message(
+    redis: Redis, unsealer: Unsealer, service: Service, start_watch: StartWatch
+):
+    watching = start_watch(service.url)
+    for number in range(3):
+        kill_account(redis, Credentials(redis).add("default", f"token {number}", f"account {number}")[0])
+    tell(redis, service.url, watching)
+    assert service.titles == ["3 alerts raised"]
+    assert all(f"account {number} is dead" in service.messages[0]["message"] for number in range(3))
+
+
+def test_slow_receiver_holds_up_no_other_and_is_told_once_though_the_watching_process_is_killed(
+    redis: Redis, service: Service, start_watch: StartWatch, account: str
+):
+    with run_receiver() as slow:
+        slow.answers.clear()
+        killed = start_watch(slow.url, service.url, process="killed")
+        kill_account(redis, account)
+        eventually(lambda: killed.look() or (len(slow.messages) == 1 and len(service.messages) == 1))
+        # Of a process that is killed its lease runs out; the message is on its way all the same.
+        redis.delete(keys.ALERT_LEASE)
+        successor = start_watch(slow.url, service.url, process="successor")
+        tell(redis, service.url, successor)
+        open_breaker(redis)
+        tell(redis, service.url, successor)
+        slow.answers.set()
+        tell(redis, slow.url, successor)
+    assert [title.split()[1] for title in slow.titles] == ["account", "the"]
+    assert slow.titles == service.titles
+
+
+def test_killed_sender_is_replaced_and_nothing_is_lost(
+    redis: Redis, service: Service, start_watch: StartWatch, account: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("shared.alerts.receivers.RETRY_SECONDS", 0.0)
+    service.answers.clear()
+    watching = start_watch(service.url)
+    kill_account(redis, account)
+    eventually(lambda: watching.look() or service.messages)
+    kill_senders()
+    service.answers.set()
+    tell(redis, service.url, watching)
+    assert service.titles == ["default: account bob is dead: invalid_grant"] * 2  # The first one had no answer.
+
+
+def test_messages_beyond_the_hourly_limit_wait_and_come_together(
+    redis: Redis, service: Service, start_watch: StartWatch, account: str
+):
+    watching = start_watch(service.url, alert_hourly_limit=1)
+    store_receiver(redis, service.url, sent=[clock.now() - 10])
+    kill_account(redis, account)
+    watching.look()
+    open_breaker(redis)
+    watching.look()
+    assert not internals.has_messengers(watching)
+    assert read_status(redis).waiting == {identify(service.url): 2}
+    store_receiver(redis, service.url, sent=[clock.now() - HOUR_SECONDS - 1])
+    tell(redis, service.url, watching)
+    assert service.titles == ["2 alerts raised"]
+
+
+def test_failed_delivery_shows_no_secret_and_is_tried_again_later(
+    redis: Redis, start_watch: StartWatch, account: str, caplog: pytest.LogCaptureFixture
+):
+    url = f"json://operator:hunter2hunter2@127.0.0.1:{free_port()}/hook-secret?token=query-secret"
+    watching = start_watch(url)
+    kill_account(redis, account)
+    with caplog.at_level(logging.INFO, "farm.alerts"):
+        eventually(lambda: watching.look() or read_receiver(redis, url).error)
+        eventually(lambda: not internals.has_messengers(watching))
+    receiver = read_receiver(redis, url)
+    assert (receiver.failures, receiver.cursor) == (1, "0-0") and receiver.retry_at > clock.now()
+    watching.look()
+    assert not internals.has_messengers(watching)
+    stored = b"".join(redis.dump(key) or b"" for key in redis.keys("farm:alerts*"))
+    shown = f"{stored!r} {caplog.text} {read_status(redis)}"
+    assert "can't be told" in shown
+    assert not [secret for secret in ("hunter2", "hook-secret", "query-secret", "operator") if secret in shown]
+
+
+def test_new_receiver_is_told_of_what_happens_from_now_on(
+    redis: Redis, start_watch: StartWatch, account: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "GROUP_SECONDS", 1e6)  # No message goes out.
+    first = start_watch("json://first.example", "json://both.example")
+    kill_account(redis, account)
+    first.look()
+    first.stop()
+    second = start_watch("json://both.example", "json://second.example")
+    open_breaker(redis)
+    second.look()
+    assert read_status(redis).waiting == {identify("json://both.example"): 2, identify("json://second.example"): 1}
+
+
+def test_test_reaches_every_receiver_and_tells_which_has_failed(service: Service, start_watch: StartWatch):
+    watching = start_watch(service.url, "nosuchservice://secret-token")
+    result = watching.test()
+    assert result["ok"] is False
+    first, second = result["results"]
+    assert first == {"receiver": f"json://127.0.0.1:{service.port}/…", "error": ""}
+    assert second["receiver"] == "nosuchservice://…" and "knows no service" in second["error"]
+    assert service.titles == ["test"]
+
+
+def test_mail_arrives_by_smtp(redis: Redis, start_watch: StartWatch, account: str, tmp_path: Path):
+    with run_mail_server(tmp_path / "mail") as port:
+        url = f"mailto://127.0.0.1:{port}?from=farm@example.org&to=operator@example.org"
+        watching = start_watch(url)
+        kill_account(redis, account)
+        tell(redis, url, watching)
+        (mail,) = (tmp_path / "mail" / "new").iterdir()
+        text = mail.read_text()
+    assert "Subject: " in text and "account bob is dead" in text and "To: operator@example.org" in text

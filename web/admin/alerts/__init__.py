@@ -1,0 +1,1 @@
+"""The part of the admin API that is about alerts."""

@@ -1,0 +1,82 @@
+"""Sends one message to one receiver by apprise. Runs in a process of its own."""
+
+import logging
+from pathlib import Path
+
+import apprise
+from redis import Redis
+
+from shared import clock, keys
+from shared.alerts.notices import Message, compose
+from shared.alerts.receivers import Receiver, mask_url, remove_secrets
+from shared.alerts.store import read_notices
+from shared.redis_connection.client import connect, register_script
+from shared.redis_connection.retry import retry_for
+from workers.alerts.leases import DELIVERY_TTL_MS, NOT_HELD, build_lease
+from workers.alerts.orders import Order, Outcome
+
+TEST_BODY = "This is a test: alerts of this farm arrive here."
+#: Seconds that a service may take to answer.
+READ_TIMEOUT_SECONDS = 30.0
+#: Characters of an error that are kept.
+MAX_ERROR_LENGTH = 300
+
+
+class ErrorCollector(logging.Handler):
+    """Keeps what apprise logs about a failure; its records may hold secrets and go nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def send(url: str, message: Message) -> str:
+    """Sends the message; returns why it failed, without secrets, or ''."""
+    errors = ErrorCollector()
+    logger = logging.getLogger("apprise")
+    logger.handlers, logger.propagate = [errors], False
+    service = apprise.Apprise.instantiate(url)
+    if service is None:
+        return f"FARM_ALERT_URLS: apprise knows no service {mask_url(url)}, or misses a part of its URL"
+    # By default it takes 4 s without an answer for a failure, and the receiver would be told again.
+    service.socket_read_timeout = max(service.socket_read_timeout, READ_TIMEOUT_SECONDS)
+    if apprise.Apprise(service).notify(
+        message.body, message.title, notify_type=apprise.NotifyType(message.kind), body_format=apprise.NotifyFormat.TEXT
+    ):
+        return ""
+    return remove_secrets("; ".join(errors.texts) or "the service refused the message", url)[:MAX_ERROR_LENGTH]
+
+
+def carry_out(order: Order) -> Outcome:
+    """Raises RedisError."""
+    if order.is_test:
+        return Outcome(error=send(order.url, Message("info", f"[{order.farm}] test", TEST_BODY)))
+    redis = connect(order.redis_url, size=2)
+    lease, hold = keys.alert_delivery(order.receiver), build_lease(redis)
+    if hold(lease, order.token, DELIVERY_TTL_MS) == NOT_HELD:
+        return Outcome()
+    try:
+        return deliver(redis, order)
+    finally:
+        hold(lease, order.token, 0)
+
+
+def deliver(redis: Redis, order: Order) -> Outcome:
+    """Tells the receiver all that it has not been told, in one message."""
+    clock.compare_with(redis)
+    stored = redis.hget(keys.ALERT_RECEIVERS, order.receiver)
+    receiver = Receiver.decode(stored) if stored else None
+    notices = list(read_notices(redis, receiver.cursor)) if receiver else []
+    if receiver is None or not notices:
+        return Outcome()
+    error = send(order.url, compose([notice for _, notice in notices], order.farm, order.link))
+    now = clock.now()
+    told = receiver.with_failure(error, now) if error else receiver.with_delivery(notices[-1][0], now)
+    record_script = register_script(redis, Path(__file__).with_name("record_delivery.lua"))
+    record_keys = [keys.alert_delivery(order.receiver), keys.ALERT_RECEIVERS]
+    # Without this record the receiver would be told again.
+    retry_for(lambda: record_script(keys=record_keys, args=[order.token, order.receiver, told.encode()]))
+    return Outcome(0 if error else len(notices), error)
