@@ -13,7 +13,20 @@ from shared.redis_connection.client import connect
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 from web import errors
-from web.admin import admin_tokens, api, api_keys, audit_log, credentials, pools, request_log, sessions, usage
+from web.admin import (
+    admin_tokens,
+    api,
+    api_keys,
+    audit_log,
+    credentials,
+    pools,
+    request_log,
+    sessions,
+    usage,
+)
+from web.admin import (
+    models as admin_models,
+)
 from web.admin.access import gate, login, security_headers
 from web.admin.alerts import resource as alerts
 from web.admin.bulk import resource as bulk
@@ -37,6 +50,7 @@ ADMIN_API = (
     bulk,
     resource,
     api_keys,
+    admin_models,
     pools,
     queue,
     playground,

@@ -19,6 +19,7 @@ from shared import clock, keys, names
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
+from shared.settings.schema import PoolSettings
 from web.model_list_parser import parse_models
 from web.request.capacity.overload import overloaded_error
 from web.request.pending import PendingRequest, RequestServices
@@ -56,6 +57,11 @@ class ModelLists:
     def get(self, pool: str) -> list[dict[str, Any]]:
         """Raises ApiError when there is no list and none can be fetched."""
         return self._cache.get(pool)
+
+    def find_known(self, pool: str) -> list[dict[str, Any]]:
+        """The list as it is kept, however old; empty if there is none. Nothing is fetched."""
+        stored = self._redis.get(keys.models(pool))
+        return (parse_models(stored) if stored else None) or []
 
     def _load(self, pool: str) -> list[dict[str, Any]]:
         give_up_at = time.monotonic() + MAX_WAIT_SECONDS
@@ -165,3 +171,17 @@ def encode_error(error: ApiError) -> str:
 def decode_error(encoded: bytes) -> ApiError:
     status, code, message, type_ = json.loads(encoded)
     return ApiError(status, code, message, type_, headers={"retry-after": str(FAILURE_SECONDS)})
+
+
+def load_models(model_lists: ModelLists, pool: PoolSettings) -> list[dict[str, Any]] | ApiError:
+    """Returns the models of one pool, or why there are none."""
+    try:
+        return list_configured(pool) or model_lists.get(pool.name)
+    except ApiError as error:
+        return error
+
+
+def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
+    """Lists a pool's configured model names, including mapped ones."""
+    names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
+    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.configured_name} for name in names]

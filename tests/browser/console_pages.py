@@ -20,6 +20,7 @@ PAGES = {
     "new-key": "/admin/keys/new",
     "usage": "/admin/usage",
     "requests": "/admin/requests",
+    "playground": "/admin/playground",
     "pools": "/admin/pools",
     "system": "/admin/system",
 }

@@ -372,6 +372,32 @@ class CreatedKey(Key):
     key: str
 
 
+PatternText = Annotated[str, Field(max_length=4000, description="patterns as those of a key, separated by commas")]
+
+
+class ModelQuery(StrictModel):
+    """Patterns to try."""
+
+    models: PatternText = ""
+    pools: PatternText = ""
+
+
+class ServedModel(BaseModel):
+    """A model that a pool serves."""
+
+    model: str
+    pool: str
+    matches: Annotated[bool, Field(description="whether the patterns allow it in this pool")]
+
+
+class ModelList(BaseModel):
+    """The models of all pools; `total` and `matching` count different names."""
+
+    data: list[ServedModel]
+    total: int
+    matching: int
+
+
 class KeyQuery(Page):
     """Filter and page of the API keys."""
 

@@ -11,9 +11,9 @@ from shared.protocol.relay_queue import BANDS
 from web.admin import api_keys, pools
 from web.admin.access.session_cookie import is_behind_tls
 from web.admin.schemas import Live, LivePool
-from web.console.api_keys import find_base_url
 from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
+from web.console.parts.base_url import find_base_url
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.last_day import sum_last_day
 from web.console.parts.wording import DURABILITY

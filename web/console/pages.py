@@ -2,9 +2,9 @@
 
 from web.console import (
     accounts,
-    api_keys,
     imports,
     overview,
+    playground,
     pools,
     queue,
     request_list,
@@ -12,9 +12,13 @@ from web.console import (
     system,
     usage,
 )
+from web.console.keys import pages as keys
 from web.console.live import stream
 from web.console.parts.blueprint import blueprint
 from web.console.timeline import alerts
 
-MODULES = (overview, accounts, imports, sign_ins, queue, api_keys, usage, request_list, pools, system, alerts, stream)
+MODULES = (
+    *(overview, accounts, imports, sign_ins, queue, keys, usage, request_list, playground, pools, system),
+    *(alerts, stream),
+)
 __all__ = ("MODULES", "blueprint")

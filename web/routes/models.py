@@ -6,10 +6,10 @@ import gevent
 from flask import Blueprint, g
 
 from shared.errors import ApiError
-from shared.settings.schema import PoolSettings
+from web.model_lists import load_models
 from web.request.capacity.pool_selection import model_not_found_error
 from web.routes.relay import authenticate
-from web.services import WebServices, services
+from web.services import services
 
 blueprint = Blueprint("models", __name__)
 
@@ -39,7 +39,7 @@ def collect_models() -> list[dict[str, Any]]:
     models_by_name: dict[str, dict[str, Any]] = {}
     last_error: ApiError | None = None
     # At the same time: each may have to be waited for.
-    for pool, load in [(pool, gevent.spawn(load_models, web_services, pool)) for pool in pools]:
+    for pool, load in [(pool, gevent.spawn(load_models, web_services.model_lists, pool)) for pool in pools]:
         g.pool = pool.configured_name
         models = load.get()
         if isinstance(models, ApiError):
@@ -51,17 +51,3 @@ def collect_models() -> list[dict[str, Any]]:
     if last_error and not models_by_name:
         raise last_error
     return list(models_by_name.values())
-
-
-def load_models(web_services: WebServices, pool: PoolSettings) -> list[dict[str, Any]] | ApiError:
-    """Returns the models of one pool, or why there are none."""
-    try:
-        return list_configured(pool) or web_services.model_lists.get(pool.name)
-    except ApiError as error:
-        return error
-
-
-def list_configured(pool: PoolSettings) -> list[dict[str, Any]]:
-    """Lists a pool's configured model names, including mapped ones."""
-    names = dict.fromkeys((*pool.models, *pool.model_map)) if pool.models else {}
-    return [{"id": name, "object": "model", "created": 0, "owned_by": pool.configured_name} for name in names]

@@ -29,9 +29,11 @@ CHANGING_VIEWS = frozenset(
 LOGOUT_VIEW = "admin.logout"
 #: Streams what live pages show.
 LIVE_VIEW = "console.live"
-#: Views outside of the dashboard that a viewer may use; of the admin API and the console, everything that is a GET.
+#: Views outside of the dashboard that a viewer may use; of the admin API and the console, every GET but ADMIN_VIEWS.
 VIEWER_VIEWS = frozenset({"admin.login_page", "static", LOGOUT_VIEW})
 ADMIN_API, CONSOLE = "admin_api", "console"
+#: Pages that only administrators may open, although they are GETs.
+ADMIN_VIEWS = frozenset({"console.playground"})
 
 
 def check_permission(token: AdminToken) -> None:
@@ -47,5 +49,5 @@ def check_permission(token: AdminToken) -> None:
 def may_view() -> bool:
     """Whether a viewer may make this request."""
     if request.blueprint in (ADMIN_API, CONSOLE):
-        return request.method in SAFE_METHODS
+        return request.method in SAFE_METHODS and request.endpoint not in ADMIN_VIEWS
     return request.endpoint in READING_VIEWS or request.endpoint in VIEWER_VIEWS

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared.errors import ApiError
 from web.admin.access.permissions import LIVE_VIEW
 from web.console.parts import formats, wording
-from web.console.parts.navigation import PAGES
+from web.console.parts.navigation import ADMIN_PAGES, PAGES
 from web.errors import handle_redis_error
 from web.languages import translation
 from web.languages.translation import gettext
@@ -43,13 +43,14 @@ def provide_context() -> dict[str, Any]:
     """What every template may use."""
     chosen = request.args.get("theme") or request.cookies.get(COOKIE, "")
     admin = g.get("admin")
+    is_admin = admin is not None and admin.role == "admin"
     return {
         "theme": chosen if chosen in THEMES else "auto",
-        "is_admin": admin is not None and admin.role == "admin",
+        "is_admin": is_admin,
         "admin": admin,
         "static_url": build_static_url,
         "with_query": build_own_url,
-        "pages": PAGES,
+        "pages": {page: name for page, name in PAGES.items() if is_admin or page not in ADMIN_PAGES},
         "format": formats,
         "wording": wording,
     }

@@ -10,6 +10,9 @@ PAGES = {
     "keys": mark("Keys"),
     "usage": mark("Usage"),
     "requests": mark("Requests"),
+    "playground": mark("Playground"),
     "pools": mark("Pools"),
     "system": mark("System"),
 }
+#: Those that only administrators may open.
+ADMIN_PAGES = frozenset({"playground"})

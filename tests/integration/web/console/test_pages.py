@@ -39,10 +39,13 @@ PATHS = (
     "/admin/requests?outcome=failed",
     "/admin/requests/req_17",
     "/admin/requests/nope",
+    "/admin/playground?model=gpt-small&credential=c1",
     "/admin/pools",
     "/admin/system",
     "/admin/accounts/nope",
 )
+#: Pages that a viewer may not open.
+ADMIN_PATHS = ("/admin/playground",)
 
 
 def list_paths(redis: Redis, ids: list[str]) -> list[str]:
@@ -119,7 +122,8 @@ def test_every_page_opens(log_in: LogIn, ids: list[str], redis: Redis, role: str
     client = log_in(role)
     for path in list_paths(redis, ids):
         page = client.get(path, headers={"accept-language": language})
-        assert page.status_code == (404 if "nope" in path else 200), path
+        is_closed = role == "viewer" and path.startswith(ADMIN_PATHS)
+        assert page.status_code == (403 if is_closed else 404 if "nope" in path else 200), path
         assert page.content_type == "text/html; charset=utf-8"
         assert f'<html lang="{catalogues.load_languages()[language].tag}"' in page.text
         assert page.headers["cache-control"] == "no-store"

@@ -12,14 +12,14 @@ from shared.list_filters import matches_text
 from shared.observability.request_log import LogFilter
 from web.admin import api_keys
 from web.admin.schemas import Empty, Key
-from web.console.key_form import read_change, read_new_key, to_form
+from web.console.keys.form import read_change, read_new_key, to_form
 from web.console.log_search import find_last
 from web.console.parts import wording
+from web.console.parts.base_url import find_base_url
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.formats import DAY
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
-from web.services import services
 
 #: Seconds without a request after which a key counts as unused.
 UNUSED_SECONDS = 30 * DAY
@@ -73,16 +73,6 @@ def create_key() -> BaseResponse | str:
     except ApiError as error:
         return Response(show_form(request.form, problem=error), error.status)
     return render_page("new_key.html", active="keys", key=created, base_url=find_base_url())
-
-
-def find_base_url() -> str:
-    """The URL that callers use, as the operator's browser has reached the farm."""
-    settings = services().settings
-    if settings.domain:
-        port = settings.https_endpoint_port if settings.has_https else 443
-        return f"https://{settings.domain[0]}{'' if port == 443 else f':{port}'}/v1"
-    scheme = "https" if services().trusted_proxies.is_https(request) else "http"
-    return f"{scheme}://{services().trusted_proxies.find_hosts(request)[-1]}/v1"
 
 
 @blueprint.get("/keys/<key_id>")

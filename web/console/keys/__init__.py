@@ -1,0 +1,1 @@
+"""The API keys: their list, one key, and its form."""
