@@ -74,7 +74,9 @@ class Progress:
         tried = FailedAttempt.parse(entry.tried)
         found = find_credential_names(self._redis, [entry.credential, *(attempt.credential for attempt in tried)])
         reply_ms = entry.total_ms - entry.first_ms
-        has_rate = entry.first_ms and reply_ms > 0 and entry.completion_tokens
+        # The first token came with the first byte.
+        tokens = entry.completion_tokens - 1
+        has_rate = entry.first_ms and reply_ms > 0 and tokens > 0
         return Ended(
             status=status or entry.status,
             code=code or entry.code,
@@ -89,7 +91,7 @@ class Progress:
             prompt_tokens=entry.prompt_tokens,
             completion_tokens=entry.completion_tokens,
             estimated=bool(entry.estimated),
-            tokens_per_second=round(1000 * entry.completion_tokens / reply_ms, 1) if has_rate else None,
+            tokens_per_second=round(1000 * tokens / reply_ms, 1) if has_rate else None,
         )
 
 
