@@ -76,6 +76,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
 | farm:bulk:<operation id> | hash | progress of an operation on many credentials (web/admin/bulk) | a day |
+| farm:bulk:<operation id>:results | hash | credential id -> what became of it | a day |
 | farm:fronts | sorted set | front -> time of its last heartbeat | trimmed by age |
 | farm:fronts:body-bytes | hash | front -> bytes that it holds for bodies on their way to Redis | until it ends |
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
@@ -305,6 +306,10 @@ def samples(step: int) -> str:
 
 def bulk_operation(operation_id: str) -> str:
     return f"farm:bulk:{operation_id}"
+
+
+def bulk_results(operation_id: str) -> str:
+    return f"farm:bulk:{operation_id}:results"
 
 
 def tape(process_id: str) -> str:

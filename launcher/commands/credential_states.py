@@ -1,4 +1,4 @@
-"""`./farm credentials disable|enable|adopt`: the states that an operator sets."""
+"""`./farm credentials disable|drain|enable|adopt`: the states that an operator sets."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from launcher.selection import select_credentials
 from launcher.store import open_store, record_change
 from launcher.time_option import TIME
 from shared.credentials import private
+from shared.credentials.draining import wait_until_idle
 from shared.credentials.records import STATES, CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins
@@ -30,6 +31,26 @@ def disable(credential_ids: tuple[str, ...]) -> None:
         store.disable(record.pool, record.id)
         record_change(redis, "credential.disable", record.id)
         print_line(f"{record.id} disabled")
+
+
+@click.command()
+@click.argument("credential_ids", nargs=-1, required=True)
+@click.option("--timeout", default=600.0, show_default=True, help="Longest wait in seconds.")
+@exit_on_error
+def drain(credential_ids: tuple[str, ...], timeout: float) -> None:
+    """Take credentials out of service, and wait until their running requests have ended."""
+    settings, redis = open_store()
+    store, records = Credentials(redis), select_credentials(settings, redis, credential_ids)
+    for record in records:
+        store.disable(record.pool, record.id)
+        record_change(redis, "credential.drain", record.id)
+    remaining = {record.id for record in records}
+    for idle in wait_until_idle(redis, list(remaining), timeout):
+        remaining -= set(idle)
+        for credential_id in idle:
+            print_line(f"{credential_id} drained and disabled")
+    if remaining:
+        raise FarmError(f"disabled, but the requests of {', '.join(sorted(remaining))} still run")
 
 
 @click.command()

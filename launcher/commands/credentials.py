@@ -13,7 +13,7 @@ import click
 from launcher.commands.credential_limits import limit
 from launcher.commands.credential_login import login
 from launcher.commands.credential_operations import refresh, revoke, test
-from launcher.commands.credential_states import adopt, disable, enable
+from launcher.commands.credential_states import adopt, disable, drain, enable
 from launcher.export_steps import ExportSteps
 from launcher.file_argument import resolve_path
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
@@ -41,10 +41,10 @@ PREVIEWS = {"added": "would be added", "duplicate": "is here already", "replaced
 
 @click.group()
 def credentials() -> None:
-    """Add, import, log in, list, show, test, refresh, limit, disable, enable, adopt, revoke, remove and export."""
+    """Add, import, log in, list, show, test, refresh, limit, disable, drain, enable, adopt, revoke, remove, export."""
 
 
-for command in (login, test, refresh, revoke, limit, disable, enable, adopt):
+for command in (login, test, refresh, revoke, limit, disable, drain, enable, adopt):
     credentials.add_command(command)
 pool_option = click.option("--pool", default="default", show_default=True, help="The pool to import into.")
 

@@ -85,7 +85,7 @@ EXPLANATIONS = {
 }
 DEAD_KEY = Explanation("the upstream answered the API key with 401 twice in a row", f"{ENABLE}, for two more tries")
 CAN_SERVE = Explanation("it can serve", "it takes the next request")
-#: What keeps an active credential from serving.
+#: What keeps an active credential from serving, and what else goes before the reason of a state.
 HINDRANCES = {
     "suspended": Explanation("it can serve, but `rq suspend` holds all workers", "it takes requests after `rq resume`"),
     "paused": Explanation(
@@ -100,6 +100,7 @@ HINDRANCES = {
         "it can serve, but no worker has it yet",
         "a worker process takes it within seconds, unless FARM_MAX_WORKERS are running",
     ),
+    "draining": Explanation("an operator disabled it, and its last request still runs", ENABLE),
     "token_endpoint_down": Explanation(
         "its token endpoint fails for the whole pool, and its access token has expired",
         "now and then one credential asks for a token; when one gets it, all do",
@@ -128,11 +129,22 @@ def explain_state(state: str, reason: str, evidence: Evidence = NO_EVIDENCE) -> 
 
 
 def explain_record(
-    record: CredentialRecord, last_failure: LastFailure | None, circumstances: Circumstances
+    record: CredentialRecord, last_failure: LastFailure | None, circumstances: Circumstances, in_flight: int = 0
 ) -> Explanation:
-    """The explanation of a credential's state; of an active one that serves nothing, why that is."""
+    """The explanation of a credential's state; of an active one that serves nothing, why that is.
+
+    `in_flight`: requests that it has now.
+    """
+    if record.state == "disabled" and in_flight:
+        return HINDRANCES["draining"]
     if record.state != "active":
         return explain_state(record.state, record.reason, record.evidence)
+    return explain_active(record, last_failure, circumstances)
+
+
+def explain_active(
+    record: CredentialRecord, last_failure: LastFailure | None, circumstances: Circumstances
+) -> Explanation:
     if circumstances.is_suspended:
         return HINDRANCES["suspended"]
     if circumstances.is_paused:

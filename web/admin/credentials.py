@@ -9,6 +9,7 @@ from flask import Response
 
 from shared.credentials import private
 from shared.credentials.activity.description import describe_credentials
+from shared.credentials.draining import wait_until_idle
 from shared.credentials.importing.entries import Entry, read_entries, read_texts
 from shared.credentials.records import CredentialRecord, mask_account
 from shared.credentials.store import Credentials
@@ -28,6 +29,7 @@ from web.admin.schemas import (
     CredentialChange,
     CredentialPage,
     CredentialQuery,
+    Drain,
     Empty,
     EnableQuery,
     History,
@@ -185,6 +187,17 @@ def adopt_credential(credential_id: str, body: Empty) -> Response:
         raise ApiError(409, "conflict", str(error)) from None
     record_change("credential.adopt", credential_id)
     return to_response(to_schema(get_or_404(credential_id)), 200)
+
+
+@router.route("POST", "/credentials/<credential_id>/drain", body=Drain, response=Credential)
+def drain_credential(credential_id: str, body: Drain) -> Credential:
+    """Disable a credential and wait until its running request has ended, which `in_flight` tells; it takes no other."""
+    record = get_or_404(credential_id)
+    open_store().disable(record.pool, record.id)
+    record_change("credential.drain", credential_id)
+    for _ in wait_until_idle(services().redis, [record.id], body.seconds):
+        pass
+    return to_schema(get_or_404(credential_id))
 
 
 @router.route("DELETE", "/credentials/<credential_id>", status=204)

@@ -303,6 +303,12 @@ class EnableQuery(StrictModel):
     pool: Annotated[Identifier, Field(description="only credentials of this pool")] = ""
 
 
+class Drain(StrictModel):
+    """How long to wait for the running request."""
+
+    seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False, description="at most so long")] = 30.0
+
+
 class ChangedCredentials(BaseModel):
     """The credentials that were changed."""
 

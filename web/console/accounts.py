@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
-from flask import redirect, request
+from flask import request
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared import names
@@ -15,9 +14,10 @@ from shared.errors import ApiError
 from shared.list_filters import matches_text
 from shared.observability.request_log import LogFilter
 from web.admin import credentials
+from web.admin.bulk.resource import find_results
 from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
 from web.console.log_search import find_last
-from web.console.parts.blueprint import blueprint, build_own_url, go_to, render_page
+from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
 
@@ -48,6 +48,13 @@ class AccountQuery:
     text: str
     sort: str
     order: str
+    #: An operation on many accounts, '' for none, and what has become of them in it, '' for anything.
+    bulk: str = ""
+    outcome: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.pool or self.states or self.text or self.bulk)
 
     def selects(self, record: CredentialRecord) -> bool:
         return (
@@ -60,12 +67,22 @@ class AccountQuery:
 def read_query() -> AccountQuery:
     order = read_choice("order", ("asc", "desc"), "asc")
     return AccountQuery(
-        read_text("pool"), read_choices("state", STATES), read_text("q"), read_choice("sort", tuple(ORDERS)), order
+        pool=read_text("pool"),
+        states=read_choices("state", STATES),
+        text=read_text("q"),
+        sort=read_choice("sort", tuple(ORDERS)),
+        order=order,
+        bulk=read_text("bulk"),
+        outcome=read_text("outcome"),
     )
 
 
 def find_accounts(query: AccountQuery) -> list[CredentialRecord]:
-    return [record for record in credentials.open_store().list(credentials.list_all_pools()) if query.selects(record)]
+    records = credentials.open_store().list(credentials.list_all_pools())
+    if query.bulk:
+        results = find_results(query.bulk, query.outcome)
+        records = [record for record in records if record.id in results]
+    return [record for record in records if query.selects(record)]
 
 
 def sum_usage() -> dict[str, Usage]:
@@ -99,19 +116,6 @@ def sum_totals(records: list[CredentialRecord], usage: dict[str, Usage]) -> dict
     """Sums over all accounts that match, not only those of the page."""
     rows = [usage.get(record.id, {}) for record in records]
     return {name: sum(row.get(name, 0) for row in rows) for name in ("requests", "failed", "total_tokens")}
-
-
-@blueprint.post("/accounts")
-def change_accounts() -> BaseResponse | str:
-    """Changes the selected accounts, or with `all` those that match the filter; a removal is confirmed first."""
-    action = request.form.get("action", "")
-    ids = [record.id for record in find_accounts(read_query())] if "all" in request.form else request.form.getlist("id")
-    if not ids:
-        return go_to("accounts", "nothing")
-    if action == "remove" and "sure" not in request.form:
-        return render_page("remove_accounts.html", active="accounts", ids=ids)
-    changed = sum(change_account(credential_id, action) for credential_id in ids)
-    return redirect(build_own_url(done=DONE[action], count=changed), HTTPStatus.SEE_OTHER)
 
 
 def change_account(credential_id: str, action: str) -> bool:

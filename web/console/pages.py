@@ -2,6 +2,7 @@
 
 from web.console import (
     accounts,
+    bulk,
     imports,
     overview,
     playground,
@@ -18,7 +19,7 @@ from web.console.parts.blueprint import blueprint
 from web.console.timeline import alerts
 
 MODULES = (
-    *(overview, accounts, imports, sign_ins, queue, keys, usage, request_list, playground, pools, system),
+    *(overview, accounts, bulk, imports, sign_ins, queue, keys, usage, request_list, playground, pools, system),
     *(alerts, stream),
 )
 __all__ = ("MODULES", "blueprint")

@@ -65,7 +65,10 @@ def describe_credentials(
     )
     return [
         CredentialDescription(
-            record, activity, explain_record(record, activity.last_failure, circumstances[record.pool]), use
+            record,
+            activity,
+            explain_record(record, activity.last_failure, circumstances[record.pool], activity.in_flight),
+            use,
         )
         for record, activity, use in zip(records, activities, uses, strict=True)
     ]

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import gevent
 import pytest
 from redis import Redis
 
@@ -45,6 +46,18 @@ def test_all_that_died_since_a_time_are_enabled_at_once(run: Run, redis: Redis, 
     assert run("credentials", "enable", "--state", "dead").stdout == f"{ids[0]} active\n"
     assert run("credentials", "enable", ids[2]).stdout == f"{ids[2]} active\n"
     assert states(redis) == ["active"] * 3
+
+
+def test_drain_disables_and_waits_for_the_running_request(run: Run, redis: Redis, ids: tuple[str, ...]):
+    for credential_id in ids:
+        Credentials(redis).enable("default", credential_id)
+    redis.set(keys.lease(ids[0]), "process:1")
+    busy = run("credentials", "drain", ids[0], ids[1], "--timeout", "0")
+    assert (busy.exit_code, busy.stdout) == (1, f"{ids[1]} drained and disabled\n")
+    assert sorted(states(redis)) == ["active", "disabled", "disabled"]
+    release = gevent.spawn_later(0.7, redis.delete, keys.lease(ids[0]))
+    drained = run("credentials", "drain", ids[0])
+    assert (drained.exit_code, drained.stdout, release.ready()) == (0, f"{ids[0]} drained and disabled\n", True)
 
 
 @pytest.mark.parametrize("arguments", [(), ("some-id", "--state", "dead"), ("no-such-id",)])

@@ -1,6 +1,7 @@
 """The progress of operations on many credentials, in Redis, so that every front can tell it."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis import Redis
@@ -34,7 +35,7 @@ class ProgressStore:
     """Keeps the progress of operations."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self.redis = self._redis = redis
 
     def begin(self, action: str, total: int) -> str:
         """Returns the operation's id."""
@@ -46,19 +47,27 @@ class ProgressStore:
             pipe.execute()
         return operation
 
-    def record(self, operation: str, outcomes: list[str]) -> bool:
-        """Counts what has become of some credentials; returns whether to go on, False if it was cancelled."""
+    def record(self, operation: str, results: Mapping[str, str]) -> bool:
+        """Keeps what has become of some credentials, by id; returns whether to go on, False if it was cancelled."""
         name = keys.bulk_operation(operation)
         known = {field for field in decode_hash(self._redis.hgetall(name)) if field.startswith(OUTCOME)}
         with self._redis.pipeline() as pipe:
-            for outcome in outcomes:
+            for credential_id, outcome in results.items():
                 field = OUTCOME + outcome[:MAX_OUTCOME_LENGTH]
                 field = field if field in known or len(known) < MAX_OUTCOMES else OUTCOME + OTHER
                 known.add(field)
                 pipe.hincrby(name, field, 1)
+                pipe.hset(keys.bulk_results(operation), credential_id, field.removeprefix(OUTCOME))
+            pipe.expire(keys.bulk_results(operation), TTL_SECONDS)
             pipe.hset(name, "updated_at", clock.now())
             pipe.hget(name, "state")
             return bool(pipe.execute()[-1] == b"running")
+
+    def list_results(self, operation: str, outcome: str = "") -> dict[str, str]:
+        """Credential id -> what has become of it, of those with that outcome ('' for all). Raises NotFound."""
+        self.get(operation)
+        results = decode_hash(self._redis.hgetall(keys.bulk_results(operation)))
+        return {id_: found for id_, found in results.items() if outcome in ("", found)}
 
     def end(self, operation: str, state: str) -> bool:
         """Ends a running operation as `done` or `cancelled`; False if it does not run."""

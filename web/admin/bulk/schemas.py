@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from web.admin.schemas import Identifier, StateNames, StrictModel
+from web.admin.schemas import Identifier, Page, StateNames, StrictModel, Text
 
 #: Ids in one request, which must fit into a body of MAX_ADMIN_BYTES.
 MAX_CREDENTIALS = 2_000
@@ -22,14 +22,20 @@ class BulkSelection(StrictModel):
 class NewBulkOperation(StrictModel):
     """What to do, and with which credentials: those with these ids, or all that match."""
 
-    action: Literal["test", "refresh", "enable", "disable", "remove"]
+    action: Annotated[
+        Literal["test", "refresh", "enable", "disable", "drain", "relabel", "remove"],
+        Field(description="`drain`: disable them, and wait until their running requests have ended"),
+    ]
     ids: Annotated[list[Identifier], Field(max_length=MAX_CREDENTIALS)] = Field(default_factory=list)
     matching: BulkSelection | None = None
+    label: Annotated[Text | None, Field(description="the label that `relabel` gives them all")] = None
 
     @model_validator(mode="after")
     def check_selection(self) -> "NewBulkOperation":
         if bool(self.ids) == (self.matching is not None):
             raise ValueError("give either ids or matching")
+        if (self.action == "relabel") != (self.label is not None):
+            raise ValueError("relabel, and nothing else, takes a label")
         return self
 
 
@@ -49,3 +55,24 @@ class BulkOperation(BaseModel):
     ]
     started_at: float
     updated_at: float
+
+
+class ResultQuery(Page):
+    """Which results of an operation."""
+
+    outcome: Annotated[str, Field(max_length=200, description="only credentials with this outcome")] = ""
+
+
+class BulkResult(BaseModel):
+    """What has become of a credential."""
+
+    credential: str
+    credential_name: str
+    outcome: str
+
+
+class BulkResultPage(BaseModel):
+    """A page of results; `next` is the cursor of the next page, null on the last."""
+
+    data: list[BulkResult]
+    next: str | None

@@ -41,6 +41,30 @@ IMPORT_OUTCOMES = {
     "blank": mark("blank"),
     "invalid": mark("not valid"),
 }
+#: Operation on many accounts -> heading.
+BULK_ACTIONS = {
+    "test": mark("Test accounts"),
+    "refresh": mark("Refresh tokens"),
+    "enable": mark("Enable accounts"),
+    "disable": mark("Disable accounts"),
+    "drain": mark("Drain accounts"),
+    "relabel": mark("Label accounts"),
+    "remove": mark("Remove accounts"),
+}
+BULK_STATES = {
+    "running": mark("running"),
+    "done": mark("done"),
+    "cancelled": mark("cancelled"),
+    "interrupted": mark("interrupted"),
+}
+#: Outcomes of such an operation (web/admin/bulk) that are the farm's own words.
+BULK_OUTCOMES = {
+    "ok": mark("went well"),
+    "there is no such credential any more": mark("gone"),
+    "its request still runs": mark("disabled, its request still runs"),
+    "no worker process is running": mark("no worker process runs"),
+    "other errors": mark("other errors"),
+}
 SIGN_IN_STATES = {
     "pending": mark("waiting for the owner"),
     "done": mark("signed in"),
@@ -87,6 +111,7 @@ def notices(count: int) -> dict[str, str]:
         "label": gettext("The label was saved."),
         "enabled": ngettext("One account was enabled.", "%(count)s accounts were enabled.", count),
         "disabled": ngettext("One account was disabled.", "%(count)s accounts were disabled.", count),
+        "relabelled": ngettext("One account was labelled.", "%(count)s accounts were labelled.", count),
         "removed": ngettext("One account was removed.", "%(count)s accounts were removed.", count),
         "adopted": gettext("The account now belongs to its pool's token endpoint."),
         "refreshed": gettext("The access token was refreshed."),

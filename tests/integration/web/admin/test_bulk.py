@@ -64,6 +64,45 @@ def test_failures_are_grouped(front: Front):
     assert done["outcomes"] == {"no worker process is running": 5}
 
 
+def test_results_are_listed_by_outcome(front: Front, redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    ids = [record.id for record in Credentials(redis).list(["default"])]
+    result = {"ok": False, "error": "request 12 was refused", "code": "invalid_grant"}
+    monkeypatch.setattr(
+        front.services.operations,
+        "request",
+        lambda operation: {"ok": True} if operation.credential_id == ids[0] else result,
+    )
+    done = wait(front, begin(front, action="test", matching={})["id"])
+    assert done["outcomes"] == {"ok": 1, "invalid_grant": 4}
+    results = front.data(f"/bulk/{done['id']}/results?outcome=invalid_grant&limit=3")
+    assert [row["credential"] for row in results] == sorted(ids[1:])[:3]
+    assert front.admin("GET", f"/bulk/{done['id']}/results?limit=3").json["next"]
+    assert front.data(f"/bulk/{done['id']}/results?outcome=ok")[0]["credential"] == ids[0]
+    assert front.admin("GET", "/bulk/none/results").status_code == 404
+
+
+def test_accounts_are_labelled_together(front: Front, redis: Redis):
+    wait(front, begin(front, action="relabel", matching={}, label="of the shop")["id"])
+    assert {record.label for record in Credentials(redis).list(["default"])} == {"of the shop"}
+    for body in ({"action": "relabel"}, {"action": "test", "label": "x"}):
+        assert front.admin("POST", "/bulk", {**body, "matching": {}}).status_code == 422
+
+
+def test_drain_ends_when_the_last_requests_have_ended(front: Front, redis: Redis):
+    busy, *_ = [record.id for record in Credentials(redis).list(["default"])]
+    redis.set(keys.lease(busy), "process:1")
+    redis.hset(keys.rq_worker(f"default.{busy}"), "state", "busy")
+    begun = begin(front, action="drain", matching={})
+    eventually(lambda: read(front, begun["id"])["outcomes"] == {"ok": 4})
+    assert (states(redis), read(front, begun["id"])["state"]) == (5 * ["disabled"], "running")
+    shown = front.admin("GET", f"/credentials/{busy}").json
+    assert (shown["in_flight"], "last request still runs" in shown["explanation"]["rule"]) == (1, True)
+    assert front.admin("POST", f"/credentials/{busy}/drain", {"seconds": 0}).json["in_flight"] == 1
+    redis.delete(keys.lease(busy))
+    assert wait(front, begun["id"])["outcomes"] == {"ok": 5}
+    assert front.admin("POST", f"/credentials/{busy}/drain", {}).json["in_flight"] == 0
+
+
 def test_cancelled_operation_ends_early(front: Front, redis: Redis, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(resource, "BATCH", 1)
     monkeypatch.setattr(resource, "build_work", lambda *_: lambda _: gevent.sleep(0.5) or "ok")
@@ -77,7 +116,7 @@ def test_cancelled_operation_ends_early(front: Front, redis: Redis, monkeypatch:
 def test_front_that_has_ended_interrupts_its_operations(redis: Redis):
     store = ProgressStore(redis)
     operation = store.begin("test", 2)
-    assert store.record(operation, ["ok"])
+    assert store.record(operation, {"a": "ok"})
     redis.hset(keys.bulk_operation(operation), "updated_at", time.time() - SILENCE_SECONDS - 1)
     assert store.get(operation).state == "interrupted"
 
@@ -85,8 +124,8 @@ def test_front_that_has_ended_interrupts_its_operations(redis: Redis):
 def test_number_of_different_outcomes_is_bounded(redis: Redis):
     store = ProgressStore(redis)
     operation = store.begin("test", 200)
-    store.record(operation, [f"error {number}" for number in range(100)])
-    store.record(operation, ["error 1", "another"])
+    store.record(operation, {f"c{number}": f"error {number}" for number in range(100)})
+    store.record(operation, {"x": "error 1", "y": "another"})
     progress = store.get(operation)
     assert (progress.done, len(progress.outcomes)) == (102, MAX_OUTCOMES + 1)
     assert (progress.outcomes["error 1"], progress.outcomes[OTHER]) == (2, 100 - MAX_OUTCOMES + 1)

@@ -12,6 +12,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.observability.audit_log import AuditLog
 from tests.console_content import HOSTILE
+from tests.waiting import eventually
 
 
 def states(redis: Redis) -> dict[str, str]:
@@ -33,7 +34,7 @@ def test_selected_accounts_are_disabled_enabled_and_removed_after_a_question(
     gone = admin.post("/admin/accounts", data={**chosen, "action": "remove", "sure": "1"}, follow_redirects=True)
     assert "3 accounts were removed." in gone.text
     assert not set(ids[10:13]) & set(states(redis))
-    assert "credential.remove" in {entry.action for entry in AuditLog(redis).read_newest_first()}
+    assert "credentials.remove" in {entry.action for entry in AuditLog(redis).read_newest_first()}
 
 
 def test_all_that_match_the_filter_are_changed_and_no_other(admin: FlaskClient, ids: list[str], redis: Redis):
@@ -42,6 +43,23 @@ def test_all_that_match_the_filter_are_changed_and_no_other(admin: FlaskClient, 
     after = states(redis)
     assert {before[each] for each in ids if after[each] != before[each]} == {"cooling"}
     assert "cooling" not in after.values()
+
+
+def test_operation_on_many_shows_its_progress_and_leads_to_the_accounts_of_an_outcome(
+    admin: FlaskClient, ids: list[str], redis: Redis
+):
+    sent = admin.post("/admin/accounts?state=active", data={"all": "1", "action": "test"})
+    assert re.fullmatch(r"/admin/bulk/\w+", sent.location)
+    page = eventually(lambda: "hx-get" not in (page := admin.get(sent.location).text) and page)
+    assert ("no worker process runs" in page, '<progress max="16" value="16"' in page) == (True, True)
+    (link,) = re.findall(r'href="(/admin/accounts\?bulk=[^"]+)"', page)
+    listed = admin.get(link.replace("&amp;", "&")).text
+    assert listed.count('name="id"') == 16
+    assert admin.get(f"{sent.location.replace('bulk/', 'accounts?bulk=')}&outcome=ok").text.count('name="id"') == 0
+    labelled = admin.post("/admin/accounts", data={"id": ids[:2], "action": "relabel", "label": "pair"})
+    assert "2 accounts were labelled." in admin.get(labelled.location).text
+    assert admin.get("/admin/accounts?q=pair").text.count('name="id"') == 2
+    assert admin.post(f"{sent.location}/cancel").location == sent.location
 
 
 def test_nothing_selected_changes_nothing_and_says_so(admin: FlaskClient, ids: list[str], redis: Redis):

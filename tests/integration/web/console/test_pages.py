@@ -15,6 +15,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from tests.console_content import HOSTILE
 from tests.integration.web.console.conftest import LogIn
+from web.admin.bulk.progress import ProgressStore
 from web.languages import catalogues, translation
 
 #: Attributes that readers see or hear.
@@ -51,7 +52,9 @@ ADMIN_PATHS = ("/admin/playground",)
 def list_paths(redis: Redis, ids: list[str]) -> list[str]:
     key = next(key for key in ApiKeys(redis).list() if key.name == HOSTILE)
     accounts = [f"/admin/accounts/{credential_id}" for credential_id in ids[:12]]
-    return [*PATHS, *accounts, f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
+    bulk = ProgressStore(redis).begin("test", 3)
+    ProgressStore(redis).record(bulk, {ids[0]: "ok", ids[1]: HOSTILE})
+    return [*PATHS, *accounts, f"/admin/bulk/{bulk}", f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
 
 
 class PseudoLanguage(NullTranslations):
