@@ -40,6 +40,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:account-limits:<pool>:trial | string | credential that tries another model | a minute |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
 | farm:samples:<step> | stream | totals every 5 or 60 seconds (shared/observability/samples.py) | an hour; a day |
+| farm:account-seconds:<time> | hash | <letter><credential id> -> seconds of that hour | 26 hours after its last write |
+| farm:in-flight-peaks | sorted set | configured pool -> most requests ever at once on an account | forever |
 | farm:events | stream | what happened in the farm (shared/observability/event_log.py) | about the last 10,000 |
 | farm:alerts | hash | alert that is raised -> its record as JSON (shared/alerts) | 7 days unwatched |
 | farm:alerts:notices | stream | what receivers are to be told: an alert was raised, or is over | the last 1,000 |
@@ -138,6 +140,7 @@ ALERTS = "farm:alerts"
 ALERT_NOTICES = "farm:alerts:notices"
 ALERT_RECEIVERS = "farm:alerts:receivers"
 ALERT_LEASE = "farm:alerts:lease"
+IN_FLIGHT_PEAKS = "farm:in-flight-peaks"
 REQUEST_LOG = "farm:log"
 USAGE_ROLLED_UP = "farm:usage:folded"
 LAST_USED = "farm:last-used"
@@ -302,6 +305,11 @@ def process(process_id: str) -> str:
 def samples(step: int) -> str:
     """`step` is the number of seconds between two samples."""
     return f"farm:samples:{step}"
+
+
+def account_seconds(hour: int) -> str:
+    """`hour`: its first second."""
+    return f"farm:account-seconds:{hour}"
 
 
 def bulk_operation(operation_id: str) -> str:

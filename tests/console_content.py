@@ -1,15 +1,22 @@
 """A farm's records for the console's pages: accounts in every state, keys, requests, changes, a queue that is empty."""
 
+import json
 import random
 
 from redis import Redis
 
+from shared import clock
+from shared import keys as farm_keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.records import STATES, State
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.observability.account_time.account_hours import list_hours
 from shared.observability.audit_log import AuditLog
+from shared.observability.counters import BUCKET_BOUNDS_SECONDS
 from shared.observability.request_log import RequestLog
+from shared.observability.samples import HISTOGRAMS, Totals
+from shared.observability.tape import TAPE_SECONDS
 from tests.builders import build_log_entry
 from workers.process.usage_rollup import UsageRollup
 
@@ -58,7 +65,38 @@ def fill_farm(
     )
     UsageRollup(redis, 100_000, 7, 31).roll_up()
     AuditLog(redis).record("command line", "key.create", keys[0], {"name": odd_name})
+    fill_account_time(redis, ids, pool, dice)
     return ids
+
+
+def fill_account_time(redis: Redis, ids: list[str], pool: str, dice: random.Random) -> None:
+    """What the accounts' workers did: on the tape, by the hour, and in samples of the last hour."""
+    now = int(clock.now())
+    redis.zadd(farm_keys.PROCESSES, {"p1": now})
+    rows = {id_: write_row(dice) for id_ in ids}
+    for second in range(TAPE_SECONDS + 15):
+        column = {"c": "".join(row[second] for row in rows.values()), "k": " ".join(ids)}
+        redis.xadd(farm_keys.tape("p1"), column, id=f"{(now - TAPE_SECONDS - 14 + second) * 1000}-0")
+    for hour in list_hours():
+        for number, id_ in enumerate(ids):
+            busy = dice.randrange(3600) * (number % 5) // 5
+            redis.hset(farm_keys.account_seconds(hour), mapping={f"b{id_}": busy, f"i{id_}": 3600 - busy})
+    total = {"busy": 0.0, "idle": 0.0, "idle_waiting": 0.0, "resting": 0.0}
+    counts, waits = {"200": 0, "429": 0}, [0.0] * (len(BUCKET_BOUNDS_SECONDS) + 1)
+    for minute in range(61):
+        total = {work: seconds + dice.randrange(400) for work, seconds in total.items()}
+        counts = {"200": counts["200"] + dice.randrange(90, 200), "429": counts["429"] + dice.randrange(2)}
+        waits = [count + dice.randrange(9) for count in waits]
+        present = {"waiting": dice.randrange(30), "held": 0, "busy": 9, "workers": len(ids)}
+        totals = Totals({pool: counts}, {pool: total}, dict.fromkeys(HISTOGRAMS, waits), {pool: present})
+        at = (now // 60 - 60 + minute) * 60_000
+        redis.xadd(farm_keys.samples(60), {"e": json.dumps(vars(totals))}, id=f"{at}-0")
+
+
+def write_row(dice: random.Random) -> str:
+    """Runs of work, some longer than others."""
+    runs = (dice.choice("bbbbiiwcr-") * dice.randrange(1, 25) for _ in range(TAPE_SECONDS + 15))
+    return "".join(runs)[: TAPE_SECONDS + 15]
 
 
 def add_account(redis: Redis, pool: str, number: int, odd_name: str) -> str:

@@ -52,6 +52,11 @@ METRICS: Mapping[str, Metric] = {
     "request_seconds": Metric("histogram", (), "Seconds between admission and the end of the response."),
     "attempts": Metric("counter", ("pool", "outcome"), "Upstream attempts, by outcome."),
     "collisions": Metric("counter", (), "Attempts started on a credential with one in flight; must stay 0."),
+    "turns_refused": Metric(
+        "counter",
+        ("at",),
+        "Requests not begun, or not sent, because the worker had lost its credential's lease; that is what it is for.",
+    ),
     "token_refreshes": Metric("counter", ("outcome",), "Token refreshes, by outcome."),
     "token_store_seconds": Metric(
         "histogram",

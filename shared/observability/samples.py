@@ -128,6 +128,18 @@ class Samples:
                 yield compare(previous[1], totals, at, at - previous[0])
             previous = at, totals
 
+    def sum_up(self, step: int, since: float) -> Interval | None:
+        """All that happened since a time as one interval; None before there are two samples."""
+        first = self._redis.xrange(keys.samples(step), int(since * 1000), count=1)
+        last = self._redis.xrevrange(keys.samples(step), count=1)
+        if not first or first[0][0] == last[0][0]:
+            return None
+        (began, before), (ended, after) = (
+            (int(id_.partition(b"-")[0]) / 1000, decode_totals(values.get(b"e", b"")))
+            for id_, values in (*first, *last)
+        )
+        return compare(before, after, ended, ended - began)
+
 
 def sum_by(counters: Mapping[CounterKey, float], name: str, group: Any) -> dict[str, dict[str, float]]:
     """Sums a counter by two of its labels."""

@@ -16,6 +16,7 @@ PAGES = {
     "import": "/admin/accounts/import",
     "sign-ins": "/admin/sign-ins",
     "queue": "/admin/queue",
+    "capacity": "/admin/capacity",
     "keys": "/admin/keys",
     "new-key": "/admin/keys/new",
     "usage": "/admin/usage",

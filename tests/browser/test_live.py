@@ -3,6 +3,7 @@
 import pytest
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.admin_sessions import AdminSessions
 from shared.credentials.store import Credentials
 from tests.browser.chromium import Chromium
@@ -13,6 +14,7 @@ from web import live_feed
 ACCOUNTS = "document.querySelector('#live .figure b').innerText"
 #: Nodes and bytes by which a page may differ between two moments without growing.
 SPARE_NODES, SPARE_BYTES = 200, 1_000_000
+TAPE_PICTURE = "document.querySelector('#tape canvas').toDataURL()"
 SET_HIDDEN = """
 Object.defineProperty(document, "hidden", {configurable: true, get: () => %s});
 document.dispatchEvent(new Event("visibilitychange"));
@@ -83,6 +85,32 @@ def test_page_leads_to_the_login_when_its_session_has_ended(console: Console, re
     AdminSessions(redis).end_all()
     eventually(lambda: console.tab.is_true("location.pathname == '/admin/login'"))
     assert console.tab.evaluate("location.search") == "?" + "next=/admin/queue"
+
+
+def read_letters(console: Console, number: int) -> str:
+    """What the tape's table says of an account at its newest second, in its column `Now`."""
+    return str(console.tab.evaluate(f"document.querySelectorAll('#tape tbody tr')[{number}].cells[2].innerText"))
+
+
+def test_tape_goes_on_and_shows_accounts_that_have_lost_their_worker_process(console: Console, redis: Redis):
+    console.open("/admin/queue", lang="en")
+    console.tab.evaluate("document.querySelector('#tape details').open = true")
+    ids = sorted(Credentials(redis).get_states("default"))
+    drawn = console.tab.evaluate(TAPE_PICTURE)
+    for _ in range(5):
+        write_column(redis, ids, "b")
+    eventually(lambda: write_column(redis, ids, "b") and read_letters(console, 3) == "busy")
+    assert console.tab.evaluate(TAPE_PICTURE) != drawn
+    # Its process is killed: no column comes any more.
+    eventually(lambda: read_letters(console, 3) == "no worker")
+    # Another account than those of the page.
+    add_account(redis, 1)
+    eventually(lambda: console.tab.evaluate("document.querySelectorAll('#tape tbody tr').length") == 25)
+
+
+def write_column(redis: Redis, ids: list[str], letter: str) -> bool:
+    redis.xadd(keys.tape("p1"), {"c": letter * len(ids), "k": " ".join(ids)})
+    return True
 
 
 @pytest.mark.parametrize("page", ["/admin/", "/admin/queue"])

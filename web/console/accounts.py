@@ -16,6 +16,8 @@ from shared.observability.request_log import LogFilter
 from web.admin import credentials
 from web.admin.bulk.resource import find_results
 from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
+from web.admin.telemetry.capacity import read_last_day
+from web.admin.telemetry.tape import read_row
 from web.console.log_search import find_last
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.last_day import Usage, sum_last_day
@@ -149,6 +151,8 @@ def show_account(credential_id: str, test: OperationResult | None = None) -> str
         account=credentials.to_schema(record),
         history=credentials.credential_history(credential_id).data,
         usage=sum_last_day("time", pool=names.configured_pool(record.pool), credential=credential_id),
+        letters=read_row(credential_id),
+        work_seconds=read_last_day(credential_id),
         requests=find_last(LogFilter(credential=credential_id), SHOWN_REQUESTS),
         test=test,
         fellows=count_fellows(record),

@@ -11,6 +11,7 @@ from shared.protocol.relay_queue import BANDS
 from web.admin import api_keys, pools
 from web.admin.access.session_cookie import is_behind_tls
 from web.admin.schemas import Live, LivePool
+from web.admin.telemetry.capacity import get_capacity
 from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.base_url import find_base_url
@@ -37,6 +38,7 @@ def overview() -> str:
         every=read_interval(),
         intervals=INTERVALS,
         notices=list_connection_alerts(),
+        capacity=get_capacity(),
         hours=sum_last_day("time"),
         has_accounts=any(sum(pool.credentials.values()) for pool in values["live"].pools),
         has_keys=any(key.id != CONSOLE_KEY_ID for key in api_keys.open_store().list()),

@@ -3,6 +3,7 @@
 from web.console import (
     accounts,
     bulk,
+    capacity,
     imports,
     overview,
     playground,
@@ -19,7 +20,21 @@ from web.console.parts.blueprint import blueprint
 from web.console.timeline import alerts
 
 MODULES = (
-    *(overview, accounts, bulk, imports, sign_ins, queue, keys, usage, request_list, playground, pools, system),
+    *(
+        overview,
+        accounts,
+        bulk,
+        imports,
+        sign_ins,
+        queue,
+        capacity,
+        keys,
+        usage,
+        request_list,
+        playground,
+        pools,
+        system,
+    ),
     *(alerts, stream),
 )
 __all__ = ("MODULES", "blueprint")

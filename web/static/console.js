@@ -4,12 +4,15 @@
 (() => {
   const language = document.documentElement.lang;
   const absolute = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+  const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
 
   // Times come in UTC; readers think in their own time zone.
   function localizeTimes(root) {
     for (const element of root.querySelectorAll("time[datetime]")) {
       const text = absolute.format(new Date(element.dateTime));
       if ("relative" in element.dataset) element.title = text;
+      else if ("clock" in element.dataset) element.textContent = clock.format(new Date(element.dateTime));
+      else if ("hour" in element.dataset) element.textContent = String(new Date(element.dateTime).getHours()).padStart(2, "0");
       else {
         element.title = element.title || element.textContent;
         element.textContent = text;
@@ -63,34 +66,58 @@
       element.remove();
       return colour;
     };
-    const colours = [probe("good"), probe("bad")];
     Chart.defaults.color = probe("faint");
     Chart.defaults.font.family = style.fontFamily;
+    const colours = [0, 1, 2, 3].map((number) => probe(`series-${number}`));
     for (const table of root.querySelectorAll("table[data-chart]")) {
       const rows = [...table.tBodies[0].rows];
-      const heads = [...table.tHead.rows[0].cells];
+      if ("newestFirst" in table.dataset) rows.reverse();
+      const series = [...table.tHead.rows[0].cells].filter((cell) => "series" in cell.dataset);
       if (rows.length < 2) continue;
-      const series = heads.filter((cell) => "series" in cell.dataset);
-      const box = document.createElement("div");
-      box.className = "chart";
-      box.setAttribute("aria-hidden", "true");
-      const canvas = document.createElement("canvas");
-      box.append(canvas);
-      table.closest(".wide").before(box);
-      new Chart(canvas, {
-        type: table.dataset.chart,
-        data: {
-          labels: rows.map((row) => row.cells[0].textContent.trim()),
-          datasets: series.map((cell, index) => ({
-            label: cell.textContent.replace(/[▲▼]/, "").trim(),
-            data: rows.map((row) => Number(row.cells[cell.cellIndex].textContent.replace(/[^\d.-]/g, ""))),
-            backgroundColor: colours[index],
-            maxBarThickness: 28,
-          })),
-        },
-        options: { animation: false, maintainAspectRatio: false, plugins: { legend: { position: "bottom" } } },
-      });
+      const charts = document.createElement("div");
+      charts.className = "charts";
+      charts.setAttribute("aria-hidden", "true");
+      table.closest(".wide").before(charts);
+      // What has the same unit shares a chart.
+      for (const group of new Set(series.map((cell) => cell.dataset.series))) {
+        drawChart(charts, table.dataset.chart, rows, series.filter((cell) => cell.dataset.series === group), colours);
+      }
     }
+  }
+
+  // A cell without a figure is a gap, not a zero.
+  function readFigure(cell) {
+    const digits = cell.textContent.replace(/[^\d.-]/g, "");
+    return digits === "" || digits === "-" ? null : Number(digits);
+  }
+
+  function drawChart(parent, type, rows, series, colours) {
+    const box = document.createElement("div");
+    box.className = "chart";
+    const canvas = document.createElement("canvas");
+    box.append(canvas);
+    parent.append(box);
+    new Chart(canvas, {
+      type,
+      data: {
+        labels: rows.map((row) => row.cells[0].textContent.trim()),
+        datasets: series.map((cell, index) => ({
+          label: cell.textContent.replace(/[▲▼]/, "").trim(),
+          data: rows.map((row) => readFigure(row.cells[cell.cellIndex])),
+          backgroundColor: colours[index],
+          borderColor: colours[index],
+          borderWidth: type === "line" ? 1.5 : 0,
+          pointRadius: 0,
+          maxBarThickness: 28,
+        })),
+      },
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        scales: { y: { beginAtZero: true } },
+        plugins: { legend: { position: "bottom" } },
+      },
+    });
   }
 
   function prepare(root) {
@@ -99,7 +126,7 @@
   }
 
   // `/` goes to the search field, `g` and a letter to a page.
-  const pages = { o: "", a: "accounts", q: "queue", k: "keys", u: "usage", r: "requests", t: "playground", p: "pools", s: "system" };
+  const pages = { o: "", a: "accounts", q: "queue", c: "capacity", k: "keys", u: "usage", r: "requests", t: "playground", p: "pools", s: "system" };
   let goes = false;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;

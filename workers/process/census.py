@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from redis import Redis
 
 from shared import names
+from shared.observability.account_time.account_hours import AccountHours
 from shared.observability.counters import Counters
 from shared.observability.tape import LETTERS, TapeWriter
 from shared.protocol.relay_queue import queue_keys
+from workers.credentials.leases import Lease
 from workers.worker.rq_worker import FarmWorker
 
 #: Share of a second from which on it is shown as busy.
@@ -27,6 +29,7 @@ class Census:
         self._pools = tuple(pools)
         self._counters = counters
         self._tape = TapeWriter(process_id)
+        self.hours = AccountHours(redis)
         #: RQ worker name -> its busy seconds at the last census.
         self._worked: dict[str, float] = {}
         self._taken_at = time.monotonic()
@@ -48,13 +51,16 @@ class Census:
             if letters.get(worker.lease.credential_id) != LETTERS["busy"]:
                 letters[worker.lease.credential_id] = LETTERS[letter]
             if name in worked:
-                configured = names.configured_pool(pool)
                 if busy:
-                    self._counters.increment("account_seconds", configured, "busy", amount=busy)
-                self._counters.increment("account_seconds", configured, state, amount=elapsed - busy)
+                    self._count(worker.lease, "busy", busy)
+                self._count(worker.lease, state, elapsed - busy)
         with self._redis.pipeline(transaction=False) as pipe:
             self._tape.append(pipe, letters)
             pipe.execute()
+
+    def _count(self, lease: Lease, state: str, seconds: float) -> None:
+        self._counters.increment("account_seconds", names.configured_pool(lease.pool), state, amount=seconds)
+        self.hours.add(lease.credential_id, state, seconds)
 
     def _find_waiting(self) -> set[str]:
         """The configured pools in which requests wait."""

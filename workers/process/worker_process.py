@@ -77,6 +77,8 @@ FRONT_CHECK_INTERVAL_SECONDS = 0.5
 CLEAN_INTERVAL_SECONDS = 60.0
 #: Seconds between two roll-ups of the request log, and between two removals of its oldest entries.
 ROLL_UP_INTERVAL_SECONDS, TRIM_INTERVAL_SECONDS = 2.0, 30.0
+#: Seconds between two writes of what each account's time went into.
+ACCOUNT_HOURS_INTERVAL_SECONDS = 60.0
 #: Seconds between two searches for idle private credentials.
 FORGET_INTERVAL_SECONDS = 5.0
 #: Seconds between two comparisons of the credentials with the token endpoints of their pools.
@@ -213,6 +215,7 @@ class WorkerProcess:
         gevent.killall(background)
         log.info("worker process is down", extra={"action": "process_stopped", "worker_process": self.id})
         self._try(self._events.write)
+        self._try(self._census.hours.flush)
 
     def _await_refresher(self) -> None:
         """So that no worker starts before it; without it they serve with the access tokens that they find."""
@@ -245,6 +248,8 @@ class WorkerProcess:
             (FRONT_CHECK_INTERVAL_SECONDS, self._fronts.check),
             (0.5, self._workers.refresh_due_tokens),
             (1.0, lambda: self._counters.flush(self._redis)),
+            (1.0, lambda: self._services.in_flight.flush(self._redis)),
+            (ACCOUNT_HOURS_INTERVAL_SECONDS, self._census.hours.flush),
             (1.0, self._events.write),
             (1.0, lambda: self._samples.take(self._pools)),
             (ALERT_INTERVAL_SECONDS, self._alerts.look),

@@ -97,6 +97,7 @@ class JobRunner:
         elif pace := self._credential.pace:
             pace.count(is_repeat=paced is not None)
         if not self.holds_lease():
+            self._services.counters.increment("turns_refused", "send")
             raise Cancelled("lease_lost")
 
     @property
@@ -153,6 +154,7 @@ class JobRunner:
             while job is not None:
                 job = self._run_job(job)
         except LeaseLost:
+            self._services.counters.increment("turns_refused", "begin")
             self._credential.lease.lost = True
             self._credential.stop_signal.set()
         except BreakerOpen:
@@ -265,6 +267,8 @@ class JobRunner:
         self._services.counters.observe("queue_wait_seconds", clock.now() - job.request.enqueued_at)
         attempt = self._build_attempt(job.request, job.body, job)
         self.front, self._job_pace = job.request.front, job.pace
+        in_flight, credential_id = self._services.in_flight, self._credential.lease.credential_id
+        in_flight.begin(self._credential.pool.configured_name, credential_id, job.other_executions)
         try:
             outcome = Stopped() if self._cancelled_job_id == job.job_id else attempt.run()
         except Exception:
@@ -272,6 +276,7 @@ class JobRunner:
             log.exception("an attempt failed unexpectedly", extra=fields)
             outcome = attempt.fail_crashed()
         finally:
+            in_flight.end(credential_id)
             self._scope = self._job_pace = None
             self.front = ""
         cost = self._completion.settle(job, attempt, outcome)

@@ -8,6 +8,7 @@ from redis import Redis
 from redis.connection import ConnectionPool
 
 from shared.credentials.evidence import Evidence
+from shared.observability.account_time.in_flight import InFlight
 from shared.observability.counters import Counters
 from shared.pacing.scripts import CountRequest
 from shared.settings.schema import Settings
@@ -53,6 +54,8 @@ class WorkerServices:
     suspension: Suspension
     #: What the credentials of this process do.
     activity: ActivityRecorder = field(default_factory=ActivityRecorder)
+    #: Requests in flight on each credential of this process.
+    in_flight: InFlight = field(default_factory=InFlight)
     #: Configured pool -> whether its upstream takes `stream_options`.
     stream_options: PerPool[StreamOptionsSupport] = field(init=False)
     #: Pool -> what its upstream counts limits per.

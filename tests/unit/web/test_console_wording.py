@@ -6,6 +6,7 @@ from shared.api_keys.admin_tokens import Role
 from shared.api_keys.api_key import KeyFields
 from shared.credentials.records import STATES
 from shared.observability import durability
+from shared.observability.tape import LETTERS
 from shared.sign_in import sign_in
 from web.admin.schemas import LineReport
 from web.console.parts import navigation, wording
@@ -18,6 +19,7 @@ def test_every_word_of_the_farm_has_one_on_the_pages():
     assert set(wording.DURABILITY) == set(durability.STATES)
     assert set(wording.BANDS) == set(get_args(fields["band"].annotation))
     assert set(wording.RESETS) == set(get_args(fields["quota_reset"].annotation))
+    assert set(wording.WORK) == {*LETTERS, "no worker"}
     assert set(wording.ROLES) == set(get_args(Role))
     assert set(wording.IMPORT_OUTCOMES) == set(get_args(LineReport.model_fields["outcome"].annotation))
 

@@ -10,6 +10,10 @@ from web.admin.schemas import Identifier, Page, StrictModel, Timestamp
 
 PoolName = Annotated[Identifier, Field(description="only this pool, which may be a private credential's")]
 Band = Literal["interactive", "batch"]
+AccountSeconds = Annotated[
+    dict[str, float],
+    Field(description="seconds of workers by what they did; `idle_waiting` is capacity lost while somebody waited"),
+]
 
 
 class QueueQuery(StrictModel):
@@ -194,10 +198,7 @@ class SampledPool(BaseModel):
     finished: int
     failed: int
     arrived: Annotated[int, Field(description="requests that were admitted, computed from the others")]
-    account_seconds: Annotated[
-        dict[str, float],
-        Field(description="seconds of workers by what they did; `idle_waiting` is capacity lost while somebody waited"),
-    ]
+    account_seconds: AccountSeconds
     waiting: int
     held: int
     busy: int
@@ -221,3 +222,64 @@ class Samples(BaseModel):
     """Intervals, the oldest first."""
 
     data: list[SampledInterval]
+
+
+class PoolCapacity(BaseModel):
+    """What the time of a pool's accounts went into."""
+
+    pool: str
+    account_seconds: AccountSeconds
+    total: float
+    lost: Annotated[float, Field(description="account-seconds that were idle while a request waited")]
+    lost_share: Annotated[float | None, Field(description="their share of the total; null for none")]
+
+
+class PoolPeak(BaseModel):
+    """Most requests at once on one account of a pool."""
+
+    pool: str
+    most: Annotated[int, Field(description="most requests ever in flight on one account; 0 before the first one")]
+    allowed: Annotated[int, Field(description="FARM_SLOTS")]
+
+
+class CollisionMeter(BaseModel):
+    """Whether more requests than allowed ever met on one account."""
+
+    peaks: list[PoolPeak]
+    seen: Annotated[int, Field(description="requests that began on an account with another one in flight")]
+    turns_refused: Annotated[
+        int, Field(description="requests not begun or not sent because the worker had lost the account's lease")
+    ]
+
+
+class Capacity(BaseModel):
+    """What accounts' time went into."""
+
+    seconds: Annotated[float, Field(description="the time of which this is told: an hour, less after a start")]
+    data: list[PoolCapacity]
+    collisions: CollisionMeter
+
+
+class CapacityQuery(StrictModel):
+    """Which accounts."""
+
+    pool: PoolName = ""
+
+
+class AccountTime(BaseModel):
+    """What the workers of a credential did."""
+
+    credential: str
+    credential_name: str
+    pool: str
+    state: Annotated[str, Field(description="the credential's state now")]
+    seconds: AccountSeconds
+    busy_share: Annotated[float | None, Field(description="busy share of its workers' time; null for no worker")]
+    busy_shares: Annotated[list[float | None], Field(description="the same of each hour")]
+
+
+class AccountTimes(BaseModel):
+    """What the workers of each credential did, by the hour."""
+
+    hours: Annotated[list[int], Field(description="first second of each hour, the oldest first")]
+    data: list[AccountTime]

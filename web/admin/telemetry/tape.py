@@ -1,5 +1,9 @@
 """Admin API: what each credential's worker did in the last two minutes."""
 
+import hashlib
+from dataclasses import dataclass
+
+from shared import clock
 from shared.observability.names_by_id import find_credential_names
 from shared.observability.tape import ABSENT, LETTERS, read_tape
 from web.admin.api import router
@@ -34,3 +38,37 @@ def get_tape(query: TapeQuery) -> Tape:
     ]
     legend = {letter: state for state, letter in LETTERS.items()} | {ABSENT: "no worker"}
     return Tape(begins_at=tape.begins_at, seconds=tape.seconds, legend=legend, data=rows)
+
+
+@dataclass(frozen=True)
+class TapeColumns:
+    """The newest seconds of the tape, by column."""
+
+    begins_at: int
+    #: Names the credentials and their order, which is that of get_tape's rows.
+    order: str
+    #: For each second a letter per credential.
+    columns: list[str]
+
+
+def read_newest_columns(seconds: int) -> TapeColumns:
+    """The newest seconds, without the last one, of which a process may have yet to report."""
+    ids = list_in_order(select_pools(""))
+    tape = read_tape(services().redis, seconds, clock.now() - 1)
+    absent = tape.seconds * ABSENT
+    rows = [tape.letters.get(id_, absent) for id_ in ids]
+    return TapeColumns(tape.begins_at, name_order(ids), ["".join(column) for column in zip(*rows, strict=True)])
+
+
+def list_in_order(pools: list[str]) -> list[str]:
+    return [id_ for pool in pools for id_ in sorted(open_store().get_states(pool))]
+
+
+def name_order(ids: list[str]) -> str:
+    return hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
+
+
+def read_row(credential_id: str) -> str:
+    """The letters of one credential."""
+    tape = read_tape(services().redis)
+    return tape.letters.get(credential_id, tape.seconds * ABSENT)

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
 from web.admin.access.permissions import LIVE_VIEW
-from web.console.parts import formats, wording
+from web.console.parts import account_time, formats, wording
 from web.console.parts.navigation import ADMIN_PAGES, PAGES
 from web.errors import handle_redis_error
 from web.languages import translation
@@ -52,6 +52,7 @@ def provide_context() -> dict[str, Any]:
         "with_query": build_own_url,
         "pages": {page: name for page, name in PAGES.items() if is_admin or page not in ADMIN_PAGES},
         "format": formats,
+        "account_time": account_time,
         "wording": wording,
     }
 

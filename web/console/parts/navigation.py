@@ -7,6 +7,7 @@ PAGES = {
     "overview": mark("Overview"),
     "accounts": mark("Accounts"),
     "queue": mark("Queue"),
+    "capacity": mark("Capacity"),
     "keys": mark("Keys"),
     "usage": mark("Usage"),
     "requests": mark("Requests"),

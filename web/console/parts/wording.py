@@ -31,6 +31,18 @@ ACCOUNT_LIMITS = {
     "account_rpd": mark("Requests left in 24 hours"),
     "account_gap": mark("Seconds between two requests"),
 }
+#: What an account's worker does (shared/observability/tape.py) -> words.
+WORK = {
+    "busy": mark("busy"),
+    "idle": mark("idle, nobody waits"),
+    "idle_waiting": mark("idle while somebody waits"),
+    "resting": mark("cooling"),
+    "refreshing": mark("refreshing its token"),
+    "upstream_down": mark("upstream down"),
+    "suspended": mark("paused"),
+    "draining": mark("ending its work"),
+    "no worker": mark("no worker"),
+}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
 RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}

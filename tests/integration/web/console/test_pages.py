@@ -32,6 +32,8 @@ PATHS = (
     "/admin/accounts/import",
     "/admin/sign-ins",
     "/admin/queue",
+    "/admin/capacity",
+    "/admin/capacity?pool=default&sort=account&order=desc",
     "/admin/keys",
     "/admin/keys?q=nothing-like-it",
     "/admin/keys/new",

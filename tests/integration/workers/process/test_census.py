@@ -1,5 +1,6 @@
 """The census takes note of what each worker does, and the tape keeps it for two minutes."""
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import gevent
@@ -7,11 +8,24 @@ import pytest
 from redis import Redis
 
 from shared import keys
+from shared.observability.account_time.account_hours import AccountHours
 from shared.observability.counters import Counters
 from shared.observability.tape import ABSENT, LETTERS, TAPE_SECONDS, TAPE_TTL_SECONDS, TapeWriter, read_tape
 from tests.integration.harness import WorkerHarness, streaming_body
 from tests.waiting import eventually
 from workers.process.census import Census, find_state
+
+
+class RecordedHours(AccountHours):
+    """Takes note of what it is told."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        #: Credential and state -> seconds.
+        self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+
+    def add(self, credential_id: str, state: str, seconds: float) -> None:
+        self.seconds[credential_id, state] += seconds
 
 
 @pytest.fixture
@@ -34,6 +48,7 @@ def test_busy_and_idle_workers_are_told_apart(
     redis: Redis, start_harness: Callable[..., WorkerHarness], census: Census, counters: Counters
 ):
     harness = start_harness(credentials=2)
+    census.hours = written = RecordedHours(redis)
     eventually(lambda: harness.count_idle() == 2)
     harness.upstream.pace(chunks=1000, chunk_delay=0.2)
     mailbox = harness.enqueue(body=streaming_body(), stream=True)
@@ -45,6 +60,10 @@ def test_busy_and_idle_workers_are_told_apart(
     busy, idle = (counters.value("account_seconds", "default", state) for state in ("busy", "idle"))
     assert min(busy, idle) > 0
     assert busy + idle >= 2 * 0.2
+    by_account = written.seconds
+    assert {state for _, state in by_account} == {"busy", "idle"}
+    assert len({credential for credential, _ in by_account}) == 2
+    assert sum(by_account.values()) == pytest.approx(busy + idle)
     harness.queue.cancel("default", "req_1")
 
 

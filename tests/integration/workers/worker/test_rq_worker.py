@@ -11,6 +11,7 @@ import pytest
 from gevent.server import StreamServer
 
 from shared import clock, keys
+from shared.observability.account_time.in_flight import read_peaks
 from shared.protocol.messages import Failure, FrameKind, Head
 from tests import internals
 from tests.integration.harness import CHAT_BODY, WorkerHarness, collect_frames, streaming_body
@@ -155,6 +156,34 @@ def test_worker_whose_lease_expired_while_frozen_does_not_call_the_upstream(
     eventually(lambda: harness.queue.count_waiting("default") == 1)
     assert harness.upstream.counters().get("requests", 0) == 0
     assert harness.credential_state() == ("active", "")
+    assert harness.services.counters.value("turns_refused", "send") == 1
+
+
+def test_turn_is_refused_to_a_worker_whose_credential_another_one_holds(harness: WorkerHarness):
+    connection_id = harness.wait_until_idle()
+    harness.redis.set(harness.lease.key, "another process:99")
+    harness.enqueue()
+    harness.redis.client_unblock(connection_id)
+    eventually(lambda: harness.services.counters.value("turns_refused", "begin") == 1)
+    assert harness.queue.count_waiting("default") == 1
+
+
+def test_most_requests_at_once_on_an_account_are_kept(start_harness: Callable[..., WorkerHarness]):
+    harness = start_harness()
+    harness.upstream.pace(delay=0.3)
+    for number in range(3):
+        harness.enqueue(f"req_{number}")
+    eventually(lambda: harness.upstream.counters()["served"] == 3)
+    in_flight = harness.services.in_flight
+    in_flight.flush(harness.redis)
+    assert read_peaks(harness.redis) == {"default": 1}
+    # Redis knows of another one on the same account: a worker elsewhere that should not be there.
+    harness.redis.sadd(harness.worker.executions_key, "req_9:another")
+    harness.enqueue("req_3")
+    eventually(lambda: harness.upstream.counters()["served"] == 4)
+    in_flight.flush(harness.redis)
+    assert read_peaks(harness.redis) == {"default": 2}
+    assert harness.services.counters.value("collisions") == 1
 
 
 def test_suspended_worker_takes_no_job(harness: WorkerHarness):
