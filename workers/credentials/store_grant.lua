@@ -39,7 +39,9 @@ if is_rotated then
         redis.call('HSET', KEYS[1], 'export_outdated', 1)
     end
 end
-if redis.call('HGET', KEYS[4], ARGV[8]) == 'dead' and stored[4] == 'invalid_grant' then
+-- The code of another refusal than `invalid_grant` follows it, after a colon.
+local was_refused = (stored[4] or ''):match('^invalid_grant$') or (stored[4] or ''):match('^invalid_grant: ')
+if was_refused and redis.call('HGET', KEYS[4], ARGV[8]) == 'dead' then
     change_state({states = KEYS[4], credential = KEYS[1], history = KEYS[5], id = ARGV[8]},
         {state = 'active', reason = '', ['until'] = '', now = ARGV[5], note = 'granted a token meanwhile'})
 end

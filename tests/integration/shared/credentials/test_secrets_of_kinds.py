@@ -35,9 +35,10 @@ def test_client_that_comes_with_a_new_secret_keeps_its_credential(redis: Redis, 
 
 
 def test_file_with_a_former_secret_changes_nothing(redis: Redis, unsealer: Unsealer):
-    for secret in ("old", "new"):
+    for secret in ("oldest", "old", "new"):
         import_lines(redis, f"app:{secret}")
-    assert [line.outcome for line in import_lines(redis, "app:old", "app:new").lines] == ["duplicate", "duplicate"]
+    lines = import_lines(redis, "app:oldest", "app:old", "app:new").lines
+    assert [line.outcome for line in lines] == ["duplicate", "duplicate", "duplicate"]
     assert stored_secrets(redis, unsealer) == [encode_client("app", "new")]
 
 
@@ -64,10 +65,12 @@ def test_new_secret_ends_what_the_former_one_has_led_to(
 
 
 def test_removed_client_may_come_again_with_any_of_its_secrets(redis: Redis, unsealer: Unsealer):
-    (credential_id,) = import_lines(redis, "app:old").new_ids
-    import_lines(redis, "app:new")
+    (credential_id,) = import_lines(redis, "app:oldest").new_ids
+    for secret in ("old", "new"):
+        import_lines(redis, f"app:{secret}")
     assert Credentials(redis).remove("default", credential_id)
-    assert import_lines(redis, "app:old").count("added") == 1
+    assert import_lines(redis, "app:oldest").count("added") == 1
+    assert import_lines(redis, "app:old").count("replaced") == 1
 
 
 def test_preview_tells_what_would_be_replaced(redis: Redis, unsealer: Unsealer):

@@ -16,6 +16,7 @@ from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
+from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.token_refresher import PATIENCE_SECONDS, TokenHarness
@@ -393,19 +394,49 @@ def test_grant_whose_reply_from_redis_was_lost_is_stored_again(harness: TokenHar
     assert Credentials(harness.redis).get(harness.credential_id, ["default"]).rotations == 1
 
 
+@pytest.mark.parametrize("reason", ["invalid_grant", "invalid_grant: token_revoked"])
 def test_grant_revives_a_credential_that_was_marked_dead_meanwhile(
-    harness: TokenHarness, replace_refresh: ReplaceRefresh
+    harness: TokenHarness, replace_refresh: ReplaceRefresh, reason: str
 ):
     credentials = Credentials(harness.redis)
 
     def refresh_known(token: str) -> TokenGrant:
-        credentials.set_state("default", harness.credential_id, "dead", "invalid_grant")
+        credentials.set_state("default", harness.credential_id, "dead", reason)
         return TokenGrant("at", 60, "rt-next")
 
     replace_refresh(refresh_known)
     harness.build_token().get()
     credential = credentials.get(harness.credential_id, ["default"])
     assert (credential.state, credential.reason) == ("active", "")
+
+
+def test_grant_does_not_revive_a_credential_that_is_dead_for_another_reason(harness: TokenHarness):
+    credentials = Credentials(harness.redis)
+    credentials.set_state("default", harness.credential_id, "dead", "api_key_refused")
+    harness.token_store.store(harness.lease, harness.imported, TokenGrant("at", 60, ""))
+    assert credentials.get(harness.credential_id, ["default"]).state == "dead"
+
+
+def test_first_rotation_outdates_an_exported_token(harness: TokenHarness, caplog: pytest.LogCaptureFixture):
+    """A repeated store says so again, because the reply to the first one may have been lost."""
+    record, told = keys.credential(harness.credential_id), []
+    harness.redis.hset(record, "exported_at", 1.0)
+    for token, rotated in ((harness.imported, "rt-2"), (harness.imported, "rt-2"), ("rt-2", "rt-3")):
+        harness.token_store.store(harness.lease, token, TokenGrant("at", 60, rotated))
+        told.append(sum(getattr(entry, "action", "") == "export_outdated" for entry in caplog.records))
+    assert told == [1, 2, 2]
+    assert harness.redis.hget(record, "export_outdated") == b"1"
+
+
+@pytest.mark.parametrize(("owner", "left"), [("elsewhere", b"elsewhere"), ("here", None)])
+def test_stored_grant_ends_the_refresh_of_its_own_refresher_only(
+    harness: TokenHarness, unsealer: Unsealer, owner: str, left: bytes | None
+):
+    record = keys.credential(harness.credential_id)
+    harness.redis.hset(record, "refreshing_by", owner)
+    store = TokenStore(harness.redis, unsealer, Counters(), refresher_id="here")
+    store.store(harness.lease, harness.imported, TokenGrant("at", 60, "rt-2"))
+    assert harness.redis.hget(record, "refreshing_by") == left
 
 
 def test_grant_does_not_revive_a_disabled_credential(harness: TokenHarness):

@@ -2,13 +2,14 @@
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from shared.credentials.kinds import encode_client, encode_service_account
 from shared.settings.schema import PoolSettings
@@ -126,6 +127,45 @@ def test_a_service_account_signs_an_assertion_for_its_token_endpoint_with_the_sc
     assert read_jwt(build(pool, "body", google)["data"]["assertion"])[1]["aud"] == "https://oauth2.example/token"
 
 
+def test_a_service_account_may_name_the_user_for_whom_it_asks_and_is_early_enough_for_a_slow_clock():
+    key = encode_key(ec.generate_private_key(ec.SECP256R1()))
+    account = {"client_email": "robot", "subject": "user@x.com", "private_key": key}
+    pool = PoolSettings(credential_kind="service_account", token_url="https://login.example/token")
+    fields = build(pool, "body", encode_service_account(account))["data"]
+    _, claims, _, _ = read_jwt(fields["assertion"])
+    assert (claims["iss"], claims["sub"], "scope" in claims) == ("robot", "user@x.com", False)
+    assert claims["iat"] <= time.time() - 5
+
+
+def verify_ecdsa(key: Any, algorithm: Any, size: int, signed: bytes, signature: bytes) -> None:
+    """RFC 7518 section 3.4: two numbers of fixed size."""
+    assert len(signature) == 2 * size
+    numbers = (int.from_bytes(part, "big") for part in (signature[:size], signature[size:]))
+    key.public_key().verify(encode_dss_signature(*numbers), signed, ec.ECDSA(algorithm))
+
+
+@pytest.mark.parametrize(
+    ("curve", "name", "algorithm", "size"),
+    [
+        (ec.SECP256R1(), "ES256", SHA256(), 32),
+        (ec.SECP384R1(), "ES384", SHA384(), 48),
+        (ec.SECP521R1(), "ES512", SHA512(), 66),
+    ],
+)
+def test_each_curve_signs_by_its_algorithm(curve: Any, name: str, algorithm: Any, size: int):
+    key = ec.generate_private_key(curve)
+    header, _, signed, signature = read_jwt(sign_jwt({"iss": "a"}, encode_key(key)))
+    verify_ecdsa(key, algorithm, size, signed, signature)
+    assert header["alg"] == name
+
+
+def test_a_key_that_needs_a_password_is_an_error():
+    key = ed25519.Ed25519PrivateKey.generate()
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hush")).decode()
+    with pytest.raises(ValueError, match="can't be read"):
+        sign_jwt({}, locked)
+
+
 def test_a_client_with_a_private_key_sends_an_assertion_in_place_of_its_secret():
     key = ec.generate_private_key(ec.SECP256R1())
     pool = PoolSettings(
@@ -140,8 +180,7 @@ def test_a_client_with_a_private_key_sends_an_assertion_in_place_of_its_secret()
     assert (fields["client_id"], "client_secret" in fields) == ("app", False)
     assert fields["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     header, claims, signed, signature = read_jwt(fields["client_assertion"])
-    numbers = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:]))
-    key.public_key().verify(encode_dss_signature(*numbers), signed, ec.ECDSA(SHA256()))
+    verify_ecdsa(key, SHA256(), 32, signed, signature)
     assert (header["alg"], header["kid"], claims["iss"], claims["sub"]) == ("ES256", "k2", "app", "app")
     assert claims["jti"] != read_jwt(build(pool, "jwt")["data"]["client_assertion"])[1]["jti"]
 
