@@ -23,6 +23,7 @@ PAGES = {
     "requests": "/admin/requests",
     "playground": "/admin/playground",
     "pools": "/admin/pools",
+    "events": "/admin/events",
     "system": "/admin/system",
 }
 HEIGHT = 900

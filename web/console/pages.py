@@ -17,7 +17,7 @@ from web.console import (
 from web.console.keys import pages as keys
 from web.console.live import stream
 from web.console.parts.blueprint import blueprint
-from web.console.timeline import alerts
+from web.console.timeline import alerts, events
 
 MODULES = (
     *(
@@ -35,6 +35,6 @@ MODULES = (
         pools,
         system,
     ),
-    *(alerts, stream),
+    *(alerts, events, stream),
 )
 __all__ = ("MODULES", "blueprint")

@@ -126,7 +126,7 @@
   }
 
   // `/` goes to the search field, `g` and a letter to a page.
-  const pages = { o: "", a: "accounts", q: "queue", c: "capacity", k: "keys", u: "usage", r: "requests", t: "playground", p: "pools", s: "system" };
+  const pages = { o: "", a: "accounts", q: "queue", c: "capacity", k: "keys", u: "usage", r: "requests", t: "playground", p: "pools", e: "events", s: "system" };
   let goes = false;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;

@@ -167,6 +167,7 @@ class Event(BaseModel):
     kind: Annotated[str, Field(description="such as " + ", ".join(f"`{kind}`" for kind in EVENTS))]
     pool: str
     credential: str
+    credential_name: Annotated[str, Field(description="label of the credential, or its account, masked")]
     reason: Annotated[str, Field(description="why; of kind `operator` the action, as in the audit log")]
     evidence: Annotated[str, Field(description="the response behind a state, e.g. `upstream 429 rate_limited`")]
     until: Annotated[float, Field(description="until when an account rests, 0 if that isn't known")]

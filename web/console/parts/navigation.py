@@ -13,6 +13,7 @@ PAGES = {
     "requests": mark("Requests"),
     "playground": mark("Playground"),
     "pools": mark("Pools"),
+    "events": mark("Events"),
     "system": mark("System"),
 }
 #: Those that only administrators may open.

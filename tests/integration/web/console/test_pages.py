@@ -44,6 +44,9 @@ PATHS = (
     "/admin/requests/nope",
     "/admin/playground?model=gpt-small&credential=c1",
     "/admin/pools",
+    "/admin/events",
+    "/admin/events?kind=operator&reach=24h",
+    "/admin/events?around=1",
     "/admin/system",
     "/admin/accounts/nope",
 )
