@@ -16,6 +16,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:activity:<credential id> | hash | what it has done lately (shared/credentials/activity) | until removed |
 | farm:api-keys | hash | SHA-256 of an API key -> its record as JSON | forever |
 | farm:api-key-ids | hash | id of an API key -> its SHA-256 | forever |
+| farm:api-keys:superseded | hash | SHA-256 of a replaced secret -> API key id, times (superseded.py) | forever |
 | farm:limit:requests:<key id> | list | when the API key's requests of the last minute were counted | a minute |
 | farm:limit:tokens:<key id> | hash | second -> tokens the API key used in it | a minute |
 | farm:limit:running:<key id> | sorted set | the API key's unfinished requests -> their latest end | until they end |
@@ -125,6 +126,7 @@ LOGIN_NETWORKS = "farm:login-networks"
 AUDIT_LOG = "farm:audit"
 API_KEYS = "farm:api-keys"
 API_KEY_IDS = "farm:api-key-ids"
+SUPERSEDED_API_KEYS = "farm:api-keys:superseded"
 PROCESSES = "farm:processes"
 RETIRING_PROCESSES = "farm:processes:retiring"
 HANDOVER = "farm:handover"

@@ -26,7 +26,12 @@ from shared.redis_connection.client import decode_hash
 from shared.settings.loading import find_settings_file
 
 #: Hashes copied field by field, except for fields that already exist -> their name in the import's report, '' for none.
-COPIED_HASHES = {keys.API_KEYS: "API keys", keys.API_KEY_IDS: "", keys.ADMIN_TOKENS: "admin tokens"}
+COPIED_HASHES = {
+    keys.API_KEYS: "API keys",
+    keys.API_KEY_IDS: "",
+    keys.SUPERSEDED_API_KEYS: "",
+    keys.ADMIN_TOKENS: "admin tokens",
+}
 #: Fields that every credential of a backup has.
 CREDENTIAL_FIELDS = ("id", "pool", "label", "state", "reason", "refresh_token")
 #: Fields of a key's quota that are copied: its period and what was used.
@@ -144,14 +149,24 @@ def add_records(redis: Redis, records: dict[str, dict[str, str]], quotas: dict[s
     counts: Counter[str] = Counter()
     for name, kind in COPIED_HASHES.items():
         for field, value in records.get(name, {}).items():
-            is_token = name == keys.ADMIN_TOKENS
-            is_new = AdminTokens(redis).restore(field, value) if is_token else redis.hsetnx(name, field, value)
+            is_new = restore_record(redis, name, field, value)
             if kind:
                 counts[f"{kind} added" if is_new else f"{kind} known already"] += 1
     for key_id, quota in quotas.items():
         if quota and not redis.exists(keys.quota(key_id)):
             redis.hset(keys.quota(key_id), mapping=quota)
     return counts
+
+
+def restore_record(redis: Redis, name: str, field: str, value: str) -> bool:
+    """Adds one record if it is missing. A key that has another secret here keeps it: one of the farms rotated it."""
+    if name == keys.ADMIN_TOKENS:
+        return AdminTokens(redis).restore(field, value)
+    if name == keys.API_KEYS:
+        present = redis.hget(keys.API_KEY_IDS, json.loads(value)["id"])
+        if present is not None and present.decode() != field:
+            return False
+    return bool(redis.hsetnx(name, field, value))
 
 
 def add_credentials(store: Credentials, credentials: list[dict[str, Any]], pools: set[str]) -> Counter[str]:

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def keys() -> None:
-    """Create, list, show, update and revoke API keys."""
+    """Create, list, show, update, rotate and revoke API keys."""
 
 
 def field_options(command: F) -> F:
@@ -129,6 +129,39 @@ def update(key_id: str, as_json: bool, **options: Any) -> None:
     apply_limits(redis, changed)
     record_change(redis, "key.update", key_id, changes)
     print_key(changed, as_json)
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option(
+    "--grace-hours",
+    type=click.FloatRange(0, 24 * 90),
+    default=24,
+    show_default=True,
+    help="For how long the former secret is accepted; 0 ends all former ones.",
+)
+@json_option
+@exit_on_error
+def rotate(key_id: str, grace_hours: float, as_json: bool) -> None:
+    """Give a key a new secret and print it; it is shown only once. Limits and usage stay with the key."""
+    redis = open_store()[1]
+    secret, key = ApiKeys(redis).rotate(key_id, 3600 * grace_hours)
+    record_change(redis, "key.rotate", key_id, {"grace_hours": grace_hours})
+    if as_json:
+        print_json({**key.to_dict(), "key": secret})
+    else:
+        print_line(secret)
+
+
+@keys.command()
+@click.argument("key_id")
+@exit_on_error
+def end_former(key_id: str) -> None:
+    """End all former secrets of a key, within a second."""
+    redis = open_store()[1]
+    ApiKeys(redis).end_superseded(key_id)
+    record_change(redis, "key.end_former", key_id)
+    print_line(f"{key_id} is opened by its present secret only")
 
 
 @keys.command()

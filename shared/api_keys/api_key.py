@@ -95,6 +95,11 @@ class ApiKey(KeyFields):
     hint: str
     created_at: float
     revoked_at: float = 0
+    #: When it got its present secret in place of another one; until when one of the former ones is accepted at most.
+    rotated_at: float = 0
+    superseded_until: float = 0
+    #: Secrets replaced before then are not accepted any more.
+    superseded_ended_at: float = 0
     #: Incremented with each change.
     version: int = 1
 

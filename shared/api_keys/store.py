@@ -7,13 +7,14 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
 from shared import clock, keys
 from shared.api_keys.api_key import CONSOLE_KEY_ID, ApiKey, validate_fields
-from shared.decoding import parse_model
+from shared.api_keys.superseded import SupersededSecret
+from shared.decoding import UnreadableRecord, parse_model
 from shared.errors import Conflict, FarmError, NotFound
 from shared.parsing import parse_json_object
 from shared.redis_connection.auto_pipeline import AutoPipeline
@@ -36,10 +37,11 @@ class ApiKeys:
         self._redis = redis
         self._pipeline = pipeline
         self._put_record = register_script(redis, Path(__file__).with_name("put_record.lua"))
+        self._rotate_key = register_script(redis, Path(__file__).with_name("rotate_key.lua"))
 
     def create(self, name: str = "", **fields: Any) -> tuple[str, ApiKey]:
         """Returns the new key, which cannot be read again, and its record. Raises BadField."""
-        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        secret = generate_secret()
         return secret, self._store(secret, {**fields, "name": name})
 
     def create_if_missing(self, secret: str, name: str) -> ApiKey:
@@ -51,8 +53,8 @@ class ApiKeys:
         return self.find(hash_secret(secret)) or self._store(secret, {"name": name})
 
     def _store(self, secret: str, fields: Mapping[str, Any]) -> ApiKey:
-        hint = f"{secret[:6]}…{secret[-4:]}"
-        key = ApiKey(**validate_fields(fields).model_dump(), id=secrets.token_hex(5), hint=hint, created_at=clock.now())
+        values = validate_fields(fields).model_dump()
+        key = ApiKey(**values, id=secrets.token_hex(5), hint=hint_at(secret), created_at=clock.now())
         with self._redis.pipeline() as pipe:
             pipe.hset(keys.API_KEYS, hash_secret(secret), key.model_dump_json())
             pipe.hset(keys.API_KEY_IDS, key.id, hash_secret(secret))
@@ -60,12 +62,28 @@ class ApiKeys:
         return key
 
     def find(self, secret_digest: str) -> ApiKey | None:
-        """The record of the key with this SHA-256, revoked or not; None if there is none, or it can't be read."""
+        """The record of the key with this SHA-256, revoked or not; None if there is none, or it can't be read.
+
+        By a replaced secret the key is found with the time at which that expires.
+        """
+        stored = self._read(keys.API_KEYS, secret_digest)
+        return parse_model(ApiKey, stored) if stored else self._find_superseded(secret_digest)
+
+    def _find_superseded(self, secret_digest: str) -> ApiKey | None:
+        """The key whose former secret this is, as that secret opens it."""
+        encoded = self._read(keys.SUPERSEDED_API_KEYS, secret_digest)
+        if encoded is None:
+            return None
+        try:
+            superseded = SupersededSecret.decode(encoded)
+            return superseded.limit(self.get(superseded.id))
+        except (NotFound, UnreadableRecord):
+            return None
+
+    def _read(self, name: str, field: str) -> bytes | None:
         if self._pipeline:
-            stored = self._pipeline.execute("HGET", keys.API_KEYS, secret_digest)
-        else:
-            stored = self._redis.hget(keys.API_KEYS, secret_digest)
-        return parse_model(ApiKey, stored) if stored else None
+            return cast("bytes | None", self._pipeline.execute("HGET", name, field))
+        return cast("bytes | None", self._redis.hget(name, field))
 
     def get(self, key_id: str) -> ApiKey:
         """Raises NotFound."""
@@ -116,11 +134,60 @@ class ApiKeys:
             if self._replace(digest, revoked):
                 return revoked
 
+    def rotate(self, key_id: str, grace_seconds: float) -> tuple[str, ApiKey]:
+        """Gives a key a new secret, which cannot be read again; the former one is accepted for `grace_seconds` more.
+
+        0 ends all former secrets. Raises NotFound, and Conflict for a revoked key and for the console's own.
+        """
+        if key_id == CONSOLE_KEY_ID:
+            raise Conflict("the console's own key has no secret")
+        secret = generate_secret()
+        while True:
+            digest, key = self._get_with_digest(key_id)
+            if key.revoked_at:
+                raise Conflict(f"API key {key_id} is revoked, which cannot be undone")
+            now = clock.now()
+            former = SupersededSecret(key.id, now, now + grace_seconds)
+            changes = {
+                "hint": hint_at(secret),
+                "rotated_at": now,
+                "superseded_until": max(former.until, key.superseded_until) if grace_seconds else now,
+                "superseded_ended_at": key.superseded_ended_at if grace_seconds else now,
+                "version": key.version + 1,
+            }
+            rotated = key.model_copy(update=changes)
+            args = [key.id, digest, key.version, hash_secret(secret), self._encode(digest, rotated), former.encode()]
+            if self._rotate_key(keys=[keys.API_KEYS, keys.API_KEY_IDS, keys.SUPERSEDED_API_KEYS], args=args):
+                return secret, rotated
+
+    def end_superseded(self, key_id: str) -> ApiKey:
+        """Ends all former secrets of a key within a second. Raises NotFound."""
+        while True:
+            digest, key = self._get_with_digest(key_id)
+            now = clock.now()
+            changes = {"superseded_until": now, "superseded_ended_at": now, "version": key.version + 1}
+            changed = key.model_copy(update=changes)
+            if self._replace(digest, changed):
+                return changed
+
     def _replace(self, digest: str, key: ApiKey) -> bool:
-        """Returns False if another process has changed the key in the meantime. Keeps fields of a newer version."""
+        """Returns False if another process has changed the key in the meantime."""
+        args = [digest, key.version - 1, self._encode(digest, key)]
+        return bool(self._put_record(keys=[keys.API_KEYS], args=args))
+
+    def _encode(self, digest: str, key: ApiKey) -> str:
+        """Keeps what a newer version has stored in the record."""
         stored = parse_json_object(self._redis.hget(keys.API_KEYS, digest) or b"")
-        record = json.dumps({**stored, **key.to_dict()})
-        return bool(self._put_record(keys=[keys.API_KEYS], args=[digest, key.version - 1, record]))
+        return json.dumps({**stored, **key.to_dict()})
+
+
+def generate_secret() -> str:
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def hint_at(secret: str) -> str:
+    """The first and last characters."""
+    return f"{secret[:6]}…{secret[-4:]}"
 
 
 def hash_secret(secret: str) -> str:

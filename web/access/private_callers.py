@@ -105,10 +105,11 @@ class PrivateCallers:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hexists(keys.ADMIN_TOKENS, hash_secret(token))
             pipe.hexists(keys.API_KEYS, hash_secret(token))
+            pipe.hexists(keys.SUPERSEDED_API_KEYS, hash_secret(token))
             for pool in self._all_pools:
                 pipe.hexists(keys.fingerprints(pool), fingerprint(token))
-            is_admin_token, is_api_key, *in_pools = pipe.execute()
-        if is_admin_token or is_api_key:
+            is_admin_token, is_api_key, was_api_key, *in_pools = pipe.execute()
+        if is_admin_token or is_api_key or was_api_key:
             raise ApiError(
                 401, "invalid_api_key", "Incorrect API key provided.", headers={"www-authenticate": "Bearer"}
             )

@@ -15,8 +15,10 @@ from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_api_error, to_response
 from web.admin.pagination import paginate
-from web.admin.schemas import CreatedKey, Empty, Key, KeyChange, KeyPage, KeyQuery, NewKey
+from web.admin.schemas import CreatedKey, Empty, Key, KeyChange, KeyPage, KeyQuery, KeyRotation, NewKey
 from web.services import services
+
+HOUR_SECONDS = 3600
 
 
 def open_store() -> ApiKeys:
@@ -102,6 +104,30 @@ def update_key(key_id: str, body: KeyChange) -> Response:
     apply_limits(services().redis, key)
     record_change("key.update", key_id, changes)
     return set_etag(to_response(to_schema(key), 200), key.version)
+
+
+@router.route("POST", "/keys/<key_id>/rotate", body=KeyRotation, response=CreatedKey, errors=(409,))
+def rotate_key(key_id: str, body: KeyRotation) -> CreatedKey:
+    """Give an API key a new secret, which only this response contains; the former one is accepted for a while.
+
+    Limits, usage and the log stay with the key. With `grace_hours` 0 all former secrets end within a second.
+    """
+    get_or_404(key_id)
+    try:
+        secret, key = open_store().rotate(key_id, HOUR_SECONDS * body.grace_hours)
+    except Conflict as error:
+        raise ApiError(409, "conflict", str(error)) from None
+    record_change("key.rotate", key_id, body.model_dump())
+    return CreatedKey(**to_schema(key).model_dump(), key=secret)
+
+
+@router.route("POST", "/keys/<key_id>/end-former", body=Empty, response=Key)
+def end_former_secrets(key_id: str, body: Empty) -> Key:
+    """End all former secrets of an API key, within a second."""
+    get_or_404(key_id)
+    key = open_store().end_superseded(key_id)
+    record_change("key.end_former", key_id)
+    return to_schema(key)
 
 
 @router.route("POST", "/keys/<key_id>/revoke", body=Empty, response=Key, errors=(409,))

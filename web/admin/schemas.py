@@ -366,8 +366,22 @@ class KeyChange(NewKey):
     """Changes to an API key; omitted fields keep their values."""
 
 
+class KeyRotation(StrictModel):
+    """A new secret for an API key."""
+
+    grace_hours: Annotated[
+        float, Field(ge=0, le=24 * 90, allow_inf_nan=False, description="for how long the former secret is accepted")
+    ] = 24
+
+
 class Key(ApiKey):
     """An API key, without its secret."""
+
+    rotated_at: Annotated[
+        float, Field(description="when it got its present secret in place of another; 0 for never")
+    ] = 0
+    superseded_until: Annotated[float, Field(description="until when a former secret is accepted at most")] = 0
+    superseded_ended_at: Annotated[float, Field(description="secrets replaced before then are not accepted")] = 0
 
     last_used_at: Annotated[float, Field(description="0 for never; up to a second late")] = 0
 

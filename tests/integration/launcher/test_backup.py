@@ -10,6 +10,7 @@ from redis import Redis
 from launcher import export_steps
 from launcher.backup_encryption import decrypt, encrypt
 from shared import keys
+from shared.api_keys.store import ApiKeys, hash_secret
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.store import Credentials
 from shared.pacing.account_limits import OwnLimits
@@ -180,3 +181,19 @@ def test_import_brings_limits_of_accounts(run: Run, redis: Redis, store: Credent
     assert run("import", "backup", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
     assert store.get(first.id, ["default"]).own_limits == OwnLimits(account_rpm=3, account_gap=0.5)
     assert store.get(others[0].id, ["default"]).own_limits == OwnLimits(account_rpd=9)
+
+
+def test_secrets_that_were_replaced_go_along_and_come_back_as_no_key_of_their_own(
+    run: Run, redis: Redis, tmp_path: Path
+):
+    api_keys = ApiKeys(redis)
+    first, key = api_keys.create("mine")
+    assert run("export", "before", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    second, _ = api_keys.rotate(key.id, 3600)
+    assert run("export", "after", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    assert run("import", "before", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    assert [each.hint for each in api_keys.list()] == [api_keys.get(key.id).hint]
+    redis.flushall()
+    assert run("import", "after", "--passphrase-file", "-", input=PASSPHRASE).exit_code == 0
+    found = [api_keys.find(hash_secret(secret)) for secret in (first, second)]
+    assert [(each.id, each.is_expired) for each in found if each] == [(key.id, False), (key.id, False)]

@@ -170,6 +170,10 @@ def test_tokens_are_imported_and_keys_created_and_revoked(run: Run, tmp_path: Pa
     listed = run("keys", "list").stdout
     assert ("mine" in listed, secret in listed) == (True, False)
     key_id = listed.splitlines()[-1].split()[0]
+    rotated = json.loads(run("keys", "rotate", key_id, "--grace-hours", "2", "--json").stdout)
+    assert (rotated["id"], rotated["key"] != secret) == (key_id, True)
+    assert rotated["superseded_until"] == pytest.approx(rotated["rotated_at"] + 7200)
+    assert run("keys", "end-former", key_id).exit_code == 0
     assert run("keys", "revoke", key_id).exit_code == 0
     assert "enabled: False" in run("keys", "show", key_id).stdout
 

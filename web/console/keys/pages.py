@@ -7,11 +7,13 @@ from typing import Any
 from flask import Response, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from shared import clock
+from shared.api_keys.api_key import CONSOLE_KEY_ID
 from shared.errors import ApiError
 from shared.list_filters import matches_text
 from shared.observability.request_log import LogFilter
 from web.admin import api_keys
-from web.admin.schemas import Empty, Key
+from web.admin.schemas import Empty, Key, KeyRotation
 from web.console.keys.form import read_change, read_new_key, to_form
 from web.console.log_search import find_last
 from web.console.parts import wording
@@ -20,10 +22,14 @@ from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.formats import DAY
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
+from web.languages.translation import mark
 
 #: Seconds without a request after which a key counts as unused.
 UNUSED_SECONDS = 30 * DAY
 SHOWN_REQUESTS = 20
+#: Hours for which a replaced secret may go on -> what the form says.
+GRACE_HOURS = {"0": mark("not at all"), "1": mark("1 hour"), "24": mark("1 day"), "168": mark("7 days")}
+DEFAULT_GRACE = "24"
 ORDERS: dict[str, Callable[[Key, Usage], Any]] = {
     "name": lambda key, _: (key.name or key.id).lower(),
     "state": lambda key, _: api_keys.find_state(key),
@@ -83,6 +89,10 @@ def key(key_id: str) -> str:
         active="keys",
         key=api_keys.to_schema(found),
         state=api_keys.find_state(found),
+        is_own=key_id == CONSOLE_KEY_ID,
+        grace_hours=GRACE_HOURS,
+        default_grace=DEFAULT_GRACE,
+        now=clock.now(),
         usage=sum_usage(key=key_id).get(key_id, {}),
         requests=find_last(LogFilter(key=key_id), SHOWN_REQUESTS),
     )
@@ -101,6 +111,20 @@ def save_key(key_id: str) -> BaseResponse | str:
     except ApiError as error:
         return Response(show_form(request.form, key_id, problem=error), error.status)
     return go_to("key", "key_saved", key_id=key_id)
+
+
+@blueprint.post("/keys/<key_id>/rotate")
+def rotate_key(key_id: str) -> str:
+    """Gives the key a new secret, and shows it on this page only."""
+    hours = read_choice("grace", tuple(GRACE_HOURS), DEFAULT_GRACE, request.form)
+    rotated = api_keys.rotate_key(key_id, KeyRotation(grace_hours=float(hours)))
+    return render_page("new_key.html", active="keys", key=rotated, base_url=find_base_url(), is_rotated=True)
+
+
+@blueprint.post("/keys/<key_id>/end-former")
+def end_former_secrets(key_id: str) -> BaseResponse:
+    api_keys.end_former_secrets(key_id, Empty())
+    return go_to("key", "former_ended", key_id=key_id)
 
 
 @blueprint.post("/keys/<key_id>/revoke")

@@ -1,7 +1,7 @@
 """Filters, order and page of a list, all of which are in its URL."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -24,14 +24,14 @@ class Listing(Generic[T]):
     total: int
 
 
-def read_text(name: str) -> str:
-    """A parameter of the query, '' without it."""
-    return request.args.get(name, "").strip()[:MAX_TEXT_LENGTH]
+def read_text(name: str, fields: Mapping[str, str] | None = None) -> str:
+    """A parameter of the query, or of other `fields`; '' without it."""
+    return (request.args if fields is None else fields).get(name, "").strip()[:MAX_TEXT_LENGTH]
 
 
-def read_choice(name: str, choices: Sequence[str], default: str = "") -> str:
+def read_choice(name: str, choices: Sequence[str], default: str = "", fields: Mapping[str, str] | None = None) -> str:
     """A parameter that must be one of several; anything else is the default."""
-    value = read_text(name)
+    value = read_text(name, fields)
     return value if value in choices else default
 
 

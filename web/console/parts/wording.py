@@ -128,6 +128,7 @@ def notices(count: int) -> dict[str, str]:
         "adopted": gettext("The account now belongs to its pool's token endpoint."),
         "refreshed": gettext("The access token was refreshed."),
         "key_saved": gettext("The key was saved. It takes effect within two seconds."),
+        "former_ended": gettext("Only the present secret opens the key now."),
         "key_revoked": gettext("The key was revoked."),
         "session_ended": gettext("The session was ended."),
         "token_revoked": gettext("The admin token was revoked, and its sessions were ended."),

@@ -90,3 +90,16 @@ def test_a_flood_of_wrong_keys_takes_one_connection(redis: Redis):
     assert {greenlet.get(timeout=30) for greenlet in flood} == {401}
     assert good.get(timeout=30) == key
     assert redis.info("stats")["total_connections_received"] - connections <= 1
+
+
+def test_former_secret_of_a_rotated_key_opens_it_until_its_time_is_over(redis: Redis):
+    store = ApiKeys(redis)
+    former, key = store.create("mine")
+    secret, _ = store.rotate(key.id, 3600)
+    authenticator = build_authenticator(redis)
+    assert [authenticator.authenticate([each], ADDRESS).id for each in (former, secret)] == [key.id, key.id]
+    store.end_superseded(key.id)
+    with pytest.raises(ApiError) as caught:
+        build_authenticator(redis).authenticate([former], ADDRESS)
+    assert (caught.value.status, caught.value.code) == (401, "api_key_expired")
+    assert build_authenticator(redis).authenticate([secret], ADDRESS).id == key.id

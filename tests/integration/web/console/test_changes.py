@@ -8,7 +8,8 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from shared import keys
-from shared.api_keys.store import ApiKeys
+from shared.api_keys.console_key import ensure_console_key
+from shared.api_keys.store import ApiKeys, hash_secret
 from shared.credentials.store import Credentials
 from shared.observability.audit_log import AuditLog
 from tests.console_content import HOSTILE
@@ -228,3 +229,22 @@ def test_pool_is_paused_and_resumed_on_its_pages(admin: FlaskClient, ids: list[s
         assert (done.request.path, bool(redis.exists(keys.paused("default")))) == (f"/admin/{back}", is_paused)
         assert ('class="state cooling">paused' in done.text) == is_paused
         assert ("the pool is paused" in admin.get("/admin/").text) == is_paused
+
+
+def test_key_gets_a_new_secret_shown_once(admin: FlaskClient, redis: Redis):
+    former, key = ApiKeys(redis).create("laptop")
+    page = admin.post(f"/admin/keys/{key.id}/rotate", data={"grace": "1"}).text
+    (secret,) = set(re.findall(r"sk-[\w-]{43}", page))
+    assert ApiKeys(redis).find(hash_secret(secret)) == ApiKeys(redis).get(key.id)
+    shown = admin.get(f"/admin/keys/{key.id}?lang=en").text
+    assert ("Former secret accepted until" in shown, secret in shown) == (True, False)
+    ended = admin.post(f"/admin/keys/{key.id}/end-former", follow_redirects=True).text
+    assert "End the former secret now" not in ended
+    assert ApiKeys(redis).find(hash_secret(former)).is_expired  # type: ignore[union-attr]
+
+
+def test_key_of_the_playground_has_no_secret_to_change(admin: FlaskClient, redis: Redis):
+    ensure_console_key(redis)
+    assert "/rotate" not in admin.get("/admin/keys/console").text
+    for change in ("rotate", "revoke"):
+        assert admin.post(f"/admin/keys/console/{change}").status_code == 409
