@@ -73,10 +73,18 @@ def describe_queue(queue: PoolQueue) -> str:
         *waits,
         f"{sum(status.held.values())} held",
         f"{format_seconds(queue.mean_seconds)} each",
-        f"empty in {format_seconds(queue.drained_in)}",
+        *describe_clock(queue),
         *status.warnings,
     ]
     return f"pool {status.name}: {'; '.join(parts)}"
+
+
+def describe_clock(queue: PoolQueue) -> list[str]:
+    """When the queue is empty, with some more accounts too, and full."""
+    drain, parts = queue.clock, [f"empty in {format_seconds(queue.drained_in)}"]
+    if queue.drained_in and drain.empty_in_with_more is not None:
+        parts[0] += f" ({format_seconds(drain.empty_in_with_more)} with {drain.more_accounts} more accounts)"
+    return parts if drain.full_in is None else [*parts, f"full in {format_seconds(drain.full_in)}"]
 
 
 def list_waiting(waiting: Sequence[WaitingRequest], now: float) -> list[str]:

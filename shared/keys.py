@@ -40,6 +40,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:account-limits:<pool> | hash | what limits are counted per: `counts` (`model`, `account`), its evidence | a day |
 | farm:account-limits:<pool>:trial | string | credential that tries another model | a minute |
 | farm:idle:<pool> | sorted set | idle workers -> since when they have been waiting for a job | until they get one |
+| farm:shares:<pool>:<slot> | hash | API key -> seconds of workers (shared/observability/key_seconds.py) | 6 minutes |
 | farm:samples:<step> | stream | totals every 5 or 60 seconds (shared/observability/samples.py) | an hour; a day |
 | farm:account-seconds:<time> | hash | <letter><credential id> -> seconds of that hour | 26 hours after its last write |
 | farm:in-flight-peaks | sorted set | configured pool -> most requests ever at once on an account | forever |
@@ -302,6 +303,10 @@ def alert_delivery(receiver: str) -> str:
 
 def process(process_id: str) -> str:
     return f"farm:process:{process_id}"
+
+
+def key_seconds(pool: str, slot: int) -> str:
+    return f"farm:shares:{pool}:{slot}"
 
 
 def samples(step: int) -> str:

@@ -83,7 +83,7 @@ def use_screen() -> Iterator[None]:
 
 def read_view(settings: Settings, redis: Redis, pools: list[str]) -> LiveView:
     """Reads everything at about the same time. The accounts that don't serve come last."""
-    view = QueueView(redis, settings.batch_age, settings.batch_turns)
+    view = QueueView(redis, settings.batch_age, settings.batch_turns, settings.max_queue)
     with_private = [
         name for name in private.list_all_pools(redis, settings.pool_names) if names.configured_pool(name) in pools
     ]

@@ -36,7 +36,7 @@ class Totals:
     account_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     #: Histogram -> count of each bucket.
     histograms: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    #: Pool -> figures of that moment: waiting, held, busy, workers.
+    #: Pool -> figures of that moment: waiting, held, busy, workers; and `served`, the number of jobs that have ended.
     now: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -100,6 +100,7 @@ class Samples:
     def _read_totals(self, pools: Sequence[str]) -> Totals:
         counters = read_counters(self._redis)
         statuses = read_pool_statuses(self._redis, pools)
+        served = self._redis.mget([keys.served_jobs(pool) for pool in pools]) if pools else []
         return Totals(
             requests=sum_by(counters, "requests", lambda labels: (labels[0], labels[2])),
             account_seconds=sum_by(counters, "account_seconds", lambda labels: (labels[0], labels[1])),
@@ -110,10 +111,26 @@ class Samples:
                     "held": sum(status.held.values()),
                     "busy": status.workers["busy"],
                     "workers": sum(status.workers.values()),
+                    "served": int(count or 0),
                 }
-                for status in statuses
+                for status, count in zip(statuses, served, strict=True)
             },
         )
+
+    def measure_inflow(self, seconds: float) -> dict[str, float]:
+        """Pool -> requests per second that joined its queue in about the last `seconds` and did not leave unserved."""
+        key, since = keys.samples(min(STEPS)), clock.now() - seconds
+        samples = [*self._redis.xrange(key, int(since * 1000), count=1), *self._redis.xrevrange(key, count=1)]
+        if len(samples) < 2 or samples[0][0] == samples[1][0]:
+            return {}
+        (first, before), (last, after) = (
+            (read_time(id_), decode_totals(values.get(b"e", b""))) for id_, values in samples
+        )
+        return {
+            pool: max(0.0, count_joined(now) - count_joined(then)) / (last - first)
+            for pool, now in after.now.items()
+            if "served" in now and "served" in (then := before.now.get(pool, {}))
+        }
 
     def read(self, step: int, since: float, until: float) -> Iterator[Interval]:
         """The intervals that end between these times, in seconds since the epoch, the oldest first."""
@@ -123,7 +140,7 @@ class Samples:
         samples = [*before, *self._redis.xrange(keys.samples(step), first + 1, last)]
         previous: tuple[float, Totals] | None = None
         for id_, values in samples:
-            at, totals = int(id_.partition(b"-")[0]) / 1000, decode_totals(values.get(b"e", b""))
+            at, totals = read_time(id_), decode_totals(values.get(b"e", b""))
             if previous:
                 yield compare(previous[1], totals, at, at - previous[0])
             previous = at, totals
@@ -139,6 +156,16 @@ class Samples:
             for id_, values in (*first, *last)
         )
         return compare(before, after, ended, ended - began)
+
+
+def read_time(sample_id: bytes) -> float:
+    """Seconds since the epoch."""
+    return int(sample_id.partition(b"-")[0]) / 1000
+
+
+def count_joined(now: Mapping[str, float]) -> float:
+    """Requests that have ever joined a pool's queue, less those that left it unserved."""
+    return now["served"] + now.get("waiting", 0) + now.get("busy", 0)
 
 
 def sum_by(counters: Mapping[CounterKey, float], name: str, group: Any) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from web.admin.telemetry.queue import list_running, list_waiting
-from web.admin.telemetry.schemas import QueueQuery, TapeQuery
+from web.admin.telemetry.schemas import QueueQuery, TapeQuery, WaitingQuery
 from web.admin.telemetry.tape import get_tape, name_order, read_newest_columns
 from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
@@ -33,8 +33,10 @@ def queue() -> str:
 
 def read_now() -> dict[str, Any]:
     """What the page shows of the moment."""
-    query = QueueQuery(limit=SHOWN)
-    return {"queues": list_waiting(query).data, "running": list_running(query).data}
+    return {
+        "queues": list_waiting(WaitingQuery(limit=SHOWN)).data,
+        "running": list_running(QueueQuery(limit=SHOWN)).data,
+    }
 
 
 def read_tape_event() -> dict[str, str]:

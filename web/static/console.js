@@ -15,7 +15,7 @@
       else if ("hour" in element.dataset) element.textContent = String(new Date(element.dateTime).getHours()).padStart(2, "0");
       else {
         element.title = element.title || element.textContent;
-        element.textContent = text;
+        element.textContent = "clock" in element.dataset ? clock.format(new Date(element.dateTime)) : text;
       }
     }
   }

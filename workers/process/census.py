@@ -44,6 +44,7 @@ class Census:
         for worker in workers:
             name, pool = worker.name, worker.lease.pool
             seconds = self._worked[name] = worker.runner.seconds_worked()
+            worker.runner.count_key_seconds()
             busy = min(elapsed, max(0.0, seconds - worked.get(name, seconds)))
             state = find_state(worker, is_waited_for=pool in waiting)
             letter = "busy" if busy >= BUSY_SHARE * elapsed else state

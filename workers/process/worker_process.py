@@ -71,6 +71,8 @@ RECONCILE_INTERVAL_SECONDS = 1.0
 FIRST_RECONCILE_INTERVAL_SECONDS, FIRST_RECONCILES_SECONDS = 0.2, 10.0
 #: Seconds between two recoveries of orphaned jobs.
 RECOVER_INTERVAL_SECONDS = 2.0
+#: Seconds between two writes of what API keys got.
+KEY_SECONDS_INTERVAL = 5.0
 #: Seconds between two checks for dead fronts.
 FRONT_CHECK_INTERVAL_SECONDS = 0.5
 #: Seconds between two runs of RQ's registry cleaning.
@@ -251,6 +253,7 @@ class WorkerProcess:
             (1.0, lambda: self._services.in_flight.flush(self._redis)),
             (ACCOUNT_HOURS_INTERVAL_SECONDS, self._census.hours.flush),
             (1.0, self._events.write),
+            (KEY_SECONDS_INTERVAL, self._write_key_seconds),
             (1.0, lambda: self._samples.take(self._pools)),
             (ALERT_INTERVAL_SECONDS, self._alerts.look),
             (FLUSH_INTERVAL_SECONDS, lambda: self._services.activity.flush(self._activity_store)),
@@ -261,6 +264,9 @@ class WorkerProcess:
             (PROBE_INTERVAL_SECONDS, self._probe_durability),
             (5.0, self._services.streams.forget_expired),
         ]
+
+    def _write_key_seconds(self) -> None:
+        self._services.key_seconds.flush(self._redis)
 
     def _probe_durability(self) -> None:
         self._services.refreshes.store.durable_writer.probe(self.id)
@@ -350,6 +356,7 @@ class WorkerProcess:
         self._outbox.wait_until_idle(2.0)
         self._try(lambda: self._counters.flush(self._redis))
         self._try(lambda: self._services.activity.flush(self._activity_store))
+        self._try(self._write_key_seconds)
         self._try(self._usage_rollup.roll_up)
 
     def _report_retiring(self) -> None:

@@ -67,6 +67,8 @@ class JobRunner:
         #: The front that waits for the running job, '' for none.
         self.front = ""
         self._busy_seconds = 0.0
+        #: API key of the running request, '' for none, and until when its time was counted, by the monotonic clock.
+        self._served_key, self._counted_at = "", 0.0
         #: When the worker took a job, by the monotonic clock; 0 while it has none.
         self.busy_since = 0.0
         self.token = credential.token
@@ -126,6 +128,12 @@ class JobRunner:
     def seconds_worked(self) -> float:
         """Total seconds with a job, the running one included."""
         return self._busy_seconds + (time.monotonic() - self.busy_since if self.busy_since else 0.0)
+
+    def count_key_seconds(self) -> None:
+        """Counts the running request's time for its API key, since the last call."""
+        if self._served_key:
+            since, self._counted_at = self._counted_at, time.monotonic()
+            self._services.key_seconds.add(self._credential.pool.name, self._served_key, self._counted_at - since)
 
     def is_running(self, job_id: str) -> bool:
         """Whether that job's attempt is running, so that `cancel` can end it."""
@@ -269,6 +277,7 @@ class JobRunner:
         self.front, self._job_pace = job.request.front, job.pace
         in_flight, credential_id = self._services.in_flight, self._credential.lease.credential_id
         in_flight.begin(self._credential.pool.configured_name, credential_id, job.other_executions)
+        self._served_key, self._counted_at = job.request.key, time.monotonic()
         try:
             outcome = Stopped() if self._cancelled_job_id == job.job_id else attempt.run()
         except Exception:
@@ -277,8 +286,9 @@ class JobRunner:
             outcome = attempt.fail_crashed()
         finally:
             in_flight.end(credential_id)
+            self.count_key_seconds()
             self._scope = self._job_pace = None
-            self.front = ""
+            self.front = self._served_key = ""
         cost = self._completion.settle(job, attempt, outcome)
         return None if cost is None else self._finish(job, cost, ok=isinstance(outcome, Done))
 

@@ -10,6 +10,7 @@ from redis.connection import ConnectionPool
 from shared.credentials.evidence import Evidence
 from shared.observability.account_time.in_flight import InFlight
 from shared.observability.counters import Counters
+from shared.observability.key_seconds import KeySeconds
 from shared.pacing.scripts import CountRequest
 from shared.settings.schema import Settings
 from workers.attempt.cancel_scope import DeadlineMonitor
@@ -56,6 +57,8 @@ class WorkerServices:
     activity: ActivityRecorder = field(default_factory=ActivityRecorder)
     #: Requests in flight on each credential of this process.
     in_flight: InFlight = field(default_factory=InFlight)
+    #: What the workers of this process give to API keys.
+    key_seconds: KeySeconds = field(default_factory=KeySeconds)
     #: Configured pool -> whether its upstream takes `stream_options`.
     stream_options: PerPool[StreamOptionsSupport] = field(init=False)
     #: Pool -> what its upstream counts limits per.

@@ -11,7 +11,10 @@ from web.admin.credentials import list_all_pools, list_configured_pools
 from web.admin.schemas import Empty
 from web.admin.telemetry.schemas import (
     BandWait,
+    BatchPatience,
     Cancellation,
+    DrainClock,
+    FairShare,
     PoolQueue,
     PoolQueues,
     QueueKey,
@@ -19,13 +22,14 @@ from web.admin.telemetry.schemas import (
     Running,
     RunningList,
     Waiting,
+    WaitingQuery,
 )
 from web.services import services
 
 
 def open_view() -> pool_queue.QueueView:
     settings = services().settings
-    return pool_queue.QueueView(services().redis, settings.batch_age, settings.batch_turns)
+    return pool_queue.QueueView(services().redis, settings.batch_age, settings.batch_turns, settings.max_queue)
 
 
 def select_pools(name: str) -> list[str]:
@@ -35,13 +39,13 @@ def select_pools(name: str) -> list[str]:
     return [name] if name else list_configured_pools()
 
 
-@router.route("GET", "/queue", query=QueueQuery, response=PoolQueues, errors=(404,))
-def list_waiting(query: QueueQuery) -> PoolQueues:
+@router.route("GET", "/queue", query=WaitingQuery, response=PoolQueues, errors=(404,))
+def list_waiting(query: WaitingQuery) -> PoolQueues:
     """List the waiting requests of each pool in the order in which they will be started, with estimated times.
 
     Both assume that nothing more arrives and that each request takes as long as the latest ones on average.
     """
-    queues = open_view().read(select_pools(query.pool), query.limit)
+    queues = open_view().read(select_pools(query.pool), query.limit, query.more_accounts)
     return PoolQueues(data=[to_schema(queue) for queue in queues])
 
 
@@ -61,9 +65,12 @@ def to_schema(queue: pool_queue.PoolQueue) -> PoolQueue:
         paused_by=status.pause.by,
         mean_seconds=queue.mean_seconds,
         drained_in=queue.drained_in,
+        clock=DrainClock(**asdict(queue.clock)),
+        patience=BatchPatience(**asdict(queue.patience)) if queue.patience else None,
         waiting=[Waiting(**asdict(request)) for request in queue.waiting],
         held=[Waiting(**asdict(request)) for request in queue.held],
         keys=[QueueKey(**asdict(share)) for share in queue.keys],
+        fairness=[FairShare(**asdict(share)) for share in queue.fairness],
     )
 
 

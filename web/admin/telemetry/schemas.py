@@ -23,6 +23,14 @@ class QueueQuery(StrictModel):
     limit: Annotated[int, Field(ge=0, le=1000, description="maximum waiting requests of each pool")] = 100
 
 
+class WaitingQuery(QueueQuery):
+    """Which queues to show, and what to foretell."""
+
+    more_accounts: Annotated[
+        int, Field(ge=1, le=10_000, description="accounts that the pool might have more, for `clock`")
+    ] = 10
+
+
 class LiveRequestFields(BaseModel):
     """What waiting and running requests have in common."""
 
@@ -60,6 +68,15 @@ class Running(LiveRequestFields):
     has_begun: Annotated[bool, Field(description="whether its reply has begun, after which nothing is retried")]
 
 
+class Rival(BaseModel):
+    """An API key for whose requests another one waits."""
+
+    key: str
+    key_name: str
+    running: int
+    ahead: Annotated[int, Field(description="its requests that will be started before the other key's next one")]
+
+
 class QueueKey(BaseModel):
     """An API key with requests in a pool."""
 
@@ -70,6 +87,21 @@ class QueueKey(BaseModel):
     running: int
     entitled: Annotated[float, Field(description="its share of the workers by weight, of the keys listed here")]
     next_position: Annotated[int, Field(description="turn of its next request, 0 if it is not among those listed")]
+    waits_for: Annotated[list[Rival], Field(description="the keys before its next request, those with most requests")]
+
+
+class FairShare(BaseModel):
+    """What an API key got of the workers' time in the last five minutes, and what its weight entitled it to."""
+
+    key: str
+    key_name: str
+    weight: float
+    got_seconds: float
+    got: Annotated[float, Field(description="its share of the seconds of all keys")]
+    entitled_seconds: Annotated[
+        float, Field(description="by weight, of each half minute in which it had requests, among those that had some")
+    ]
+    entitled: float
 
 
 class BandWait(BaseModel):
@@ -78,6 +110,31 @@ class BandWait(BaseModel):
     waiting: int
     held: Annotated[int, Field(description="requests that wait for a limit of their API key")]
     oldest_seconds: Annotated[float | None, Field(description="how long the oldest has waited; null for none")]
+
+
+class DrainClock(BaseModel):
+    """When the queue will be empty or full, in seconds from now; null for what isn't known or won't happen."""
+
+    arrival_rate: Annotated[
+        float | None, Field(description="requests per second that joined the queue in the last minute and stayed")
+    ]
+    capacity: Annotated[float | None, Field(description="requests per second that the workers in service can serve")]
+    empty_in: Annotated[float | None, Field(description="if nothing more arrives")]
+    more_accounts: int
+    empty_in_with_more: Annotated[float | None, Field(description="the same with `more_accounts` more")]
+    empty_in_at_rate: Annotated[float | None, Field(description="if requests go on arriving at `arrival_rate`")]
+    full_in: Annotated[float | None, Field(description="the same, until FARM_MAX_QUEUE requests wait (`queue_full`)")]
+
+
+class BatchPatience(BaseModel):
+    """How long batch requests go on waiting behind interactive ones."""
+
+    oldest: Annotated[float, Field(description="seconds for which the oldest has waited")]
+    due_after: Annotated[float, Field(description="seconds after which one is due (FARM_BATCH_AGE)")]
+    turns: Annotated[int, Field(description="interactive requests started since the last batch request")]
+    every: Annotated[int, Field(description="one in how many starts is a due batch request (FARM_BATCH_TURNS)")]
+    next_position: Annotated[int, Field(description="turn of the next one; 0 if it is not among those listed")]
+    next_in: Annotated[float | None, Field(description="estimated seconds until that; null when it can't be told")]
 
 
 class PoolQueue(BaseModel):
@@ -96,9 +153,12 @@ class PoolQueue(BaseModel):
     drained_in: Annotated[
         float | None, Field(description="estimated seconds until all that wait now are started; null if not known")
     ]
+    clock: DrainClock
+    patience: Annotated[BatchPatience | None, Field(description="null while no batch request waits")]
     waiting: Annotated[list[Waiting], Field(description="in the order in which they will be started")]
     held: list[Waiting]
     keys: list[QueueKey]
+    fairness: Annotated[list[FairShare], Field(description="the last five minutes, the key with the most time first")]
 
 
 class PoolQueues(BaseModel):

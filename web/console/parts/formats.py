@@ -26,6 +26,16 @@ def utc_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def from_now(seconds: float) -> float:
+    """The time in so many seconds, in seconds since the epoch."""
+    return clock.now() + seconds
+
+
+def utc_clock(seconds: float) -> str:
+    """The time of the day."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M UTC")
+
+
 def duration(seconds: float) -> str:
     """A duration in its largest unit, rounded down: `3 min`."""
     whole = max(0, int(seconds))

@@ -1,5 +1,6 @@
 """The waiting line that operators see is the order in which the queue is served."""
 
+import json
 import random
 import time
 
@@ -7,6 +8,9 @@ import pytest
 from redis import Redis
 
 from shared import keys
+from shared.observability.key_seconds import KeySeconds
+from shared.protocol.pool_pause import pause_pool
+from shared.queue_view.fairness import Rival
 from shared.queue_view.pool_queue import PoolQueue, QueueView
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool, SimulatedWorker
 from workers.jobs.rq_bookkeeping import BatchPolicy
@@ -124,6 +128,61 @@ def test_only_as_many_as_wanted_are_read(pool: SimulatedPool):
 def test_empty_queue_is_drained(pool: SimulatedPool):
     queue = read(pool)
     assert (list_ids(queue), queue.drained_in, queue.oldest) == ([], 0.0, {"interactive": None, "batch": None})
+
+
+def test_clock_tells_when_the_queue_is_empty_and_full(pool: SimulatedPool):
+    """Ten requests wait, one runs, and in the minute before six joined that were served meanwhile."""
+    pool.enqueue("a", 11)
+    pool.worker().start()
+    pool.redis.set(keys.served_jobs("default"), 6)
+    pool.redis.zadd(keys.PROCESSES, {"p1": 1})
+    pool.redis.hset(keys.process("p1"), mapping={"busy:default": 1, "idle:default": 0})
+    now = int(time.time() / 5) * 5
+    for at, figures in ((now - 50, {"served": 0, "waiting": 11}), (now, {"served": 6, "waiting": 10, "busy": 1})):
+        totals = json.dumps({"now": {"default": figures}})
+        pool.redis.xadd(keys.samples(5), {"e": totals}, id=f"{at}000-0")
+    (queue,) = QueueView(pool.redis, 0, 4, max_queue=70).read(["default"], 100, more_accounts=9)
+    clock = queue.clock
+    assert (clock.arrival_rate, clock.capacity) == (0.12, 1 / COST)
+    assert queue.drained_in == clock.empty_in == pytest.approx(10 * COST, rel=0.01)
+    assert (clock.more_accounts, clock.empty_in_with_more) == (9, pytest.approx(COST, rel=0.01))
+    assert (clock.empty_in_at_rate, clock.full_in) == (None, pytest.approx(60 / (0.12 - 1 / COST), rel=0.01))
+
+
+def test_clock_of_a_paused_pool_tells_only_when_it_is_full(pool: SimulatedPool):
+    pool.enqueue("a", 3)
+    pool.worker().start()
+    pause_pool(pool.redis, "default", "tests")
+    clock = read(pool).clock
+    assert (clock.capacity, clock.empty_in, clock.empty_in_with_more) == (0.0, None, None)
+
+
+def test_keys_that_only_run_have_their_weight_and_keys_wait_for_others(pool: SimulatedPool):
+    pool.enqueue("runs", 1, weight=3)
+    pool.worker().start()
+    pool.enqueue("waits", 2)
+    counted = KeySeconds()
+    counted.add("default", "runs", 30.0)
+    counted.add("default", "gone", 10.0)
+    counted.flush(pool.redis)
+    queue = read(pool)
+    shares = {share.key: share for share in queue.keys}
+    assert {key: (share.weight, share.entitled) for key, share in shares.items()} == {
+        "runs": (3.0, 0.75),
+        "waits": (1.0, 0.25),
+    }
+    assert shares["waits"].waits_for == [Rival("runs", "", 1, 0)]
+    assert [(share.key, share.got) for share in queue.fairness] == [("runs", 0.75), ("gone", 0.25), ("waits", 0.0)]
+
+
+def test_patience_counts_the_turns_of_others(pool: SimulatedPool):
+    worker = pool.worker()
+    pool.enqueue("slow", 1, band="batch")
+    pool.enqueue("a", 9)
+    worker.start()
+    patience = read(pool, batch_age=0).patience
+    assert patience is not None
+    assert (patience.turns, patience.every, patience.next_position) == (1, 4, 3)
 
 
 def test_running_requests_are_listed_oldest_first(pool: SimulatedPool):
