@@ -1,7 +1,8 @@
-"""A farm's records for the console's pages: accounts in every state, keys, requests, changes, a queue that is empty."""
+"""A farm's records for the console's pages: accounts in every state, keys, requests, changes, a queue."""
 
 import json
 import random
+import time
 
 from redis import Redis
 
@@ -14,10 +15,12 @@ from shared.credentials.unsealing import Unsealer
 from shared.observability.account_time.account_hours import list_hours
 from shared.observability.audit_log import AuditLog
 from shared.observability.counters import BUCKET_BOUNDS_SECONDS
+from shared.observability.key_seconds import KeySeconds
 from shared.observability.request_log import RequestLog
 from shared.observability.samples import HISTOGRAMS, Totals
 from shared.observability.tape import TAPE_SECONDS
-from tests.builders import build_log_entry
+from shared.protocol.relay_queue import RelayQueue
+from tests.builders import build_log_entry, build_request
 from workers.process.usage_rollup import UsageRollup
 
 #: Text that would be markup, a script or an attribute if a page did not escape it.
@@ -42,17 +45,19 @@ def fill_farm(
     dice = random.Random(1)
     ids = [add_account(redis, pool, number, odd_name) for number in range(accounts)]
     names, models = ("laptop", "subtitles", odd_name), ("gpt-large", "gpt-small", odd_name)
-    keys = [ApiKeys(redis).create(name, note=name, rpm=600 * number)[1].id for number, name in enumerate(names)]
+    key_ids = [ApiKeys(redis).create(name, note=name, rpm=600 * number)[1].id for number, name in enumerate(names)]
     RequestLog(redis).write(
         [
             build_log_entry(
                 number,
-                key=dice.choice(keys),
+                key=dice.choice(key_ids),
                 pool=pool,
                 model=dice.choice(models),
                 endpoint="/chat/completions",
                 credential=dice.choice(ids),
                 attempts=1 + (number % 9 == 0),
+                tried=f"{ids[0]}:upstream_error:503:180:{number}" if number % 9 == 0 else "",
+                ahead=f" {key_ids[0]}:7 {key_ids[2]}:3 *:2" if number % 3 == 0 else "",
                 status=429 if number % 17 == 0 else 200,
                 code="queue_timeout" if number % 17 == 0 else "",
                 end="done",
@@ -64,9 +69,30 @@ def fill_farm(
         ]
     )
     UsageRollup(redis, 100_000, 7, 31).roll_up()
-    AuditLog(redis).record("command line", "key.create", keys[0], {"name": odd_name})
+    AuditLog(redis).record("command line", "key.create", key_ids[0], {"name": odd_name})
     fill_account_time(redis, ids, pool, dice)
+    fill_queue(redis, pool, key_ids, odd_name)
     return ids
+
+
+def fill_queue(redis: Redis, pool: str, key_ids: list[str], model: str) -> None:
+    """Requests that wait in both bands, one that waits no more, and what the keys got and what arrived in a minute."""
+    queue, counted, now = RelayQueue(redis, 1000), KeySeconds(), time.time()
+    for number in range(12):
+        band = "batch" if number % 4 == 0 else "interactive"
+        key = key_ids[number % len(key_ids)]
+        request = build_request(
+            f"req_w{number}", pool=pool, key=key, model=model, band=band, enqueued_at=now - 40 + number
+        )
+        queue.enqueue(request, b"{}", weight=1 + number % len(key_ids))
+    redis.hset(farm_keys.fair_queue(pool), "cost", 1.7)
+    for number, key in enumerate(key_ids):
+        counted.add(pool, key, 40.0 * (number + 1))
+    counted.flush(redis)
+    slot = int(now / 5) * 5
+    for at, figures in ((slot - 50, {"served": 0}), (slot, {"served": 120, "waiting": 12})):
+        totals = json.dumps({"now": {pool: figures}})
+        redis.xadd(farm_keys.samples(5), {"e": totals}, id=f"{at}000-0")
 
 
 def fill_account_time(redis: Redis, ids: list[str], pool: str, dice: random.Random) -> None:

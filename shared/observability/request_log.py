@@ -62,14 +62,17 @@ class LogEntry:
     end: str = ""
     #: The attempts that have failed, as FailedAttempt.parse reads them; '' for none.
     tried: str = ""
+    #: Whose requests were ahead at admission, as RequestsAhead.parse reads them; '' for none.
+    ahead: str = ""
 
     def encode(self) -> str:
         """Encodes the fields as a JSON array. roll_up.lua reads them by position, so new fields go last.
 
-        `tried` is left out when it is empty: version 0.1 reads no entry with a field that it does not know.
+        `tried` and `ahead` are left out when they are empty, `ahead` only if it is: version 0.1 reads no entry with a
+        field that it does not know.
         """
         values = list({**vars(self), "model": sanitize_model_name(self.model)}.values())
-        return json.dumps(values if self.tried else values[:-1])
+        return json.dumps(values if self.ahead else values[:-1] if self.tried else values[:-2])
 
     @classmethod
     def decode(cls, encoded: bytes) -> "LogEntry":
@@ -87,12 +90,29 @@ class FailedAttempt:
     #: The upstream's HTTP status, 0 for no response.
     status: int = 0
     milliseconds: int = 0
+    #: Milliseconds from the request's admission to its start; None if an older version has written it.
+    started_ms: int | None = None
 
     @classmethod
     def parse(cls, tried: str) -> "tuple[FailedAttempt, ...]":
-        """Attempts in the form `<credential>:<outcome>:<status>:<milliseconds>`, separated by spaces."""
+        """Attempts in the form `<credential>:<outcome>:<status>:<milliseconds>:<start>`, separated by spaces."""
         parts = (attempt.split(":") for attempt in tried.split())
-        return tuple(cls(part[0], part[1], int(part[2]), int(part[3])) for part in parts if len(part) == 4)
+        return tuple(cls(part[0], part[1], *map(int, part[2:])) for part in parts if len(part) in (4, 5))
+
+
+@dataclass(frozen=True)
+class RequestsAhead:
+    """How many requests of an API key were ahead when a request was admitted."""
+
+    #: '*' stands for all other keys.
+    key: str
+    requests: int
+
+    @classmethod
+    def parse(cls, ahead: str) -> "tuple[RequestsAhead, ...]":
+        """Keys in the form `<key id>:<requests>`, separated by spaces, those with the most first."""
+        parts = (each.rpartition(":") for each in ahead.split())
+        return tuple(cls(key, int(count)) for key, _, count in parts if count.isdecimal())
 
 
 class CountedEntry(NamedTuple):
@@ -116,8 +136,10 @@ class StoredEntry:
         return {"id": self.id, "time": self.time, **vars(self.entry), "count": self.count}
 
     def to_json(self) -> dict[str, Any]:
-        """With the failed attempts as objects."""
-        return {**self.to_dict(), "tried": [vars(attempt) for attempt in FailedAttempt.parse(self.entry.tried)]}
+        """With the failed attempts, and whose requests were ahead, as objects."""
+        tried = [vars(attempt) for attempt in FailedAttempt.parse(self.entry.tried)]
+        ahead = [vars(each) for each in RequestsAhead.parse(self.entry.ahead)]
+        return {**self.to_dict(), "tried": tried, "ahead": ahead}
 
 
 def build_entry(request: RelayRequest, **outcome: Any) -> LogEntry:

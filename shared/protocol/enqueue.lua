@@ -9,8 +9,9 @@
 --       request is over at the latest (seconds), demand on the key's limits (JSON; '' for a key without limits), prefix
 --       of job hashes, band, API key id, its weight, seconds for which the request may wait, bytes of the upload (0: the
 --       body is an argument), then the job's fields and values
--- Result: {'' or the reason for the refusal ('queue', 'bytes', 'upload' for an incomplete one, or a limit), jobs waiting in the pool, requests ahead, seconds
---         until a refused request can succeed or a held one should check again (0 if it is not held), and for a key with
+-- Result: {'' or the reason for the refusal ('queue', 'bytes', 'upload' for an incomplete one, or a limit), jobs waiting in the pool, requests ahead,
+--         whose those are (describe_ahead; also the job's `farm_ahead`, absent for none), seconds until a refused request can
+--         succeed or a held one should check again (0 if it is not held), and for a key with
 --         limits: requests in the last minute, seconds until they leave the window, tokens in it, seconds until they
 --         leave the window}
 local pool = {base = KEYS[5], interactive = KEYS[1], batch = KEYS[2], idle = KEYS[6], jobs = ARGV[9]}
@@ -21,16 +22,26 @@ local size = uploaded > 0 and uploaded or #body
 local counted = is_counted(size, max_waiting, max_bytes)
 local demand = ARGV[8] ~= '' and cjson.decode(ARGV[8]) or nil
 
-local function result(reason, ahead, wait, window)
+local function result(reason, ahead, wait, window, whose)
     if uploaded > 0 then
         redis.call('DEL', KEYS[7])
     end
     local waiting = redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2])
-    local values = {reason, waiting, ahead, tostring(wait)}
+    local values = {reason, waiting, ahead, whose or '', tostring(wait)}
     for _, number in ipairs(window) do
         values[#values + 1] = tostring(number)
     end
     return values
+end
+
+-- Keeps with the job whose requests are ahead of it, for the request log; returns it.
+local function note_ahead(ahead, counts)
+    if ahead == 0 then
+        return ''
+    end
+    local whose = describe_ahead(counts, ahead)
+    redis.call('HSET', KEYS[4], 'farm_ahead', whose)
+    return whose
 end
 
 local function is_queue_full()
@@ -90,11 +101,16 @@ redis.call('SADD', KEYS[3], pool[band])
 if is_held then
     redis.call('HSET', pool.base, 'weight:' .. key, ARGV[12])
     hold(pool, band, key, job, false, limit_now)
-    return result('', count_ahead_in_key(pool, band, key), next_recheck(key, job, limit_now), window)
+    local ahead = count_ahead_in_key(pool, band, key)
+    return result('', ahead, next_recheck(key, job, limit_now), window, note_ahead(ahead, {[key] = ahead}))
 elseif demand then
     count_in_window(limit_keys(key), demand, demand.tokens, limit_now, window)
 end
 local length = join_queue(pool, band, key, job, ARGV[12])
 push_to_rq(pool, band, job, now, 'RPUSH')
-local ahead = estimate_ahead(pool, band, key, length) + count_aside_before(pool, band, key, job)
-return result('', ahead, 0, window)
+local ahead, counts = estimate_ahead(pool, band, key, length)
+local aside = count_aside_before(pool, band, key, job)
+if aside > 0 then
+    ahead, counts[key] = ahead + aside, (counts[key] or 0) + aside
+end
+return result('', ahead, 0, window, note_ahead(ahead, counts))

@@ -18,8 +18,8 @@
 local INTERACTIVE, BATCH = 'interactive', 'batch'
 -- Weight of the latest cost in the moving average.
 local EWMA_WEIGHT = 0.1
--- Keys considered when a request's position is estimated.
-local MAX_KEYS_SCANNED = 50
+-- Keys considered when a request's position is estimated, and keys that are named as being ahead of it.
+local MAX_KEYS_SCANNED, MAX_KEYS_NAMED = 50, 4
 -- Seconds that a worker counts as idle; it renews its entry sooner.
 local IDLE_TTL_SECONDS = 90
 
@@ -184,16 +184,35 @@ local function correct_charge(pool, band, key, charged, seconds, has_failed)
     return correction
 end
 
--- Estimates how many requests will be served before the last one in the key's queue of this length.
+-- Whose requests are ahead, by `counts` (key -> requests): ' <key>:<requests>…', those with the most first, and ' *:<requests>'
+-- for all others of the `total`.
+local function describe_ahead(counts, total)
+    local names, parts = {}, {}
+    for name in pairs(counts) do
+        names[#names + 1] = name
+    end
+    table.sort(names, function(a, b) return counts[a] > counts[b] or (counts[a] == counts[b] and a < b) end)
+    for i = 1, math.min(#names, MAX_KEYS_NAMED) do
+        parts[i] = ' ' .. names[i] .. ':' .. counts[names[i]]
+        total = total - counts[names[i]]
+    end
+    return table.concat(parts) .. (total > 0 and ' *:' .. total or '')
+end
+
+-- Estimates how many requests will be served before the last one in the key's queue of this length; returns that, and whose
+-- they are, as key -> requests, as far as that is known.
 local function estimate_ahead(pool, band, key, length)
     local tags = redis.call('ZRANGE', band_tags(pool, band), 0, MAX_KEYS_SCANNED - 1, 'WITHSCORES')
-    local count = length - 1
+    local count, counts = length - 1, {}
+    if length > 1 then
+        counts[key] = length - 1
+    end
     if band == BATCH then
         -- RQ's queue, not the queues of ten thousand keys, one by one.
         count = count + redis.call('LLEN', pool.interactive)
     end
     if #tags == 2 then
-        return count
+        return count, counts
     end
     local fields = {'cost', 'weight:' .. key}
     for i = 1, #tags, 2 do
@@ -207,8 +226,9 @@ local function estimate_ahead(pool, band, key, length)
         local gap = start - tonumber(tags[i + 1])
         if tags[i] ~= key and gap > 0 then
             local before = math.ceil(gap * tonumber(values[(i + 1) / 2 + 2] or 1) / cost)
-            count = count + math.min(before, redis.call('LLEN', key_queue(pool, band, tags[i])))
+            before = math.min(before, redis.call('LLEN', key_queue(pool, band, tags[i])))
+            count, counts[tags[i]] = count + before, before
         end
     end
-    return count
+    return count, counts
 end

@@ -54,6 +54,8 @@ KEY_FIELD, LIMITED_FIELD, BAND_FIELD, ADMITTED_FIELD = "farm_key", "farm_limited
 CLIENT_GONE, REQUEST_CANCELLED = "client_gone", "request_cancelled"
 #: Where the job waits: 1 in its key's queue, `held`, `retry`, or `aside` (model_queues.lua).
 QUEUED_FIELD = "farm_lined"
+#: Whose requests were ahead at admission (enqueue.lua); absent for none.
+AHEAD_FIELD = "farm_ahead"
 #: The upstream's name of the model (names.limited_model).
 MODEL_FIELD = "farm_model"
 
@@ -79,6 +81,8 @@ class Admission:
     limit_usage: LimitUsage
     #: Seconds until a held request should ask whether it may go on (`RelayQueue.release_held`); 0 if it is not held.
     recheck_seconds: float = 0.0
+    #: Whose requests those are, as `RequestsAhead.parse` of shared/observability/request_log.py reads it; '' for none.
+    ahead_of: str = ""
 
 
 class RelayQueue:
@@ -125,7 +129,7 @@ class RelayQueue:
         if isinstance(body, LargeBody):
             self._upload.store(upload, body)
             body, uploaded = b"", len(body)
-        reason, waiting, ahead, wait, *window = self._enqueue(
+        reason, waiting, ahead, whose, wait, *window = self._enqueue(
             keys=[
                 interactive,
                 batch,
@@ -160,7 +164,7 @@ class RelayQueue:
         usage = LimitUsage.decode(window)
         if reason:
             raise LimitReached(reason.decode(), float(wait), usage)
-        return Admission(int(waiting), int(ahead), usage, float(wait))
+        return Admission(int(waiting), int(ahead), usage, float(wait), whose.decode())
 
     def release_held(self, key_id: str, request_id: str) -> float:
         """Lets the key's held requests go on as far as its limits allow; called when `recheck_seconds` have passed.

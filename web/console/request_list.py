@@ -1,10 +1,12 @@
 """The request log: who asked, who served it, how long it took, and why it failed."""
 
+from collections import defaultdict
 from typing import Any
 
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
+from shared.observability.names_by_id import find_credential_names, find_key_names
 from shared.observability.request_log import LogFilter
 from web.admin.pagination import parse_stream_cursor
 from web.admin.request_log import read_log_page
@@ -13,6 +15,8 @@ from web.admin.telemetry.queue import cancel
 from web.console.log_search import search
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_choice, read_text
+from web.console.waterfall import list_steps
+from web.services import services
 
 #: Parameters of the page that are filters of the log.
 FILTERS = ("key", "pool", "model", "credential", "endpoint", "code")
@@ -43,7 +47,16 @@ def request_page(request_id: str) -> str:
     found = read_log_page(LogQuery(request=request_id[:100], limit=1)).data
     if not found:
         raise ApiError(404, "not_found", "the log has no such request: it has not ended, or was long ago")
-    return render_page("request.html", active="requests", entry=found[0])
+    entry = found[0]
+    return render_page("request.html", active="requests", entry=entry, steps=list_steps(entry), names=find_names(entry))
+
+
+def find_names(entry: dict[str, Any]) -> defaultdict[str, str]:
+    """Names of the accounts and keys that the entry has, '' for others."""
+    redis = services().redis
+    accounts = {entry["credential"], *(attempt["credential"] for attempt in entry["tried"])}
+    names = find_credential_names(redis, accounts) | find_key_names(redis, [each["key"] for each in entry["ahead"]])
+    return defaultdict(str, names)
 
 
 @blueprint.post("/requests/<request_id>/cancel")

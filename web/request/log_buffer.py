@@ -69,10 +69,11 @@ class RequestLogBuffer:
         if self._refusals.add(entry):
             self._add(entry)
 
-    def record_ended(self, request: RelayRequest, error: ApiError) -> None:
-        """Logs a request that ended while it was queued."""
+    def record_ended(self, request: RelayRequest, error: ApiError, ahead: str = "") -> None:
+        """Logs a request that ended while it was queued; `ahead`: whose requests were ahead of it at admission."""
         waited_ms = max(0, round(1000 * (clock.now() - request.enqueued_at)))
-        self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, status=error.status, code=error.code))
+        outcome = {"status": error.status, "code": error.code, "ahead": ahead}
+        self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, **outcome))
 
     def _add(self, entry: LogEntry, count: int = 1) -> None:
         if len(self._entries) < MAX_ENTRIES:

@@ -211,7 +211,7 @@ class PendingRequest:
         except RedisError:
             self.close()
             raise ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error") from None
-        self.services.log_buffer.record_ended(self.request, error)
+        self._record_ended(error)
         self.close()
         raise error
 
@@ -243,7 +243,7 @@ class PendingRequest:
             self.close()
             raise shutting_down_error() from None
         error = shutting_down_error()
-        self.services.log_buffer.record_ended(self.request, error)
+        self._record_ended(error)
         self.close()
         raise error
 
@@ -293,9 +293,12 @@ class PendingRequest:
                 )
                 # A job that an operator removed from the queue has no worker to log it.
                 if outcome == "withdrawn" or (outcome == "gone" and self.mailbox.is_lost):
-                    self.services.log_buffer.record_ended(self.request, REQUEST_LOST if self.mailbox.is_lost else error)
+                    self._record_ended(REQUEST_LOST if self.mailbox.is_lost else error)
             except RedisError:
                 self.services.hub.abandoned[self.request.id] = self.request.pool
+
+    def _record_ended(self, error: ApiError) -> None:
+        self.services.log_buffer.record_ended(self.request, error, self.admission.ahead_of)
 
     def _detach(self) -> None:
         self._is_closed = True

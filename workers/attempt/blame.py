@@ -34,15 +34,17 @@ class TriedCredential:
     is_credible: bool
     #: When the attempt started a cooldown, seconds since the epoch; 0 if it did not.
     paused_at: float = 0.0
-    #: For the request log: the outcome, the upstream's HTTP status (0 for no response), how long it took.
+    #: For the request log: the outcome, the upstream's HTTP status (0 for no response), how many milliseconds it took,
+    #: and how many after the request's admission it started.
     outcome: str = ""
     status: int = 0
     milliseconds: int = 0
+    started_ms: int = 0
 
     def encode(self) -> str:
         """Its entry in the job's `farm_tried` (retries.lua finds the credential in it)."""
         evidence = f"{self.credential_id}:{self.signature}:{int(self.is_credible)}:{self.paused_at:.1f}"
-        return f" {evidence}:{self.outcome}:{self.status}:{self.milliseconds}"
+        return f" {evidence}:{self.outcome}:{self.status}:{self.milliseconds}:{self.started_ms}"
 
 
 def decode_tried(text: str) -> list[TriedCredential]:
@@ -55,16 +57,17 @@ def decode_tried(text: str) -> list[TriedCredential]:
     ]
 
 
-def decode_outcome(fields: Sequence[str]) -> tuple[str, int, int]:
-    """Outcome, status and milliseconds; an attempt that an older version or no worker has recorded has none."""
-    if len(fields) < 3 or not (fields[1].isdecimal() and fields[2].isdecimal()):
-        return "", 0, 0
-    return fields[0], int(fields[1]), int(fields[2])
+def decode_outcome(fields: Sequence[str]) -> tuple[str, int, int, int]:
+    """Outcome, status, milliseconds, start; an attempt that an older version or no worker has recorded lacks some."""
+    numbers = [int(field) if field.isdecimal() else 0 for field in fields[1:4]]
+    if len(numbers) < 2:
+        return "", 0, 0, 0
+    return fields[0], numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else 0
 
 
 def summarize_tried(attempts: Iterable[TriedCredential]) -> str:
     """Failed attempts as the request log keeps them (`FailedAttempt` of shared/observability/request_log.py)."""
-    return " ".join(f"{a.credential_id}:{a.outcome}:{a.status}:{a.milliseconds}" for a in attempts)
+    return " ".join(f"{a.credential_id}:{a.outcome}:{a.status}:{a.milliseconds}:{a.started_ms}" for a in attempts)
 
 
 def describe_failure(failed: Failed) -> str:

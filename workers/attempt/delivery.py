@@ -36,6 +36,8 @@ class Delivery:
     first_byte_at: float = 0.0
     #: The request's failed attempts, for the request log.
     tried: str = ""
+    #: Whose requests were ahead of it at admission, for the request log.
+    ahead: str = ""
 
     @property
     def is_served(self) -> bool:
@@ -99,6 +101,7 @@ class Delivery:
             code=failure.code if failure else "" if end_reason == "done" else end_reason,
             end=end_reason,
             tried=self.tried,
+            ahead=self.ahead,
         )
 
 

@@ -67,6 +67,8 @@ class StartedJob:
     tried: str = ""
     #: None if its account has no limits, and for a job whose worker has died: what was counted at its start stays.
     pace: JobPace | None = None
+    #: Whose requests were ahead of it at admission, for the request log; '' for none.
+    ahead: str = ""
 
 
 def seconds_worked(job: StartedJob, at: datetime) -> float:

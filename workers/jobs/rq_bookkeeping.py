@@ -276,7 +276,7 @@ class Bookkeeping:
             raise NoAllowedJob(float(reply.removeprefix(IDLE_FOR)))
         if len(reply) == REST_LENGTH:
             raise AccountResting(float(reply[1]), reply[2].decode())
-        job_id, data, retries, other_executions, body, band, tried = reply
+        job_id, data, retries, other_executions, body, band, tried, ahead = reply
         if isinstance(body, int):
             body = read_large_body(self._redis, keys.body(job_id.decode()), body)
         execution.job_id = job_id.decode()
@@ -292,6 +292,7 @@ class Bookkeeping:
             band.decode(),
             tried.decode(),
             JobPace(pace) if pace else None,
+            ahead.decode(),
         )
 
     def describe_unreadable(self, job_id: str) -> UnreadableJob:

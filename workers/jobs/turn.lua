@@ -29,8 +29,8 @@
 --         {'rest', seconds, limit}: the account has to rest by that limit; a moved job is put back;
 --         'not yours': the lease is lost, 'not now': the breaker is open, or 'paused': the pool is; a moved job is put back in
 --         each of these cases;
---         {job id, data, retries, other executions of the worker, body, band, failed attempts so far}, the body as a number
---         if it is so large that it is to be read apart, and false if it is gone
+--         {job id, data, retries, other executions of the worker, body, band, failed attempts so far, whose requests were
+--         ahead at admission}, the body as a number if it is so large that it is to be read apart, and false if it is gone
 local intermediate, worker, executions, idle = KEYS[3], KEYS[6], KEYS[7], KEYS[12]
 local registries = {interactive = KEYS[4], batch = KEYS[5]}
 local iso_now, now, worker_name = ARGV[1], tonumber(ARGV[2]), ARGV[11]
@@ -189,7 +189,7 @@ end
 local function start(job, execution, head, other_executions)
     local hash, body, execution_key, job_executions, composite = job_keys(job, execution)
     local fields = redis.call('HMGET', hash, 'data', 'number_of_retries', 'farm_front', 'farm_cancelled', 'farm_band',
-        'status', 'farm_tried', 'farm_limited', 'farm_key', 'farm_lined')
+        'status', 'farm_tried', 'farm_limited', 'farm_key', 'farm_lined', 'farm_ahead')
     local ttl, band = ARGV[12], fields[5] or INTERACTIVE
     if not fields[1] or fields[4] or fields[6] == 'canceled' or (fields[3] and redis.call('EXISTS', fields[3]) == 1) then
         if head and not head.is_retry then
@@ -232,7 +232,7 @@ local function start(job, execution, head, other_executions)
     redis.call('HSET', hash, 'status', 'started', 'started_at', iso_now, 'last_heartbeat', iso_now,
         'worker_name', worker_name, 'farm_lined', '', unpack(cost and {'farm_cost', cost} or {}))
     redis.call('PERSIST', hash)
-    return {job, fields[1], fields[2] or '0', other_executions, read_small_body(body), band, fields[7] or ''}
+    return {job, fields[1], fields[2] or '0', other_executions, read_small_body(body), band, fields[7] or '', fields[11] or ''}
 end
 
 -- The job that this execution has started already (on a retry), and how many other executions the worker has.

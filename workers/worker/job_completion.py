@@ -227,6 +227,7 @@ def describe_attempt(health: CredentialHealth, attempt: Attempt, failed: Failed)
         outcome=failed.outcome,
         status=failed.response.status if failed.response else 0,
         milliseconds=to_milliseconds(clock.now() - attempt.delivery.started_at),
+        started_ms=to_milliseconds(attempt.delivery.started_at - attempt.delivery.request.enqueued_at),
     )
 
 

@@ -321,8 +321,11 @@ class JobRunner:
         stream = self._services.streams.open_stream(
             request.channel, Job.key_for(job.job_id) if job else "", on_caller_gone
         )
+        delivery = Delivery(request, 1, stream, counters, self.health.record_first_byte)
+        if job:
+            delivery.attempt_number, delivery.ahead = job.retries + 1, job.ahead
         return Attempt(
-            delivery=Delivery(request, job.retries + 1 if job else 1, stream, counters, self.health.record_first_byte),
+            delivery=delivery,
             body=body,
             settings=self._settings,
             pool=self._credential.pool,

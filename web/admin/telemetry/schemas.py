@@ -181,6 +181,60 @@ class Cancellation(BaseModel):
     ]
 
 
+class PlanQuery(StrictModel):
+    """Which load of the past, and how long its requests shall wait at most."""
+
+    pool: PoolName = ""
+    period: Annotated[
+        Literal["busiest-hour", "busiest-hour-of-week", "hour", "day"],
+        Field(description="the busiest hour of the last 24 hours or 7 days, the last hour, the last 24 hours"),
+    ] = "busiest-hour"
+    since: Annotated[Timestamp | None, Field(description="in place of `period`, together with `until`")] = None
+    until: Timestamp | None = None
+    wait: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False, description="seconds")] = 5.0
+    percent: Annotated[
+        float, Field(ge=1, le=100, allow_inf_nan=False, description="share of the requests that wait no longer")
+    ] = 95.0
+
+
+class Outlook(BaseModel):
+    """What the load would have met with so many accounts; waits in seconds."""
+
+    accounts: int
+    wait: Annotated[float, Field(description="that `percent` of the requests don't exceed")]
+    share_in_time: Annotated[float, Field(description="share of the requests that wait no longer than wished")]
+    p50: float
+    p95: float
+    p99: float
+    utilisation: float
+
+
+class Plan(BaseModel):
+    """How many accounts a load of the past would have needed."""
+
+    pool: str
+    since: float
+    until: float
+    requests: int
+    is_cut: Annotated[bool, Field(description="whether only the latest requests of the period were taken")]
+    refused: Annotated[int, Field(description="requests refused by a full queue, which are not in the load")]
+    mean_seconds: Annotated[float, Field(description="average seconds of an account's time per request")]
+    offered: Annotated[float, Field(description="accounts that the load kept busy on average")]
+    service_share: Annotated[
+        float | None, Field(description="share of the accounts' time in which they could serve; null if not sampled")
+    ]
+    present: Annotated[int, Field(description="accounts that are active now")]
+    accounts: Annotated[
+        int | None,
+        Field(description="fewest that do if they never rest, by a replay of the load; null: no load, or none"),
+    ]
+    accounts_with_rests: Annotated[int | None, Field(description="the same with the rests that were measured")]
+    accounts_by_erlang_c: Annotated[
+        int | None, Field(description="for comparison; too few when requests come in bursts")
+    ]
+    outlooks: list[Outlook]
+
+
 class TapeQuery(StrictModel):
     """Which part of the tape."""
 

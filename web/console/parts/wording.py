@@ -93,6 +93,21 @@ DURABILITY = {
     "write_error": mark("Redis can't write its append-only file: is its disk full?"),
     "no_aof": mark("Redis has no append-only file: a crash loses rotated refresh tokens (appendonly yes)."),
 }
+#: Period of a past load (shared/queue_view/plan.py) -> words.
+PERIODS = {
+    "busiest-hour": mark("the busiest hour of the last 24 hours"),
+    "busiest-hour-of-week": mark("the busiest hour of the last 7 days"),
+    "hour": mark("the last hour"),
+    "day": mark("the last 24 hours"),
+}
+#: Step of a request (web/console/waterfall.py) -> words.
+STEPS = {
+    "queue": mark("waited in the queue"),
+    "wait": mark("waited for another account"),
+    "failed": mark("attempt failed"),
+    "first": mark("until the first byte"),
+    "reply": mark("rest of the reply"),
+}
 #: HTTP status of an error page -> heading.
 ERROR_TITLES = {
     400: mark("This request is not valid"),

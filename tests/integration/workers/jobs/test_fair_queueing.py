@@ -288,3 +288,13 @@ def test_clock_that_was_set_back_gives_no_advantage(pool: SimulatedPool):
     worker.start()
     worker.finish_and_start(seconds=-1000.0)
     assert serve(worker, 20).count("a") == pytest.approx(10, abs=2)
+
+
+def test_whose_requests_are_ahead_is_told_with_the_rest_summed_up(pool: SimulatedPool):
+    for number in range(1, 7):
+        pool.enqueue(f"k{number}", number)
+    admission = pool.admit("late", weight=0.001)
+    assert admission.ahead_of == ""
+    admission = pool.admit("late", weight=0.001)
+    assert (admission.ahead, admission.ahead_of) == (22, " k6:6 k5:5 k4:4 k3:3 *:4")
+    assert pool.redis.hget(f"rq:job:req_late_{pool.count}", "farm_ahead") == admission.ahead_of.encode()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from redis import Redis
 
-from shared.observability.request_log import FailedAttempt, LogEntry, LogFilter, RequestLog
+from shared.observability.request_log import FailedAttempt, LogEntry, LogFilter, RequestLog, RequestsAhead
 from tests.integration.harness import WorkerHarness, collect_frames
 from tests.waiting import eventually
 
@@ -23,9 +23,25 @@ def test_failed_attempts_are_kept(redis: Redis, start_harness: Callable[..., Wor
     assert (entry.status, entry.attempts, len(attempts)) == (500, 2, 2)
     assert {(attempt.outcome, attempt.status) for attempt in attempts} == {("upstream_error", 500)}
     assert {attempt.credential for attempt in attempts} == ids
+    first, last = sorted(attempt.started_ms or 0 for attempt in attempts)
+    assert 0 <= first <= last == entry.queue_ms
 
 
 def test_request_that_was_served_at_once_costs_nothing(redis: Redis, harness: WorkerHarness):
     collect_frames(harness.enqueue())
     (entry,) = eventually(lambda: read_log(redis))
-    assert entry.tried == ""
+    assert (entry.tried, entry.ahead) == ("", "")
+
+
+def test_who_was_ahead_at_admission_is_kept(redis: Redis, harness: WorkerHarness):
+    connection_id = harness.wait_until_idle()
+    harness.suspended = True
+    harness.redis.client_unblock(connection_id)
+    eventually(lambda: harness.redis.hget(harness.worker.key, "state") == b"suspended")
+    mailboxes = [harness.enqueue(f"req_{number}", key="a") for number in range(3)]
+    harness.suspended = False
+    for mailbox in mailboxes:
+        collect_frames(mailbox, within=60)
+    eventually(lambda: len(read_log(redis)) == 3)
+    ahead = {entry.request: RequestsAhead.parse(entry.ahead) for entry in read_log(redis)}
+    assert ahead == {"req_0": (), "req_1": (RequestsAhead("a", 1),), "req_2": (RequestsAhead("a", 2),)}

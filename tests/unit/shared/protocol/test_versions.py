@@ -85,8 +85,8 @@ def test_0_1_can_read_what_this_version_sends():
     assert json.loads(LOG_ENTRY.encode()) == json.loads(SAMPLES["log_entry"])
 
 
-#: An entry with all fields that this version knows; the last one is left out when it is empty.
-RETRIED = replace(LOG_ENTRY, tried="c1:timeout:0:5")
+#: An entry with all fields that this version knows; the last two are left out when they are empty.
+RETRIED = replace(LOG_ENTRY, tried="c1:timeout:0:5:9", ahead="k2:7 *:1")
 
 
 def with_field(encoded: bytes) -> bytes:

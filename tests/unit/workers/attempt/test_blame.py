@@ -63,9 +63,14 @@ def test_text_of_an_error_makes_no_difference():
 def test_attempts_survive_the_job_record():
     attempts = [
         TriedCredential("c1", "0a1b2c3d", True, 12.5),
-        TriedCredential("c2", "ffffffff", False, 0.0, "timeout", 504, 1200),
+        TriedCredential("c2", "ffffffff", False, 0.0, "timeout", 504, 1200, 35),
     ]
     assert decode_tried("".join(attempt.encode() for attempt in attempts)) == attempts
+
+
+def test_attempt_of_an_older_version_has_no_start():
+    (attempt,) = decode_tried(" c2:ffffffff:0:0.0:timeout:504:1200")
+    assert attempt == TriedCredential("c2", "ffffffff", False, 0.0, "timeout", 504, 1200)
 
 
 @pytest.mark.parametrize("text", ["", " ", " c1", " c1:x"])
