@@ -15,6 +15,7 @@ from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
 from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
+from launcher.commands.plan import plan
 from launcher.commands.rekey import rekey
 from launcher.commands.sessions import sessions
 from launcher.commands.top import top
@@ -83,6 +84,7 @@ for command in (
     sessions,
     alerts,
     top,
+    plan,
     usage,
     requests,
     audit,

@@ -32,7 +32,7 @@ from web.admin.alerts import resource as alerts
 from web.admin.bulk import resource as bulk
 from web.admin.playground import resource as playground
 from web.admin.sign_in import callback, resource
-from web.admin.telemetry import capacity, events, queue, samples, tape
+from web.admin.telemetry import capacity, events, planner, queue, samples, tape
 from web.console import pages as console
 from web.console.live.fragments import render_topics
 from web.languages import translation
@@ -56,6 +56,7 @@ ADMIN_API = (
     playground,
     tape,
     capacity,
+    planner,
     samples,
     events,
     alerts,

@@ -22,6 +22,7 @@ PAGES = {
     "usage": "/admin/usage",
     "requests": "/admin/requests",
     "playground": "/admin/playground",
+    "plan": "/admin/plan?period=day",
     "pools": "/admin/pools",
     "events": "/admin/events",
     "system": "/admin/system",

@@ -6,6 +6,7 @@ from web.console import (
     capacity,
     imports,
     overview,
+    planner,
     playground,
     pools,
     queue,
@@ -20,21 +21,7 @@ from web.console.parts.blueprint import blueprint
 from web.console.timeline import alerts, events
 
 MODULES = (
-    *(
-        overview,
-        accounts,
-        bulk,
-        imports,
-        sign_ins,
-        queue,
-        capacity,
-        keys,
-        usage,
-        request_list,
-        playground,
-        pools,
-        system,
-    ),
-    *(alerts, events, stream),
+    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, request_list),
+    *(playground, planner, pools, system, alerts, events, stream),
 )
 __all__ = ("MODULES", "blueprint")

@@ -8,6 +8,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.observability.audit_log import AuditLog
 from shared.observability.request_log import LogEntry, RequestLog
+from tests.builders import build_log_entry
 from tests.integration.launcher.conftest import Run
 from workers.process.usage_rollup import UsageRollup
 
@@ -31,3 +32,15 @@ def test_events_are_listed(redis: Redis, run: Run):
     assert "operator" in run("events").stdout
     assert json.loads(run("events", "--kind", "operator", "--json").stdout)[0]["target"] == "k1"
     assert json.loads(run("events", "--pool", "none", "--json").stdout) == []
+
+
+def test_accounts_are_planned_for_a_past_load(redis: Redis, run: Run):
+    assert "no load: 0 requests of pool default" in run("plan").stdout
+    RequestLog(redis).write([build_log_entry(number, pool="default", total_ms=500) for number in range(9)])
+    text = run("plan", "--period", "hour", "--wait", "0", "--percent", "100").stdout
+    assert "load: 9 requests of pool default" in text
+    assert "P100 WAIT" in text
+    plan = json.loads(run("plan", "--period", "hour", "--since", "1h", "--until", "0s", "--json").stdout)
+    assert (plan["requests"], plan["wish"]["wait"]) == (9, 5.0)
+    assert run("plan", "--since", "1h").exit_code == 1
+    assert run("plan", "--pool", "nowhere").exit_code == 1

@@ -12,6 +12,7 @@ PAGES = {
     "usage": mark("Usage"),
     "requests": mark("Requests"),
     "playground": mark("Playground"),
+    "plan": mark("Planner"),
     "pools": mark("Pools"),
     "events": mark("Events"),
     "system": mark("System"),

@@ -15,6 +15,7 @@ from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.observability.audit_log import AuditLog
 from shared.observability.request_log import LogEntry, LogFilter, RequestLog
+from tests.builders import build_log_entry
 from tests.integration.front_harness import FrontHarness
 from tests.integration.harness import WorkerHarness
 from tests.waiting import eventually
@@ -68,6 +69,7 @@ def test_waiting_request_is_shown_with_its_key_and_cancelled(front: Front):
     assert json.loads(chat.get(timeout=30))["error"]["code"] == "request_cancelled"
     (entry,) = log_entries(front.redis)
     assert (entry.request, entry.status, entry.code) == (waiting["request"], 410, "request_cancelled")
+    assert entry.ahead == ""
     assert front.data("/queue")[0]["waiting"] == []
     assert front.cancel(waiting["request"])[0] == 404
 
@@ -115,6 +117,17 @@ def test_pool_is_paused_and_resumed_and_that_is_seen_everywhere(front: Front):
     assert changes[:2] == [("pool.resume", "default"), ("pool.pause", "default")]
     assert front.cancel(front.data("/queue")[0]["waiting"][0]["request"])[0] == 200
     chat.get(timeout=30)
+
+
+def test_plan_of_a_past_load_is_asked_for(front: Front):
+    RequestLog(front.redis).write([build_log_entry(number, pool="default", total_ms=500) for number in range(9)])
+    plan = front.admin("GET", "/plan?period=hour&wait=0&percent=100").json
+    assert plan is not None
+    assert (plan["requests"], plan["pool"], plan["accounts"] <= 9) == (9, "default", True)
+    assert plan["outlooks"][-1]["share_in_time"] == 1
+    for path, status in (("/plan?since=5", 422), ("/plan?pool=nowhere", 404), ("/plan?percent=0", 400)):
+        assert front.admin("GET", path).status_code == status
+    assert front.admin("GET", "/plan?since=5&until=9").json["requests"] == 0  # type: ignore[index]
 
 
 def test_unknown_pools_and_requests_are_not_found(front: Front):
