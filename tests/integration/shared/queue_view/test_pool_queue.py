@@ -1,5 +1,6 @@
 """The waiting line that operators see is the order in which the queue is served."""
 
+import heapq
 import json
 import random
 import time
@@ -59,6 +60,46 @@ def test_line_is_the_order_of_service(pool: SimulatedPool, seed: int):
     expected = list_ids(read(pool))
     assert len(expected) > 400
     assert serve_all(workers) == expected
+
+
+def serve_by_the_clock(workers: list[SimulatedWorker], chance: random.Random, spread: float) -> dict[str, float]:
+    """Lets requests take COST on average, and up to `spread` of it more or less; returns when each is started.
+
+    By a simulated clock: whoever is free first takes the next request, as in a farm.
+    """
+    starts: dict[str, float] = {}
+    free = []
+    for number, worker in enumerate(workers):
+        seconds = COST * chance.uniform(1 - spread, 1 + spread)
+        heapq.heappush(free, (seconds, number, seconds, worker))
+    while free:
+        now, number, seconds, worker = heapq.heappop(free)
+        if job_id := worker.finish_and_start(seconds):
+            starts[job_id] = now
+            seconds = COST * chance.uniform(1 - spread, 1 + spread)
+            heapq.heappush(free, (now + seconds, number, seconds, worker))
+    return starts
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7])
+def test_five_hundred_requests_start_in_the_shown_order_and_about_when_it_was_shown(pool: SimulatedPool, spread: float):
+    """Three keys with weights; the order is exact as long as requests take what they are assumed to take."""
+    chance, workers = random.Random(7), [pool.worker(number) for number in range(1, 9)]
+    pool.redis.zadd(keys.PROCESSES, {"p1": 1})
+    pool.redis.hset(keys.process("p1"), mapping={"busy:default": len(workers), "idle:default": 0})
+    pool.enqueue("first", len(workers))
+    for worker in workers:
+        worker.start()
+    for key in chance.sample(200 * ["a"] + 200 * ["b"] + 100 * ["c"], 500):
+        pool.admit(key, weight={"a": 1, "b": 3, "c": 0.5}[key])
+    shown = {request.request: request for request in read(pool).waiting}
+    starts = serve_by_the_clock(workers, chance, spread)
+    assert len(shown) == len(starts) == 500
+    assert [request.position for request in shown.values()] == list(range(1, 501))
+    if not spread:
+        assert list(starts) == list(shown)
+    errors = sorted(abs((shown[request].eta or 0.0) - at) / at for request, at in starts.items())
+    assert errors[len(errors) // 2] < (0.2 if spread else 0.01)
 
 
 def test_batch_requests_get_their_turns(pool: SimulatedPool):
