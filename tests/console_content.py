@@ -9,6 +9,9 @@ from redis import Redis
 from shared import clock
 from shared import keys as farm_keys
 from shared.api_keys.store import ApiKeys
+from shared.credentials.activity.activity import ActivityStore, Gains
+from shared.credentials.activity.allowance import Allowance, Left
+from shared.credentials.activity.attempt_counts import SlotCounts, slot_start
 from shared.credentials.records import STATES, State
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -44,6 +47,7 @@ def fill_farm(
     Unsealer("a secret key for tests").ensure_sealing_key(redis)
     dice = random.Random(1)
     ids = [add_account(redis, pool, number, odd_name) for number in range(accounts)]
+    add_activity(redis, ids[min(3, accounts - 1)])
     names, models = ("laptop", "subtitles", odd_name), ("gpt-large", "gpt-small", odd_name)
     key_ids = [ApiKeys(redis).create(name, note=name, rpm=600 * number)[1].id for number, name in enumerate(names)]
     RequestLog(redis).write(
@@ -123,6 +127,18 @@ def write_row(dice: random.Random) -> str:
     """Runs of work, some longer than others."""
     runs = (dice.choice("bbbbiiwcr-") * dice.randrange(1, 25) for _ in range(TAPE_SECONDS + 15))
     return "".join(runs)[: TAPE_SECONDS + 15]
+
+
+def add_activity(redis: Redis, credential_id: str) -> None:
+    """What one account has done lately, its last test, and what it has left."""
+    now, left = time.time(), (Left("requests", 0.0, 60.0, time.time() + 30), Left("tokens-day", 81_500.0))
+    failure = {"failed_at": now - 90, "failed_outcome": "rate_limited", "failed_evidence": "upstream 429 rate_limited"}
+    fields = {"used_at": now - 60, "allowance": Allowance(now - 60, left).encode(), **failure}
+    activities = ActivityStore(redis)
+    activities.record({credential_id: Gains(fields, {slot_start(now): SlotCounts(30, 2)})})
+    activities.keep_test(
+        credential_id, {"ok": True, "status": 200, "refresh_ms": 210, "first_byte_ms": 640, "chat_ms": 890}
+    )
 
 
 def add_account(redis: Redis, pool: str, number: int, odd_name: str) -> str:

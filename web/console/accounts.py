@@ -1,5 +1,6 @@
 """The accounts: which one is ill and why, and what can be done about it."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from shared import names
 from shared.credentials.records import STATES, CredentialRecord
 from shared.errors import ApiError
 from shared.list_filters import matches_text
+from shared.observability.durability import read_durability
 from shared.observability.request_log import LogFilter
+from shared.pacing.account_limits import LIMIT_NAMES
 from web.admin import credentials
 from web.admin.bulk.resource import find_results
 from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
@@ -22,6 +25,8 @@ from web.console.log_search import find_last
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
+from web.languages.translation import gettext
+from web.services import services
 
 #: Requests of an account that its page shows.
 SHOWN_REQUESTS = 20
@@ -155,6 +160,7 @@ def show_account(credential_id: str, test: OperationResult | None = None) -> str
         work_seconds=read_last_day(credential_id),
         requests=find_last(LogFilter(credential=credential_id), SHOWN_REQUESTS),
         test=test,
+        durability=read_durability(services().redis).state,
         fellows=count_fellows(record),
     )
 
@@ -172,6 +178,19 @@ def label_account(credential_id: str) -> BaseResponse:
     label = request.form.get("label", "")[:200]
     credentials.update_credential(credential_id, CredentialChange(label=label))
     return go_to("account", "label", credential_id=credential_id)
+
+
+@blueprint.post("/accounts/<credential_id>/limits")
+def limit_account(credential_id: str) -> BaseResponse:
+    """Sets limits of the account's own; an empty field leaves the limit to the pool."""
+    given = {name: request.form.get(name, "").strip()[:20] for name in LIMIT_NAMES}
+    try:
+        limits = {name: json.loads(text) if text else None for name, text in given.items()}
+        change = CredentialChange.model_validate(limits)
+    except ValueError:
+        raise ApiError(422, "invalid_parameter", gettext("A limit is a number that is not negative.")) from None
+    credentials.update_credential(credential_id, change)
+    return go_to("account", "limits", credential_id=credential_id)
 
 
 @blueprint.post("/accounts/<credential_id>/state")

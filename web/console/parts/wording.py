@@ -136,6 +136,7 @@ def notices(count: int) -> dict[str, str]:
     """What has been done -> sentence."""
     return {
         "label": gettext("The label was saved."),
+        "limits": gettext("The limits were saved. They are in force from its next request."),
         "enabled": ngettext("One account was enabled.", "%(count)s accounts were enabled.", count),
         "disabled": ngettext("One account was disabled.", "%(count)s accounts were disabled.", count),
         "relabelled": ngettext("One account was labelled.", "%(count)s accounts were labelled.", count),

@@ -49,6 +49,7 @@ def test_all_that_match_the_filter_are_changed_and_no_other(admin: FlaskClient, 
 def test_operation_on_many_shows_its_progress_and_leads_to_the_accounts_of_an_outcome(
     admin: FlaskClient, ids: list[str], redis: Redis
 ):
+    redis.delete(keys.PROCESSES)
     sent = admin.post("/admin/accounts?state=active", data={"all": "1", "action": "test"})
     assert re.fullmatch(r"/admin/bulk/\w+", sent.location)
     page = eventually(lambda: "hx-get" not in (page := admin.get(sent.location).text) and page)

@@ -1,6 +1,7 @@
 """Every page of the console, for each role and language: opens, is translated, escapes, and keeps secrets."""
 
 import re
+import time
 from collections.abc import Iterator
 from gettext import NullTranslations
 from html.parser import HTMLParser
@@ -11,7 +12,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.store import ApiKeys
+from shared.credentials.activity.activity import ActivityStore, Gains
+from shared.credentials.activity.allowance import Allowance, Left
+from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.credentials.store import Credentials
 from tests.console_content import HOSTILE
 from tests.integration.web.console.conftest import LogIn
@@ -215,6 +220,35 @@ def test_account_tells_what_is_left_of_its_limits(admin: FlaskClient, redis: Red
     assert re.search(r"<dt>Requests left this minute</dt><dd>\D*7\D*/\D*7\D*this account.{1,6}s own", page)
     assert re.search(r"<dt>Seconds between two requests</dt><dd>\D*2.5", page)
     assert "本分钟剩余请求数" in admin.get(f"/admin/accounts/{ids[0]}?lang=zh").text
+
+
+def test_account_page_shows_evidence_what_is_left_and_the_last_test(admin: FlaskClient, redis: Redis, ids: list[str]):
+    evidence = Evidence(UPSTREAM, 429, "rate_limited", 30.0)
+    Credentials(redis).set_state("default", ids[15], "cooling", "rate_limited", time.time() + 600, evidence)
+    allowance = Allowance(time.time(), [Left("requests-day", 3.0, 50.0, time.time() + 3600)]).encode()
+    failure = {"failed_at": time.time(), "failed_outcome": "cut", "failed_evidence": "upstream 502 bad_gateway"}
+    ActivityStore(redis).record({ids[15]: Gains({"allowance": allowance, "used_at": time.time(), **failure})})
+    ActivityStore(redis).keep_test(ids[15], {"ok": True, "status": 200, "refresh_ms": 41, "chat_ms": 1234})
+    redis.hset(keys.credential(ids[15]), mapping={"rotations": 3, "rotated_at": time.time() - 7200})
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", admin.get(f"/admin/accounts/{ids[15]}?lang=en").text))
+    for shown in (
+        *("Evidence upstream 429 rate_limited wait 30 s, as it said", "requests-day 3 50", "in 59 min"),
+        *("passed 200 Refresh 41 ms", "1.2 s", "Last failure 0 s ago cut upstream 502 bad_gateway"),
+        *("Last rotation 2 h ago", "the present token exists only here"),
+    ):
+        assert shown in text, shown
+
+
+def test_limits_of_an_account_are_set_on_its_page(admin: FlaskClient, redis: Redis, ids: list[str]):
+    path = f"/admin/accounts/{ids[0]}"
+    form = {"account_rpm": "7", "account_tpm": "", "account_rpd": "0", "account_gap": "0.5"}
+    assert "The limits were saved." in admin.post(f"{path}/limits", data=form, follow_redirects=True).text
+    record = Credentials(redis).get(ids[0], ["default"])
+    assert (record.account_rpm, record.account_tpm, record.account_rpd, record.account_gap) == (7, None, 0, 0.5)
+    admin.post(f"{path}/limits", data={})
+    assert Credentials(redis).get(ids[0], ["default"]).account_rpm is None
+    for bad in ("x", "-1", "1e400", "[1]", "2.5"):
+        assert admin.post(f"{path}/limits", data={"account_rpm": bad}).status_code == 422
 
 
 def test_language_and_theme_are_kept_and_the_address_stays(admin: FlaskClient, ids: list[str]):
