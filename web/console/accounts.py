@@ -21,10 +21,10 @@ from web.admin.bulk.resource import find_results
 from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
 from web.admin.telemetry.capacity import read_last_day
 from web.admin.telemetry.tape import read_row
-from web.console.log_search import find_last
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
+from web.console.requests.log_search import find_last
 from web.languages.translation import gettext
 from web.services import services
 

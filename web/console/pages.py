@@ -10,7 +10,6 @@ from web.console import (
     playground,
     pools,
     queue,
-    request_list,
     sign_ins,
     system,
     usage,
@@ -18,10 +17,11 @@ from web.console import (
 from web.console.keys import pages as keys
 from web.console.live import stream
 from web.console.parts.blueprint import blueprint
+from web.console.requests import pages as requests
 from web.console.timeline import alerts, events
 
 MODULES = (
-    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, request_list),
+    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, requests),
     *(playground, planner, pools, system, alerts, events, stream),
 )
 __all__ = ("MODULES", "blueprint")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from web.console.waterfall import Step, list_steps
+from web.console.requests.waterfall import Step, list_steps
 
 
 def entry(*tried: dict[str, Any], **changes: Any) -> dict[str, Any]:

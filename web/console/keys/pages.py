@@ -15,13 +15,13 @@ from shared.observability.request_log import LogFilter
 from web.admin import api_keys
 from web.admin.schemas import Empty, Key, KeyRotation
 from web.console.keys.form import read_change, read_new_key, to_form
-from web.console.log_search import find_last
 from web.console.parts import wording
 from web.console.parts.base_url import find_base_url
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.formats import DAY
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
+from web.console.requests.log_search import find_last
 from web.languages.translation import mark
 
 #: Seconds without a request after which a key counts as unused.

@@ -100,7 +100,7 @@ PERIODS = {
     "hour": mark("the last hour"),
     "day": mark("the last 24 hours"),
 }
-#: Step of a request (web/console/waterfall.py) -> words.
+#: Step of a request (web/console/requests/waterfall.py) -> words.
 STEPS = {
     "queue": mark("waited in the queue"),
     "wait": mark("waited for another account"),

@@ -12,10 +12,10 @@ from web.admin.pagination import parse_stream_cursor
 from web.admin.request_log import read_log_page
 from web.admin.schemas import Empty, LogQuery
 from web.admin.telemetry.queue import cancel
-from web.console.log_search import search
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_choice, read_text
-from web.console.waterfall import list_steps
+from web.console.requests.log_search import search
+from web.console.requests.waterfall import list_steps
 from web.services import services
 
 #: Parameters of the page that are filters of the log.

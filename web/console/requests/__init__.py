@@ -1,0 +1,1 @@
+"""The request log on pages: its search, and one request step by step."""
