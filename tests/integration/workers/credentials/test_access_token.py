@@ -15,7 +15,7 @@ from shared import clock, keys
 from shared.credentials.sealing import fingerprint
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from shared.errors import InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
+from shared.errors import BreakerOpen, InvalidGrant, LeaseLost, TokenEndpointDown, TokenError, TokenRefused
 from shared.observability.counters import Counters
 from shared.settings.schema import PoolSettings
 from tests import internals
@@ -23,6 +23,7 @@ from tests.token_refresher import PATIENCE_SECONDS, TokenHarness
 from tests.upstream import Upstream
 from tests.waiting import eventually
 from workers.credentials.access_token import RENEW_AHEAD_DURATIONS, AccessToken
+from workers.credentials.refusals import Refusals
 from workers.credentials.token_endpoint import client
 from workers.credentials.token_endpoint.client import TokenEndpoint
 from workers.credentials.token_endpoint.token_response import TokenGrant
@@ -383,6 +384,45 @@ def test_superseded_token_is_presented_at_last_and_becomes_the_current_one(
     assert harness.token_store.load_previous(harness.credential_id) == expected
     known = Credentials(harness.redis).import_lines("default", [harness.imported, harness.stored_refresh_token()])
     assert known.count("duplicate") == 2
+
+
+def refuse_all_but_the_last(harness: TokenHarness, token: str) -> None:
+    """So many refusals of this token that it is presented a last time."""
+    now = time.time()
+    refusals = Refusals(fingerprint(token), 5, now - 100, now - 10, 0, now - 1, is_last=True)
+    harness.token_store.store_refusals(harness.lease, refusals)
+
+
+def present_after_rotation(harness: TokenHarness, endpoint: PickyEndpoint) -> None:
+    """An endpoint that refuses the rotated token, and the one before it as well."""
+    harness.token_store.store(harness.lease, harness.imported, TokenGrant("at-1", 0.1, "rt-bad"))
+    refuse_all_but_the_last(harness, "rt-bad")
+    with pytest.raises((TokenError, BreakerOpen)):
+        harness.build_token().force_refresh()
+
+
+def test_superseded_token_is_kept_while_the_endpoint_is_known_to_fail(
+    harness: TokenHarness, replace_refresh: ReplaceRefresh
+):
+    """An endpoint with reuse detection would revoke the whole family, and a last try is worth nothing now."""
+    endpoint = PickyEndpoint()
+    replace_refresh(endpoint.refresh)
+    harness.breaker.is_open = True
+    present_after_rotation(harness, endpoint)
+    assert set(endpoint.presented) <= {"rt-bad"}
+    harness.breaker.is_open = False
+    present_after_rotation(harness, endpoint)
+    assert endpoint.presented[-1] == harness.imported
+
+
+def test_refusals_of_a_former_token_count_no_more(harness: TokenHarness, replace_refresh: ReplaceRefresh):
+    endpoint = PickyEndpoint()
+    replace_refresh(endpoint.refresh)
+    refuse_all_but_the_last(harness, "a-token-that-was-replaced")
+    with pytest.raises(TokenRefused) as caught:
+        harness.build_token().get()
+    assert not caught.value.is_last
+    assert harness.token_store.load_refusals(harness.credential_id).count == 1
 
 
 def test_grant_whose_reply_from_redis_was_lost_is_stored_again(harness: TokenHarness):

@@ -154,7 +154,10 @@ def test_worker_waits_for_a_refresher_that_is_down_and_not_for_ever(link: Link, 
     with pytest.raises(RefresherDown) as caught:
         link.client.refresh(REQUEST)
     assert caught.value.code == "no_refresher"
-    assert 0 < link.client.down_since <= time.time()
+    assert 0 < (since := link.client.down_since) <= time.time()
+    with pytest.raises(RefresherDown):
+        link.client.refresh(REQUEST)
+    assert link.client.down_since == since
     monkeypatch.undo()
     link.start()
     link.client.refresh(REQUEST)
