@@ -24,6 +24,7 @@ from shared.observability.samples import HISTOGRAMS, Totals
 from shared.observability.tape import TAPE_SECONDS
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_log_entry, build_request
+from tests.console_events import fill_alerts, fill_events
 from workers.process.usage_rollup import UsageRollup
 
 #: Text that would be markup, a script or an attribute if a page did not escape it.
@@ -76,6 +77,8 @@ def fill_farm(
     AuditLog(redis).record("command line", "key.create", key_ids[0], {"name": odd_name})
     fill_account_time(redis, ids, pool, dice)
     fill_queue(redis, pool, key_ids, odd_name)
+    fill_events(redis, ids, pool)
+    fill_alerts(redis, pool, odd_name)
     return ids
 
 

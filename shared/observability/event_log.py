@@ -59,9 +59,19 @@ CLOCK_TOLERANCE_SECONDS = 60
 #: Characters of a text.
 MAX_TEXT_LENGTH = 300
 #: Attributes of a log record that an event keeps.
-RECORD_FIELDS = ("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process")
+RECORD_FIELDS = ("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process", "faults")
 #: Texts of a stored event that Event calls the same.
 TEXT_FIELDS = ("kind", "pool", "reason", "evidence", "worker_process", "message", "who", "target")
+
+
+@dataclass(frozen=True)
+class EventFault:
+    """One of the attempts that have opened a circuit breaker."""
+
+    time: float
+    credential: str
+    request: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,8 @@ class Event:
     #: Who did it, and to what, when it was an operator.
     who: str = ""
     target: str = ""
+    #: What has opened a breaker, the oldest first.
+    faults: tuple[EventFault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +127,10 @@ class EventFilter:
         return [json.dumps(value).encode() for value in (self.kind, self.pool, self.credential) if value]
 
     def matches(self, event: Event) -> bool:
-        wanted = ((self.kind, event.kind), (self.pool, event.pool), (self.credential, event.credential))
-        return self.since <= event.time < self.until and all(want in ("", value) for want, value in wanted)
+        wanted = ((self.kind, event.kind), (self.pool, event.pool))
+        concerned = ("", event.credential, *(fault.credential for fault in event.faults))
+        is_wanted = all(want in ("", value) for want, value in wanted) and self.credential in concerned
+        return is_wanted and self.since <= event.time < self.until
 
 
 class EventBuffer(logging.Handler):
@@ -185,4 +199,32 @@ def decode_event(id_: str, encoded: bytes) -> Event:
     values = parse_json_object(encoded)
     sources = {name: name for name in TEXT_FIELDS} | {"credential": "credential_id", "request": "request_id"}
     texts = {name: str(values.get(source, "")) for name, source in sources.items()}
-    return Event(id=id_, time=read_number(values.get("t")), until=read_number(values.get("until")), **texts)
+    at, until = read_number(values.get("t")), read_number(values.get("until"))
+    return Event(id=id_, time=at, until=until, faults=decode_faults(values.get("faults")), **texts)
+
+
+def decode_faults(stored: Any) -> tuple[EventFault, ...]:
+    faults = [fault for fault in stored if isinstance(fault, dict)] if isinstance(stored, list) else []
+    return tuple(
+        EventFault(
+            time=read_number(fault.get("t")),
+            credential=str(fault.get("credential_id", "")),
+            request=str(fault.get("request_id", "")),
+            reason=str(fault.get("reason", "")),
+        )
+        for fault in faults
+    )
+
+
+def read_event(redis: Redis, id_: str) -> Event | None:
+    """The event with this id."""
+    found = redis.xrange(keys.EVENTS, id_, id_)
+    return decode_event(id_, found[0][1].get(b"e", b"")) if found else None
+
+
+def read_events_after(redis: Redis, id_: str) -> Iterator[Event]:
+    """Yields what came after an event, the oldest first."""
+    while page := redis.xrange(keys.EVENTS, f"({id_}", "+", count=PAGE_SIZE):
+        for next_id, values in page:
+            yield decode_event(next_id.decode(), values.get(b"e", b""))
+        id_ = page[-1][0].decode()

@@ -25,6 +25,7 @@ from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
 from web.console.requests.log_search import find_last
+from web.console.timeline.events import SHOWN_ON_ACCOUNT, read_latest
 from web.languages.translation import gettext
 from web.services import services
 
@@ -162,6 +163,7 @@ def show_account(credential_id: str, test: OperationResult | None = None) -> str
         test=test,
         durability=read_durability(services().redis).state,
         fellows=count_fellows(record),
+        **read_latest(SHOWN_ON_ACCOUNT, credential_id),
     )
 
 

@@ -18,6 +18,7 @@ from web.console.parts.base_url import find_base_url
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.last_day import sum_last_day
 from web.console.parts.wording import DURABILITY
+from web.console.timeline.events import SHOWN_ON_OVERVIEW, read_latest
 from web.languages.translation import gettext, ngettext
 
 #: Share of a pool's accounts in a cooldown from which the page warns.
@@ -43,6 +44,7 @@ def overview() -> str:
         has_accounts=any(sum(pool.credentials.values()) for pool in values["live"].pools),
         has_keys=any(key.id != CONSOLE_KEY_ID for key in api_keys.open_store().list()),
         base_url=find_base_url(),
+        **read_latest(SHOWN_ON_OVERVIEW),
     )
 
 

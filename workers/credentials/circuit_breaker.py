@@ -14,6 +14,8 @@ import logging
 import random
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
@@ -29,12 +31,24 @@ MIN_REQUESTS = 2
 SERVED_SECONDS = 60.0
 #: Requests with faults, and served API keys, that are remembered.
 MAX_REMEMBERED = 1000
+#: Faults that the event of an opening tells.
+MAX_TOLD = 20
 #: Seconds until the first probe; doubled with each failed one, up to the maximum.
 PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS = 1.0, 10.0
 #: Seconds after which a probe's lock expires unless it is renewed.
 PROBE_TTL_SECONDS = 10.0
 #: Seconds after which an open breaker expires in Redis if no process updates it.
 OPEN_TTL_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An attempt that the upstream has failed."""
+
+    #: Seconds since the epoch.
+    time: float
+    credential_id: str
+    reason: str
 
 
 class CircuitBreaker:
@@ -45,8 +59,8 @@ class CircuitBreaker:
         self._pool = pool
         self._process_id = process_id
         self._counters = counters
-        #: Since the last success: request -> the credential of each of its faults, and request -> its API key.
-        self._faults: dict[str, list[str]] = {}
+        #: Since the last success: request -> its faults, and request -> its API key.
+        self._faults: dict[str, list[Fault]] = {}
         self._keys: dict[str, str] = {}
         #: API key -> when a request of it was served last, by the monotonic clock.
         self._served_at: dict[str, float] = {}
@@ -82,10 +96,12 @@ class CircuitBreaker:
         if self.is_open:
             if self.probing_credential == credential_id:
                 self._failed_probes += 1
-                log.info("the upstream is still down", extra=self._log_fields("breaker_probed", reason))
+                fields = self._log_fields("breaker_probed", reason)
+                fields |= {"credential_id": credential_id, "request_id": request_id}
+                log.info("the upstream is still down", extra=fields)
                 self._write_open(reason)
             return
-        self._faults.setdefault(request_id, []).append(credential_id)
+        self._faults.setdefault(request_id, []).append(Fault(clock.now(), credential_id, reason))
         self._keys[request_id] = key
         if len(self._faults) > MAX_REMEMBERED:
             self.forget_request(next(iter(self._faults)))
@@ -93,11 +109,20 @@ class CircuitBreaker:
             self._failed_probes = 0
             self._opened_at = clock.now()
             self._counters.increment("breaker_opened", names.configured_pool(self._pool), reason)
-            log.error("the upstream is down: no job is taken", extra=self._log_fields("breaker_opened", reason))
+            opening: dict[str, Any] = {**self._log_fields("breaker_opened", reason), "faults": self._list_faults()}
+            log.error("the upstream is down: no job is taken", extra=opening)
             self._write_open(reason)
 
+    def _list_faults(self) -> list[dict[str, Any]]:
+        """The latest faults, the oldest first, as the event of the opening has them."""
+        faults = [(fault, request_id) for request_id, failed in self._faults.items() for fault in failed]
+        return [
+            {"t": round(fault.time, 3), "credential_id": fault.credential_id, "request_id": id_, "reason": fault.reason}
+            for fault, id_ in sorted(faults, key=lambda each: each[0].time)[-MAX_TOLD:]
+        ]
+
     def _should_open(self, worker_count: int) -> bool:
-        credentials = [credential_id for failed in self._faults.values() for credential_id in failed]
+        credentials = [fault.credential_id for failed in self._faults.values() for fault in failed]
         return (
             len(credentials) >= FAULTS_TO_OPEN
             and len(set(credentials)) >= min(MIN_CREDENTIALS, worker_count)

@@ -273,6 +273,16 @@ class EventQuery(Page):
     credential: Identifier = ""
 
 
+class EventFault(BaseModel):
+    """One of the attempts that have opened a circuit breaker."""
+
+    time: float
+    credential: str
+    credential_name: Annotated[str, Field(description="label of the credential, or its account, masked")]
+    request: str
+    reason: Annotated[str, Field(description="outcome of the attempt")]
+
+
 class Event(BaseModel):
     """Something that happened."""
 
@@ -290,6 +300,9 @@ class Event(BaseModel):
     message: str
     who: Annotated[str, Field(description="the operator, as in the audit log")]
     target: Annotated[str, Field(description="what the operator changed")]
+    faults: Annotated[
+        list[EventFault], Field(description="the attempts that have opened a breaker, the last 20, the oldest first")
+    ] = []
 
 
 class EventPage(BaseModel):
@@ -297,6 +310,15 @@ class EventPage(BaseModel):
 
     data: list[Event]
     next: str | None
+
+
+class Incident(BaseModel):
+    """A circuit breaker from its opening to its close."""
+
+    opened: Event
+    probes: Annotated[list[Event], Field(description="the failed ones, the oldest first")]
+    closed: Annotated[Event | None, Field(description="null while it is open, or if its close is not known")]
+    meanwhile: Annotated[dict[str, int], Field(description="kind -> other events of the pool until it was closed")]
 
 
 class SampleQuery(StrictModel):

@@ -5,7 +5,7 @@ from typing import Any
 from shared import clock
 from shared.observability.event_log import EVENTS
 from web.admin.pagination import parse_stream_cursor
-from web.admin.telemetry.events import list_events
+from web.admin.telemetry.events import get_incident, list_events
 from web.admin.telemetry.schemas import EventQuery
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.lists import read_choice, read_text
@@ -35,6 +35,22 @@ def events() -> str:
         reach=reach,
         moment=moment,
         is_filtered=any(filters.values()) or bool(reach or moment),
+        events=wording,
+    )
+
+
+@blueprint.get("/events/<event_id>")
+def incident(event_id: str) -> str:
+    """A circuit breaker from its opening to its close."""
+    found = get_incident(event_id)
+    ends_at = found.closed.time if found.closed else clock.now()
+    begins_at = min([found.opened.time, *(fault.time for fault in found.opened.faults)])
+    return render_page(
+        "incident.html",
+        active="events",
+        incident=found,
+        begins_at=begins_at,
+        seconds=max(ends_at - begins_at, 1.0),
         events=wording,
     )
 

@@ -22,7 +22,7 @@ def record(redis: Redis, kind: str, at: float, **fields: Any) -> str:
 def rows(page: str) -> list[str]:
     """The rows of the time line, as text."""
     body = page.partition("<tbody>")[2].partition("</tbody>")[0]
-    return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in body.split("<tr")[1:]]
+    return [" ".join(re.sub(r"<[^>]+>", " ", f"<tr{row}").split()) for row in body.split("<tr")[1:]]
 
 
 @pytest.fixture
@@ -75,10 +75,58 @@ def test_link_to_a_moment_leads_to_the_event(admin: FlaskClient, redis: Redis, n
     assert f'id="e{id_}"' in admin.get(link[1]).text
 
 
+def test_breaker_is_replayed_from_its_faults_to_its_close(admin: FlaskClient, redis: Redis, ids: list[str], now: float):
+    faults = [
+        {"t": now - 110 + number, "credential_id": ids[number], "request_id": f"req_{number}", "reason": "unreachable"}
+        for number in (1, 2, 3)
+    ]
+    id_ = record(redis, "breaker_opened", now - 100, pool="default", reason="unreachable", faults=faults)
+    probe = {"credential_id": ids[4], "request_id": "req_9", "reason": "first_byte_timeout"}
+    record(redis, "breaker_probed", now - 98, pool="default", **probe)
+    record(redis, "credential_cooling", now - 97, pool="default", credential_id=ids[5])
+    record(redis, "breaker_probed", now - 96, pool="other", reason="of another pool")
+    record(redis, "breaker_closed", now - 90, pool="default")
+    record(redis, "breaker_probed", now - 80, pool="default", reason="of a later outage")
+    assert f"/admin/events/{id_}" in admin.get("/admin/events").text
+    page = admin.get(f"/admin/events/{id_}").text
+    shown = rows(page)
+    assert [row.split()[0] for row in shown] == ["+0.0", "+1.0", "+2.0"]
+    assert "translator 2" in shown[1] and "req_2" in shown[1] and "unreachable" in shown[1]
+    assert "+11.0 s" in page and "req_9" in page and "first_byte_timeout" in page
+    assert "of another pool" not in page and "of a later outage" not in page
+    assert "after 10 s" in page and "One account cooled" in page
+    incident = admin.get(f"/admin/api/v1/events/{id_}/incident").json
+    assert incident is not None and incident["closed"]["time"] == now - 90
+    assert [fault["credential"] for fault in incident["opened"]["faults"]] == ids[1:4]
+    assert incident["meanwhile"] == {"credential_cooling": 1}
+
+
+def test_breaker_that_is_open_is_replayed_too_and_other_events_are_not(admin: FlaskClient, redis: Redis, now: float):
+    opened = record(redis, "token_breaker_opened", now - 100, pool="default", reason="http_500", message="fails")
+    assert "not yet" in admin.get(f"/admin/events/{opened}").text
+    other = record(redis, "process_started", now)
+    for path in (other, "1-1", "nonsense"):
+        assert admin.get(f"/admin/events/{path}").status_code == 404
+
+
+def test_overview_and_an_accounts_page_show_their_events(admin: FlaskClient, redis: Redis, ids: list[str], now: float):
+    record(redis, "credential_cooling", now - 20, pool="default", credential_id=ids[5], reason="of-this-one")
+    record(redis, "credential_cooling", now - 10, pool="default", credential_id=ids[6], reason="of-another")
+    faults = [{"t": now, "credential_id": ids[5], "request_id": "req_1", "reason": "timeout"}]
+    record(redis, "breaker_opened", now, pool="default", reason="opened-by-it", faults=faults)
+    overview, account = admin.get("/admin/").text, admin.get(f"/admin/accounts/{ids[5]}").text
+    assert "of-this-one" in overview and "of-another" in overview
+    assert "of-this-one" in account and "opened-by-it" in account and "of-another" not in account
+
+
 def test_texts_of_others_are_escaped(admin: FlaskClient, redis: Redis, ids: list[str], now: float):
     record(redis, "operator", now, reason="key.create", who=f"token {HOSTILE}", target=HOSTILE)
     record(redis, "breaker_opened", now, pool=HOSTILE, reason=HOSTILE, evidence=HOSTILE, message=HOSTILE)
     record(redis, "credential_dead", now, pool="default", credential_id=ids[0], reason=HOSTILE)
+    faults = [{"t": now, "credential_id": HOSTILE, "request_id": HOSTILE, "reason": HOSTILE}, "nonsense"]
+    opened = record(redis, "breaker_opened", now, pool=HOSTILE, reason="again", faults=faults)
+    replay = admin.get(f"/admin/events/{opened}").text
+    assert "<script>alert" not in replay and "<img src=x" not in replay
     record(redis, f"new_kind {HOSTILE}", now)
     page = admin.get("/admin/events").text
     assert "<script>alert" not in page and "<img src=x" not in page

@@ -18,6 +18,7 @@ from shared.credentials.activity.activity import ActivityStore, Gains
 from shared.credentials.activity.allowance import Allowance, Left
 from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.credentials.store import Credentials
+from shared.observability.event_log import EventFilter, read_events
 from tests.console_content import HOSTILE
 from tests.integration.web.console.conftest import LogIn
 from web.admin.bulk.progress import ProgressStore
@@ -55,6 +56,7 @@ PATHS = (
     "/admin/events",
     "/admin/events?kind=operator&reach=24h",
     "/admin/events?around=1",
+    "/admin/events/nope",
     "/admin/system",
     "/admin/accounts/nope",
 )
@@ -67,7 +69,8 @@ def list_paths(redis: Redis, ids: list[str]) -> list[str]:
     accounts = [f"/admin/accounts/{credential_id}" for credential_id in ids[:12]]
     bulk = ProgressStore(redis).begin("test", 3)
     ProgressStore(redis).record(bulk, {ids[0]: "ok", ids[1]: HOSTILE})
-    return [*PATHS, *accounts, f"/admin/bulk/{bulk}", f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
+    incidents = [f"/admin/events/{event.id}" for event in read_events(redis, EventFilter(kind="breaker_opened"))]
+    return [*PATHS, *accounts, *incidents, f"/admin/bulk/{bulk}", f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
 
 
 class PseudoLanguage(NullTranslations):

@@ -43,6 +43,23 @@ def test_breaker_opens_after_faults_of_several_credentials_and_requests(redis: R
     assert stored_breaker(redis)["reason"] == "unreachable"
 
 
+def test_events_tell_the_faults_that_opened_it_and_each_probe(redis: Redis, caplog: pytest.LogCaptureFixture):
+    breaker = build_breaker(redis)
+    with caplog.at_level("INFO", "farm.breaker"):
+        breaker.record_fault("c9", "r9", "timeout", 10)
+        breaker.record_success(time.time())  # What was before that has not opened it.
+        record_faults(breaker)
+        breaker.probing_credential = "c2"
+        breaker.record_fault("c2", "r7", "timeout", 10)
+    opened, probed = caplog.records
+    assert [(fault["request_id"], fault["credential_id"]) for fault in vars(opened)["faults"]] == [
+        *(("r0", "c0"), ("r1", "c1"), ("r0", "c2"), ("r1", "c0"), ("r0", "c1"))
+    ]
+    assert {fault["reason"] for fault in vars(opened)["faults"]} == {"unreachable"}
+    shown = {name: vars(probed)[name] for name in ("action", "credential_id", "request_id", "reason")}
+    assert shown == {"action": "breaker_probed", "credential_id": "c2", "request_id": "r7", "reason": "timeout"}
+
+
 @pytest.mark.parametrize(("credentials", "requests"), [(2, 2), (3, 1)])
 def test_breaker_ignores_faults_of_few_credentials_or_requests(redis: Redis, credentials: int, requests: int):
     breaker = build_breaker(redis)
