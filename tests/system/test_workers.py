@@ -191,15 +191,26 @@ def test_workers_deleted_from_redis_register_again(farm: Farm):
     eventually(lambda: "8 workers" in rq(farm, "info"))
 
 
-def test_rq_suspend_stops_the_workers_and_resume_restarts_them(farm: Farm):
-    rq(farm, "suspend")
+def hold(farm: Farm, by: str) -> None:
+    rq(farm, "suspend") if by == "rq suspend" else farm.admin("POST", "/pools/default/pause", json={})
+
+
+def let_go(farm: Farm, by: str) -> None:
+    rq(farm, "resume") if by == "rq suspend" else farm.admin("POST", "/pools/default/resume", json={})
+
+
+@pytest.mark.parametrize("by", ["rq suspend", "pause of the pool"])
+def test_held_workers_take_nothing_until_they_are_let_go(farm: Farm, by: str):
+    """`rq suspend` holds all workers, a pause those of its pool; requests wait meanwhile."""
+    hold(farm, by)
     eventually(lambda: workers(farm)["suspended"] == 8)
     responses = []
     thread = threading.Thread(target=lambda: responses.append(farm.chat()))
     thread.start()
     eventually(lambda: farm.live_pool()["queue_depth"]["interactive"] == 1)
     assert farm.upstream.counters()["served"] == 0
-    rq(farm, "resume")
+    assert bool(farm.live_pool()["paused_since"]) == (by != "rq suspend")
+    let_go(farm, by)
     thread.join(60)
     assert responses[0].status_code == 200
 
