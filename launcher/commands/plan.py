@@ -12,6 +12,9 @@ from shared.errors import BadField
 from shared.queue_view.plan import PERIODS, Plan, find_period, make_plan
 from shared.queue_view.planner import Wish
 
+#: Requests of a load: here nobody else waits meanwhile.
+MAX_REQUESTS = 50_000
+
 
 @click.command()
 @click.option("--pool", default="", help="This pool; the first one without it.")
@@ -39,7 +42,7 @@ def plan(
         raise BadField("until", "--since and --until belong together")
     name = select_pool(settings, pool or settings.pool_names[0])
     start, end = find_period(redis, name, period) if since is None or until is None else (since, until)
-    found = make_plan(redis, name, start, end, Wish(wait, percent / 100))
+    found = make_plan(redis, name, start, end, Wish(wait, percent / 100), most=MAX_REQUESTS)
     if as_json:
         print_json(asdict(found))
         return

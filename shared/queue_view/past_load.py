@@ -13,10 +13,11 @@ from shared.observability.usage import SumsQuery, UsageSums
 from shared.queue_view.planner import Demand, Pause
 
 HOUR_SECONDS = 3600
-#: Requests of a load; when a period has more, the latest ones are taken.
-MAX_REQUESTS = 10_000
-#: Entries that are looked at for them: other pools' are in the same log.
-MAX_ENTRIES = 50_000
+#: Requests of a load, unless more are asked for; when a period has more, the latest ones are taken. A front reads and
+#: replays so many within 0.2 s.
+MAX_REQUESTS = 5000
+#: Times as many entries are looked at for them: other pools' are in the same log.
+ENTRIES_PER_REQUEST = 2
 #: Entries between two calls of `pause`.
 ENTRIES_BETWEEN_PAUSES = 50
 #: What accounts did while they could not have served (shared/observability/tape.py).
@@ -40,33 +41,34 @@ class Load:
         return sum(demand.seconds for demand in self.demands) / len(self.demands) if self.demands else 0.0
 
 
-def read_load(redis: Redis, pool: str, since: float, until: float, pause: Pause) -> Load:
-    """The load of a configured pool; private credentials serve only their owners and are left out."""
+def read_load(redis: Redis, pool: str, since: float, until: float, pause: Pause, most: int = MAX_REQUESTS) -> Load:
+    """The latest `most` requests of a configured pool; private credentials serve only their owners and are left out."""
     found: list[tuple[float, LogEntry]] = []
-    refused, seen, last_seen_at = 0, 0, until
-    for stored in islice(list_entries(redis, pool, since, until, pause), MAX_ENTRIES + 1):
+    refused, seen, last_seen_at, most_seen = 0, 0, until, ENTRIES_PER_REQUEST * most
+    for stored in islice(list_entries(redis, since, until, pause), most_seen + 1):
         seen, last_seen_at = seen + 1, stored.time
+        if stored.entry.pool != pool or stored.entry.key.startswith(caller_id("")):
+            continue
         if is_demand(stored.entry):
             found.append((stored.time - stored.entry.total_ms / 1000, stored.entry))
         elif stored.entry.code == "queue_full":
             refused += stored.count
-        if len(found) > MAX_REQUESTS:
+        if len(found) > most:
             break
-    is_cut = len(found) > MAX_REQUESTS or seen > MAX_ENTRIES
-    taken = sorted(found[:MAX_REQUESTS], key=lambda each: each[0])
+    is_cut = len(found) > most or seen > most_seen
+    taken = sorted(found[:most], key=lambda each: each[0])
     worked = [seconds for _, entry in taken if (seconds := count_seconds(entry))]
     mean = sum(worked) / len(worked) if worked else 0.0
     demands = [Demand(at, count_seconds(entry) or mean) for at, entry in taken]
     return Load(demands, last_seen_at if is_cut else since, until, is_cut, refused)
 
 
-def list_entries(redis: Redis, pool: str, since: float, until: float, pause: Pause) -> Iterator[StoredEntry]:
-    private = caller_id("")
-    for number, stored in enumerate(RequestLog(redis).read_newest_first(LogFilter(since, until, pool=pool))):
+def list_entries(redis: Redis, since: float, until: float, pause: Pause) -> Iterator[StoredEntry]:
+    """All entries of the time, newest first; `pause` is called now and then."""
+    for number, stored in enumerate(RequestLog(redis).read_newest_first(LogFilter(since, until))):
         if number % ENTRIES_BETWEEN_PAUSES == 0:
             pause()
-        if not stored.entry.key.startswith(private):
-            yield stored
+        yield stored
 
 
 def is_demand(entry: LogEntry) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from shared.observability.pool_status import read_pool_statuses
-from shared.queue_view.past_load import HOUR_SECONDS, find_busiest_hour, measure_service_share, read_load
+from shared.queue_view.past_load import HOUR_SECONDS, MAX_REQUESTS, find_busiest_hour, measure_service_share, read_load
 from shared.queue_view.planner import (
     Outlook,
     Pause,
@@ -65,9 +65,17 @@ def find_period(redis: Redis, pool: str, period: str) -> tuple[float, float]:
     return (hour, hour + HOUR_SECONDS) if hour else (now - seconds, now)
 
 
-def make_plan(redis: Redis, pool: str, since: float, until: float, wish: Wish, pause: Pause = go_on) -> Plan:
-    """`pause` is called now and then, because it takes a while."""
-    load = read_load(redis, pool, since, until, pause)
+def make_plan(
+    redis: Redis,
+    pool: str,
+    since: float,
+    until: float,
+    wish: Wish,
+    pause: Pause = go_on,
+    most: int = MAX_REQUESTS,
+) -> Plan:
+    """For the latest `most` requests of that time. `pause` is called now and then, because it takes a while."""
+    load = read_load(redis, pool, since, until, pause, most)
     demands, present = load.demands, read_pool_statuses(redis, [pool])[0].credentials["active"]
     needed = find_accounts(demands, wish, pause) if demands else None
     share, offered = measure_service_share(redis, pool, since, until), offered_accounts(demands)

@@ -17,7 +17,7 @@ from web.services import services
 def make_plan(query: PlanQuery) -> Plan:
     """Find out how many accounts it takes for so many per cent of a past load's requests to wait no longer than wished.
 
-    The load is replayed from the request log, its latest 10,000 requests at most, first come, first served.
+    The load is replayed from the request log, its latest 5,000 requests at most, first come, first served.
     """
     redis, pool = services().redis, select_pool(query.pool)
     if (query.since is None) != (query.until is None):

@@ -53,13 +53,20 @@ def test_failed_attempts_take_time_and_the_last_one_is_counted_once(tried: str, 
     assert count_seconds(LogEntry("req_1", "k", credential="c", queue_ms=2000, total_ms=5000, tried=tried)) == seconds
 
 
-def test_only_the_latest_requests_of_a_long_period_are_taken(redis: Redis, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(past_load, "MAX_REQUESTS", 2)
+def test_only_the_latest_requests_of_a_long_period_are_taken(redis: Redis):
     for second in (10, 20, 30):
         log(redis, HOUR + second)
-    load = read(redis)
+    load = read_load(redis, "default", HOUR, HOUR + 3600, go_on, most=2)
     assert ([demand.arrived_at for demand in load.demands], load.is_cut) == ([HOUR + 19, HOUR + 29], True)
     assert load.since >= HOUR + 10
+
+
+def test_log_full_of_others_is_not_read_to_its_end(redis: Redis):
+    log(redis, HOUR + 10)
+    for second in range(20, 30):
+        log(redis, HOUR + second, pool="other")
+    load = read_load(redis, "default", HOUR, HOUR + 3600, go_on, most=2)
+    assert (load.demands, load.is_cut) == ([], True)
 
 
 def test_plan_says_how_many_accounts_would_have_done(redis: Redis):
