@@ -10,6 +10,10 @@ from pathlib import Path
 
 #: Environment variable with the path of this process's report.
 REPORT_VARIABLE = "RELOAD_REPORT"
+#: Environment variable with the launcher's process id.
+LAUNCHER_VARIABLE = "LAUNCHER_PID"
+#: Who reports the result of a reload: the launcher if the settings are invalid, else each of the processes.
+LAUNCHER, RELOADED_PROCESSES = "launcher", ("web", "worker")
 
 
 def report_reload(error: str = "") -> None:
@@ -41,6 +45,28 @@ def read_report(path: Path) -> str | None:
 def read_note(path: Path) -> str:
     """Returns what a report says beside a success, '' for nothing."""
     return read_field(path, "note") or ""
+
+
+def clear_reports(folder: Path) -> None:
+    """Removes the reports of earlier reloads, so that those of the next one can be told from them. Raises OSError."""
+    for process in (LAUNCHER, *RELOADED_PROCESSES):
+        find_report(folder, process).unlink(missing_ok=True)
+
+
+def find_report(folder: Path, process: str) -> Path:
+    """The report of a process: by the Procfile's name of it, or `launcher`."""
+    return folder / f"{process}.json"
+
+
+def read_outcome(folder: Path) -> str | None:
+    """Why the last reload has failed, '' if all processes have reloaded; None while not all have reported."""
+    if error := read_report(find_report(folder, LAUNCHER)):
+        return f"not reloaded, the settings are unchanged: {error}"
+    results = {process: read_report(find_report(folder, process)) for process in RELOADED_PROCESSES}
+    for process, error in results.items():
+        if error:
+            return f"{process} is not reloaded and keeps its settings: {error}"
+    return None if None in results.values() else ""
 
 
 def read_field(path: Path, name: str) -> str | None:

@@ -31,6 +31,7 @@ from web.admin.access import gate, login, security_headers
 from web.admin.alerts import resource as alerts
 from web.admin.bulk import resource as bulk
 from web.admin.playground import resource as playground
+from web.admin.reload import resource as reload
 from web.admin.sign_in import callback, resource
 from web.admin.telemetry import capacity, events, planner, queue, samples, tape
 from web.console import pages as console
@@ -52,6 +53,7 @@ ADMIN_API = (
     api_keys,
     admin_models,
     pools,
+    reload,
     queue,
     playground,
     tape,

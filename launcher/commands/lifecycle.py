@@ -21,7 +21,7 @@ from shared.errors import FarmError
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.observability.refreshers import read_refreshers
-from shared.reload_report import read_note, read_report
+from shared.reload_report import LAUNCHER, clear_reports, read_note, read_outcome
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings, read_data_dir
 from shared.settings.schema import Settings
@@ -30,8 +30,6 @@ from shared.settings.schema import Settings
 STOP_GRACE_SECONDS = 120.0
 #: Seconds that `reload` waits for the new processes to serve.
 RELOAD_TIMEOUT_SECONDS = 90.0
-#: Who reports the result of a reload: the launcher if the settings are invalid, else each of the processes.
-RELOADED_PROCESSES = ("web", "worker")
 
 
 @click.command()
@@ -102,25 +100,21 @@ def reload() -> None:
     record = find_running(data)
     if record is None:
         raise FarmError("the farm is not running")
-    for process in ("launcher", *RELOADED_PROCESSES):
-        data.reload_report(process).unlink(missing_ok=True)
+    clear_reports(data.reload_report(LAUNCHER).parent)
     os.kill(record.pid, signal.SIGUSR1)
     if not wait_until(lambda: is_reload_over(data), RELOAD_TIMEOUT_SECONDS):
         raise FarmError("still reloading, the old processes serve meanwhile; the log says why the new ones do not yet")
     print_line("reloaded; running requests end on the old processes")
-    if note := read_note(data.reload_report("launcher")):
+    if note := read_note(data.reload_report(LAUNCHER)):
         print_line(note)
 
 
 def is_reload_over(data: DataDir) -> bool:
     """Whether all processes have reloaded. Raises FarmError when one has not, and keeps its settings."""
-    if error := read_report(data.reload_report("launcher")):
-        raise FarmError(f"not reloaded, the settings are unchanged: {error}")
-    results = {process: read_report(data.reload_report(process)) for process in RELOADED_PROCESSES}
-    for process, error in results.items():
-        if error:
-            raise FarmError(f"{process} is not reloaded and keeps its settings: {error}")
-    return None not in results.values()
+    outcome = read_outcome(data.reload_report(LAUNCHER).parent)
+    if outcome:
+        raise FarmError(outcome)
+    return outcome == ""
 
 
 def read_drain() -> float:

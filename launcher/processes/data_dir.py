@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from shared.decoding import parse_record
+from shared.reload_report import find_report
 
 LOCK_FILE, RECORD_FILE, LOG_FILE = "farm.lock", "farm.json", "farm.log"
 
@@ -42,7 +43,7 @@ class DataDir:
 
     def reload_report(self, process: str) -> Path:
         """The report of a process's last reload; the Procfile's name of the process, or `launcher`."""
-        return self.path / "reload" / f"{process}.json"
+        return find_report(self.path / "reload", process)
 
     def create(self) -> None:
         """Creates the directory, accessible to its owner only. Raises OSError."""

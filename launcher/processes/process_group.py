@@ -16,7 +16,7 @@ from honcho.environ import parse_procfile
 from launcher.processes.data_dir import DataDir
 from launcher.processes.termination import find_orphans, get_create_time, get_session, send_signal
 from shared.errors import FarmError
-from shared.reload_report import REPORT_VARIABLE
+from shared.reload_report import LAUNCHER_VARIABLE, REPORT_VARIABLE
 
 #: Seconds beyond the drain time before a process is killed: the workers wait for token refreshes in flight.
 KILL_GRACE_SECONDS = 50.0
@@ -92,6 +92,7 @@ class ProcessGroup:
             withheld = WITHHELD_SETTINGS.get(name, ())
             visible = {key: value for key, value in environment.items() if key not in withheld}
             visible[REPORT_VARIABLE] = str(data.reload_report(name).absolute())
+            visible[LAUNCHER_VARIABLE] = str(os.getpid())
             self.add(name, partial(start_in_session, ["/bin/sh", "-c", f"exec {command}"], visible))
             self._procfile_names.append(name)
 

@@ -1,10 +1,8 @@
 """Finds the changed settings that a reload can't put into force."""
 
 from launcher.processes.bundled_simulator import has_upstream
+from shared.settings.changes import RESTART_SETTINGS
 from shared.settings.schema import PoolSettings, Settings, setting_fields
-
-#: Settings of the sockets and of what the launcher starts; the running farm keeps those that it was started with.
-RESTART_SETTINGS = ("host", "port", "https", "https_port", "redis_url", "data_dir")
 
 
 def find_restart_settings(started: Settings, wanted: Settings) -> list[str]:

@@ -32,7 +32,7 @@ from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.proxy import ReverseProxy
 from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
-from launcher.processes.restart_settings import RESTART_SETTINGS, describe_restart, find_restart_settings
+from launcher.processes.restart_settings import describe_restart, find_restart_settings
 from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
@@ -42,6 +42,7 @@ from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
 from shared.reload_report import write_report
+from shared.settings.changes import RESTART_SETTINGS
 from shared.settings.file_checks import check_files
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings

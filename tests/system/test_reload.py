@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -160,6 +161,24 @@ def test_farm_is_ready_throughout_a_reload_that_says_what_it_could_not_change(fa
         eventually(lambda: not old & farm.serving())
         eventually(lambda: farm.live_pool()["workers"]["idle"] == 2)
     assert statuses == {200}
+
+
+def test_admin_api_tells_what_a_reload_would_change_and_reloads(farm: ConfiguredFarm):
+    def read() -> dict[str, Any]:
+        found: dict[str, Any] = farm.admin("GET", "/reload").json()
+        return found
+
+    settings, old = farm.config.read_text(), farm.serving()
+    assert (read()["changes"], read()["is_possible"]) == ([], True)
+    farm.config.write_text("drain = 'soon'")
+    assert "drain" in read()["problem"]
+    assert farm.admin("POST", "/reload", json={}).status_code == 409
+    farm.config.write_text(settings.replace("keepalive = 60", "keepalive = 61"))
+    (change,) = read()["changes"]
+    assert [change[name] for name in ("name", "before", "after", "needs_restart")] == ["keepalive", "60", "61", False]
+    assert farm.admin("POST", "/reload", json={}).json()["state"] == "running"
+    eventually(lambda: read()["state"] == "done" and not read()["changes"])
+    eventually(lambda: not old & farm.serving())
 
 
 def test_reload_cuts_no_request_and_loses_none(farm: ConfiguredFarm):

@@ -4,8 +4,12 @@ from flask import request
 from werkzeug.wrappers import Response as BaseResponse
 
 from web.admin import pools as pool_api
+from web.admin.reload.resource import begin_reload, get_reload
 from web.admin.schemas import Empty
 from web.console.parts.blueprint import blueprint, go_to, render_page
+
+#: Seconds between two looks at a reload that runs.
+REFRESH_SECONDS = 1
 
 
 @blueprint.get("/pools")
@@ -15,7 +19,16 @@ def pools() -> str:
         active="pools",
         pools=pool_api.list_pools().data,
         live={pool.name: pool for pool in pool_api.live().pools},
+        reload=get_reload(),
+        refresh_seconds=REFRESH_SECONDS,
     )
+
+
+@blueprint.post("/pools/reload")
+def reload_settings() -> BaseResponse:
+    """Makes the farm read farm.toml again."""
+    begin_reload(Empty())
+    return go_to("pools")
 
 
 @blueprint.post("/pools/<name>/pause")

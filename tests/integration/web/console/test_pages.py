@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from gettext import NullTranslations
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,6 +253,25 @@ def test_limits_of_an_account_are_set_on_its_page(admin: FlaskClient, redis: Red
     assert Credentials(redis).get(ids[0], ["default"]).account_rpm is None
     for bad in ("x", "-1", "1e400", "[1]", "2.5"):
         assert admin.post(f"{path}/limits", data={"account_rpm": bad}).status_code == 422
+
+
+def test_pools_page_shows_what_a_reload_would_change(
+    admin: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str
+):
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("FARM_CONFIG", str(tmp_path / "farm.toml"))
+    settings = (
+        'drain = 5\n[pools.default]\nupstream_url = "https://upstream.example/v1"\n'
+        'token_url = "https://tokens.example/token"\nclient_secret = "one that nobody sees"\n'
+    )
+    (tmp_path / "farm.toml").write_text(settings)
+    page = admin.get("/admin/pools?lang=en").text
+    assert re.search(r"<code>drain</code>.*\n.*>60.0<.*>5.0<", page), page
+    assert re.search(r"<code>pools.default.client_secret</code>.*\n.*>unset<.*>set<", page)
+    assert ("nobody sees" in page, "send SIGHUP" in page) == (False, True)
+    (tmp_path / "farm.toml").write_text("drain = 'soon'")
+    assert "a reload would change nothing" in admin.get("/admin/pools?lang=en").text
+    assert admin.post("/admin/pools/reload").status_code == 409
 
 
 def test_language_and_theme_are_kept_and_the_address_stays(admin: FlaskClient, ids: list[str]):
