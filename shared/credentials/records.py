@@ -142,6 +142,11 @@ def mask_account(account: str) -> str:
     return f"{masked}{at}{domain}"
 
 
+def build_name(label: bytes | None, account: bytes | None) -> str:
+    """What lists call a credential: its label, else its account, masked, else ''."""
+    return (label or b"").decode() or mask_account((account or b"").decode())
+
+
 def build_record(
     pool: str,
     credential_id: str,

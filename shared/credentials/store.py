@@ -28,6 +28,7 @@ from shared.credentials.records import (
     CredentialRecord,
     State,
     StateChange,
+    build_name,
     build_record,
     build_state_change,
 )
@@ -39,6 +40,8 @@ from shared.redis_connection.client import decode_hash, register_script
 
 #: Makes an idle worker look for a job (workers/process/command_listener.py).
 LOOK_COMMAND = '{"command":"look"}'
+#: Seconds for which the name of a removed credential is kept: as long as usage by the day.
+REMOVED_NAME_SECONDS = 400 * 86_400
 #: New state -> states from which set_state() may enter it; it never reactivates a disabled or dead credential.
 ALLOWED_FROM: dict[State, tuple[State, ...]] = {
     "active": ("cooling", "active"),
@@ -327,13 +330,17 @@ class Credentials:
         return tuple(build_state_change(int(id_.partition(b"-")[0]) / 1000, values) for id_, values in entries)
 
     def remove(self, pool: str, credential_id: str) -> bool:
-        """Deletes a credential and its tokens; returns False if it does not exist."""
+        """Deletes a credential and its tokens, and keeps its name; returns False if it does not exist."""
+        label, account = self._redis.hmget(keys.credential(credential_id), "label", "account")
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
         script_keys += [keys.history(credential_id), keys.accounts(pool), keys.CREDENTIAL_LIMITS]
         script_keys.append(keys.resting_models(credential_id))
         script_keys += keys.pace_keys(credential_id)
         script_keys.append(keys.activity(credential_id))
-        return bool(self._remove_script(keys=script_keys, args=[credential_id]))
+        is_removed = bool(self._remove_script(keys=script_keys, args=[credential_id]))
+        if is_removed and (name := build_name(label, account)):
+            self._redis.set(keys.removed_name(credential_id), name, ex=REMOVED_NAME_SECONDS)
+        return is_removed
 
 
 def import_entry(entry: Entry, add: Callable[[str], tuple[str, str]]) -> ImportedLine:

@@ -8,7 +8,7 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey
-from shared.credentials.records import mask_account
+from shared.credentials.records import build_name
 from shared.decoding import parse_model
 
 #: Ids per round trip.
@@ -30,16 +30,21 @@ def find_key_names(redis: Redis, ids: Collection[str]) -> dict[str, str]:
 
 
 def find_credential_names(redis: Redis, ids: Collection[str]) -> dict[str, str]:
-    """Credential id -> its label, else its account, masked, else ''; ids that no credential has are left out."""
+    """Credential id -> its label, else its account, masked, else ''; a removed one has the name that it had.
+
+    Ids that no credential has, or had with a name, are left out.
+    """
     found: dict[str, str] = {}
     for batch in split(ids):
         with redis.pipeline(transaction=False) as pipe:
             for credential_id in batch:
                 pipe.hmget(keys.credential(credential_id), "pool", "label", "account")
             replies = pipe.execute()
-        for credential_id, (pool, label, account) in zip(batch, replies, strict=True):
-            if pool:
-                found[credential_id] = (label or b"").decode() or mask_account((account or b"").decode())
+        fields = dict(zip(batch, replies, strict=True))
+        found |= {id_: build_name(label, account) for id_, (pool, label, account) in fields.items() if pool}
+        if gone := [credential_id for credential_id in batch if credential_id not in found]:
+            former = redis.mget([keys.removed_name(credential_id) for credential_id in gone])
+            found |= {id_: name.decode() for id_, name in zip(gone, former, strict=True) if name}
     return found
 
 

@@ -52,5 +52,7 @@ def compare(pool: str, running: Settings | PoolSettings, wanted: Settings | Pool
 
 
 def show(value: Any) -> str:
-    """As farm.toml might have it, without passwords; '' for nothing."""
+    """As an environment variable might have it, without passwords; '' for nothing."""
+    value = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return "" if value in (None, "", (), {}) else USER_INFO.sub("***@", str(value))

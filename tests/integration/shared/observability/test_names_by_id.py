@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -29,6 +30,20 @@ def test_account_stands_for_a_missing_label(redis: Redis, ids: tuple[str, str]):
     Credentials(redis).set_label("default", ids[1], "")
     redis.hset(f"farm:credential:{ids[1]}", "account", "someone@example.com")
     assert find_credential_names(redis, [ids[1]]) == {ids[1]: "s***e@example.com"}
+
+
+def test_names_of_what_is_gone_stay(redis: Redis, ids: tuple[str, str]):
+    key_id, first = ids
+    credentials = Credentials(redis)
+    second, _ = credentials.add("default", "another-token")
+    redis.hset(keys.credential(second), "account", "someone@example.com")
+    nameless, _ = credentials.add("default", "a-third-token")
+    for credential_id in (first, second, nameless):
+        assert credentials.remove("default", credential_id)
+    ApiKeys(redis).revoke(key_id)
+    assert find_credential_names(redis, [first, second, nameless]) == {first: "first", second: "s***e@example.com"}
+    assert find_key_names(redis, [key_id]) == {key_id: "reader"}
+    assert 0 < redis.ttl(keys.removed_name(first)) <= 400 * 86_400
 
 
 def test_rows_of_many_batches_are_named_in_order(redis: Redis, ids: tuple[str, str]):

@@ -266,7 +266,7 @@ def test_pools_page_shows_what_a_reload_would_change(
     )
     (tmp_path / "farm.toml").write_text(settings)
     page = admin.get("/admin/pools?lang=en").text
-    assert re.search(r"<code>drain</code>.*\n.*>60.0<.*>5.0<", page), page
+    assert re.search(r"<code>drain</code>.*\n.*>30<.*>5<", page), page
     assert re.search(r"<code>pools.default.client_secret</code>.*\n.*>unset<.*>set<", page)
     assert ("nobody sees" in page, "send SIGHUP" in page) == (False, True)
     (tmp_path / "farm.toml").write_text("drain = 'soon'")

@@ -21,11 +21,11 @@ def test_same_settings_change_nothing():
 
 
 def test_changes_of_the_farm_and_of_pools():
-    pool = replace(POOL, models=("gpt",), account_rpm=10)
+    pool = replace(POOL, models=("gpt-a", "gpt-b"), account_rpm=10)
     assert describe(replace(RUNNING, drain=5.0, port=9000, pools=(pool,))) == [
         "changed .port 8000>9000 restart",
-        "changed .drain 30.0>5.0",
-        "changed default.models >('gpt',)",
+        "changed .drain 30>5",
+        "changed default.models >gpt-a,gpt-b",
         "changed default.account_rpm >10",
     ]
 
