@@ -26,6 +26,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:limit:held:<key id>:<band>:<pool> | list | the API key's held requests, in order | while requests are held |
 | farm:limit:limits:<key id> | hash | the API key's limits in force, and its pace (limits.lua) | forever |
 | farm:limit:looked:<key id> | string | marks that the jobs of its requests were just looked up | a second |
+| farm:refusals:<key id>:<time> | hash | error code -> refused requests of the five minutes from then on | an hour |
 | farm:quota:<key id> | hash | quota used: `period`, `since`, `tokens`, `reserved`, `requests` | forever |
 | farm:fair:<pool> | hash | virtual times, weights, average cost (shared/protocol/fair.lua) | forever |
 | farm:fair:<pool>:<band> | sorted set | API keys with queued requests -> virtual start tags | while requests wait |
@@ -166,6 +167,20 @@ def recent_tokens(key_id: str) -> str:
 
 def running_requests(key_id: str) -> str:
     return f"farm:limit:running:{key_id}"
+
+
+def started_requests(key_id: str) -> str:
+    return f"farm:limit:started:{key_id}"
+
+
+def held_requests(key_id: str) -> str:
+    """Also the prefix of the lists of its bands and pools."""
+    return f"farm:limit:held:{key_id}"
+
+
+def refusals(key_id: str, at: int) -> str:
+    """`at` is the start of the slot in seconds since the epoch."""
+    return f"farm:refusals:{key_id}:{at}"
 
 
 def limits_in_force(key_id: str) -> str:

@@ -18,6 +18,7 @@ from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
 from shared.observability.audit_log import AuditLog, store_configured_token
 from shared.observability.counters import Counters
+from shared.observability.refusals import record_refusals
 from shared.observability.request_log import RequestLog
 from shared.observability.usage import UsageSums
 from shared.protocol.credential_operations import CredentialOperations
@@ -160,6 +161,8 @@ class WebServices:
         try:
             self.counters.flush(self.redis)
             self.log_buffer.flush()
+            if refused := self.log_buffer.take_refused():
+                record_refusals(self.redis, refused)
         except RedisError as error:
             log.warning("can't flush counters and log entries, will retry: %s", error, extra={"action": "redis_lost"})
 

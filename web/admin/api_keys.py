@@ -1,21 +1,35 @@
 """Admin API: API keys."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from flask import Response
 
 from shared import keys as redis_keys
 from shared.api_keys.api_key import ApiKey
+from shared.api_keys.limit_use import read_key_use, read_quota_shares
 from shared.api_keys.store import ApiKeys
 from shared.errors import ApiError, BadField, Conflict, NotFound
 from shared.list_filters import matches_text, sort_by
+from shared.observability.refusals import read_refusals
 from shared.protocol.changed_limits import apply_limits
 from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_api_error, to_response
 from web.admin.pagination import paginate
-from web.admin.schemas import CreatedKey, Empty, Key, KeyChange, KeyPage, KeyQuery, KeyRotation, NewKey
+from web.admin.schemas import (
+    CreatedKey,
+    Empty,
+    Key,
+    KeyChange,
+    KeyLimitUse,
+    KeyPage,
+    KeyQuery,
+    KeyRotation,
+    KeyUse,
+    NewKey,
+)
 from web.services import services
 
 HOUR_SECONDS = 3600
@@ -52,6 +66,9 @@ def list_keys(query: KeyQuery) -> KeyPage:
     if query.unused_since is not None or query.sort.endswith("last_used_at"):
         unused_since = float("inf") if query.unused_since is None else query.unused_since
         found = [key for key in to_schemas(found) if key.last_used_at < unused_since]
+    if query.quota_above is not None:
+        shares = read_quota_shares(services().redis, found)
+        found = [key for key in found if shares.get(key.id, -1.0) > query.quota_above]
     found = sort_by(found, query.sort)
     data, next_cursor = paginate(found, [key.id for key in found], query.limit, query.cursor)
     return KeyPage(data=to_schemas(data), next=next_cursor, total=len(found))
@@ -87,6 +104,15 @@ def get_key(key_id: str) -> Response:
     """Get an API key; send its ETag as If-Match to detect concurrent changes."""
     key = get_or_404(key_id)
     return set_etag(to_response(to_schema(key), 200), key.version)
+
+
+@router.route("GET", "/keys/<key_id>/use", response=KeyUse)
+def get_key_use(key_id: str) -> KeyUse:
+    """Get what an API key uses of its limits now, and how many of its requests were refused lately."""
+    redis = services().redis
+    use = read_key_use(redis, get_or_404(key_id))
+    limits = [KeyLimitUse(**asdict(limit)) for limit in use.limits]
+    return KeyUse(limits=limits, held=use.held, refused=read_refusals(redis, key_id))
 
 
 @router.route("PATCH", "/keys/<key_id>", body=KeyChange, response=Key, errors=(409, 412))

@@ -7,7 +7,7 @@ from flask import g
 
 from web.admin.api import router
 from web.admin.pagination import parse_stream_cursor, take_page
-from web.admin.schemas import AuditPage, Page
+from web.admin.schemas import AuditPage, AuditQuery
 from web.services import services
 
 
@@ -21,8 +21,10 @@ def name_actor() -> str:
     return f"token {g.admin.id}"
 
 
-@router.route("GET", "/audit", query=Page, response=AuditPage, errors=(404,))
-def audit(query: Page) -> AuditPage:
+@router.route("GET", "/audit", query=AuditQuery, response=AuditPage, errors=(404,))
+def audit(query: AuditQuery) -> AuditPage:
     """List operators' changes, newest first."""
-    page, has_more = take_page(services().audit_log.read_newest_first(parse_stream_cursor(query.cursor)), query.limit)
+    entries = services().audit_log.read_newest_first(parse_stream_cursor(query.cursor))
+    wanted = (entry for entry in entries if query.target in ("", entry.target))
+    page, has_more = take_page(wanted, query.limit)
     return AuditPage(data=page, next=page[-1].id if has_more else None)

@@ -386,6 +386,24 @@ class Key(ApiKey):
     last_used_at: Annotated[float, Field(description="0 for never; up to a second late")] = 0
 
 
+class KeyLimitUse(BaseModel):
+    """One limit of an API key, as it is used now."""
+
+    name: Annotated[str, Field(description="`concurrency`, `rpm`, `tpm`, `quota_tokens` or `quota_requests`")]
+    used: int
+    limit: int
+    reserved: Annotated[int, Field(description="tokens reserved for unfinished requests, beside those used")]
+    resets_at: Annotated[float, Field(description="when the quota begins anew; 0 for never, and for other limits")]
+
+
+class KeyUse(BaseModel):
+    """What an API key uses of its limits."""
+
+    limits: Annotated[list[KeyLimitUse], Field(description="those that the key has")]
+    held: Annotated[int, Field(description="requests that wait for a limit, of `max_waiting`")]
+    refused: Annotated[dict[str, int], Field(description="refused requests of about the last hour, by error code")]
+
+
 class CreatedKey(Key):
     """A new API key with its secret, which is not shown again."""
 
@@ -425,6 +443,12 @@ class KeyQuery(Page):
         Literal["", "enabled", "disabled", "expired", "revoked"], Field(description="only keys in this state")
     ] = ""
     unused_since: Annotated[Timestamp | None, Field(description="only keys that were not used since then")] = None
+    quota_above: Annotated[
+        float | None,
+        Field(
+            ge=0, le=100, allow_inf_nan=False, description="only keys that have used more than this share of a quota"
+        ),
+    ] = None
     text: SearchText = ""
     sort: Annotated[
         Literal["", *ordered(*KEY_ORDERS)],  # type: ignore[valid-type]
@@ -606,6 +630,12 @@ class SessionList(BaseModel):
     """All login sessions, the last used one first."""
 
     data: list[Session]
+
+
+class AuditQuery(Page):
+    """Filter and page of the audit log."""
+
+    target: Annotated[Identifier, Field(description="only changes of this object, by its id or name")] = ""
 
 
 class AuditPage(BaseModel):

@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
 from web.admin import admin_tokens, audit_log, pools, sessions
-from web.admin.schemas import NewAdminToken, Page
+from web.admin.schemas import AuditQuery, NewAdminToken
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_text
 from web.console.timeline.alerts import read_alerts
@@ -24,7 +24,7 @@ def system() -> str:
         live=pools.live(),
         sessions=sessions.list_sessions().data,
         tokens=admin_tokens.list_admin_tokens().data,
-        audit=audit_log.audit(Page(limit=SHOWN_CHANGES, cursor=read_text("cursor")[:100])),
+        audit=audit_log.audit(AuditQuery(limit=SHOWN_CHANGES, cursor=read_text("cursor")[:100])),
         version=VERSION,
         **read_alerts(),
     )

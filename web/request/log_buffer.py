@@ -1,6 +1,8 @@
 """Buffers the request log entries that the front writes itself: requests that no worker has ended."""
 
 import secrets
+from collections import Counter
+from collections.abc import Mapping
 
 from flask import g
 from gevent.lock import BoundedSemaphore
@@ -16,6 +18,8 @@ BATCH_ENTRIES = 1000
 MAX_ENTRIES = 10_000
 #: Refused requests of one API key and error code with an entry of their own, between two writes (a second).
 MAX_REFUSALS_PER_FLUSH = 5
+#: A request whose caller has left was not refused.
+CLIENT_GONE_STATUS = 499
 
 
 class RefusalCounter:
@@ -51,6 +55,8 @@ class RequestLogBuffer:
         self._request_log = request_log
         self._entries: list[CountedEntry] = []
         self._refusals = RefusalCounter()
+        #: API key id and error code -> refused requests since the last `take_refused`.
+        self._refused: Counter[tuple[str, str]] = Counter()
         #: The batch being written and its id, which makes a retry idempotent; one greenlet at a time writes it.
         self._batch: tuple[str, list[CountedEntry]] | None = None
         self._writing = BoundedSemaphore()
@@ -66,11 +72,14 @@ class RequestLogBuffer:
             status=error.status,
             code=error.code,
         )
+        self._refused[key_id, error.code] += 1
         if self._refusals.add(entry):
             self._add(entry)
 
     def record_ended(self, request: RelayRequest, error: ApiError, ahead: str = "") -> None:
         """Logs a request that ended while it was queued; `ahead`: whose requests were ahead of it at admission."""
+        if error.status != CLIENT_GONE_STATUS:
+            self._refused[request.key, error.code] += 1
         waited_ms = max(0, round(1000 * (clock.now() - request.enqueued_at)))
         outcome = {"status": error.status, "code": error.code, "ahead": ahead}
         self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, **outcome))
@@ -91,3 +100,8 @@ class RequestLogBuffer:
                 batch_id, entries = self._batch
                 self._request_log.write(entries, batch_id)
                 self._batch = None
+
+    def take_refused(self) -> Mapping[tuple[str, str], int]:
+        """API key id and error code -> requests that were refused since the last call."""
+        refused, self._refused = self._refused, Counter()
+        return refused

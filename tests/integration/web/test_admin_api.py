@@ -1,5 +1,6 @@
 """The admin API accepts, refuses and reports, and never returns a secret."""
 
+import json
 import time
 from collections import Counter
 from typing import Any
@@ -11,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from shared import clock, keys
 from shared.api_keys.admin_tokens import AdminTokens
-from shared.api_keys.store import ApiKeys
+from shared.api_keys.store import ApiKeys, hash_secret
 from shared.credentials.activity.activity import ActivityStore, Gains
 from shared.credentials.activity.allowance import Allowance, Left
 from shared.credentials.activity.attempt_counts import SlotCounts, find_bucket, slot_start
@@ -19,6 +20,7 @@ from shared.credentials.evidence import Evidence
 from shared.credentials.store import Credentials
 from shared.credentials.token_origin import TokenOrigins
 from shared.credentials.unsealing import Unsealer
+from shared.observability.refusals import record_refusals
 from shared.observability.request_log import LogEntry, RequestLog
 from shared.settings.schema import PoolSettings, Settings
 from tests.redis_dump import dump_redis
@@ -378,6 +380,58 @@ def test_keys_are_filtered_and_sorted(api: Api, query: str, names: list[str]):
             api.redis.hset(keys.LAST_USED, key.id, 2000)
     page = api("GET", f"/keys?{query}").json
     assert ([key["name"] for key in page["data"]], page["total"]) == (names, len(names))
+
+
+def test_key_is_rotated_and_its_former_secrets_ended(api: Api):
+    created = api("POST", "/keys", {"name": "laptop", "rpm": 9}).json
+    rotated = api("POST", f"/keys/{created['id']}/rotate", {"grace_hours": 1}).json
+    assert (rotated["id"], rotated["rpm"], rotated["key"] != created["key"]) == (created["id"], 9, True)
+    assert rotated["superseded_until"] == pytest.approx(rotated["rotated_at"] + 3600)
+    ended = api("POST", f"/keys/{created['id']}/end-former", {}).json
+    assert (ended["hint"], "key" in ended) == (rotated["hint"], False)
+    assert [ApiKeys(api.redis).find(hash_secret(each["key"])).is_expired for each in (created, rotated)] == [
+        True,
+        False,
+    ]
+    assert error(api("POST", f"/keys/{created['id']}/rotate", {"grace_hours": -1})) == (
+        *(400, "invalid_parameter"),
+        "grace_hours",
+    )
+    audit = api("GET", f"/audit?target={created['id']}").json["data"]
+    assert [entry["action"] for entry in audit] == ["key.end_former", "key.rotate", "key.create"]
+    api("POST", f"/keys/{created['id']}/revoke", {})
+    assert error(api("POST", f"/keys/{created['id']}/rotate", {}))[:2] == (409, "conflict")
+
+
+def test_key_tells_what_it_uses_of_its_limits(api: Api):
+    store = ApiKeys(api.redis)
+    _, short = store.create("short", quota_tokens=100, rpm=5)
+    store.create("plenty", quota_tokens=100)
+    api.redis.hset(keys.quota(short.id), mapping={"period": "-", "tokens": 90, "reserved": 5})
+    record_refusals(api.redis, {(short.id, "queue_full"): 2})
+    assert api("GET", f"/keys/{short.id}/use").json == {
+        "limits": [
+            {"name": "rpm", "used": 0, "limit": 5, "reserved": 0, "resets_at": 0},
+            {"name": "quota_tokens", "used": 90, "limit": 100, "reserved": 5, "resets_at": 0},
+        ],
+        "held": 0,
+        "refused": {"queue_full": 2},
+    }
+    assert [key["name"] for key in api("GET", "/keys?quota_above=0.8").json["data"]] == ["short"]
+    assert error(api("GET", "/keys/nobody/use"))[:2] == (404, "not_found")
+
+
+def test_models_of_all_pools_are_listed_with_those_that_patterns_match(api: Api):
+    api.redis.set(keys.models("default"), json.dumps({"data": [{"id": "gpt-a"}, {"id": "other"}]}), ex=7 * 86_400)
+    found = api("GET", "/models?models=gpt-*,x&pools=def*").json
+    assert found == {
+        "data": [
+            {"model": "gpt-a", "pool": "default", "matches": True},
+            {"model": "other", "pool": "default", "matches": False},
+        ],
+        "total": 2,
+        "matching": 1,
+    }
 
 
 # Usage, log, audit

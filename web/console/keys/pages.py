@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from flask import Response, request
@@ -9,10 +10,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared import clock
 from shared.api_keys.api_key import CONSOLE_KEY_ID
+from shared.api_keys.limit_use import read_quota_shares
 from shared.errors import ApiError
 from shared.list_filters import matches_text
+from shared.observability.audit_log import AuditEntry
 from shared.observability.request_log import LogFilter
 from web.admin import api_keys
+from web.admin.models import list_known_models, match_models, split_patterns
 from web.admin.schemas import Empty, Key, KeyRotation
 from web.console.keys.form import read_change, read_new_key, to_form
 from web.console.parts import wording
@@ -23,9 +27,14 @@ from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
 from web.console.requests.log_search import find_last
 from web.languages.translation import mark
+from web.services import services
 
 #: Seconds without a request after which a key counts as unused.
 UNUSED_SECONDS = 30 * DAY
+#: Share of a quota from which a key is short of it.
+SCARCE_SHARE = 0.8
+#: Newest entries of the audit log among which the page of a key looks for its own, and how many of these it shows.
+SEARCHED_CHANGES, SHOWN_CHANGES = 2000, 20
 SHOWN_REQUESTS = 20
 #: Hours for which a replaced secret may go on -> what the form says.
 GRACE_HOURS = {"0": mark("not at all"), "1": mark("1 hour"), "24": mark("1 day"), "168": mark("7 days")}
@@ -49,6 +58,7 @@ def sum_usage(**filters: str) -> dict[str, Usage]:
 @blueprint.get("/keys")
 def keys() -> str:
     states, text, unused = read_choices("state", tuple(wording.KEY_STATES)), read_text("q"), bool(read_text("unused"))
+    is_scarce = bool(read_text("scarce"))
     sort, order = read_choice("sort", tuple(ORDERS)), read_choice("order", ("asc", "desc"), "asc")
     usage, now = sum_usage(), time.time()
     found = [
@@ -58,17 +68,29 @@ def keys() -> str:
         and matches_text(text, key.id, key.name, key.note, key.hint)
         and not (unused and max(key.last_used_at, key.created_at) > now - UNUSED_SECONDS)
     ]
+    shares = read_quota_shares(services().redis, found)
+    if is_scarce:
+        found = [key for key in found if shares.get(key.id, 0) > SCARCE_SHARE]
     if sort:
         found.sort(key=lambda key: ORDERS[sort](key, usage.get(key.id, {})), reverse=order == "desc")
-    query = {"states": states, "text": text, "unused": unused, "sort": sort, "order": order}
+    query = {"states": states, "text": text, "unused": unused, "scarce": is_scarce, "sort": sort, "order": order}
     return render_page(
-        "keys.html", active="keys", query=query, listing=take_page(found), usage=usage, find_state=api_keys.find_state
+        "keys.html",
+        active="keys",
+        query=query,
+        listing=take_page(found),
+        usage=usage,
+        shares=shares,
+        scarce_share=SCARCE_SHARE,
+        find_state=api_keys.find_state,
     )
 
 
 @blueprint.get("/keys/new")
 def new_key() -> str:
-    return show_form(to_form(None))
+    """An empty form, or with `?like=` the fields of another key."""
+    like = read_text("like")
+    return show_form({**to_form(api_keys.get_or_404(like)), "name": ""} if like else to_form(None))
 
 
 @blueprint.post("/keys/new")
@@ -89,6 +111,9 @@ def key(key_id: str) -> str:
         active="keys",
         key=api_keys.to_schema(found),
         state=api_keys.find_state(found),
+        use=api_keys.get_key_use(key_id),
+        changes=find_changes(key_id),
+        base_url=find_base_url(),
         is_own=key_id == CONSOLE_KEY_ID,
         grace_hours=GRACE_HOURS,
         default_grace=DEFAULT_GRACE,
@@ -96,6 +121,19 @@ def key(key_id: str) -> str:
         usage=sum_usage(key=key_id).get(key_id, {}),
         requests=find_last(LogFilter(key=key_id), SHOWN_REQUESTS),
     )
+
+
+def find_changes(key_id: str) -> list[AuditEntry]:
+    """The last changes of a key."""
+    newest = islice(services().audit_log.read_newest_first(), SEARCHED_CHANGES)
+    return list(islice((entry for entry in newest if entry.target == key_id), SHOWN_CHANGES))
+
+
+@blueprint.get("/keys/matches")
+def match_patterns() -> str:
+    """A part of the form: which of the known models the patterns that were typed allow."""
+    patterns = (split_patterns(read_text(name)) for name in ("models", "pools"))
+    return render_page("_key_matches.html", found=match_models(list_known_models(), *patterns))
 
 
 @blueprint.get("/keys/<key_id>/edit")

@@ -43,6 +43,14 @@ WORK = {
     "draining": mark("ending its work"),
     "no worker": mark("no worker"),
 }
+#: Limit of an API key -> words.
+KEY_LIMITS = {
+    "concurrency": mark("Requests at once"),
+    "rpm": mark("Requests in the last minute"),
+    "tpm": mark("Tokens in the last minute"),
+    "quota_tokens": mark("Quota of tokens"),
+    "quota_requests": mark("Quota of requests"),
+}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
 RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}

@@ -1,6 +1,7 @@
 """What operators change on the console's pages: accounts, keys, imports, admin tokens, sessions."""
 
 import io
+import json
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from shared.api_keys.console_key import ensure_console_key
 from shared.api_keys.store import ApiKeys, hash_secret
 from shared.credentials.store import Credentials
 from shared.observability.audit_log import AuditLog
+from shared.observability.refusals import record_refusals
 from tests.console_content import HOSTILE
 from tests.waiting import eventually
 
@@ -249,3 +251,32 @@ def test_key_of_the_playground_has_no_secret_to_change(admin: FlaskClient, redis
     assert "/rotate" not in admin.get("/admin/keys/console").text
     for change in ("rotate", "revoke"):
         assert admin.post(f"/admin/keys/console/{change}").status_code == 409
+
+
+def test_key_form_starts_with_the_fields_of_another_key(admin: FlaskClient, redis: Redis):
+    _, key = ApiKeys(redis).create("laptop", rpm=77, models=["gpt-*"])
+    form = admin.get(f"/admin/keys/new?like={key.id}").text
+    assert ('value="77"' in form, "gpt-*</textarea>" in form, 'value="laptop"' in form) == (True, True, False)
+    assert admin.get("/admin/keys/new?like=nobody").status_code == 404
+
+
+def test_patterns_are_tried_on_the_models_that_are_known(admin: FlaskClient, redis: Redis):
+    assert "No model is known yet" in admin.get("/admin/keys/matches?models=gpt-*&lang=en").text
+    redis.set(keys.models("default"), json.dumps({"data": [{"id": name} for name in ("gpt-a", "gpt-b", HOSTILE)]}))
+    found = admin.get("/admin/keys/matches?models=gpt-*%0Aother&lang=en").text
+    assert "These patterns match 2 of 3 models." in found
+    assert ("gpt-a, gpt-b" in found, HOSTILE in found) == (True, False)
+    assert "match 0 of 3 models" in admin.get("/admin/keys/matches?models=gpt-*&pools=other&lang=en").text
+    assert HOSTILE not in admin.get("/admin/keys/matches").text
+
+
+def test_keys_short_of_their_quota_are_found_and_each_shows_its_use_and_changes(admin: FlaskClient, redis: Redis):
+    _, key = ApiKeys(redis).create("nearly out", quota_requests=10)
+    ApiKeys(redis).create("plenty", quota_requests=10)
+    redis.hset(keys.quota(key.id), mapping={"period": "-", "requests": 9})
+    record_refusals(redis, {(key.id, "insufficient_quota"): 4})
+    page = admin.get("/admin/keys?scarce=1&lang=en").text
+    assert ("nearly out" in page, "plenty" in page, "90 % of the quota used" in page) == (True, False, True)
+    admin.post(f"/admin/keys/{key.id}/edit", data={"name": HOSTILE, "quota_requests": "10", "enabled": "1"})
+    shown = admin.get(f"/admin/keys/{key.id}?lang=en").text
+    assert re.search(r"9 / 10.*insufficient_quota.*>4<.*key\.update.*&lt;script&gt;", shown, re.DOTALL)

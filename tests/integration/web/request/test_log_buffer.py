@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
 from shared.errors import ApiError
+from shared.observability.refusals import read_refusals, record_refusals
 from shared.observability.request_log import LogFilter, RequestLog
 from shared.observability.usage import SumsQuery, UsageSums
 from tests.builders import build_request
@@ -78,3 +79,16 @@ def test_refusals_of_a_key_that_hammers_are_summed_up(redis: Redis):
     UsageRollup(redis, 10_000, 7, 31).roll_up()
     rows = UsageSums(redis).query(SumsQuery(time.time() - 3600, time.time(), group_by=("key",)))
     assert {row["key"]: (row["requests"], row["failed"]) for row in rows} == {"k1": (1002, 1002), "k2": (6, 6)}
+
+
+def test_refused_requests_are_counted_by_key_and_code_but_not_those_whose_caller_left(redis: Redis):
+    buffer = RequestLogBuffer(RequestLog(redis))
+    for code, status in (("queue_timeout", 429), ("queue_timeout", 429), ("client_gone", 499)):
+        buffer.record_ended(build_request(key="k1"), ApiError(status, code, "x"))
+    refused = buffer.take_refused()
+    assert refused == {("k1", "queue_timeout"): 2}
+    assert buffer.take_refused() == {}
+    for _ in range(2):
+        record_refusals(redis, refused)
+    assert read_refusals(redis, "k1") == {"queue_timeout": 4}
+    assert read_refusals(redis, "k2") == {}
