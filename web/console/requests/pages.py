@@ -8,10 +8,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared.errors import ApiError
 from shared.observability.names_by_id import find_credential_names, find_key_names
 from shared.observability.request_log import LogFilter
+from shared.queue_view.live_requests import LiveRequests
 from web.admin.pagination import parse_stream_cursor
 from web.admin.request_log import read_log_page
 from web.admin.schemas import Empty, LogQuery
-from web.admin.telemetry.queue import cancel
+from web.admin.telemetry.queue import cancel, list_running, list_waiting
+from web.admin.telemetry.schemas import QueueQuery, WaitingQuery
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_choice, read_text
 from web.console.requests.log_search import search
@@ -21,6 +23,8 @@ from web.services import services
 #: Parameters of the page that are filters of the log.
 FILTERS = ("key", "pool", "model", "credential", "endpoint", "code")
 SHOWN = 100
+#: Waiting and running requests of a pool among which one is looked for.
+MAX_LISTED = 1000
 
 
 @blueprint.get("/requests")
@@ -46,9 +50,25 @@ def read_number(name: str) -> float | None:
 def request_page(request_id: str) -> str:
     found = read_log_page(LogQuery(request=request_id[:100], limit=1)).data
     if not found:
-        raise ApiError(404, "not_found", "the log has no such request: it has not ended, or was long ago")
+        return show_live_request(request_id)
     entry = found[0]
     return render_page("request.html", active="requests", entry=entry, steps=list_steps(entry), names=find_names(entry))
+
+
+def show_live_request(request_id: str) -> str:
+    """A request that waits or runs. Raises ApiError 404."""
+    live = LiveRequests(services().redis).find(request_id)
+    if live is None:
+        raise ApiError(404, "not_found", "there is no such request: it never was, or ended long ago")
+    (queue,) = list_waiting(WaitingQuery(pool=live.pool, limit=MAX_LISTED)).data
+    running = list_running(QueueQuery(pool=live.pool, limit=MAX_LISTED)).data
+    return render_page(
+        "live_request.html",
+        active="requests",
+        live=live,
+        waiting=next((each for each in (*queue.waiting, *queue.held) if each.request == request_id), None),
+        running=next((each for each in running if each.request == request_id), None),
+    )
 
 
 def find_names(entry: dict[str, Any]) -> defaultdict[str, str]:

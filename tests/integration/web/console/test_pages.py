@@ -48,6 +48,7 @@ PATHS = (
     "/admin/requests",
     "/admin/requests?outcome=failed",
     "/admin/requests/req_17",
+    "/admin/requests/req_w1",
     "/admin/requests/nope",
     "/admin/playground?model=gpt-small&credential=c1",
     "/admin/plan",
