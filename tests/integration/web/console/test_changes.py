@@ -254,7 +254,6 @@ def test_key_of_the_playground_has_no_secret_to_change(admin: FlaskClient, redis
         assert admin.post(f"/admin/keys/console/{change}").status_code == 409
 
 
-<<<<<<< HEAD
 def test_key_form_starts_with_the_fields_of_another_key(admin: FlaskClient, redis: Redis):
     _, key = ApiKeys(redis).create("laptop", rpm=77, models=["gpt-*"])
     form = admin.get(f"/admin/keys/new?like={key.id}").text
@@ -282,7 +281,8 @@ def test_keys_short_of_their_quota_are_found_and_each_shows_its_use_and_changes(
     admin.post(f"/admin/keys/{key.id}/edit", data={"name": HOSTILE, "quota_requests": "10", "enabled": "1"})
     shown = admin.get(f"/admin/keys/{key.id}?lang=en").text
     assert re.search(r"9 / 10.*insufficient_quota.*>4<.*key\.update.*&lt;script&gt;", shown, re.DOTALL)
-=======
+
+
 def test_request_that_waits_and_runs_has_a_page(admin: FlaskClient, ids: list[str], redis: Redis):
     path = "/admin/requests/req_w1"
     assert f'href="{path}"' in admin.get("/admin/queue").text
@@ -295,4 +295,3 @@ def test_request_that_waits_and_runs_has_a_page(admin: FlaskClient, ids: list[st
     page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", admin.get(f"{path}?lang=en").text))
     assert re.search(r"It runs .*Account c1 .*Reply not yet", page)
     assert admin.get("/admin/requests/req_gone").status_code == 404
->>>>>>> 7b265fa (Show a waiting or running request on its page)
