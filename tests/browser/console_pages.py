@@ -57,7 +57,7 @@ class Console:
         return list(self.tab.evaluate(OVERFLOW_SCRIPT))
 
     def take_picture(self, path: Path) -> None:
-        picture: dict[str, Any] = self.tab.call("Page.captureScreenshot", format="png")
+        picture: dict[str, Any] = self.tab.call("Page.captureScreenshot", format="webp", quality=80)
         path.write_bytes(base64.b64decode(picture["data"]))
 
 

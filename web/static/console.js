@@ -91,6 +91,19 @@
     return digits === "" || digits === "-" ? null : Number(digits);
   }
 
+  // Times are in short: of one day and a half at most the hours, else the days.
+  function labelRows(rows) {
+    const times = rows.map((row) => row.cells[0].querySelector("time[datetime]")?.dateTime);
+    if (!times.every(Boolean)) return rows.map((row) => row.cells[0].textContent.trim());
+    const dates = times.map((time) => new Date(time));
+    const span = Math.abs(dates.at(-1) - dates[0]);
+    const short = new Intl.DateTimeFormat(
+      language,
+      span < 36 * 3600 * 1000 ? { hour: "numeric", minute: "2-digit" } : { month: "short", day: "numeric" },
+    );
+    return dates.map((date) => short.format(date));
+  }
+
   function drawChart(parent, type, rows, series, colours) {
     const box = document.createElement("div");
     box.className = "chart";
@@ -100,7 +113,7 @@
     new Chart(canvas, {
       type,
       data: {
-        labels: rows.map((row) => row.cells[0].textContent.trim()),
+        labels: labelRows(rows),
         datasets: series.map((cell, index) => ({
           label: cell.textContent.replace(/[▲▼]/, "").trim(),
           data: rows.map((row) => readFigure(row.cells[cell.cellIndex])),
