@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from launcher.alert_check import find_alert_warnings
 from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from launcher.processes.https.advice import find_https_warnings
@@ -39,7 +40,8 @@ def check(fetch: bool, as_json: bool) -> None:
     check_files(settings)
     if fetch and settings.has_https:
         ensure_program(lambda text: print(f"farm: {text}", file=sys.stderr))
-    for warning in (*find_warnings(settings), *find_https_warnings(settings)):
+    warnings = (*find_warnings(settings), *find_https_warnings(settings), *find_alert_warnings(settings))
+    for warning in warnings:
         print(f"farm: {warning}", file=sys.stderr)
     values = describe(settings)
     if as_json:

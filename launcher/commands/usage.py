@@ -152,15 +152,18 @@ def audit(limit: int, as_json: bool) -> None:
 def events(limit: int, since: float | None, until: float | None, as_json: bool, **names: str) -> None:
     """Show what happened to accounts, upstreams, processes and Redis, and what operators changed, newest first."""
     event_filter = EventFilter(since or 0.0, until or float("inf"), **names)
-    found = list(islice(read_events(open_store()[1], event_filter), max(limit, 0)))
+    redis = open_store()[1]
+    found = list(islice(read_events(redis, event_filter), max(limit, 0)))
+    named = list(name_rows(redis, (asdict(event) for event in found)))
     if as_json:
-        print_json([asdict(event) for event in found])
+        print_json(named)
         return
     rows = [
         (
-            *(format_time(event.time), event.kind, event.pool or "-", event.credential or event.target or "-"),
+            *(format_time(event.time), event.kind, event.pool or "-"),
+            event.target or describe(event.credential, row["credential_name"]),
             *(event.reason or "-", event.who or event.message or "-"),
         )
-        for event in found
+        for event, row in zip(found, named, strict=True)
     ]
     print_table(("TIME", "EVENT", "POOL", "WHAT", "REASON", "DETAILS"), rows)

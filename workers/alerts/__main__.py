@@ -6,9 +6,9 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from shared.alerts.orders import DELIVERY_SECONDS, Order, Outcome
 from shared.errors import FarmError
 from workers.alerts.delivery import carry_out
-from workers.alerts.orders import DELIVERY_SECONDS, Order, Outcome
 
 
 def main() -> int:

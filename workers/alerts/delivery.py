@@ -8,12 +8,12 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.alerts.notices import Message, compose
+from shared.alerts.orders import CHECK, TEST, Order, Outcome
 from shared.alerts.receivers import Receiver, mask_url, remove_secrets
 from shared.alerts.store import read_notices
 from shared.redis_connection.client import connect, register_script
 from shared.redis_connection.retry import retry_for
 from workers.alerts.leases import DELIVERY_TTL_MS, NOT_HELD, build_lease
-from workers.alerts.orders import Order, Outcome
 
 TEST_BODY = "This is a test: alerts of this farm arrive here."
 #: Seconds that a service may take to answer.
@@ -33,14 +33,28 @@ class ErrorCollector(logging.Handler):
         self.texts.append(record.getMessage())
 
 
+def check(url: str) -> str:
+    """What is wrong with the URL, without secrets, or ''."""
+    return "" if open_service(url, ErrorCollector()) else describe_unknown(url)
+
+
+def open_service(url: str, errors: ErrorCollector) -> apprise.NotifyBase | None:
+    """The service; what apprise logs goes to the collector. None for a URL that it does not take."""
+    logger = logging.getLogger("apprise")
+    logger.handlers, logger.propagate = [errors], False
+    return apprise.Apprise.instantiate(url)
+
+
+def describe_unknown(url: str) -> str:
+    return f"FARM_ALERT_URLS: apprise knows no service {mask_url(url)}, or misses a part of its URL"
+
+
 def send(url: str, message: Message) -> str:
     """Sends the message; returns why it failed, without secrets, or ''."""
     errors = ErrorCollector()
-    logger = logging.getLogger("apprise")
-    logger.handlers, logger.propagate = [errors], False
-    service = apprise.Apprise.instantiate(url)
+    service = open_service(url, errors)
     if service is None:
-        return f"FARM_ALERT_URLS: apprise knows no service {mask_url(url)}, or misses a part of its URL"
+        return describe_unknown(url)
     # By default it takes 4 s without an answer for a failure, and the receiver would be told again.
     service.socket_read_timeout = max(service.socket_read_timeout, READ_TIMEOUT_SECONDS)
     if apprise.Apprise(service).notify(
@@ -52,7 +66,9 @@ def send(url: str, message: Message) -> str:
 
 def carry_out(order: Order) -> Outcome:
     """Raises RedisError."""
-    if order.is_test:
+    if order.kind == CHECK:
+        return Outcome(error=check(order.url))
+    if order.kind == TEST:
         return Outcome(error=send(order.url, Message("info", f"[{order.farm}] test", TEST_BODY)))
     redis = connect(order.redis_url, size=2)
     lease, hold = keys.alert_delivery(order.receiver), build_lease(redis)

@@ -13,11 +13,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import clock, keys
+from shared.alerts.orders import CHECK, DELIVER, DELIVERY_SECONDS, TEST, Order, Outcome
 from shared.alerts.receivers import Receiver, identify, mask_url
 from shared.decoding import UnreadableRecord
 from shared.settings.schema import Settings
 from workers.alerts.leases import build_lease
-from workers.alerts.orders import DELIVERY_SECONDS, Order, Outcome
 
 log = logging.getLogger("farm.alerts")
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -48,20 +48,28 @@ class Messengers:
         """Sends a test to each, and waits for them; returns each `receiver` with its `error`, '' for none."""
 
         def send_test(url: str) -> dict[str, str]:
-            outcome = run_order(self._build_order(url, is_test=True), TEST_SECONDS)
+            outcome = run_order(self._build_order(url, TEST), TEST_SECONDS)
             return {"receiver": mask_url(url), "error": outcome.error if outcome else "no reply in time"}
 
         results: list[dict[str, str]] = Pool(MAX_PROCESSES).map(send_test, list(urls))
         return results
 
+    def check(self, urls: Iterable[str]) -> None:
+        """Logs what is wrong with URLs, when that is known."""
+        for url in urls:
+            outcome = run_order(self._build_order(url, CHECK))
+            if outcome and outcome.error:
+                fields = {"action": "alert_undelivered", "reason": outcome.error}
+                log.error("a receiver of alerts can't be told: %s", outcome.error, extra=fields)
+
     def join(self) -> None:
         gevent.joinall(list(self._deliveries.values()), timeout=JOIN_SECONDS)
 
-    def _build_order(self, url: str, *, is_test: bool = False) -> Order:
+    def _build_order(self, url: str, kind: str = DELIVER) -> Order:
         domain = self._settings.domain
         link = f"https://{domain[0]}/admin/events" if domain else ""
         farm = domain[0] if domain else f"token farm on {os.uname().nodename}"
-        return Order(self._settings.redis_url, url, identify(url), farm, link, is_test)
+        return Order(self._settings.redis_url, url, identify(url), farm, link, kind)
 
     def _deliver(self, redis: Redis, order: Order, receiver: Receiver) -> None:
         outcome = run_order(order)

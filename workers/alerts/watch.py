@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gevent
 from redis import Redis
 
 from shared import clock, keys
@@ -36,7 +37,8 @@ GROUP_SECONDS = 3.0
 class AlertWatch:
     """One worker process's part in it."""
 
-    def __init__(self, redis: Redis, settings: Settings, process_id: str) -> None:
+    def __init__(self, redis: Redis, settings: Settings, process_id: str, *, checks_urls: bool = True) -> None:
+        """`checks_urls`: whether the log names URLs that apprise does not take, when this process begins to watch."""
         self._redis = redis
         self._settings = settings
         self._process_id = process_id
@@ -49,6 +51,7 @@ class AlertWatch:
         self._wrong_since: dict[str, float] = {}
         self._right_since: dict[str, float] = {}
         self._is_stopped = False
+        self._checks_urls = checks_urls
 
     def look(self) -> None:
         """One round of the watch, if this process is the one that watches. Raises RedisError."""
@@ -61,6 +64,8 @@ class AlertWatch:
             return
         if held == TAKEN:
             self._prepare_receivers()
+            if self._checks_urls:
+                gevent.spawn(self._messengers.check, list(self._urls.values()))
         self._update()
         self._notify()
 

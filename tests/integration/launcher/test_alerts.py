@@ -3,6 +3,7 @@
 import json
 import threading
 
+import pytest
 from redis import Redis
 
 from shared import keys
@@ -39,3 +40,11 @@ def test_exit_code_of_a_test_says_whether_it_arrived(run: Run, redis: Redis):
         result = run("alerts", "test")
         thread.join()
         assert (result.exit_code, result.stdout) == (exit_code, f"json://h/…: {error or 'sent'}\n")
+
+
+def test_check_of_the_settings_names_a_service_that_does_not_exist(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FARM_ALERT_URLS", "nosuchservice://hunter2secret json://127.0.0.1/hook")
+    result = run("config", "check")
+    assert "FARM_ALERT_URLS: apprise knows no service nosuchservice://…" in result.stderr
+    assert "json://" not in result.stderr and "hunter2" not in result.output
+    assert "alert_urls = set" in result.stdout

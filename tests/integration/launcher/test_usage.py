@@ -4,9 +4,12 @@ import json
 
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
+from shared.credentials.unsealing import Unsealer
 from shared.observability.audit_log import AuditLog
+from shared.observability.event_log import encode_event
 from shared.observability.request_log import LogEntry, RequestLog
 from tests.builders import build_log_entry
 from tests.integration.launcher.conftest import Run
@@ -27,7 +30,10 @@ def test_names_are_shown_beside_ids(redis: Redis, run: Run):
     assert '"key_name": "reader"' in run("requests", "--json").stdout
 
 
-def test_events_are_listed(redis: Redis, run: Run):
+def test_events_are_listed(redis: Redis, unsealer: Unsealer, run: Run):
+    credential_id, _ = Credentials(redis).add("default", "a-token", "first")
+    redis.xadd(keys.EVENTS, {"e": encode_event("credential_dead", credential_id=credential_id)})
+    assert f"{credential_id} first" in run("events").stdout
     AuditLog(redis).record("command line", "key.create", "k1")
     assert "operator" in run("events").stdout
     assert json.loads(run("events", "--kind", "operator", "--json").stdout)[0]["target"] == "k1"

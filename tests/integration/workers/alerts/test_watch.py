@@ -43,10 +43,10 @@ def service() -> Iterator[Service]:
 def start_watch(redis: Redis, redis_url: str) -> Iterator[StartWatch]:
     started = []
 
-    def start(*urls: str, process: str = "p1", **settings: Any) -> AlertWatch:
+    def start(*urls: str, process: str = "p1", checks_urls: bool = False, **settings: Any) -> AlertWatch:
         rules = ("account_dead", "upstream_down")
         values = {"redis_url": redis_url, "alert_urls": urls, "alert_rules": rules, **settings}
-        started.append(AlertWatch(redis, Settings(**values), process))
+        started.append(AlertWatch(redis, Settings(**values), process, checks_urls=checks_urls))
         started[-1].look()
         return started[-1]
 
@@ -114,17 +114,6 @@ def test_alert_is_told_once_and_again_when_it_is_over(
     assert redis.xlen(keys.ALERT_NOTICES) == 2
 
 
-def test_what_happens_together_comes_in_one_message(
-    redis: Redis, unsealer: Unsealer, service: Service, start_watch: StartWatch
-):
-    watching = start_watch(service.url)
-    for number in range(3):
-        kill_account(redis, Credentials(redis).add("default", f"token {number}", f"account {number}")[0])
-    tell(redis, service.url, watching)
-    assert service.titles == ["3 alerts raised"]
-    assert all(f"account {number} is dead" in service.messages[0]["message"] for number in range(3))
-
-
 def test_slow_receiver_holds_up_no_other_and_is_told_once_though_the_watching_process_is_killed(
     redis: Redis, service: Service, start_watch: StartWatch, account: str
 ):
@@ -173,6 +162,7 @@ def test_messages_beyond_the_hourly_limit_wait_and_come_together(
     store_receiver(redis, service.url, sent=[clock.now() - HOUR_SECONDS - 1])
     tell(redis, service.url, watching)
     assert service.titles == ["2 alerts raised"]
+    assert all(text in service.messages[0]["message"] for text in ("account bob is dead", "the upstream is down"))
 
 
 def test_failed_delivery_shows_no_secret_and_is_tried_again_later(
@@ -206,6 +196,14 @@ def test_new_receiver_is_told_of_what_happens_from_now_on(
     open_breaker(redis)
     second.look()
     assert read_status(redis).waiting == {identify("json://both.example"): 2, identify("json://second.example"): 1}
+
+
+def test_log_names_a_service_that_does_not_exist_before_anything_happens(
+    start_watch: StartWatch, caplog: pytest.LogCaptureFixture
+):
+    start_watch("nosuchservice://hunter2secret", checks_urls=True)
+    eventually(lambda: "apprise knows no service nosuchservice://…" in caplog.text)
+    assert "hunter2" not in caplog.text
 
 
 def test_test_reaches_every_receiver_and_tells_which_has_failed(service: Service, start_watch: StartWatch):

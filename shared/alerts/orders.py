@@ -1,4 +1,4 @@
-"""What a worker process tells the process that sends a message, and hears from it: JSON on its standard streams."""
+"""What `python -m workers.alerts` is told, and what it answers: JSON on its standard streams."""
 
 import json
 import secrets
@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass, field
 
 from shared.decoding import parse_record
 
+#: What is to be done.
+DELIVER, TEST, CHECK = "deliver", "test", "check"
 #: Seconds that a delivery may take; then its process is killed.
 DELIVERY_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Order:
-    """Send a receiver what it has not been told, or a test."""
+    """Send a receiver what it has not been told, or a test; or only check its URL."""
 
     redis_url: str = field(repr=False)
     #: One of FARM_ALERT_URLS.
@@ -22,7 +24,7 @@ class Order:
     #: The farm's name in titles, and the address of its time line, '' if that isn't known.
     farm: str
     link: str
-    is_test: bool = False
+    kind: str = DELIVER
     #: Names the process that carries it out.
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -41,7 +43,7 @@ class Outcome:
 
     #: Notices that the receiver has been told.
     told: int = 0
-    #: Why it has not, '' if it has.
+    #: Why it has not, or what is wrong with the URL; '' for nothing.
     error: str = ""
 
     def encode(self) -> str:
