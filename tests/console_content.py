@@ -25,6 +25,7 @@ from shared.observability.tape import TAPE_SECONDS
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_log_entry, build_request
 from tests.console_events import fill_alerts, fill_events
+from web.admin.bulk.progress import ProgressStore
 from workers.process.usage_rollup import UsageRollup
 
 #: Text that would be markup, a script or an attribute if a page did not escape it.
@@ -153,3 +154,11 @@ def add_account(redis: Redis, pool: str, number: int, odd_name: str) -> str:
     if state != "active":
         credentials.set_state(pool, credential_id, state, reason)
     return credential_id
+
+
+def add_operation(redis: Redis, ids: list[str]) -> str:
+    """An operation on all accounts, of which one part is done."""
+    store = ProgressStore(redis)
+    operation = store.begin("test", len(ids))
+    store.record(operation, dict.fromkeys(ids[:12], "ok") | dict.fromkeys(ids[12:14], "invalid_grant"))
+    return operation

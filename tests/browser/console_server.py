@@ -15,6 +15,8 @@ from web.app import create_app
 from web.live_feed import LiveFeed
 from web.services import EXTENSION
 
+UPSTREAM_URL, TOKEN_URL = "https://upstream.example/v1", "https://tokens.example/token"
+
 
 @dataclass
 class ConsoleServer:
@@ -29,7 +31,7 @@ class ConsoleServer:
 
 @contextmanager
 def serve_console(redis: Redis, redis_url: str, **settings: Any) -> Iterator[ConsoleServer]:
-    pool = PoolSettings(upstream_url="https://upstream.example/v1", token_url="https://tokens.example/token")
+    pool = PoolSettings(upstream_url=UPSTREAM_URL, token_url=TOKEN_URL)
     app = create_app(Settings(redis_url=redis_url, pools=(pool,), **settings))
     server = WSGIServer(("127.0.0.1", 0), app.wsgi_app, log=None, error_log=logging.getLogger("console"))
     server.start()

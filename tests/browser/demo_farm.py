@@ -190,7 +190,7 @@ def write_samples(demo: DemoFarm, dice: random.Random) -> None:
             waits[bucket] = float(int(served * share))
         busy = int(work["busy"] / 60)
         present = {"waiting": minutes[number][2], "held": 0, "busy": busy, "workers": ACCOUNTS}
-        histograms = {name: waits for name in HISTOGRAMS}
+        histograms = dict.fromkeys(HISTOGRAMS, waits)
         totals = Totals({POOL: {"200": served}}, {POOL: seconds}, histograms, {POOL: present})
         at = (int(time.time()) // 60 - 59 + number) * 60_000
         demo.redis.xadd(keys.samples(60), {"e": json.dumps(vars(totals))}, id=f"{at}-0")

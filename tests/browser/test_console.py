@@ -17,6 +17,7 @@ from redis import Redis
 
 from shared.credentials.store import Credentials
 from tests.browser.console_pages import PAGES, Console
+from tests.console_content import add_operation
 from tests.waiting import eventually
 
 WIDTHS = (360, 768, 1440)
@@ -61,9 +62,15 @@ def read_text(console: Console, selector: str) -> str:
 def test_every_page_fits_every_screen_and_every_reader(
     console: Console, redis: Redis, axe: str, language: str, theme: str
 ):
-    account = next(iter(Credentials(redis).get_states("default")))
+    ids = [record.id for record in Credentials(redis).list(["default"])]
+    of_one = {
+        "account": f"/admin/accounts/{ids[0]}",
+        "account with all": f"/admin/accounts/{ids[3]}",
+        "bulk": f"/admin/bulk/{add_operation(redis, ids)}",
+        "request": "/admin/requests/req_17",
+    }
     overflow, violations = {}, {}
-    for name, path in (PAGES | {"account": f"/admin/accounts/{account}", "request": "/admin/requests/req_17"}).items():
+    for name, path in (PAGES | of_one).items():
         console.open(path, lang=language, theme=theme)
         for width in WIDTHS:
             console.set_width(width)
