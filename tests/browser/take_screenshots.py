@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def list_pages(demo: DemoFarm) -> dict[str, str]:
-    ids = [record["id"] for record in demo.farm.credentials()]
+    ids = [record["id"] for record in demo.farm.credentials() if record["state"] == "active"]
     bulk = demo.farm.admin("POST", "/bulk", json={"action": "refresh", "ids": ids}).json()["id"]
     return PAGES | {
         "account": f"/admin/accounts/{demo.find_account('cooling')}",
