@@ -1,1 +1,1 @@
-"""What operators see of the queue: who waits in the order of service, and what runs."""
+"""What operators see of the queue: who waits in which order, what runs, when it will be empty, what a load needs."""
