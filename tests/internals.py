@@ -267,3 +267,8 @@ def join_polls(runner: SignInRunner) -> None:
 def has_messengers(watch: AlertWatch) -> bool:
     """Whether a message is on its way."""
     return any(not delivery.dead for delivery in watch._messengers._deliveries.values())
+
+
+def update_alerts(watch: AlertWatch) -> None:
+    """Raises and ends alerts, whoever has the lease."""
+    watch._update()

@@ -76,6 +76,10 @@ class AlertWatch:
         results = self._messengers.test(self._urls.values())
         return {"ok": not any(result["error"] for result in results), "error": "", "results": results}
 
+    def bury(self, process_id: str) -> None:
+        """Another process may watch at once for one that is known to be dead. Raises RedisError."""
+        self._hold(keys.ALERT_LEASE, process_id, 0)
+
     def stop(self) -> None:
         """Lets another process watch; waits a little for messages on their way. Raises RedisError."""
         self._is_stopped = True

@@ -339,6 +339,7 @@ class WorkerProcess:
         ids = [credential_id for pool in self._all_pools() for credential_id in self._credentials.get_states(pool)]
         freed = self._leases.release_held_by(self._spawn_info.predecessor, ids)
         self._membership.remove(self._spawn_info.predecessor)
+        self._alerts.bury(self._spawn_info.predecessor)
         fields = {"action": "process_buried", "worker_process": self._spawn_info.predecessor}
         log.warning("a worker process died; reclaimed its %d leases", freed, extra=fields)
 

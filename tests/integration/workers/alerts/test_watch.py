@@ -198,6 +198,26 @@ def test_new_receiver_is_told_of_what_happens_from_now_on(
     assert read_status(redis).waiting == {identify("json://both.example"): 2, identify("json://second.example"): 1}
 
 
+def test_process_that_is_known_to_be_dead_is_replaced_at_once(
+    redis: Redis, start_watch: StartWatch, account: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "GROUP_SECONDS", 1e6)  # No message goes out.
+    dead = start_watch("json://one.example", process="dead")
+    successor = start_watch("json://one.example", process="successor")
+    kill_account(redis, account)
+    successor.look()
+    assert read_status(redis).alerts == []  # The other one has the lease.
+    successor.bury("another")
+    successor.look()
+    assert read_status(redis).alerts == []
+    successor.bury("dead")
+    successor.look()
+    assert [alert.rule for alert in read_status(redis).alerts] == ["account_dead"]
+    open_breaker(redis)
+    internals.update_alerts(dead)  # It was frozen after it had looked at the lease.
+    assert [alert.rule for alert in read_status(redis).alerts] == ["account_dead"]
+
+
 def test_log_names_a_service_that_does_not_exist_before_anything_happens(
     start_watch: StartWatch, caplog: pytest.LogCaptureFixture
 ):
