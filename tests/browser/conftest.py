@@ -26,6 +26,8 @@ from tests.console_content import fill_farm
 from tests.environment import free_port
 from tests.system.farm import Farm, reset_farm, run_farm
 
+#: A name by which browsers take the farm for a host of the LAN: over plain HTTP it has no `navigator.clipboard`.
+LAN_NAME = "farm.lan"
 #: What Chromium tells of a page that did something wrong.
 FAULTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
 #: As many accounts as the page opens streams.
@@ -99,7 +101,8 @@ def open_page(https_farm: Farm, page_url: str, open_browser: Callable[[str], Chr
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    with run_chromium(find_chromium(), tmp_path_factory.mktemp("chromium"), ()) as browser:
+    name = f"--host-resolver-rules=MAP {LAN_NAME} 127.0.0.1"
+    with run_chromium(find_chromium(), tmp_path_factory.mktemp("chromium"), (), name) as browser:
         yield browser
 
 

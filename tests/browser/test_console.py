@@ -11,13 +11,17 @@ import os
 import shutil
 import subprocess
 import tarfile
+from dataclasses import replace
 
 import pytest
 from redis import Redis
 
 from shared.credentials.store import Credentials
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import LAN_NAME
 from tests.browser.console_pages import PAGES, Console
 from tests.console_content import add_operation
+from tests.browser.console_server import serve_console
 from tests.waiting import eventually
 
 WIDTHS = (360, 768, 1440)
@@ -102,3 +106,26 @@ def test_import_shows_its_preview_beside_the_text_that_was_typed(console: Consol
         eventually(lambda shown=shown: console.tab.is_true(shown))
         assert "fresh-token" in console.tab.evaluate("document.querySelector('#f-text').value")
         assert len(Credentials(redis).get_states("default")) == count
+
+
+def test_new_key_is_copied_over_plain_http_in_a_lan(redis: Redis, redis_url: str, browser: Chromium):
+    with serve_console(redis, redis_url) as server:
+        lan = replace(server, url=server.url.replace("127.0.0.1", LAN_NAME))
+        console = Console(browser.open_tab(f"{lan.url}/admin/login"), lan)
+        console.log_in()
+        console.open("/admin/keys/new", lang="en")
+        console.tab.click("main form button")
+        assert console.tab.evaluate("[isSecureContext, navigator.clipboard === undefined].join()") == "false,true"
+        secret = read_text(console, ".snippet pre")
+        copy = "document.querySelector('button[data-copy]').click()"
+        console.tab.call("Page.bringToFront")
+        console.tab.call("Runtime.evaluate", expression=copy, userGesture=True)
+        eventually(lambda: read_text(console, "button[data-copy]") == "Copied")
+        console.tab.close()
+        reader = browser.open_tab(f"{server.url}/admin/login")
+        browser.call("Browser.grantPermissions", origin=server.url, permissions=["clipboardReadWrite"])
+        reader.call("Page.bringToFront")
+        reader.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        assert reader.evaluate("navigator.clipboard.readText()") == secret
+        assert secret.startswith("sk-")
+        reader.close()
