@@ -16,12 +16,13 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
+from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import LAN_NAME
 from tests.browser.console_pages import PAGES, Console
-from tests.console_content import add_operation
 from tests.browser.console_server import serve_console
+from tests.console_content import add_operation
 from tests.waiting import eventually
 
 WIDTHS = (360, 768, 1440)
@@ -72,6 +73,7 @@ def test_every_page_fits_every_screen_and_every_reader(
         "account with all": f"/admin/accounts/{ids[3]}",
         "bulk": f"/admin/bulk/{add_operation(redis, ids)}",
         "request": "/admin/requests/req_17",
+        "key": f"/admin/keys/{ApiKeys(redis).list()[0].id}",
     }
     overflow, violations = {}, {}
     for name, path in (PAGES | of_one).items():

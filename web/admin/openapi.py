@@ -21,7 +21,9 @@ V = TypeVar("V", bound=Callable[..., Any])
 #: Path parameter in a Flask rule.
 PATH_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 SCHEMA_REFERENCE = "#/components/schemas/{model}"
-JSON_TYPE = "application/json"
+JSON_TYPE, EVENT_STREAM_TYPE = "application/json", "text/event-stream"
+#: One event of a stream (OpenAPI 3.2, "Sequential Media Types").
+EVENT_SCHEMA = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
 #: HTTP status -> description in the document.
 STATUS_DESCRIPTIONS = {
     200: "Success.",
@@ -244,7 +246,8 @@ def describe_responses(operation: Operation) -> dict[str, Any]:
     if operation.response:
         success["content"] = {JSON_TYPE: {"schema": schema_reference(operation.response)}}
     for media in operation.media:
-        success.setdefault("content", {})[media] = {"schema": {"type": "string"}}
+        schema = EVENT_SCHEMA if media == EVENT_STREAM_TYPE else {"type": "string"}
+        success.setdefault("content", {})[media] = {"schema": schema}
     statuses = {
         *COMMON_ERRORS,
         *operation.errors,

@@ -410,7 +410,8 @@ class CreatedKey(Key):
     key: str
 
 
-PatternText = Annotated[str, Field(max_length=4000, description="patterns as those of a key, separated by commas")]
+#: So short that two of them fit into a URL.
+PatternText = Annotated[str, Field(max_length=300, description="patterns as those of a key, separated by commas")]
 
 
 class ModelQuery(StrictModel):

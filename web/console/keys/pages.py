@@ -132,7 +132,7 @@ def find_changes(key_id: str) -> list[AuditEntry]:
 @blueprint.get("/keys/matches")
 def match_patterns() -> str:
     """A part of the form: which of the known models the patterns that were typed allow."""
-    patterns = (split_patterns(read_text(name)) for name in ("models", "pools"))
+    patterns = (split_patterns(request.args.get(name, "")) for name in ("models", "pools"))
     return render_page("_key_matches.html", found=match_models(list_known_models(), *patterns))
 
 
