@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from bench.console.live import measure_live
 from bench.console.pages import measure_console
 from bench.durability import measure_durability
 from bench.farm import API_KEY, MeasuredFarm, run_farm
@@ -151,4 +152,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "distance": measure_distances,
     "pacing": measure_pacing,
     "console": measure_console,
+    "live": measure_live,
 }

@@ -1,6 +1,10 @@
-"""Feeds pages that show what goes on now: one snapshot a second for all of a front's viewers, and none without them."""
+"""Feeds pages that show what goes on now: one snapshot a second for all of a front's viewers, and none without them.
+
+Snapshots take a bounded share of a processor, whoever watches: what costs more changes less often.
+"""
 
 import logging
+import time
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, Generic, TypeVar
 
@@ -10,8 +14,10 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger("farm.web")
 Topic = TypeVar("Topic", bound=Hashable)
-#: Seconds between two snapshots.
-TICK_SECONDS = 1.0
+#: Seconds between two snapshots: usually, and at most.
+TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 10.0
+#: Share of a processor that snapshots may take; sending them comes on top.
+MAX_CPU_SHARE = 0.015
 #: Viewers of one front; further ones get a single message each time they ask.
 MAX_VIEWERS = 20
 
@@ -25,17 +31,20 @@ class Viewer(Generic[Topic]):
 
     def __init__(self, topic: Topic, every: int, on_end: "Callable[[Viewer[Topic]], None]") -> None:
         self.topic = topic
-        #: Ticks from one message to the next.
-        self.every = every
-        #: Whether it has had no message yet: it need not wait for its turn.
-        self.is_new = True
+        #: Seconds from one message to the next, and the monotonic time of the next one; the first one comes at once.
+        self._every, self._next_at = every, 0.0
         self.has_ended = False
         self._message = b""
         self._woken = Event()
         self._on_end = on_end
 
-    def offer(self, message: bytes) -> None:
-        self.is_new = False
+    def is_due(self, now: float) -> bool:
+        return now >= self._next_at
+
+    def offer(self, message: bytes, now: float) -> None:
+        """Hands over a message of that monotonic time."""
+        # Half a second early is no reason to wait for another snapshot.
+        self._next_at = now + self._every - TICK_SECONDS / 2
         self._message = message
         self._woken.set()
 
@@ -52,6 +61,20 @@ class Viewer(Generic[Topic]):
         self.has_ended = True
         self._on_end(self)
         self._woken.set()
+
+
+class MeasuredGreenlet(gevent.Greenlet):  # type: ignore[misc]
+    """Knows its own CPU time, without that of the greenlets that run while it waits."""
+
+    cpu_seconds = 0.0
+
+    def switch(self, *arguments: Any) -> Any:
+        """gevent: called by the hub; comes back when this greenlet waits or ends."""
+        before = time.thread_time()
+        try:
+            return super().switch(*arguments)
+        finally:
+            self.cpu_seconds += time.thread_time() - before
 
 
 class LiveFeed(Generic[Topic]):
@@ -81,7 +104,7 @@ class LiveFeed(Generic[Topic]):
         self._viewers.add(viewer)
         if not self._is_running:
             self._is_running = True
-            gevent.spawn(self._run)
+            MeasuredGreenlet.spawn(self._run)
         return viewer
 
     def close(self) -> None:
@@ -91,16 +114,19 @@ class LiveFeed(Generic[Topic]):
             viewer.end()
 
     def _run(self) -> None:
-        tick = 0
+        greenlet, pause = gevent.getcurrent(), TICK_SECONDS
         try:
             while self._viewers:
-                gevent.sleep(TICK_SECONDS)
-                tick += 1
-                self._serve([viewer for viewer in self._viewers if viewer.is_new or tick % viewer.every == 0])
+                gevent.sleep(pause)
+                now, before = time.monotonic(), greenlet.cpu_seconds
+                self._serve([viewer for viewer in self._viewers if viewer.is_due(now)], now)
+                # What this greenlet has used since it was last resumed is not counted yet.
+                gevent.sleep(0)
+                pause = find_pause(greenlet.cpu_seconds - before)
         finally:
             self._is_running = False
 
-    def _serve(self, due: list[Viewer[Topic]]) -> None:
+    def _serve(self, due: list[Viewer[Topic]], now: float) -> None:
         try:
             messages = self.render({viewer.topic for viewer in due}) if due else {}
         except RedisError as error:
@@ -111,4 +137,9 @@ class LiveFeed(Generic[Topic]):
             return
         for viewer in due:
             if message := messages.get(viewer.topic):
-                viewer.offer(message)
+                viewer.offer(message, now)
+
+
+def find_pause(cpu_seconds: float) -> float:
+    """Seconds until the next snapshot, after one that has taken so much CPU time."""
+    return min(MAX_TICK_SECONDS, max(TICK_SECONDS, cpu_seconds / MAX_CPU_SHARE))

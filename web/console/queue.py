@@ -11,8 +11,8 @@ from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.blueprint import blueprint, render_page
 
-#: Requests of each pool that are shown.
-SHOWN = 100
+#: Waiting requests of each pool, and running ones of all, that are shown: they are rendered once a second.
+SHOWN = 50
 #: Seconds of the tape in each update: more than the slowest rate, so that what came late is mended.
 NEWEST_SECONDS = 10
 

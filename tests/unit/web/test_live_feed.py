@@ -1,5 +1,6 @@
 """A front takes one snapshot a second for all its viewers, and none without them."""
 
+import time
 from collections.abc import Collection
 
 import gevent
@@ -60,13 +61,43 @@ def test_nothing_is_read_while_nobody_watches(feed: LiveFeed[str], clock: Clock)
     assert feed.watch("queue", 1).wait(PATIENCE) == f"queue {count + 1}".encode()
 
 
-def test_slow_rate_gets_its_first_message_at_once_and_then_one_in_five(feed: LiveFeed[str], clock: Clock):
-    slow, quick = feed.watch("slow", 5), feed.watch("quick", 1)
-    seen = [slow.wait(PATIENCE), slow.wait(PATIENCE), slow.wait(PATIENCE)]
+def test_viewer_is_due_at_once_and_then_at_its_own_rate():
+    viewer = Viewer("queue", 5, list[object]().append)
+    assert viewer.is_due(0.0)
+    viewer.offer(b"x", 100.0)
+    assert [viewer.is_due(at) for at in (101.0, 104.0, 104.9)] == [False, False, True]
+
+
+def test_slow_viewer_gets_its_first_message_with_the_others_and_then_fewer(feed: LiveFeed[str], clock: Clock):
+    slow, quick = feed.watch("slow", 3600), feed.watch("quick", 0)
+    assert slow.wait(PATIENCE) == b"slow 1"
+    eventually(lambda: len(clock.asked) >= 5)
     quick.end()
     slow.end()
-    assert seen == [b"slow 1", b"slow 5", b"slow 10"]
-    assert [number for number, topics in enumerate(clock.asked, 1) if "slow" in topics][:3] == [1, 5, 10]
+    assert clock.asked[0] == {"slow", "quick"}
+    assert all(topics == {"quick"} for topics in clock.asked[1:5])
+
+
+def test_snapshots_take_a_bounded_share_of_a_processor(feed: LiveFeed[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live_feed, "TICK_SECONDS", 1.0)
+    assert [live_feed.find_pause(seconds) for seconds in (0.0, 0.015, 0.06, 3.0)] == [1.0, 1.0, 4.0, 10.0]
+
+
+def test_only_the_own_time_of_a_snapshot_counts():
+    def burn(seconds: float) -> None:
+        before = time.thread_time()
+        while time.thread_time() - before < seconds:
+            pass
+
+    def work() -> None:
+        for _ in range(3):
+            burn(0.01)
+            gevent.sleep(0.001)
+
+    others = [gevent.spawn(lambda: [burn(0.05), gevent.sleep(0)]) for _ in range(5)]
+    greenlet = live_feed.MeasuredGreenlet.spawn(work)
+    gevent.joinall([greenlet, *others])
+    assert 0.03 <= greenlet.cpu_seconds < 0.2
 
 
 def test_slow_reader_skips_what_it_has_missed(feed: LiveFeed[str], clock: Clock):

@@ -67,10 +67,10 @@ def to_schema(queue: pool_queue.PoolQueue) -> PoolQueue:
         drained_in=queue.drained_in,
         clock=DrainClock(**asdict(queue.clock)),
         patience=BatchPatience(**asdict(queue.patience)) if queue.patience else None,
-        waiting=[Waiting(**asdict(request)) for request in queue.waiting],
-        held=[Waiting(**asdict(request)) for request in queue.held],
-        keys=[QueueKey(**asdict(share)) for share in queue.keys],
-        fairness=[FairShare(**asdict(share)) for share in queue.fairness],
+        waiting=[Waiting(**vars(request)) for request in queue.waiting],
+        held=[Waiting(**vars(request)) for request in queue.held],
+        keys=[QueueKey(**vars(share)) for share in queue.keys],
+        fairness=[FairShare(**vars(share)) for share in queue.fairness],
     )
 
 
@@ -78,7 +78,7 @@ def to_schema(queue: pool_queue.PoolQueue) -> PoolQueue:
 def list_running(query: QueueQuery) -> RunningList:
     """List the running requests, the oldest first."""
     running = open_view().list_running(select_pools(query.pool), query.limit)
-    return RunningList(data=[Running(**asdict(request)) for request in running])
+    return RunningList(data=[Running(**vars(request)) for request in running])
 
 
 @router.route("POST", "/requests/<request_id>/cancel", body=Empty, response=Cancellation)
