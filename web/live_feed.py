@@ -31,7 +31,7 @@ class Viewer(Generic[Topic]):
 
     def __init__(self, topic: Topic, every: int, on_end: "Callable[[Viewer[Topic]], None]") -> None:
         self.topic = topic
-        #: Seconds from one message to the next, and the monotonic time of the next one; the first one comes at once.
+        #: Ticks from one message to the next, and the monotonic time of the next one; the first one comes at once.
         self._every, self._next_at = every, 0.0
         self.has_ended = False
         self._message = b""
@@ -43,8 +43,8 @@ class Viewer(Generic[Topic]):
 
     def offer(self, message: bytes, now: float) -> None:
         """Hands over a message of that monotonic time."""
-        # Half a second early is no reason to wait for another snapshot.
-        self._next_at = now + self._every - TICK_SECONDS / 2
+        # Half a tick early is no reason to wait for another snapshot.
+        self._next_at = now + (self._every - 0.5) * TICK_SECONDS
         self._message = message
         self._woken.set()
 
@@ -96,7 +96,7 @@ class LiveFeed(Generic[Topic]):
         return len(self._viewers) >= MAX_VIEWERS
 
     def watch(self, topic: Topic, every: int) -> Viewer[Topic]:
-        """Adds a viewer, who gets the next snapshot, and from then on one every so many seconds."""
+        """Adds a viewer, who gets the next snapshot, and from then on one every so many seconds (ticks)."""
         viewer = Viewer(topic, every, self._viewers.discard)
         if self._is_closed:
             viewer.end()

@@ -163,6 +163,12 @@
     event.detail.connection.reader?.cancel();
   });
 
+  // A page that is left may be kept for going back, with a request on its way; when it is shown again it connects.
+  window.addEventListener("pagehide", () => {
+    const element = document.querySelector("#live");
+    if (element) htmx.trigger(element, "htmx:abort");
+  });
+
   // Whether what a live page shows is of now.
   function showLiveState(state) {
     const element = document.querySelector("#live-state");

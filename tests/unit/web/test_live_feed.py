@@ -69,7 +69,7 @@ def test_viewer_is_due_at_once_and_then_at_its_own_rate():
 
 
 def test_slow_viewer_gets_its_first_message_with_the_others_and_then_fewer(feed: LiveFeed[str], clock: Clock):
-    slow, quick = feed.watch("slow", 3600), feed.watch("quick", 0)
+    slow, quick = feed.watch("slow", 360_000), feed.watch("quick", 0)
     assert slow.wait(PATIENCE) == b"slow 1"
     eventually(lambda: len(clock.asked) >= 5)
     quick.end()

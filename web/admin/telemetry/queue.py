@@ -69,8 +69,8 @@ def to_schema(queue: pool_queue.PoolQueue) -> PoolQueue:
         patience=BatchPatience(**asdict(queue.patience)) if queue.patience else None,
         waiting=[Waiting(**vars(request)) for request in queue.waiting],
         held=[Waiting(**vars(request)) for request in queue.held],
-        keys=[QueueKey(**vars(share)) for share in queue.keys],
-        fairness=[FairShare(**vars(share)) for share in queue.fairness],
+        keys=[QueueKey(**asdict(share)) for share in queue.keys],
+        fairness=[FairShare(**asdict(share)) for share in queue.fairness],
     )
 
 
