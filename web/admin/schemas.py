@@ -410,8 +410,8 @@ class CreatedKey(Key):
     key: str
 
 
-#: So short that two of them fit into a URL.
-PatternText = Annotated[str, Field(max_length=300, description="patterns as those of a key, separated by commas")]
+#: So short that two that are a little longer still fit into a URL.
+PatternText = Annotated[str, Field(max_length=150, description="patterns as those of a key, separated by commas")]
 
 
 class ModelQuery(StrictModel):

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from shared.api_keys.api_key import coerce_integer
 from web.admin.schemas import Identifier, StrictModel
 
 #: Characters of one text.
@@ -22,7 +23,7 @@ class PlaygroundRequest(StrictModel):
         Identifier, Field(description="only this credential, in whatever state, past the queue and without retries")
     ] = ""
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
-    max_tokens: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(coerce_integer)] | None = None
     stream: bool = True
 
 

@@ -66,7 +66,7 @@ def harness(start_harness: Callable[..., WorkerHarness], playground: Playground)
     redis = harness.redis
     redis.hset(keys.process("here"), "capacity", 1)
     harness.credentials.set_label("default", harness.credential_id, "first")
-    inbox = OperationInbox(redis, "here", OneWorkerSet(harness), None)  # type: ignore[arg-type]
+    inbox = OperationInbox(redis, "here", OneWorkerSet(harness), None, dict)  # type: ignore[arg-type]
     listener = CommandListener(redis, harness.services.streams.handle_acks)
     with ExitStack() as stack:
         for work in (inbox.run, listener.run, playground.services.hub.ack_publisher.run):
@@ -178,7 +178,8 @@ def test_death_of_the_worker_process_ends_the_request(
 
 def test_key_of_the_playground_has_no_secret_and_limits_like_others(playground: Playground, redis: Redis):
     assert playground.refused(pool="nowhere") == (404, "not_found")
-    assert playground.refused() == (503, "no_credentials")
+    assert playground.refused(max_tokens=7.0) == (503, "no_credentials")
+    assert playground.refused(max_tokens=7.5) == (400, "invalid_parameter")
     (key,) = [key for key in ApiKeys(redis).list() if key.id == CONSOLE_KEY_ID]
     assert (key.name, key.hint, key.concurrency) == ("console", "", 4)
     assert ApiKeys(redis).find(hash_secret(CONSOLE_KEY_ID)) is None

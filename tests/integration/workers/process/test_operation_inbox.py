@@ -37,7 +37,7 @@ class OperatorHarness:
     def __init__(self, harness: WorkerHarness, redis_url: str) -> None:
         self.harness = harness
         self.redis = connect(redis_url)
-        inbox = OperationInbox(self.redis, "here", OneWorkerSet(harness), None)  # type: ignore[arg-type]
+        inbox = OperationInbox(self.redis, "here", OneWorkerSet(harness), None, dict)  # type: ignore[arg-type]
         self._inbox = gevent.spawn(inbox.run)
 
     def close(self) -> None:
