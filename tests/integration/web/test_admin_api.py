@@ -225,7 +225,7 @@ def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     assert api("GET", "/credentials?pool=other").json["data"] == []
     assert api("DELETE", path).status_code == 204
     assert api("GET", path).status_code == 404
-    assert api.redis.keys(f"*{line['id']}*") == []
+    assert api.redis.keys(f"*{line['id']}*") == [keys.removed_name(line["id"]).encode()]
 
 
 def test_credential_shows_evidence_and_what_it_has_done(api: Api):
