@@ -16,8 +16,10 @@ log = logging.getLogger("farm.web")
 Topic = TypeVar("Topic", bound=Hashable)
 #: Seconds between two snapshots: usually, and at most.
 TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 10.0
-#: Share of a processor that snapshots may take; sending them comes on top.
+#: Share of a processor that snapshots may take, with sending them.
 MAX_CPU_SHARE = 0.015
+#: CPU time that sending a message takes, in seconds, and each KB of it: as measured on a slow machine.
+SEND_SECONDS, SEND_SECONDS_PER_KB = 0.001, 0.0001
 #: Viewers of one front; further ones get a single message each time they ask.
 MAX_VIEWERS = 20
 
@@ -119,25 +121,34 @@ class LiveFeed(Generic[Topic]):
             while self._viewers:
                 gevent.sleep(pause)
                 now, before = time.monotonic(), greenlet.cpu_seconds
-                self._serve([viewer for viewer in self._viewers if viewer.is_due(now)], now)
+                size = self._serve([viewer for viewer in self._viewers if viewer.is_due(now)], now)
                 # What this greenlet has used since it was last resumed is not counted yet.
                 gevent.sleep(0)
-                pause = find_pause(greenlet.cpu_seconds - before)
+                pause = find_pause(greenlet.cpu_seconds - before + estimate_sending(len(self._viewers), size))
         finally:
             self._is_running = False
 
-    def _serve(self, due: list[Viewer[Topic]], now: float) -> None:
+    def _serve(self, due: list[Viewer[Topic]], now: float) -> int:
+        """Returns how many bytes are handed to viewers."""
         try:
             messages = self.render({viewer.topic for viewer in due}) if due else {}
         except RedisError as error:
             log.warning("can't take a snapshot for the console: %s", error, extra={"action": "redis_lost"})
-            return
+            return 0
         except Exception:
             log.exception("can't render a snapshot for the console", extra={"action": "chore_failed"})
-            return
+            return 0
+        size = 0
         for viewer in due:
             if message := messages.get(viewer.topic):
                 viewer.offer(message, now)
+                size += len(message)
+        return size
+
+
+def estimate_sending(messages: int, size: int) -> float:
+    """CPU seconds that it takes the viewers' greenlets to send so many bytes."""
+    return messages * SEND_SECONDS + size / 1024 * SEND_SECONDS_PER_KB
 
 
 def find_pause(cpu_seconds: float) -> float:
