@@ -39,6 +39,9 @@ def handle_http_error(error: HTTPException) -> Response:
     if error.response is not None and isinstance(error.response, Response):
         return error.response
     status = error.code or 500
+    if status == 405 and request.path.startswith("/admin/api/") and request.path.endswith("/"):
+        # An empty id of an object looks like the list of all.
+        status = 404
     message = {
         404: f"Unknown request URL: {request.method} {request.path[:200]}. Please check the URL for typos.",
         413: "the request body is too large",
