@@ -3,7 +3,7 @@
 from shared.errors import ApiError, Conflict, NotFound
 from web.admin.api import router
 from web.admin.audit_log import record_change
-from web.admin.schemas import AdminTokenList, CreatedAdminToken, NewAdminToken
+from web.admin.schemas.access import AdminTokenList, CreatedAdminToken, NewAdminToken
 from web.services import services
 
 

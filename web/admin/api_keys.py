@@ -18,9 +18,8 @@ from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_api_error, to_response
 from web.admin.pagination import paginate
-from web.admin.schemas import (
+from web.admin.schemas.api_keys import (
     CreatedKey,
-    Empty,
     Key,
     KeyChange,
     KeyLimitUse,
@@ -30,6 +29,7 @@ from web.admin.schemas import (
     KeyUse,
     NewKey,
 )
+from web.admin.schemas.fields import Empty
 from web.services import services
 
 HOUR_SECONDS = 3600

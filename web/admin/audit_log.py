@@ -7,7 +7,7 @@ from flask import g
 
 from web.admin.api import router
 from web.admin.pagination import parse_stream_cursor, take_page
-from web.admin.schemas import AuditPage, AuditQuery
+from web.admin.schemas.access import AuditPage, AuditQuery
 from web.services import services
 
 

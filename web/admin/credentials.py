@@ -23,14 +23,13 @@ from web.admin.audit_log import record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_response
 from web.admin.pagination import paginate
-from web.admin.schemas import (
+from web.admin.schemas.credentials import (
     ChangedCredentials,
     Credential,
     CredentialChange,
     CredentialPage,
     CredentialQuery,
     Drain,
-    Empty,
     EnableQuery,
     History,
     ImportResult,
@@ -41,6 +40,7 @@ from web.admin.schemas import (
     StateEntry,
     TestParameters,
 )
+from web.admin.schemas.fields import Empty
 from web.services import services
 
 

@@ -8,7 +8,7 @@ from shared.api_keys.api_key import matches_any
 from shared.errors import ApiError
 from shared.settings.schema import PoolSettings
 from web.admin.api import router
-from web.admin.schemas import ModelList, ModelQuery, ServedModel
+from web.admin.schemas.models import ModelList, ModelQuery, ServedModel
 from web.model_lists import list_configured, load_models
 from web.services import services
 

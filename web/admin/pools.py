@@ -8,7 +8,8 @@ from shared.protocol.pool_pause import decode_pause, pause_pool, resume_pool
 from shared.settings.schema import PoolSettings, describe
 from web.admin.api import router
 from web.admin.audit_log import name_actor, record_change
-from web.admin.schemas import Empty, Live, LiveDurability, LivePool, Pool, PoolList, PoolPause
+from web.admin.schemas.fields import Empty
+from web.admin.schemas.pools import Live, LiveDurability, LivePool, Pool, PoolList, PoolPause
 from web.services import services
 
 #: Seconds since the last heartbeat within which a process counts as alive.

@@ -10,7 +10,7 @@ from web.admin.api import router
 from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
 from web.admin.openapi import to_response
 from web.admin.pagination import parse_stream_cursor
-from web.admin.schemas import LogPage, LogQuery
+from web.admin.schemas.usage import LogPage, LogQuery
 from web.services import services
 
 #: Maximum entries in one export.

@@ -6,7 +6,7 @@ from shared.api_keys.admin_sessions import MAX_AGE_SECONDS, AdminSession
 from shared.errors import ApiError, NotFound
 from web.admin.api import router
 from web.admin.audit_log import record_change
-from web.admin.schemas import Session, SessionList
+from web.admin.schemas.access import Session, SessionList
 from web.services import services
 
 

@@ -12,7 +12,7 @@ from shared.observability.usage import METRICS, GroupSums, SumsQuery, UsageSums,
 from web.admin.api import router
 from web.admin.export import CSV_TYPE, JSONL_TYPE, export_rows
 from web.admin.openapi import to_response
-from web.admin.schemas import UsageQuery, UsageReport
+from web.admin.schemas.usage import UsageQuery, UsageReport
 from web.services import services
 
 DAY_SECONDS = 86_400

@@ -18,7 +18,8 @@ from shared.observability.request_log import LogFilter
 from shared.pacing.account_limits import LIMIT_NAMES
 from web.admin import credentials
 from web.admin.bulk.resource import find_results
-from web.admin.schemas import CredentialChange, Empty, OperationResult, TestParameters
+from web.admin.schemas.credentials import CredentialChange, OperationResult, TestParameters
+from web.admin.schemas.fields import Empty
 from web.admin.telemetry.capacity import read_last_day
 from web.admin.telemetry.tape import read_row
 from web.console.parts.blueprint import blueprint, go_to, render_page

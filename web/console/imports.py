@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
 from web.admin import credentials
-from web.admin.schemas import MAX_IMPORT_CHARACTERS, ImportResult, NewCredentialText
+from web.admin.schemas.credentials import MAX_IMPORT_CHARACTERS, ImportResult, NewCredentialText
 from web.console.parts.blueprint import blueprint, render_page
 from web.languages.translation import gettext
 

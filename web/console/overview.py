@@ -10,7 +10,7 @@ from shared.credentials.pool_rest import API_KEY_REFUSED
 from shared.protocol.relay_queue import BANDS
 from web.admin import api_keys, pools
 from web.admin.access.session_cookie import is_behind_tls
-from web.admin.schemas import Live, LivePool
+from web.admin.schemas.pools import Live, LivePool
 from web.admin.telemetry.capacity import get_capacity
 from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval

@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from web.admin import pools as pool_api
 from web.admin.reload.resource import begin_reload, get_reload
-from web.admin.schemas import Empty
+from web.admin.schemas.fields import Empty
 from web.console.parts.blueprint import blueprint, go_to, render_page
 
 #: Seconds between two looks at a reload that runs.

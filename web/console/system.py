@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared.errors import ApiError
 from web.admin import admin_tokens, audit_log, pools, sessions
-from web.admin.schemas import AuditQuery, NewAdminToken
+from web.admin.schemas.access import AuditQuery, NewAdminToken
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_text
 from web.console.timeline.alerts import read_alerts

@@ -6,7 +6,7 @@ from heapq import nlargest, nsmallest
 from typing import Any
 
 from shared.observability.usage import METRICS, GroupSums
-from web.admin.schemas import UsageQuery
+from web.admin.schemas.usage import UsageQuery
 from web.admin.usage import build_rows, sum_up
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.formats import DAY

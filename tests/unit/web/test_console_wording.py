@@ -8,7 +8,7 @@ from shared.credentials.records import STATES
 from shared.observability import durability
 from shared.observability.tape import LETTERS
 from shared.sign_in import sign_in
-from web.admin.schemas import LineReport
+from web.admin.schemas.credentials import LineReport
 from web.console.parts import navigation, wording
 
 

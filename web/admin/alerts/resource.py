@@ -6,7 +6,7 @@ from shared.protocol.credential_operations import TEST_ALERTS, CredentialOperati
 from web.admin.alerts.schemas import AlertReceiver, AlertState, AlertTest, RaisedAlert
 from web.admin.api import router
 from web.admin.audit_log import record_change
-from web.admin.schemas import Empty
+from web.admin.schemas.fields import Empty
 from web.services import services
 
 

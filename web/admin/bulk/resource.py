@@ -23,7 +23,7 @@ from web.admin.bulk.progress import ProgressStore
 from web.admin.bulk.schemas import BulkOperation, BulkResult, BulkResultPage, NewBulkOperation, ResultQuery
 from web.admin.credentials import is_wanted, list_all_pools, open_store
 from web.admin.pagination import paginate
-from web.admin.schemas import CredentialQuery
+from web.admin.schemas.credentials import CredentialQuery
 from web.services import services
 
 log = logging.getLogger("farm.web")

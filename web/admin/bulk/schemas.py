@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from web.admin.schemas import Identifier, Page, StateNames, StrictModel, Text
+from web.admin.schemas.credentials import StateNames
+from web.admin.schemas.fields import Identifier, Page, StrictModel, Text
 
 #: Ids in one request, which must fit into a body of MAX_ADMIN_BYTES.
 MAX_CREDENTIALS = 2_000

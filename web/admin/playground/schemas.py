@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field
 
 from shared.api_keys.api_key import coerce_integer
-from web.admin.schemas import Identifier, StrictModel
+from web.admin.schemas.fields import Identifier, StrictModel
 
 #: Characters of one text.
 MAX_TEXT_LENGTH = 200_000

@@ -27,7 +27,7 @@ from shared.settings.changes import find_changes
 from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.reload.schemas import Reload, SettingChange
-from web.admin.schemas import Empty
+from web.admin.schemas.fields import Empty
 from web.services import services
 from web.settings import load_front_settings
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from web.admin.schemas import Identifier, StrictModel, Text
+from web.admin.schemas.fields import Identifier, StrictModel, Text
 
 
 class NewSignIn(StrictModel):

@@ -8,7 +8,7 @@ from shared.queue_view.cancellation import cancel_request
 from web.admin.api import router
 from web.admin.audit_log import record_change
 from web.admin.credentials import list_all_pools, list_configured_pools
-from web.admin.schemas import Empty
+from web.admin.schemas.fields import Empty
 from web.admin.telemetry.schemas import (
     BandWait,
     BatchPatience,

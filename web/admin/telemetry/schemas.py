@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from shared.observability.event_log import EVENTS
 from shared.observability.tape import TAPE_SECONDS
-from web.admin.schemas import Identifier, Page, StrictModel, Timestamp
+from web.admin.schemas.fields import Identifier, Page, StrictModel, Timestamp
 
 PoolName = Annotated[Identifier, Field(description="only this pool, which may be a private credential's")]
 Band = Literal["interactive", "batch"]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from shared.api_keys.api_key import ApiKey, KeyFields
 from shared.errors import ApiError
-from web.admin.schemas import KeyChange, NewKey
+from web.admin.schemas.api_keys import KeyChange, NewKey
 
 M = TypeVar("M", bound=NewKey)
 #: Fields with one value to a line.

@@ -17,7 +17,8 @@ from shared.observability.audit_log import AuditEntry
 from shared.observability.request_log import LogFilter
 from web.admin import api_keys
 from web.admin.models import list_known_models, match_models, split_patterns
-from web.admin.schemas import Empty, Key, KeyRotation
+from web.admin.schemas.api_keys import Key, KeyRotation
+from web.admin.schemas.fields import Empty
 from web.console.keys.form import read_change, read_new_key, to_form
 from web.console.parts import wording
 from web.console.parts.base_url import find_base_url

@@ -11,7 +11,8 @@ from shared.observability.request_log import LogFilter
 from shared.queue_view.live_requests import LiveRequests
 from web.admin.pagination import parse_stream_cursor
 from web.admin.request_log import read_log_page
-from web.admin.schemas import Empty, LogQuery
+from web.admin.schemas.fields import Empty
+from web.admin.schemas.usage import LogQuery
 from web.admin.telemetry.queue import cancel, list_running, list_waiting
 from web.admin.telemetry.schemas import QueueQuery, WaitingQuery
 from web.console.parts.blueprint import blueprint, go_to, render_page

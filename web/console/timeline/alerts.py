@@ -3,7 +3,7 @@
 from typing import Any
 
 from web.admin.alerts import resource
-from web.admin.schemas import Empty
+from web.admin.schemas.fields import Empty
 from web.console.parts.blueprint import blueprint, render_page
 
 
