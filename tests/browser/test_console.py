@@ -15,6 +15,8 @@ from dataclasses import replace
 
 import pytest
 from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
@@ -22,7 +24,7 @@ from tests.browser.chromium import Chromium
 from tests.browser.conftest import LAN_NAME
 from tests.browser.console_pages import PAGES, Console
 from tests.browser.console_server import serve_console
-from tests.console_content import add_operation
+from tests.console_content import HOSTILE, add_operation
 from tests.waiting import eventually
 
 WIDTHS = (360, 768, 1440)
@@ -97,6 +99,15 @@ def test_accounts_are_selected_removed_and_reported(console: Console, redis: Red
     console.tab.click("main button.danger")
     assert "2 accounts were removed." in read_text(console, "[role=status]")
     assert "dead" not in Credentials(redis).get_states("default").values()
+
+
+@pytest.mark.parametrize("page", ["/admin/rq/0/view/job/hostile", "/admin/rq/0/view/jobs/theirs/queued/8/asc/1"])
+def test_rq_dashboard_shows_the_text_of_jobs_as_text(console: Console, redis: Redis, page: str):
+    queue = Queue("theirs", connection=redis, serializer=JSONSerializer)
+    queue.enqueue("os.getcwd", job_id="hostile", description=HOSTILE, meta={"note": HOSTILE})
+    console.open(page)
+    eventually(lambda: HOSTILE in console.tab.evaluate("document.body.innerText"))
+    assert not console.tab.is_true("!!document.querySelector('img[src=x]')")
 
 
 def test_import_shows_its_preview_beside_the_text_that_was_typed(console: Console, redis: Redis):

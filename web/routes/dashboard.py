@@ -14,6 +14,7 @@ from rq.serializers import JSONSerializer
 from shared.errors import ApiError
 from web.errors import handle_api_error
 from web.routes import foreign_jobs
+from web.routes.dashboard_templates import AdaptedDashboard
 
 PREFIX = "/admin/rq"
 BLUEPRINT = "rq_dashboard"
@@ -41,6 +42,7 @@ def mount(app: Flask, redis: Redis) -> None:
     rq_dashboard.web.from_url = lambda *_, **__: (None, redis)
     app.config["RQ_DASHBOARD_REDIS_URL"] = ("the farm's Redis",)
     rq_dashboard.web.setup_rq_connection(app)
+    app.jinja_env.add_extension(AdaptedDashboard)
     app.before_request(check_arguments)
     app.register_error_handler(NoSuchJobError, lambda _: handle_api_error(job_not_found_error()))
     app.register_error_handler(InvalidJobOperation, lambda error: handle_api_error(job_conflict_error(str(error))))

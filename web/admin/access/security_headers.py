@@ -13,10 +13,15 @@ CONTENT_SECURITY_POLICY = "; ".join(
         *("connect-src 'self'", "form-action 'self'", "base-uri 'none'", "object-src 'none'", "frame-ancestors 'none'"),
     )
 )
-#: The RQ dashboard has inline scripts and styles, and compiles its templates in the browser.
-DASHBOARD_POLICY = CONTENT_SECURITY_POLICY.replace(
-    "script-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval'"
-).replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+#: What the RQ dashboard needs besides: inline scripts, styles and images, and it compiles templates in the browser.
+DASHBOARD_SOURCES = {
+    "script-src": "'unsafe-inline' 'unsafe-eval'",
+    "style-src": "'unsafe-inline'",
+    "img-src": "data:",
+}
+DASHBOARD_POLICY = CONTENT_SECURITY_POLICY
+for directive, sources in DASHBOARD_SOURCES.items():
+    DASHBOARD_POLICY = DASHBOARD_POLICY.replace(f"{directive} 'self'", f"{directive} 'self' {sources}")
 HEADERS = {
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
