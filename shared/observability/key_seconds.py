@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from redis import Redis
 
-from shared import clock, keys
+from shared import clock, keys, names
 
 #: Seconds of a slot; slots that are read, the present one included.
 SLOT_SECONDS, SLOTS = 30, 11
@@ -23,7 +23,9 @@ class KeySeconds:
         self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
 
     def add(self, pool: str, key: str, seconds: float) -> None:
-        self._seconds[pool, key] += seconds
+        """A private credential has one caller, who shares it with nobody."""
+        if not names.is_private(pool):
+            self._seconds[pool, key] += seconds
 
     def flush(self, redis: Redis) -> None:
         """Adds all to the present slot. What a lost Redis does not take is lost: nothing counts twice."""

@@ -19,7 +19,7 @@ from workers.credentials.account_limits.verdict import (
     LimitVerdict,
 )
 
-#: Seconds for which a credential rests.
+#: Seconds for which a credential rests for a model.
 REST = 100.0
 
 
@@ -33,8 +33,8 @@ def rest(redis: Redis, model: str, *, credential: str = "c1", seconds: float = R
     return LimitVerdict(redis, "default").record_rest(credential, model, time.time() + seconds, "auto", **changes)
 
 
-def decide(redis: Redis, *, credential: str = "c1", seconds: float = REST) -> str:
-    """What another process decides about a credential that rests as a whole for so long."""
+def decide(redis: Redis, *, credential: str = "c1", seconds: float = REST / 2) -> str:
+    """What another process decides about a credential that rests as a whole for so long, by default because of a model."""
     return LimitVerdict(redis, "default").decide(credential, time.time() + seconds, "auto")
 
 
@@ -50,7 +50,7 @@ def forget_confirmation(redis: Redis) -> None:
 def test_credential_that_rests_for_another_reason_tries_nothing(redis: Redis, pool: SimulatedPool):
     pool.enqueue("a", model="B")
     assert decide(redis) == NOT_A_MODEL
-    rest(redis, "A", seconds=REST / 2)
+    rest(redis, "A", seconds=REST / 10)
     assert decide(redis) == NOT_A_MODEL, "the model's rest ends long before"
 
 

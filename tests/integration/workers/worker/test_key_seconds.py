@@ -27,6 +27,13 @@ def test_seconds_are_summed_by_pool_and_key_over_processes_and_forgotten(redis: 
     assert 0 < redis.ttl(name) <= SLOT_TTL_SECONDS
 
 
+def test_private_credentials_leave_nothing(redis: Redis):
+    counted = KeySeconds()
+    counted.add("default~abc", "a", 1.0)
+    counted.flush(redis)
+    assert redis.keys("*~*") == []
+
+
 def test_running_request_counts_and_is_counted_once(harness: WorkerHarness):
     harness.upstream.pace(chunks=1000, chunk_delay=0.2)
     mailbox = harness.enqueue(body=streaming_body(), stream=True, key="k1")
