@@ -34,7 +34,7 @@ def rest(redis: Redis, model: str, *, credential: str = "c1", seconds: float = R
 
 
 def decide(redis: Redis, *, credential: str = "c1", seconds: float = REST / 2) -> str:
-    """What another process decides about a credential that rests as a whole for so long, by default because of a model."""
+    """What another process decides about a credential that rests as a whole for so long, which a model explains."""
     return LimitVerdict(redis, "default").decide(credential, time.time() + seconds, "auto")
 
 
