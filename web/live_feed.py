@@ -16,8 +16,8 @@ log = logging.getLogger("farm.web")
 Topic = TypeVar("Topic", bound=Hashable)
 #: Seconds between two snapshots: usually, and at most.
 TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 10.0
-#: Share of a processor that snapshots may take, with sending them.
-MAX_CPU_SHARE = 0.015
+#: Share of a processor that snapshots may take, with sending them, as estimated: it comes to twice as much.
+MAX_CPU_SHARE = 0.009
 #: CPU time that sending a message takes, in seconds, and each KB of it: as measured on a slow machine.
 SEND_SECONDS, SEND_SECONDS_PER_KB = 0.001, 0.0001
 #: Viewers of one front; further ones get a single message each time they ask.
