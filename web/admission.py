@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from flask import Request
+
 from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import estimate_tokens
@@ -62,8 +64,11 @@ def submit_body(
     upstream_model = pool.model_map.get(body.model, body.model)
     upstream_body = body.with_model(upstream_model)
     hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
+    request, context = current_request()
     relay_request = build_relay_request(
         web_services,
+        request,
+        context,
         pool.name,
         key,
         content_type=body.content_type,
@@ -75,15 +80,24 @@ def submit_body(
     )
     tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
     data = (upstream_body.with_usage() if hides_usage else upstream_body).content
-    return submit(web_services, request_services, relay_request, data, key, tokens, upstream_model)
+    caller_socket = request.environ.get("gunicorn.socket")
+    pending_request = PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model)
+    return submit(web_services, context, pending_request, relay_request.pool, key, data)
 
 
 def build_relay_request(
-    web_services: WebServices, pool: str, key: ApiKey, *, content_type: str, query: str = "", **fields: Any
+    web_services: WebServices,
+    request: Request,
+    context: Any,
+    pool: str,
+    key: ApiKey,
+    *,
+    content_type: str,
+    query: str = "",
+    **fields: Any,
 ) -> RelayRequest:
-    """Builds the relay request for the current HTTP request; `query` is what the upstream gets of its query."""
+    """Builds the relay request for an HTTP request; `query` is what the upstream gets of its query."""
     now = clock.now()
-    request, context = current_request()
     environ = request.environ
     headers = {name: environ[key] for name, key in FORWARDED_HEADERS.items() if key in environ}
     headers["content-type"] = content_type
@@ -106,17 +120,13 @@ def build_relay_request(
 
 def submit(
     web_services: WebServices,
-    request_services: RequestServices,
-    relay_request: RelayRequest,
-    body: bytes | LargeBody,
+    context: Any,
+    pending_request: PendingRequest,
+    pool: str,
     key: ApiKey,
-    tokens: int,
-    upstream_model: str,
+    body: bytes | LargeBody,
 ) -> PendingRequest:
-    """Enqueues a relay request and reserves `tokens` for it; `upstream_model` is in its body. Raises ApiError."""
-    request, context = current_request()
-    caller_socket = request.environ.get("gunicorn.socket")
-    pending_request = PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model)
+    """Enqueues a request, and tells its caller where it is in the pool's queue. Raises ApiError."""
     pending_request.submit(body)
     context.pop("caller", None)
     try:
@@ -124,7 +134,7 @@ def submit(
         context.reply_headers = {
             **limit_headers.build_headers(key, admission.limit_usage),
             "x-queue-position": str(admission.ahead + 1),
-            "x-queue-eta-ms": str(overload.eta_ms(relay_request.pool, admission.ahead, pending_request.rest)),
+            "x-queue-eta-ms": str(overload.eta_ms(pool, admission.ahead, pending_request.rest)),
         }
     except BaseException:
         pending_request.close()

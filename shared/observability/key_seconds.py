@@ -24,7 +24,7 @@ class KeySeconds:
 
     def add(self, pool: str, key: str, seconds: float) -> None:
         """A private credential has one caller, who shares it with nobody."""
-        if not names.is_private(pool):
+        if names.PRIVATE_SEPARATOR not in pool:
             self._seconds[pool, key] += seconds
 
     def flush(self, redis: Redis) -> None:

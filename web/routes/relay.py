@@ -1,5 +1,7 @@
 """The relay routes: a request to OpenAI's API becomes a job, and the frames of its reply become the HTTP response."""
 
+from typing import Any
+
 from flask import Blueprint, Request, Response
 
 from shared.api_keys.api_key import ApiKey
@@ -37,18 +39,17 @@ ENDPOINTS = (
 
 def relay(endpoint: str) -> Response:
     web_services = services()
-    _, context = current_request()
+    request, context = current_request()
     context.endpoint = f"/{endpoint}"
-    pending_request = admit(web_services, endpoint)
+    pending_request = admit(web_services, request, context, endpoint)
     return render_reply(pending_request, web_services.settings.keepalive)
 
 
-def admit(web_services: WebServices, endpoint: str) -> PendingRequest:
-    """Reads, checks and enqueues the current request. Raises ApiError.
+def admit(web_services: WebServices, request: Request, context: Any, endpoint: str) -> PendingRequest:
+    """Reads, checks and enqueues a request. Raises ApiError.
 
     While the caller waits for the reply, the front keeps no copy of the body.
     """
-    request, context = current_request()
     key = authenticate(web_services)
     context.caller = key.id
     with Reservation(web_services.body_memory, key.id) as reservation:
