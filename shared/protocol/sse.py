@@ -23,6 +23,7 @@ EVENT_ENDS = (b"\n\n", b"\n\r", b"\r\r")
 PASSING_ENDS = (*EVENT_ENDS, b"\n\r\n")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
+LINE_BREAK = re.compile("\r\n|\r|\n")
 LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 DATA_LINE = re.compile(rb"(?:\A|(?<=[\r\n]))data(?::[^\r\n]*)?(?:\r\n|\n|\r)")
 #: How often an event is examined for single line ends at most: its first two data lines tell.
@@ -206,3 +207,9 @@ def replace_data(event: Event, data: bytes) -> bytes:
 def build_error_event(error: ApiError) -> bytes:
     """Returns the event that ends a failed stream; OpenAI's SDKs raise on it."""
     return b"data: " + error.body() + b"\n\n"
+
+
+def encode_event(data: str, event_type: str = "") -> str:
+    """Writes an event; whatever breaks a line begins another line of data. Lines of white space are left out."""
+    lines = [f"data: {line}\n" for line in LINE_BREAK.split(data) if line.strip()]
+    return (f"event: {event_type}\n" if event_type else "") + "".join(lines) + "\n"

@@ -11,6 +11,7 @@ from shared.api_keys.admin_sessions import AdminSession
 from shared.api_keys.admin_tokens import AdminToken
 from shared.api_keys.store import hash_secret
 from shared.errors import ApiError
+from shared.protocol.sse import encode_event
 from web.admin.access import session_cookie
 from web.admin.access.login_records import record_check, record_forbidden
 from web.admin.access.permissions import (
@@ -23,6 +24,7 @@ from web.admin.access.permissions import (
 )
 from web.admin.access.same_origin import check_same_origin
 from web.admin.audit_log import record_change
+from web.request.rendering import EVENT_STREAM
 from web.services import services
 
 #: Seconds of delay added per wrong token, and the maximum delay.
@@ -30,7 +32,7 @@ DELAY_STEP_SECONDS, MAX_DELAY_SECONDS = 0.5, 4.0
 #: The callback of a sign-in admits whoever knows the `state` of its authorization request, which nobody can guess.
 PUBLIC_VIEWS = ("admin.login_page", "admin.login", "sign_in.callback", "static")
 #: Server-sent event that tells a live page, which reads no redirects, that its session is over.
-LOGGED_OUT = b"event: logged-out\ndata: session\n\n"
+LOGGED_OUT = encode_event("session", "logged-out").encode()
 
 
 def admit() -> BaseResponse | None:
@@ -76,7 +78,7 @@ def wants_page() -> bool:
 def redirect_to_login() -> BaseResponse:
     """Comes back to the page that was asked for. htmx would put the login page into the open one: it is told to go."""
     if request.endpoint == LIVE_VIEW:
-        return Response(LOGGED_OUT, content_type="text/event-stream")
+        return Response(LOGGED_OUT, content_type=EVENT_STREAM)
     url = url_for("admin.login_page", next=request.full_path.rstrip("?"))
     return Response(headers={"hx-redirect": url}) if "hx-request" in request.headers else redirect(url)
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from shared.errors import ApiError
 from shared.protocol.messages import Frame, Head
-from shared.protocol.sse import KEEP_ALIVE_COMMENT, EventBuffer
+from shared.protocol.sse import KEEP_ALIVE_COMMENT, EventBuffer, encode_event
 from web.admin.playground.progress import Progress
 from web.admin.playground.reply_text import ReadReply, read_events, read_reply
 from web.admin.playground.schemas import Admitted, Piece, Started
@@ -99,5 +99,4 @@ class PlaygroundReply:
 
 
 def build_event(name: str, fields: BaseModel) -> bytes:
-    """JSON has no line end, so that each event has one line of data."""
-    return f"event: {name}\ndata: {fields.model_dump_json()}\n\n".encode()
+    return encode_event(fields.model_dump_json(), name).encode()

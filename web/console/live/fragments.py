@@ -1,15 +1,13 @@
 """What live pages show of the moment: read once a second for all viewers, rendered once per language and role."""
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flask import Flask, g, render_template
 
+from shared.protocol.sse import encode_event
 from web.languages.catalogues import load_languages
-
-LINE_BREAK = re.compile("\r\n|\r|\n")
 
 
 class Topic(NamedTuple):
@@ -55,9 +53,3 @@ def render_topics(app: Flask, topics: Collection[Topic]) -> dict[Topic, bytes]:
                 text = render_template(f"console/{live_page.template}", **values)
             messages[topic] = (events + encode_event(text)).encode()
     return messages
-
-
-def encode_event(data: str, name: str = "") -> str:
-    """A server-sent event (HTML, section 9.2): whatever breaks a line begins another line of data."""
-    lines = [f"data: {line}\n" for line in LINE_BREAK.split(data) if line.strip()]
-    return (f"event: {name}\n" if name else "") + "".join(lines) + "\n"

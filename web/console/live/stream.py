@@ -6,6 +6,7 @@ from flask import Response, g, request
 from redis.exceptions import RedisError
 
 from shared.errors import ApiError
+from shared.protocol.sse import KEEP_ALIVE_COMMENT
 from web.admin.access.gate import LOGGED_OUT, build_admission_check
 from web.admin.access.permissions import LIVE_VIEW
 from web.console.live.fragments import LIVE_PAGES, Topic
@@ -13,6 +14,7 @@ from web.console.parts.blueprint import blueprint
 from web.console.parts.lists import read_choice, read_text
 from web.languages.translation import get_language
 from web.live_feed import Viewer
+from web.request.rendering import EVENT_STREAM, STREAM_HEADERS
 from web.server.disconnect import DisconnectWatcher
 from web.services import services
 
@@ -21,10 +23,9 @@ INTERVALS = ("1", "5", "0")
 COOKIE, COOKIE_SECONDS = "farm_every", 400 * 86_400
 #: Seconds without a message after which a comment is sent, so that proxies keep the connection.
 PING_SECONDS = 10.0
-PING = b": nothing new\n\n"
 #: Milliseconds after which a page asks again that got no stream of its own.
 POLL = b"retry: 5000\n"
-HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
+HEADERS = {**STREAM_HEADERS, "content-type": EVENT_STREAM, "cache-control": "no-store"}
 
 
 def read_interval() -> str:
@@ -66,7 +67,7 @@ def live() -> Response:
 
 
 def send_one(viewer: Viewer[Topic]) -> Iterator[bytes]:
-    yield POLL + (viewer.wait(PING_SECONDS) or PING)
+    yield POLL + (viewer.wait(PING_SECONDS) or KEEP_ALIVE_COMMENT)
 
 
 def send_all(viewer: Viewer[Topic], is_admitted: Callable[[], bool]) -> Iterator[bytes]:
@@ -80,4 +81,4 @@ def send_all(viewer: Viewer[Topic], is_admitted: Callable[[], bool]) -> Iterator
         except RedisError:
             return
         if message or not viewer.has_ended:
-            yield message or PING
+            yield message or KEEP_ALIVE_COMMENT

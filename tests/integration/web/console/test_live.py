@@ -12,12 +12,11 @@ from werkzeug.test import TestResponse
 from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.credentials.store import Credentials
+from shared.protocol.sse import KEEP_ALIVE_COMMENT, encode_event
 from tests.integration.web.console.conftest import LogIn
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool
 from tests.waiting import eventually
 from web import live_feed
-from web.console.live import stream
-from web.console.live.fragments import encode_event
 from web.services import EXTENSION
 
 HTMX = {"accept": "text/html, text/event-stream", "hx-request": "true"}
@@ -38,7 +37,7 @@ def open_stream(browser: FlaskClient, page: str = "overview", **query: str) -> T
 def read_events(response: TestResponse) -> Iterator[str]:
     """Without the comments that keep proxies awake, should the machine be slow."""
     for piece in response.iter_encoded():
-        if piece != stream.PING:
+        if piece != KEEP_ALIVE_COMMENT:
             yield piece.decode()
 
 
