@@ -12,9 +12,11 @@ from shared.alerts.orders import CHECK, TEST, Order, Outcome
 from shared.alerts.receivers import Receiver, mask_url, remove_secrets
 from shared.alerts.store import read_notices
 from shared.redis_connection.client import connect, register_script
+from shared.redis_connection.lease import NOT_HELD, build_lease
 from shared.redis_connection.retry import retry_for
-from workers.alerts.leases import DELIVERY_TTL_MS, NOT_HELD, build_lease
 
+#: Milliseconds after which another process may send for one that was killed; longer than a delivery may take.
+DELIVERY_TTL_MS = 75_000
 TEST_BODY = "This is a test: alerts of this farm arrive here."
 #: Seconds that a service may take to answer.
 READ_TIMEOUT_SECONDS = 30.0

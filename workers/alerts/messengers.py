@@ -16,8 +16,8 @@ from shared import clock, keys
 from shared.alerts.orders import CHECK, DELIVER, DELIVERY_SECONDS, TEST, Order, Outcome
 from shared.alerts.receivers import Receiver, identify, mask_url
 from shared.decoding import UnreadableRecord
+from shared.redis_connection.lease import build_lease
 from shared.settings.schema import Settings
-from workers.alerts.leases import build_lease
 
 log = logging.getLogger("farm.alerts")
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -20,14 +20,16 @@ from shared.alerts.notices import Alert, Notice
 from shared.alerts.receivers import Receiver, identify, mask_url
 from shared.alerts.store import KEPT_SECONDS, MAX_NOTICES, decode_alerts, decode_receivers, find_last_notice
 from shared.redis_connection.client import register_script
+from shared.redis_connection.lease import NOT_HELD, TAKEN, build_lease
 from shared.settings.schema import Settings
 from workers.alerts.conditions import PATIENCE_SECONDS, BuildAlert, Conditions
-from workers.alerts.leases import NOT_HELD, TAKEN, WATCH_TTL_MS, build_lease
 from workers.alerts.messengers import Messengers
 
 log = logging.getLogger("farm.alerts")
 #: Seconds between two looks.
 INTERVAL_SECONDS = 2.0
+#: Milliseconds after which another process watches for one that was killed, unless the lease was renewed.
+WATCH_TTL_MS = 10_000
 #: Seconds for which something must be right again before its alert is over: what comes and goes is one alert.
 CALM_SECONDS = 10.0
 #: Seconds that a notice waits for others, so that what fails together comes in one message.

@@ -1,13 +1,12 @@
 """Locks of device polls: of all processes one polls for a sign-in."""
 
 import logging
-from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import keys
-from shared.redis_connection.client import register_script
+from shared.redis_connection.lease import NOT_HELD, build_lease
 
 log = logging.getLogger("farm.sign_in")
 #: Seconds more than a poll's interval after which another process takes over the polls of one that has died; the one
@@ -22,16 +21,15 @@ class PollLock:
         """`predecessor`: the dead process that this one replaces, whose locks it takes over."""
         self._process_id = process_id
         self._predecessor = predecessor
-        self._take_script = register_script(redis, Path(__file__).with_name("take_poll.lua"))
-        self._release_script = register_script(redis, Path(__file__).with_name("release_poll.lua"))
+        self._hold = build_lease(redis)
 
     def take(self, sign_in_id: str, interval: float = 0.0) -> bool:
         """Takes or renews the lock until after the next poll, in so many seconds; False if another process has it."""
-        arguments = [self._process_id, self._predecessor, int(interval + LOCK_SECONDS)]
-        return bool(self._take_script(keys=[keys.sign_in_poll(sign_in_id)], args=arguments))
+        ttl_ms = int(1000 * (interval + LOCK_SECONDS))
+        return self._hold(keys.sign_in_poll(sign_in_id), self._process_id, ttl_ms, self._predecessor) != NOT_HELD
 
     def release(self, sign_in_id: str) -> None:
         try:
-            self._release_script(keys=[keys.sign_in_poll(sign_in_id)], args=[self._process_id])
+            self._hold(keys.sign_in_poll(sign_in_id), self._process_id, 0)
         except RedisError as error:
             log.info("a sign-in stays locked for a while: %s", error, extra={"action": "redis_lost"})
