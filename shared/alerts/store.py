@@ -1,7 +1,9 @@
 """Reads alerts, notices and receivers from Redis; workers/alerts writes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from redis import Redis
 
@@ -10,6 +12,7 @@ from shared.alerts.notices import Alert, Notice
 from shared.alerts.receivers import Receiver
 from shared.decoding import UnreadableRecord
 
+T = TypeVar("T")
 #: Notices that are kept. A receiver that is away for longer than they last misses the oldest.
 MAX_NOTICES = 1000
 #: Seconds after which a notice is told no more: a receiver that comes back after that reads the time line.
@@ -44,23 +47,21 @@ def read_status(redis: Redis) -> AlertStatus:
 
 
 def decode_alerts(stored: Mapping[bytes, bytes]) -> dict[str, Alert]:
-    """Id -> alert; those that this version can't read are left out."""
-    found = {}
-    for id_, encoded in stored.items():
-        try:
-            found[id_.decode()] = Alert.decode(encoded)
-        except UnreadableRecord:
-            continue
-    return found
+    """Id -> alert."""
+    return decode_readable(stored, Alert.decode)
 
 
 def decode_receivers(stored: Mapping[bytes, bytes]) -> dict[str, Receiver]:
+    """Id -> receiver."""
+    return decode_readable(stored, Receiver.decode)
+
+
+def decode_readable(stored: Mapping[bytes, bytes], decode: Callable[[bytes], T]) -> dict[str, T]:
+    """A hash of records; those that this version can't read are left out."""
     found = {}
     for id_, encoded in stored.items():
-        try:
-            found[id_.decode()] = Receiver.decode(encoded)
-        except UnreadableRecord:
-            continue
+        with suppress(UnreadableRecord):
+            found[id_.decode()] = decode(encoded)
     return found
 
 
