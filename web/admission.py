@@ -82,7 +82,7 @@ def submit_body(
     data = (upstream_body.with_usage() if hides_usage else upstream_body).content
     caller_socket = request.environ.get("gunicorn.socket")
     pending_request = PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model)
-    return submit(web_services, context, pending_request, relay_request.pool, key, data)
+    return submit(web_services, context, pending_request, data)
 
 
 def build_relay_request(
@@ -119,12 +119,7 @@ def build_relay_request(
 
 
 def submit(
-    web_services: WebServices,
-    context: Any,
-    pending_request: PendingRequest,
-    pool: str,
-    key: ApiKey,
-    body: bytes | LargeBody,
+    web_services: WebServices, context: Any, pending_request: PendingRequest, body: bytes | LargeBody
 ) -> PendingRequest:
     """Enqueues a request, and tells its caller where it is in the pool's queue. Raises ApiError."""
     pending_request.submit(body)
@@ -132,9 +127,9 @@ def submit(
     try:
         admission, overload = pending_request.admission, web_services.request_services.overload
         context.reply_headers = {
-            **limit_headers.build_headers(key, admission.limit_usage),
+            **limit_headers.build_headers(pending_request.key, admission.limit_usage),
             "x-queue-position": str(admission.ahead + 1),
-            "x-queue-eta-ms": str(overload.eta_ms(pool, admission.ahead, pending_request.rest)),
+            "x-queue-eta-ms": str(overload.eta_ms(pending_request.request.pool, admission.ahead, pending_request.rest)),
         }
     except BaseException:
         pending_request.close()

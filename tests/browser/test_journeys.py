@@ -14,7 +14,7 @@ from tests.browser.conftest import FAULTS
 from tests.system.farm import ADMIN, Farm, chat_body
 from tests.waiting import eventually
 
-#: Requests that fail before a breaker opens, and the accounts that they need.
+#: Requests at once, enough of them for their failures to open the breaker.
 CALLERS = 12
 
 
