@@ -118,8 +118,7 @@ def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console
         console.log_in()
         yield console
         console.tab.close()
-        faults = [parameters for method, parameters in browser.events if method in FAULTS]
-        assert [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"] == []
+        assert find_faults(browser) == []
         asked = [
             parameters["request"]["url"]
             for method, parameters in browser.events
@@ -127,6 +126,12 @@ def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console
         ]
         assert len(asked) > 3
         assert [url for url in asked if not url.startswith((server.url, "data:", "about:"))] == []
+
+
+def find_faults(browser: Chromium) -> list[dict[str, Any]]:
+    """What the browser has found wrong with its pages."""
+    faults = (parameters for method, parameters in browser.events if method in FAULTS)
+    return [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"]
 
 
 def find_chromium() -> str:

@@ -39,8 +39,7 @@ class Console:
 
     def log_in(self) -> None:
         self.open("/admin/login")
-        self.tab.evaluate(f"document.querySelector('#token').value = {json.dumps(self.server.token)}")
-        self.tab.click("main button")
+        enter_token(self.tab, self.server.token)
 
     def open(self, path: str, **query: str) -> None:
         separator = "&" if "?" in path else "?"
@@ -59,6 +58,12 @@ class Console:
     def take_picture(self, path: Path) -> None:
         picture: dict[str, Any] = self.tab.call("Page.captureScreenshot", format="webp", quality=80)
         path.write_bytes(base64.b64decode(picture["data"]))
+
+
+def enter_token(tab: Tab, token: str) -> None:
+    """Logs in, on the login page."""
+    tab.evaluate(f"document.querySelector('#token').value = {json.dumps(token)}")
+    tab.click("main button")
 
 
 OVERFLOW_SCRIPT = """

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from tests.browser.chromium import Chromium, Tab
-from tests.browser.conftest import FAULTS
+from tests.browser.conftest import find_faults
+from tests.browser.console_pages import enter_token
 from tests.system.farm import ADMIN, Farm, chat_body
 from tests.waiting import eventually
 
@@ -26,16 +27,14 @@ def tab(request: pytest.FixtureRequest, farm: Farm, open_browser: Callable[[str]
     tab = browser.open_tab(f"{farm.url}/admin/login?lang={language}")
     for domain in ("Log", "Runtime"):
         tab.call(f"{domain}.enable")
-    tab.evaluate(f"document.querySelector('#token').value = {json.dumps(ADMIN)}")
-    tab.click("main button")
+    enter_token(tab, ADMIN)
     tab.go(f"{farm.url}/admin/?lang={language}&theme={theme}")
     yield tab
     assert tab.evaluate("[document.documentElement.lang.slice(0, 2), document.documentElement.dataset.theme]") == [
         language,
         theme,
     ]
-    faults = [parameters for method, parameters in browser.events if method in FAULTS]
-    assert [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"] == []
+    assert find_faults(browser) == []
 
 
 def shows(tab: Tab, selector: str) -> bool:

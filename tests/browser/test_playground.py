@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browser.chromium import Chromium, Tab
+from tests.browser.console_pages import enter_token
 from tests.system.farm import ADMIN, Farm
 from tests.waiting import eventually
 
@@ -17,8 +18,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def tab(farm: Farm, open_browser: Callable[[str], Chromium]) -> Tab:
     """The playground, opened by way of the login."""
     tab = open_browser("h2").open_tab(f"{farm.url}/admin/login?next=/admin/playground&lang=en")
-    tab.evaluate(f"document.querySelector('#token').value = {json.dumps(ADMIN)}")
-    tab.click("main button")
+    enter_token(tab, ADMIN)
     assert tab.evaluate("location.pathname") == "/admin/playground"
     return tab
 
