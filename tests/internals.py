@@ -15,6 +15,7 @@ from shared.api_keys.store import ApiKeys
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
+from web.model_lists import ModelLists
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request.capacity.drain_rate import DrainRate
@@ -71,6 +72,11 @@ def spawn_sweep(hub: Hub) -> gevent.Greenlet:
 
 def cancel_abandoned(hub: Hub) -> None:
     hub._cancel_abandoned()
+
+
+def kill_fetches(model_lists: ModelLists) -> None:
+    """Ends the fetches of a front that is closed: each would store its error once its 30 seconds are over."""
+    model_lists._fetches.kill()
 
 
 def open_mailboxes(hub: Hub) -> list[Mailbox]:

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import gevent
+from gevent.pool import Group
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -52,6 +53,7 @@ class ModelLists:
     def __init__(self, redis: Redis, services: RequestServices) -> None:
         self._redis = redis
         self._services = services
+        self._fetches = Group()
         self._cache: SingleFlightCache[str, list[dict[str, Any]]] = SingleFlightCache(self._load)
 
     def get(self, pool: str) -> list[dict[str, Any]]:
@@ -76,7 +78,7 @@ class ModelLists:
                 keys.models_renewal(pool), IN_PROGRESS, nx=True, ex=RENEWAL_TTL_SECONDS
             )
             # Not in the caller's greenlet: the others wait for this list, too.
-            fetch = gevent.spawn(self._renew, pool) if is_ours else None
+            fetch = self._fetches.spawn(self._renew, pool) if is_ours else None
             if models is not None:
                 return models
             if time.monotonic() >= give_up_at:

@@ -43,4 +43,5 @@ class FrontHarness:
             response.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
+        internals.kill_fetches(self.services.model_lists)
         self._listener.kill()
