@@ -15,6 +15,9 @@ from shared.redis_connection.data_version import stamp_data
 from shared.settings.loading import load_settings
 from shared.settings.schema import Settings
 
+#: Who makes the changes of commands, as the audit log calls them.
+COMMAND_LINE = "command line"
+
 
 def open_store() -> tuple[Settings, Redis]:
     """Returns the settings and Redis. Raises FarmError when the farm is not running and REDIS_URL is unset."""
@@ -41,4 +44,4 @@ def find_server_url(settings: Settings) -> str:
 
 def record_change(redis: Redis, action: str, target: str, details: Mapping[str, Any] | None = None) -> None:
     """Writes an entry to the audit log."""
-    AuditLog(redis).record("command line", action, target, details)
+    AuditLog(redis).record(COMMAND_LINE, action, target, details)

@@ -59,7 +59,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:last-used | hash | API key id -> when it was last used | forever |
 | farm:credentials:<pool> | hash | credential id -> state | forever |
 | farm:credential:<id> | hash | a credential (fields: shared/credentials/records.py) | until removed |
-| farm:removed-name:<credential id> | string | name of a credential that was removed, for the log and usage | 400 days |
+| farm:removed:<credential id> | hash | what is known of a removed one (shared/credentials/removal.py) | 400 days |
 | farm:credential-limits | hash | credential id -> limits of its own (shared/pacing/account_limits.py) | until removed |
 | farm:fingerprints:<pool> | hash | SHA-256 of a refresh token -> credential id, also private | until removed |
 | farm:accounts:<pool> | hash | SHA-256 of an account's issuer and subject -> credential id | until removed |
@@ -256,8 +256,8 @@ def credential(credential_id: str) -> str:
     return f"farm:credential:{credential_id}"
 
 
-def removed_name(credential_id: str) -> str:
-    return f"farm:removed-name:{credential_id}"
+def removed(credential_id: str) -> str:
+    return f"farm:removed:{credential_id}"
 
 
 def history(credential_id: str) -> str:

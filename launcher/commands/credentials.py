@@ -18,7 +18,7 @@ from launcher.export_steps import ExportSteps
 from launcher.file_argument import resolve_path
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from launcher.selection import select_credentials, select_pool
-from launcher.store import open_store, record_change
+from launcher.store import COMMAND_LINE, open_store, record_change
 from launcher.token_export import export_tokens
 from launcher.views.credential import list_facts, render_page
 from launcher.views.credential_list import HEADINGS, build_row, drop_empty_columns
@@ -166,7 +166,7 @@ def remove(credential_ids: tuple[str, ...]) -> None:
     """Delete credentials and their tokens from the farm."""
     settings, redis = open_store()
     for record in select_credentials(settings, redis, credential_ids):
-        private.remove_credential(redis, record.pool, record.id)
+        private.remove_credential(redis, record.pool, record.id, COMMAND_LINE)
         record_change(redis, "credential.remove", record.id)
         print_line(f"{record.id} removed")
 

@@ -86,7 +86,7 @@ def import_simulated(redis: Redis, pool: str, kind: str = "refresh_token") -> No
 def remove_simulated(redis: Redis) -> None:
     """Removes the simulator's credentials: a real upstream is configured now."""
     for pool, credential_id in find_credentials(redis).simulated:
-        Credentials(redis).remove(pool, credential_id)
+        Credentials(redis).remove(pool, credential_id, "settings")
 
 
 class SimulatorProcess:

@@ -20,6 +20,7 @@ from rq.results import Result
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from shared import clock, keys, names
+from shared.credentials.removal import Removal, keep_removal
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.store import Credentials, build_fields
 from shared.protocol.relay_queue import BANDS, queue_keys
@@ -149,11 +150,15 @@ def caller_id(credential_id: str) -> str:
     return f"private-{credential_id}"
 
 
-def remove_credential(redis: Redis, pool: str, credential_id: str) -> bool:
-    """Deletes a credential of any pool with everything stored for it; returns False if it does not exist."""
+def remove_credential(redis: Redis, pool: str, credential_id: str, by: str) -> bool:
+    """Deletes a credential of any pool with everything stored for it; returns False if it does not exist.
+
+    `by` is who removes it, as in the audit log.
+    """
     if names.is_private(pool) and PrivateCredentials(redis).forget(pool):
+        keep_removal(redis, credential_id, Removal("", pool, clock.now(), by))
         return True
-    return Credentials(redis).remove(pool, credential_id)
+    return Credentials(redis).remove(pool, credential_id, by)
 
 
 def list_all_pools(redis: Redis, configured: Iterable[str]) -> list[str]:

@@ -32,6 +32,7 @@ from shared.credentials.records import (
     build_record,
     build_state_change,
 )
+from shared.credentials.removal import Removal, keep_removal, read_removal
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.errors import NotFound
 from shared.names import worker_name
@@ -40,8 +41,6 @@ from shared.redis_connection.client import decode_hash, register_script
 
 #: Makes an idle worker look for a job (workers/process/command_listener.py).
 LOOK_COMMAND = '{"command":"look"}'
-#: Seconds for which the name of a removed credential is kept: as long as usage by the day.
-REMOVED_NAME_SECONDS = 400 * 86_400
 #: New state -> states from which set_state() may enter it; it never reactivates a disabled or dead credential.
 ALLOWED_FROM: dict[State, tuple[State, ...]] = {
     "active": ("cooling", "active"),
@@ -212,7 +211,7 @@ class Credentials:
         return self.get_all([credential_id], pools)[0]
 
     def get_all(self, credential_ids: Iterable[str], pools: Iterable[str]) -> tuple[CredentialRecord, ...]:
-        """The credentials in the order of the ids. Raises NotFound if one is missing."""
+        """The credentials in the order of the ids. Raises NotFound if one is missing, and says what is known of it."""
         ids = list(credential_ids)
         with self._redis.pipeline(transaction=False) as pipe:
             for credential_id in ids:
@@ -224,7 +223,9 @@ class Credentials:
         found, wanted = list(zip(names, ids, states, strict=True)), set(pools)
         for name, credential_id, state in found:
             if name not in wanted or not state:
-                raise NotFound(f"no credential {credential_id!r}")
+                removal = read_removal(self._redis, credential_id)
+                known = f": {removal.describe()}" if removal else ""
+                raise NotFound(f"no credential {credential_id!r}{known}")
         return self._read(found)
 
     def set_state(
@@ -329,8 +330,11 @@ class Credentials:
         entries = self._redis.xrevrange(keys.history(credential_id))
         return tuple(build_state_change(int(id_.partition(b"-")[0]) / 1000, values) for id_, values in entries)
 
-    def remove(self, pool: str, credential_id: str) -> bool:
-        """Deletes a credential and its tokens, and keeps its name; returns False if it does not exist."""
+    def remove(self, pool: str, credential_id: str, by: str = "") -> bool:
+        """Deletes a credential and its tokens; returns False if it does not exist.
+
+        Keeps its name, and that it was removed now and `by` whom, as in the audit log.
+        """
         label, account = self._redis.hmget(keys.credential(credential_id), "label", "account")
         script_keys = [keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)]
         script_keys += [keys.history(credential_id), keys.accounts(pool), keys.CREDENTIAL_LIMITS]
@@ -338,8 +342,8 @@ class Credentials:
         script_keys += keys.pace_keys(credential_id)
         script_keys.append(keys.activity(credential_id))
         is_removed = bool(self._remove_script(keys=script_keys, args=[credential_id]))
-        if is_removed and (name := build_name(label, account)):
-            self._redis.set(keys.removed_name(credential_id), name, ex=REMOVED_NAME_SECONDS)
+        if is_removed:
+            keep_removal(self._redis, credential_id, Removal(build_name(label, account), pool, clock.now(), by))
         return is_removed
 
 

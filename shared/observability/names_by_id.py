@@ -43,7 +43,10 @@ def find_credential_names(redis: Redis, ids: Collection[str]) -> dict[str, str]:
         fields = dict(zip(batch, replies, strict=True))
         found |= {id_: build_name(label, account) for id_, (pool, label, account) in fields.items() if pool}
         if gone := [credential_id for credential_id in batch if credential_id not in found]:
-            former = redis.mget([keys.removed_name(credential_id) for credential_id in gone])
+            with redis.pipeline(transaction=False) as pipe:
+                for credential_id in gone:
+                    pipe.hget(keys.removed(credential_id), "name")
+                former = pipe.execute()
             found |= {id_: name.decode() for id_, name in zip(gone, former, strict=True) if name}
     return found
 

@@ -19,7 +19,7 @@ from shared.list_filters import matches_text, sort_by
 from shared.pacing.account_limits import LIMIT_NAMES
 from shared.protocol.credential_operations import CredentialOperation, NoWorkerProcess
 from web.admin.api import router
-from web.admin.audit_log import record_change
+from web.admin.audit_log import name_actor, record_change
 from web.admin.etags import check_if_match, set_etag
 from web.admin.openapi import to_response
 from web.admin.pagination import paginate
@@ -204,7 +204,7 @@ def drain_credential(credential_id: str, body: Drain) -> Credential:
 def remove_credential(credential_id: str) -> None:
     """Delete a credential and its tokens."""
     record = get_or_404(credential_id)
-    private.remove_credential(services().redis, record.pool, record.id)
+    private.remove_credential(services().redis, record.pool, record.id, name_actor())
     record_change("credential.remove", credential_id)
 
 

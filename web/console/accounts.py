@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from flask import request
@@ -11,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from shared import names
 from shared.credentials.records import STATES, CredentialRecord
+from shared.credentials.removal import read_removal
 from shared.errors import ApiError
 from shared.list_filters import matches_text
 from shared.observability.durability import read_durability
@@ -146,8 +148,15 @@ def change_account(credential_id: str, action: str) -> bool:
 
 
 @blueprint.get("/accounts/<credential_id>")
-def account(credential_id: str) -> str:
-    return show_account(credential_id)
+def account(credential_id: str) -> str | tuple[str, HTTPStatus]:
+    try:
+        return show_account(credential_id)
+    except ApiError as error:
+        removal = read_removal(services().redis, credential_id)
+        if error.status != HTTPStatus.NOT_FOUND or removal is None:
+            raise
+        page = render_page("removed_account.html", active="accounts", account_id=credential_id, removal=removal)
+        return page, HTTPStatus.NOT_FOUND
 
 
 def show_account(credential_id: str, test: OperationResult | None = None) -> str:

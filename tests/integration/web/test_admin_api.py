@@ -1,6 +1,7 @@
 """The admin API accepts, refuses and reports, and never returns a secret."""
 
 import json
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -225,8 +226,11 @@ def test_credential_is_disabled_enabled_and_removed_with_a_history(api: Api):
     assert [api("GET", f"/credentials?state={s}").json["data"] != [] for s in ("active", "dead")] == [True, False]
     assert api("GET", "/credentials?pool=other").json["data"] == []
     assert api("DELETE", path).status_code == 204
-    assert api("GET", path).status_code == 404
-    assert api.redis.keys(f"*{line['id']}*") == [keys.removed_name(line["id"]).encode()]
+    gone = api("GET", path)
+    assert error(gone)[:2] == (404, "not_found")
+    told = rf"no credential '{line['id']}': spare of pool default was removed at \d.* UTC by token \w+"
+    assert re.fullmatch(told, gone.json["error"]["message"])
+    assert api.redis.keys(f"*{line['id']}*") == [keys.removed(line["id"]).encode()]
 
 
 def test_credential_shows_evidence_and_what_it_has_done(api: Api):

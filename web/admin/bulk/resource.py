@@ -18,7 +18,7 @@ from shared.errors import ApiError, FarmError, NotFound
 from shared.observability.names_by_id import name_rows
 from shared.protocol.credential_operations import CredentialOperation, CredentialOperations
 from web.admin.api import router
-from web.admin.audit_log import record_change
+from web.admin.audit_log import name_actor, record_change
 from web.admin.bulk.progress import ProgressStore
 from web.admin.bulk.schemas import BulkOperation, BulkResult, BulkResultPage, NewBulkOperation, ResultQuery
 from web.admin.credentials import is_wanted, list_all_pools, open_store
@@ -77,8 +77,8 @@ def select_records(body: NewBulkOperation) -> list[CredentialRecord]:
 
 
 def build_work(action: str, redis: Redis, operations: CredentialOperations, label: str | None) -> Work:
-    """What to do with each credential; returns `ok`, or why not."""
-    store = Credentials(redis)
+    """What to do with each credential for the present actor; returns `ok`, or why not."""
+    store, actor = Credentials(redis), name_actor()
 
     def operate(record: CredentialRecord) -> str:
         if record.state == "foreign":
@@ -97,7 +97,7 @@ def build_work(action: str, redis: Redis, operations: CredentialOperations, labe
         return "ok" if store.set_label(record.pool, record.id, label or "") else GONE
 
     def remove(record: CredentialRecord) -> str:
-        private.remove_credential(redis, record.pool, record.id)
+        private.remove_credential(redis, record.pool, record.id, actor)
         return "ok"
 
     works = {"enable": enable, "disable": disable, "drain": disable, "relabel": relabel, "remove": remove}

@@ -7,6 +7,7 @@ from redis import Redis
 
 from shared import keys
 from shared.credentials.private import PrivateCredentials, list_all_pools, remove_credential
+from shared.credentials.removal import read_removal
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.protocol.relay_queue import RelayQueue
@@ -86,8 +87,15 @@ def test_credential_out_of_service_is_not_forgotten(store: PrivateCredentials, r
 
 def test_private_credential_is_removed_like_any_other(store: PrivateCredentials, redis: Redis):
     name = store.add("default", "a-token", 2)
-    assert remove_credential(redis, name, name.partition("~")[2])
+    private_id = name.partition("~")[2]
+    assert remove_credential(redis, name, private_id, "token a")
     assert store.list_pools() == []
-    assert not remove_credential(redis, name, name.partition("~")[2])
-    credential_id, _ = Credentials(redis).add("default", "ours")
-    assert remove_credential(redis, "default", credential_id)
+    assert not remove_credential(redis, name, private_id, "token b")
+    credential_id, _ = Credentials(redis).add("default", "ours", "spare")
+    assert remove_credential(redis, "default", credential_id, "token c")
+    known = {id_: read_removal(redis, id_) for id_ in (private_id, credential_id)}
+    assert [(each.name, each.pool, each.by) for each in known.values() if each] == [
+        ("", name, "token a"),
+        ("spare", "default", "token c"),
+    ]
+    assert read_removal(redis, "nothing") is None

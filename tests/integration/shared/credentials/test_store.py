@@ -81,10 +81,10 @@ def test_list_takes_two_round_trips_whatever_the_number_of_pools(redis: Redis, s
     assert redis.info("stats")["total_reads_processed"] - before <= 4
 
 
-def test_removed_credential_leaves_nothing_and_can_be_added_again(store: Credentials, redis: Redis):
+def test_removed_credential_leaves_only_who_removed_it_and_can_be_added_again(store: Credentials, redis: Redis):
     credential_id, _ = store.add("default", "token")
     assert store.remove("default", credential_id)
-    assert redis.keys("farm:*") == [keys.SEALING_KEY.encode()]
+    assert {*redis.keys("farm:*")} == {keys.SEALING_KEY.encode(), keys.removed(credential_id).encode()}
     assert store.add("default", "token")[1]
 
 

@@ -43,7 +43,7 @@ def test_names_of_what_is_gone_stay(redis: Redis, ids: tuple[str, str]):
     ApiKeys(redis).revoke(key_id)
     assert find_credential_names(redis, [first, second, nameless]) == {first: "first", second: "s***e@example.com"}
     assert find_key_names(redis, [key_id]) == {key_id: "reader"}
-    assert 0 < redis.ttl(keys.removed_name(first)) <= 400 * 86_400
+    assert 0 < redis.ttl(keys.removed(first)) <= 400 * 86_400
 
 
 def test_rows_of_many_batches_are_named_in_order(redis: Redis, ids: tuple[str, str]):

@@ -76,7 +76,8 @@ def test_removed_credential_leaves_neither_pace_nor_limits(redis: Redis, unseale
     record = store.get(credential_id, [pool])
     assert (record.account_rpm, record.account_tpm, record.account_gap) == (3, None, 0.5)
 
-    assert private.remove_credential(redis, pool, credential_id)
+    assert private.remove_credential(redis, pool, credential_id, "command line")
+    redis.delete(keys.removed(credential_id))
     assert credential_id not in dump_redis(redis)
     assert not store.set_limits(credential_id, {"account_rpm": 3})
     assert not redis.exists(keys.CREDENTIAL_LIMITS)

@@ -101,7 +101,19 @@ def test_account_is_labelled_ended_and_removed_on_its_page(admin: FlaskClient, i
     admin.post(f"{path}/state", data={"action": "enable"})
     assert states(redis)[ids[1]] == "active"
     admin.post(f"{path}/state", data={"action": "remove"})
-    assert admin.get(path).status_code == 404
+    gone = admin.get(path)
+    assert gone.status_code == 404
+    assert "This account was removed." in gone.text
+    assert '<h1><span translate="no">&lt;script&gt;' in gone.text
+    assert re.search(r"Removed by</dt><dd translate=\"no\">token \w+<", gone.text)
+    for page in ("requests", "usage", "events"):
+        assert f'href="/admin/{page}?credential={ids[1]}"' in gone.text
+    assert "此账号已被移除。" in admin.get(f"{path}?lang=zh").text
+
+
+def test_account_that_never_was_is_no_removed_one(admin: FlaskClient):
+    page = admin.get("/admin/accounts/nothing")
+    assert (page.status_code, "was removed" in page.text) == (404, False)
 
 
 def test_test_without_a_worker_process_says_what_to_do(admin: FlaskClient, ids: list[str], monkeypatch):
