@@ -68,6 +68,11 @@ def identify(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
+def name_service(url: str) -> str:
+    """What the URL begins with: `mailto`, `tgram`, `json`, …"""
+    return url.partition("://")[0].lower()
+
+
 def mask_url(url: str) -> str:
     """The service, and the host if it is one of the operator's own: `json://hooks.example.org/…`."""
     scheme, _, rest = url.partition("://")

@@ -1,5 +1,6 @@
 """Reads alerts, notices and receivers from Redis; workers/alerts writes them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from shared import clock, keys
 from shared.alerts.notices import Alert, Notice
 from shared.alerts.receivers import Receiver
 from shared.decoding import UnreadableRecord
+from shared.settings.alert_parsers import ALERT_RULES
 
 T = TypeVar("T")
 #: Notices that are kept. A receiver that is away for longer than they last misses the oldest.
@@ -44,6 +46,16 @@ def read_status(redis: Redis) -> AlertStatus:
     waiting = {id_: sum(1 for _ in read_notices(redis, receiver.cursor)) for id_, receiver in found.items()}
     raised = sorted(decode_alerts(alerts).values(), key=lambda alert: alert.since)
     return AlertStatus(bool(is_watched), raised, found, waiting)
+
+
+def count_alerts(redis: Redis) -> dict[str, int]:
+    """Rule -> alerts that are raised; empty while no worker process watches."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.exists(keys.ALERT_LEASE)
+        pipe.hgetall(keys.ALERTS)
+        is_watched, alerts = pipe.execute()
+    raised = Counter(alert.rule for alert in decode_alerts(alerts).values())
+    return dict.fromkeys(ALERT_RULES, 0) | raised if is_watched else {}
 
 
 def decode_alerts(stored: Mapping[bytes, bytes]) -> dict[str, Alert]:

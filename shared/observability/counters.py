@@ -93,6 +93,11 @@ METRICS: Mapping[str, Metric] = {
     "orphans": Metric("counter", ("outcome",), "Orphaned jobs of dead workers, by outcome."),
     "fronts_lost": Metric("counter", (), "Fronts that died."),
     "tokens": Metric("counter", ("kind",), "Tokens used by requests, by kind: prompt or completion."),
+    "alert_messages": Metric(
+        "counter",
+        ("service", "outcome"),
+        "Messages to receivers of alerts, by the service of their URL; sent, or failed, which is tried again.",
+    ),
     "admin_token_checks": Metric(
         "counter", ("outcome",), "Admin tokens presented: right, wrong, or banned and not compared."
     ),

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 
 from shared import clock, keys
+from shared.alerts.store import count_alerts
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
@@ -46,6 +47,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             read_durability(redis),
             read_refreshers(redis).count,
             count_state_reasons(redis, pools),
+            count_alerts(redis),
         )
     )
     return generate_latest(registry)
@@ -70,10 +72,12 @@ class FarmCollector(Collector):
         durability: Durability,
         refresher_count: int,
         state_reasons: Mapping[tuple[str, str, str], int],
+        alerts: Mapping[str, int],
     ) -> None:
-        """`body_bytes`: where request bodies are held -> their bytes."""
+        """`body_bytes`: where request bodies are held -> their bytes; `alerts`: rule -> raised alerts."""
         self._refresher_count = refresher_count
         self._state_reasons = state_reasons
+        self._alerts = alerts
         self._pools = pools
         self._body_bytes = body_bytes
         self._durability = durability
@@ -92,6 +96,12 @@ class FarmCollector(Collector):
             )
         yield from build_gauges(self._pools)
         yield build_state_reasons(self._state_reasons)
+        alerts = GaugeMetricFamily(
+            PREFIX + "alerts", "Raised alerts, by rule; none of them while nobody watches.", labels=("rule",)
+        )
+        for rule, count in self._alerts.items():
+            alerts.add_metric((rule,), count)
+        yield alerts
         bodies = GaugeMetricFamily(
             PREFIX + "body_bytes",
             "Bytes of request bodies held: waiting in Redis, arriving in fronts.",

@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 
 from shared import clock, keys
 from shared.alerts.orders import CHECK, DELIVER, DELIVERY_SECONDS, TEST, Order, Outcome
-from shared.alerts.receivers import Receiver, identify, mask_url
+from shared.alerts.receivers import Receiver, identify, mask_url, name_service
 from shared.decoding import UnreadableRecord
+from shared.observability.counters import Counters
 from shared.redis_connection.lease import build_lease
 from shared.settings.schema import Settings
 
@@ -32,8 +33,9 @@ JOIN_SECONDS = 5.0
 class Messengers:
     """The messages of one worker process that are on their way."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counters: Counters) -> None:
         self._settings = settings
+        self._counters = counters
         #: Id of a receiver -> its delivery.
         self._deliveries: dict[str, gevent.Greenlet] = {}
 
@@ -76,6 +78,8 @@ class Messengers:
         if outcome is None:
             outcome = Outcome(error="the process that sent the message was killed, or took too long")
             self._record_killed(redis, order, receiver, outcome.error)
+        if outcome.error or outcome.told:
+            self._counters.increment("alert_messages", name_service(order.url), "failed" if outcome.error else "sent")
         name = mask_url(order.url)
         if outcome.error and not receiver.failures:
             fields = {"action": "alert_undelivered", "reason": outcome.error}

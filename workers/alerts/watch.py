@@ -19,6 +19,7 @@ from shared import clock, keys
 from shared.alerts.notices import Alert, Notice
 from shared.alerts.receivers import Receiver, identify, mask_url
 from shared.alerts.store import KEPT_SECONDS, MAX_NOTICES, decode_alerts, decode_receivers, find_last_notice
+from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
 from shared.redis_connection.lease import NOT_HELD, TAKEN, build_lease
 from shared.settings.schema import Settings
@@ -39,7 +40,9 @@ GROUP_SECONDS = 3.0
 class AlertWatch:
     """One worker process's part in it."""
 
-    def __init__(self, redis: Redis, settings: Settings, process_id: str, *, checks_urls: bool = True) -> None:
+    def __init__(
+        self, redis: Redis, settings: Settings, process_id: str, counters: Counters, *, checks_urls: bool = True
+    ) -> None:
         """`checks_urls`: whether the log names URLs that apprise does not take, when this process begins to watch."""
         self._redis = redis
         self._settings = settings
@@ -47,7 +50,7 @@ class AlertWatch:
         self._hold = build_lease(redis)
         self._change_script = register_script(redis, Path(__file__).with_name("change_alert.lua"))
         self._conditions = Conditions(redis, settings)
-        self._messengers = Messengers(settings)
+        self._messengers = Messengers(settings, counters)
         self._urls = {identify(url): url for url in settings.alert_urls}
         #: Id of what is wrong but not told yet, or told but right again -> since when, by the monotonic clock.
         self._wrong_since: dict[str, float] = {}

@@ -138,7 +138,7 @@ class WorkerProcess:
         self._fronts = FrontMonitor(self._redis, self._all_pools, self._counters, self._workers.cancel_front_requests)
         retention = (settings.request_log_entries, settings.request_log_days, settings.usage_days)
         self._usage_rollup = UsageRollup(self._redis, *retention)
-        self._alerts = AlertWatch(self._redis, settings, self.id)
+        self._alerts = AlertWatch(self._redis, settings, self.id, self._counters)
         self._operations = OperationInbox(
             connect(settings.redis_url, size=2), self.id, self._workers, sign_ins, self._alerts.test
         )

@@ -6,6 +6,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import clock, keys
+from shared.alerts.notices import Alert
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability import counters
@@ -118,6 +119,17 @@ def test_every_metric_is_rendered_even_at_zero(redis: Redis):
     families = {f.name for f in text_string_to_metric_families(render(redis, ["default"]).decode())}
     assert {f"farm_{name}" for name in counters.METRICS} <= families
     assert {"farm_queue_depth", "farm_workers", "farm_credentials", "farm_utilisation"} <= families
+
+
+def test_raised_alerts_are_counted_by_rule_while_they_are_watched_for(redis: Redis):
+    for pool in ("a", "b"):
+        alert = Alert("upstream_down", pool, "", "the upstream is down", "the upstream was down")
+        redis.hset(keys.ALERTS, alert.id, alert.encode())
+    assert not [name for name in read_samples(redis) if name.startswith("farm_alerts{")]
+    redis.set(keys.ALERT_LEASE, "p1")
+    samples = read_samples(redis)
+    assert samples["farm_alerts{rule=upstream_down}"] == 2
+    assert samples["farm_alerts{rule=account_dead}"] == 0
 
 
 def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):

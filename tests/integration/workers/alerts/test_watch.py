@@ -14,6 +14,7 @@ from shared.alerts.receivers import HOUR_SECONDS, Receiver, identify
 from shared.alerts.store import find_last_notice, read_status
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.observability.counters import Counters
 from shared.settings.schema import Settings
 from tests import internals
 from tests.environment import free_port
@@ -40,13 +41,18 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def start_watch(redis: Redis, redis_url: str) -> Iterator[StartWatch]:
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def start_watch(redis: Redis, redis_url: str, counters: Counters) -> Iterator[StartWatch]:
     started = []
 
     def start(*urls: str, process: str = "p1", checks_urls: bool = False, **settings: Any) -> AlertWatch:
         rules = ("account_dead", "upstream_down")
         values = {"redis_url": redis_url, "alert_urls": urls, "alert_rules": rules, **settings}
-        started.append(AlertWatch(redis, Settings(**values), process, checks_urls=checks_urls))
+        started.append(AlertWatch(redis, Settings(**values), process, counters, checks_urls=checks_urls))
         started[-1].look()
         return started[-1]
 
@@ -99,7 +105,7 @@ def kill_senders() -> None:
 
 
 def test_alert_is_told_once_and_again_when_it_is_over(
-    redis: Redis, service: Service, start_watch: StartWatch, account: str
+    redis: Redis, service: Service, start_watch: StartWatch, account: str, counters: Counters
 ):
     """Also when two processes watch, and both look again and again."""
     watches = [start_watch(service.url, process=process) for process in ("p1", "p2")]
@@ -112,6 +118,7 @@ def test_alert_is_told_once_and_again_when_it_is_over(
     assert service.titles[1:] == ["default: account bob was dead"]
     assert "over after" in service.messages[1]["message"] and service.messages[1]["type"] == "success"
     assert redis.xlen(keys.ALERT_NOTICES) == 2
+    assert counters.value("alert_messages", "json", "sent") == 2
 
 
 def test_slow_receiver_holds_up_no_other_and_is_told_once_though_the_watching_process_is_killed(
@@ -166,7 +173,7 @@ def test_messages_beyond_the_hourly_limit_wait_and_come_together(
 
 
 def test_failed_delivery_shows_no_secret_and_is_tried_again_later(
-    redis: Redis, start_watch: StartWatch, account: str, caplog: pytest.LogCaptureFixture
+    redis: Redis, start_watch: StartWatch, account: str, caplog: pytest.LogCaptureFixture, counters: Counters
 ):
     url = f"json://operator:hunter2hunter2@127.0.0.1:{free_port()}/hook-secret?token=query-secret"
     watching = start_watch(url)
@@ -176,6 +183,7 @@ def test_failed_delivery_shows_no_secret_and_is_tried_again_later(
         eventually(lambda: not internals.has_messengers(watching))
     receiver = read_receiver(redis, url)
     assert (receiver.failures, receiver.cursor) == (1, "0-0") and receiver.retry_at > clock.now()
+    assert [counters.value("alert_messages", "json", outcome) for outcome in ("failed", "sent")] == [1, 0]
     watching.look()
     assert not internals.has_messengers(watching)
     stored = b"".join(redis.dump(key) or b"" for key in redis.keys("farm:alerts*"))
