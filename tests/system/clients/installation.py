@@ -91,4 +91,4 @@ def build_pip_command() -> list[str]:
 
 
 def build_npm_command(npm: str) -> list[str]:
-    return [npm, "ci", "--prefix", str(NODE), "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+    return [npm, "ci", "--prefix", str(NODE), "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]

@@ -160,18 +160,18 @@ def test_rest_of_a_disabled_credential_changes_nothing(resting: RestingAccount):
     assert resting.record.state == "disabled"
 
 
-def test_history_has_the_rests_of_a_minute_and_not_those_before_each_request(redis: Redis):
+def test_history_has_long_rests_and_not_those_before_each_request(redis: Redis):
     account = RestingAccount(redis, AccountLimits(gap=30))
     redis.hset(account.pace.key, "last", f"{1000 * time.time():.0f}")
     account.begin()
     assert account.record.state == "cooling"
     assert account.credentials.get_history(account.id) == ()
-    account.pace = replace(account.pace, limits=AccountLimits(rpm=1))
+    account.pace = replace(account.pace, limits=AccountLimits(rpd=1))
     account.credentials.enable("default", account.id)
     redis.delete(keys.history(account.id))
-    account.use_up()
+    redis.rpush(f"{account.pace.key}:rpd", "0 0", f"{1000 * time.time():.0f} 1")
     account.begin()
-    assert [change.reason for change in account.credentials.get_history(account.id)] == ["limit_reached: account_rpm"]
+    assert [change.reason for change in account.credentials.get_history(account.id)] == ["limit_reached: account_rpd"]
 
 
 def test_failed_jobs_tokens_count_once_though_its_end_is_told_twice(redis: Redis, monkeypatch: pytest.MonkeyPatch):
