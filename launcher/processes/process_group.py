@@ -15,6 +15,7 @@ from honcho.environ import parse_procfile
 
 from launcher.processes.data_dir import DataDir
 from launcher.processes.termination import find_orphans, get_create_time, get_session, send_signal
+from shared.backoff import compute_backoff
 from shared.errors import FarmError
 from shared.reload_report import LAUNCHER_VARIABLE, REPORT_VARIABLE
 
@@ -64,7 +65,7 @@ class ManagedProcess:
         """Schedules the next start after a death or a failed start: at once the first time, then with backoff."""
         self.deaths = [at for at in self.deaths if now - at < DEATH_WINDOW_SECONDS] + [now]
         earlier = len(self.deaths) - 1
-        backoff = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** (earlier - 1)) if earlier else 0.0
+        backoff = compute_backoff(MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, earlier - 1) if earlier else 0.0
         self.restart_at = now + backoff
 
 

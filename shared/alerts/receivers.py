@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import unquote, urlsplit
 
+from shared.backoff import compute_backoff
 from shared.decoding import parse_record
 
 #: Services whose URL names a host of one's own; in those of others the host may be a token.
@@ -58,7 +59,7 @@ class Receiver:
         return replace(self, cursor=cursor, sent=sent, failures=0, failed_since=0.0, retry_at=0.0, error="")
 
     def with_failure(self, error: str, now: float) -> "Receiver":
-        pause = min(MAX_RETRY_SECONDS, RETRY_SECONDS * 2 ** min(self.failures, 16))
+        pause = compute_backoff(RETRY_SECONDS, MAX_RETRY_SECONDS, self.failures)
         since = self.failed_since or now
         return replace(self, failures=self.failures + 1, failed_since=since, retry_at=now + pause, error=error)
 

@@ -10,6 +10,7 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared import clock
+from shared.backoff import compute_backoff
 from shared.errors import (
     InvalidGrant,
     LeaseLost,
@@ -36,7 +37,7 @@ SPARE_SHARE, MAX_SPARE_SECONDS = 0.05, 5.0
 #: Factors that spread renewals, so that tokens issued together are not renewed together.
 JITTER = (0.8, 1.2)
 #: Seconds after which a failed early renewal is retried while the token is still valid; doubled with each refusal.
-RETRY_SECONDS = 5.0
+RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 1280.0
 #: Seconds between two looks at a credential that another host's refresher is refreshing.
 PENDING_PAUSE_SECONDS = 0.25
 
@@ -106,8 +107,8 @@ class AccessToken:
         is_transient = isinstance(failure, TokenError) and not isinstance(failure, InvalidGrant)
         if is_transient and self._token != stale and self.is_valid():
             self._refused_renewals += not isinstance(failure, TokenEndpointDown)
-            backoff = RETRY_SECONDS * 2 ** min(self._refused_renewals, 8) * random.uniform(*JITTER)
-            pause = max(backoff, getattr(failure, "retry_after", None) or 0.0)
+            backoff = compute_backoff(RETRY_SECONDS, MAX_RETRY_SECONDS, self._refused_renewals)
+            pause = max(backoff * random.uniform(*JITTER), getattr(failure, "retry_after", None) or 0.0)
             self.renew_at = min(self._expires_at, clock.now() + pause)
         elif failure is not None:
             raise failure

@@ -13,6 +13,7 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared import clock
+from shared.backoff import compute_backoff
 from shared.credentials.pool_rest import API_KEY_REFUSED, API_KEYS_REFUSED
 from shared.credentials.sealing import fingerprint
 from shared.errors import InvalidGrant, TokenError, TokenRefused
@@ -123,8 +124,8 @@ class ApiKey:
         """The refusal of a key while none is accepted; only one that was refused before is known to be unusable."""
         code = API_KEYS_REFUSED if was_refused or self._outage_refusals else API_KEY_REFUSED
         if clock.now() >= self._outage_retry_at:
-            pause = PROBE_BACKOFF_SECONDS * 2 ** min(self._outage_refusals, 16)
-            self._outage_retry_at = clock.now() + min(MAX_PROBE_BACKOFF_SECONDS, pause) * random.uniform(*JITTER)
+            pause = compute_backoff(PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS, self._outage_refusals)
+            self._outage_retry_at = clock.now() + pause * random.uniform(*JITTER)
             self._outage_refusals += 1
         return self._build_refused(self._outage_retry_at - clock.now(), code)
 

@@ -20,6 +20,7 @@ from typing import Any
 from redis import Redis
 
 from shared import clock, keys, names
+from shared.backoff import compute_backoff
 from shared.observability.counters import Counters
 
 log = logging.getLogger("farm.breaker")
@@ -178,10 +179,8 @@ class CircuitBreaker:
 
     def _write_open(self, reason: str) -> None:
         self.is_open, self.probing_credential = True, ""
-        backoff = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2**self._failed_probes) * random.uniform(
-            0.75, 1.25
-        )
-        self._probe_at = clock.now() + backoff
+        backoff = compute_backoff(PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS, self._failed_probes)
+        self._probe_at = clock.now() + backoff * random.uniform(0.75, 1.25)
         self._changed_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}
         with self._redis.pipeline(transaction=True) as pipe:

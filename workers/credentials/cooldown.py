@@ -4,6 +4,8 @@ import random
 import time
 from itertools import count
 
+from shared.backoff import compute_backoff
+
 #: Seconds after the first failure without Retry-After; doubled with each further one.
 BACKOFF_SECONDS = 0.5
 #: Longest rest in seconds whose end the upstream has named as the reset of a limit: a day, and an hour for its clock.
@@ -40,7 +42,7 @@ class Cooldown:
         """
         cause = cause or f"#{next(self._anonymous_causes)}"
         end = self._ends.pop(cause, 0.0)
-        backoff = min(max_backoff, self._limit, first_backoff * 2 ** min(len(self._ends.keys() - {""}), 16))
+        backoff = compute_backoff(first_backoff, min(max_backoff, self._limit), len(self._ends.keys() - {""}))
         seconds = max(BACKOFF_SECONDS, retry_after) if retry_after is not None else backoff * random.uniform(0.75, 1.25)
         self._add(cause, max(end, time.monotonic() + min(self._limit, seconds)))
         return self.remaining()

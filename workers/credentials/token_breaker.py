@@ -22,6 +22,7 @@ from typing import Any, cast
 from redis import Redis
 
 from shared import clock, keys
+from shared.backoff import compute_backoff
 from shared.credentials.pool_rest import API_KEY_REFUSED
 from shared.observability.counters import Counters
 from shared.redis_connection.client import register_script
@@ -130,7 +131,7 @@ class TokenBreaker:
 
     def _delay_probe(self, reason: str) -> None:
         self._failed_probes += 1
-        backoff = min(MAX_PROBE_BACKOFF_SECONDS, PROBE_BACKOFF_SECONDS * 2 ** min(self._failed_probes, 16))
+        backoff = compute_backoff(PROBE_BACKOFF_SECONDS, MAX_PROBE_BACKOFF_SECONDS, self._failed_probes)
         self._probe_at = clock.now() + backoff * random.uniform(0.75, 1.0)
         self._changed_at = time.monotonic()
         record = {"probe_at": self._probe_at, "failed_probes": self._failed_probes, "reason": reason}

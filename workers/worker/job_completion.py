@@ -11,6 +11,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.worker import BaseWorker
 
 from shared import clock, names
+from shared.backoff import compute_backoff
 from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
@@ -233,4 +234,4 @@ def describe_attempt(health: CredentialHealth, attempt: Attempt, failed: Failed)
 
 def compute_retry_delay(attempt_number: int) -> float:
     """Seconds until a credential that has tried a request may try it once more."""
-    return float(min(MAX_RETRY_DELAY_SECONDS, RETRY_DELAY_SECONDS * 2 ** min(attempt_number - 1, 8)))
+    return compute_backoff(RETRY_DELAY_SECONDS, MAX_RETRY_DELAY_SECONDS, attempt_number - 1)

@@ -204,3 +204,15 @@ def test_retry_after_of_a_failing_upstream_gives_only_a_short_cooldown(harness: 
     for number in range(9):
         health.begin_cooldown(outcome, build_request(f"req_{number}"))
     assert 0 < health.cooldown.remaining() <= MAX_UNPROVEN_SECONDS * 1.25
+
+
+def test_breaker_stays_open_through_an_outage_of_hours(redis: Redis):
+    breaker = build_breaker(redis)
+    record_faults(breaker)
+    redis.hset(keys.breaker("p"), mapping={"failed_probes": 2000, "probe_at": 0})
+    successor = build_breaker(redis, "b")
+    successor.sync(stored_breaker(redis), time.monotonic())
+    successor.probing_credential = "c2"
+    successor.record_fault("c2", "r1", "unreachable", 10)
+    assert int(stored_breaker(redis)["failed_probes"]) == 2001
+    assert 0 < float(stored_breaker(redis)["probe_at"]) - time.time() < 13
