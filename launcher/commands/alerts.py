@@ -24,7 +24,13 @@ def list_(as_json: bool) -> None:
     """List what is wrong now, and how far the receivers have been told."""
     status = read_status(open_store()[1])
     raised: list[dict[str, Any]] = [
-        {"rule": alert.rule, "pool": alert.pool, "subject": alert.subject, "text": alert.text, "since": alert.since}
+        {
+            "rule": alert.rule,
+            "pool": alert.pool,
+            "subject": alert.subject,
+            "text": alert.describe(),
+            "since": alert.since,
+        }
         for alert in status.alerts
     ]
     receivers: list[dict[str, Any]] = [

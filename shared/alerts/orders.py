@@ -25,6 +25,8 @@ class Order:
     farm: str
     link: str
     kind: str = DELIVER
+    #: Code of the language of messages.
+    language: str = "en"
     #: Names the process that carries it out.
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from shared.languages.catalogues import list_codes
 from shared.settings.parsers import InvalidSecret, parse_names
 
 #: Rule -> what it tells.
@@ -31,6 +32,14 @@ def parse_alert_urls(value: Any) -> tuple[str, ...]:
         if not APPRISE_URL.fullmatch(url):
             raise InvalidSecret(f"has an entry, number {number}, that is no apprise URL such as mailto://… or json://…")
     return urls
+
+
+def parse_alert_language(value: Any) -> str:
+    """Parses the code of a language that the farm speaks."""
+    codes = list_codes()
+    if value not in codes:
+        raise ValueError(f"must be one of {', '.join(codes)}")
+    return str(value)
 
 
 def parse_alert_rules(value: Any) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 from shared import names
-from shared.settings.alert_parsers import ALERT_RULES, parse_alert_rules, parse_alert_urls
+from shared.languages.catalogues import ENGLISH
+from shared.settings.alert_parsers import ALERT_RULES, parse_alert_language, parse_alert_rules, parse_alert_urls
 from shared.settings.parsers import (
     Parser,
     choice_parser,
@@ -476,6 +477,7 @@ class Settings:
     alert_rules: tuple[str, ...] = setting(
         "FARM_ALERT_RULES", parse_alert_rules, tuple(ALERT_RULES), "what is alerted of, separated by commas"
     )
+    alert_language: str = setting("FARM_ALERT_LANGUAGE", parse_alert_language, ENGLISH, "language of alerts: en or zh")
     alert_queue_wait: float = setting(
         "FARM_ALERT_QUEUE_WAIT", parse_seconds, 60.0, "seconds that an interactive request waits before an alert"
     )

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from heapq import nlargest, nsmallest
 from typing import Any
 
+from shared.languages.catalogues import mark
 from shared.observability.usage import METRICS, GroupSums
 from web.admin.schemas.usage import UsageQuery
 from web.admin.usage import build_rows, sum_up
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.formats import DAY
 from web.console.parts.lists import read_choice, read_text
-from web.languages.translation import mark
 
 #: Range -> seconds, name.
 RANGES = {

@@ -1,1 +1,1 @@
-"""The console's languages: English in the source, the others as gettext catalogues."""
+"""Languages of pages: which one a reader gets, and the texts to translate (the catalogues are in shared/languages)."""

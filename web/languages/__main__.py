@@ -1,8 +1,8 @@
 """`python -m web.languages`: brings the catalogues up to date with the sources; new texts are left to translate."""
 
-from web.languages.catalogues import FOLDER
+from shared.languages.catalogues import FOLDER
+from shared.languages.po_file import format_po, parse_po
 from web.languages.extraction import extract_texts, merge
-from web.languages.po_file import format_po, parse_po
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
-from web.languages.catalogues import ENGLISH
+from shared.languages.catalogues import ENGLISH
 
 
 def choose_language(codes: Collection[str], chosen: str, accepted: str) -> str:

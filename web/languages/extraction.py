@@ -8,18 +8,23 @@ from jinja2 import Environment
 
 from shared.credentials.explanation import EXPLANATIONS, HINDRANCES, explain_state
 from shared.credentials.records import STATES
-from web.languages.po_file import Message
+from shared.languages.po_file import Message
+from shared.observability.durability import STATES as DURABILITY_STATES
 
 #: Functions whose arguments are texts to translate -> how many arguments are texts.
 MARKERS = {"gettext": 1, "mark": 1, "ngettext": 2}
-WEB = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
+#: Packages whose modules have texts to translate; templates are in the first one.
+PACKAGES = ("web", "shared/alerts", "workers/alerts")
 
 
 def extract_texts() -> dict[str, str]:
-    """Text -> plural, '' without one: all texts of `web`, and those that explain the states of credentials."""
+    """Text -> plural, '' without one: all texts of PACKAGES, and those of tables of states."""
     found: dict[str, str] = {}
-    from_files = (*extract_from_templates(WEB.rglob("*.html")), *extract_from_modules(WEB.rglob("*.py")))
-    for text, plural in (*from_files, *((text, "") for text in list_explanations())):
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    from_files = (*extract_from_templates((ROOT / "web").rglob("*.html")), *extract_from_modules(modules))
+    from_tables = list_explanations() | {text for text in DURABILITY_STATES.values() if text}
+    for text, plural in (*from_files, *((text, "") for text in from_tables)):
         found[text] = found.get(text) or plural
     return dict(sorted(found.items()))
 
@@ -38,10 +43,15 @@ def extract_from_templates(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
 def extract_from_modules(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
     for path in sorted(paths):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MARKERS:
-                texts = [text for argument in node.args[: MARKERS[node.func.id]] if (text := read_text(argument))]
+            if isinstance(node, ast.Call) and (count := MARKERS.get(name_function(node.func), 0)):
+                texts = [text for argument in node.args[:count] if (text := read_text(argument))]
                 if texts:
                     yield texts[0], texts[1] if len(texts) > 1 else ""
+
+
+def name_function(node: ast.expr) -> str:
+    """`gettext` for a call of `gettext(…)` or of `texts.gettext(…)`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def list_explanations() -> set[str]:

@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, g, request
 
-from web.languages.catalogues import Language, load_languages
+from shared.languages.catalogues import Language, load_languages
 from web.languages.choice import choose_language
 
 COOKIE, PARAMETER = "farm_lang", "lang"
@@ -35,11 +35,6 @@ def gettext(text: str) -> str:
 
 def ngettext(singular: str, plural: str, count: int) -> str:
     return get_language().texts.ngettext(singular, plural, count)
-
-
-def mark(text: str) -> str:
-    """Marks a text of a table for translation, which happens where the table is shown."""
-    return text
 
 
 def install(app: Flask) -> None:

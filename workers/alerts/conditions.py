@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from redis import Redis
 
@@ -12,6 +12,7 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.quota_use import read_quota_use
 from shared.api_keys.store import ApiKeys
 from shared.credentials.pool_rest import API_KEY_REFUSED, build_reader
+from shared.languages.catalogues import mark
 from shared.observability.durability import STATES as DURABILITY_STATES
 from shared.observability.durability import read_durability
 from shared.observability.names_by_id import find_credential_names
@@ -27,6 +28,14 @@ QUOTA_PERCENTAGES = (80, 100)
 SLOW_INTERVAL_SECONDS = 10.0
 #: Seconds for which something must have been wrong before it is told, by rule; 0 for the others.
 PATIENCE_SECONDS = {"pool_without_accounts": 10.0, "redis_not_on_disk": 10.0}
+
+#: When a quota is reset (ApiKey.quota_reset) -> what is told of one that is used.
+QUOTA_TEXTS = {
+    "never": mark("API key %(name)s has used %(percentage)s %% of its quota"),
+    "daily": mark("API key %(name)s has used %(percentage)s %% of its quota; it is reset daily"),
+    "weekly": mark("API key %(name)s has used %(percentage)s %% of its quota; it is reset weekly"),
+    "monthly": mark("API key %(name)s has used %(percentage)s %% of its quota; it is reset monthly"),
+}
 
 #: Makes the alert; only called for a new one, because names are looked up.
 BuildAlert = Callable[[], Alert]
@@ -69,7 +78,8 @@ class Conditions:
     def _find_dead(self, states: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[Alert, BuildAlert]]:
         for pool, credentials in states.items():
             for id_ in (id_ for id_, state in credentials.items() if state == "dead"):
-                alert = Alert("account_dead", pool, id_, "account {name} is dead: {reason}", "account {name} was dead")
+                text, over = mark("account %(name)s is dead: %(reason)s"), mark("account %(name)s was dead")
+                alert = Alert("account_dead", pool, id_, text, over)
                 yield alert, self._name(alert)
 
     def _find_doubts(self, states: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[Alert, BuildAlert]]:
@@ -79,8 +89,9 @@ class Conditions:
                     pipe.hexists(keys.credential(id_), "in_doubt_since")
                 replies = pipe.execute() if credentials else []
             for id_ in (id_ for id_, is_in_doubt in zip(credentials, replies, strict=True) if is_in_doubt):
-                text = "the token of account {name} may have been rotated: a refresh got no answer"
-                alert = Alert("rotation_in_doubt", pool, id_, text, "the token of account {name} was in doubt")
+                text = mark("the token of account %(name)s may have been rotated: a refresh got no answer")
+                over = mark("the token of account %(name)s was in doubt")
+                alert = Alert("rotation_in_doubt", pool, id_, text, over)
                 yield alert, self._name(alert)
 
     def _name(self, alert: Alert) -> BuildAlert:
@@ -89,7 +100,7 @@ class Conditions:
         def build() -> Alert:
             name = find_credential_names(self._redis, [alert.subject]).get(alert.subject) or alert.subject
             reason = (self._redis.hget(keys.credential(alert.subject), "reason") or b"").decode() or "unknown reason"
-            return replace_texts(alert, {"{name}": name, "{reason}": reason})
+            return replace(alert, values={"name": name, "reason": reason})
 
         return build
 
@@ -103,8 +114,9 @@ class Conditions:
                 continue
             if rest is not None and rest.ends_at < clock.now() + MAX_REST_SECONDS:
                 continue
-            text = "no account is in service" + (": all that are usable rest" if rest else "")
-            yield keep(Alert("pool_without_accounts", pool.name, "", text, "no account was in service"))
+            resting = mark("no account is in service: all that are usable rest")
+            text = resting if rest else mark("no account is in service")
+            yield keep(Alert("pool_without_accounts", pool.name, "", text, mark("no account was in service")))
 
     def _find_outages(self) -> Iterator[tuple[Alert, BuildAlert]]:
         names = self._settings.pool_names
@@ -115,8 +127,8 @@ class Conditions:
             replies = pipe.execute()
         for name, reason, token_reason in zip(names, replies[::2], replies[1::2], strict=True):
             if reason is not None:
-                text = f"the upstream is down ({reason.decode()}): requests wait"
-                yield keep(Alert("upstream_down", name, "", text, "the upstream was down"))
+                text, values = mark("the upstream is down (%(reason)s): requests wait"), {"reason": reason.decode()}
+                yield keep(Alert("upstream_down", name, "", text, mark("the upstream was down"), values=values))
             if token_reason is not None:
                 yield keep(build_token_outage(name, token_reason.decode()))
 
@@ -124,8 +136,9 @@ class Conditions:
         limit = self._settings.alert_queue_wait
         for pool in self._settings.pool_names:
             if self._read_wait(pool) > limit:
-                text = f"a request has waited for more than {limit:g} s"
-                yield keep(Alert("queue_wait", pool, "", text, f"requests had to wait for more than {limit:g} s"))
+                text = mark("a request has waited for more than %(seconds)s s")
+                over = mark("requests had to wait for more than %(seconds)s s")
+                yield keep(Alert("queue_wait", pool, "", text, over, values={"seconds": f"{limit:g}"}))
 
     def _find_quotas(self) -> Iterator[tuple[Alert, BuildAlert]]:
         in_use = {key.id: key for key in ApiKeys(self._redis).list() if key.enabled and not key.revoked_at}
@@ -137,7 +150,8 @@ class Conditions:
     def _find_durability(self) -> Iterator[tuple[Alert, BuildAlert]]:
         state = read_durability(self._redis).state
         if text := DURABILITY_STATES[state]:
-            yield keep(Alert("redis_not_on_disk", "", "", text, f"rotated tokens were not safe ({state})", 0, state))
+            over = mark("rotated tokens were not safe (%(state)s)")
+            yield keep(Alert("redis_not_on_disk", "", "", text, over, 0, state, {"state": state}))
 
 
 def keep(alert: Alert) -> tuple[Alert, BuildAlert]:
@@ -147,22 +161,13 @@ def keep(alert: Alert) -> tuple[Alert, BuildAlert]:
 
 def build_token_outage(pool: str, reason: str) -> Alert:
     if reason == API_KEY_REFUSED:
-        text = "the upstream refuses several API keys and accepts none"
-        return Alert("upstream_down", pool, "", text, "the upstream refused all API keys", 0, "token")
-    text = f"the token endpoint fails for several accounts ({reason})"
-    return Alert("upstream_down", pool, "", text, "the token endpoint failed", 0, "token")
+        text = mark("the upstream refuses several API keys and accepts none")
+        return Alert("upstream_down", pool, "", text, mark("the upstream refused all API keys"), 0, "token")
+    text = mark("the token endpoint fails for several accounts (%(reason)s)")
+    return Alert("upstream_down", pool, "", text, mark("the token endpoint failed"), 0, "token", {"reason": reason})
 
 
 def build_quota_alert(key: ApiKey, percentage: int) -> Alert:
-    name = key.name or key.id
-    used = "all" if percentage == 100 else f"{percentage} %"
-    when = "" if key.quota_reset == "never" else f"; it is reset {key.quota_reset}"
-    over = f"API key {name} had used {used} of its quota"
-    return Alert("quota", "", key.id, f"API key {name} has used {used} of its quota{when}", over, 0, str(percentage))
-
-
-def replace_texts(alert: Alert, values: Mapping[str, Any]) -> Alert:
-    text, over = alert.text, alert.over
-    for placeholder, value in values.items():
-        text, over = text.replace(placeholder, value), over.replace(placeholder, value)
-    return Alert(alert.rule, alert.pool, alert.subject, text, over, alert.since, alert.detail)
+    values = {"name": key.name or key.id, "percentage": str(percentage)}
+    over = mark("API key %(name)s had used %(percentage)s %% of its quota")
+    return Alert("quota", "", key.id, QUOTA_TEXTS[key.quota_reset], over, 0, str(percentage), values)

@@ -1,6 +1,7 @@
 """Sends one message to one receiver by apprise. Runs in a process of its own."""
 
 import logging
+from gettext import NullTranslations
 from pathlib import Path
 
 import apprise
@@ -11,13 +12,15 @@ from shared.alerts.notices import Message, compose
 from shared.alerts.orders import CHECK, TEST, Order, Outcome
 from shared.alerts.receivers import Receiver, mask_url, remove_secrets
 from shared.alerts.store import read_notices
+from shared.languages.catalogues import ENGLISH, load_languages, mark
 from shared.redis_connection.client import connect, register_script
 from shared.redis_connection.lease import NOT_HELD, build_lease
 from shared.redis_connection.retry import retry_for
 
 #: Milliseconds after which another process may send for one that was killed; longer than a delivery may take.
 DELIVERY_TTL_MS = 75_000
-TEST_BODY = "This is a test: alerts of this farm arrive here."
+TEST_TITLE = mark("Test")
+TEST_BODY = mark("This is a test: alerts of this farm arrive here.")
 #: Seconds that a service may take to answer.
 READ_TIMEOUT_SECONDS = 30.0
 #: Characters of an error that are kept.
@@ -66,12 +69,20 @@ def send(url: str, message: Message) -> str:
     return remove_secrets("; ".join(errors.texts) or "the service refused the message", url)[:MAX_ERROR_LENGTH]
 
 
+def choose_texts(language: str) -> NullTranslations:
+    """Those of the language; of English if this version has no such language."""
+    languages = load_languages()
+    return languages.get(language, languages[ENGLISH]).texts
+
+
 def carry_out(order: Order) -> Outcome:
     """Raises RedisError."""
     if order.kind == CHECK:
         return Outcome(error=check(order.url))
     if order.kind == TEST:
-        return Outcome(error=send(order.url, Message("info", f"[{order.farm}] test", TEST_BODY)))
+        translate = choose_texts(order.language).gettext
+        title = f"[{order.farm}] {translate(TEST_TITLE)}"
+        return Outcome(error=send(order.url, Message("info", title, translate(TEST_BODY))))
     redis = connect(order.redis_url, size=2)
     lease, hold = keys.alert_delivery(order.receiver), build_lease(redis)
     if hold(lease, order.token, DELIVERY_TTL_MS) == NOT_HELD:
@@ -90,7 +101,8 @@ def deliver(redis: Redis, order: Order) -> Outcome:
     notices = list(read_notices(redis, receiver.cursor)) if receiver else []
     if receiver is None or not notices:
         return Outcome()
-    error = send(order.url, compose([notice for _, notice in notices], order.farm, order.link))
+    texts = choose_texts(order.language)
+    error = send(order.url, compose([notice for _, notice in notices], order.farm, order.link, texts))
     now = clock.now()
     told = receiver.with_failure(error, now) if error else receiver.with_delivery(notices[-1][0], now)
     record_script = register_script(redis, Path(__file__).with_name("record_delivery.lua"))

@@ -71,7 +71,7 @@ class Messengers:
         domain = self._settings.domain
         link = f"https://{domain[0]}/admin/events" if domain else ""
         farm = domain[0] if domain else f"token farm on {os.uname().nodename}"
-        return Order(self._settings.redis_url, url, identify(url), farm, link, kind)
+        return Order(self._settings.redis_url, url, identify(url), farm, link, kind, self._settings.alert_language)
 
     def _deliver(self, redis: Redis, order: Order, receiver: Receiver) -> None:
         outcome = run_order(order)

@@ -120,11 +120,11 @@ class AlertWatch:
         now = clock.now()
         alert = replace(build(), since=now)
         if self._change(alert, alert.encode(), Notice.of("raised", alert, now)):
-            log.warning("alert: %s", alert.text, extra=self._log_fields("alert_raised", alert))
+            log.warning("alert: %s", alert.describe(), extra=self._log_fields("alert_raised", alert))
 
     def _end_alert(self, alert: Alert) -> None:
         if self._change(alert, "", Notice.of("over", alert, clock.now())):
-            log.info("alert is over: %s", alert.over, extra=self._log_fields("alert_over", alert))
+            log.info("alert is over: %s", alert.describe_end(), extra=self._log_fields("alert_over", alert))
 
     def _change(self, alert: Alert, record: str, notice: Notice) -> bool:
         script_keys = [keys.ALERT_LEASE, keys.ALERTS, keys.ALERT_NOTICES]

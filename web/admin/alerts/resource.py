@@ -1,5 +1,6 @@
 """Admin API: alerts. A worker process sends them; the front never has the receivers' URLs."""
 
+from shared.alerts.notices import Translate
 from shared.alerts.store import read_status
 from shared.errors import ApiError
 from shared.protocol.credential_operations import TEST_ALERTS, CredentialOperation, NoWorkerProcess
@@ -13,10 +14,24 @@ from web.services import services
 @router.route("GET", "/alerts", response=AlertState)
 def list_alerts() -> AlertState:
     """List what is wrong now, of what the farm alerts, and how far the receivers have been told."""
+    return describe_alerts(str)
+
+
+def describe_alerts(translate: Translate) -> AlertState:
+    """The same in the language of the translation."""
     status = read_status(services().redis)
     return AlertState(
         is_watched=status.is_watched,
-        alerts=[RaisedAlert.model_validate(alert, from_attributes=True) for alert in status.alerts],
+        alerts=[
+            RaisedAlert(
+                rule=alert.rule,
+                pool=alert.pool,
+                subject=alert.subject,
+                text=alert.describe(translate),
+                since=alert.since,
+            )
+            for alert in status.alerts
+        ],
         receivers=[
             AlertReceiver(
                 id=id_,

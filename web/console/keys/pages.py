@@ -12,6 +12,7 @@ from shared import clock
 from shared.api_keys.api_key import CONSOLE_KEY_ID
 from shared.api_keys.limit_use import read_quota_shares
 from shared.errors import ApiError
+from shared.languages.catalogues import mark
 from shared.list_filters import matches_text
 from shared.observability.audit_log import AuditEntry
 from shared.observability.request_log import LogFilter
@@ -27,7 +28,6 @@ from web.console.parts.formats import DAY
 from web.console.parts.last_day import Usage, sum_last_day
 from web.console.parts.lists import read_choice, read_choices, read_text, take_page
 from web.console.requests.log_search import find_last
-from web.languages.translation import mark
 from web.services import services
 
 #: Seconds without a request after which a key counts as unused.

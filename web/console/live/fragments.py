@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from flask import Flask, g, render_template
 
+from shared.languages.catalogues import load_languages
 from shared.protocol.sse import encode_event
-from web.languages.catalogues import load_languages
 
 
 class Topic(NamedTuple):

@@ -1,6 +1,6 @@
 """The console's pages in the order of its menu."""
 
-from web.languages.translation import mark
+from shared.languages.catalogues import mark
 
 #: Endpoint -> name in the menu.
 PAGES = {

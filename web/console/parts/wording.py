@@ -1,6 +1,7 @@
 """The console's words for states, outcomes and codes; tests hold that each one has its word in each language."""
 
-from web.languages.translation import gettext, mark, ngettext
+from shared.languages.catalogues import mark
+from web.languages.translation import gettext, ngettext
 
 #: State of a credential -> word.
 CREDENTIAL_STATES = {

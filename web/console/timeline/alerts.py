@@ -5,11 +5,12 @@ from typing import Any
 from web.admin.alerts import resource
 from web.admin.schemas.fields import Empty
 from web.console.parts.blueprint import blueprint, render_page
+from web.languages.translation import gettext
 
 
 def read_alerts() -> dict[str, Any]:
     """What the part of the page shows."""
-    return {"alerts": resource.list_alerts()}
+    return {"alerts": resource.describe_alerts(gettext)}
 
 
 @blueprint.post("/system/alerts/test")

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from shared.languages.catalogues import mark
 from web.console.parts import formats
-from web.languages.translation import gettext, mark, ngettext
+from web.languages.translation import gettext, ngettext
 
 #: Kind of an event (shared/observability/event_log.py) -> words.
 EVENT_KINDS = {

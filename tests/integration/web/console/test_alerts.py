@@ -19,7 +19,8 @@ RESULT = {"ok": False, "error": "", "results": [{"receiver": "json://h/…", "er
 
 
 def raise_alert(redis: Redis) -> None:
-    alert = Alert("account_dead", "default", "c1", f"account {HOSTILE} is dead", "", since=5.0)
+    values = {"name": HOSTILE, "reason": "invalid_grant"}
+    alert = Alert("account_dead", "default", "c1", "account %(name)s is dead: %(reason)s", "", 5.0, values=values)
     redis.set(keys.ALERT_LEASE, "watching")
     redis.hset(keys.ALERTS, alert.id, alert.encode())
     redis.hset(keys.ALERTS, "of a newer version", "{")
@@ -52,8 +53,10 @@ def test_alerts_and_receivers_are_shown(admin: FlaskClient, redis: Redis):
     assert (alert["rule"], alert["pool"], alert["subject"], alert["since"]) == ("account_dead", "default", "c1", 5.0)
     (receiver,) = shown["receivers"]
     assert (receiver["name"], receiver["waiting"], receiver["failed_since"]) == ("json://h/…", 1, 7.0)
+    assert alert["text"] == f"account {HOSTILE} is dead: invalid_grant"
     page = admin.get("/admin/system").text
-    assert "json://h/…" in page and "is dead" in page and "<script>alert" not in page
+    assert "json://h/…" in page and "is dead: invalid_grant" in page and "<script>alert" not in page
+    assert "已失效：invalid_grant" in admin.get("/admin/system?lang=zh").text
 
 
 def test_page_says_how_to_be_told(admin: FlaskClient):

@@ -19,11 +19,12 @@ from shared.credentials.activity.activity import ActivityStore, Gains
 from shared.credentials.activity.allowance import Allowance, Left
 from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.credentials.store import Credentials
+from shared.languages import catalogues
 from shared.observability.event_log import EventFilter, read_events
 from tests.console_content import HOSTILE
 from tests.integration.web.console.conftest import LogIn
 from web.admin.bulk.progress import ProgressStore
-from web.languages import catalogues, translation
+from web.languages import translation
 
 #: Attributes that readers see or hear.
 SHOWN_ATTRIBUTES = ("title", "aria-label", "placeholder", "alt")

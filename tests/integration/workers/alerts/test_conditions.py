@@ -22,7 +22,7 @@ from workers.alerts.conditions import Conditions
 def find(redis: Redis, *rules: str, **settings: Any) -> list[str]:
     """Texts of what these rules find."""
     found = Conditions(redis, Settings(alert_rules=rules or tuple(ALERT_RULES), **settings)).find()
-    return sorted(build().text for build in found.values())
+    return sorted(build().describe() for build in found.values())
 
 
 @pytest.fixture
@@ -100,8 +100,8 @@ def test_quota_that_is_used_up(redis: Redis):
     use(disabled, requests=10)
     assert find(redis, "quota") == [
         "API key laptop has used 80 % of its quota; it is reset daily",
+        "API key phone has used 100 % of its quota",
         "API key phone has used 80 % of its quota",
-        "API key phone has used all of its quota",
     ]
     use(daily, "2020-01-01", tokens=1000)
     assert not [text for text in find(redis, "quota") if "laptop" in text]

@@ -158,7 +158,7 @@ def test_killed_sender_is_replaced_and_nothing_is_lost(
 def test_messages_beyond_the_hourly_limit_wait_and_come_together(
     redis: Redis, service: Service, start_watch: StartWatch, account: str
 ):
-    watching = start_watch(service.url, alert_hourly_limit=1)
+    watching = start_watch(service.url, alert_hourly_limit=1, alert_language="zh")
     store_receiver(redis, service.url, sent=[clock.now() - 10])
     kill_account(redis, account)
     watching.look()
@@ -168,8 +168,8 @@ def test_messages_beyond_the_hourly_limit_wait_and_come_together(
     assert read_status(redis).waiting == {identify(service.url): 2}
     store_receiver(redis, service.url, sent=[clock.now() - HOUR_SECONDS - 1])
     tell(redis, service.url, watching)
-    assert service.titles == ["2 alerts raised"]
-    assert all(text in service.messages[0]["message"] for text in ("account bob is dead", "the upstream is down"))
+    assert service.titles == ["2 条新告警"]
+    assert all(text in service.messages[0]["message"] for text in ("账号 bob 已失效：invalid_grant", "上游不可用"))
 
 
 def test_failed_delivery_shows_no_secret_and_is_tried_again_later(
@@ -235,13 +235,13 @@ def test_log_names_a_service_that_does_not_exist_before_anything_happens(
 
 
 def test_test_reaches_every_receiver_and_tells_which_has_failed(service: Service, start_watch: StartWatch):
-    watching = start_watch(service.url, "nosuchservice://secret-token")
+    watching = start_watch(service.url, "nosuchservice://secret-token", alert_language="zh")
     result = watching.test()
     assert result["ok"] is False
     first, second = result["results"]
     assert first == {"receiver": f"json://127.0.0.1:{service.port}/…", "error": ""}
     assert second["receiver"] == "nosuchservice://…" and "knows no service" in second["error"]
-    assert service.titles == ["test"]
+    assert service.titles == ["测试"]
 
 
 def test_mail_arrives_by_smtp(redis: Redis, start_watch: StartWatch, account: str, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Messages made of notices."""
 
 from shared.alerts.notices import MAX_LINE_LENGTH, MAX_LINES, Alert, Notice, compose
+from shared.languages.catalogues import load_languages
 
 ALERT = Alert("upstream_down", "gpt", "", "the upstream is down", "the upstream was down", since=100.0)
 
@@ -37,6 +38,23 @@ def test_many_alerts_are_counted_and_bounded():
     message = compose([*(Notice.of("raised", alert, 1.0) for alert in alerts), *raise_and_end(1.0, 2.0)], "f", "")
     assert message.title == "[f] 40 alerts raised, 1 over"
     assert len(message.body.splitlines()) == MAX_LINES + 1 and message.body.endswith(f"and {41 - MAX_LINES} more")
+
+
+def test_message_is_in_the_chosen_language_with_the_values_of_its_alerts():
+    text, over = "account %(name)s is dead: %(reason)s", "account %(name)s was dead"
+    dead = Alert("account_dead", "gpt", "c1", text, over, 100.0, values={"name": "100%(x)s", "reason": "invalid_grant"})
+    chinese = load_languages()["zh"].texts
+    notices = [Notice.of("raised", dead, 100.0), Notice.of("over", dead, 7400.0)]
+    assert compose(notices[:1], "f", "").title == "[f] gpt: account 100%(x)s is dead: invalid_grant"
+    assert compose(notices[:1], "f", "", chinese).title == "[f] gpt: 账号 100%(x)s 已失效：invalid_grant"
+    assert compose(notices, "f", "", chinese).body.endswith("已解除，持续 2 小时 1 分钟：gpt: 账号 100%(x)s 曾失效")
+    many = [*notices[:1], Notice.of("raised", ALERT, 1.0)]
+    assert compose(many, "f", "", chinese).title == "[f] 2 条新告警"
+
+
+def test_text_of_an_older_version_is_told_as_it_is():
+    older = Notice.of("raised", Alert("quota", "", "k", "API key a has used 80 % of its quota", ""), 1.0)
+    assert compose([older], "f", "", load_languages()["zh"].texts).title == "[f] API key a has used 80 % of its quota"
 
 
 def test_text_of_others_is_one_bounded_line():

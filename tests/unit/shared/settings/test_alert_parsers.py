@@ -45,3 +45,10 @@ def test_unknown_rule_is_refused():
     assert load_settings({}, NOWHERE).alert_rules == tuple(ALERT_RULES)
     with pytest.raises(SettingsError, match="account_ded"):
         load_settings({"FARM_ALERT_RULES": "account_ded"}, NOWHERE)
+
+
+def test_unknown_language_is_refused():
+    assert load_settings({"FARM_ALERT_LANGUAGE": "zh"}, NOWHERE).alert_language == "zh"
+    assert load_settings({}, NOWHERE).alert_language == "en"
+    with pytest.raises(SettingsError, match="FARM_ALERT_LANGUAGE must be one of en, zh"):
+        load_settings({"FARM_ALERT_LANGUAGE": "tlh"}, NOWHERE)

@@ -5,7 +5,7 @@ from functools import cache
 from gettext import NullTranslations
 from pathlib import Path
 
-from web.languages.po_file import Message, compile_messages, parse_po
+from shared.languages.po_file import Message, compile_messages, parse_po
 
 FOLDER = Path(__file__).parent
 ENGLISH = "en"
@@ -13,13 +13,23 @@ ENGLISH = "en"
 
 @dataclass(frozen=True)
 class Language:
-    """A language that the console speaks. `name` is its own name for itself."""
+    """A language that the farm speaks. `name` is its own name for itself."""
 
     code: str
     #: Language tag for HTML (BCP 47).
     tag: str
     name: str
     texts: NullTranslations
+
+
+def list_codes() -> list[str]:
+    """English first."""
+    return [ENGLISH, *sorted(path.stem for path in FOLDER.glob("*.po"))]
+
+
+def mark(text: str) -> str:
+    """Marks a text for translation, which happens where it is shown."""
+    return text
 
 
 @cache

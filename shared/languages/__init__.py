@@ -1,0 +1,1 @@
+"""Languages of the console and of alerts: English in the source, the others as gettext catalogues."""
