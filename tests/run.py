@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,17 @@ STORES = tuple(f"tests/system/test_{name}.py" for name in ("backup", "redis_over
 RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("reload", "credential_kinds", "pools", "https_upstream"))
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
+#: Tests of the front that reach hardly a line that no other test does; with coverage they would take twice the time.
+WEB = "tests/integration/web"
+UNMEASURED_WEB = (
+    *(
+        f"{WEB}/admin/test_{name}.py"
+        for name in ("foreign_jobs", "login_records", "permissions", "same_origin", "sessions")
+    ),
+    *(f"{WEB}/access/test_{name}.py" for name in ("authenticator", "metrics_token")),
+    *(f"{WEB}/server/test_{name}.py" for name in ("admin_networks", "half_closed")),
+    *(f"{WEB}/{name}.py" for name in ("reply/test_hub", "routes/test_metrics", "routes/test_models", "test_paths")),
+)
 #: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.
 SYSTEM_REDIS = (
     *("tests/integration/workers/jobs", "tests/integration/shared/api_keys"),
@@ -76,26 +87,30 @@ def test(*arguments: str, **environment: str) -> Command:
     return Command(("python", "-m", "pytest", *arguments), environment)
 
 
+def ignore(paths: Iterable[str]) -> Iterator[str]:
+    """pytest's options that leave these paths out."""
+    return (f"--ignore={path}" for path in paths)
+
+
 def list_commands() -> list[Command]:
     """What runs side by side. Each begins when an earlier one has ended, so the longest come first."""
     others = (*COMMANDS, *STORES, *RELOADS, DOCUMENT)
     commands = [
         Command(("mypy",)),
-        test("tests/system", *(f"--ignore={path}" for path in others)),
+        test("tests/system", *ignore(others)),
         test("tests/faults"),
         measure("tests/integration/workers"),
-        measure("tests/integration/web"),
+        measure(WEB, *ignore(UNMEASURED_WEB)),
         measure(*COMMANDS),
-        measure("tests/unit", "--ignore=tests/unit/launcher"),
-        measure(
-            "tests/integration", *(f"--ignore=tests/integration/{name}" for name in ("workers", "web", "launcher"))
-        ),
+        measure("tests/unit", *ignore(LAUNCHER)),
         test("tests/bench"),
         measure(*RELOADS),
         test(*STORES),
-        measure(*LAUNCHER),
         test(DOCUMENT),
         test("tests/browser"),
+        measure("tests/integration", *ignore(("tests/integration/workers", WEB, *LAUNCHER))),
+        measure(*LAUNCHER),
+        test(*UNMEASURED_WEB),
         Command(("lint-imports", "--no-cache")),
     ]
     server = find_system_redis()

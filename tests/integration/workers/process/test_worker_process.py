@@ -51,4 +51,5 @@ def test_leases_rest_on_the_majority_of_the_sentinels(
 def test_rotated_tokens_wait_for_replicas(replicated: ReplicatedRedis, process: WorkerProcess):
     replicated.find_primary().client.config_resetstat()
     internals.token_store(process).durable_writer.probe("here-1-a")
-    assert replicated.count_waits_for_replicas() == 1
+    # More often where the first wait was in vain, because the replica was slow.
+    assert replicated.count_waits_for_replicas() >= 1
