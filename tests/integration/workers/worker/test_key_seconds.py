@@ -43,7 +43,7 @@ def test_running_request_counts_and_is_counted_once(harness: WorkerHarness):
     counted.flush(harness.redis)
     running = sum_up(harness.redis)["k1"]
     assert running > 0
-    harness.queue.cancel("default", "req_1")
+    runner.cancel("client_gone")
     eventually(lambda: not runner.busy_since)
     counted.flush(harness.redis)
     after = sum_up(harness.redis)
