@@ -154,6 +154,7 @@ def test_key_is_made_shown_once_changed_and_revoked(admin: FlaskClient, redis: R
         "/admin/keys/new", data={**form, "expires_at": "2099-01-02T03:04", "quota_zone": "Asia/Shanghai"}
     )
     (secret,) = set(re.findall(r"sk-[\w-]{40,}", created.text))
+    assert f"PDF2ZH_OPENAI_API_KEY={secret} \\\n  pdf2zh_next FILE.pdf --openai --openai-model" in created.text
     (key,) = ApiKeys(redis).list()
     assert (key.name, key.rpm, key.models, key.weight) == ("my <b>laptop</b>", 60, ("gpt-*", "small"), 2.0)
     assert (key.quota_zone, key.expires_at) == ("Asia/Shanghai", 4071006240)
