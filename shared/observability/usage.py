@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 
 #: Fields per hour or day; beyond that, roll_up.lua counts further models as `(others)`.
 MAX_SUM_FIELDS = 20_000
@@ -24,6 +24,12 @@ FIELD_KINDS = {"k": ("key", "pool", "model"), "c": ("pool", "credential")}
 EXISTS_BATCH = 500
 #: The metrics that make up `total_tokens`.
 TOTAL_METRICS = ("prompt_tokens", "completion_tokens")
+#: Metric, as fields have it -> its place among METRICS.
+PLACES_BY_FIELD = {metric.encode(): place for place, metric in enumerate(METRICS)}
+#: Metric, or `total_tokens` -> the places of what it is the sum of.
+PLACES_BY_COLUMN = {metric: [place] for place, metric in enumerate(METRICS)} | {
+    "total_tokens": [METRICS.index(metric) for metric in TOTAL_METRICS]
+}
 #: Fields per round trip while one key's are looked for among those of a day.
 SCAN_FIELDS = 2000
 #: Seconds for which a key's totals are kept after they were last extended; they can be found again.
@@ -54,12 +60,13 @@ class SumsQuery:
         return range(int(first // seconds) * seconds, int(self.until) + 1, seconds)
 
     def list_buckets(self) -> list["Bucket"]:
-        """The sums to read. Whole days stand for their hours, unless each hour is wanted."""
+        """The sums to read. Whole days, and today so far, stand for their hours, unless each hour is wanted."""
         starts = self.bucket_starts()
         if self.step == "day" or "time" in self.group_by or not starts:
             return [Bucket(self.step, at) for at in starts]
         day, end = STEP_SECONDS["day"], starts[-1] + STEP_SECONDS["hour"]
-        first_day, last_day = -(-starts[0] // day) * day, end // day * day
+        is_until_now = end > clock.now()
+        first_day, last_day = -(-starts[0] // day) * day, (-(-end // day) if is_until_now else end // day) * day
         days = range(first_day, last_day, day)
         hours = [at for at in starts if not days or not first_day <= at < last_day]
         return [*(Bucket("day", at) for at in days), *(Bucket("hour", at) for at in hours)]
@@ -95,9 +102,7 @@ class GroupSums(NamedTuple):
 
     def read(self, metric: str) -> int:
         """A metric, or `total_tokens`."""
-        if metric == "total_tokens":
-            return sum(self.sums[METRICS.index(each)] for each in TOTAL_METRICS)
-        return self.sums[METRICS.index(metric)]
+        return sum([self.sums[place] for place in PLACES_BY_COLUMN[metric]])
 
 
 class FieldPlaces(dict[bytes, tuple[tuple[str, ...], int] | None]):
@@ -108,8 +113,11 @@ class FieldPlaces(dict[bytes, tuple[tuple[str, ...], int] | None]):
 
     def __init__(self, query: SumsQuery) -> None:
         super().__init__()
-        self._query = query
-        self._names = [name for name in query.group_by if name != "time"]
+        #: How the fields of this kind begin: half of an hour's fields may be of the other one.
+        self.prefix = f"{query.field_kind}{SEPARATOR}".encode()
+        names = FIELD_KINDS[query.field_kind]
+        self._grouped = [names.index(name) for name in query.group_by if name != "time"]
+        self._required = [(names.index(name), value.encode()) for name, value in query.filters.items()]
 
     def sum_up(self, fields: Mapping[bytes, Any]) -> dict[tuple[str, ...], list[int]]:
         """Group -> its metrics."""
@@ -122,17 +130,15 @@ class FieldPlaces(dict[bytes, tuple[tuple[str, ...], int] | None]):
         return groups
 
     def __missing__(self, stored: bytes) -> tuple[tuple[str, ...], int] | None:
-        place = self[stored] = self._find(stored)
+        place = self[stored] = self._find(stored) if stored.startswith(self.prefix) else None
         return place
 
     def _find(self, stored: bytes) -> tuple[tuple[str, ...], int] | None:
-        kind, metric, *values = stored.decode().split(SEPARATOR)
-        if kind != self._query.field_kind or metric not in METRICS:
+        _, metric, *values = stored.split(SEPARATOR.encode())
+        place = PLACES_BY_FIELD.get(metric)
+        if place is None or any(values[position] != value for position, value in self._required):
             return None
-        names = dict(zip(FIELD_KINDS[kind], values, strict=False))
-        if any(names.get(name) != value for name, value in self._query.filters.items()):
-            return None
-        return tuple(names[name] for name in self._names), METRICS.index(metric)
+        return tuple([values[position].decode() for position in self._grouped]), place
 
 
 class UsageSums:
@@ -145,21 +151,23 @@ class UsageSums:
         """Returns one row per group, sorted, with the `group_by` values and the metrics."""
         return [build_row(query.group_by, *found) for found in sorted(self.sum_up(query))]
 
-    def sum_up(self, query: SumsQuery) -> list["GroupSums"]:
+    def sum_up(self, query: SumsQuery) -> list[GroupSums]:
         """The same, neither sorted nor as rows: grouped by time and account there are tens of thousands."""
-        places = FieldPlaces(query)
-        if "time" not in query.group_by:
-            totals: dict[bytes, int] = {}
-            for _, fields in self._read_fields(query):
-                for stored, amount in fields.items():
+        if "time" in query.group_by:
+            return [group for groups in self.sum_up_newest_first(query) for group in groups]
+        places, totals = FieldPlaces(query), dict[bytes, int]()
+        for _, fields in self._read_fields(query, query.list_buckets()):
+            for stored, amount in fields.items():
+                if stored.startswith(places.prefix):
                     totals[stored] = totals.get(stored, 0) + int(amount)
-            return [GroupSums(*found) for found in places.sum_up(totals).items()]
-        position = query.group_by.index("time")
-        return [
-            GroupSums((*group[:position], at, *group[position:]), sums)
-            for at, fields in self._read_fields(query)
-            for group, sums in places.sum_up(fields).items()
-        ]
+        return [GroupSums(group, sums) for group, sums in places.sum_up(totals).items()]
+
+    def sum_up_newest_first(self, query: SumsQuery) -> Iterator[list[GroupSums]]:
+        """The groups of each hour or day that has any, for a query by time; reads as many as are taken."""
+        places, position = FieldPlaces(query), query.group_by.index("time")
+        for at, fields in self._read_fields(query, query.list_buckets()[::-1]):
+            groups = places.sum_up(fields).items()
+            yield [GroupSums((*group[:position], at, *group[position:]), sums) for group, sums in groups]
 
     def sum_key_tokens(self, key: str, since: float, until: float) -> int:
         """Sums the tokens of one API key on the UTC days from `since` to `until`.
@@ -192,10 +200,10 @@ class UsageSums:
         amounts = [(stored.decode().split(SEPARATOR), int(amount)) for stored, amount in found.items()]
         return sum(amount for names, amount in amounts if names[1] in TOTAL_METRICS and names[2] == key)
 
-    def _read_fields(self, query: SumsQuery) -> Iterator[tuple[int, Mapping[bytes, bytes]]]:
-        """Start of each hour or day that has sums, and their fields."""
+    def _read_fields(self, query: SumsQuery, listed: Sequence[Bucket]) -> Iterator[tuple[int, Mapping[bytes, bytes]]]:
+        """Start of each of these hours or days that has sums, and their fields."""
         wanted = query.list_fields()
-        buckets = self._stored_buckets(query.list_buckets())
+        buckets = self._stored_buckets(listed)
         if not wanted:
             yield from ((bucket.at, self._redis.hgetall(bucket.key)) for bucket in buckets)
             return

@@ -38,7 +38,12 @@ def query_usage(query: UsageQuery) -> list[dict[str, Any]]:
 
 
 def sum_up(query: UsageQuery) -> list[GroupSums]:
-    """The sums of a report, in no order. Raises ApiError 409 for names that are not recorded together."""
+    """The sums of a report, in no order. Raises ApiError 409."""
+    return UsageSums(services().redis).sum_up(build_sums_query(query))
+
+
+def build_sums_query(query: UsageQuery) -> SumsQuery:
+    """Raises ApiError 409 for names that are not recorded together."""
     group_by = list_groups(query)
     filters = {name: value for name in ("key", "pool", "model", "credential") if (value := getattr(query, name))}
     if "credential" in (*group_by, *filters) and {"key", "model"} & {*group_by, *filters}:
@@ -47,7 +52,7 @@ def sum_up(query: UsageQuery) -> list[GroupSums]:
         )
     until = time.time() if query.until is None else query.until
     since = until - DAY_SECONDS if query.since is None else query.since
-    return UsageSums(services().redis).sum_up(SumsQuery(since, until, query.step, group_by, filters))
+    return SumsQuery(since, until, query.step, group_by, filters)
 
 
 def build_rows(query: UsageQuery, found: Iterable[GroupSums]) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def test_year_of_hours_is_read_in_a_few_round_trips(redis: Redis):
 
 def test_whole_days_are_read_in_place_of_their_hours(redis: Redis):
     entry = build_log_entry(1)
-    day = int(time.time()) // 86_400 * 86_400 - 86_400
+    day = int(time.time()) // 86_400 * 86_400 - 2 * 86_400
     for hour in range(-3, 27):
         redis.xadd(keys.REQUEST_LOG, {ENTRY_FIELD: entry.encode()}, id=f"{(day + 3600 * hour + 60) * 1000}-0")
     build_rollup(redis).roll_up()
@@ -67,6 +67,30 @@ def test_whole_days_are_read_in_place_of_their_hours(redis: Redis):
     assert (total["requests"], redis.info("commandstats")["cmdstat_hgetall"]["calls"]) == (2 + 24 + 1, 4)
     by_hour = UsageSums(redis).query(last_hour(group_by=("time",), **asked))
     assert [row["time"] for row in by_hour] == [day + 3600 * hour for hour in range(-2, 25)]
+
+
+def test_today_so_far_is_read_in_place_of_its_hours(redis: Redis):
+    today = int(time.time()) // 86_400 * 86_400
+    entry = build_log_entry(1)
+    for at in (today - 3600, *range(today, int(time.time()), 3600)):
+        redis.xadd(keys.REQUEST_LOG, {ENTRY_FIELD: entry.encode()}, id=f"{at * 1000}-0")
+    read = build_rollup(redis).roll_up()
+    redis.config_resetstat()
+    (total,) = UsageSums(redis).query(last_hour(since=today - 3600))
+    assert (total["requests"], redis.info("commandstats")["cmdstat_hgetall"]["calls"]) == (read, 2)
+
+
+def test_hours_are_read_from_the_newest_on_as_far_as_they_are_wanted(redis: Redis):
+    now = int(time.time())
+    for hours in (2, 1, 0):
+        entry = build_log_entry(hours)
+        redis.xadd(keys.REQUEST_LOG, {ENTRY_FIELD: entry.encode()}, id=f"{(now - 3600 * hours) * 1000}-0")
+    build_rollup(redis).roll_up()
+    redis.config_resetstat()
+    newest = UsageSums(redis).sum_up_newest_first(last_hour(since=now - 7200, group_by=("key", "time")))
+    assert [group.names for group in next(newest)] == [("k1", now // 3600 * 3600)]
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1
+    assert [group.names[1] for groups in newest for group in groups] == [(now // 3600 - n) * 3600 for n in (1, 2)]
 
 
 def test_one_account_is_summed_up_by_its_own_fields(redis: Redis):
