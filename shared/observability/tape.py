@@ -6,6 +6,8 @@ A column names the credentials when they have changed, and now and then, because
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from redis import Redis
@@ -77,25 +79,40 @@ def read_tape(redis: Redis, seconds: int = TAPE_SECONDS, until: float | None = N
         columns = pipe.execute()
     rows: dict[str, list[str]] = {}
     for stream in columns:
-        _add_columns(rows, stream, begin, seconds)
+        _add_rows(rows, _read_columns(stream, begin, seconds))
     return Tape(begin, seconds, {credential_id: "".join(row) for credential_id, row in rows.items()})
 
 
-def _add_columns(
-    rows: dict[str, list[str]], stream: Iterable[tuple[bytes, dict[bytes, bytes]]], begin: int, seconds: int
-) -> None:
-    """A second without a column, because the process was late, is like the one after it."""
+def _read_columns(
+    stream: Iterable[tuple[bytes, dict[bytes, bytes]]], begin: int, seconds: int
+) -> list[tuple[Sequence[str], str]]:
+    """For each second the credentials of one process, and a letter for each; none in a second without a column.
+
+    A second without a column, because the process was late, is like the one after it.
+    """
+    columns: list[tuple[Sequence[str], str]] = [((), "")] * seconds
     ids: Sequence[str] | None = None
-    previous = begin - 1
+    named, previous = b"", begin - 1
     for entry_id, fields in stream:
-        if b"k" in fields:
-            ids = fields[b"k"].decode().split()
+        if fields.get(b"k", named) != named:
+            named = fields[b"k"]
+            ids = named.decode().split()
         second = int(entry_id.partition(b"-")[0]) // 1000
         if ids is None or second < begin:
             continue
         first = second if second - previous > MAX_GAP_SECONDS else previous + 1
-        for credential_id, letter in zip(ids, fields.get(b"c", b"").decode(), strict=False):
-            row = rows.setdefault(credential_id, [ABSENT] * seconds)
-            for at in range(min(first, second), second + 1):
-                row[at - begin] = letter
+        column = ids, fields.get(b"c", b"").decode().ljust(len(ids), ABSENT)
+        for at in range(min(first, second), second + 1):
+            columns[at - begin] = column
         previous = second
+    return columns
+
+
+def _add_rows(rows: dict[str, list[str]], columns: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Adds the columns to the credentials' rows: at once all successive ones that are of the same credentials."""
+    at = 0
+    for ids, successive in groupby(columns, key=itemgetter(0)):
+        letters = [column for _, column in successive]
+        for credential_id, run in zip(ids, zip(*letters, strict=False), strict=False):
+            rows.setdefault(credential_id, [ABSENT] * len(columns))[at : at + len(run)] = run
+        at += len(letters)

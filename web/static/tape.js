@@ -118,7 +118,9 @@
     });
     tape.canvas.addEventListener("click", (event) => {
       const found = find(event);
-      if (found) location.href = found.letter === "b" ? found.row.dataset.requests : found.row.querySelector("a").href;
+      if (!found) return;
+      const account = found.row.querySelector("a").href;
+      location.href = found.letter === "b" ? tape.section.dataset.requests + account.split("/").at(-1) : account;
     });
   }
 

@@ -5,7 +5,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from shared.observability.tape import ABSENT, LETTERS
+from web.admin.telemetry.schemas import Tape, TapeRow
+from web.console.parts.formats import percent
+from web.console.parts.wording import WORK, translate
 
+#: What a line of the tape's table has the shares of.
+SHARED_WORK = ("busy", "idle", "idle_waiting")
 #: Letter -> what it stands for.
 WORK_OF_LETTER = {letter: work for work, letter in LETTERS.items()} | {ABSENT: "no worker"}
 
@@ -45,6 +50,21 @@ def count_tape(letters: str) -> dict[str, int]:
     return {work: count for letter, work in WORK_OF_LETTER.items() if (count := letters.count(letter))}
 
 
-def share_of(letters: str, *works: str) -> float:
-    """Which share of a row of the tape such work has."""
-    return sum(letters.count(LETTERS[work]) for work in works) / len(letters)
+class TapeLine(NamedTuple):
+    """A line of the tape's table."""
+
+    row: TapeRow
+    #: What the worker does now, in words.
+    now: str
+    #: The shares of SHARED_WORK.
+    shares: list[str]
+
+
+def list_lines(tape: Tape) -> list[TapeLine]:
+    words = {letter: translate(WORK, work) for letter, work in tape.legend.items()}
+    percents = [percent(count, tape.seconds) for count in range(tape.seconds + 1)]
+    letters = [LETTERS[work] for work in SHARED_WORK]
+    return [
+        TapeLine(row, words[row.letters[-1]], [percents[row.letters.count(letter)] for letter in letters])
+        for row in tape.data
+    ]

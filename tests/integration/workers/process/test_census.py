@@ -100,9 +100,9 @@ def test_idle_worker_is_lost_capacity_while_a_request_waits(
     assert counters.value("account_seconds", "default", "idle_waiting") > 0
 
 
-def write_column(redis: Redis, second: int, letters: str, ids: str = "") -> None:
+def write_column(redis: Redis, second: int, letters: str, ids: str = "", process: str = "p1") -> None:
     fields = {"c": letters, **({"k": ids} if ids else {})}
-    redis.xadd(keys.tape("p1"), fields, id=f"{second}500-0")
+    redis.xadd(keys.tape(process), fields, id=f"{second}500-0")
 
 
 def test_columns_become_a_row_for_each_credential(redis: Redis):
@@ -115,6 +115,16 @@ def test_columns_become_a_row_for_each_credential(redis: Redis):
     tape = read_tape(redis, seconds=11, until=1011.9)
     assert (tape.begins_at, tape.seconds) == (1000, 11)
     assert tape.letters == {"a": "bb---------", "b": "ibii------b", "c": "--cc------b"}
+
+
+def test_account_goes_from_one_process_to_another(redis: Redis):
+    redis.zadd(keys.PROCESSES, {"p1": 1, "p2": 1})
+    write_column(redis, 1000, "bi", "a b")
+    write_column(redis, 1001, "ib", "b a", process="p2")
+    # Of a column that is too short the others had no worker.
+    write_column(redis, 1002, "c", process="p2")
+    tape = read_tape(redis, seconds=3, until=1003.0)
+    assert tape.letters == {"a": "bb-", "b": "iic"}
 
 
 def test_row_begins_in_the_middle_of_what_is_kept(redis: Redis):
