@@ -37,7 +37,7 @@ The state itself is in `farm:credentials:<pool>`, limits of its own are in `farm
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +116,7 @@ class CredentialRecord:
         return OwnLimits(self.account_rpm, self.account_tpm, self.account_rpd, self.account_gap)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "evidence": asdict(self.evidence), "resting_models": dict(self.resting_models)}
+        return {**vars(self), "evidence": dict(vars(self.evidence)), "resting_models": dict(self.resting_models)}
 
     def to_masked_dict(self) -> dict[str, Any]:
         """As lists show it: the account can be recognised, but not read."""

@@ -184,11 +184,11 @@ class Credentials:
             for pool in names:
                 pipe.hgetall(keys.credentials(pool))
             by_pool = zip(names, map(decode_hash, pipe.execute()), strict=True)
-        records = self._read([(pool, id_, state) for pool, states in by_pool for id_, state in states.items()])
+        records = self.read([(pool, id_, state) for pool, states in by_pool for id_, state in states.items()])
         return sorted(records, key=lambda record: (record.pool, record.added_at, record.id))
 
-    def _read(self, credentials: Sequence[tuple[str, str, str]]) -> tuple[CredentialRecord, ...]:
-        """The credentials, given by pool, id and state."""
+    def read(self, credentials: Sequence[tuple[str, str, str]]) -> tuple[CredentialRecord, ...]:
+        """The records of credentials that are given by pool, id and state, in their order."""
         if not credentials:
             return ()
         ids = [credential_id for _, credential_id, _ in credentials]
@@ -226,7 +226,7 @@ class Credentials:
                 removal = read_removal(self._redis, credential_id)
                 known = f": {removal.describe()}" if removal else ""
                 raise NotFound(f"no credential {credential_id!r}{known}")
-        return self._read(found)
+        return self.read(found)
 
     def set_state(
         self,

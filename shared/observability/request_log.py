@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -178,15 +179,19 @@ class LogFilter:
 
     def matches(self, entry: LogEntry) -> bool:
         """Ignores `since` and `until`, which bound the read itself."""
-        if any(getattr(self, name) not in ("", getattr(entry, name)) for name in FILTERED_FIELDS):
+        if any(getattr(entry, name) != value for name, value in self._required):
             return False
         failed = entry.status >= 400 or bool(entry.code)
         return self.outcome == "" or failed == (self.outcome == "failed")
 
+    @cached_property
+    def _required(self) -> list[tuple[str, str]]:
+        """Fields and their values."""
+        return [(name, value) for name in FILTERED_FIELDS if (value := getattr(self, name))]
+
     def list_marks(self) -> tuple[bytes, ...]:
         """What an encoded entry has to contain to match: most needn't be decoded then."""
-        values = (getattr(self, name) for name in FILTERED_FIELDS)
-        return tuple(json.dumps(value).encode() for value in values if value)
+        return tuple(json.dumps(value).encode() for _, value in self._required)
 
     def find_bounds(self) -> tuple[float, float]:
         """The times between which entries are looked for. Ids of requests tell when they came."""

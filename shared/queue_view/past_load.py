@@ -43,23 +43,23 @@ class Load:
 
 def read_load(redis: Redis, pool: str, since: float, until: float, pause: Pause, most: int = MAX_REQUESTS) -> Load:
     """The latest `most` requests of a configured pool; private credentials serve only their owners and are left out."""
-    found: list[tuple[float, LogEntry]] = []
+    found: list[Demand] = []
     refused, seen, last_seen_at, most_seen = 0, 0, until, ENTRIES_PER_REQUEST * most
     for stored in islice(list_entries(redis, since, until, pause), most_seen + 1):
         seen, last_seen_at = seen + 1, stored.time
         if stored.entry.pool != pool or stored.entry.key.startswith(caller_id("")):
             continue
         if is_demand(stored.entry):
-            found.append((stored.time - stored.entry.total_ms / 1000, stored.entry))
+            found.append(Demand(stored.time - stored.entry.total_ms / 1000, count_seconds(stored.entry)))
         elif stored.entry.code == "queue_full":
             refused += stored.count
         if len(found) > most:
             break
     is_cut = len(found) > most or seen > most_seen
-    taken = sorted(found[:most], key=lambda each: each[0])
-    worked = [seconds for _, entry in taken if (seconds := count_seconds(entry))]
+    taken = sorted(found[:most], key=lambda demand: demand.arrived_at)
+    worked = [demand.seconds for demand in taken if demand.seconds]
     mean = sum(worked) / len(worked) if worked else 0.0
-    demands = [Demand(at, count_seconds(entry) or mean) for at, entry in taken]
+    demands = [Demand(at, seconds or mean) for at, seconds in taken]
     return Load(demands, last_seen_at if is_cut else since, until, is_cut, refused)
 
 
@@ -80,8 +80,11 @@ def count_seconds(entry: LogEntry) -> float:
     """Seconds of accounts' time: the last attempt's, and those of the failed ones before; 0 if none got it."""
     if not entry.credential:
         return 0.0
+    own = max(0, entry.total_ms - entry.queue_ms) / 1000
+    if not entry.tried:
+        return own
     failed = [each for each in FailedAttempt.parse(entry.tried) if (each.started_ms or 0) < entry.queue_ms]
-    return (max(0, entry.total_ms - entry.queue_ms) + sum(each.milliseconds for each in failed)) / 1000
+    return own + sum(each.milliseconds for each in failed) / 1000
 
 
 def find_busiest_hour(redis: Redis, pool: str, since: float, until: float) -> float:

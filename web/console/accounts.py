@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared import names
 from shared.credentials.records import STATES, CredentialRecord
 from shared.credentials.removal import read_removal
+from shared.credentials.summaries import CredentialSummary, list_summaries
 from shared.errors import ApiError
 from shared.list_filters import matches_text
 from shared.observability.durability import read_durability
@@ -37,7 +38,7 @@ SHOWN_REQUESTS = 20
 #: Action -> key of the notice that says it was done.
 DONE = {"enable": "enabled", "disable": "disabled", "remove": "removed"}
 #: Column -> key to sort by.
-ORDERS: dict[str, Callable[[CredentialRecord, Usage], Any]] = {
+ORDERS: dict[str, Callable[[CredentialSummary, Usage], Any]] = {
     "state": lambda record, _: (STATES.index(record.state), -record.state_since),
     "label": lambda record, _: (record.label or record.id).lower(),
     "pool": lambda record, _: record.pool,
@@ -67,7 +68,7 @@ class AccountQuery:
     def is_empty(self) -> bool:
         return not (self.pool or self.states or self.text or self.bulk)
 
-    def selects(self, record: CredentialRecord) -> bool:
+    def selects(self, record: CredentialSummary) -> bool:
         return (
             self.pool in ("", record.pool)
             and (not self.states or record.state in self.states)
@@ -88,12 +89,16 @@ def read_query() -> AccountQuery:
     )
 
 
-def find_accounts(query: AccountQuery) -> list[CredentialRecord]:
-    records = credentials.open_store().list(credentials.list_all_pools())
+def find_accounts(query: AccountQuery) -> list[CredentialSummary]:
+    records = list_summaries(services().redis, credentials.list_all_pools())
     if query.bulk:
         results = find_results(query.bulk, query.outcome)
         records = [record for record in records if record.id in results]
     return [record for record in records if query.selects(record)]
+
+
+def read_records(accounts: Sequence[CredentialSummary]) -> Sequence[CredentialRecord]:
+    return credentials.open_store().read([(account.pool, account.id, account.state) for account in accounts])
 
 
 def sum_usage() -> dict[str, Usage]:
@@ -114,7 +119,7 @@ def accounts() -> str:
         active="accounts",
         query=query,
         listing=page,
-        accounts=credentials.to_schemas(page.entries, is_masked=True),
+        accounts=credentials.to_schemas(read_records(page.entries), is_masked=True),
         usage=usage,
         tally=Counter(record.state for record in found),
         totals=sum_totals(found, usage),
@@ -123,7 +128,7 @@ def accounts() -> str:
     )
 
 
-def sum_totals(records: list[CredentialRecord], usage: dict[str, Usage]) -> dict[str, int]:
+def sum_totals(records: list[CredentialSummary], usage: dict[str, Usage]) -> dict[str, int]:
     """Sums over all accounts that match, not only those of the page."""
     rows = [usage.get(record.id, {}) for record in records]
     return {name: sum(row.get(name, 0) for row in rows) for name in ("requests", "failed", "total_tokens")}
@@ -181,7 +186,7 @@ def count_fellows(record: CredentialRecord) -> int:
     """How many others of the pool are in the same state for the same reason: many mean that it isn't this account."""
     if record.state == "active":
         return 0
-    others = credentials.open_store().list([record.pool])
+    others = list_summaries(services().redis, [record.pool])
     return sum((other.state, other.reason) == (record.state, record.reason) for other in others) - 1
 
 

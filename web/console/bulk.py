@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from shared.credentials.records import CredentialRecord
 from shared.errors import ApiError
 from web.admin.bulk import resource
-from web.console.accounts import find_accounts, read_query
+from web.console.accounts import find_accounts, read_query, read_records
 from web.console.parts.blueprint import blueprint, build_own_url, go_to, render_page
 from web.console.parts.wording import BULK_ACTIONS
 
@@ -42,9 +42,9 @@ def change_accounts() -> BaseResponse | str:
 def select_accounts() -> Sequence[CredentialRecord]:
     matching = find_accounts(read_query())
     if "all" in request.form:
-        return matching
+        return read_records(matching)
     chosen = set(request.form.getlist("id"))
-    return [record for record in matching if record.id in chosen]
+    return read_records([account for account in matching if account.id in chosen])
 
 
 def is_done_soon(operation: str, count: int) -> bool:

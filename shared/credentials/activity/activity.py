@@ -154,7 +154,7 @@ def build_failure(fields: Mapping[str, str]) -> LastFailure | None:
 
 
 def build_test(stored: str) -> LastTest | None:
-    values = parse_json_object(stored.encode())
+    values = parse_json_object(stored.encode()) if stored else {}
     if not values.get("at"):
         return None
     numbers = {name: int(read_number(values.get(name))) for name in TEST_FIELDS}

@@ -35,7 +35,7 @@ class Allowance:
     @classmethod
     def decode(cls, stored: str) -> "Allowance | None":
         """None without any, or of another form."""
-        values = parse_json_object(stored.encode())
+        values = parse_json_object(stored.encode()) if stored else {}
         try:
             return cls(float(values["at"]), tuple(decode_record(Left, left) for left in values["left"]))
         except (UnreadableRecord, ValueError, TypeError, KeyError):

@@ -78,10 +78,11 @@ def find_bucket(seconds: float) -> int:
 
 def sum_up(slots: Iterable[SlotCounts]) -> RecentAttempts:
     served = failed = 0
-    first_bytes: Counter[int] = Counter()
+    first_bytes: dict[int, int] = {}
     for slot in slots:
         served, failed = served + slot.served, failed + slot.failed
-        first_bytes.update(slot.first_bytes)
+        for bucket, count in slot.first_bytes.items():
+            first_bytes[bucket] = first_bytes.get(bucket, 0) + count
     return RecentAttempts(served, failed, find_median(first_bytes))
 
 

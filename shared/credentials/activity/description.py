@@ -32,7 +32,7 @@ class CredentialDescription:
         seconds = recent.first_byte_seconds
         return {
             **(record.to_masked_dict() if is_masked else record.to_dict()),
-            "explanation": asdict(self.explanation),
+            "explanation": vars(self.explanation),
             "last_used_at": activity.used_at,
             "in_flight": activity.in_flight,
             "last_hour": {
@@ -42,7 +42,7 @@ class CredentialDescription:
                 "first_byte_p50_ms": None if seconds is None else round(1000 * seconds),
             },
             "last_failure": activity.last_failure and asdict(activity.last_failure),
-            "limits": [asdict(limit) for limit in self.limits],
+            "limits": [vars(limit) for limit in self.limits],
             "allowance": activity.allowance and asdict(activity.allowance),
             "last_test": activity.last_test and asdict(activity.last_test),
         }
