@@ -25,7 +25,7 @@ def go_on() -> None:
 
 
 class Demand(NamedTuple):
-    """A request of the past: when it came, in seconds, and how many seconds of an account's time it took."""
+    """A request of the past: when it came, in seconds since the epoch, and how many of an account's time it took."""
 
     arrived_at: float
     seconds: float
@@ -56,8 +56,7 @@ class Wish:
 
 def simulate(load: Sequence[Demand], accounts: int, pause: Pause = go_on) -> list[float]:
     """How long each request waits, in order of arrival, which the load must be in. `pause` is called now and then."""
-    start = load[0].arrived_at if load else 0.0
-    free_at = [start] * accounts
+    free_at = [0.0] * accounts
     waits: list[float] = []
     for arrived_at, seconds in load:
         if len(waits) % REQUESTS_BETWEEN_PAUSES == 0:

@@ -68,6 +68,56 @@ def test_viewer_is_due_at_once_and_then_at_its_own_rate():
     assert [viewer.is_due(at) for at in (101.0, 104.0, 104.9)] == [False, False, True]
 
 
+def test_message_is_handed_over_once():
+    viewer = Viewer("queue", 1, list[object]().append)
+    viewer.offer(b"x", 0.0)
+    assert [viewer.wait(0), viewer.wait(0)] == [b"x", b""]
+
+
+def test_viewer_that_has_ended_waits_no_more():
+    viewer = Viewer("queue", 1, list[object]().append)
+    viewer.end()
+    waits = gevent.spawn(lambda: [viewer.wait(1e6), viewer.wait(1e6)])
+    assert waits.get(timeout=PATIENCE) == [b"", b""]
+
+
+def test_nothing_is_read_while_nobody_is_due(feed: LiveFeed[str], clock: Clock):
+    slow = feed.watch("slow", 360_000)
+    slow.wait(PATIENCE)
+    gevent.sleep(0.1)
+    assert clock.asked == [{"slow"}]
+
+
+def test_one_greenlet_serves_all_viewers(feed: LiveFeed[str], monkeypatch: pytest.MonkeyPatch):
+    started: list[object] = []
+
+    class Counted(live_feed.MeasuredGreenlet):
+        def start(self) -> None:
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr(live_feed, "MeasuredGreenlet", Counted)
+    for viewer in [feed.watch("queue", 1), feed.watch("overview", 1)]:
+        viewer.wait(PATIENCE)
+    assert len(started) == 1
+
+
+def test_first_snapshot_that_costs_much_is_followed_by_a_long_pause(
+    feed: LiveFeed[str], clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    def render(topics: Collection[str]) -> dict[str, bytes]:
+        before = time.thread_time()
+        while time.thread_time() - before < 0.05:
+            pass
+        return clock.render(topics)
+
+    feed.render = render
+    viewer = feed.watch("queue", 0)
+    viewer.wait(PATIENCE)
+    gevent.sleep(0.2)
+    assert len(clock.asked) == 1
+
+
 def test_slow_viewer_gets_its_first_message_with_the_others_and_then_fewer(feed: LiveFeed[str], clock: Clock):
     slow, quick = feed.watch("slow", 360_000), feed.watch("quick", 0)
     assert slow.wait(PATIENCE) == b"slow 1"
@@ -109,12 +159,30 @@ def test_slow_reader_skips_what_it_has_missed(feed: LiveFeed[str], clock: Clock)
     assert newest == f"queue {len(clock.asked)}".encode()
 
 
-def test_redis_that_is_away_costs_the_snapshot_only(feed: LiveFeed[str], clock: Clock):
+def test_page_that_cannot_be_rendered_costs_the_snapshot_only(
+    feed: LiveFeed[str], clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    faults = [ValueError("a template is broken")]
+
+    def render(topics: Collection[str]) -> dict[str, bytes]:
+        if faults:
+            raise faults.pop()
+        return clock.render(topics)
+
+    feed.render = render
+    assert feed.watch("queue", 1).wait(PATIENCE) == b"queue 1"
+    assert "a template is broken" in caplog.text
+
+
+def test_redis_that_is_away_costs_the_snapshot_only(
+    feed: LiveFeed[str], clock: Clock, caplog: pytest.LogCaptureFixture
+):
     clock.is_broken = True
     viewer = feed.watch("queue", 1)
     eventually(lambda: len(clock.asked) >= 2)
     clock.is_broken = False
     assert viewer.wait(PATIENCE).startswith(b"queue ")
+    assert "Redis is away" in caplog.text and "Traceback" not in caplog.text
 
 
 def test_closed_feed_ends_its_viewers_and_takes_no_more(feed: LiveFeed[str]):

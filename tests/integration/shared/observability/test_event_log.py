@@ -13,9 +13,19 @@ from shared import keys
 from shared.credentials.evidence import Evidence
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.observability import event_log
 from shared.observability.audit_log import AuditLog
 from shared.observability.counters import Counters
-from shared.observability.event_log import MAX_BUFFERED, Event, EventBuffer, EventFilter, read_events
+from shared.observability.event_log import (
+    MAX_BUFFERED,
+    MAX_TEXT_LENGTH,
+    Event,
+    EventBuffer,
+    EventFilter,
+    decode_event,
+    read_events,
+    read_events_after,
+)
 from workers.worker.credential_states import CredentialStates
 
 log = logging.getLogger("farm.test")
@@ -106,3 +116,70 @@ def test_unreadable_event_breaks_nothing(redis: Redis):
     redis.xadd(keys.EVENTS, {"x": "y"})
     redis.xadd(keys.EVENTS, {"e": json.dumps({"kind": ["of", "a", "newer", "version"], "t": "now"})})
     assert [event.time for event in read(redis)] == [0.0, 0.0, 0.0]
+
+
+def test_event_is_written_when_redis_is_back(redis: Redis, buffer: EventBuffer, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RedisError("Redis is away")
+
+    log.warning("lease %s lost%s", "a", "!" * MAX_TEXT_LENGTH, extra={"action": "lease_lost"})
+    with monkeypatch.context() as away:
+        away.setattr(redis, "execute_command", refuse)
+        with pytest.raises(RedisError):
+            buffer.write()
+    buffer.write()
+    (event,) = read(redis)
+    assert event.message.startswith("lease a lost!") and len(event.message) == MAX_TEXT_LENGTH
+
+
+def test_events_are_bounded(redis: Redis, buffer: EventBuffer, monkeypatch: pytest.MonkeyPatch):
+    """Redis drops whole blocks, of a hundred entries."""
+    monkeypatch.setattr(event_log, "MAX_EVENTS", 10)
+    for number in range(300):
+        log.info("%d", number, extra={"action": "orphan_found"})
+    buffer.write()
+    assert 10 <= redis.xlen(keys.EVENTS) < 200
+    for number in range(300):
+        AuditLog(redis).record("command line", "key.create", f"k{number}")
+    assert 10 <= redis.xlen(keys.EVENTS) < 200
+
+
+def add(redis: Redis, at: float, written_at: float, **fields: Any) -> str:
+    """Adds an event to the stream; returns its id."""
+    event = {"t": at, "kind": "lease_lost", **fields}
+    return str(redis.xadd(keys.EVENTS, {"e": json.dumps(event)}, id=f"{int(1000 * written_at)}-0").decode())
+
+
+def test_event_is_found_by_when_it_happened_not_by_when_it_was_written(redis: Redis):
+    add(redis, 1000.0, 970.0)  # The clocks of hosts differ.
+    add(redis, 2000.0, 2300.0)  # Redis was away.
+    assert [event.time for event in read(redis, since=990.0, until=1001.0)] == [1000.0]
+    assert [event.time for event in read(redis, since=1990.0, until=2001.0)] == [2000.0]
+    assert read(redis, since=960.0, until=990.0) == read(redis, since=2200.0, until=2400.0) == []
+    assert [event.time for event in read(redis, since=2000.0, until=2000.5)] == [2000.0]
+    assert read(redis, since=1990.0, until=2000.0) == []
+
+
+def test_events_after_one_are_read_page_by_page(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(event_log, "PAGE_SIZE", 2)
+    first, *others = [add(redis, float(at), float(at)) for at in range(1, 7)]
+    assert [event.id for event in read_events_after(redis, first)] == others
+
+
+def test_events_of_others_are_not_decoded(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    for at in range(1, 4):
+        add(redis, float(at), float(at), pool="other")
+    wanted, decoded = add(redis, 4.0, 4.0, pool="a"), list[str]()
+
+    def decode(id_: str, encoded: bytes) -> Event:
+        decoded.append(id_)
+        return decode_event(id_, encoded)
+
+    monkeypatch.setattr(event_log, "decode_event", decode)
+    assert [event.id for event in read(redis, pool="a")] == decoded == [wanted]
+
+
+def test_fault_of_a_newer_version_is_left_out(redis: Redis):
+    add(redis, 1.0, 1.0, faults=["newer", {"t": 1.0, "reason": "timeout"}])
+    add(redis, 2.0, 2.0, faults="newer")
+    assert [[fault.reason for fault in event.faults] for event in read(redis)] == [[], ["timeout"]]

@@ -53,6 +53,14 @@ def test_failed_attempts_take_time_and_the_last_one_is_counted_once(tried: str, 
     assert count_seconds(LogEntry("req_1", "k", credential="c", queue_ms=2000, total_ms=5000, tried=tried)) == seconds
 
 
+def test_others_get_their_turn_while_the_log_is_read(redis: Redis):
+    pauses: list[None] = []
+    for _ in range(past_load.ENTRIES_BETWEEN_PAUSES + 1):
+        log(redis, HOUR + 20)
+    read_load(redis, "default", HOUR, HOUR + 3600, lambda: pauses.append(None))
+    assert len(pauses) == 2
+
+
 def test_only_the_latest_requests_of_a_long_period_are_taken(redis: Redis):
     for second in (10, 20, 30):
         log(redis, HOUR + second)

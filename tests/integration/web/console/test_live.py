@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from werkzeug.test import TestResponse
 
 from shared.api_keys.admin_sessions import AdminSessions
@@ -17,6 +19,8 @@ from tests.integration.web.console.conftest import LogIn
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool
 from tests.waiting import eventually
 from web import live_feed
+from web.console.live import stream
+from web.console.live.fragments import LIVE_PAGES, Topic, render_topics
 from web.services import EXTENSION
 
 HTMX = {"accept": "text/html, text/event-stream", "hx-request": "true"}
@@ -60,7 +64,7 @@ def test_every_page_with_a_live_part_renders_it_alike_alone_and_in_the_page(admi
 
 
 def test_stream_is_in_the_language_of_its_page_and_leaves_the_choice_alone(admin: FlaskClient, ids: list[str]):
-    with closing(open_stream(admin, lang="zh")) as response:
+    with closing(open_stream(admin, lang="zh", every="5")) as response:
         assert "账号" in next(read_events(response))
         assert "set-cookie" not in response.headers
     assert 'lang="en"' in admin.get("/admin/").text
@@ -69,6 +73,8 @@ def test_stream_is_in_the_language_of_its_page_and_leaves_the_choice_alone(admin
 def test_interval_is_kept_and_can_be_off(admin: FlaskClient, ids: list[str]):
     assert "every=5&amp;lang" in admin.get("/admin/queue?every=5").text
     assert "every=5&amp;lang" in admin.get("/admin/").text
+    admin.set_cookie("farm_every", "17", path="/admin")
+    assert "every=1&amp;lang" in admin.get("/admin/").text
     assert "hx-sse" not in admin.get("/admin/?every=0").text
     assert "hx-sse" not in admin.get("/admin/queue").text
 
@@ -128,7 +134,31 @@ def test_stream_ends_when_its_front_retires(admin: FlaskClient, app: Flask, ids:
         events = read_events(response)
         next(events)
         app.extensions[EXTENSION].end_live_pages()
-        assert all("logged-out" not in event for event in events)
+        assert all(piece.startswith(b"data: ") for piece in response.iter_encoded())
+
+
+def test_stream_ends_while_redis_is_away(admin: FlaskClient, ids: list[str], monkeypatch: pytest.MonkeyPatch):
+    def ask_redis() -> bool:
+        raise RedisConnectionError("Redis is away")
+
+    monkeypatch.setattr(stream, "build_admission_check", lambda: ask_redis)
+    with closing(open_stream(admin)) as response:
+        assert list(read_events(response)) == []
+
+
+def test_page_is_read_once_for_all_languages_and_its_events_come_first(
+    app: Flask, ids: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    queue, reads = LIVE_PAGES["queue"], list[None]()
+
+    def read() -> dict[str, object]:
+        reads.append(None)
+        return queue.read()
+
+    monkeypatch.setitem(LIVE_PAGES, "queue", replace(queue, read=read))
+    messages = render_topics(app, [Topic("queue", language, "admin") for language in ("en", "zh")])
+    assert (len(messages), len(reads)) == (2, 1)
+    assert all(message.startswith(b"event: ") and b"\n\ndata: " in message for message in messages.values())
 
 
 def test_unknown_page_has_no_stream(admin: FlaskClient):

@@ -34,3 +34,7 @@ def test_queue_is_empty_or_full_by_what_arrives_and_what_is_served(
     waiting: int, arrivals: float | None, capacity: float | None, expected: tuple[float | None, float | None]
 ):
     assert foretell(waiting, 900, arrivals, capacity) == expected
+
+
+def test_queue_that_is_fuller_than_it_may_be_is_full_now():
+    assert foretell(100, -5, 5.0, 3.0) == (None, 0.0)

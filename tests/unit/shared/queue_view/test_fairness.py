@@ -1,7 +1,7 @@
 """The ledger: what keys were entitled to, what they got, and whom they wait for."""
 
 from shared.queue_view.batch_patience import BatchPatience, find_patience
-from shared.queue_view.fairness import MAX_RIVALS, Rival, find_rivals, list_shares
+from shared.queue_view.fairness import MAX_KEYS, MAX_RIVALS, Rival, find_rivals, list_shares
 from shared.queue_view.service_order import Servers, Turn
 
 
@@ -33,6 +33,16 @@ def test_key_waits_for_those_that_run_and_those_before_it():
     assert rivals["a"] == [Rival("c", "", 5, 0)]
     assert rivals["b"] == [Rival("c", "", 5, 0), Rival("a", "first", 1, 2)]
     assert rivals["c"] == [Rival("a", "first", 1, 3), Rival("b", "", 0, 1)]
+
+
+def test_request_without_a_key_is_nobodys_rival():
+    order = [Turn("req_x", "", "interactive", 1.0, True), turn("a")]
+    assert find_rivals(order, {}, {}) == {"a": []}
+
+
+def test_ledger_names_those_who_got_the_most():
+    shares = list_shares([{f"k{number}": float(number) for number in range(1, MAX_KEYS + 20)}], (), {}, {})
+    assert (len(shares), shares[0].key) == (MAX_KEYS, f"k{MAX_KEYS + 19}")
 
 
 def test_only_the_worst_rivals_are_named():

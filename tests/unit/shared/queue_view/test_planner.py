@@ -5,6 +5,8 @@ import random
 import pytest
 
 from shared.queue_view.planner import (
+    MAX_ACCOUNTS,
+    REQUESTS_BETWEEN_PAUSES,
     Demand,
     Wish,
     choose_accounts,
@@ -69,6 +71,13 @@ def test_wish_that_no_number_of_accounts_fulfils_is_told():
     assert find_accounts_by_erlang_c(6000.0, 1.0, Wish()) is None
 
 
+def test_others_get_their_turn_during_a_replay():
+    pauses: list[None] = []
+    simulate([Demand(0.0, 1.0)] * (3 * REQUESTS_BETWEEN_PAUSES), 1, lambda: pauses.append(None))
+    assert len(pauses) == 3
+
+
 def test_compared_numbers_surround_the_needed_one():
+    assert max(choose_accounts(MAX_ACCOUNTS - 1, 0)) <= MAX_ACCOUNTS
     assert choose_accounts(8, 5) == [4, 5, 6, 7, 8, 10, 16]
     assert choose_accounts(1, 0) == [1, 2]
