@@ -28,14 +28,14 @@ LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")
 WEB, WORKERS = "tests/integration/web", "tests/integration/workers"
 #: Tests that reach hardly a line that no other test does; with coverage they would take twice the time.
 UNMEASURED = (
-    f"{WORKERS}/jobs",
     *(
-        f"{WEB}/admin/test_{name}.py"
-        for name in ("foreign_jobs", "login_records", "permissions", "same_origin", "sessions")
+        f"{WORKERS}/jobs/test_{name}.py"
+        for name in ("fair_queueing", "held_requests", "model_rests", "random_model_rests", "retries")
     ),
+    *(f"{WEB}/admin/test_{name}.py" for name in ("login_records", "permissions", "same_origin", "sessions")),
     *(f"{WEB}/access/test_{name}.py" for name in ("authenticator", "metrics_token")),
     *(f"{WEB}/server/test_{name}.py" for name in ("admin_networks", "half_closed")),
-    *(f"{WEB}/{name}.py" for name in ("reply/test_hub", "routes/test_metrics", "routes/test_models", "test_paths")),
+    *(f"{WEB}/{name}.py" for name in ("routes/test_metrics", "routes/test_models", "test_paths")),
 )
 #: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.
 SYSTEM_REDIS = (
