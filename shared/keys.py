@@ -79,6 +79,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:refreshers | sorted set | token refresher -> time of its last report | trimmed by age |
 | farm:process:<worker process> | hash | what a worker process reports about itself | seconds, renewed |
 | farm:tape:<worker process> | stream | what its workers did, second by second | 2 minutes |
+| farm:tapes | sorted set | worker process -> when its tape last named its credentials | trimmed by age |
 | farm:errands:<worker process> | list | credential operations requested of it | a minute |
 | farm:errand:<operation id> | list | result of a credential operation | a minute |
 | farm:bulk:<operation id> | hash | progress of an operation on many credentials (web/admin/bulk) | a day |
@@ -132,6 +133,7 @@ API_KEY_IDS = "farm:api-key-ids"
 SUPERSEDED_API_KEYS = "farm:api-keys:superseded"
 PROCESSES = "farm:processes"
 RETIRING_PROCESSES = "farm:processes:retiring"
+TAPES = "farm:tapes"
 HANDOVER = "farm:handover"
 REFRESHERS = "farm:refreshers"
 COUNTERS = "farm:counters"

@@ -107,6 +107,7 @@ def fill_account_time(redis: Redis, ids: list[str], pool: str, dice: random.Rand
     """What the accounts' workers did: on the tape, by the hour, and in samples of the last hour."""
     now = int(clock.now())
     redis.zadd(farm_keys.PROCESSES, {"p1": now})
+    redis.zadd(farm_keys.TAPES, {"p1": now})
     rows = {id_: write_row(dice) for id_ in ids}
     for second in range(TAPE_SECONDS + 15):
         column = {"c": "".join(row[second] for row in rows.values()), "k": " ".join(ids)}

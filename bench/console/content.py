@@ -73,6 +73,7 @@ def add_accounts(redis: Redis) -> list[str]:
 def write_tape(redis: Redis, ids: list[str], now: float) -> None:
     """What each account did in the last two minutes."""
     dice, letters = random.Random(2), "".join(LETTERS.values())
+    redis.zadd(keys.TAPES, {PROCESS: now})
     for second in range(TAPE_SECONDS):
         fields = {"c": "".join(dice.choices(letters, (60, 20, *(len(letters) - 2) * (3,)), k=len(ids)))}
         at = int(1000 * (now - TAPE_SECONDS + second))

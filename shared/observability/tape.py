@@ -31,7 +31,7 @@ ABSENT = "-"
 TAPE_SECONDS, SPARE_COLUMNS, NAMING_INTERVAL = 120, 15, 10
 #: Longest time in seconds without a column that counts as lateness of a process; else it was not there.
 MAX_GAP_SECONDS = 3
-#: Seconds for which the tape of a process that has ended is kept.
+#: Seconds for which the tape of a process that has ended, or was killed, is kept and read.
 TAPE_TTL_SECONDS = TAPE_SECONDS + 30
 
 
@@ -39,7 +39,7 @@ class TapeWriter:
     """Appends the columns of one worker process."""
 
     def __init__(self, process_id: str) -> None:
-        self._key = keys.tape(process_id)
+        self._process_id, self._key = process_id, keys.tape(process_id)
         self._named: tuple[str, ...] = ()
         self._columns = 0
 
@@ -53,7 +53,10 @@ class TapeWriter:
         self._named, self._columns = ids, self._columns + 1
         pipe.xadd(self._key, fields, maxlen=TAPE_SECONDS + SPARE_COLUMNS, approximate=False)
         if is_naming:
+            now = clock.now()
             pipe.expire(self._key, TAPE_TTL_SECONDS)
+            pipe.zadd(keys.TAPES, {self._process_id: now})
+            pipe.zremrangebyscore(keys.TAPES, "-inf", now - TAPE_TTL_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,14 @@ class Tape:
 
 
 def read_tape(redis: Redis, seconds: int = TAPE_SECONDS, until: float | None = None) -> Tape:
-    """The last `seconds` that are over, of all worker processes that report, or that are ending their requests."""
+    """The last `seconds` that are over, of all worker processes that ran in them."""
     end = int(clock.now() if until is None else until)
     begin = end - seconds
-    members = [member for each in (keys.PROCESSES, keys.RETIRING_PROCESSES) for member in redis.zrange(each, 0, -1)]
+    # The newest last: what it says of a second goes before what the process says that it replaces.
+    processes = redis.zrange(keys.TAPES, 0, -1)
     first = (begin - NAMING_INTERVAL - 2) * 1000
     with redis.pipeline(transaction=False) as pipe:
-        for process in members:
+        for process in processes:
             pipe.xrange(keys.tape(process.decode()), first, end * 1000 - 1)
         columns = pipe.execute()
     rows: dict[str, list[str]] = {}

@@ -136,7 +136,7 @@ def test_unknown_pools_and_requests_are_not_found(front: Front):
 
 
 def test_tape_has_a_row_for_each_credential(front: Front):
-    front.redis.zadd(keys.PROCESSES, {"p1": 1})
+    front.redis.zadd(keys.TAPES, {"p1": 1})
     for letters in ("b", "i"):
         front.redis.xadd(keys.tape("p1"), {"c": letters, "k": "c1"})
     front.redis.hset(keys.credentials("default"), "c1", "active")

@@ -7,13 +7,15 @@ import gevent
 import pytest
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.observability.account_time.account_hours import AccountHours
 from shared.observability.counters import Counters
 from shared.observability.tape import ABSENT, LETTERS, TAPE_SECONDS, TAPE_TTL_SECONDS, TapeWriter, read_tape
+from shared.settings.schema import Settings
 from tests.integration.harness import WorkerHarness, streaming_body
 from tests.waiting import eventually
 from workers.process.census import Census, find_state
+from workers.process.membership import Membership
 
 
 class RecordedHours(AccountHours):
@@ -35,7 +37,6 @@ def counters() -> Counters:
 
 @pytest.fixture
 def census(redis: Redis, counters: Counters) -> Census:
-    redis.zadd(keys.PROCESSES, {"p1": 1})
     return Census(redis, "p1", ["default"], counters)
 
 
@@ -106,7 +107,7 @@ def write_column(redis: Redis, second: int, letters: str, ids: str = "", process
 
 
 def test_columns_become_a_row_for_each_credential(redis: Redis):
-    redis.zadd(keys.PROCESSES, {"p1": 1})
+    redis.zadd(keys.TAPES, {"p1": 1})
     write_column(redis, 1000, "bi", "a b")
     write_column(redis, 1001, "bb")
     # One second is missing, because the process was late; then it holds other credentials, and then it is away.
@@ -128,7 +129,7 @@ def test_account_goes_from_one_process_to_another(redis: Redis):
 
 
 def test_row_begins_in_the_middle_of_what_is_kept(redis: Redis):
-    redis.zadd(keys.PROCESSES, {"p1": 1})
+    redis.zadd(keys.TAPES, {"p1": 1})
     write_column(redis, 1000, "b", "a")
     for second in range(1001, 1005):
         write_column(redis, second, "i")
@@ -145,6 +146,20 @@ def test_tape_is_bounded_and_names_its_credentials_now_and_then(redis: Redis):
     assert len(columns) < TAPE_SECONDS + 30
     assert any(b"k" in fields for _, fields in columns[:15])
     assert 0 < redis.ttl(keys.tape("p1")) <= TAPE_TTL_SECONDS
+
+
+def test_tape_of_a_killed_process_is_read_until_its_seconds_are_over(redis: Redis):
+    for process in ("killed", "successor"):
+        with redis.pipeline() as pipe:
+            TapeWriter(process).append(pipe, {process: "b"})
+            pipe.execute()
+    Membership(redis, "successor", Settings()).remove("killed")
+    eventually(lambda: set(read_tape(redis, seconds=10).letters) == {"killed", "successor"})
+    redis.zadd(keys.TAPES, {"killed": clock.now() - TAPE_TTL_SECONDS - 1})
+    with redis.pipeline() as pipe:
+        TapeWriter("successor").append(pipe, {"successor": "b"})
+        pipe.execute()
+    assert redis.zrange(keys.TAPES, 0, -1) == [b"successor"]
 
 
 def test_letters_are_unambiguous():
