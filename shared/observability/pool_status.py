@@ -37,6 +37,8 @@ class PoolStatus:
     is_served: bool = False
     #: Whether the pool's circuit breaker is open.
     upstream_down: bool = False
+    #: Why it is open, '' while it is closed.
+    upstream_failure: str = ""
     #: Why the breaker of its token endpoint or its API keys (`api_key_refused`) is open; '' while it is closed.
     token_endpoint_failure: str = ""
     #: Since when, and by whom, it is paused.
@@ -79,6 +81,7 @@ class PoolStatus:
             "utilisation": self.utilisation,
             "private_credentials": self.private_credentials,
             "upstream_down": self.upstream_down,
+            "upstream_failure": self.upstream_failure,
             "token_endpoint_failure": self.token_endpoint_failure,
             "resting_until": self.resting_until,
             "paused_since": self.pause.since,
@@ -97,7 +100,7 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
             pipe.hgetall(keys.process(process))
         for name in names:
             pipe.hvals(keys.credentials(name))
-            pipe.exists(keys.breaker(name))
+            pipe.hget(keys.breaker(name), "reason")
             pipe.hget(keys.token_breaker(name), "reason")
             pipe.get(keys.paused(name))
             for queue in queue_keys(name):
@@ -111,8 +114,9 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
     retiring_reports = [decode_hash(next(remaining)) for _ in retiring]
     statuses = []
     for name in names:
-        states, is_down, token_failure, pause_mark = (next(remaining) for _ in range(4))
-        status = build_pool_status(name, reports, states, bool(is_down), [next(remaining) for _ in BANDS])
+        states, failure, token_failure, pause_mark = (next(remaining) for _ in range(4))
+        status = build_pool_status(name, reports, states, failure is not None, [next(remaining) for _ in BANDS])
+        status.upstream_failure = (failure or b"").decode()
         status.workers["busy"] += sum(int(report.get(f"busy:{name}", 0)) for report in retiring_reports)
         status.held = {band: next(remaining) for band in BANDS}
         status.token_endpoint_failure = (token_failure or b"").decode()

@@ -11,6 +11,7 @@ from flask import request
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared import names
+from shared.credentials.explanation import CAN_SERVE
 from shared.credentials.records import STATES, CredentialRecord
 from shared.credentials.removal import read_removal
 from shared.credentials.summaries import CredentialSummary, list_summaries
@@ -124,6 +125,7 @@ def accounts() -> str:
         tally=Counter(record.state for record in found),
         totals=sum_totals(found, usage),
         states=STATES,
+        serving_rule=CAN_SERVE.rule,
         pools=credentials.list_configured_pools(),
     )
 

@@ -79,7 +79,8 @@ def list_pool_alerts(pool: LivePool) -> list[str]:
     if pool.paused_since:
         found.append(gettext("the pool is paused; its requests wait until it is resumed."))
     if pool.upstream_down:
-        found.append(gettext("the upstream is down; requests wait until it is back."))
+        sentence = gettext("the upstream is down (%(reason)s): requests wait, and now and then one tries it again.")
+        found.append(sentence % {"reason": pool.upstream_failure})
     if pool.token_endpoint_failure == API_KEY_REFUSED:
         found.append(gettext("the upstream refuses several API keys and accepts none."))
     elif pool.token_endpoint_failure:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from redis import Redis
 from rq.job import Job
 
-from shared import names
+from shared import keys, names
 from shared.observability.names_by_id import find_credential_names
 from shared.observability.request_log import FailedAttempt, LogFilter, RequestLog, StoredEntry
 from shared.protocol.relay_queue import QUEUED_FIELD
@@ -36,10 +36,15 @@ class Progress:
     def describe_wait(self) -> WaitState:
         if self._credential_id:
             return self._build_wait("sent", self._credential_id)
-        lined, worker = self._redis.hmget(Job.key_for(self._request_id), QUEUED_FIELD, "worker_name")
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(Job.key_for(self._request_id), QUEUED_FIELD, "worker_name")
+            pipe.exists(keys.paused(names.configured_pool(self._pool)))
+            pipe.exists(keys.breaker(self._pool))
+            (lined, worker), is_paused, is_upstream_down = pipe.execute()
         state = STATES.get(lined or b"", "running")
         if state == "running":
             return self._build_wait(state, credential_of(worker))
+        state = "paused" if is_paused else "upstream_down" if is_upstream_down else state
         position, eta = self._view.find_turn(self._pool, self._request_id, MAX_POSITION) or (None, None)
         return WaitState(state=state, position=position, eta=eta)
 

@@ -40,7 +40,11 @@ class WaitState(BaseModel):
     """Event `waiting`, every second until the first byte."""
 
     state: Annotated[
-        str, Field(description="`queued`, `held` by a limit of the key, `retry`, `running`; `sent` to one credential")
+        str,
+        Field(
+            description="`queued`, `held` by a limit of the key, `retry`, `running`; `sent` to one credential; "
+            "`upstream_down` or `paused` while the pool takes no request"
+        ),
     ]
     position: Annotated[int | None, Field(description="turn in the order of service; null if not known")]
     eta: Annotated[float | None, Field(description="seconds until it is started; null if that can't be told")]

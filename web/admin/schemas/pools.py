@@ -37,6 +37,7 @@ class LivePool(BaseModel):
     utilisation: float
     private_credentials: Annotated[int, Field(description="number of private credentials")]
     upstream_down: bool
+    upstream_failure: Annotated[str, Field(description="why its breaker is open, '' while it is closed")] = ""
     token_endpoint_failure: Annotated[
         str,
         Field(

@@ -66,6 +66,8 @@ def name_group(kind: str, count: int) -> str:
     if kind in phrases:
         return phrases[kind]() % {"count": count}
     words = gettext(EVENT_KINDS[kind]) if kind in EVENT_KINDS else kind
+    if count == 1:
+        return words
     return gettext("%(what)s, %(count)s times") % {"what": words, "count": count}
 
 

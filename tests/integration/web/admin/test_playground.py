@@ -1,6 +1,7 @@
 """Operators ask a model in the playground, and see what the farm does; closing the reply stops the upstream."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -109,8 +110,22 @@ def test_request_that_waits_tells_its_position_and_leaves_the_queue_when_it_is_c
     (name, waiting), *_ = read_events(next(stream).decode())
     assert (name, waiting["state"], waiting["position"], waiting["eta"]) == ("waiting", "queued", 1, None)
     assert redis.exists(f"rq:job:{admitted['request']}")
+    for key, state in ((keys.breaker("default"), "upstream_down"), (keys.paused("default"), "paused")):
+        redis.hset(key, "reason", "timeout") if state == "upstream_down" else redis.set(key, "1 tests")
+        (_, waiting), *_ = read_events(next(stream).decode())
+        assert (waiting["state"], waiting["position"]) == (state, 1)
     response.close()
     assert not redis.exists(f"rq:job:{admitted['request']}")
+
+
+def test_page_asks_an_idle_worker_for_models_that_nobody_has_asked_for(playground: Playground, harness: WorkerHarness):
+    def load_page() -> str:
+        return playground.app.test_client().get("/admin/playground", headers=playground.headers).text
+
+    assert 'name="model" value=""' in load_page()
+    harness.redis.zadd(keys.PROCESSES, {"here": time.time()})
+    harness.redis.hset(keys.process("here"), "idle:default", 1)
+    assert 'name="model" value="sim-' in load_page()
 
 
 @pytest.mark.parametrize("direct", [False, True])
