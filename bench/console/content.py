@@ -71,7 +71,8 @@ def add_accounts(redis: Redis) -> list[str]:
 
 
 def write_tape(redis: Redis, ids: list[str], now: float) -> None:
-    """What each account did in the last two minutes."""
+    """What each account did in the last two minutes, in place of what was written before."""
+    redis.delete(keys.tape(PROCESS))
     dice, letters = random.Random(2), "".join(LETTERS.values())
     redis.zadd(keys.TAPES, {PROCESS: now})
     for second in range(TAPE_SECONDS):

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 from bench.console.content import fill_farm
-from bench.console.pages import ADMIN_TOKEN, run_front
+from bench.console.front import ADMIN_TOKEN, run_front
 from bench.farm import API_KEY, KillableRedis, MeasuredFarm, run_farm
 from bench.load import Load, run_load
 from bench.measurement import Measurement, at_least, at_most, unbounded

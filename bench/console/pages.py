@@ -1,41 +1,28 @@
-"""What each page of the console costs a front and Redis, on a farm of 1,000 accounts and 100,000 requests a day."""
+"""What each page of the console costs a front, Redis and the reader, with 1,000 accounts and 100,000 requests a day."""
 
-import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from flask import Flask
 from redis import Redis
 
-from bench.console.content import fill_farm
-from bench.farm import KillableRedis, find_free_port
+from bench.console.content import fill_farm, write_tape
+from bench.console.front import SCENARIO, Front, hide_id, run_front
+from bench.console.interactive import measure_interactive
+from bench.farm import KillableRedis
 from bench.measurement import Measurement, at_most, unbounded
-from bench.simulator import ROOT
-from launcher.processes.network import is_up
-from launcher.processes.up import build_environment
 from shared import keys
 from web.console.pages import blueprint
 
-SCENARIO = "console"
-ADMIN_TOKEN = "admin-token-of-the-measurement-of-pages"  # noqa: S105 (a farm that lives for a minute)
 #: Most loads of a page, and seconds after which it is loaded no more. CPU time is counted in hundredths of a second.
 MAX_ROUNDS, PAGE_SECONDS = 10, 1.5
 #: Longest CPU time of a page, in milliseconds.
 MAX_PAGE_MS = 300.0
 #: Longest time that Redis may be kept from relaying requests by a page, in milliseconds.
 MAX_REDIS_MS = 100.0
-START_TIMEOUT_SECONDS = 30.0
 #: Pages that need no id, in the forms that cost most; those without a query are found by themselves.
 VARIANTS = (
     "/admin/accounts?sort=requests&order=desc",
@@ -43,6 +30,7 @@ VARIANTS = (
     *(f"/admin/usage?by={by}" for by in ("key", "model", "pool", "credential", "time,credential")),
     *(f"/admin/usage?by={by}&range=7d" for by in ("time,key", "time,credential", "key,model")),
     "/admin/usage?by=credential&range=31d",
+    "/admin/usage?by=time,credential&sort=requests",
     "/admin/requests?outcome=failed",
     "/admin/requests?model=no-such-model",
 )
@@ -58,44 +46,19 @@ API_PATHS = (
 )
 
 
-@dataclass
-class Front:
-    """One front, without workers, over a filled Redis."""
-
-    url: str
-    process: psutil.Process
-    redis: KillableRedis
-
-    def load(self, path: str) -> bytes:
-        """Raises RuntimeError for a status that is no success."""
-        request = urllib.request.Request(self.url + path, headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
-        try:
-            with urllib.request.urlopen(request) as response:
-                body: bytes = response.read()
-                return body
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{path}: {error.code} {error.read().decode()}") from None
-
-    def measure_cpu(self) -> float:
-        """Seconds of CPU time of the front so far."""
-        return sum(self.process.cpu_times()[:2])
-
-    def measure_redis_cpu(self) -> float:
-        """Seconds of CPU time of Redis's main thread so far, which is all that serves commands."""
-        usage = self.redis.client.info("cpu")
-        return float(usage["used_cpu_user_main_thread"]) + float(usage["used_cpu_sys_main_thread"])
-
-
 def measure_console(seconds: float) -> list[Measurement]:
-    """CPU time of each page of the console: 1,000 accounts, 100,000 requests in the log, 500 waiting."""
+    """CPU time of each page of the console, and when it can be used: 1,000 accounts, 100,000 requests, 500 waiting."""
     with tempfile.TemporaryDirectory(prefix="farm-bench-") as data:
         redis = KillableRedis(Path(data) / "store")
         try:
             accounts, api_keys = fill_farm(redis.client)
             with run_front(redis, Path(data)) as front:
                 of_one = list_pages_of_one(redis.client, accounts[0], api_keys[0])
-                paths = (*list_pages(), *VARIANTS, *of_one, *API_PATHS)
-                return [row for path in paths for row in measure_page(front, path)]
+                pages = (*list_pages(), *VARIANTS, *of_one)
+                rows = [row for path in (*pages, *API_PATHS) for row in measure_page(front, path)]
+                # The tape of two minutes is over by now.
+                write_tape(redis.client, accounts, time.time())
+                return rows + measure_interactive(front, Path(data), pages)
         finally:
             redis.process.terminate()
             redis.process.wait()
@@ -128,35 +91,6 @@ def list_pages_of_one(redis: Redis, account: str, api_key: str) -> tuple[str, ..
     )
 
 
-@contextmanager
-def run_front(redis: KillableRedis, data: Path) -> Iterator[Front]:
-    port = find_free_port()
-    environment = {
-        **build_environment(),
-        "PORT": str(port),
-        "REDIS_URL": redis.url,
-        "FARM_DATA_DIR": str(data / "data"),
-        "FARM_ADMIN_TOKEN": ADMIN_TOKEN,
-        "FARM_UPSTREAM_URL": "http://127.0.0.1:9/v1",
-        "FARM_TOKEN_URL": "http://127.0.0.1:9/token",
-        "FARM_LOG_LEVEL": "warning",
-        "WEB_CONCURRENCY": "1",
-    }
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:web.gunicorn_conf"]
-    master = subprocess.Popen(command, env=environment, cwd=ROOT)
-    try:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while not is_up(f"http://127.0.0.1:{port}/healthz"):
-            if time.monotonic() > deadline or master.poll() is not None:
-                raise RuntimeError("the front does not start")
-            time.sleep(0.1)
-        (process,) = psutil.Process(master.pid).children()
-        yield Front(f"http://127.0.0.1:{port}", process, redis)
-    finally:
-        master.terminate()
-        master.wait()
-
-
 def measure_page(front: Front, path: str) -> list[Measurement]:
     size = len(front.load(path))
     times, cpu, redis_cpu = list[float](), front.measure_cpu(), front.measure_redis_cpu()
@@ -176,8 +110,3 @@ def measure_page(front: Front, path: str) -> list[Measurement]:
         unbounded(SCENARIO, f"{name}: ms until it is there, median", round(1000 * statistics.median(times), 1)),
         unbounded(SCENARIO, f"{name}: KB", round(size / 1024)),
     ]
-
-
-def hide_id(path: str) -> str:
-    """The path without the ids, which differ from run to run."""
-    return re.sub(r"(req_)?[0-9a-f]{10,32}(?=$|[/&])", "ID", path.removeprefix("/admin")) or "/"
