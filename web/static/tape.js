@@ -47,6 +47,8 @@
       context.fillText(clock.format(new Date((begins + second) * 1000)), labels + second * column, AXIS_HEIGHT / 2);
       context.fillRect(labels + second * column, AXIS_HEIGHT - 3, 1, 3);
     }
+    // By colour, because to set one takes longer than to fill a rectangle.
+    const runs = {};
     rows.forEach(({ row, letters }, number) => {
       const top = AXIS_HEIGHT + number * height;
       if (labels) {
@@ -56,11 +58,14 @@
       for (let from = 0; from < seconds; ) {
         let to = from + 1;
         while (to < seconds && letters[to] === letters[from]) to += 1;
-        context.fillStyle = colours[letters[from]] ?? "transparent";
-        context.fillRect(labels + from * column, top, (to - from) * column, height - (height > 3 ? 1 : 0));
+        (runs[letters[from]] ??= []).push([labels + from * column, top, (to - from) * column, height - (height > 3 ? 1 : 0)]);
         from = to;
       }
     });
+    for (const [letter, rectangles] of Object.entries(runs)) {
+      context.fillStyle = colours[letter] ?? "transparent";
+      for (const rectangle of rectangles) context.fillRect(...rectangle);
+    }
   }
 
   // The table says the same; it is kept up only while it is open.
