@@ -20,11 +20,12 @@ from workers.process.usage_rollup import UsageRollup
 FURTHER = 40
 
 
-def count_commands(redis: Redis, admin: FlaskClient, path: str) -> int:
+def count_commands(redis: Redis, admin: FlaskClient, path: str, name: str = "") -> int:
+    """All commands, or those of a name."""
     redis.config_resetstat()
     assert admin.get(path).status_code == 200
-    calls = {name: stats["calls"] for name, stats in redis.info("commandstats").items()}
-    return sum(calls.values()) - calls.get("cmdstat_config|resetstat", 0)
+    stats = redis.info("commandstats")
+    return sum(stats[each]["calls"] for each in stats if name in ("", each.removeprefix("cmdstat_")))
 
 
 @pytest.mark.parametrize(
@@ -52,23 +53,25 @@ def test_further_account_costs_a_page_one_command_at_most(
     assert count_commands(redis, admin, path) <= before + most * FURTHER + 10
 
 
-def test_usage_by_time_sums_up_the_hours_that_it_does_not_show(
+def test_usage_by_time_sums_up_the_days_that_it_does_not_show(
     redis: Redis, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(usage, "SHOWN_ROWS", 2)
-    now = int(time.time())
-    for hour in range(10, -1, -1):
+    now, path = int(time.time()), "/admin/usage?by=time,credential&range=31d"
+    for day in range(10, -1, -1):
         for number in range(3):
             entry = build_log_entry(number, credential=f"c{number}")
-            redis.xadd(keys.REQUEST_LOG, {ENTRY_FIELD: entry.encode()}, id=f"{(now - 3600 * hour) * 1000}-*")
-    UsageRollup(redis, 1000, 7, 31).roll_up()
-    page = admin.get("/admin/usage?by=time,credential").text
+            redis.xadd(keys.REQUEST_LOG, {ENTRY_FIELD: entry.encode()}, id=f"{(now - 86_400 * day) * 1000}-*")
+    UsageRollup(redis, 1000, 31, 31).roll_up()
+    monkeypatch.setattr(usage, "SHOWN_ROWS", 2)
+    page = admin.get(path).text
     assert "More rows are in the CSV." in page
     assert re.findall(r">(c\d)</a>", page) == ["c0", "c1"]
-    sums = re.findall(r"[\d,]+(?=<)", page.partition("<tfoot>")[2])
-    assert sums[:2] == ["33", "0"]
+    assert re.findall(r"[\d,]+(?=<)", page.partition("<tfoot>")[2])[:2] == ["33", "0"]
+    reads = count_commands(redis, admin, path, "hgetall")
     # Without a row to spare nothing is left out.
     monkeypatch.setattr(usage, "SHOWN_ROWS", 33)
-    page = admin.get("/admin/usage?by=time,credential").text
+    page = admin.get(path).text
     assert "More rows" not in page
     assert (page.count(">c2</a>"), page.count("<tr>")) == (11, 33 + 2)
+    # The newest day, and all of them for their sums.
+    assert reads <= count_commands(redis, admin, path, "hgetall") + 1
