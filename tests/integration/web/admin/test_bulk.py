@@ -7,15 +7,29 @@ from typing import Any
 
 import gevent
 import pytest
+from flask import g
 from redis import Redis
 
 from shared import keys
+from shared.api_keys.admin_tokens import AdminTokens
+from shared.credentials.records import CredentialRecord
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.observability.audit_log import AuditLog
 from tests.integration.web.admin.test_queue import Front
 from tests.waiting import eventually
 from web.admin.bulk import resource
-from web.admin.bulk.progress import MAX_OUTCOMES, OTHER, SILENCE_SECONDS, ProgressStore
+from web.admin.bulk.progress import (
+    MAX_OUTCOME_LENGTH,
+    MAX_OUTCOMES,
+    OTHER,
+    SILENCE_SECONDS,
+    TTL_SECONDS,
+    ProgressStore,
+)
+
+#: Actions that find out by themselves that an account is gone.
+GONE_ACTIONS = ("disable", "relabel")
 
 
 @pytest.fixture
@@ -107,10 +121,95 @@ def test_cancelled_operation_ends_early(front: Front, redis: Redis, monkeypatch:
     monkeypatch.setattr(resource, "BATCH", 1)
     monkeypatch.setattr(resource, "build_work", lambda *_: lambda _: gevent.sleep(0.5) or "ok")
     begun = begin(front, action="disable", matching={})
-    response = front.admin("DELETE", f"/bulk/{begun['id']}")
-    assert (response.json or {})["state"] == "cancelled"
+    for _ in range(2):
+        response = front.admin("DELETE", f"/bulk/{begun['id']}")
+        assert (response.json or {})["state"] == "cancelled"
     gevent.sleep(1)
     assert read(front, begun["id"])["done"] < 5
+    changes = [entry.action for entry in AuditLog(redis).read_newest_first()]
+    assert changes.count("bulk.cancel") == 1
+
+
+def test_cancelled_operation_begins_no_other_batch(redis: Redis, unsealer: Unsealer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resource, "BATCH", 2)
+    Credentials(redis).import_lines("default", [f"token-{number}" for number in range(5)])
+    store, begun = ProgressStore(redis), list[str]()
+    operation = store.begin("test", 5)
+
+    def cancel(record: CredentialRecord) -> str:
+        begun.append(record.id)
+        store.end(operation, "cancelled")
+        return "ok"
+
+    resource.run(store, operation, Credentials(redis).list(["default"]), cancel)
+    assert (len(begun), store.get(operation).done, store.get(operation).state) == (2, 2, "cancelled")
+    assert not store.end(operation, "done")
+
+
+def test_drain_waits_only_for_those_that_it_has_disabled(redis: Redis, unsealer: Unsealer):
+    Credentials(redis).import_lines("default", ["a", "b"])
+    records, waited = Credentials(redis).list(["default"]), list[str]()
+    store = ProgressStore(redis)
+    operation = store.begin("drain", 2)
+
+    def disable(record: CredentialRecord) -> str:
+        return "ok" if record == records[0] else resource.GONE
+
+    resource.run(store, operation, records, disable, lambda _, __, disabled: waited.extend(disabled))
+    assert waited == [records[0].id]
+    assert store.get(operation).outcomes == {resource.GONE: 1}
+
+
+def test_drain_gives_up_at_last_and_when_it_is_cancelled(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    redis.set(keys.lease("busy"), "process:1")
+    store = ProgressStore(redis)
+    cancelled = store.begin("drain", 1)
+    store.end(cancelled, "cancelled")
+    gevent.spawn(resource.drain, store, cancelled, ["busy"]).get(timeout=60)
+    monkeypatch.setattr(resource, "MAX_DRAIN_SECONDS", 0.0)
+    patient = store.begin("drain", 1)
+    resource.drain(store, patient, ["busy"])
+    assert (store.get(patient).state, store.get(patient).outcomes) == ("done", {resource.STILL_BUSY: 1})
+
+
+def test_foreign_accounts_are_left_alone_and_say_why(front: Front, redis: Redis):
+    foreign, *_ = [record.id for record in Credentials(redis).list(["default"])]
+    redis.hset(keys.credentials("default"), foreign, "foreign")
+    redis.hset(keys.credential(foreign), "reason", "given for another token endpoint")
+    for action, others in (("test", "no worker process is running"), ("enable", "ok")):
+        done = wait(front, begin(front, action=action, matching={})["id"])
+        assert done["outcomes"] == {"given for another token endpoint": 1, others: 4}
+    assert states(redis).count("foreign") == 1
+
+
+def test_accounts_that_are_gone_meanwhile_are_told(front: Front, redis: Redis):
+    (record, *_) = Credentials(redis).list(["default"])
+    with front.app.test_request_context("/"):
+        g.admin = AdminTokens(redis).list()[0]
+        works = [resource.build_work(action, redis, front.services.operations, "x") for action in GONE_ACTIONS]
+    Credentials(redis).remove("default", record.id)
+    assert [work(record) for work in works] == len(works) * [resource.GONE]
+
+
+def test_audit_log_names_some_of_many_accounts(front: Front, redis: Redis):
+    Credentials(redis).import_lines("default", [f"further-{number}" for number in range(resource.MAX_NAMED)])
+    wait(front, begin(front, action="disable", matching={})["id"])
+    entry = next(entry for entry in AuditLog(redis).read_newest_first() if entry.action == "credentials.disable")
+    assert (entry.details["count"], len(entry.details["ids"])) == (resource.MAX_NAMED + 5, resource.MAX_NAMED)
+
+
+def test_accounts_of_another_pool_do_not_match(front: Front, redis: Redis):
+    assert begin(front, action="disable", matching={"pool": "other"})["total"] == 0
+    assert states(redis) == 5 * ["active"]
+
+
+def test_progress_and_results_expire_and_outcomes_are_bounded(redis: Redis):
+    store = ProgressStore(redis)
+    operation = store.begin("test", 1)
+    store.record(operation, {"a": "x" * 1000})
+    assert store.get(operation).outcomes == {MAX_OUTCOME_LENGTH * "x": 1}
+    for key in (keys.bulk_operation(operation), keys.bulk_results(operation)):
+        assert 0 < redis.ttl(key) <= TTL_SECONDS
 
 
 def test_front_that_has_ended_interrupts_its_operations(redis: Redis):

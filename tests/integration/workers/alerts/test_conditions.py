@@ -16,6 +16,7 @@ from shared.protocol.relay_queue import ADMITTED_FIELD, RelayQueue
 from shared.settings.alert_parsers import ALERT_RULES
 from shared.settings.schema import PoolSettings, Settings
 from tests.builders import build_request
+from workers.alerts import conditions
 from workers.alerts.conditions import Conditions
 
 
@@ -45,6 +46,8 @@ def test_dead_account_and_pool_without_accounts(redis: Redis, account: str):
 def test_pool_whose_accounts_all_rest_has_none_only_if_that_lasts(redis: Redis, account: str):
     Credentials(redis).set_state("default", account, "cooling", "rate_limited", clock.now() + 5)
     assert find(redis) == []
+    Credentials(redis).set_state("default", account, "cooling", "rate_limited", clock.now() - 1)
+    assert find(redis) == []  # It is about to come back.
     Credentials(redis).set_state("default", account, "cooling", "rate_limited", clock.now() + 500)
     assert find(redis) == ["no account is in service: all that are usable rest"]
 
@@ -105,6 +108,22 @@ def test_quota_that_is_used_up(redis: Redis):
     ]
     use(daily, "2020-01-01", tokens=1000)
     assert not [text for text in find(redis, "quota") if "laptop" in text]
+
+
+def test_account_without_a_name_goes_by_its_id(redis: Redis, unsealer: Unsealer):
+    nameless, _ = Credentials(redis).add("default", "a-token")
+    Credentials(redis).set_state("default", nameless, "dead", "invalid_grant")
+    assert find(redis, "account_dead") == [f"account {nameless} is dead: invalid_grant"]
+
+
+def test_what_takes_long_to_read_is_read_now_and_then(redis: Redis, account: str, monkeypatch: pytest.MonkeyPatch):
+    watching = Conditions(redis, Settings())
+    assert watching.find() == {}
+    redis.hset(keys.credential(account), "in_doubt_since", clock.now())
+    monkeypatch.setattr(conditions, "SLOW_INTERVAL_SECONDS", 1e6)
+    assert watching.find() == {}
+    monkeypatch.setattr(conditions, "SLOW_INTERVAL_SECONDS", 0.0)
+    assert len(watching.find()) == 1
 
 
 def test_rotation_in_doubt(redis: Redis, account: str):

@@ -28,6 +28,10 @@ def test_end_tells_how_long_it_lasted():
     assert message.body == "1970-01-01 00:04:50 UTC over after 3 min: gpt: the upstream was down"
 
 
+def test_alert_that_was_over_before_it_was_raised_by_another_clock_lasted_no_time():
+    assert "over after 0 s" in compose(raise_and_end(100.0, 90.0), "f", "").body
+
+
 def test_what_came_and_went_is_one_line():
     message = compose(raise_and_end(100.0, 110.0, 120.0, 130.0, 140.0), "f", "")
     assert message.body == "1970-01-01 00:02:20 UTC gpt: the upstream is down (3 times)"

@@ -30,6 +30,16 @@ def test_error_of_a_service_has_no_part_of_its_url():
     assert "127.0.0.1" in shown
 
 
+def test_longer_secret_that_begins_like_another_leaves_no_rest():
+    url = "json://host/abcd/abcdefgh"
+    assert remove_secrets("refused abcdefgh and abcd", url) == "refused … and …"
+
+
+def test_short_parts_and_urls_that_are_none_to_others_do_no_harm():
+    assert remove_secrets("error 12 of ab", "tgram://12/ab") == "error 12 of ab"
+    assert remove_secrets("refused secret-token", "slack://[x/secret-token") == "refused …"
+
+
 def test_message_is_due_when_the_hour_has_room():
     full = Receiver("r", sent=(100.0, 200.0, 300.0))
     assert full.due_at(4) == 0
@@ -44,7 +54,8 @@ def test_failed_receiver_is_tried_again_with_growing_pauses():
         receiver = receiver.with_failure("refused", 1000.0)
         pauses.append(receiver.retry_at - 1000)
     assert pauses[:3] == [10, 20, 40] and pauses[-1] == MAX_RETRY_SECONDS
-    assert receiver.due_at(20) == receiver.retry_at and receiver.failed_since == 1000
+    assert receiver.due_at(20) == receiver.retry_at
+    assert receiver.with_failure("refused", 5000.0).failed_since == 1000
     back = receiver.with_delivery("5-0", 2000.0)
     assert (back.failures, back.error, back.due_at(20), back.cursor) == (0, "", 0, "5-0")
 
