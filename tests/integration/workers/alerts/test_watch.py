@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -15,6 +16,7 @@ from shared.alerts.store import find_last_notice, read_status
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
+from shared.redis_connection.client import register_script
 from shared.settings.schema import Settings
 from tests import internals
 from tests.environment import free_port
@@ -204,6 +206,61 @@ def test_new_receiver_is_told_of_what_happens_from_now_on(
     open_breaker(redis)
     second.look()
     assert read_status(redis).waiting == {identify("json://both.example"): 2, identify("json://second.example"): 1}
+
+
+def test_what_must_last_is_told_when_it_has_lasted_while_the_process_watches(
+    redis: Redis, start_watch: StartWatch, monkeypatch: pytest.MonkeyPatch
+):
+    """And not of what it saw before another process watched for a while."""
+    now = [0.0]
+    monkeypatch.setattr(watch, "GROUP_SECONDS", 1e6)  # No message goes out.
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    watching = start_watch("json://one.example", alert_rules=("pool_without_accounts",))
+    patience = watch.PATIENCE_SECONDS["pool_without_accounts"]
+    now[0] = patience - 1
+    redis.set(keys.ALERT_LEASE, "another")
+    watching.look()
+    redis.delete(keys.ALERT_LEASE)
+    for now[0], is_raised in ((patience, False), (2 * patience - 1, False), (2 * patience, True)):
+        watching.look()
+        assert bool(read_status(redis).alerts) == is_raised
+
+
+def test_what_comes_and_goes_is_one_alert(
+    redis: Redis, start_watch: StartWatch, account: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "CALM_SECONDS", 1e6)
+    monkeypatch.setattr(watch, "GROUP_SECONDS", 1e6)  # No message goes out.
+    watching = start_watch("json://one.example")
+    for _ in range(2):
+        kill_account(redis, account)
+        watching.look()
+        Credentials(redis).enable("default", account)
+        watching.look()
+    assert len(read_status(redis).alerts) == redis.xlen(keys.ALERT_NOTICES) == 1
+
+
+def test_alert_that_is_raised_already_adds_no_notice_and_notices_are_bounded(redis: Redis):
+    """Redis drops whole blocks, of a hundred notices."""
+    redis.set(keys.ALERT_LEASE, "p1")
+    change = register_script(redis, Path(watch.__file__).with_name("change_alert.lua"))
+    names = [keys.ALERT_LEASE, keys.ALERTS, keys.ALERT_NOTICES]
+    assert [change(keys=names, args=["p1", "a", record, "notice", 10]) for record in ("x", "x", "", "")] == [1, 0, 1, 0]
+    assert redis.xlen(keys.ALERT_NOTICES) == 2
+    for number in range(300):
+        change(keys=names, args=["p1", f"a{number}", "x", "notice", 10])
+    assert 10 <= redis.xlen(keys.ALERT_NOTICES) < 200
+
+
+def test_delivery_is_recorded_only_by_whoever_holds_it_and_for_a_receiver_that_is_there(redis: Redis):
+    record = register_script(redis, Path(watch.__file__).with_name("record_delivery.lua"))
+    names = [keys.alert_delivery("r"), keys.ALERT_RECEIVERS]
+    redis.set(names[0], "sender")
+    assert record(keys=names, args=["sender", "r", "told"]) == 0
+    redis.hset(keys.ALERT_RECEIVERS, "r", "before")
+    assert record(keys=names, args=["another", "r", "told"]) == 0
+    assert record(keys=names, args=["sender", "r", "told"]) == 1
+    assert redis.hgetall(keys.ALERT_RECEIVERS) == {b"r": b"told"}
 
 
 def test_process_that_is_known_to_be_dead_is_replaced_at_once(
