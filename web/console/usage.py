@@ -37,8 +37,8 @@ GROUPS = {
 COLUMNS = ("requests", "failed", "prompt_tokens", "completion_tokens", "total_tokens")
 FILTERS = ("key", "pool", "model", "credential")
 EMPTY_SUMS = [0] * len(METRICS)
-#: Rows that a page shows; the CSV has all.
-SHOWN_ROWS = 250
+#: Rows that a page shows; the CSV has all. Most of them of which a chart is drawn.
+SHOWN_ROWS, MAX_BARS = 250, 60
 
 
 @blueprint.get("/usage")
@@ -60,6 +60,7 @@ def usage() -> str:
         active="usage",
         rows=build_rows(asked, shown.groups),
         has_more=shown.has_more,
+        has_chart=by == "time" or ("," not in by and len(shown.groups) <= MAX_BARS),
         sums=shown.sums,
         query=query | {"sort": sort, "order": order, "range": chosen},
         groups=by.split(","),

@@ -315,3 +315,9 @@ def test_headers_over_tls_and_of_the_rq_dashboard(admin: FlaskClient):
     assert page.headers["cross-origin-opener-policy"] == "same-origin"
     assert "strict-transport-security" not in page.headers
     assert "'unsafe-eval'" in admin.get("/admin/rq/").headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(("by", "has_chart"), [("time", True), ("credential", True), ("key,model", False)])
+def test_script_of_charts_is_loaded_where_one_is_drawn(admin: FlaskClient, ids: list[str], by: str, has_chart: bool):
+    page = admin.get(f"/admin/usage?by={by}").text
+    assert ("chart.umd" in page, "data-chart" in page) == (has_chart, has_chart)
