@@ -81,7 +81,8 @@ def test_viewer_that_has_ended_waits_no_more():
     assert waits.get(timeout=PATIENCE) == [b"", b""]
 
 
-def test_nothing_is_read_while_nobody_is_due(feed: LiveFeed[str], clock: Clock):
+def test_nothing_is_read_while_nobody_is_due(feed: LiveFeed[str], clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live_feed, "MAX_CPU_SHARE", 100.0)
     slow = feed.watch("slow", 360_000)
     slow.wait(PATIENCE)
     gevent.sleep(0.1)

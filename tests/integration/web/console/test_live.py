@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
+import gevent
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -130,10 +131,10 @@ def test_further_streams_poll(admin: FlaskClient, app: Flask, ids: list[str], mo
 
 
 def test_stream_ends_when_its_front_retires(admin: FlaskClient, app: Flask, ids: list[str]):
-    with closing(open_stream(admin)) as response:
+    with closing(open_stream(admin, every="5")) as response:
         events = read_events(response)
         next(events)
-        app.extensions[EXTENSION].end_live_pages()
+        gevent.spawn(app.extensions[EXTENSION].end_live_pages)
         assert all(piece.startswith(b"data: ") for piece in response.iter_encoded())
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from redis import Redis
 
 from shared import clock, keys
+from shared.alerts.notices import Alert, Notice
+from shared.alerts.orders import Order, Outcome
 from shared.alerts.receivers import HOUR_SECONDS, Receiver, identify
-from shared.alerts.store import find_last_notice, read_status
+from shared.alerts.store import KEPT_SECONDS, NOTICE_TTL_SECONDS, find_last_notice, read_notices, read_status
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.observability.counters import Counters
@@ -24,6 +27,7 @@ from tests.integration.workers.alerts.receiver import Receiver as Service
 from tests.integration.workers.alerts.receiver import run_mail_server, run_receiver
 from tests.waiting import eventually
 from workers.alerts import watch
+from workers.alerts.messengers import run_order
 from workers.alerts.watch import AlertWatch
 
 StartWatch = Callable[..., AlertWatch]
@@ -250,6 +254,53 @@ def test_alert_that_is_raised_already_adds_no_notice_and_notices_are_bounded(red
     for number in range(300):
         change(keys=names, args=["p1", f"a{number}", "x", "notice", 10])
     assert 10 <= redis.xlen(keys.ALERT_NOTICES) < 200
+
+
+def test_delivery_is_left_to_the_process_that_holds_it(
+    redis: Redis, redis_url: str, start_watch: StartWatch, account: str
+):
+    url = f"json://127.0.0.1:{free_port()}"
+    watching = start_watch(url)
+    redis.set(keys.alert_delivery(identify(url)), "another")
+    kill_account(redis, account)
+    for _ in range(2):
+        watching.look()
+        assert not internals.has_messengers(watching)
+    order = Order(redis_url, url, identify(url), "farm", "")
+    assert run_order(order) == Outcome()
+    assert read_receiver(redis, url).failures == 0
+    redis.delete(keys.alert_delivery(identify(url)))
+    outcome = run_order(order)
+    assert outcome and outcome.error
+    assert not redis.exists(keys.alert_delivery(identify(url)))
+
+
+def test_process_that_ends_watches_no_more_and_what_is_kept_expires(
+    redis: Redis, start_watch: StartWatch, account: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "GROUP_SECONDS", 1e6)  # No message goes out.
+    watching = start_watch("json://one.example")
+    kill_account(redis, account)
+    watching.look()
+    watching.look()
+    for key in (keys.ALERTS, keys.ALERT_NOTICES, keys.ALERT_RECEIVERS):
+        assert 0 < redis.ttl(key) <= KEPT_SECONDS
+    watching.stop()
+    watching.look()
+    assert not redis.exists(keys.ALERT_LEASE)
+
+
+def test_notices_that_are_too_old_or_of_a_newer_version_are_not_told(redis: Redis):
+    alert = Alert("upstream_down", "a", "", "the upstream is down", "the upstream was down")
+    too_old = Notice.of("raised", alert, clock.now() - NOTICE_TTL_SECONDS - 60)
+    present = Notice.of("raised", alert, clock.now())
+    for encoded in ("{", too_old.encode(), present.encode()):
+        redis.xadd(keys.ALERT_NOTICES, {"n": encoded})
+    assert [notice for _, notice in read_notices(redis, "0-0")] == [present]
+    for since, pool in ((9.0, "late"), (5.0, "early")):
+        raised = replace(alert, pool=pool, since=since)
+        redis.hset(keys.ALERTS, raised.id, raised.encode())
+    assert [raised.pool for raised in read_status(redis).alerts] == ["early", "late"]
 
 
 def test_delivery_is_recorded_only_by_whoever_holds_it_and_for_a_receiver_that_is_there(redis: Redis):
