@@ -3,7 +3,7 @@
 from flask.testing import FlaskClient
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 
@@ -24,11 +24,15 @@ def test_outage_says_why_and_that_nothing_is_served_on_each_page(admin: FlaskCli
 
 
 def test_account_in_service_needs_no_explanation(admin: FlaskClient, redis: Redis, ids: list[str]):
+    redis.zadd(keys.PROCESSES, {"p1": clock.now() + 60})
     redis.set(keys.lease(ids[-1]), "p1:1")
     page = admin.get(f"/admin/accounts?lang=en&q={ids[-1]}").text
     assert '<td class="why"></td>' in page
     redis.delete(keys.lease(ids[-1]))
     assert "it can serve, but no worker has it yet" in admin.get(f"/admin/accounts?q={ids[-1]}").text
+    # It was killed, and nobody has removed it.
+    redis.zadd(keys.PROCESSES, {"p1": clock.now() - 60})
+    assert "it can serve, but no worker process runs" in admin.get(f"/admin/accounts?q={ids[-1]}").text
 
 
 def test_first_steps_come_first_while_there_are_no_accounts(admin: FlaskClient, redis: Redis):
