@@ -87,8 +87,9 @@ def ask(base_url: str, secret: str) -> requests.Response:
 
 
 def stream(tab: Tab) -> None:
-    """In the playground, which knows the upstream's models."""
+    """In the playground, which gets to know the upstream's models."""
     tab.click("nav a[href$='/playground']")
+    eventually(lambda: tab.evaluate("document.querySelector('#f-model').value"))
     enter(tab, "#f-user", "Hello, farm!")
     press(tab, "#ask button[type=submit]")
     eventually(lambda: read_text(tab, "[data-show=state]") == "Complete")

@@ -6,7 +6,6 @@ import gevent
 
 from shared.api_keys.api_key import matches_any
 from shared.errors import ApiError
-from shared.observability.pool_status import read_pool_statuses
 from shared.settings.schema import PoolSettings
 from web.admin.api import router
 from web.admin.schemas.models import ModelList, ModelQuery, ServedModel
@@ -37,18 +36,6 @@ def list_known_models() -> list[tuple[PoolSettings, list[str]]]:
         (pool, [str(model.get("id")) for model in list_configured(pool) or model_lists.find_known(pool.name)])
         for pool in services().pool_selector
     ]
-
-
-def find_models(seconds: float) -> list[tuple[PoolSettings, list[str]]]:
-    """The models of each pool; where none are known yet, an idle worker asks the upstream, for that long at most."""
-    known = list_known_models()
-    unknown = [pool for pool, names in known if not names]
-    if not unknown:
-        return known
-    statuses = read_pool_statuses(services().redis, [pool.name for pool in unknown])
-    asked = [pool for pool, status in zip(unknown, statuses, strict=True) if status.workers["idle"]]
-    gevent.joinall([gevent.spawn(load_models, services().model_lists, pool) for pool in asked], timeout=seconds)
-    return list_known_models()
 
 
 def match_models(

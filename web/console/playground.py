@@ -4,7 +4,7 @@ from itertools import chain, islice
 
 from shared.observability.names_by_id import find_credential_names
 from web.admin.credentials import list_configured_pools, open_store
-from web.admin.models import find_models
+from web.admin.models import list_known_models
 from web.admin.playground.schemas import MAX_TEXT_LENGTH
 from web.console.parts.base_url import find_base_url
 from web.console.parts.blueprint import blueprint, render_page
@@ -13,17 +13,17 @@ from web.services import services
 
 #: Accounts that the page proposes; any other is chosen by its id.
 PROPOSED_ACCOUNTS = 200
-#: Seconds for which the page waits for an upstream's list of models that nobody has asked for yet.
-MODELS_PATIENCE_SECONDS = 1.5
 
 
 @blueprint.get("/playground")
 def playground() -> str:
-    models = dict.fromkeys(name for _, names in find_models(MODELS_PATIENCE_SECONDS) for name in names)
+    known = list_known_models()
+    models = dict.fromkeys(chain.from_iterable(names for _, names in known))
     return render_page(
         "playground.html",
         active="playground",
         models=list(models),
+        is_list_missing=not all(names for _, names in known),
         model=read_text("model") or next(iter(models), ""),
         pools=list_configured_pools(),
         pool=read_text("pool"),

@@ -111,6 +111,18 @@
     return body;
   }
 
+  // The page does not wait for a pool whose upstream has to be asked for its models first.
+  async function loadModels() {
+    const list = document.querySelector("#models");
+    if (!list.dataset.url) return;
+    const response = await fetch(list.dataset.url);
+    if (!response.ok || response.redirected) return;
+    const names = [...new Set((await response.json()).data.map((served) => served.model))];
+    list.replaceChildren(...names.map((name) => new Option(name, name)));
+    const field = form.querySelector("#f-model");
+    if (field.value === "" && names.length > 0) field.value = names[0];
+  }
+
   // The choices are in the address, so that it can be kept; texts are not.
   function keepChoices(body) {
     const query = new URLSearchParams(location.search);
@@ -179,4 +191,6 @@
   });
   stop.addEventListener("click", () => request.abort.abort());
   addEventListener("pagehide", () => request?.abort.abort());
+  // Without the list the field takes any name.
+  loadModels().catch(() => {});
 })();
