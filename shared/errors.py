@@ -35,7 +35,7 @@ FarmError
 │   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
 │       └── RefresherDown    the token refresher of this host does not reply
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
-├── FrameTimeout             no frame arrived in time (web/request/pending.py)
+├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
 └── ApiError                 a request ends with an error in OpenAI's format
 """

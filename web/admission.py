@@ -61,6 +61,22 @@ def submit_body(
     query: str = "",
 ) -> PendingRequest:
     """Enqueues the current request by these services, for this pool. Raises ApiError."""
+    _, context = current_request()
+    return submit(
+        web_services, context, *build_pending(web_services, request_services, pool, endpoint, key, body, query)
+    )
+
+
+def build_pending(
+    web_services: WebServices,
+    request_services: RequestServices,
+    pool: PoolSettings,
+    endpoint: str,
+    key: ApiKey,
+    body: RequestBody,
+    query: str = "",
+) -> tuple[PendingRequest, bytes | LargeBody]:
+    """The current request for this pool, to be submitted, and what the upstream gets. Raises ApiError."""
     upstream_model = pool.model_map.get(body.model, body.model)
     upstream_body = body.with_model(upstream_model)
     hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
@@ -81,8 +97,7 @@ def submit_body(
     tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
     data = (upstream_body.with_usage() if hides_usage else upstream_body).content
     caller_socket = request.environ.get("gunicorn.socket")
-    pending_request = PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model)
-    return submit(web_services, context, pending_request, data)
+    return PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model), data
 
 
 def build_relay_request(
