@@ -6,8 +6,8 @@ RUN python -m venv /opt/farm/.venv \
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --no-create-home --home-dir /opt/farm --shell /usr/sbin/nologin farm \
-    && mkdir -p /opt/farm/data \
-    && chown farm:farm /opt/farm/data
+    && mkdir -p /opt/farm/data/files \
+    && chown farm:farm /opt/farm/data /opt/farm/data/files
 COPY --from=build /opt/farm/.venv /opt/farm/.venv
 COPY pyproject.toml Procfile farm /opt/farm/
 COPY launcher /opt/farm/launcher

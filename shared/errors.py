@@ -34,6 +34,11 @@ FarmError
 │   ├── TokenRefused         the same, but the token is presented again later
 │   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
 │       └── RefresherDown    the token refresher of this host does not reply
+├── FileStoreDown            the store of files' bytes fails (shared/files/part_store.py)
+│   └── FileStoreFull        it has no room left
+├── PartNotFound             it does not have the bytes
+├── FileNotFound             the API key has no such file (shared/files/file_store.py)
+├── TooManyFiles             the API key may not store the file
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)

@@ -107,6 +107,12 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:token-probe:<pool> | string | probe of the token endpoint: <worker process>:<credential id> | until it ends |
 | farm:token-failures:<pool> | sorted set | credential that failed since the last grant -> when | a minute |
 | farm:token-granted:<pool> | string | when the token endpoint last granted a token | forever |
+| farm:file:<id> | hash | a file (fields: shared/files/file_record.py) | until deleted or expired |
+| farm:files | sorted set | id of a file -> when it was created (ms) | until deleted or expired |
+| farm:files:<key id> | sorted set | the same, of one API key | until deleted or expired |
+| farm:files:expiring | sorted set | id of a file -> when it expires | until deleted or expired |
+| farm:files:bytes | hash | API key id -> bytes of its files | while it has files |
+| farm:files:reserved | sorted set | id of a file that is being made -> until when its parts are kept | a day after |
 | farm:reply:<front>:<request id> | channel | frames of one reply | – |
 | farm:front:<front> | channel | no messages; having a subscriber proves that the front is alive | – |
 | farm:flow | channel | the fronts' acknowledgements to the workers (shared/protocol/reply_acks.py) | – |
@@ -152,6 +158,10 @@ LAST_USED = "farm:last-used"
 PRIVATE_POOLS = "farm:private"
 CREDENTIAL_LIMITS = "farm:credential-limits"
 SIGN_INS = "farm:sign-ins"
+FILES = "farm:files"
+EXPIRING_FILES = "farm:files:expiring"
+FILE_BYTES = "farm:files:bytes"
+RESERVED_FILES = "farm:files:reserved"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -435,3 +445,11 @@ def reply_channel(front: str, request_id: str) -> str:
 
 def counted(source: str) -> str:
     return f"farm:counted:{source}"
+
+
+def file(file_id: str) -> str:
+    return f"farm:file:{file_id}"
+
+
+def files(key_id: str) -> str:
+    return f"farm:files:{key_id}"

@@ -25,7 +25,7 @@ from shared.settings.parsers import (
     parse_token_auth,
     secret_parser,
 )
-from shared.settings.url_parsers import parse_base_url, parse_proxy_url, parse_redis_url, parse_url
+from shared.settings.url_parsers import parse_base_url, parse_files_url, parse_proxy_url, parse_redis_url, parse_url
 
 #: Codes, besides `invalid_grant`, by which token endpoints refuse a refresh token: GitHub's, Auth0's and OpenAI's, and
 #: what others call the same.
@@ -465,6 +465,27 @@ class Settings:
     )
     usage_days: float = setting(
         "FARM_USAGE_DAYS", parse_days, 31.0, "days for which hourly usage is kept; daily usage is kept for 400 days"
+    )
+    files_url: str = setting(
+        "FARM_FILES_URL",
+        parse_files_url,
+        "",
+        "store of the bytes of files: file:///directory, or s3://bucket/prefix?endpoint=…&region=… for several hosts; "
+        "unset: the directory `files` in the data dir",
+        secret=True,
+    )
+    files_ttl: float = setting("FARM_FILES_TTL", parse_days, 30.0, "days for which a file is kept")
+    max_file: int = setting(
+        "FARM_MAX_FILE",
+        int_parser(1),
+        536_870_912,
+        "maximum bytes of an uploaded file; the input of a batch has 200 MB at most",
+    )
+    files_bytes: int = setting(
+        "FARM_FILES_BYTES", int_parser(0), 2_147_483_648, "maximum bytes of the files that an API key may store"
+    )
+    files_count: int = setting(
+        "FARM_FILES_COUNT", int_parser(0), 1000, "maximum number of files that an API key may store"
     )
     alert_urls: tuple[str, ...] = setting(
         "FARM_ALERT_URLS",
