@@ -27,7 +27,7 @@ FarmError
 ├── ConnectionDropped        the connection broke before the response (workers/upstream/http_connection.py)
 ├── RequestNotSendable       HTTP has no way to express the request (workers/upstream/http_connection.py)
 ├── ResponseTruncated        the response ended early (workers/upstream/client.py)
-├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
+├── InvalidResponse          a 2xx is an error in disguise (shared/response/endpoints.py)
 ├── IncompleteResponse       a stream or JSON lacks its end (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be obtained
 │   ├── InvalidGrant         the token endpoint refused the refresh token

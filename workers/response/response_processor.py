@@ -7,17 +7,17 @@
 
 from shared.parsing import parse_json_object
 from shared.protocol.messages import RelayRequest
-from workers.response.conversion.folding import StreamFolder
-from workers.response.conversion.unfolding import unfold
-from workers.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
+from shared.response.conversion.folding import StreamFolder
+from shared.response.conversion.unfolding import unfold
+from shared.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
+from shared.response.events import iter_payloads
+from shared.response.rewriter import ModelRenamer
+from shared.response.stream_completion import StreamCompletion
+from shared.response.usage import Usage
 from workers.response.error_sniffer import EVENTS_TYPE, JSON_TYPE, ErrorSniffer, IncompleteResponse, Kind
 from workers.response.event_stream import NEVER, EventStream
-from workers.response.events import iter_payloads
 from workers.response.json_body import JsonBody
-from workers.response.rewriter import ModelRenamer
-from workers.response.stream_completion import StreamCompletion
 from workers.response.token_meter import TokenMeter
-from workers.response.usage import Usage
 
 #: Types of audio and text that have none, or that of something else.
 AUDIO_TYPE, TEXT_TYPE = "application/octet-stream", "text/plain; charset=utf-8"

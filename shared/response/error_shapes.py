@@ -16,7 +16,7 @@ from typing import Any
 from shared.errors import build_error_body
 from shared.parsing import parse_json
 from shared.protocol.sse import BYTE_ORDER_MARK
-from workers.response.events import iter_payloads
+from shared.response.events import iter_payloads
 
 #: Characters of a message that are kept; and of a page's title.
 MAX_MESSAGE_LENGTH, MAX_TITLE_LENGTH = 4000, 200

@@ -8,9 +8,9 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
+from shared.response.conversion.folding import StreamFolder
+from shared.response.endpoints import InvalidResponse
 from tests.raw_upstream import DONE, chat_chunk, event
-from workers.response.conversion.folding import StreamFolder
-from workers.response.error_sniffer import InvalidResponse
 
 CHAT, TEXT, RESPONSES = "/chat/completions", "/completions", "/responses"
 

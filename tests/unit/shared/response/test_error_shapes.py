@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.response.error_shapes import UpstreamError, has_error_mark, read_error, to_openai_error
+from shared.response.error_shapes import UpstreamError, has_error_mark, read_error, to_openai_error
 
 
 def encode(payload: Any) -> bytes:

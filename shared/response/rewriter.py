@@ -9,7 +9,7 @@ import re
 from shared.json_object import cut_members
 from shared.parsing import parse_json_object
 from shared.protocol.sse import Event, replace_data
-from workers.response.usage import find_members, has_counts
+from shared.response.usage import find_members, has_counts
 
 
 class ModelRenamer:

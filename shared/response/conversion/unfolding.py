@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from workers.response.endpoints import CHAT_PATH, RESPONSES_PATH
+from shared.response.endpoints import CHAT_PATH, RESPONSES_PATH
 
 DONE_EVENT = b"data: [DONE]\n\n"
 

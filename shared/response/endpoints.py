@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from shared.errors import FarmError
 from shared.protocol.sse import Event
-from workers.response.error_shapes import has_error_mark
+from shared.response.error_shapes import has_error_mark
 
 #: Endpoints whose responses and chunks have `choices`.
 CHAT_PATH, TEXT_PATH = "/chat/completions", "/completions"
@@ -24,6 +25,14 @@ RESPONSE_MEMBERS = {
     "/audio/translations": ("text", "segments"),
     "/models": ("data", "models"),
 }
+
+
+class InvalidResponse(FarmError):
+    """Raised when a 2xx is an error in disguise; `body` is the upstream's error, b'' if it sent none."""
+
+    def __init__(self, reason: str, body: bytes = b"") -> None:
+        super().__init__(reason)
+        self.body = body
 
 
 def describe_invalid(path: str, payload: Any) -> str:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from shared.protocol.sse import parse_events
+from shared.response.stream_completion import StreamCompletion, count_choices
 from tests.raw_upstream import DONE, chat_chunk, event
-from workers.response.stream_completion import StreamCompletion, count_choices
 
 CHAT = "/chat/completions"
 TWO_CHOICES = b'{"model": "m", "n": 2}'

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.parsing import parse_json_object
 from shared.protocol.sse import DONE, Event
-from workers.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, has_content
+from shared.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, has_content
 
 #: Last events by endpoint (OpenAI API reference, "Streaming events").
 TERMINAL_EVENTS = {

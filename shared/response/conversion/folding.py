@@ -4,10 +4,9 @@ import json
 from typing import Any
 
 from shared.protocol.sse import Event, EventBuffer
-from workers.response.conversion.merging import TextParts, join_texts, merge, merge_logprobs
-from workers.response.endpoints import CHAT_PATH, RESPONSES_PATH, is_error_event, is_response_event
-from workers.response.error_sniffer import InvalidResponse
-from workers.response.events import iter_payloads
+from shared.response.conversion.merging import TextParts, join_texts, merge, merge_logprobs
+from shared.response.endpoints import CHAT_PATH, RESPONSES_PATH, InvalidResponse, is_error_event, is_response_event
+from shared.response.events import iter_payloads
 
 #: Bytes of a stream that is folded: it has to be held as a whole.
 MAX_FOLDED_BYTES = 16 * 1024 * 1024

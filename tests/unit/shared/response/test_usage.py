@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shared.json_object import cut_members
-from workers.response.usage import ReportedUsage, Usage, find_members
+from shared.response.usage import ReportedUsage, Usage, find_members
 
 
 def read(*parts: object) -> Usage | None:

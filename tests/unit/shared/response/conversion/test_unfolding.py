@@ -10,9 +10,9 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from shared.protocol.sse import parse_events
+from shared.response.conversion.folding import StreamFolder
+from shared.response.conversion.unfolding import unfold
 from tests.raw_upstream import chat_completion
-from workers.response.conversion.folding import StreamFolder
-from workers.response.conversion.unfolding import unfold
 
 CHAT, TEXT, RESPONSES = "/chat/completions", "/completions", "/responses"
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from shared.protocol.sse import parse_events
+from shared.response.rewriter import ModelRenamer, hide_usage
 from tests.raw_upstream import chat_chunk
-from workers.response.rewriter import ModelRenamer, hide_usage
 
 COUNTS = '{"prompt_tokens":1,"completion_tokens":2}'
 CHUNK = (
