@@ -16,6 +16,8 @@ from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
+from shared.files.file_store import Files
+from shared.files.opening import open_files
 from shared.observability.audit_log import AuditLog, store_configured_token
 from shared.observability.counters import Counters
 from shared.observability.refusals import record_refusals
@@ -81,6 +83,9 @@ class WebServices:
     counters: Counters
     log_buffer: RequestLogBuffer
     body_memory: BodyMemory
+    files: Files
+    #: For uploads on their way to the store.
+    file_memory: BodyMemory
     live_feed: LiveFeed[Any]
     started_at: float
 
@@ -212,6 +217,8 @@ def build_services(settings: Settings) -> WebServices:
         counters=Counters(),
         log_buffer=log_buffer,
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
+        files=open_files(settings, redis),
+        file_memory=BodyMemory(CAPACITY_BYTES),
         live_feed=LiveFeed(),
         started_at=time.time(),
     )
