@@ -113,6 +113,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:files:expiring | sorted set | id of a file -> when it expires | until deleted or expired |
 | farm:files:bytes | hash | API key id -> bytes of its files | while it has files |
 | farm:files:reserved | sorted set | id of a file that is being made -> until when its parts are kept | a day after |
+| farm:files:lease | string | front that deletes what is due | minutes, renewed |
+| farm:files:store | string | marks the store of files as this farm's (web/files/retention.py) | forever |
 | farm:reply:<front>:<request id> | channel | frames of one reply | – |
 | farm:front:<front> | channel | no messages; having a subscriber proves that the front is alive | – |
 | farm:flow | channel | the fronts' acknowledgements to the workers (shared/protocol/reply_acks.py) | – |
@@ -162,6 +164,8 @@ FILES = "farm:files"
 EXPIRING_FILES = "farm:files:expiring"
 FILE_BYTES = "farm:files:bytes"
 RESERVED_FILES = "farm:files:reserved"
+FILES_LEASE = "farm:files:lease"
+FILE_STORE_ID = "farm:files:store"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"

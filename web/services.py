@@ -32,6 +32,7 @@ from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
+from web.files.retention import FileRetention
 from web.live_feed import LiveFeed
 from web.model_lists import ModelLists
 from web.reply.hub import Hub
@@ -98,6 +99,7 @@ class WebServices:
         gevent.spawn(keep_running, self.drain_rate.run)
         gevent.spawn(keep_running, RestMonitor(self.availability, self.request_services.queued).run)
         gevent.spawn(keep_running, self._run_flush)
+        gevent.spawn(keep_running, FileRetention(self.redis, self.files, self.hub.front_id).run)
         gevent.spawn(self._prepare_logins)
 
     def _prepare_logins(self) -> None:

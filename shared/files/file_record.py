@@ -11,6 +11,7 @@ from shared.files.part_store import part_name
 
 #: What a file is for: the input of a batch, which a caller uploads, and its output or errors, which the farm makes.
 BATCH, BATCH_OUTPUT = "batch", "batch_output"
+FILE_ID_PREFIX = "file-"
 #: Fields that are stored as numbers, and the one that is stored as JSON.
 NUMBERS, PARTS = ("size", "created_at", "expires_at"), "parts"
 
@@ -75,4 +76,4 @@ class FileRecord:
 
 
 def new_file_id() -> str:
-    return f"file-{secrets.token_hex(12)}"
+    return f"{FILE_ID_PREFIX}{secrets.token_hex(12)}"

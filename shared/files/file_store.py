@@ -13,7 +13,7 @@ from shared.decoding import UnreadableRecord
 from shared.errors import FarmError
 from shared.files.file_record import FileRecord
 from shared.files.file_writer import FileWriter
-from shared.files.part_store import FileStoreDown, PartStore, part_name
+from shared.files.part_store import FileStoreDown, PartStore
 from shared.redis_connection.client import register_script
 
 log = logging.getLogger("farm.files")
@@ -106,7 +106,7 @@ class Files:
         args = [record.id, record.key, created_ms, record.expires_at, record.size, max_bytes, max_files]
         for field, value in record.encode().items():
             args += [field, value]
-        return cast("int", self._add(keys=[*list_keys(record), keys.RESERVED_FILES], args=args))
+        return cast("int", self._add(keys=[*list_keys(record.id, record.key), keys.RESERVED_FILES], args=args))
 
     def check_room(self, key_id: str, size: int) -> None:
         """Refuses early what would be refused in the end. Raises TooManyFiles."""
@@ -163,14 +163,30 @@ class Files:
 
     def delete(self, record: FileRecord) -> bool:
         """Whether the file was there. What the store fails to delete is swept after a day."""
-        was_there = bool(self._remove(keys=list_keys(record), args=[record.id, record.key]))
+        was_there = self._remove_record(record.id, record.key)
         try:
-            for number in range(len(record.parts)):
-                self.store.delete(part_name(record.id, number))
+            self._delete_parts(record.id)
         except FileStoreDown as error:
             fields = {"action": "file_parts_left"}
             log.warning("parts of %s are left until they are swept: %s", record.id, error, extra=fields)
         return was_there
+
+    def delete_id(self, file_id: str) -> None:
+        """Deletes a file, also one that has expired or whose record can't be read, or parts that belong to none."""
+        self._remove_record(file_id, bytes(self._redis.hget(keys.file(file_id), "key") or b"").decode())
+        self._delete_parts(file_id)
+
+    def is_known(self, file_id: str) -> bool:
+        """Whether there is a record of it, or its parts are reserved."""
+        until = self._redis.zscore(keys.RESERVED_FILES, file_id)
+        return bool(self._redis.exists(keys.file(file_id))) or (until is not None and until > clock.now())
+
+    def _remove_record(self, file_id: str, key_id: str) -> bool:
+        return bool(self._remove(keys=list_keys(file_id, key_id), args=[file_id, key_id]))
+
+    def _delete_parts(self, file_id: str) -> None:
+        for part in list(self.store.list(f"{file_id}/")):
+            self.store.delete(part.name)
 
     def _read(self, ids: Sequence[bytes]) -> Iterator[FileRecord]:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -191,6 +207,6 @@ class Files:
         return record if record.expires_at > clock.now() else None
 
 
-def list_keys(record: FileRecord) -> list[str]:
+def list_keys(file_id: str, key_id: str) -> list[str]:
     """The keys that add_file.lua and remove_file.lua share."""
-    return [keys.file(record.id), keys.files(record.key), keys.FILES, keys.EXPIRING_FILES, keys.FILE_BYTES]
+    return [keys.file(file_id), keys.files(key_id), keys.FILES, keys.EXPIRING_FILES, keys.FILE_BYTES]
