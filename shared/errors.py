@@ -39,6 +39,7 @@ FarmError
 ├── PartNotFound             it does not have the bytes
 ├── FileNotFound             the API key has no such file (shared/files/file_store.py)
 ├── TooManyFiles             the API key may not store the file
+├── TooManyBatches           the API key has too many unfinished batches (shared/batches/batch_store.py)
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)

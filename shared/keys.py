@@ -115,6 +115,15 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:files:reserved | sorted set | id of a file that is being made -> until when its parts are kept | a day after |
 | farm:files:lease | string | front that deletes what is due | minutes, renewed |
 | farm:files:store | string | marks the store of files as this farm's (web/files/retention.py) | forever |
+| farm:batch:<id> | hash | a batch (fields: shared/batches/batch.py) | until 30 days after its end |
+| farm:batch:<id>:lease | string | front that runs the batch | seconds, renewed |
+| farm:batch:<id>:running | hash | number of a line -> who runs it (shared/batches/running_line.py) | until its result |
+| farm:batch:<id>:done | string | bits of the lines that have a result | until the batch ends |
+| farm:batch:<id>:results | list | results that no part in the store has yet | until they are stored |
+| farm:batches | sorted set | id of a batch -> when it was created | as long as its record |
+| farm:batches:active | sorted set | unfinished batch -> when it was created | until it ends |
+| farm:batches:<key id> | sorted set | the API key's batches, likewise | as long as their records |
+| farm:batches:active:<key id> | set | the API key's unfinished batches | until they end |
 | farm:reply:<front>:<request id> | channel | frames of one reply | – |
 | farm:front:<front> | channel | no messages; having a subscriber proves that the front is alive | – |
 | farm:flow | channel | the fronts' acknowledgements to the workers (shared/protocol/reply_acks.py) | – |
@@ -166,6 +175,8 @@ FILE_BYTES = "farm:files:bytes"
 RESERVED_FILES = "farm:files:reserved"
 FILES_LEASE = "farm:files:lease"
 FILE_STORE_ID = "farm:files:store"
+BATCHES = "farm:batches"
+ACTIVE_BATCHES = "farm:batches:active"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -457,3 +468,31 @@ def file(file_id: str) -> str:
 
 def files(key_id: str) -> str:
     return f"farm:files:{key_id}"
+
+
+def batch(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}"
+
+
+def batch_lease(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:lease"
+
+
+def batch_running(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:running"
+
+
+def batch_done(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:done"
+
+
+def batch_results(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:results"
+
+
+def batches(key_id: str) -> str:
+    return f"farm:batches:{key_id}"
+
+
+def active_batches(key_id: str) -> str:
+    return f"farm:batches:active:{key_id}"

@@ -76,13 +76,19 @@ class Files:
         return record
 
     def create_from_parts(
-        self, file_id: str, key_id: str, filename: str, purpose: str, sizes: Sequence[int]
+        self,
+        file_id: str,
+        key_id: str,
+        filename: str,
+        purpose: str,
+        sizes: Sequence[int],
+        ttl_seconds: float | None = None,
     ) -> FileRecord:
         """Makes a file of parts that are in the store: `part_name(file_id, number)`, of these sizes.
 
         Repeated, it changes nothing. What the farm makes counts, but is not bounded: no result is lost to a full quota.
         """
-        record = self._build_record(file_id, key_id, filename, purpose, sizes)
+        record = self._build_record(file_id, key_id, filename, purpose, sizes, ttl_seconds)
         if self._store_record(record, -1, -1) == STORED_BEFORE:
             return self.find(file_id) or record
         return record
