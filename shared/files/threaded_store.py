@@ -1,8 +1,9 @@
 """Runs the calls of a store of bytes in threads, so that no disk and no peer holds up the event loop."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gevent.threadpool import ThreadPool
 
@@ -40,5 +41,23 @@ class ThreadedStore:
         """Threads start with the first call: before, the process may fork."""
         if self._threads is None:
             self._threads = ThreadPool(MAX_THREADS)
-        result: T = self._threads.apply(call, args)
-        return result
+        outcome = self._threads.apply(capture, (call, args))
+        if outcome.error is not None:
+            raise outcome.error
+        return cast("T", outcome.result)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call returned or raised."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+def capture(call: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
+    """gevent would print the traceback of whatever a thread raises, though a part may well be missing."""
+    try:
+        return Outcome(call(*args))
+    except Exception as error:
+        return Outcome(error=error)
