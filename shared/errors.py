@@ -42,6 +42,7 @@ FarmError
 ├── TooManyBatches           the API key has too many unfinished batches (shared/batches/batch_store.py)
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
+├── NameReused               a name of a kept answer stands for another request (web/replay/answer_store.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
 └── ApiError                 a request ends with an error in OpenAI's format
 """

@@ -88,6 +88,12 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
 | farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
 | farm:upload:<request id> | string | large body on its way in, before its request is admitted | 5 minutes |
+| farm:answer:<name> | list | a kept answer: print, sealed pieces (web/replay) | as configured; 10 minutes |
+| farm:answer-upload:<request id> | list | sealed pieces of an answer, before it is kept | a minute |
+| farm:answers:used | sorted set | name of a kept answer -> when it was last used (milliseconds) | until dropped |
+| farm:answers:ends | sorted set | name of a kept answer -> when it expires (milliseconds) | until dropped |
+| farm:answers:sizes | hash | name of a kept answer -> its bytes; `total` | until dropped |
+| farm:run:<name> | hash | the `front` and `run` (request id) that shares its answer, its `print` | until it ends |
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
 | farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
 | farm:counters | hash | metric and its labels -> value | forever |
@@ -156,6 +162,10 @@ FRONTS = "farm:fronts"
 FRONT_BODY_BYTES = "farm:fronts:body-bytes"
 #: Written by shared/protocol/bodies.lua.
 BODY_SUMS = "farm:body-sums"
+#: Written by web/replay/kept_answers.lua, as the next two.
+ANSWERS_USED = "farm:answers:used"
+ANSWER_ENDS = "farm:answers:ends"
+ANSWER_SIZES = "farm:answers:sizes"
 REPLY_ACKS = "farm:flow"
 EVENTS = "farm:events"
 ALERTS = "farm:alerts"
@@ -398,6 +408,18 @@ def body(request_id: str) -> str:
 
 def upload(request_id: str) -> str:
     return f"farm:upload:{request_id}"
+
+
+def answer(name: str) -> str:
+    return f"farm:answer:{name}"
+
+
+def answer_upload(request_id: str) -> str:
+    return f"farm:answer-upload:{request_id}"
+
+
+def shared_run(name: str) -> str:
+    return f"farm:run:{name}"
 
 
 def stream_options_refused(pool: str) -> str:

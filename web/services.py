@@ -35,6 +35,8 @@ from web.access.private_callers import PrivateCallers
 from web.files.retention import FileRetention
 from web.live_feed import LiveFeed
 from web.model_lists import ModelLists
+from web.replay.answer_store import AnswerStore
+from web.replay.runs import Runs
 from web.reply.hub import Hub
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory
 from web.request.capacity.availability import Availability
@@ -87,6 +89,7 @@ class WebServices:
     files: Files
     #: For uploads on their way to the store.
     file_memory: BodyMemory
+    runs: Runs
     live_feed: LiveFeed[Any]
     started_at: float
 
@@ -98,6 +101,7 @@ class WebServices:
         gevent.spawn(keep_running, self._run_heartbeat)
         gevent.spawn(keep_running, self.drain_rate.run)
         gevent.spawn(keep_running, RestMonitor(self.availability, self.request_services.queued).run)
+        gevent.spawn(keep_running, self.runs.run_sweeps)
         gevent.spawn(keep_running, self._run_flush)
         gevent.spawn(keep_running, FileRetention(self.redis, self.files, self.hub.front_id).run)
         gevent.spawn(self._prepare_logins)
@@ -159,6 +163,7 @@ class WebServices:
         self.flush()
         try:
             self.hub.leave()
+            self.runs.shut_down()
             self.redis.hdel(keys.FRONT_BODY_BYTES, self.hub.front_id)
         except RedisError as error:
             log.warning("can't deregister the front: %s", error, extra={"action": "redis_lost"})
@@ -218,6 +223,7 @@ def build_services(settings: Settings) -> WebServices:
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
         counters=Counters(),
         log_buffer=log_buffer,
+        runs=Runs(AnswerStore(redis, hub.front_id, settings.cache_bytes), log_buffer),
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
         files=open_files(settings, redis),
         file_memory=BodyMemory(CAPACITY_BYTES),

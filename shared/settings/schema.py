@@ -369,6 +369,12 @@ class Settings:
         268_435_456,
         "maximum bytes of request bodies in Redis, at least FARM_MAX_BODY; a key may hold as much as is left free",
     )
+    cache_bytes: int = setting(
+        "FARM_CACHE_BYTES",
+        int_parser(0),
+        268_435_456,
+        "maximum bytes of kept answers in Redis, compressed and sealed; the least recently used go first",
+    )
     queue_timeout: float = setting(
         "FARM_QUEUE_TIMEOUT", parse_seconds, 300.0, "seconds a request may wait for a worker"
     )

@@ -1,0 +1,235 @@
+"""All shared runs of one front: who joins which, where its answer comes from, and what is kept of it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gevent
+from redis.exceptions import RedisError
+
+from shared import clock
+from shared.api_keys.limits import LimitReached, LimitUsage
+from shared.errors import ApiError
+from shared.redis_connection.retry import retry_for
+from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
+from web.replay.follower import Follower
+from web.replay.good_answer import is_good_answer
+from web.replay.shared_run import KeptBytes, SharedRun
+from web.request import limit_headers
+from web.request.log_buffer import RequestLogBuffer
+from web.request.pending import WORKER_MARGIN_SECONDS, PendingRequest
+from web.request.rendering import NO_TIMEOUT
+
+log = logging.getLogger("farm.web")
+#: Seconds between two searches for callers that have stopped reading.
+SWEEP_INTERVAL_SECONDS = 2.0
+#: Seconds that a claim outlives the deadline of its request: by then its run has ended.
+CLAIM_MARGIN_SECONDS = 60.0
+RUN_FAILED = ApiError(500, "internal_error", "the farm failed to handle this request", "server_error")
+KEY_REUSED = ApiError(
+    422,
+    "idempotency_key_reused",
+    "this Idempotency-Key was used for another request: use a new key for each request",
+)
+#: Where an answer came from, as `x-farm-cache` says.
+MISS, JOINED, HIT = "miss", "joined", "hit"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a request shares its answer."""
+
+    #: Those by which it is looked for come in this order.
+    shares: tuple[Share, ...]
+    #: Whether the answer is wanted although its callers have left.
+    drains: bool = False
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A caller's place in a run."""
+
+    follower: Follower
+    outcome: str
+    #: How much of its limits the caller's key has used; None for the caller whose request is run.
+    limit_usage: LimitUsage | None = None
+
+
+class Runs:
+    """The shared runs of one front."""
+
+    def __init__(self, store: AnswerStore, log_buffer: RequestLogBuffer) -> None:
+        self._store = store
+        self._log_buffer = log_buffer
+        self._kept_bytes = KeptBytes()
+        #: Name -> the run that can be joined by it.
+        self._by_name: dict[str, SharedRun] = {}
+        self.followers: set[Follower] = set()
+        self._running: set[SharedRun] = set()
+
+    def open(
+        self, sharing: Sharing, pending_request: PendingRequest, caller_socket: Any, submit: Callable[[], object]
+    ) -> Joined:
+        """Joins the run of the same request, replays its kept answer, or runs it.
+
+        `submit` enqueues the request. Raises ApiError, RedisError.
+        """
+        usage: LimitUsage | None = None
+        while True:
+            run = self._find(sharing)
+            if run is None:
+                return self._begin(sharing, pending_request, caller_socket, submit)
+            run.opened.wait()
+            if run.can_be_joined:
+                usage = usage or self._count(pending_request)
+            if run.can_be_joined:
+                return Joined(self._follow(run, pending_request, caller_socket, run.joined_as), run.joined_as, usage)
+            self._withdraw(run)
+
+    def _find(self, sharing: Sharing) -> SharedRun | None:
+        """The run that is to be joined. Raises ApiError 422."""
+        for share in sharing.shares:
+            run = self._by_name.get(share.name)
+            if run and run.is_of_other(share):
+                raise KEY_REUSED
+            if run and share.may_use:
+                return run
+        return None
+
+    def _begin(
+        self, sharing: Sharing, pending_request: PendingRequest, caller_socket: Any, submit: Callable[[], object]
+    ) -> Joined:
+        """Replays the kept answer, or runs the request, while later callers wait for what becomes of it."""
+        run = SharedRun(pending_request.request.id, sharing.shares, self._kept_bytes, drains=sharing.drains)
+        for share in sharing.shares:
+            if share.may_use:
+                self._by_name[share.name] = run
+        try:
+            found = self._claim(run, pending_request)
+            if isinstance(found, KeptAnswer):
+                return self._replay(run, found, pending_request, caller_socket)
+            submit()
+            return self._run(run, pending_request, caller_socket)
+        except BaseException:
+            self._withdraw(run)
+            raise
+        finally:
+            run.opened.set()
+
+    def _replay(
+        self, run: SharedRun, answer: KeptAnswer, pending_request: PendingRequest, caller_socket: Any
+    ) -> Joined:
+        usage = self._count(pending_request)
+        run.joined_as, run.is_open = HIT, True
+        run.replay(answer.frames)
+        self._forget_names(run)
+        return Joined(self._follow(run, pending_request, caller_socket, HIT), HIT, usage)
+
+    def _run(self, run: SharedRun, pending_request: PendingRequest, caller_socket: Any) -> Joined:
+        run.cancel = lambda: self._cancel(run, pending_request)
+        run.on_unkept = lambda: self._withdraw(run)
+        run.is_open = True
+        self._running.add(run)
+        gevent.spawn(self._feed, run, pending_request)
+        return Joined(self._follow(run, pending_request, caller_socket, MISS), MISS)
+
+    def _claim(self, run: SharedRun, pending_request: PendingRequest) -> KeptAnswer | OtherRun | None:
+        seconds = pending_request.request.deadline - clock.now() + CLAIM_MARGIN_SECONDS
+        try:
+            return retry_for(lambda: self._store.claim(run.id, run.shares, seconds))
+        except NameReused:
+            raise KEY_REUSED from None
+
+    def _count(self, pending_request: PendingRequest) -> LimitUsage:
+        """Counts a request that is not run against its key's requests per minute. Raises ApiError 429."""
+        key, queue = pending_request.key, pending_request.services.queue
+        try:
+            return retry_for(lambda: queue.count_request(key, clock.now()))
+        except LimitReached as error:
+            raise limit_headers.limit_reached_error(key, error) from None
+
+    def _follow(self, run: SharedRun, pending_request: PendingRequest, caller_socket: Any, outcome: str) -> Follower:
+        def on_close(follower: Follower) -> None:
+            self.followers.discard(follower)
+            if outcome != MISS:
+                self._log_buffer.record_shared(follower.request, *follower.find_outcome(), end=outcome)
+
+        follower = Follower(run, pending_request.request, caller_socket, on_close)
+        self.followers.add(follower)
+        return follower
+
+    def _feed(self, run: SharedRun, pending_request: PendingRequest) -> None:
+        """Takes the reply to its end, and keeps the answer."""
+        try:
+            self._take_reply(run, pending_request)
+            self._keep(run, pending_request.request.path.partition("?")[0])
+        finally:
+            self._withdraw(run)
+            run.stop_keeping()
+            self._running.discard(run)
+
+    def _take_reply(self, run: SharedRun, pending_request: PendingRequest) -> None:
+        try:
+            while not run.has_ended:
+                run.put(pending_request.wait_for_frames(NO_TIMEOUT))
+                run.wait_for_readers()
+        except ApiError as error:
+            run.fail(error)
+        finally:
+            # Without effect on a run that has ended.
+            run.fail(RUN_FAILED)
+            pending_request.close()
+
+    def _keep(self, run: SharedRun, path: str) -> None:
+        frames, shares = run.frames, [share for share in run.shares if share.ttl]
+        if not shares or not run.is_whole or not is_good_answer(path, frames):
+            return
+        try:
+            for share in shares:
+                retry_for(partial(self._store.keep, share, run.id, frames))
+        except RedisError as error:
+            log.warning("can't keep an answer: %s", error, extra={"action": "redis_lost"})
+
+    def _cancel(self, run: SharedRun, pending_request: PendingRequest) -> None:
+        """Nobody waits for the answer: `_feed` closes the request."""
+        self._withdraw(run)
+        pending_request.mailbox.abandon()
+
+    def _withdraw(self, run: SharedRun) -> None:
+        """Lets nobody join the run any more, here or in other fronts. Idempotent."""
+        if names := self._forget_names(run):
+            gevent.spawn(self._release, run, names)
+
+    def _forget_names(self, run: SharedRun) -> list[str]:
+        names = [share.name for share in run.shares if self._by_name.get(share.name) is run]
+        for name in names:
+            del self._by_name[name]
+        return names
+
+    def _release(self, run: SharedRun, names: list[str]) -> None:
+        try:
+            self._store.release(run.id, names)
+        except RedisError as error:
+            log.warning("can't release a run: %s", error, extra={"action": "redis_lost"})
+
+    def run_sweeps(self) -> None:
+        """Ends callers that have stopped reading (I7)."""
+        while True:
+            gevent.sleep(SWEEP_INTERVAL_SECONDS)
+            overdue_since = clock.now() - 2 * WORKER_MARGIN_SECONDS
+            for follower in list(self.followers):
+                if follower.request.deadline < overdue_since:
+                    follower.end_overdue()
+
+    def shut_down(self) -> None:
+        """Called when the front ends: others may run what it has not ended. Raises RedisError."""
+        for run in list(self._running):
+            self._store.release(run.id, [share.name for share in run.shares])
+
+    def count_running(self) -> int:
+        return len(self._running)
+
+    def has_run_without_callers(self) -> bool:
+        return any(not run.has_followers for run in self._running)
