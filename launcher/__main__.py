@@ -13,6 +13,7 @@ from launcher.commands.alerts import alerts
 from launcher.commands.backup import export, import_
 from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
+from launcher.commands.files import files
 from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
 from launcher.commands.plan import plan
@@ -78,6 +79,7 @@ for command in (up, stop, restart, reload, status, logs):
 for command in (
     credentials,
     keys,
+    files,
     pools,
     config,
     admin_tokens,

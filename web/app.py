@@ -30,6 +30,7 @@ from web.admin import (
 from web.admin.access import gate, login, security_headers
 from web.admin.alerts import resource as alerts
 from web.admin.bulk import resource as bulk
+from web.admin.files import resource as admin_files
 from web.admin.playground import resource as playground
 from web.admin.reload import resource as reload
 from web.admin.sign_in import callback, resource
@@ -51,6 +52,7 @@ ADMIN_API = (
     bulk,
     resource,
     api_keys,
+    admin_files,
     admin_models,
     pools,
     reload,

@@ -65,6 +65,12 @@ class FileRecord:
             "status_details": None,
         }
 
+    def describe_for_operators(self, key_name: str) -> dict[str, Any]:
+        """As commands and the admin API have it, which show the files of all keys."""
+        values = {"id": self.id, "key": self.key, "key_name": key_name, "filename": self.filename}
+        times = {"created_at": self.created_at, "expires_at": self.expires_at}
+        return {**values, "purpose": self.purpose, "bytes": self.size, **times}
+
     def iter_ranges(self, start: int, end: int, most: int) -> Iterator[tuple[str, int, int]]:
         """The pieces, of `most` bytes at most, that make up these bytes: the part's name, start and end in it."""
         part_start = 0
