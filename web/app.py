@@ -39,7 +39,7 @@ from web.console import pages as console
 from web.console.live.fragments import render_topics
 from web.languages import translation
 from web.request_context import current_request
-from web.routes import billing, dashboard, files, health, index, metrics, models, relay, stored_objects
+from web.routes import batches, billing, dashboard, files, health, index, metrics, models, relay, stored_objects
 from web.server import cors
 from web.server.endpoint_paths import EndpointPaths
 from web.server.paths import is_own_page, normalize_path
@@ -71,7 +71,7 @@ ADMIN_API = (
     audit_log,
 )
 #: Paths below /v1 of what callers store.
-COLLECTIONS = ("files",)
+COLLECTIONS = ("files", "batches")
 #: Path prefix of the admin console and API.
 ADMIN_PREFIX = "/admin"
 
@@ -122,6 +122,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         relay,
         models,
         files,
+        batches,
         billing,
         index,
         stored_objects,

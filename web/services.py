@@ -32,6 +32,9 @@ from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
+from web.batches.batch_runner import BatchRunner
+from web.batches.line_request import LineRequests
+from web.batches.services import BatchServices, build_batch_services
 from web.files.retention import FileRetention
 from web.live_feed import LiveFeed
 from web.model_lists import ModelLists
@@ -90,6 +93,8 @@ class WebServices:
     #: For uploads on their way to the store.
     file_memory: BodyMemory
     runs: Runs
+    batches: BatchServices
+    batch_runner: BatchRunner
     live_feed: LiveFeed[Any]
     started_at: float
 
@@ -103,6 +108,7 @@ class WebServices:
         gevent.spawn(keep_running, RestMonitor(self.availability, self.request_services.queued).run)
         gevent.spawn(keep_running, self.runs.run_sweeps)
         gevent.spawn(keep_running, self._run_flush)
+        gevent.spawn(keep_running, self.batch_runner.run)
         gevent.spawn(keep_running, FileRetention(self.redis, self.files, self.hub.front_id).run)
         gevent.spawn(self._prepare_logins)
 
@@ -149,6 +155,15 @@ class WebServices:
     def end_live_pages(self) -> None:
         """Ends the streams of the console's live pages, which would never end by themselves."""
         self.live_feed.close()
+
+    def hand_over_batches(self) -> None:
+        """Begins no further line of a batch: other fronts do. Those that run may end."""
+        self.batch_runner.stop()
+
+    @property
+    def is_running_lines(self) -> bool:
+        """Whether a line of a batch runs."""
+        return self.batch_runner.is_busy
 
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
@@ -200,10 +215,17 @@ def build_services(settings: Settings) -> WebServices:
         queue_timeout=settings.queue_timeout,
         cancels_on_disconnect=settings.on_disconnect == "cancel",
     )
+    pool_selector, counters, files = (
+        PoolSelector(settings, availability, overload),
+        Counters(),
+        open_files(settings, redis),
+    )
+    line_requests = LineRequests(request_services, pool_selector, counters)
+    batches = build_batch_services(settings, redis, files, line_requests)
     return WebServices(
         settings=settings,
         redis=redis,
-        pool_selector=PoolSelector(settings, availability, overload),
+        pool_selector=pool_selector,
         availability=availability,
         hub=hub,
         request_services=request_services,
@@ -221,12 +243,14 @@ def build_services(settings: Settings) -> WebServices:
         trusted_proxies=trusted_proxies,
         admin_networks=AdminNetworks(settings.admin_networks, trusted_proxies),
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
-        counters=Counters(),
+        counters=counters,
         log_buffer=log_buffer,
         runs=Runs(AnswerStore(redis, hub.front_id, settings.cache_bytes), log_buffer),
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
-        files=open_files(settings, redis),
+        files=files,
         file_memory=BodyMemory(CAPACITY_BYTES),
+        batches=batches,
+        batch_runner=BatchRunner(batches),
         live_feed=LiveFeed(),
         started_at=time.time(),
     )

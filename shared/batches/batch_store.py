@@ -175,6 +175,14 @@ class Batches:
         """Takes or renews the lease."""
         return self._hold(keys.batch_lease(batch_id), holder, LEASE_MS) != NOT_HELD
 
+    def take_leases(self, batch_ids: Sequence[str], holder: str, most: int) -> list[str]:
+        """Takes up to `most` leases that no front has, or one that has ended; returns the batches."""
+        leases = self._redis.mget([keys.batch_lease(id_) for id_ in batch_ids]) if batch_ids else []
+        owners = {id_: owner.decode() if owner else "" for id_, owner in zip(batch_ids, leases, strict=True)}
+        gone = self.find_gone(sorted({owner for owner in owners.values() if owner})) | {"", holder}
+        free = [id_ for id_, owner in owners.items() if owner in gone][:most]
+        return [id_ for id_ in free if self._hold(keys.batch_lease(id_), holder, LEASE_MS, owners[id_]) != NOT_HELD]
+
     def give_up_lease(self, batch_id: str, holder: str) -> None:
         self._hold(keys.batch_lease(batch_id), holder, 0)
 

@@ -51,12 +51,10 @@ class BatchRunner:
 
     def _look(self) -> None:
         """Takes unfinished batches that no front has, the oldest first."""
-        for batch_id in self._services.store.list_active():
-            if self._is_stopped or len(self._runs) >= MAX_RUNS:
-                return
-            is_free = batch_id not in self._runs
-            if is_free and self._services.store.hold_lease(batch_id, self._services.front_id):
-                self._start(batch_id)
+        store, front_id = self._services.store, self._services.front_id
+        others = [batch_id for batch_id in store.list_active() if batch_id not in self._runs]
+        for batch_id in store.take_leases(others, front_id, MAX_RUNS - len(self._runs)):
+            self._start(batch_id)
 
     def _start(self, batch_id: str) -> None:
         run = BatchRun(self._services, batch_id, lambda: 1 / max(1, len(self._runs)))

@@ -66,14 +66,12 @@ class BatchServices:
         return sum(pool.slots * found.count(b"active") for pool, found in zip(pools, states, strict=True))
 
 
-def build_batch_services(
-    settings: Settings, redis: Redis, files: Files, api_keys: ApiKeys, requests: LineRequests
-) -> BatchServices:
+def build_batch_services(settings: Settings, redis: Redis, files: Files, requests: LineRequests) -> BatchServices:
     return BatchServices(
         redis=redis,
         store=Batches(redis, AutoPipeline(redis)),
         files=files,
-        api_keys=api_keys,
+        api_keys=ApiKeys(redis),
         requests=requests,
         max_line=settings.max_body,
         max_run=settings.max_total_timeout + MAX_PAUSE_SECONDS + RUN_MARGIN_SECONDS,

@@ -17,6 +17,8 @@ MAX_FORM_BYTES, MAX_ADMIN_BYTES = 4096, 262_144
 IMPORT_PATH, RELAY_ENDPOINT = "/admin/api/v1/credentials", "relay.relay"
 #: The endpoint that takes files, seconds that an upload may take, and bytes of the input of a batch (OpenAI: 200 MB).
 UPLOAD_ENDPOINT, MAX_UPLOAD_SECONDS, MAX_BATCH_INPUT_BYTES = "files.create_file", 6 * 3600.0, 200 * 1024 * 1024
+#: The endpoint that takes the description of a batch, with its metadata, and bytes of that.
+BATCH_ENDPOINT, MAX_BATCH_BYTES = "batches.create_batch", 65_536
 #: The console, whose lists send what was selected, and its page that imports.
 CONSOLE, CONSOLE_IMPORT = "console", "console.submit_import"
 ADMIN_API_PREFIX = "/admin/api/"
@@ -28,6 +30,8 @@ def find_body_limit(request: Request, max_body: int, max_file: int) -> int:
     """Returns how many bytes the body may have."""
     if request.endpoint == UPLOAD_ENDPOINT:
         return min(max_file, MAX_BATCH_INPUT_BYTES) + MAX_FORM_BYTES
+    if request.endpoint == BATCH_ENDPOINT:
+        return MAX_BATCH_BYTES
     if request.endpoint in (RELAY_ENDPOINT, CONSOLE_IMPORT) or request.path == IMPORT_PATH:
         return max_body
     takes_more = request.path.startswith(ADMIN_API_PREFIX) or request.blueprint == CONSOLE

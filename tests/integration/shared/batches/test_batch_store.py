@@ -91,6 +91,17 @@ def test_a_released_line_is_nobodys(store: Batches, batch: Batch):
     store.release_line(batch.id, 1, run)
 
 
+def test_the_lease_of_a_front_that_has_ended_is_taken_at_once(store: Batches, batch: Batch, redis: Redis):
+    redis.zadd(keys.FRONTS, {"f1": clock.now()})
+    assert store.take_leases([batch.id], "f2", 5) == []
+    redis.set(keys.front_gone("f1"), 1)
+    other = add(store)
+    assert store.take_leases([batch.id, other.id], "f2", 1) == [batch.id]
+    assert store.take_leases([batch.id, other.id], "f2", 5) == [batch.id, other.id]
+    assert not begin(store, batch, 1)
+    assert begin(store, batch, 1, "f2")
+
+
 def test_only_fronts_that_have_ended_are_gone(store: Batches, redis: Redis):
     redis.zadd(keys.FRONTS, {"alive": clock.now(), "dead": clock.now()})
     redis.set(keys.front_gone("dead"), 1)

@@ -11,12 +11,8 @@ from shared import clock
 from shared.api_keys.store import ApiKeys, hash_secret
 from shared.batches.batch import Batch, new_batch_id
 from shared.files.file_record import BATCH, FileRecord, new_file_id
-from shared.files.opening import open_files
 from tests.integration.front_harness import FrontHarness
 from tests.waiting import eventually
-from web.batches.batch_runner import BatchRunner
-from web.batches.line_request import LineRequests
-from web.batches.services import build_batch_services
 
 
 class BatchHarness(FrontHarness):
@@ -25,13 +21,9 @@ class BatchHarness(FrontHarness):
     def __init__(self, redis: Redis, redis_url: str, data_dir: Path, **settings: Any) -> None:
         super().__init__(redis, redis_url, data_dir=str(data_dir), **settings)
         self.services.hub.send_heartbeat()
-        web_services = self.services
-        requests = LineRequests(web_services.request_services, web_services.pool_selector, web_services.counters)
-        files = open_files(web_services.settings, redis)
-        self.batches = build_batch_services(web_services.settings, redis, files, ApiKeys(redis), requests)
+        self.batches, self.runner = self.services.batches, self.services.batch_runner
         self.key = ApiKeys(redis).find(hash_secret(self.secret))
         assert self.key is not None
-        self.runner = BatchRunner(self.batches)
         self._running: list[gevent.Greenlet] = []
 
     def start(self) -> None:
