@@ -11,6 +11,7 @@ from click.shell_completion import get_completion_class
 from launcher.commands.admin_tokens import admin_tokens
 from launcher.commands.alerts import alerts
 from launcher.commands.backup import export, import_
+from launcher.commands.batches import batches
 from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
 from launcher.commands.files import files
@@ -84,6 +85,7 @@ for command in (
     config,
     admin_tokens,
     sessions,
+    batches,
     alerts,
     top,
     plan,

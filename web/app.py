@@ -29,6 +29,7 @@ from web.admin import (
 )
 from web.admin.access import gate, login, security_headers
 from web.admin.alerts import resource as alerts
+from web.admin.batches import resource as admin_batches
 from web.admin.bulk import resource as bulk
 from web.admin.files import resource as admin_files
 from web.admin.playground import resource as playground
@@ -66,6 +67,7 @@ ADMIN_API = (
     alerts,
     usage,
     request_log,
+    admin_batches,
     admin_tokens,
     sessions,
     audit_log,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -233,6 +234,16 @@ class Batches:
         """The lines that have begun and have no result."""
         stored = self._redis.hgetall(keys.batch_running(batch_id))
         return {int(number): RunningLine.decode(encoded) for number, encoded in stored.items()}
+
+    def count_running(self, batch_ids: Sequence[str]) -> dict[str, int]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id_ in batch_ids:
+                pipe.hlen(keys.batch_running(id_))
+            return dict(zip(batch_ids, pipe.execute(), strict=True))
+
+    def count_by_status(self) -> Counter[str]:
+        """Unfinished batches by their status."""
+        return Counter(batch.status for batch in self.read_active())
 
     def find_gone(self, fronts: Sequence[str]) -> set[str]:
         """Those of the fronts that have ended."""

@@ -41,6 +41,7 @@ class Metric:
 
 #: Metric name, without the prefix `farm_` and the suffix `_total` -> its definition.
 METRICS: Mapping[str, Metric] = {
+    "batch_lines": Metric("counter", ("outcome",), "Requests of batches that have got their result."),
     "requests": Metric("counter", ("pool", "endpoint", "status"), "Completed requests, by status."),
     "account_rests": Metric(
         "counter", ("pool", "limit"), "Rests of accounts that had reached a limit of their settings, by its name."

@@ -119,7 +119,9 @@ class LineRun:
                 self.batch.id, self.number, self.running, counted_as, result, usage
             )
 
-        if not retry_forever(record, "can't record the result of a line yet"):
+        if retry_forever(record, "can't record the result of a line yet"):
+            self.services.requests.counters.increment("batch_lines", counted_as)
+        else:
             fields = {"action": "batch_result_dropped", "request_id": reply.request_id, "reason": self.batch.id}
             log.info("a line of a batch has a result already, or another front runs it", extra=fields)
 

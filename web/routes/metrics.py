@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 from redis import Redis
 
 from shared import clock, keys
+from shared.batches.batch import UNFINISHED
+from shared.batches.batch_store import Batches
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
@@ -46,6 +48,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             read_durability(redis),
             read_refreshers(redis).count,
             count_state_reasons(redis, pools),
+            Batches(redis).count_by_status(),
         )
     )
     return generate_latest(registry)
@@ -70,8 +73,10 @@ class FarmCollector(Collector):
         durability: Durability,
         refresher_count: int,
         state_reasons: Mapping[tuple[str, str, str], int],
+        batches: Mapping[str, int],
     ) -> None:
-        """`body_bytes`: where request bodies are held -> their bytes."""
+        """`body_bytes`: where request bodies are held -> their bytes; `batches`: status -> unfinished batches."""
+        self._batches = batches
         self._refresher_count = refresher_count
         self._state_reasons = state_reasons
         self._pools = pools
@@ -92,6 +97,7 @@ class FarmCollector(Collector):
             )
         yield from build_gauges(self._pools)
         yield build_state_reasons(self._state_reasons)
+        yield build_batches(self._batches)
         bodies = GaugeMetricFamily(
             PREFIX + "body_bytes",
             "Bytes of request bodies held: waiting in Redis, arriving in fronts.",
@@ -144,6 +150,13 @@ def build_state_reasons(counts: Mapping[tuple[str, str, str], int]) -> Family:
     )
     for labels, count in sorted(counts.items()):
         family.add_metric(labels, count)
+    return family
+
+
+def build_batches(counts: Mapping[str, int]) -> Family:
+    family = GaugeMetricFamily(PREFIX + "batches", "Unfinished batches, by state.", labels=("state",))
+    for state in UNFINISHED:
+        family.add_metric((state,), counts.get(state, 0))
     return family
 
 

@@ -13,6 +13,7 @@ from shared.observability.pool_status import read_pool_statuses
 from shared.protocol.pool_pause import pause_pool
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
+from tests.console_batches import add_batch
 from web.routes.metrics import render
 
 
@@ -118,6 +119,14 @@ def test_every_metric_is_rendered_even_at_zero(redis: Redis):
     families = {f.name for f in text_string_to_metric_families(render(redis, ["default"]).decode())}
     assert {f"farm_{name}" for name in counters.METRICS} <= families
     assert {"farm_queue_depth", "farm_workers", "farm_credentials", "farm_utilisation"} <= families
+
+
+def test_unfinished_batches_are_counted_by_state(redis: Redis):
+    for status in ("in_progress", "in_progress", "completed"):
+        add_batch(redis, "k", status)
+    samples = read_samples(redis)
+    assert samples["farm_batches{state=in_progress}"] == 2
+    assert samples["farm_batches{state=validating}"] == 0 and "farm_batches{state=completed}" not in samples
 
 
 def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):
