@@ -13,7 +13,8 @@ from shared.protocol.large_body import LargeBody
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
-from web.replay.sharing import find_sharing
+from web.replay.runs import Caller
+from web.replay.sharing import find_sharing, is_joinable
 from web.request import limit_headers
 from web.request.body import RequestBody
 from web.request.pending import PendingRequest, RequestServices
@@ -71,14 +72,22 @@ def admit_shared(
     """As `admit_body`; the answer may be one that is shared with other requests."""
     request, context = current_request()
     pool = select_pool(web_services, context, key, body)
-    query = find_query(pool)
-    pending_request, data = build_pending(web_services, web_services.request_services, pool, endpoint, key, body, query)
-    sharing = find_sharing(request.environ, endpoint, key, pool, body, query)
+    pending_request, data = build_pending(
+        web_services,
+        web_services.request_services,
+        pool,
+        endpoint,
+        key,
+        body,
+        find_query(pool),
+        reveals_usage=is_joinable(key, pool, body),
+    )
+    sharing = find_sharing(request.environ, endpoint, key, pool, body, pending_request.request)
     if sharing is None:
         return submit(web_services, context, pending_request, data)
     caller_socket, pending_request.caller_socket = pending_request.caller_socket, None
     joined = web_services.runs.open(
-        sharing, pending_request, caller_socket, lambda: submit(web_services, context, pending_request, data)
+        Caller(pending_request, caller_socket, sharing, lambda: submit(web_services, context, pending_request, data))
     )
     context.pop("caller", None)
     limit_usage = joined.limit_usage
@@ -113,8 +122,13 @@ def build_pending(
     key: ApiKey,
     body: RequestBody,
     query: str = "",
+    *,
+    reveals_usage: bool = False,
 ) -> tuple[PendingRequest, bytes | LargeBody]:
-    """The current request for this pool, to be submitted, and what the upstream gets. Raises ApiError."""
+    """The current request for this pool, to be submitted, and what the upstream gets. Raises ApiError.
+
+    `reveals_usage`: see RelayRequest.
+    """
     upstream_model = pool.model_map.get(body.model, body.model)
     upstream_body = body.with_model(upstream_model)
     hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
@@ -131,6 +145,7 @@ def build_pending(
         model=body.model,
         band="batch" if body.is_flexible else key.band,
         hides_usage=hides_usage,
+        reveals_usage=reveals_usage and hides_usage,
     )
     tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
     data = (upstream_body.with_usage() if hides_usage else upstream_body).content

@@ -205,6 +205,7 @@ def build_services(settings: Settings) -> WebServices:
     operations = CredentialOperations(connect(settings.redis_url, size=MAX_OPERATIONS))
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
     overload, log_buffer = Overload(availability, drain_rate), RequestLogBuffer(RequestLog(redis))
+    counters = Counters()
     request_services = RequestServices(
         queue=queue,
         hub=hub,
@@ -245,7 +246,7 @@ def build_services(settings: Settings) -> WebServices:
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
         counters=counters,
         log_buffer=log_buffer,
-        runs=Runs(AnswerStore(redis, hub.front_id, settings.cache_bytes), log_buffer),
+        runs=Runs(AnswerStore(redis, hub.front_id, settings.cache_bytes), log_buffer, counters),
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
         files=files,
         file_memory=BodyMemory(CAPACITY_BYTES),

@@ -267,6 +267,24 @@ class PoolSettings:
     private_most: int = setting(
         "FARM_PRIVATE_MOST", int_parser(1, 10_000), 100, "maximum private credentials in the pool"
     )
+    cache_ttl: float = setting(
+        "FARM_CACHE_TTL",
+        parse_optional_seconds,
+        0.0,
+        "seconds for which an answer is kept for requests that ask the same; 0: not at all",
+    )
+    cache_scope: str = setting(
+        "FARM_CACHE_SCOPE",
+        choice_parser("key", "pool"),
+        "key",
+        "who shares answers: requests of one API `key`, or all of the `pool`",
+    )
+    join_requests: bool = setting(
+        "FARM_JOIN_REQUESTS",
+        parse_bool,
+        False,
+        "whether requests that ask the same at the same time are run once, also without FARM_CACHE_TTL",
+    )
     count_usage: bool = setting(
         "FARM_COUNT_USAGE",
         parse_bool,

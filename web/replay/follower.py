@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.protocol.messages import Frame, RelayRequest
+from web.replay.answer_form import AnswerForm, FormedFrames
 from web.replay.shared_run import SharedRun
 from web.reply.batch_queue import BatchQueue
 from web.request.pending import CLIENT_GONE
@@ -20,10 +21,13 @@ class Follower(ReplyFrames):
         self,
         run: SharedRun,
         request: RelayRequest,
+        form: AnswerForm | None,
         caller_socket: Any,
         on_close: "Callable[[Follower], None]",
     ) -> None:
+        """`form`: None for that of the run."""
         self.request = request
+        self._formed = FormedFrames(form) if form else None
         self.caller_socket = caller_socket
         self.unread_bytes = 0
         self.run = run
@@ -54,6 +58,8 @@ class Follower(ReplyFrames):
                 self.unread_bytes = 0
                 self.run.note_read()
                 self.is_served = self.run.has_ended
+                frames = self._formed.convert(frames) if self._formed else frames
+            if frames:
                 return frames
             if time.monotonic() >= gives_up_at:
                 raise FrameTimeout

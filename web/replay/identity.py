@@ -19,8 +19,10 @@ from web.request.cooperative import run_in_slices
 from web.request.multipart import parse_parts
 
 NAME_BYTES, KEY_BYTES = 16, 32
-#: Members of a body that say how the answer is delivered, or who asks, but not what it is.
-DELIVERY_MEMBERS = frozenset({"stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key"})
+#: Members of a body that say how the answer is delivered, or who asks, but not what it is; the model has two names.
+DELIVERY_MEMBERS = frozenset(
+    {"stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key", "model"}
+)
 
 
 class NotCanonical(ValueError):
@@ -49,13 +51,14 @@ def digest(*parts: bytes) -> bytes:
     return state.digest()
 
 
-def digest_body(body: RequestBody) -> bytes:
-    """Equal for bodies that mean the same; a large one is compared byte for byte."""
+def digest_body(body: RequestBody, ignored: frozenset[str] = frozenset()) -> bytes:
+    """Equal for bodies that mean the same, whatever their `ignored` members; large ones are compared byte for byte."""
     if body.model_part is not None:
         return digest(b"form", *(part for each in list_parts(body) for part in each))
     if body.large_object is None:
         try:
-            return digest(b"json", encode_canonically(parse_canonically(body.data)))
+            members = parse_canonically(body.data)
+            return digest(b"json", encode_canonically({name: members[name] for name in members.keys() - ignored}))
         except NotCanonical:
             pass
     return digest(b"bytes", hash_slowly(body.data))

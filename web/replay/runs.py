@@ -9,10 +9,12 @@ from typing import Any
 import gevent
 from redis.exceptions import RedisError
 
-from shared import clock
+from shared import clock, names
 from shared.api_keys.limits import LimitReached, LimitUsage
 from shared.errors import ApiError
+from shared.observability.counters import Counters
 from shared.redis_connection.retry import retry_for
+from web.replay.answer_form import AnswerForm
 from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
 from web.replay.follower import Follower
 from web.replay.good_answer import is_good_answer
@@ -45,6 +47,19 @@ class Sharing:
     shares: tuple[Share, ...]
     #: Whether the answer is wanted although its callers have left.
     drains: bool = False
+    #: What the caller asked for, None if all requests that share the answer ask for the same.
+    form: AnswerForm | None = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A caller, and its request as it would be run."""
+
+    pending_request: PendingRequest
+    socket: Any
+    sharing: Sharing
+    #: Enqueues the request.
+    submit: Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -60,8 +75,9 @@ class Joined:
 class Runs:
     """The shared runs of one front."""
 
-    def __init__(self, store: AnswerStore, log_buffer: RequestLogBuffer) -> None:
+    def __init__(self, store: AnswerStore, log_buffer: RequestLogBuffer, counters: Counters) -> None:
         self._store = store
+        self._counters = counters
         self._log_buffer = log_buffer
         self._kept_bytes = KeptBytes()
         #: Name -> the run that can be joined by it.
@@ -69,23 +85,18 @@ class Runs:
         self.followers: set[Follower] = set()
         self._running: set[SharedRun] = set()
 
-    def open(
-        self, sharing: Sharing, pending_request: PendingRequest, caller_socket: Any, submit: Callable[[], object]
-    ) -> Joined:
-        """Joins the run of the same request, replays its kept answer, or runs it.
-
-        `submit` enqueues the request. Raises ApiError, RedisError.
-        """
+    def open(self, caller: Caller) -> Joined:
+        """Joins the run of the same request, replays its kept answer, or runs it. Raises ApiError, RedisError."""
         usage: LimitUsage | None = None
         while True:
-            run = self._find(sharing)
+            run = self._find(caller.sharing)
             if run is None:
-                return self._begin(sharing, pending_request, caller_socket, submit)
+                return self._begin(caller)
             run.opened.wait()
             if run.can_be_joined:
-                usage = usage or self._count(pending_request)
+                usage = usage or self._count(caller.pending_request)
             if run.can_be_joined:
-                return Joined(self._follow(run, pending_request, caller_socket, run.joined_as), run.joined_as, usage)
+                return Joined(self._follow(run, caller, run.joined_as), run.joined_as, usage)
             self._withdraw(run)
 
     def _find(self, sharing: Sharing) -> SharedRun | None:
@@ -98,42 +109,40 @@ class Runs:
                 return run
         return None
 
-    def _begin(
-        self, sharing: Sharing, pending_request: PendingRequest, caller_socket: Any, submit: Callable[[], object]
-    ) -> Joined:
+    def _begin(self, caller: Caller) -> Joined:
         """Replays the kept answer, or runs the request, while later callers wait for what becomes of it."""
-        run = SharedRun(pending_request.request.id, sharing.shares, self._kept_bytes, drains=sharing.drains)
+        sharing = caller.sharing
+        run = SharedRun(caller.pending_request.request.id, sharing.shares, self._kept_bytes, drains=sharing.drains)
         for share in sharing.shares:
             if share.may_use:
                 self._by_name[share.name] = run
         try:
-            found = self._claim(run, pending_request)
+            found = self._claim(run, caller.pending_request)
             if isinstance(found, KeptAnswer):
-                return self._replay(run, found, pending_request, caller_socket)
-            submit()
-            return self._run(run, pending_request, caller_socket)
+                return self._replay(run, found, caller)
+            caller.submit()
+            return self._run(run, caller)
         except BaseException:
             self._withdraw(run)
             raise
         finally:
             run.opened.set()
 
-    def _replay(
-        self, run: SharedRun, answer: KeptAnswer, pending_request: PendingRequest, caller_socket: Any
-    ) -> Joined:
-        usage = self._count(pending_request)
+    def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller) -> Joined:
+        usage = self._count(caller.pending_request)
         run.joined_as, run.is_open = HIT, True
         run.replay(answer.frames)
         self._forget_names(run)
-        return Joined(self._follow(run, pending_request, caller_socket, HIT), HIT, usage)
+        return Joined(self._follow(run, caller, HIT), HIT, usage)
 
-    def _run(self, run: SharedRun, pending_request: PendingRequest, caller_socket: Any) -> Joined:
+    def _run(self, run: SharedRun, caller: Caller) -> Joined:
+        pending_request = caller.pending_request
         run.cancel = lambda: self._cancel(run, pending_request)
         run.on_unkept = lambda: self._withdraw(run)
         run.is_open = True
         self._running.add(run)
         gevent.spawn(self._feed, run, pending_request)
-        return Joined(self._follow(run, pending_request, caller_socket, MISS), MISS)
+        return Joined(self._follow(run, caller, MISS), MISS)
 
     def _claim(self, run: SharedRun, pending_request: PendingRequest) -> KeptAnswer | OtherRun | None:
         seconds = pending_request.request.deadline - clock.now() + CLAIM_MARGIN_SECONDS
@@ -150,13 +159,16 @@ class Runs:
         except LimitReached as error:
             raise limit_headers.limit_reached_error(key, error) from None
 
-    def _follow(self, run: SharedRun, pending_request: PendingRequest, caller_socket: Any, outcome: str) -> Follower:
+    def _follow(self, run: SharedRun, caller: Caller, outcome: str) -> Follower:
+        request = caller.pending_request.request
+
         def on_close(follower: Follower) -> None:
             self.followers.discard(follower)
             if outcome != MISS:
-                self._log_buffer.record_shared(follower.request, *follower.find_outcome(), end=outcome)
+                self._log_buffer.record_shared(request, *follower.find_outcome(), end=outcome)
 
-        follower = Follower(run, pending_request.request, caller_socket, on_close)
+        self._counters.increment("shared_answers", names.configured_pool(request.pool), outcome)
+        follower = Follower(run, request, caller.sharing.form, caller.socket, on_close)
         self.followers.add(follower)
         return follower
 
@@ -199,18 +211,18 @@ class Runs:
 
     def _withdraw(self, run: SharedRun) -> None:
         """Lets nobody join the run any more, here or in other fronts. Idempotent."""
-        if names := self._forget_names(run):
-            gevent.spawn(self._release, run, names)
+        if forgotten := self._forget_names(run):
+            gevent.spawn(self._release, run, forgotten)
 
     def _forget_names(self, run: SharedRun) -> list[str]:
-        names = [share.name for share in run.shares if self._by_name.get(share.name) is run]
-        for name in names:
+        forgotten = [share.name for share in run.shares if self._by_name.get(share.name) is run]
+        for name in forgotten:
             del self._by_name[name]
-        return names
+        return forgotten
 
-    def _release(self, run: SharedRun, names: list[str]) -> None:
+    def _release(self, run: SharedRun, forgotten: list[str]) -> None:
         try:
-            self._store.release(run.id, names)
+            self._store.release(run.id, forgotten)
         except RedisError as error:
             log.warning("can't release a run: %s", error, extra={"action": "redis_lost"})
 

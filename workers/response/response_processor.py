@@ -67,6 +67,10 @@ class ResponseProcessor:
         return AUDIO_TYPE if self._path == SPEECH_PATH else TEXT_TYPE
 
     @property
+    def _hides_usage(self) -> bool:
+        return self._request.hides_usage and not self._request.reveals_usage
+
+    @property
     def _is_stream_sent(self) -> bool:
         return self._object is not None or (
             self._sniffer.kind is Kind.EVENTS and (self._folder is None or self._request.stream)
@@ -129,7 +133,7 @@ class ResponseProcessor:
         self._events = EventStream(
             StreamCompletion(self._path, self._request_body, delimited=self._delimited),
             self._meter,
-            hides_usage=self._request.hides_usage and self._folder is None,
+            hides_usage=self._hides_usage and self._folder is None,
             renamer=self._renamer,
         )
 
@@ -160,7 +164,7 @@ class ResponseProcessor:
         payload = parse_json_object(body)
         if self._path in COMPLETION_PATHS and not has_choices(payload):
             return b"data: " + body.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
-        return unfold(self._path, payload, wants_usage=not self._request.hides_usage and self._is_usage_wanted())
+        return unfold(self._path, payload, wants_usage=not self._hides_usage and self._is_usage_wanted())
 
     def _is_usage_wanted(self) -> bool:
         options = parse_json_object(self._request_body).get("stream_options")

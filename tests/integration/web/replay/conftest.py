@@ -58,6 +58,20 @@ class SharingFront(Front):
 
         return gevent.spawn(send)
 
+    def ask_form(self, boundary: str, content: str, idempotency_key: str = "") -> Any:
+        """Sends a form in a greenlet, whose value is its response."""
+        parts = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in (("model", "m"), ("file", content))
+        ]
+        data = "".join([*parts, f"--{boundary}--\r\n"]).encode()
+        headers = {"authorization": f"Bearer {self.secret}"}
+        headers |= {"idempotency-key": idempotency_key} if idempotency_key else {}
+        type_ = f"multipart/form-data; boundary={boundary}"
+        return gevent.spawn(
+            self.client.post, "/v1/audio/transcriptions", data=data, content_type=type_, headers=headers
+        )
+
     @property
     def waiting(self) -> int:
         return self.services.request_services.queue.count_waiting("default")

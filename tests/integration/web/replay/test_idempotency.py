@@ -110,25 +110,12 @@ def test_body_that_parsers_read_differently_is_compared_byte_for_byte(front: Sha
 
 
 def test_form_is_the_same_with_another_boundary(front: SharingFront):
-    headers = {"authorization": f"Bearer {front.secret}", "idempotency-key": "k1"}
-
-    def post(boundary: str, content: str) -> Any:
-        parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-            for name, value in (("model", "m"), ("file", content))
-        ]
-        data = "".join((*parts, f"--{boundary}--\r\n")).encode()
-        type_ = f"multipart/form-data; boundary={boundary}"
-        return gevent.spawn(
-            front.client.post, "/v1/audio/transcriptions", data=data, content_type=type_, headers=headers
-        )
-
-    first = post("one", "sound")
+    first = front.ask_form("one", "sound", "k1")
     front.serve("application/json", b'{"text": "sound"}')
     assert front.answer(first).status_code == 200
     settle(front)
-    check_replayed(front.answer(post("two", "sound")), b'{"text": "sound"}')
-    assert front.answer(post("three", "noise")).status_code == 422
+    check_replayed(front.answer(front.ask_form("two", "sound", "k1")), b'{"text": "sound"}')
+    assert front.answer(front.ask_form("three", "noise", "k1")).status_code == 422
 
 
 def test_keys_of_different_callers_have_nothing_to_do_with_each_other(front: SharingFront, redis: Redis):
