@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import gevent
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -119,6 +120,8 @@ def iter_body(request: Request, reservation: Reservation) -> Iterator[bytes]:
                 reservation.reserve(min(UPLOAD_MEMORY_BYTES, length or UPLOAD_MEMORY_BYTES))
             received += len(data)
             yield data
+            # A fast sender must not keep the event loop to itself.
+            gevent.sleep(0)
     except OSError:
         raise incomplete_body_error() from None
     if length is not None and received < length:

@@ -1,9 +1,11 @@
 """Uploads and downloads over real connections: what is refused early, what breaks off, and what memory they take."""
 
+import socket
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 from redis import Redis
 
@@ -11,6 +13,7 @@ from shared.files.part_store import PART_BYTES
 from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
 from tests.integration.web.server.test_http import parse
 from tests.integration.web.test_app import Front
+from tests.s3_server import run_s3_server
 from tests.waiting import eventually
 from web.request.body_memory import BodyMemory
 from web.server import lingering_close
@@ -67,6 +70,11 @@ def upload(server: FrontServer, content: bytes) -> str:
     return reply.partition(b'"id":"')[2].partition(b'"')[0].decode()
 
 
+def build_download(server: FrontServer, file_id: str) -> bytes:
+    head = f"GET /v1/files/{file_id}/content HTTP/1.1\r\nhost: f\r\nconnection: close\r\n"
+    return f"{head}authorization: Bearer {server.front.secret}\r\n\r\n".encode()
+
+
 def count_parts(data_dir: Path) -> int:
     return sum(path.is_file() for path in data_dir.rglob("*"))
 
@@ -110,7 +118,51 @@ def test_upload_that_breaks_off_leaves_nothing(server: FrontServer, redis: Redis
     connection.close()
     eventually(lambda: count_parts(data_dir) == before)
     assert redis.keys("farm:file:*") == []
-    assert server.front.services.file_memory.reserved == 0
+    eventually(lambda: server.front.services.file_memory.reserved == 0)
+
+
+@pytest.mark.parametrize("body", [HEAD + b"{}", HEAD + b"{}" + END])
+def test_body_that_is_shorter_than_its_length_is_refused(server: FrontServer, redis: Redis, body: bytes):
+    connection = server.send(build_head(server, f"content-length: {len(body) + 100}") + body)
+    connection.shutdown(socket.SHUT_WR)
+    status, _, reply = parse(read_all(connection))
+    assert (status, b"incomplete_body" in reply) == (400, True)
+    assert redis.keys("farm:file:*") == []
+
+
+def test_upload_that_its_key_has_no_room_for_is_refused_by_its_length(redis: Redis, redis_url: str, data_dir: Path):
+    front = Front(redis, redis_url, data_dir=str(data_dir), files_bytes=MB)
+    with serve(front) as server:
+        connection = server.send(build_head(server, f"content-length: {2 * MB}") + HEAD)
+        status, _, body = parse(read_all(connection))
+        assert (status, b"file_quota_exceeded" in body) == (400, True)
+    front.close()
+
+
+def test_upload_may_take_longer_than_a_request(redis: Redis, redis_url: str, data_dir: Path):
+    front = Front(redis, redis_url, data_dir=str(data_dir), total_timeout=0.2)
+    with serve(front) as server:
+        body = HEAD + b"{}" + END
+        head = build_head(server, f"content-length: {len(body)}", "connection: close")
+        connection = server.send(head + body[:50])
+        gevent.sleep(0.4)
+        connection.sendall(body[50:])
+        assert parse(read_all(connection))[0] == 200
+    front.close()
+
+
+def test_file_goes_into_a_bucket_and_comes_back(redis: Redis, redis_url: str, tmp_path: Path):
+    with run_s3_server(tmp_path) as s3:
+        front = Front(redis, redis_url, files_url=s3.build_url())
+        with serve(front) as server:
+            content = bytes(range(256)) * 20_000
+            file_id = upload(server, content)
+            assert len(list((s3.directory / "farm" / file_id).iterdir())) == 2
+            assert parse(read_all(server.send(build_download(server, file_id))))[2] == content
+            authorized = {"authorization": f"Bearer {front.secret}"}
+            assert front.client.delete(f"/v1/files/{file_id}", headers=authorized).status_code == 200
+            assert [path for path in s3.directory.rglob("*") if path.is_file()] == []
+        front.close()
 
 
 def test_upload_that_comes_too_slowly_is_ended(server: FrontServer, data_dir: Path):
@@ -149,8 +201,7 @@ def test_large_file_takes_little_memory_on_its_way_in_and_out(server: FrontServe
         file_id = body.partition(b'"id":"')[2].partition(b'"')[0].decode()
         tracemalloc.reset_peak()
         received = 0
-        request = f"GET /v1/files/{file_id}/content HTTP/1.1\r\nhost: f\r\nconnection: close\r\n"
-        with server.send(f"{request}authorization: Bearer {server.front.secret}\r\n\r\n".encode()) as download:
+        with server.send(build_download(server, file_id)) as download:
             while data := download.recv(65_536):
                 received += len(data)
         peak_out = tracemalloc.get_traced_memory()[1]
@@ -164,10 +215,7 @@ def test_large_file_takes_little_memory_on_its_way_in_and_out(server: FrontServe
 def test_download_whose_bytes_are_lost_is_cut_and_not_ended(server: FrontServer, data_dir: Path):
     file_id = upload(server, bytes(PART_BYTES) + b"more")
     (data_dir / "files" / file_id / "000001").unlink()
-    request = (
-        f"GET /v1/files/{file_id}/content HTTP/1.1\r\nhost: f\r\nauthorization: Bearer {server.front.secret}\r\n\r\n"
-    )
     received = list[bytes]()
-    with server.send(request.encode()) as connection, pytest.raises(ConnectionResetError):
+    with server.send(build_download(server, file_id)) as connection, pytest.raises(ConnectionResetError):
         received.extend(iter(lambda: connection.recv(65_536), b""))
     assert parse(b"".join(received))[0] == 200
