@@ -161,9 +161,9 @@ class WebServices:
         self.batch_runner.stop()
 
     @property
-    def is_running_lines(self) -> bool:
-        """Whether a line of a batch runs."""
-        return self.batch_runner.is_busy
+    def has_detached_work(self) -> bool:
+        """Whether a line of a batch runs, or a request whose callers have left or are at other fronts."""
+        return self.batch_runner.is_busy or bool(self.runs.list_running())
 
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
@@ -246,7 +246,7 @@ def build_services(settings: Settings) -> WebServices:
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
         counters=counters,
         log_buffer=log_buffer,
-        runs=Runs(AnswerStore(redis, hub.front_id, settings.cache_bytes), log_buffer, counters),
+        runs=Runs(redis, AnswerStore(redis, hub.front_id, settings.cache_bytes), hub, log_buffer, counters),
         body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
         files=files,
         file_memory=BodyMemory(CAPACITY_BYTES),

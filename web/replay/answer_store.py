@@ -84,6 +84,12 @@ class AnswerStore:
         frames = self._load(share, int(found[1]), found[2:])
         return KeptAnswer(share, frames) if frames else self.claim(run_id, shares, seconds)
 
+    def is_running(self, run: OtherRun) -> bool:
+        """Whether the other front still runs it, and lives. Raises RedisError."""
+        run_id = self._pipeline.execute("HGET", keys.shared_run(run.share.name), "run")
+        is_gone = self._pipeline.execute("EXISTS", keys.front_gone(run.front))
+        return bool(run_id) and run_id.decode() == run.id and not is_gone
+
     def _load(self, share: Share, count: int, pieces: list[bytes]) -> list[Frame]:
         """The frames of an answer; none if it is gone meanwhile, or can't be read."""
         answer = keys.answer(share.name)

@@ -14,9 +14,12 @@ ESCAPED = re.compile(r"\\(.)")
 
 
 def parse_key(header: str) -> str:
-    """The key, '' without one. Raises ApiError 400."""
+    """The key, '' without one, or where it is not printable ASCII: such headers are not passed on either.
+
+    Raises ApiError 400.
+    """
     header = header.strip(" \t")
-    if not header:
+    if not (header and header.isascii() and header.isprintable()):
         return ""
     quoted = QUOTED_KEY.fullmatch(header)
     key = ESCAPED.sub(r"\1", quoted[1]) if quoted else header if BARE_KEY.fullmatch(header) else ""

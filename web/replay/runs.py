@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import gevent
+from redis import Redis
 from redis.exceptions import RedisError
 
 from shared import clock, names
@@ -18,7 +19,10 @@ from web.replay.answer_form import AnswerForm
 from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
 from web.replay.follower import Follower
 from web.replay.good_answer import is_good_answer
+from web.replay.other_front_run import OtherFrontRun
+from web.replay.run_export import RunExchange
 from web.replay.shared_run import KeptBytes, SharedRun
+from web.reply.hub import Hub
 from web.request import limit_headers
 from web.request.log_buffer import RequestLogBuffer
 from web.request.pending import WORKER_MARGIN_SECONDS, PendingRequest
@@ -30,6 +34,7 @@ SWEEP_INTERVAL_SECONDS = 2.0
 #: Seconds that a claim outlives the deadline of its request: by then its run has ended.
 CLAIM_MARGIN_SECONDS = 60.0
 RUN_FAILED = ApiError(500, "internal_error", "the farm failed to handle this request", "server_error")
+STORE_UNAVAILABLE = ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error")
 KEY_REUSED = ApiError(
     422,
     "idempotency_key_reused",
@@ -75,8 +80,12 @@ class Joined:
 class Runs:
     """The shared runs of one front."""
 
-    def __init__(self, store: AnswerStore, log_buffer: RequestLogBuffer, counters: Counters) -> None:
+    def __init__(
+        self, redis: Redis, store: AnswerStore, hub: Hub, log_buffer: RequestLogBuffer, counters: Counters
+    ) -> None:
         self._store = store
+        self._exchange = RunExchange(redis, hub.front_id, self._find_by_id)
+        hub.on_message = self._exchange.receive
         self._counters = counters
         self._log_buffer = log_buffer
         self._kept_bytes = KeptBytes()
@@ -120,6 +129,8 @@ class Runs:
             found = self._claim(run, caller.pending_request)
             if isinstance(found, KeptAnswer):
                 return self._replay(run, found, caller)
+            if isinstance(found, OtherRun):
+                return self._join_other(run, found, caller)
             caller.submit()
             return self._run(run, caller)
         except BaseException:
@@ -136,13 +147,53 @@ class Runs:
         return Joined(self._follow(run, caller, HIT), HIT, usage)
 
     def _run(self, run: SharedRun, caller: Caller) -> Joined:
-        pending_request = caller.pending_request
-        run.cancel = lambda: self._cancel(run, pending_request)
         run.on_unkept = lambda: self._withdraw(run)
         run.is_open = True
         self._running.add(run)
-        gevent.spawn(self._feed, run, pending_request)
+        self._attach(run, caller.pending_request)
+        gevent.spawn(self._feed, run, caller.pending_request)
         return Joined(self._follow(run, caller, MISS), MISS)
+
+    def _attach(self, run: SharedRun, pending_request: PendingRequest) -> None:
+        run.cancel = lambda: self._cancel(run, pending_request)
+
+    def _join_other(self, run: SharedRun, other: OtherRun, caller: Caller) -> Joined:
+        """Follows the run of another front."""
+        usage = self._count(caller.pending_request)
+        run.joined_as, run.is_open = JOINED, True
+        run.on_unkept = lambda: self._withdraw(run)
+        self._running.add(run)
+        gevent.spawn(self._feed_from_other, run, other, caller)
+        return Joined(self._follow(run, caller, JOINED), JOINED, usage)
+
+    def _feed_from_other(self, run: SharedRun, other: OtherRun, caller: Caller) -> None:
+        """Follows the other front's run to its end; runs the request here when that is lost before its first byte."""
+        try:
+            found: KeptAnswer | OtherRun | None = other
+            while isinstance(found, OtherRun) and not run.has_ended:
+                is_lost = OtherFrontRun(self._store, self._exchange, run, found).follow(caller.pending_request.request)
+                if run.has_ended or not is_lost:
+                    return
+                found = self._claim(run, caller.pending_request)
+            if isinstance(found, KeptAnswer):
+                run.put(found.frames)
+                return
+            caller.submit()
+        except ApiError as error:
+            run.fail(error)
+        except RedisError:
+            run.fail(STORE_UNAVAILABLE)
+        else:
+            self._attach(run, caller.pending_request)
+            self._feed(run, caller.pending_request)
+        finally:
+            run.fail(RUN_FAILED)
+            self._withdraw(run)
+            run.stop_keeping()
+            self._running.discard(run)
+
+    def _find_by_id(self, run_id: str) -> SharedRun | None:
+        return next((run for run in self._running if run.id == run_id and run.can_be_joined), None)
 
     def _claim(self, run: SharedRun, pending_request: PendingRequest) -> KeptAnswer | OtherRun | None:
         seconds = pending_request.request.deadline - clock.now() + CLAIM_MARGIN_SECONDS
@@ -240,8 +291,5 @@ class Runs:
         for run in list(self._running):
             self._store.release(run.id, [share.name for share in run.shares])
 
-    def count_running(self) -> int:
-        return len(self._running)
-
-    def has_run_without_callers(self) -> bool:
-        return any(not run.has_followers for run in self._running)
+    def list_running(self) -> list[SharedRun]:
+        return list(self._running)

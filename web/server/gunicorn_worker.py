@@ -88,7 +88,7 @@ class Front(Protocol):
         """Begins no further line of a batch: other fronts do. Those that run may end."""
 
     @property
-    def is_running_lines(self) -> bool:
+    def has_detached_work(self) -> bool:
         """Whether a line of a batch runs."""
 
     def begin_shutdown(self) -> None:
@@ -198,9 +198,9 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(DRAIN_POLL_SECONDS)
 
     def _is_busy(self, servers: list[StreamServer]) -> bool:
-        """Whether a connection is open, or a line of a batch runs."""
-        is_running_lines = self.front is not None and self.front.is_running_lines
-        return is_running_lines or any(len(server.pool) for server in servers)
+        """Whether a connection is open, or something runs without one."""
+        has_detached_work = self.front is not None and self.front.has_detached_work
+        return has_detached_work or any(len(server.pool) for server in servers)
 
     def _send_heartbeats(self) -> None:
         while True:

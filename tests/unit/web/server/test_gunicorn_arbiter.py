@@ -44,7 +44,7 @@ class Front:
         is_retiring = True
     def hand_over_batches(self):
         (home / "handed-over").touch()
-    is_running_lines = property(lambda self: (home / "line").exists())
+    has_detached_work = property(lambda self: (home / "line").exists())
     def begin_shutdown(self): pass
     def end_requests(self): pass
 
