@@ -8,7 +8,7 @@ from redis import Redis
 from shared import clock, keys
 from shared.batches import batch_store
 from shared.batches.batch import Batch, new_batch_id
-from shared.batches.batch_store import Batches, TooManyBatches
+from shared.batches.batch_store import Batches, StagedResults, TooManyBatches
 from shared.batches.running_line import NOBODY, RunningLine, begin_run
 from shared.errors import Conflict, NotFound
 
@@ -70,6 +70,7 @@ def test_the_result_of_a_run_that_was_replaced_is_dropped(store: Batches, batch:
     late = begin(store, batch, 1)
     run = begin_run("f1", clock.now(), late.offset, late.length)
     assert store.begin_line(batch.id, "f1", 1, run, instead_of=late)
+    store.release_line(batch.id, 1, late)
     assert not record(store, batch, 1, late) and record(store, batch, 1, run)
     assert store.get(batch.id).completed == 1
 
@@ -115,6 +116,7 @@ def test_a_part_is_the_same_until_it_is_committed(store: Batches, batch: Batch, 
     record(store, batch, 3, begin(store, batch, 3), b"e3\n")
     assert store.stage_results(batch.id, "f1") == staged and staged.results == [b"o1\n", b"o2\n"]
 
+    assert not store.commit_results(batch.id, "f1", StagedResults(staged.results[:1], "[]", "[]"), [4], [])
     assert store.commit_results(batch.id, "f1", staged, [4], [])
     assert not store.commit_results(batch.id, "f1", staged, [4], [])
 
