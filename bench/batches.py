@@ -24,8 +24,8 @@ ACCOUNTS, DELAY, CLIENTS = 100, 1.0, 20
 ENDED = ("completed", "failed", "expired", "cancelled")
 #: Seconds between two samples; reading the memory of all processes takes milliseconds.
 SAMPLE_SECONDS, MEMORY_EVERY = 0.2, 5
-#: Shortest interactive load, in seconds.
-MIN_LOAD_SECONDS = 6.0
+#: Shortest and longest interactive load, in seconds.
+MIN_LOAD_SECONDS, MAX_LOAD_SECONDS = 6.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def measure_batch(seconds: float) -> list[Measurement]:
     lines = max(6 * ACCOUNTS, round(ACCOUNTS * seconds / DELAY))
     with run_farm(ACCOUNTS, "--delay", f"{DELAY:g}", WEB_CONCURRENCY="1") as farm:
         load_farm(farm, 3.0)
-        alone = load_farm(farm, max(MIN_LOAD_SECONDS, seconds))
-        measurements = measure_alone(farm, lines)
-        return [*measurements, *measure_beside_load(farm, alone, max(MIN_LOAD_SECONDS, seconds))]
+        load_seconds = min(MAX_LOAD_SECONDS, max(MIN_LOAD_SECONDS, seconds))
+        alone = load_farm(farm, load_seconds)
+        return [*measure_alone(farm, lines), *measure_beside_load(farm, alone, load_seconds)]
 
 
 def measure_alone(farm: MeasuredFarm, lines: int) -> list[Measurement]:
