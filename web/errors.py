@@ -7,6 +7,7 @@ from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import ApiError
+from shared.files.part_store import FileStoreDown, FileStoreFull
 from web.services import services
 
 log = logging.getLogger("farm.web")
@@ -24,6 +25,7 @@ def register_handlers(app: Flask) -> None:
     app.register_error_handler(ApiError, handle_api_error)
     app.register_error_handler(HTTPException, handle_http_error)
     app.register_error_handler(RedisError, handle_redis_error)
+    app.register_error_handler(FileStoreDown, handle_file_store_error)
     app.register_error_handler(Exception, handle_unexpected_error)
 
 
@@ -60,6 +62,17 @@ def handle_redis_error(error: RedisError) -> Response:
     log.error("Redis: %s", error, extra={"action": action, "request_id": g.get("request_id")})
     message = "the farm's Redis refuses commands" if is_refusal else "the farm's Redis does not respond"
     return handle_api_error(ApiError(503, "store_unavailable", message, "server_error"))
+
+
+def handle_file_store_error(error: FileStoreDown) -> Response:
+    """Renders a 507 when there is no room for files, which a retry would find again; a 503 when the store is away."""
+    log.error("files: %s", error, extra={"action": "file_store_failed", "request_id": g.get("request_id")})
+    if isinstance(error, FileStoreFull):
+        message, headers = "the farm has no room left for files", {"x-should-retry": "false"}
+        return handle_api_error(ApiError(507, "insufficient_storage", message, "server_error", headers=headers))
+    return handle_api_error(
+        ApiError(503, "file_store_unavailable", "the farm's store of files does not respond", "server_error")
+    )
 
 
 def handle_unexpected_error(error: Exception) -> Response:
