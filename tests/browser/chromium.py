@@ -54,15 +54,23 @@ class Chromium:
             raise BrowserError(f"{method}: {reply['error']}")
         return dict(reply["result"])
 
-    def open_tab(self, url: str) -> "Tab":
-        """Opens a page and waits until it is loaded."""
-        target = self.call("Target.createTarget", url=url)["targetId"]
+    def open_tab(self, url: str, *, in_window: bool = False) -> "Tab":
+        """Opens a page and waits until it is loaded.
+
+        `in_window`: in a window of its own, so that neither it nor the pages that are open are hidden.
+        """
+        target = self.call("Target.createTarget", url=url, newWindow=in_window)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Network.enable", session)
         tab = Tab(self, target, session)
         # A new tab shows an empty page at first.
         eventually(lambda: tab.is_true(f"document.readyState == 'complete' && location == {json.dumps(url)}"))
         return tab
+
+    def drop_events(self) -> None:
+        """Forgets what has happened so far, also what was not read yet."""
+        self.call("Browser.getVersion")
+        self.events.clear()
 
     def _read_message(self) -> dict[str, Any]:
         """The next reply or event; messages end with a zero byte."""

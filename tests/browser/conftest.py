@@ -18,13 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from redis import Redis
 
-from tests.browser.chromium import Chromium, run_chromium
-from tests.browser.console_pages import Console
+from tests.browser.chromium import Chromium, Tab, run_chromium
+from tests.browser.console_pages import Console, enter_token
 from tests.browser.console_server import serve_console
 from tests.browser.page import Page
 from tests.console_content import fill_farm
 from tests.environment import free_port
-from tests.system.farm import Farm, reset_farm, run_farm
+from tests.integration.workers.alerts.receiver import Receiver, run_receiver
+from tests.system.farm import Farm, reset_farm, run_farm, start_new_farm
+from tests.upstream import first_refresh_tokens, run_upstream
+from tests.waiting import eventually
 
 #: A name by which browsers take the farm for a host of the LAN: over plain HTTP it has no `navigator.clipboard`.
 LAN_NAME = "farm.lan"
@@ -32,8 +35,6 @@ LAN_NAME = "farm.lan"
 FAULTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
 #: As many accounts as the page opens streams.
 ACCOUNTS = 50
-#: Accounts of the simulator besides, which may sign in.
-SPARE_ACCOUNTS = 6
 #: Protocol -> flags with which Chromium speaks no other.
 PROTOCOL_FLAGS = {
     "http/1.1": ("--disable-http2", "--disable-quic"),
@@ -54,9 +55,8 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def https_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     port = free_port()
     settings = {"FARM_HTTPS": "internal", "FARM_HTTPS_PORT": str(port), "FARM_WORKER_PROCESSES": "1"}
-    settings["FARM_TOKEN_URL"] = ""  # The issuer names it.
     with pytest.MonkeyPatch.context() as patch:
-        for plain in run_farm(tmp_path_factory, "https", ACCOUNTS, SPARE_ACCOUNTS, signs_in=True, **settings):
+        for plain in run_farm(tmp_path_factory, "https", ACCOUNTS, **settings):
             farm = replace(plain, url=f"https://127.0.0.1:{port}")
             patch.setenv("REQUESTS_CA_BUNDLE", str(farm.data / AUTHORITY / "root.crt"))
             yield farm
@@ -65,6 +65,43 @@ def https_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 @pytest.fixture
 def farm(https_farm: Farm) -> Farm:
     return reset_farm(https_farm)
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """A local webhook, which the new farm alerts."""
+    with run_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def new_farm(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Farm]:
+    """A farm that was started for the first time, without a token or a key; its simulator lets accounts sign in."""
+    with run_upstream("--accounts", str(ACCOUNTS), "--rotate") as upstream:
+        settings = {"FARM_ISSUER": upstream.base, "FARM_CLIENT_ID": "farm", "FARM_TOKEN_URL": ""}
+        settings |= {"FARM_WORKER_PROCESSES": "1", "WEB_CONCURRENCY": "1", "FARM_ALERT_URLS": receiver.url}
+        farm = start_new_farm(tmp_path_factory.mktemp("new"), upstream, **settings)
+        yield farm
+        assert farm.command("stop").returncode == 0
+
+
+@pytest.fixture
+def empty_farm(new_farm: Farm) -> Farm:
+    """The new farm without credentials."""
+    for credential in new_farm.credentials():
+        new_farm.admin("DELETE", f"/credentials/{credential['id']}")
+    eventually(lambda: sum(new_farm.live_pool()["workers"].values()) == 0)
+    new_farm.upstream.restart()
+    return new_farm
+
+
+@pytest.fixture
+def stocked_farm(request: pytest.FixtureRequest, new_farm: Farm) -> Farm:
+    """The new farm with the accounts of the other one."""
+    if len(new_farm.credentials()) != ACCOUNTS:
+        farm = request.getfixturevalue("empty_farm")
+        farm.admin("POST", "/credentials", json={"tokens": first_refresh_tokens(ACCOUNTS)})
+    return reset_farm(new_farm)
 
 
 @pytest.fixture(scope="session")
@@ -79,16 +116,21 @@ def page_url() -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture
-def open_browser(https_farm: Farm, tmp_path: Path) -> Iterator[Callable[[str], Chromium]]:
-    """Starts a browser that speaks this protocol with the farm."""
+@pytest.fixture(scope="session")
+def open_browser(https_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Chromium]]:
+    """Returns the browser that speaks this protocol with the farm; its events of before are dropped."""
     program = find_chromium()
     keys = [hash_key(https_farm.data / AUTHORITY / "intermediate.crt")]
+    browsers: dict[str, Chromium] = {}
     with contextlib.ExitStack() as stack:
 
         def open_browser(protocol: str) -> Chromium:
-            flags = [flag.format(port=https_farm.port) for flag in PROTOCOL_FLAGS[protocol]]
-            return stack.enter_context(run_chromium(program, tmp_path, keys, *flags))
+            if protocol not in browsers:
+                flags = [flag.format(port=https_farm.port) for flag in PROTOCOL_FLAGS[protocol]]
+                folder = tmp_path_factory.mktemp("chromium")
+                browsers[protocol] = stack.enter_context(run_chromium(program, folder, keys, *flags))
+            browsers[protocol].drop_events()
+            return browsers[protocol]
 
         yield open_browser
 
@@ -110,7 +152,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console]:
     """A console with content, logged in; after the test it has caused no error and asked nobody else."""
     fill_farm(redis, requests=60)
-    browser.events.clear()
+    browser.drop_events()
     with serve_console(redis, redis_url) as server:
         console = Console(browser.open_tab(f"{server.url}/admin/login"), server)
         for domain in ("Page", "Log", "Runtime"):
@@ -118,20 +160,37 @@ def console(redis: Redis, redis_url: str, browser: Chromium) -> Iterator[Console
         console.log_in()
         yield console
         console.tab.close()
-        assert find_faults(browser) == []
-        asked = [
-            parameters["request"]["url"]
-            for method, parameters in browser.events
-            if method == "Network.requestWillBeSent"
-        ]
-        assert len(asked) > 3
-        assert [url for url in asked if not url.startswith((server.url, "data:", "about:"))] == []
+        assert find_faults(browser, server.url) == []
 
 
-def find_faults(browser: Chromium) -> list[dict[str, Any]]:
-    """What the browser has found wrong with its pages."""
-    faults = (parameters for method, parameters in browser.events if method in FAULTS)
-    return [fault for fault in faults if fault.get("entry", {}).get("level") != "verbose"]
+@contextlib.contextmanager
+def open_console(browser: Chromium, farm: Farm, language: str, theme: str) -> Iterator[Tab]:
+    """A farm's console, logged in; afterwards the browser has found no fault with any page."""
+    browser.drop_events()
+    tab = browser.open_tab(f"{farm.url}/admin/login?lang={language}")
+    for domain in ("Log", "Runtime"):
+        tab.call(f"{domain}.enable")
+    enter_token(tab, farm.admin_token)
+    tab.go(f"{farm.url}/admin/?lang={language}&theme={theme}")
+    yield tab
+    shown = tab.evaluate("[document.documentElement.lang.slice(0, 2), document.documentElement.dataset.theme]")
+    assert shown == [language, theme]
+    tab.call("Network.clearBrowserCookies")
+    tab.close()
+    assert find_faults(browser, farm.url) == []
+
+
+def find_faults(browser: Chromium, url: str) -> list[Any]:
+    """Errors and violations that the browser has told, refused requests, and requests to another origin."""
+    faults: list[Any] = []
+    for method, event in browser.events:
+        if method in FAULTS and event.get("entry", {}).get("level") != "verbose":
+            faults.append(event)
+        elif method == "Network.responseReceived" and event["response"]["status"] >= 400:
+            faults.append((event["response"]["status"], event["response"]["url"]))
+        elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith((url, "data:", "about:")):
+            faults.append(event["request"]["url"])
+    return faults
 
 
 def find_chromium() -> str:

@@ -63,8 +63,32 @@ class Console:
 
 def enter_token(tab: Tab, token: str) -> None:
     """Logs in, on the login page."""
-    tab.evaluate(f"document.querySelector('#token').value = {json.dumps(token)}")
+    enter(tab, "#token", token)
     tab.click("main button")
+
+
+def shows(tab: Tab, selector: str) -> bool:
+    return tab.is_true(f"!!document.querySelector({json.dumps(selector)})")
+
+
+def read_texts(tab: Tab, selector: str) -> list[str]:
+    """The text of each of these elements, in one line."""
+    elements = f"[...document.querySelectorAll({json.dumps(selector)})]"
+    return [" ".join(text.split()) for text in tab.evaluate(f"{elements}.map(element => element.innerText)")]
+
+
+def read_text(tab: Tab, selector: str) -> str:
+    return " ".join(read_texts(tab, selector))
+
+
+def enter(tab: Tab, selector: str, value: str) -> None:
+    """Enters a text in a field of a form."""
+    tab.evaluate(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(value)}")
+
+
+def press(tab: Tab, selector: str) -> None:
+    """Clicks an element that leads to no other page."""
+    tab.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
 
 
 OVERFLOW_SCRIPT = """

@@ -22,7 +22,7 @@ from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import LAN_NAME
-from tests.browser.console_pages import PAGES, Console
+from tests.browser.console_pages import PAGES, Console, enter, press, read_texts
 from tests.browser.console_server import serve_console
 from tests.console_content import HOSTILE, add_operation
 from tests.waiting import eventually
@@ -31,6 +31,17 @@ WIDTHS = (360, 768, 1440)
 #: Package on npm, and its hash.
 AXE_PACKAGE = "axe-core@4.14.1"
 AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+#: First lines of the report on a text with junk in its middle.
+REPORTED = (
+    "501 blank",
+    "502 blank",
+    "503 known already",
+    "504 known already",
+    "505 not valid it has white space in it",
+    "506 not valid there is no refresh token in it",
+    "1 new",
+    "2 new",
+)
 AXE_SCRIPT = """
 axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => violations.map(
   violation => `${violation.id}: ${violation.nodes.slice(0, 2).map(node => node.html.slice(0, 160)).join(" ")}`))
@@ -110,13 +121,19 @@ def test_rq_dashboard_shows_the_text_of_jobs_as_text(console: Console, redis: Re
     assert not console.tab.is_true("!!document.querySelector('img[src=x]')")
 
 
-def test_import_shows_its_preview_beside_the_text_that_was_typed(console: Console, redis: Redis):
+def test_import_of_a_thousand_tokens_tells_what_becomes_of_each_line_before_and_after(console: Console, redis: Redis):
+    fresh = [f"fresh-token-abcdefgh-{number}" for number in range(1000)]
+    junk = ["", "# a comment", "refresh-token-1", fresh[7], "two words, and no token", '{"password": "x"}']
     console.open("/admin/accounts/import", lang="en")
-    console.tab.evaluate("document.querySelector('#f-text').value = 'fresh-token-abcdefgh-1\\nrefresh-token-1'")
-    for action, heading, count in (("preview", "Preview", 24), ("import", "Imported", 25)):
-        console.tab.evaluate(f"document.querySelector('button[value={action}]').click()")
-        shown = f"document.querySelector('#report').innerText.includes('{heading}')"
-        eventually(lambda shown=shown: console.tab.is_true(shown))
+    enter(console.tab, "#f-text", "\n".join([*fresh[:500], *junk, *fresh[500:]]))
+    for action, heading, count in (("preview", "Preview", 24), ("import", "Imported", 1024)):
+        press(console.tab, f"button[value={action}]")
+        eventually(lambda heading=heading: heading in read_text(console, "#report"))
+        assert read_texts(console.tab, "#report .tally") == ["new 1000 known already 2 blank 2 not valid 2"]
+        assert "806 more lines are not shown." in read_text(console, "#report")
+        # The lines that are not new come first.
+        rows = read_texts(console.tab, "#report tbody tr")
+        assert all(row.startswith(words) for row, words in zip(rows, REPORTED, strict=False))
         assert "fresh-token" in console.tab.evaluate("document.querySelector('#f-text').value")
         assert len(Credentials(redis).get_states("default")) == count
 

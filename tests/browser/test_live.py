@@ -23,7 +23,7 @@ document.dispatchEvent(new Event("visibilitychange"));
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_feed, "TICK_SECONDS", 0.2)
+    monkeypatch.setattr(live_feed, "TICK_SECONDS", 0.1)
     monkeypatch.setattr(live_feed, "MAX_CPU_SHARE", 100.0)
 
 

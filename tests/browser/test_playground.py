@@ -1,13 +1,12 @@
 """The playground in a browser: it streams, stops the upstream, shows what the farm did, and writes text only."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.browser.chromium import Chromium, Tab
-from tests.browser.console_pages import enter_token
+from tests.browser.console_pages import enter, enter_token
 from tests.system.farm import ADMIN, Farm
 from tests.waiting import eventually
 
@@ -15,17 +14,19 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def tab(farm: Farm, open_browser: Callable[[str], Chromium]) -> Tab:
+def tab(farm: Farm, open_browser: Callable[[str], Chromium]) -> Iterator[Tab]:
     """The playground, opened by way of the login."""
     tab = open_browser("h2").open_tab(f"{farm.url}/admin/login?next=/admin/playground&lang=en")
     enter_token(tab, ADMIN)
     assert tab.evaluate("location.pathname") == "/admin/playground"
-    return tab
+    yield tab
+    tab.call("Network.clearBrowserCookies")
+    tab.close()
 
 
 def send(tab: Tab, **fields: str) -> None:
     for name, value in {"model": "sim-translate", "user": "Hello", "credential": "", **fields}.items():
-        tab.evaluate(f"document.querySelector('#f-{name}').value = {json.dumps(value)}")
+        enter(tab, f"#f-{name}", value)
     tab.evaluate("document.querySelector('#ask').requestSubmit()")
 
 

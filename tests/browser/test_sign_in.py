@@ -1,19 +1,15 @@
 """Owners sign accounts in, in a browser: they become credentials that serve, one for each account."""
 
 import json
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from tests.browser.chromium import BrowserError, Chromium, Tab
-from tests.browser.conftest import ACCOUNTS, SPARE_ACCOUNTS
 from tests.system.farm import Farm, chat_body
 from tests.waiting import eventually
 
-BY_BROWSER = range(ACCOUNTS, ACCOUNTS + SPARE_ACCOUNTS // 2)
-BY_CODE = range(ACCOUNTS + SPARE_ACCOUNTS // 2, ACCOUNTS + SPARE_ACCOUNTS)
+BY_BROWSER, BY_CODE = range(3), range(3, 6)
+SIGNED_IN = len(BY_BROWSER) + len(BY_CODE)
 
 
 def begin(farm: Farm, flow: str) -> dict[str, Any]:
@@ -63,39 +59,21 @@ def list_ids(farm: Farm) -> list[str]:
     return [credential["id"] for credential in farm.credentials()]
 
 
-def remove_all(farm: Farm) -> None:
-    for credential_id in list_ids(farm):
-        assert farm.admin("DELETE", f"/credentials/{credential_id}").ok
-
-
-@pytest.fixture
-def empty_farm(farm: Farm) -> Iterator[Farm]:
-    """The farm without its credentials, which it gets back for the other tests."""
-    exported = farm.command("credentials", "export").stdout
-    remove_all(farm)
-    eventually(lambda: farm.post("/v1/chat/completions", chat_body()).json()["error"]["code"] == "no_credentials")
-    yield farm
-    remove_all(farm)
-    farm.command("credentials", "import", "-", stdin=exported)
-    eventually(lambda: farm.live_pool()["workers"]["idle"] == ACCOUNTS)
-
-
-def test_six_accounts_sign_in_and_serve_and_the_same_one_twice_is_one_worker(
-    empty_farm: Farm, open_browser: Callable[[str], Chromium]
-):
-    farm, browser = empty_farm, open_browser("h2")
+def test_six_accounts_sign_in_and_serve_and_the_same_one_twice_is_one_worker(empty_farm: Farm, browser: Chromium):
+    farm = empty_farm
     ended = [sign_in_by_browser(farm, browser, account) for account in BY_BROWSER]
     ended += [sign_in_by_code(farm, browser, account) for account in BY_CODE]
-    assert [(sign_in["state"], sign_in["outcome"]) for sign_in in ended] == [("done", "added")] * SPARE_ACCOUNTS
+    assert [(sign_in["state"], sign_in["outcome"]) for sign_in in ended] == [("done", "added")] * SIGNED_IN
     again = sign_in_by_browser(farm, browser, BY_CODE[0])
     assert (again["outcome"], again["credential_id"]) == ("replaced", ended[len(BY_BROWSER)]["credential_id"])
 
     ids = {sign_in["credential_id"] for sign_in in ended}
-    assert len(ids) == SPARE_ACCOUNTS
+    assert len(ids) == SIGNED_IN
     assert set(list_ids(farm)) == ids
-    eventually(lambda: farm.live_pool()["workers"]["idle"] == SPARE_ACCOUNTS)
-    with ThreadPoolExecutor(SPARE_ACCOUNTS) as callers:
-        replies = callers.map(lambda number: farm.post("/v1/chat/completions", chat_body(str(number))), range(24))
+    eventually(lambda: farm.live_pool()["workers"]["idle"] == SIGNED_IN)
+    key = farm.admin("POST", "/keys", json={"name": "after signing in"}).json()["key"]
+    with ThreadPoolExecutor(SIGNED_IN) as callers:
+        replies = callers.map(lambda number: farm.post("/v1/chat/completions", chat_body(str(number)), key), range(24))
     assert [reply.status_code for reply in replies] == [200] * 24
     for credential_id in ids:
         assert farm.admin("POST", f"/credentials/{credential_id}/test", json={}).json()["ok"]

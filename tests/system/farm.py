@@ -1,6 +1,7 @@
 """A whole farm, started as an operator starts it, with its own simulator."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class Farm:
     environment: dict[str, str]
     data: Path
     upstream: Upstream
+    admin_token: str = ADMIN
 
     @property
     def port(self) -> int:
@@ -55,7 +57,7 @@ class Farm:
 
     def admin(self, method: str, path: str, **options: Any) -> requests.Response:
         """A request to the admin API, which costs milliseconds where a command costs a second."""
-        headers = {"authorization": f"Bearer {ADMIN}"}
+        headers = {"authorization": f"Bearer {self.admin_token}"}
         response = requests.request(method, f"{self.url}/admin/api/v1{path}", headers=headers, timeout=30, **options)
         assert response.ok, response.text
         return response
@@ -148,19 +150,19 @@ def start_farm(data: Path, upstream: Upstream, accounts: int, *, signs_in: bool 
         settings = {"FARM_ISSUER": upstream.base, "FARM_CLIENT_ID": "farm", **settings}
     data.mkdir(parents=True, exist_ok=True)
     (data / "tokens.txt").write_text("\n".join(first_refresh_tokens(accounts)))
+    secrets = {"FARM_API_KEY": KEY, "FARM_ADMIN_TOKEN": ADMIN}
+    return start_new_farm(data, upstream, FARM_REFRESH_TOKENS_FILE=str(data / "tokens.txt"), **secrets, **settings)
+
+
+def start_new_farm(data: Path, upstream: Upstream, **settings: str) -> Farm:
+    """Runs `./farm up --detach` with these settings, and else as a newcomer has them: without tokens and secrets."""
     port = free_port()
-    environment = clean_environment(
-        PORT=str(port),
-        FARM_DATA_DIR=str(data),
-        FARM_API_KEY=KEY,
-        FARM_ADMIN_TOKEN=ADMIN,
-        FARM_UPSTREAM_URL=upstream.url,
-        FARM_REFRESH_TOKENS_FILE=str(data / "tokens.txt"),
-        **{"FARM_TOKEN_URL": upstream.token_url, **settings},
-    )
-    farm = Farm(f"http://127.0.0.1:{port}", environment, data, upstream)
+    settings = {"PORT": str(port), "FARM_UPSTREAM_URL": upstream.url, "FARM_TOKEN_URL": upstream.token_url, **settings}
+    farm = Farm(f"http://127.0.0.1:{port}", clean_environment(FARM_DATA_DIR=str(data), **settings), data, upstream)
     result = farm.command("up", "--detach")
     assert result.returncode == 0, result.stdout + result.stderr + (farm.log() if (data / "farm.log").exists() else "")
+    if printed := re.search(r"admin token \(shown once\): (\S+)", result.stdout):
+        farm.admin_token = printed[1]
     return farm
 
 

@@ -46,7 +46,7 @@ def test_dead_account_and_pool_without_accounts(redis: Redis, account: str):
 def test_pool_whose_accounts_all_rest_has_none_only_if_that_lasts(redis: Redis, account: str):
     Credentials(redis).set_state("default", account, "cooling", "rate_limited", clock.now() + 5)
     assert find(redis) == []
-    Credentials(redis).set_state("default", account, "cooling", "rate_limited", clock.now() - 1)
+    redis.hset(keys.credential(account), "until", clock.now() - 1)
     assert find(redis) == []  # It is about to come back.
     Credentials(redis).set_state("default", account, "cooling", "rate_limited", clock.now() + 500)
     assert find(redis) == ["no account is in service: all that are usable rest"]
