@@ -221,7 +221,8 @@ def build_services(settings: Settings) -> WebServices:
         Counters(),
         open_files(settings, redis),
     )
-    line_requests = LineRequests(request_services, pool_selector, counters)
+    body_memory = BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body))
+    line_requests = LineRequests(request_services, pool_selector, counters, body_memory)
     batches = build_batch_services(settings, redis, files, line_requests)
     return WebServices(
         settings=settings,
@@ -247,7 +248,7 @@ def build_services(settings: Settings) -> WebServices:
         counters=counters,
         log_buffer=log_buffer,
         runs=Runs(redis, AnswerStore(redis, hub.front_id, settings.cache_bytes), hub, log_buffer, counters),
-        body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
+        body_memory=body_memory,
         files=files,
         file_memory=BodyMemory(CAPACITY_BYTES),
         batches=batches,

@@ -34,7 +34,8 @@ from web.batches.result_files import FLUSH_BYTES, MAX_RESULT_BYTES, ResultFiles
 from web.batches.services import BatchServices
 from web.batches.unrun_lines import record_unrun
 from web.batches.validation import MAX_BYTES, Validation
-from web.request.cooperative import run_in_slices
+from web.request.body_memory import UNRESERVED_BYTES
+from web.request.cooperative import take_breaks
 
 log = logging.getLogger("farm.batches")
 #: Seconds between two renewals of the lease, and between two looks at the record and at lines that nobody runs.
@@ -145,7 +146,7 @@ class BatchRun:
         if record.size > MAX_BYTES:
             validation.add_error(InvalidLine("file_too_large", f"A batch may have {MAX_BYTES} bytes at most."))
         else:
-            run_in_slices(validation.run(self._services.files.open(record)))
+            take_breaks(validation.run(self._services.files.open(record)))
         if validation.errors:
             self._fail(batch, validation.errors)
             return
@@ -265,7 +266,8 @@ class BatchRun:
         if not self._store.begin_line(batch.id, front_id, line.number, running, after=self._last_line):
             return False
         self._last_line = line.number
-        self._spawn(batch, record, line.number, running, line.data)
+        # A long line is read again once there is memory for it.
+        self._spawn(batch, record, line.number, running, line.data if line.length <= UNRESERVED_BYTES else None)
         return True
 
     def _take_over(self, batch: Batch, record: FileRecord, number: int, orphan: RunningLine) -> None:

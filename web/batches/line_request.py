@@ -16,6 +16,7 @@ from shared.redis_connection.retry import retry_for
 from web.batches.line_parser import JSON
 from web.batches.results import LineReply, build_error_reply
 from web.request.body import RequestBody
+from web.request.body_memory import UNRESERVED_BYTES, BodyMemory, Reservation
 from web.request.capacity.pool_selection import PoolSelector
 from web.request.pending import PendingRequest, RequestServices
 from web.request.rendering import NO_TIMEOUT
@@ -46,27 +47,23 @@ class LineRequests:
     services: RequestServices
     pool_selector: PoolSelector
     counters: Counters
+    body_memory: BodyMemory
 
-    def ask(self, key: ApiKey, endpoint: str, read_body: Callable[[], RequestBody]) -> LineReply:
-        """Returns the reply, which may be an error. Killing the greenlet cancels the request."""
-        request_id, pool = names.new_request_id(), ""
+    def ask(self, key: ApiKey, endpoint: str, length: int, read_body: Callable[[], RequestBody]) -> LineReply:
+        """Returns the reply, which may be an error. Killing the greenlet cancels the request.
+
+        `read_body` is called once there is memory for a line of `length` bytes; what it raises passes, unless it is an
+        ApiError.
+        """
+        request_id = names.new_request_id()
+        pool = ""
         try:
-            body = read_body()
-            selected = self.pool_selector.select(body.model, key)
-            pool = selected.configured_name
-            retry_for(lambda: self.services.availability.check(selected.name))
-            upstream_model = selected.model_map.get(body.model, body.model)
-            pending_request = PendingRequest(
-                self.services,
-                self._build_request(request_id, selected.name, endpoint, key, body.model),
-                key,
-                None,
-                estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media),
-                upstream_model,
-            )
-            pending_request.submit(body.with_model(upstream_model).content)
             # While the reply is awaited, no copy of the body is kept.
-            del body
+            with Reservation(self.body_memory, f"{key.id}:batch") as reservation:
+                if length > UNRESERVED_BYTES:
+                    reservation.reserve(length)
+                pending_request = self._submit(request_id, key, endpoint, read_body())
+            pool = names.configured_pool(pending_request.request.pool)
             reply = receive(pending_request)
         except ApiError as error:
             reply = build_error_reply(error, request_id, parse_retry_after(error.headers.get("retry-after")) or 0.0)
@@ -75,6 +72,22 @@ class LineRequests:
             reply = build_error_reply(away, request_id, 0.0)
         self.counters.increment("requests", pool, endpoint.removeprefix("/v1"), str(reply.status))
         return reply
+
+    def _submit(self, request_id: str, key: ApiKey, endpoint: str, body: RequestBody) -> PendingRequest:
+        """Raises ApiError."""
+        pool = self.pool_selector.select(body.model, key)
+        retry_for(lambda: self.services.availability.check(pool.name))
+        upstream_model = pool.model_map.get(body.model, body.model)
+        pending_request = PendingRequest(
+            self.services,
+            self._build_request(request_id, pool.name, endpoint, key, body.model),
+            key,
+            None,
+            estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media),
+            upstream_model,
+        )
+        pending_request.submit(body.with_model(upstream_model).content)
+        return pending_request
 
     def _build_request(self, request_id: str, pool: str, endpoint: str, key: ApiKey, model: str) -> RelayRequest:
         now = clock.now()

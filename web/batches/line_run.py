@@ -15,11 +15,12 @@ from shared.errors import ApiError
 from shared.files.file_record import FileRecord
 from shared.files.part_store import FileStoreDown, PartNotFound
 from shared.redis_connection.retry import retry_forever
-from web.batches.line_parser import InvalidLine, ParsedLine, parse_line, read_request
+from web.batches.line_parser import InvalidLine, parse_line, read_request
 from web.batches.line_request import MAX_PAUSE_SECONDS, REFUSALS, RETRYABLE_STATUSES
 from web.batches.results import LineReply, build_error_reply, read_usage, render_reply
 from web.batches.services import BatchServices
 from web.request.body import RequestBody
+from web.request.large_json import BYTE_ORDER_MARK
 
 log = logging.getLogger("farm.batches")
 #: Times that a line is tried whose request the upstream fails.
@@ -72,13 +73,10 @@ class LineRun:
 
     def _ask(self) -> LineReply:
         """Returns the reply; an input that can't be read now counts as a refusal."""
-        data, self.data = self.data, None
         try:
-            if data is None:
-                start = self.running.offset
-                data = b"".join(self.services.files.open(self.input, start, start + self.running.length)).strip()
-            line = parse_line(data.removeprefix(b"\xef\xbb\xbf") if self.number == 1 else data)
-            self._custom_id = line.custom_id
+            return self.services.requests.ask(
+                self.find_key(), self.batch.endpoint, self.running.length, self._read_request
+            )
         except FileStoreDown as error:
             log.warning("the input of a batch can't be read: %s", error, extra={"action": "batch_store_down"})
             return build_error_reply(ApiError(503, "store_unavailable", str(error), "server_error"), "", 0.0)
@@ -87,9 +85,16 @@ class LineRun:
             return build_error_reply(ApiError(410, "input_file_gone", message), "", 0.0)
         except InvalidLine as error:
             return build_error_reply(ApiError(400, error.code, error.message), "", 0.0)
-        holder = [line]
-        del data, line
-        return self.services.requests.ask(self.find_key(), self.batch.endpoint, lambda: take_request(holder))
+
+    def _read_request(self) -> RequestBody:
+        """Raises ApiError, InvalidLine, FileStoreDown, PartNotFound."""
+        data, self.data = self.data, None
+        if data is None:
+            start = self.running.offset
+            data = b"".join(self.services.files.open(self.input, start, start + self.running.length)).strip()
+        line = parse_line(data.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else data)
+        self._custom_id = line.custom_id
+        return read_request(line)
 
     def _begin_again(self) -> bool:
         """Begins a new run, so that nobody takes the line for forgotten. False if it must not run here any more."""
@@ -124,11 +129,6 @@ class LineRun:
         else:
             fields = {"action": "batch_result_dropped", "request_id": reply.request_id, "reason": self.batch.id}
             log.info("a line of a batch has a result already, or another front runs it", extra=fields)
-
-
-def take_request(holder: list[ParsedLine]) -> RequestBody:
-    """The request of the line, which is not kept. Raises ApiError."""
-    return read_request(holder.pop())
 
 
 def find_pause(attempts: int, retry_after: float) -> float:

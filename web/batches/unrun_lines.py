@@ -9,7 +9,7 @@ from web.batches.line_reader import iter_lines
 from web.batches.result_files import ResultFiles
 from web.batches.results import render_unrun
 from web.batches.services import BatchServices
-from web.request.cooperative import run_in_slices
+from web.request.cooperative import take_breaks
 
 #: Outcome of the batch -> code and message of a line (OpenAI API reference, "The request output object").
 ERRORS = {
@@ -37,7 +37,7 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
                     results.flush(batch)
             yield
 
-    run_in_slices(collect())
+    take_breaks(collect())
     if found:
         services.store.record_unrun(batch.id, services.front_id, found)
 

@@ -390,6 +390,25 @@ def test_the_input_is_not_kept_in_memory(start_front: StartFront, start_harness:
     front.batches.store.cancel(batch.id)
 
 
+def test_long_lines_are_run_and_listed_when_they_were_not(
+    start_front: StartFront, start_harness: StartWorkers, upstream: Upstream
+):
+    start_harness(credentials=2, first_byte_timeout=60.0)
+    front = start_front()
+    front.start()
+    lines = b"".join(build_line(f"line-{number}", pad="x" * 400_000) for number in range(6))
+    batch = front.wait_for_end(front.create(lines))
+    assert list_ids(front.read_file(batch.output_file)) == expect_ids(6)
+    assert front.services.body_memory.reserved == 0
+
+    upstream.faults(hang_headers=1)
+    batch = front.create(lines)
+    eventually(lambda: front.get(batch).last_line == 6)
+    front.batches.store.cancel(batch.id)
+    batch = front.wait_for_end(batch)
+    assert list_ids(front.read_file(batch.error_file)) == expect_ids(6)
+
+
 def test_lines_of_other_endpoints_are_run(start_front: StartFront, start_harness: StartWorkers):
     start_harness(credentials=2)
     front = start_front()
