@@ -3,6 +3,7 @@
 import logging
 
 from flask import Flask, Response, g, request
+from flask.globals import request_ctx
 from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
@@ -41,8 +42,7 @@ def handle_http_error(error: HTTPException) -> Response:
     if error.response is not None and isinstance(error.response, Response):
         return error.response
     status = error.code or 500
-    if status == 405 and request.path.startswith("/admin/api/") and request.path.endswith("/"):
-        # An empty id of an object looks like the list of all.
+    if status == 405 and request.path.startswith("/admin/api/") and lacks_id(request.path):
         status = 404
     message = {
         404: f"Unknown request URL: {request.method} {request.path[:200]}. Please check the URL for typos.",
@@ -53,6 +53,13 @@ def handle_http_error(error: HTTPException) -> Response:
         if name.lower() == "allow":
             response.headers[name] = value
     return response
+
+
+def lacks_id(path: str) -> bool:
+    """Whether an object's id is missing: an empty one looks like the list of all, and clients drop one that is `.`."""
+    collection, _, action = path.rpartition("/")
+    adapter = request_ctx.url_adapter
+    return not action or (adapter is not None and adapter.test(f"{collection}/-/{action}", request.method))
 
 
 def handle_redis_error(error: RedisError) -> Response:
