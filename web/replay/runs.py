@@ -1,7 +1,7 @@
 """All shared runs of one front: who joins which, where its answer comes from, and what is kept of it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from shared import clock, names
 from shared.api_keys.limits import LimitReached, LimitUsage
 from shared.errors import ApiError
 from shared.observability.counters import Counters
+from shared.protocol.messages import Frame
 from shared.redis_connection.retry import retry_for
 from web.replay.answer_form import AnswerForm
 from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
@@ -144,6 +145,9 @@ class Runs:
         run.joined_as, run.is_open = HIT, True
         run.replay(answer.frames)
         self._forget_names(run)
+        # A first request with an idempotency key may find the answer to another one; the key stands for it from now on.
+        if others := [share for share in run.shares if share.print and share != answer.share]:
+            gevent.spawn(self._store_answer, run.id, others, answer.frames)
         return Joined(self._follow(run, caller, HIT), HIT, usage)
 
     def _run(self, run: SharedRun, caller: Caller) -> Joined:
@@ -249,9 +253,12 @@ class Runs:
         frames, shares = run.frames, [share for share in run.shares if share.ttl]
         if not shares or not run.is_whole or not is_good_answer(path, frames):
             return
+        self._store_answer(run.id, shares, frames)
+
+    def _store_answer(self, run_id: str, shares: Sequence[Share], frames: Sequence[Frame]) -> None:
         try:
             for share in shares:
-                retry_for(partial(self._store.keep, share, run.id, frames))
+                retry_for(partial(self._store.keep, share, run_id, frames))
         except RedisError as error:
             log.warning("can't keep an answer: %s", error, extra={"action": "redis_lost"})
 

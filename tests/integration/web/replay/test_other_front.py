@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 import pytest
 from redis import Redis
 
@@ -143,6 +144,15 @@ def test_lost_messages_are_repaired(fronts: list[SharingFront], monkeypatch: pyt
     assert fronts[0].answer(first).data == STREAM
     assert dropped
     assert receive
+
+
+def test_silent_run_stays_exported(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_export, "MAX_SILENCE_SECONDS", 0.3)
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    gevent.sleep(1)
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == fronts[0].answer(second).data == STREAM
 
 
 def test_redis_shows_nothing_of_an_export(fronts: list[SharingFront], redis: Redis):
