@@ -14,7 +14,7 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
 from web.replay.runs import Caller
-from web.replay.sharing import find_sharing, is_joinable
+from web.replay.sharing import IDEMPOTENCY_HEADER, find_sharing, is_joinable
 from web.request import limit_headers
 from web.request.body import RequestBody
 from web.request.pending import PendingRequest, RequestServices
@@ -72,6 +72,7 @@ def admit_shared(
     """As `admit_body`; the answer may be one that is shared with other requests."""
     request, context = current_request()
     pool = select_pool(web_services, context, key, body)
+    joins = is_joinable(key, pool, body)
     pending_request, data = build_pending(
         web_services,
         web_services.request_services,
@@ -80,9 +81,12 @@ def admit_shared(
         key,
         body,
         find_query(pool),
-        reveals_usage=is_joinable(key, pool, body),
+        reveals_usage=joins,
     )
-    sharing = find_sharing(request.environ, endpoint, key, pool, body, pending_request.request)
+    has_key = IDEMPOTENCY_HEADER in request.environ
+    sharing = (
+        find_sharing(request.environ, endpoint, key, pool, body, pending_request.request) if joins or has_key else None
+    )
     if sharing is None:
         return submit(web_services, context, pending_request, data)
     caller_socket, pending_request.caller_socket = pending_request.caller_socket, None

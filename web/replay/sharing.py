@@ -25,7 +25,8 @@ def find_cache_seconds(key: ApiKey, pool: PoolSettings) -> float:
 
 def is_joinable(key: ApiKey, pool: PoolSettings, body: RequestBody) -> bool:
     """Whether the request shares its answer with all that ask the same. Forms hold media; they are seldom repeated."""
-    return bool(pool.join_requests or find_cache_seconds(key, pool)) and body.model_part is None
+    is_on = pool.join_requests or key.cache_ttl > 0 or (pool.cache_ttl and key.cache_ttl)
+    return bool(is_on) and body.model_part is None
 
 
 def find_sharing(
