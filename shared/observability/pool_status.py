@@ -12,7 +12,8 @@ from shared.credentials.pool_rest import API_KEY_REFUSED, build_reader
 from shared.credentials.private import PrivateCredentials
 from shared.credentials.records import STATES, USABLE_STATES, known_state
 from shared.protocol.pool_pause import PoolPause, decode_pause
-from shared.protocol.relay_queue import BANDS, held_registry_keys, queue_keys
+from shared.protocol.queue_depths import request_depths
+from shared.protocol.relay_queue import BANDS, held_registry_keys
 from shared.redis_connection.client import decode_hash
 
 WORKER_STATES = ("busy", "idle", "suspended")
@@ -25,6 +26,7 @@ class PoolStatus:
     name: str
     credentials: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     workers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORKER_STATES, 0))
+    #: Requests that wait, by the band that they were admitted to.
     queue_depth: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
     #: Requests that wait for a limit of their API key, by band; they are not in `queue_depth`.
     held: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BANDS, 0))
@@ -103,19 +105,18 @@ def read_pool_statuses(redis: Redis, names: Sequence[str]) -> list[PoolStatus]:
             pipe.hget(keys.breaker(name), "reason")
             pipe.hget(keys.token_breaker(name), "reason")
             pipe.get(keys.paused(name))
-            for queue in queue_keys(name):
-                pipe.llen(queue)
             for registry in held_registry_keys(name):
                 pipe.zcard(registry)
-        is_handed_over, *replies = pipe.execute()
+        request_depths(pipe, names)
+        is_handed_over, *replies, depths = pipe.execute()
     private = PrivateCredentials(redis).count_by_pool()
     remaining = iter(replies)
     reports = [decode_hash(next(remaining)) for _ in serving]
     retiring_reports = [decode_hash(next(remaining)) for _ in retiring]
     statuses = []
-    for name in names:
+    for name, by_band in zip(names, depths, strict=True):
         states, failure, token_failure, pause_mark = (next(remaining) for _ in range(4))
-        status = build_pool_status(name, reports, states, failure is not None, [next(remaining) for _ in BANDS])
+        status = build_pool_status(name, reports, states, failure is not None, by_band)
         status.upstream_failure = (failure or b"").decode()
         status.workers["busy"] += sum(int(report.get(f"busy:{name}", 0)) for report in retiring_reports)
         status.held = {band: next(remaining) for band in BANDS}
@@ -141,7 +142,7 @@ def build_pool_status(
 ) -> PoolStatus:
     """Combines the reports of the worker processes; utilisation is averaged over the workers.
 
-    `states` are those of the pool's credentials, `depths` the queue lengths in the order of BANDS.
+    `states` are those of the pool's credentials, `depths` the requests that wait, in the order of BANDS.
     """
     pool = PoolStatus(name, upstream_down=upstream_down)
     for state in states:

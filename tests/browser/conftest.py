@@ -83,6 +83,7 @@ def new_farm(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> It
         farm = start_new_farm(tmp_path_factory.mktemp("new"), upstream, **settings)
         yield farm
         assert farm.command("stop").returncode == 0
+        assert "Traceback" not in farm.log(), farm.log()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ Claims, renews and releases the leases. Runs no background task of its own.
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import gevent
 from redis.exceptions import RedisError
@@ -234,15 +234,18 @@ class WorkerSet:
 
     def heartbeat(self) -> None:
         """Sends RQ's heartbeat for all workers."""
-        self._send_heartbeats(self._workers.values())
+        self._send_heartbeats(self._list_registered())
 
     def heartbeat_oldest(self) -> None:
         """Sends RQ's heartbeat for the workers with the oldest one: a thousand at once would delay requests."""
-        by_age = sorted(self._workers.values(), key=lambda w: w.heartbeat_at)
+        by_age = sorted(self._list_registered(), key=lambda w: w.heartbeat_at)
         self._send_heartbeats(by_age[: math.ceil(len(by_age) / HEARTBEAT_ROUNDS)])
 
-    def _send_heartbeats(self, workers: Iterable[FarmWorker]) -> None:
-        running = [worker for worker in workers if not worker.has_ended]
+    def _list_registered(self) -> list[FarmWorker]:
+        """The workers that RQ knows. Of many that start together, gevent runs timers before the last has registered."""
+        return [worker for worker in self._workers.values() if worker.is_registered and not worker.has_ended]
+
+    def _send_heartbeats(self, running: Sequence[FarmWorker]) -> None:
         with self._services.redis.pipeline(transaction=False) as pipe:
             for worker in running:
                 worker.heartbeat_into(pipe)

@@ -130,6 +130,7 @@ def test_retries_come_first(pool: SimulatedPool):
         (failed, "retry", 1),
         *((other, "queued", 0) for other in others),
     ]
+    assert queue.status.queue_depth == {"interactive": 3, "batch": 0}
     assert workers[1].start() == failed
 
 

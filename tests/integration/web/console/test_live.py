@@ -1,5 +1,6 @@
 """A live page gets what has changed over one stream, which ends with its session."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,9 +13,11 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from werkzeug.test import TestResponse
 
+from shared import keys
 from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.credentials.store import Credentials
+from shared.protocol.relay_queue import queue_keys
 from shared.protocol.sse import KEEP_ALIVE_COMMENT, encode_event
 from tests.integration.web.console.conftest import LogIn
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool
@@ -118,6 +121,24 @@ def test_viewer_gets_no_buttons(log_in: LogIn, ids: list[str], redis: Redis):
             event = next(read_events(response))
             assert "gpt-large" in event
             assert ("<button" in event) == has_buttons
+
+
+def test_queue_tells_who_waits_in_the_band_of_the_request(admin: FlaskClient, redis: Redis):
+    """A job that RQ itself has enqueued has no time of admission."""
+    assert admin.get("/admin/queue?lang=en").text.count("nobody has to wait") == 2
+    pool = SimulatedPool(redis)
+    redis.hset(keys.credentials("default"), mapping={"c1": "active", "c2": "active"})
+    pool.enqueue("somebody")
+    worker = pool.worker()
+    worker.start()
+    worker.requeue()
+    page = admin.get("/admin/queue?lang=en").text
+    assert re.search(r"interactive</span><b[^>]*>1</b>\s*<span>the oldest for", page)
+    assert re.search(r"batch</span><b[^>]*>0</b>\s*<span>nobody has to wait", page)
+    pool.queue.withdraw("default", "req_somebody_1")
+    redis.rpush(queue_keys("default")[0], "a-job")
+    page = admin.get("/admin/queue?lang=en").text
+    assert re.search(r"interactive</span><b[^>]*>1</b>\s*<span>not known yet", page)
 
 
 def test_further_streams_poll(admin: FlaskClient, app: Flask, ids: list[str], monkeypatch: pytest.MonkeyPatch):

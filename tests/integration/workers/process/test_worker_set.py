@@ -25,7 +25,7 @@ class HeartbeatRecorder:
     def __init__(self) -> None:
         self.heartbeat_at = time.monotonic()
         self.heartbeats = 0
-        self.has_ended = False
+        self.has_ended, self.is_registered = False, True
 
     def heartbeat_into(self, pipe: Any) -> None:
         self.heartbeat_at = time.monotonic()
@@ -35,7 +35,7 @@ class HeartbeatRecorder:
 class EndingWorker(SimpleWorker):
     """A worker that ends while its heartbeat is on its way to Redis, which registers it again."""
 
-    heartbeat_at, heartbeats, has_ended = 0.0, 0, False
+    heartbeat_at, heartbeats, has_ended, is_registered = 0.0, 0, False, True
 
     def heartbeat_into(self, pipe: Any) -> None:
         self.heartbeats += 1
@@ -97,6 +97,21 @@ def test_heartbeats_are_spread_over_rounds_and_reach_every_worker(redis: Redis):
     assert max(worker.heartbeats for worker in workers.values()) <= 2
     worker_set.heartbeat()
     assert min(worker.heartbeats for worker in workers.values()) >= 2
+
+
+def test_worker_that_has_not_begun_to_run_sends_no_heartbeat_yet(start_harness: Callable[..., WorkerHarness]):
+    harness = start_harness()
+    worker_set = WorkerSet(harness.services, None, None, None, {})  # type: ignore[arg-type]
+    new, older = harness.worker, HeartbeatRecorder()
+    internals.add_workers(worker_set, {new.name: new, "older": older})
+    assert not new.is_registered
+    for send in (worker_set.heartbeat, worker_set.heartbeat_oldest):
+        send()
+    assert older.heartbeats == 2
+    eventually(lambda: new.is_registered)
+    registered_at = new.heartbeat_at
+    worker_set.heartbeat()
+    assert new.heartbeat_at > registered_at
 
 
 class IdleWorker:
