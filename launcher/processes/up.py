@@ -236,13 +236,16 @@ class Farm:
             is_in_grace = elapsed <= NO_CREDENTIAL_GRACE_SECONDS
             if not is_in_grace and not self._has_usable_credential(redis) and self._is_up("/healthz"):
                 warnings = [warning for pool in self._read_pools(redis) for warning in pool.warnings]
-                self.print_line(
-                    "; ".join(warnings) or "there is no usable credential yet: ./farm credentials import FILE"
-                )
+                self.print_line("; ".join(warnings) or self._describe_import())
                 return
             if elapsed > START_TIMEOUT_SECONDS:
                 raise FarmError(f"not ready after {START_TIMEOUT_SECONDS:.0f} s")
             time.sleep(0.05)
+
+    def _describe_import(self) -> str:
+        """What to do about a farm without credentials, in the browser or here."""
+        page = f"{self.url}/admin/accounts/import"
+        return f"there is no usable credential yet: add some at {page} or with ./farm credentials import FILE"
 
     def _is_up(self, path: str) -> bool:
         """Whether the front responds with 200; an HTTPS endpoint with a local CA must serve as well."""

@@ -63,7 +63,12 @@ CLOCK_TOLERANCE_SECONDS = 60
 #: Characters of a text.
 MAX_TEXT_LENGTH = 300
 #: Attributes of a log record that an event keeps.
-RECORD_FIELDS = ("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process", "faults")
+RECORD_FIELDS = (
+    *("pool", "credential_id", "reason", "evidence", "until", "request_id", "worker_process", "faults"),
+    "credentials",
+)
+#: Accounts of a dead worker process that its event names, so that each finds it among its own.
+MAX_CREDENTIALS = 2000
 #: Texts of a stored event that Event calls the same.
 TEXT_FIELDS = ("kind", "pool", "reason", "evidence", "worker_process", "message", "who", "target")
 
@@ -104,6 +109,8 @@ class Event:
     target: str = ""
     #: What has opened a breaker, the oldest first.
     faults: tuple[EventFault, ...] = ()
+    #: The accounts of a worker process that has died.
+    credentials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ class EventFilter:
 
     def matches(self, event: Event) -> bool:
         wanted = ((self.kind, event.kind), (self.pool, event.pool))
-        concerned = ("", event.credential, *(fault.credential for fault in event.faults))
+        concerned = ("", event.credential, *event.credentials, *(fault.credential for fault in event.faults))
         is_wanted = all(want in ("", value) for want, value in wanted) and self.credential in concerned
         return is_wanted and self.since <= event.time < self.until
 
@@ -159,6 +166,8 @@ class EventBuffer(logging.Handler):
         kind = getattr(record, "action", "")
         if kind in EVENTS:
             fields = {name: value for name in RECORD_FIELDS if (value := getattr(record, name, None))}
+            if "credentials" in fields:
+                fields["credentials"] = fields["credentials"][:MAX_CREDENTIALS]
             self._events.append(encode_event(kind, message=record.getMessage()[:MAX_TEXT_LENGTH], **fields))
 
     def write(self) -> None:
@@ -204,7 +213,10 @@ def decode_event(id_: str, encoded: bytes) -> Event:
     sources = {name: name for name in TEXT_FIELDS} | {"credential": "credential_id", "request": "request_id"}
     texts = {name: str(values.get(source, "")) for name, source in sources.items()}
     at, until = read_number(values.get("t")), read_number(values.get("until"))
-    return Event(id=id_, time=at, until=until, faults=decode_faults(values.get("faults")), **texts)
+    stored = values.get("credentials")
+    credentials = tuple(map(str, stored)) if isinstance(stored, list) else ()
+    faults = decode_faults(values.get("faults"))
+    return Event(id=id_, time=at, until=until, faults=faults, credentials=credentials, **texts)
 
 
 def decode_faults(stored: Any) -> tuple[EventFault, ...]:

@@ -105,6 +105,7 @@ def test_killed_worker_process_is_seen_and_its_accounts_and_requests_come_back(t
     tab.click("#tape tbody a")
     assert shows(tab, "svg .work-no-worker")
     assert shows(tab, "svg .work-busy")
+    assert shows(tab, "main tbody .state.dead")
     tab.click("nav a[href$='/events']")
     assert shows(tab, "main tbody .state.dead")
 

@@ -175,7 +175,8 @@ def test_wrong_secret_key_and_simulated_beside_real_credentials_are_refused(tmp_
     run_command(env, "stop")
     real = {**env, "FARM_UPSTREAM_URL": "http://127.0.0.1:9/v1", "FARM_TOKEN_URL": "http://127.0.0.1:9/token"}
     started = run_command(real, "up", "--detach")
-    assert (started.returncode, "no usable credential yet" in started.stdout) == (0, True)
+    page = f"http://127.0.0.1:{env['PORT']}/admin/accounts/import"
+    assert (started.returncode, f"no usable credential yet: add some at {page} or" in started.stdout) == (0, True)
     assert run_command(real, "credentials", "list", "--json").stdout.strip() == "[]"
     ready = requests.get(f"http://127.0.0.1:{env['PORT']}/readyz", timeout=10)
     assert (ready.status_code, "credentials add" in ready.text) == (503, True)

@@ -164,23 +164,23 @@ class Leases:
         """Until when a lease may be relied on that was claimed or renewed then."""
         return min(sent_at, self._find_confirmation()) + LEASE_SECONDS - SAFETY_MARGIN_SECONDS
 
-    def release_held_by(self, process_id: str, credential_ids: Sequence[str]) -> int:
-        """Releases the leases of a process that is known to be dead; returns how many."""
+    def release_held_by(self, process_id: str, credential_ids: Sequence[str]) -> list[str]:
+        """Releases the leases of a process that is known to be dead; returns the credentials that it had."""
         if not credential_ids:
-            return 0
-        lease_keys = [keys.lease(credential_id) for credential_id in credential_ids]
-        values = self._redis.mget(lease_keys)
-        released: list[int] = []
+            return []
+        values = self._redis.mget([keys.lease(credential_id) for credential_id in credential_ids])
+        released: list[str] = []
 
-        def release(key: str, value: bytes) -> None:
-            released.append(self._release_script(keys=[key], args=[value]))
+        def release(credential_id: str, value: bytes) -> None:
+            if self._release_script(keys=[keys.lease(credential_id)], args=[value]):
+                released.append(credential_id)
 
         run_in_parallel(
-            partial(release, key, value)
-            for key, value in zip(lease_keys, values, strict=True)
+            partial(release, credential_id, value)
+            for credential_id, value in zip(credential_ids, values, strict=True)
             if value and value.decode().rpartition(":")[0] == process_id
         )
-        return sum(released)
+        return released
 
     def release(self, lease: Lease) -> None:
         lease.lost = True

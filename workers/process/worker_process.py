@@ -337,11 +337,11 @@ class WorkerProcess:
     def _reclaim_predecessor(self) -> None:
         """Frees the leases of the dead process that this one replaces, without waiting for them to expire."""
         ids = [credential_id for pool in self._all_pools() for credential_id in self._credentials.get_states(pool)]
-        freed = self._leases.release_held_by(self._spawn_info.predecessor, ids)
+        reclaimed = self._leases.release_held_by(self._spawn_info.predecessor, ids)
         self._membership.remove(self._spawn_info.predecessor)
         self._alerts.bury(self._spawn_info.predecessor)
-        fields = {"action": "process_buried", "worker_process": self._spawn_info.predecessor}
-        log.warning("a worker process died; reclaimed its %d leases", freed, extra=fields)
+        fields = {"action": "process_buried", "worker_process": self._spawn_info.predecessor, "credentials": reclaimed}
+        log.warning("a worker process died; reclaimed its %d leases", len(reclaimed), extra=fields)
 
     def _drain(self) -> None:
         """1. Retire: others take over. 2. Stop idle workers now, busy ones after their job. 3. Cancel the rest."""

@@ -111,6 +111,19 @@ def test_events_are_filtered(redis: Redis, buffer: EventBuffer):
     assert read(redis, since=1e12) == []
 
 
+def test_death_of_a_worker_process_is_an_event_of_its_accounts(
+    redis: Redis, buffer: EventBuffer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(event_log, "MAX_CREDENTIALS", 2)
+    log.warning("died", extra={"action": "process_buried", "worker_process": "p1", "credentials": ["c1", "c2", "c3"]})
+    log.warning("died", extra={"action": "process_buried", "worker_process": "p2", "credentials": []})
+    buffer.write()
+    for credential, processes in (("c1", ["p1"]), ("c2", ["p1"]), ("c3", []), ("", ["p2", "p1"])):
+        assert [event.worker_process for event in read(redis, credential=credential)] == processes
+    add(redis, 1.0, 2e9, credentials=5, pool="c1")
+    assert [event.worker_process for event in read(redis, credential="c1")] == ["p1"]
+
+
 def test_unreadable_event_breaks_nothing(redis: Redis):
     redis.xadd(keys.EVENTS, {"e": "{"})
     redis.xadd(keys.EVENTS, {"x": "y"})
