@@ -64,7 +64,7 @@ class Batches:
     def add(self, batch: Batch) -> None:
         """Raises TooManyBatches."""
         values = encode_fields({name: value for name, value in vars(batch).items() if value is not None})
-        args = [batch.id, batch.created_at, MAX_UNFINISHED, LISTED_SECONDS]
+        args = [batch.id, f"{clock.now():.3f}", MAX_UNFINISHED, LISTED_SECONDS]
         indexes = [keys.batches(batch.key), keys.BATCHES, keys.ACTIVE_BATCHES, keys.active_batches(batch.key)]
         added = self._create(
             keys=[keys.batch(batch.id), *indexes], args=[*args, *(word for pair in values.items() for word in pair)]

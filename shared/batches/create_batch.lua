@@ -1,7 +1,7 @@
 -- Stores the record of a new batch, unless its API key has too many that are unfinished.
 -- KEYS: the record, batches of the API key, all batches, unfinished batches, unfinished batches of the API key
--- ARGV: id, when it was created (seconds), maximum of unfinished batches of the key, seconds that a record is kept after its
---       batch can have ended, then the fields of the record and their values by turns
+-- ARGV: id, now (seconds, with milliseconds: the order of lists), maximum of unfinished batches of the key, seconds that a
+--       record is kept after its batch can have ended, then the fields of the record and their values by turns
 -- Result: 1 if it is stored
 if redis.call('SCARD', KEYS[5]) >= tonumber(ARGV[3]) then
     return 0

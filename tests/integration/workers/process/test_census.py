@@ -119,7 +119,7 @@ def test_columns_become_a_row_for_each_credential(redis: Redis):
 
 
 def test_account_goes_from_one_process_to_another(redis: Redis):
-    redis.zadd(keys.PROCESSES, {"p1": 1, "p2": 1})
+    redis.zadd(keys.TAPES, {"p1": 1, "p2": 1})
     write_column(redis, 1000, "bi", "a b")
     write_column(redis, 1001, "ib", "b a", process="p2")
     # Of a column that is too short the others had no worker.
