@@ -1,7 +1,6 @@
 """Operators ask a model in the playground, and see what the farm does; closing the reply stops the upstream."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -118,14 +117,17 @@ def test_request_that_waits_tells_its_position_and_leaves_the_queue_when_it_is_c
     assert not redis.exists(f"rq:job:{admitted['request']}")
 
 
-def test_page_asks_an_idle_worker_for_models_that_nobody_has_asked_for(playground: Playground, harness: WorkerHarness):
-    def load_page() -> str:
-        return playground.app.test_client().get("/admin/playground", headers=playground.headers).text
+def test_page_is_there_before_the_list_of_models_and_says_where_to_get_it(
+    playground: Playground, harness: WorkerHarness
+):
+    def load(path: str) -> str:
+        return playground.app.test_client().get(path, headers=playground.headers).text
 
-    assert 'name="model" value=""' in load_page()
-    harness.redis.zadd(keys.PROCESSES, {"here": time.time()})
-    harness.redis.hset(keys.process("here"), "idle:default", 1)
-    assert 'name="model" value="sim-' in load_page()
+    assert 'name="model" value=""' in (page := load("/admin/playground"))
+    assert 'data-url="/admin/api/v1/models"' in page
+    assert "sim-" in load("/admin/api/v1/models")
+    assert 'name="model" value="sim-' in (page := load("/admin/playground"))
+    assert "/admin/api/v1/models" not in page
 
 
 @pytest.mark.parametrize("direct", [False, True])
