@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from redis import Redis
 from redis.exceptions import RedisError
 
 from bench.replicated_redis import ReplicatedRedis, ServerProgram, run_replicated_redis
@@ -54,8 +55,18 @@ def test_server_and_sentinels_are_verified(secured: ReplicatedRedis, tmp_path: P
         connect(f"{url}ssl_ca_certs={tmp_path / 'other.pem'}").ping()
 
 
+def await_replica(redis: Redis) -> None:
+    """Waits until the replica has all that was written: what it lacks, the end of a job, is lost in a failover."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.set("farm:test", 1)
+        pipe.execute_command("WAIT", 1, 60_000)
+        assert pipe.execute()[1] == 1
+
+
 def test_requests_are_served_before_and_after_a_failover(secured: ReplicatedRedis, harness: WorkerHarness):
     assert collect_frames(harness.enqueue("req_1"), within=60)
+    harness.wait_until_idle()
+    await_replica(harness.redis)
     killed = secured.kill_primary()
     assert collect_frames(retry_for(lambda: harness.enqueue("req_2")), within=60)
     assert harness.upstream.counters()["served"] == 2
