@@ -102,13 +102,22 @@ def module_redis(redis_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
-def start_front(module_redis: Redis, redis_url: str) -> Iterator[Callable[..., SharingFront]]:
+def started_fronts() -> list[SharingFront]:
+    """The fronts of the module's tests."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def start_front(
+    module_redis: Redis, redis_url: str, started_fronts: list[SharingFront]
+) -> Iterator[Callable[..., SharingFront]]:
     """Starts fronts that last as long as the module's tests."""
     with ExitStack() as fronts:
 
         def start(**settings: Any) -> SharingFront:
-            options = {"keepalive": 60, **settings}
-            return fronts.enter_context(closing(SharingFront(module_redis, redis_url, **options)))
+            front = SharingFront(module_redis, redis_url, **{"keepalive": 60, **settings})
+            started_fronts.append(fronts.enter_context(closing(front)))
+            return front
 
         yield start
 
@@ -119,8 +128,10 @@ def module_front(start_front: Callable[..., SharingFront]) -> SharingFront:
 
 
 @pytest.fixture
-def redis(module_redis: Redis) -> Redis:
-    """Without answers, runs, and entries of the request log."""
+def redis(module_redis: Redis, started_fronts: list[SharingFront]) -> Redis:
+    """Without answers, runs, and entries of the request log, of which no front of an earlier test writes any more."""
+    for front in started_fronts:
+        settle(front)
     names = module_redis.keys("farm:answer*") + module_redis.keys("farm:run*") + [keys.REQUEST_LOG]
     module_redis.delete(*names)
     return module_redis
