@@ -14,7 +14,8 @@ from tests.environment import ROOT, clean_environment
 
 #: Each row spends most of its time waiting.
 CONCURRENT_ROWS = 2
-LONGEST_FIRST = list(ROWS)[::-1]
+#: All but the soak: at this size it would hardly do more than start.
+LONGEST_FIRST = [row for row in reversed(ROWS) if row != "soak"]
 Measurements = list[dict[str, Any]]
 
 

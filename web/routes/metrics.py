@@ -12,8 +12,6 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.alerts.store import count_alerts
-from shared.batches.batch import UNFINISHED
-from shared.batches.batch_store import Batches
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
@@ -50,7 +48,6 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             read_refreshers(redis).count,
             count_state_reasons(redis, pools),
             count_alerts(redis),
-            Batches(redis).count_by_status(),
         )
     )
     return generate_latest(registry)
@@ -76,12 +73,8 @@ class FarmCollector(Collector):
         refresher_count: int,
         state_reasons: Mapping[tuple[str, str, str], int],
         alerts: Mapping[str, int],
-        batches: Mapping[str, int],
     ) -> None:
-        """`body_bytes`: where request bodies are held -> their bytes; `alerts`: rule -> raised alerts; `batches`:
-        status -> unfinished batches.
-        """
-        self._batches = batches
+        """`body_bytes`: where request bodies are held -> their bytes; `alerts`: rule -> raised alerts."""
         self._refresher_count = refresher_count
         self._state_reasons = state_reasons
         self._alerts = alerts
@@ -109,7 +102,6 @@ class FarmCollector(Collector):
         for rule, count in self._alerts.items():
             alerts.add_metric((rule,), count)
         yield alerts
-        yield build_batches(self._batches)
         bodies = GaugeMetricFamily(
             PREFIX + "body_bytes",
             "Bytes of request bodies held: waiting in Redis, arriving in fronts.",
@@ -162,13 +154,6 @@ def build_state_reasons(counts: Mapping[tuple[str, str, str], int]) -> Family:
     )
     for labels, count in sorted(counts.items()):
         family.add_metric(labels, count)
-    return family
-
-
-def build_batches(counts: Mapping[str, int]) -> Family:
-    family = GaugeMetricFamily(PREFIX + "batches", "Unfinished batches, by state.", labels=("state",))
-    for state in UNFINISHED:
-        family.add_metric((state,), counts.get(state, 0))
     return family
 
 

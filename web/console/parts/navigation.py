@@ -11,7 +11,6 @@ PAGES = {
     "keys": mark("Keys"),
     "usage": mark("Usage"),
     "requests": mark("Requests"),
-    "batches": mark("Batches"),
     "playground": mark("Playground"),
     "plan": mark("Planner"),
     "pools": mark("Pools"),

@@ -1,1 +1,0 @@
-"""Batches of OpenAI's Batch API: their records, and what is known of their lines while they run."""

@@ -1,1 +1,0 @@
-"""The part of the admin API that shows and cancels the batches of all API keys."""

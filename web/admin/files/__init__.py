@@ -1,1 +1,0 @@
-"""Admin API: the files of all API keys."""
