@@ -39,7 +39,7 @@ UNMEASURED = (
 )
 #: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.
 SYSTEM_REDIS = (
-    *("tests/integration/workers/jobs", "tests/integration/shared/api_keys"),
+    *(f"{WORKERS}/jobs", "tests/integration/shared/api_keys"),
     "tests/integration/shared/redis_connection/test_rights.py",
 )
 

@@ -13,11 +13,10 @@ from shared import keys
 from shared.credentials.sealing import Sealer
 from shared.credentials.unsealing import Unsealer
 from shared.errors import FarmError, WrongSecretKey
+from shared.live_processes import HEARTBEAT_TIMEOUT_SECONDS
 
 #: Fields of a credential that are sealed, for its id as the context.
 SEALED_FIELDS = ("sealed", "previous", "access")
-#: Seconds without a heartbeat after which a process is no longer alive.
-HEARTBEAT_TIMEOUT_SECONDS = 10.0
 
 
 def require_stopped(redis: Redis, wait_seconds: float = HEARTBEAT_TIMEOUT_SECONDS + 2) -> None:

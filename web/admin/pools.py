@@ -1,7 +1,8 @@
 """Admin API: configuration and live status of the pools."""
 
-from shared import clock, keys
+from shared import keys
 from shared.errors import ApiError
+from shared.live_processes import find_oldest_heartbeat
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import read_pool_statuses
 from shared.protocol.pool_pause import decode_pause, pause_pool, resume_pool
@@ -11,9 +12,6 @@ from web.admin.audit_log import name_actor, record_change
 from web.admin.schemas.fields import Empty
 from web.admin.schemas.pools import Live, LiveDurability, LivePool, Pool, PoolList, PoolPause
 from web.services import services
-
-#: Seconds since the last heartbeat within which a process counts as alive.
-HEARTBEAT_TIMEOUT_SECONDS = 10
 
 
 @router.route("GET", "/pools", response=PoolList)
@@ -73,7 +71,7 @@ def live() -> Live:
     web_services = services()
     statuses = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
     pools = [LivePool(**status.to_dict(), drain_rate=web_services.drain_rate.rate(status.name)) for status in statuses]
-    alive_since = clock.now() - HEARTBEAT_TIMEOUT_SECONDS
+    alive_since = find_oldest_heartbeat()
     return Live(
         pools=pools,
         durability=LiveDurability(**read_durability(web_services.redis).to_dict()),

@@ -10,8 +10,9 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from redis import Redis
 
-from shared import clock, keys
+from shared import keys
 from shared.alerts.store import count_alerts
+from shared.live_processes import find_oldest_heartbeat
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
@@ -23,8 +24,6 @@ from web.services import services
 blueprint = Blueprint("metrics", __name__)
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "farm_"
-#: Seconds without a heartbeat after which a front's figures count no more.
-FRONT_SILENT_SECONDS = 10.0
 
 
 @blueprint.get("/metrics")
@@ -56,7 +55,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
 def read_body_bytes(redis: Redis) -> dict[str, int]:
     """Where request bodies are -> their bytes; in Redis without the small ones, which are not counted."""
     in_redis = int(redis.hget(keys.BODY_SUMS, "total") or 0)
-    fronts = redis.zrangebyscore(keys.FRONTS, clock.now() - FRONT_SILENT_SECONDS, "+inf")
+    fronts = redis.zrangebyscore(keys.FRONTS, find_oldest_heartbeat(), "+inf")
     held = redis.hmget(keys.FRONT_BODY_BYTES, fronts) if fronts else []
     return {"redis": max(0, in_redis), "fronts": sum(int(size or 0) for size in held)}
 

@@ -6,16 +6,14 @@ from typing import Any
 
 from redis import Redis
 
-from shared import clock, keys, names
+from shared import keys, names
 from shared.credentials.activity.activity import Activity, ActivityStore
 from shared.credentials.explanation import Circumstances, Explanation, explain_record
 from shared.credentials.records import CredentialRecord
+from shared.live_processes import find_oldest_heartbeat
 from shared.pacing.account_limits import AccountLimits
 from shared.pacing.limit_use import LimitUse, read_limit_use
 from shared.settings.schema import PoolSettings
-
-#: Seconds without a report after which a worker process counts as gone.
-PROCESS_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,7 @@ def read_circumstances(redis: Redis, pools: Sequence[str]) -> dict[str, Circumst
     """What keeps a pool's credentials from serving although they could, in one round trip."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.exists(keys.RQ_SUSPENDED)
-        # The last process that was killed stays listed.
-        pipe.zcount(keys.PROCESSES, clock.now() - PROCESS_TIMEOUT_SECONDS, "+inf")
+        pipe.zcount(keys.PROCESSES, find_oldest_heartbeat(), "+inf")
         for pool in pools:
             pipe.exists(keys.breaker(pool))
             pipe.exists(keys.token_breaker(names.configured_pool(pool)))
