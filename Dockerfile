@@ -1,13 +1,13 @@
 # The farm's image: the same for the front and the workers (see docker-compose.yaml).
 FROM python:3.12-slim AS build
-COPY requirements.lock /tmp/requirements.lock
+COPY requirements.lock requirements-s3.lock /tmp/
 RUN python -m venv /opt/farm/.venv \
-    && /opt/farm/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/requirements.lock
+    && /opt/farm/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/requirements.lock -r /tmp/requirements-s3.lock
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --no-create-home --home-dir /opt/farm --shell /usr/sbin/nologin farm \
-    && mkdir -p /opt/farm/data \
-    && chown farm:farm /opt/farm/data
+    && mkdir -p /opt/farm/data/files \
+    && chown farm:farm /opt/farm/data /opt/farm/data/files
 COPY --from=build /opt/farm/.venv /opt/farm/.venv
 COPY pyproject.toml Procfile farm /opt/farm/
 COPY launcher /opt/farm/launcher

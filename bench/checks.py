@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from bench.batches import measure_batch
 from bench.console.live import measure_live
 from bench.console.pages import measure_console
 from bench.durability import measure_durability
@@ -153,4 +154,5 @@ CHECKS: dict[str, Callable[[float], list[Measurement]]] = {
     "pacing": measure_pacing,
     "console": measure_console,
     "live": measure_live,
+    "batch": measure_batch,
 }

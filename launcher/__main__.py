@@ -11,8 +11,10 @@ from click.shell_completion import get_completion_class
 from launcher.commands.admin_tokens import admin_tokens
 from launcher.commands.alerts import alerts
 from launcher.commands.backup import export, import_
+from launcher.commands.batches import batches
 from launcher.commands.config import config, pools
 from launcher.commands.credentials import credentials
+from launcher.commands.files import files
 from launcher.commands.keys import keys
 from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
 from launcher.commands.plan import plan
@@ -78,10 +80,12 @@ for command in (up, stop, restart, reload, status, logs):
 for command in (
     credentials,
     keys,
+    files,
     pools,
     config,
     admin_tokens,
     sessions,
+    batches,
     alerts,
     top,
     plan,

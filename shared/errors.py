@@ -27,15 +27,22 @@ FarmError
 ├── ConnectionDropped        the connection broke before the response (workers/upstream/http_connection.py)
 ├── RequestNotSendable       HTTP has no way to express the request (workers/upstream/http_connection.py)
 ├── ResponseTruncated        the response ended early (workers/upstream/client.py)
-├── InvalidResponse          a 2xx is an error in disguise (workers/response/error_sniffer.py)
+├── InvalidResponse          a 2xx is an error in disguise (shared/response/endpoints.py)
 ├── IncompleteResponse       a stream or JSON lacks its end (workers/response/error_sniffer.py)
 ├── TokenError               no access token could be obtained
 │   ├── InvalidGrant         the token endpoint refused the refresh token
 │   ├── TokenRefused         the same, but the token is presented again later
 │   └── TokenEndpointDown    429, 5xx, a timeout or a malformed response
 │       └── RefresherDown    the token refresher of this host does not reply
+├── FileStoreDown            the store of files' bytes fails (shared/files/part_store.py)
+│   └── FileStoreFull        it has no room left
+├── PartNotFound             it does not have the bytes
+├── FileNotFound             the API key has no such file (shared/files/file_store.py)
+├── TooManyFiles             the API key may not store the file
+├── TooManyBatches           the API key has too many unfinished batches (shared/batches/batch_store.py)
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
-├── FrameTimeout             no frame arrived in time (web/request/pending.py)
+├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
+├── NameReused               a name of a kept answer stands for another request (web/replay/answer_store.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
 └── ApiError                 a request ends with an error in OpenAI's format
 """

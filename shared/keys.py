@@ -89,6 +89,13 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
 | farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
 | farm:upload:<request id> | string | large body on its way in, before its request is admitted | 5 minutes |
+| farm:answer:<name> | list | a kept answer: print, sealed pieces (web/replay) | as configured; 10 minutes |
+| farm:answer-upload:<request id> | list | sealed pieces of an answer, before it is kept | a minute |
+| farm:answers:used | sorted set | name of a kept answer -> when it was last used (milliseconds) | until dropped |
+| farm:answers:ends | sorted set | name of a kept answer -> when it expires (milliseconds) | until dropped |
+| farm:answers:sizes | hash | name of a kept answer -> its bytes; `total` | until dropped |
+| farm:run-export:<request id> | list | sealed frames of a run, for other fronts (web/replay/run_export.py) | a minute |
+| farm:run:<name> | hash | the `front` and `run` (request id) that shares its answer, its `print` | until it ends |
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
 | farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
 | farm:counters | hash | metric and its labels -> value | forever |
@@ -108,6 +115,23 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:token-probe:<pool> | string | probe of the token endpoint: <worker process>:<credential id> | until it ends |
 | farm:token-failures:<pool> | sorted set | credential that failed since the last grant -> when | a minute |
 | farm:token-granted:<pool> | string | when the token endpoint last granted a token | forever |
+| farm:file:<id> | hash | a file (fields: shared/files/file_record.py) | until deleted or expired |
+| farm:files | sorted set | id of a file -> when it was created (ms) | until deleted or expired |
+| farm:files:<key id> | sorted set | the same, of one API key | until deleted or expired |
+| farm:files:expiring | sorted set | id of a file -> when it expires | until deleted or expired |
+| farm:files:bytes | hash | API key id -> bytes of its files | while it has files |
+| farm:files:reserved | sorted set | id of a file that is being made -> until when its parts are kept | a day after |
+| farm:files:lease | string | front that deletes what is due | minutes, renewed |
+| farm:files:store | string | marks the store of files as this farm's (web/files/retention.py) | forever |
+| farm:batch:<id> | hash | a batch (fields: shared/batches/batch.py) | until 30 days after its end |
+| farm:batch:<id>:lease | string | front that runs the batch | seconds, renewed |
+| farm:batch:<id>:running | hash | number of a line -> who runs it (shared/batches/running_line.py) | until its result |
+| farm:batch:<id>:done | string | bits of the lines that have a result | until the batch ends |
+| farm:batch:<id>:results | list | results that no part in the store has yet | until they are stored |
+| farm:batches | sorted set | id of a batch -> when it was created | as long as its record |
+| farm:batches:active | sorted set | unfinished batch -> when it was created | until it ends |
+| farm:batches:<key id> | sorted set | the API key's batches, likewise | as long as their records |
+| farm:batches:active:<key id> | set | the API key's unfinished batches | until they end |
 | farm:reply:<front>:<request id> | channel | frames of one reply | – |
 | farm:front:<front> | channel | no messages; having a subscriber proves that the front is alive | – |
 | farm:flow | channel | the fronts' acknowledgements to the workers (shared/protocol/reply_acks.py) | – |
@@ -141,6 +165,10 @@ FRONTS = "farm:fronts"
 FRONT_BODY_BYTES = "farm:fronts:body-bytes"
 #: Written by shared/protocol/bodies.lua.
 BODY_SUMS = "farm:body-sums"
+#: Written by web/replay/kept_answers.lua, as the next two.
+ANSWERS_USED = "farm:answers:used"
+ANSWER_ENDS = "farm:answers:ends"
+ANSWER_SIZES = "farm:answers:sizes"
 REPLY_ACKS = "farm:flow"
 EVENTS = "farm:events"
 ALERTS = "farm:alerts"
@@ -154,6 +182,14 @@ LAST_USED = "farm:last-used"
 PRIVATE_POOLS = "farm:private"
 CREDENTIAL_LIMITS = "farm:credential-limits"
 SIGN_INS = "farm:sign-ins"
+FILES = "farm:files"
+EXPIRING_FILES = "farm:files:expiring"
+FILE_BYTES = "farm:files:bytes"
+RESERVED_FILES = "farm:files:reserved"
+FILES_LEASE = "farm:files:lease"
+FILE_STORE_ID = "farm:files:store"
+BATCHES = "farm:batches"
+ACTIVE_BATCHES = "farm:batches:active"
 
 #: Set by `rq suspend` (rq.suspension.WORKERS_SUSPENDED).
 RQ_SUSPENDED = "rq:suspended"
@@ -377,6 +413,22 @@ def upload(request_id: str) -> str:
     return f"farm:upload:{request_id}"
 
 
+def answer(name: str) -> str:
+    return f"farm:answer:{name}"
+
+
+def answer_upload(request_id: str) -> str:
+    return f"farm:answer-upload:{request_id}"
+
+
+def run_export(request_id: str) -> str:
+    return f"farm:run-export:{request_id}"
+
+
+def shared_run(name: str) -> str:
+    return f"farm:run:{name}"
+
+
 def stream_options_refused(pool: str) -> str:
     return f"farm:stream-options-refused:{pool}"
 
@@ -437,3 +489,39 @@ def reply_channel(front: str, request_id: str) -> str:
 
 def counted(source: str) -> str:
     return f"farm:counted:{source}"
+
+
+def file(file_id: str) -> str:
+    return f"farm:file:{file_id}"
+
+
+def files(key_id: str) -> str:
+    return f"farm:files:{key_id}"
+
+
+def batch(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}"
+
+
+def batch_lease(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:lease"
+
+
+def batch_running(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:running"
+
+
+def batch_done(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:done"
+
+
+def batch_results(batch_id: str) -> str:
+    return f"farm:batch:{batch_id}:results"
+
+
+def batches(key_id: str) -> str:
+    return f"farm:batches:{key_id}"
+
+
+def active_batches(key_id: str) -> str:
+    return f"farm:batches:active:{key_id}"

@@ -11,7 +11,7 @@ import tempfile
 
 from tests.environment import ROOT
 
-LOCK_FILES = ("requirements.lock", "requirements-dev.lock")
+LOCK_FILES = ("requirements.lock", "requirements-s3.lock", "requirements-dev.lock")
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 #: gevent has no wheel for it.

@@ -24,6 +24,7 @@ from shared.observability.samples import HISTOGRAMS, Totals
 from shared.observability.tape import TAPE_SECONDS
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_log_entry, build_request
+from tests.console_batches import fill_batches
 from tests.console_events import fill_alerts, fill_events
 from web.admin.bulk.progress import ProgressStore
 from workers.process.usage_rollup import UsageRollup
@@ -80,6 +81,7 @@ def fill_farm(
     fill_queue(redis, pool, key_ids, odd_name)
     fill_events(redis, ids, pool)
     fill_alerts(redis, pool, odd_name)
+    fill_batches(redis, key_ids[0], odd_name)
     return ids
 
 

@@ -15,6 +15,8 @@ from shared.api_keys.store import ApiKeys
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
+from web.batches.batch_runner import BatchRunner
+from web.batches.line_run import LineRun
 from web.model_lists import ModelLists
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
@@ -106,6 +108,24 @@ class RacingAdminTokens(AdminTokens):
         records = super()._read_all()
         self._before_revoking()
         return records
+
+
+# Batches
+
+
+def list_batch_lines(runner: BatchRunner) -> list[LineRun]:
+    """The lines that run."""
+    return [line for run in runner._runs.values() for line, _ in run._lines.values()]
+
+
+def count_batch_lines(runner: BatchRunner) -> int:
+    return len(list_batch_lines(runner))
+
+
+def stop_batch_runs(runner: BatchRunner) -> None:
+    """Gives up the leases, which the runner may take again."""
+    for run in list(runner._runs.values()):
+        run.stop()
 
 
 # Workers

@@ -13,9 +13,12 @@ from shared.protocol.large_body import LargeBody
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
+from web.replay.runs import Caller
+from web.replay.sharing import IDEMPOTENCY_HEADER, find_sharing, is_joinable
 from web.request import limit_headers
 from web.request.body import RequestBody
 from web.request.pending import PendingRequest, RequestServices
+from web.request.reply_frames import ReplyFrames
 from web.request_context import current_request
 from web.services import WebServices
 
@@ -28,6 +31,8 @@ FORWARDED_HEADERS = {
     name: f"HTTP_{name.upper().replace('-', '_')}"
     for name in ("accept", "accept-language", "idempotency-key", "openai-beta")
 }
+#: Whether an answer was there already (`hit`), is that of a running request (`joined`), or neither (`miss`).
+CACHE_HEADER = "x-farm-cache"
 #: Characters of a header that is passed on: it is kept in the job.
 MAX_HEADER_LENGTH = 1024
 
@@ -44,11 +49,57 @@ def admit_body(
     `find_query` returns what the upstream of a pool gets of the query.
     """
     _, context = current_request()
+    pool = select_pool(web_services, context, key, body)
+    return submit_body(web_services, web_services.request_services, pool, endpoint, key, body, find_query(pool))
+
+
+def select_pool(web_services: WebServices, context: Any, key: ApiKey, body: RequestBody) -> PoolSettings:
+    """Raises ApiError."""
     context.model = body.model
     pool = web_services.pool_selector.select(body.model, key)
     context.pool = pool.configured_name
     retry_for(lambda: web_services.availability.check(pool.name))
-    return submit_body(web_services, web_services.request_services, pool, endpoint, key, body, find_query(pool))
+    return pool
+
+
+def admit_shared(
+    web_services: WebServices,
+    endpoint: str,
+    key: ApiKey,
+    body: RequestBody,
+    find_query: Callable[[PoolSettings], str],
+) -> ReplyFrames:
+    """As `admit_body`; the answer may be one that is shared with other requests."""
+    request, context = current_request()
+    pool = select_pool(web_services, context, key, body)
+    joins = is_joinable(key, pool, body)
+    pending_request, data = build_pending(
+        web_services,
+        web_services.request_services,
+        pool,
+        endpoint,
+        key,
+        body,
+        find_query(pool),
+        reveals_usage=joins,
+    )
+    has_key = IDEMPOTENCY_HEADER in request.environ
+    sharing = (
+        find_sharing(request.environ, endpoint, key, pool, body, pending_request.request) if joins or has_key else None
+    )
+    if sharing is None:
+        return submit(web_services, context, pending_request, data)
+    caller_socket, pending_request.caller_socket = pending_request.caller_socket, None
+    joined = web_services.runs.open(
+        Caller(pending_request, caller_socket, sharing, lambda: submit(web_services, context, pending_request, data))
+    )
+    context.pop("caller", None)
+    limit_usage = joined.limit_usage
+    context.reply_headers = {
+        **(limit_headers.build_request_headers(key, limit_usage) if limit_usage else context.reply_headers),
+        CACHE_HEADER: joined.outcome,
+    }
+    return joined.follower
 
 
 def submit_body(
@@ -61,6 +112,27 @@ def submit_body(
     query: str = "",
 ) -> PendingRequest:
     """Enqueues the current request by these services, for this pool. Raises ApiError."""
+    _, context = current_request()
+    return submit(
+        web_services, context, *build_pending(web_services, request_services, pool, endpoint, key, body, query)
+    )
+
+
+def build_pending(
+    web_services: WebServices,
+    request_services: RequestServices,
+    pool: PoolSettings,
+    endpoint: str,
+    key: ApiKey,
+    body: RequestBody,
+    query: str = "",
+    *,
+    reveals_usage: bool = False,
+) -> tuple[PendingRequest, bytes | LargeBody]:
+    """The current request for this pool, to be submitted, and what the upstream gets. Raises ApiError.
+
+    `reveals_usage`: see RelayRequest.
+    """
     upstream_model = pool.model_map.get(body.model, body.model)
     upstream_body = body.with_model(upstream_model)
     hides_usage = pool.count_usage and endpoint in ENDPOINTS_WITH_USAGE and body.lacks_usage
@@ -77,12 +149,12 @@ def submit_body(
         model=body.model,
         band="batch" if body.is_flexible else key.band,
         hides_usage=hides_usage,
+        reveals_usage=reveals_usage and hides_usage,
     )
     tokens = estimate_tokens(body.text_bytes, body.max_tokens, body.choices, body.media)
     data = (upstream_body.with_usage() if hides_usage else upstream_body).content
     caller_socket = request.environ.get("gunicorn.socket")
-    pending_request = PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model)
-    return submit(web_services, context, pending_request, data)
+    return PendingRequest(request_services, relay_request, key, caller_socket, tokens, upstream_model), data
 
 
 def build_relay_request(

@@ -29,7 +29,9 @@ from web.admin import (
 )
 from web.admin.access import gate, login, security_headers
 from web.admin.alerts import resource as alerts
+from web.admin.batches import resource as admin_batches
 from web.admin.bulk import resource as bulk
+from web.admin.files import resource as admin_files
 from web.admin.playground import resource as playground
 from web.admin.reload import resource as reload
 from web.admin.sign_in import callback, resource
@@ -38,7 +40,7 @@ from web.console import pages as console
 from web.console.live.fragments import render_topics
 from web.languages import translation
 from web.request_context import current_request
-from web.routes import billing, dashboard, health, index, metrics, models, relay, stored_objects
+from web.routes import batches, billing, dashboard, files, health, index, metrics, models, relay, stored_objects
 from web.server import cors
 from web.server.endpoint_paths import EndpointPaths
 from web.server.paths import is_own_page, normalize_path
@@ -51,6 +53,7 @@ ADMIN_API = (
     bulk,
     resource,
     api_keys,
+    admin_files,
     admin_models,
     pools,
     reload,
@@ -64,10 +67,13 @@ ADMIN_API = (
     alerts,
     usage,
     request_log,
+    admin_batches,
     admin_tokens,
     sessions,
     audit_log,
 )
+#: Paths below /v1 of what callers store.
+COLLECTIONS = ("files", "batches")
 #: Path prefix of the admin console and API.
 ADMIN_PREFIX = "/admin"
 
@@ -114,11 +120,25 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(lambda response: finish_response(services, response))
     errors.register_handlers(app)
     translation.install(app)
-    for module in (relay, models, billing, index, stored_objects, health, metrics, login, callback, api, console):
+    for module in (
+        relay,
+        models,
+        files,
+        batches,
+        billing,
+        index,
+        stored_objects,
+        health,
+        metrics,
+        login,
+        callback,
+        api,
+        console,
+    ):
         app.register_blueprint(module.blueprint)
     services.live_feed.render = partial(render_topics, app)
     dashboard.mount(app, connect(settings.redis_url, size=dashboard.MAX_CONNECTIONS))
-    app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS))  # type: ignore[method-assign,assignment]
+    app.wsgi_app = normalize_path(app.wsgi_app, EndpointPaths(relay.ENDPOINTS, COLLECTIONS))  # type: ignore[method-assign,assignment]
     return app
 
 
@@ -127,7 +147,7 @@ def begin_request(services: WebServices) -> Any:
     request, context = current_request()
     context.request_id = names.new_request_id()
     settings = services.settings
-    limit_body(request, settings.max_body, settings.body_timeout, settings.total_timeout)
+    limit_body(request, settings)
     services.admin_networks.check(request)
     if request.path.startswith(ADMIN_PREFIX):
         return gate.admit()

@@ -16,6 +16,8 @@ from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
+from shared.files.file_store import Files
+from shared.files.opening import open_files
 from shared.observability.audit_log import AuditLog, store_configured_token
 from shared.observability.counters import Counters
 from shared.observability.refusals import record_refusals
@@ -30,8 +32,14 @@ from shared.redis_connection.retry import retry_forever
 from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
+from web.batches.batch_runner import BatchRunner
+from web.batches.line_request import LineRequests
+from web.batches.services import BatchServices, build_batch_services
+from web.files.retention import FileRetention
 from web.live_feed import LiveFeed
 from web.model_lists import ModelLists
+from web.replay.answer_store import AnswerStore
+from web.replay.runs import Runs
 from web.reply.hub import Hub
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory
 from web.request.capacity.availability import Availability
@@ -81,6 +89,12 @@ class WebServices:
     counters: Counters
     log_buffer: RequestLogBuffer
     body_memory: BodyMemory
+    files: Files
+    #: For uploads on their way to the store.
+    file_memory: BodyMemory
+    runs: Runs
+    batches: BatchServices
+    batch_runner: BatchRunner
     live_feed: LiveFeed[Any]
     started_at: float
 
@@ -92,7 +106,10 @@ class WebServices:
         gevent.spawn(keep_running, self._run_heartbeat)
         gevent.spawn(keep_running, self.drain_rate.run)
         gevent.spawn(keep_running, RestMonitor(self.availability, self.request_services.queued).run)
+        gevent.spawn(keep_running, self.runs.run_sweeps)
         gevent.spawn(keep_running, self._run_flush)
+        gevent.spawn(keep_running, self.batch_runner.run)
+        gevent.spawn(keep_running, FileRetention(self.redis, self.files, self.hub.front_id).run)
         gevent.spawn(self._prepare_logins)
 
     def _prepare_logins(self) -> None:
@@ -139,6 +156,15 @@ class WebServices:
         """Ends the streams of the console's live pages, which would never end by themselves."""
         self.live_feed.close()
 
+    def hand_over_batches(self) -> None:
+        """Begins no further line of a batch: other fronts do. Those that run may end."""
+        self.batch_runner.stop()
+
+    @property
+    def has_detached_work(self) -> bool:
+        """Whether a line of a batch runs, or a request whose callers have left or are at other fronts."""
+        return self.batch_runner.is_busy or bool(self.runs.list_running())
+
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
         self.request_services.shutdown.begin()
@@ -152,6 +178,7 @@ class WebServices:
         self.flush()
         try:
             self.hub.leave()
+            self.runs.shut_down()
             self.redis.hdel(keys.FRONT_BODY_BYTES, self.hub.front_id)
         except RedisError as error:
             log.warning("can't deregister the front: %s", error, extra={"action": "redis_lost"})
@@ -178,6 +205,7 @@ def build_services(settings: Settings) -> WebServices:
     operations = CredentialOperations(connect(settings.redis_url, size=MAX_OPERATIONS))
     availability, drain_rate = Availability(redis), DrainRate(redis, names)
     overload, log_buffer = Overload(availability, drain_rate), RequestLogBuffer(RequestLog(redis))
+    counters = Counters()
     request_services = RequestServices(
         queue=queue,
         hub=hub,
@@ -188,10 +216,18 @@ def build_services(settings: Settings) -> WebServices:
         queue_timeout=settings.queue_timeout,
         cancels_on_disconnect=settings.on_disconnect == "cancel",
     )
+    pool_selector, counters, files = (
+        PoolSelector(settings, availability, overload),
+        Counters(),
+        open_files(settings, redis),
+    )
+    body_memory = BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body))
+    line_requests = LineRequests(request_services, pool_selector, counters, body_memory)
+    batches = build_batch_services(settings, redis, files, line_requests)
     return WebServices(
         settings=settings,
         redis=redis,
-        pool_selector=PoolSelector(settings, availability, overload),
+        pool_selector=pool_selector,
         availability=availability,
         hub=hub,
         request_services=request_services,
@@ -209,9 +245,14 @@ def build_services(settings: Settings) -> WebServices:
         trusted_proxies=trusted_proxies,
         admin_networks=AdminNetworks(settings.admin_networks, trusted_proxies),
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
-        counters=Counters(),
+        counters=counters,
         log_buffer=log_buffer,
-        body_memory=BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body)),
+        runs=Runs(redis, AnswerStore(redis, hub.front_id, settings.cache_bytes), hub, log_buffer, counters),
+        body_memory=body_memory,
+        files=files,
+        file_memory=BodyMemory(CAPACITY_BYTES),
+        batches=batches,
+        batch_runner=BatchRunner(batches),
         live_feed=LiveFeed(),
         started_at=time.time(),
     )

@@ -5,7 +5,7 @@ A row takes a FaultScale, so that the test suite can run the same rows at a smal
 
 from collections.abc import Callable
 
-from bench.faults import clients, failover, poison, processes, restarts, rotation, soak, store, upstream
+from bench.faults import batches, clients, failover, poison, processes, restarts, rotation, soak, store, upstream
 from bench.faults.scale import SMALL, FaultScale
 from bench.measurement import Measurement
 
@@ -28,6 +28,7 @@ ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
     "failover": failover.measure_failover,
     "killed-pubsub": store.measure_killed_pubsub,
     "frozen": processes.measure_frozen_worker,
+    "batch": batches.measure_killed_batch,
     "rotation": rotation.measure_killed_workers,
     "killed-refresher": rotation.measure_killed_refresher,
     "leavers": clients.measure_leavers,

@@ -36,6 +36,9 @@ class FaultScale:
     #: Seconds for which Redis is silent. The default is all that the farm promises to tolerate.
     silence: float = 10.0
 
+    #: Lines of a batch.
+    lines: int = 5000
+
     @property
     def pace(self) -> tuple[str, ...]:
         """The simulator's arguments for such streams."""
@@ -45,7 +48,7 @@ class FaultScale:
 
 #: For a quick run on any machine, and for the test suite: far enough from each bound for a machine that stalls.
 SMALL = FaultScale(
-    accounts=16, clients=32, seconds=9, stream=0.8, pieces=20, soak=45, frozen=1.4, silence=6, failovers=1
+    accounts=16, clients=32, seconds=9, stream=0.8, pieces=20, soak=45, frozen=1.4, silence=6, failovers=1, lines=400
 )
 
 

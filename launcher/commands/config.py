@@ -11,6 +11,7 @@ from launcher.commands.config_changes import set_, unset
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from launcher.processes.https.advice import find_https_warnings
 from launcher.processes.https.program import ensure_program
+from launcher.processes.s3_client import ensure_s3_client
 from launcher.selection import select_pool
 from launcher.store import open_store, record_change
 from shared.errors import FarmError
@@ -30,16 +31,31 @@ for command in (set_, unset):
     config.add_command(command)
 
 
+def fetch_extras(settings: Settings) -> None:
+    """Raises FarmError."""
+    if settings.has_https:
+        ensure_program(print_progress)
+    ensure_s3_client(settings, print_progress)
+
+
+def print_progress(text: str) -> None:
+    print(f"farm: {text}", file=sys.stderr)
+
+
 @config.command()
-@click.option("--fetch", is_flag=True, help="Also install what the settings ask for: Caddy for FARM_HTTPS.")
+@click.option(
+    "--fetch",
+    is_flag=True,
+    help="Also install what the settings ask for: Caddy for FARM_HTTPS, a client for S3 for FARM_FILES_URL.",
+)
 @json_option
 @exit_on_error
 def check(fetch: bool, as_json: bool) -> None:
     """Validate the environment and farm.toml; print the settings in force, or what is wrong with them."""
     settings = load_settings()
     check_files(settings)
-    if fetch and settings.has_https:
-        ensure_program(lambda text: print(f"farm: {text}", file=sys.stderr))
+    if fetch:
+        fetch_extras(settings)
     warnings = (*find_warnings(settings), *find_https_warnings(settings), *find_alert_warnings(settings))
     for warning in warnings:
         print(f"farm: {warning}", file=sys.stderr)

@@ -33,6 +33,7 @@ from launcher.processes.https.proxy import ReverseProxy
 from launcher.processes.network import check_port, is_up, is_up_on_socket
 from launcher.processes.process_group import ProcessGroup
 from launcher.processes.restart_settings import describe_restart, find_restart_settings
+from launcher.processes.s3_client import ensure_s3_client
 from launcher.processes.termination import get_create_time, stop_leftovers
 from shared.credentials.unsealing import load_unsealer
 from shared.errors import FarmError
@@ -115,6 +116,7 @@ class Farm:
     def start(self) -> None:
         """Starts everything. Raises FarmError or StartInterrupted; call `stop` in any case."""
         self._prepare_endpoint()
+        ensure_s3_client(self.settings, self.print_line)
         redis = self._start_redis()
         if not has_upstream(self.settings):
             require_simulator_allowed(self.settings, redis)
@@ -156,6 +158,7 @@ class Farm:
         """Makes the processes read farm.toml again, unless it is invalid."""
         try:
             settings = load_settings(self.environment)
+            ensure_s3_client(settings, self.print_line)
             check_files(settings)
             restart = describe_restart(find_restart_settings(self._started_with, load_settings(build_environment())))
             settings = replace(settings, **{name: getattr(self.settings, name) for name in RESTART_SETTINGS})

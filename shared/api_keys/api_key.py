@@ -77,6 +77,11 @@ class KeyFields(BaseModel):
     quota_zone: Annotated[
         str, Field(max_length=64, description="time zone of the reset"), AfterValidator(validate_zone)
     ] = "UTC"
+    cache_ttl: Annotated[
+        int,
+        Field(ge=-1, le=MAX_LIMIT, description="seconds for which answers are kept; 0: none are, -1: as the pool says"),
+        BeforeValidator(coerce_integer),
+    ] = -1
     weight: Annotated[
         float, Field(ge=0.01, le=1000, allow_inf_nan=False, description="share of the workers relative to other keys")
     ] = 1.0

@@ -41,7 +41,13 @@ class Metric:
 
 #: Metric name, without the prefix `farm_` and the suffix `_total` -> its definition.
 METRICS: Mapping[str, Metric] = {
+    "batch_lines": Metric("counter", ("outcome",), "Requests of batches that have got their result."),
     "requests": Metric("counter", ("pool", "endpoint", "status"), "Completed requests, by status."),
+    "shared_answers": Metric(
+        "counter",
+        ("pool", "outcome"),
+        "Requests that may share their answer: run (`miss`), joined to a running one, or a hit.",
+    ),
     "account_rests": Metric(
         "counter", ("pool", "limit"), "Rests of accounts that had reached a limit of their settings, by its name."
     ),

@@ -54,10 +54,16 @@ class RelayRequest:
     model: str = ""
     #: Whether the usage is hidden from the caller, because only the farm requested it.
     hides_usage: bool = False
+    #: Whether that usage passes all the same, because the front decides who sees it.
+    reveals_usage: bool = False
 
     def encode(self) -> dict[str, Any]:
         """Returns JSON values for the job's arguments."""
-        return dict(vars(self))
+        values = dict(vars(self))
+        # Version 0.1 does not know it, and no request has it there.
+        if not self.reveals_usage:
+            del values["reveals_usage"]
+        return values
 
     @classmethod
     def decode(cls, values: Any) -> "RelayRequest":

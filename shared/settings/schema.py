@@ -26,7 +26,7 @@ from shared.settings.parsers import (
     parse_token_auth,
     secret_parser,
 )
-from shared.settings.url_parsers import parse_base_url, parse_proxy_url, parse_redis_url, parse_url
+from shared.settings.url_parsers import parse_base_url, parse_files_url, parse_proxy_url, parse_redis_url, parse_url
 
 #: Codes, besides `invalid_grant`, by which token endpoints refuse a refresh token: GitHub's, Auth0's and OpenAI's, and
 #: what others call the same.
@@ -268,6 +268,24 @@ class PoolSettings:
     private_most: int = setting(
         "FARM_PRIVATE_MOST", int_parser(1, 10_000), 100, "maximum private credentials in the pool"
     )
+    cache_ttl: float = setting(
+        "FARM_CACHE_TTL",
+        parse_optional_seconds,
+        0.0,
+        "seconds for which an answer is kept for requests that ask the same; 0: not at all",
+    )
+    cache_scope: str = setting(
+        "FARM_CACHE_SCOPE",
+        choice_parser("key", "pool"),
+        "key",
+        "who shares answers: requests of one API `key`, or all of the `pool`",
+    )
+    join_requests: bool = setting(
+        "FARM_JOIN_REQUESTS",
+        parse_bool,
+        False,
+        "whether requests that ask the same at the same time are run once, also without FARM_CACHE_TTL",
+    )
     count_usage: bool = setting(
         "FARM_COUNT_USAGE",
         parse_bool,
@@ -370,6 +388,12 @@ class Settings:
         268_435_456,
         "maximum bytes of request bodies in Redis, at least FARM_MAX_BODY; a key may hold as much as is left free",
     )
+    cache_bytes: int = setting(
+        "FARM_CACHE_BYTES",
+        int_parser(0),
+        268_435_456,
+        "maximum bytes of kept answers in Redis, compressed and sealed; the least recently used go first",
+    )
     queue_timeout: float = setting(
         "FARM_QUEUE_TIMEOUT", parse_seconds, 300.0, "seconds a request may wait for a worker"
     )
@@ -466,6 +490,27 @@ class Settings:
     )
     usage_days: float = setting(
         "FARM_USAGE_DAYS", parse_days, 31.0, "days for which hourly usage is kept; daily usage is kept for 400 days"
+    )
+    files_url: str = setting(
+        "FARM_FILES_URL",
+        parse_files_url,
+        "",
+        "store of the bytes of files: file:///directory, or s3://bucket/prefix?endpoint=…&region=… for several hosts; "
+        "unset: the directory `files` in the data dir",
+        secret=True,
+    )
+    files_ttl: float = setting("FARM_FILES_TTL", parse_days, 30.0, "days for which a file is kept")
+    max_file: int = setting(
+        "FARM_MAX_FILE",
+        int_parser(1),
+        536_870_912,
+        "maximum bytes of an uploaded file; the input of a batch has 200 MB at most",
+    )
+    files_bytes: int = setting(
+        "FARM_FILES_BYTES", int_parser(0), 2_147_483_648, "maximum bytes of the files that an API key may store"
+    )
+    files_count: int = setting(
+        "FARM_FILES_COUNT", int_parser(0), 1000, "maximum number of files that an API key may store"
     )
     alert_urls: tuple[str, ...] = setting(
         "FARM_ALERT_URLS",

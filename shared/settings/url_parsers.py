@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from redis.connection import ConnectionPool
 
+from shared.files_url import InvalidFilesUrl, parse_store_url
 from shared.sentinel_url import SCHEMES as SENTINEL_SCHEMES
 from shared.sentinel_url import InvalidSentinelUrl, parse_sentinel_url
 from shared.settings.parsers import InvalidSecret, parse_text
@@ -45,6 +46,19 @@ def parse_proxy_url(value: Any) -> str:
     scheme, separator, rest = url.partition("://")
     # The proxy resolves the names, as desktops expect of `socks://`.
     return f"socks5h://{rest}" if scheme == "socks" else f"{scheme}{separator}{rest}"
+
+
+def parse_files_url(value: Any) -> str:
+    """Parses the URL of a directory or an S3 bucket; '' stays ''."""
+    url = parse_text(value)
+    if url:
+        try:
+            store = parse_store_url(url)
+        except InvalidFilesUrl as error:
+            raise InvalidSecret(str(error)) from None
+        if store.endpoint:
+            normalise_url(store.endpoint, ("http", "https"))
+    return url
 
 
 def parse_redis_url(value: Any) -> str:

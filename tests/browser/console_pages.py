@@ -21,6 +21,7 @@ PAGES = {
     "new-key": "/admin/keys/new",
     "usage": "/admin/usage",
     "requests": "/admin/requests",
+    "batches": "/admin/batches",
     "playground": "/admin/playground",
     "plan": "/admin/plan?period=day",
     "pools": "/admin/pools",

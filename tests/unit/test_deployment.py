@@ -27,7 +27,7 @@ SECRETS = {
     if setting.metadata["secret"]
 }
 #: What only one side needs. A new secret must be added here and withheld from the other side, or it is in neither.
-FRONT_SECRETS = {"FARM_ADMIN_TOKEN", "FARM_API_KEY", "FARM_METRICS_TOKEN"}
+FRONT_SECRETS = {"FARM_ADMIN_TOKEN", "FARM_API_KEY", "FARM_FILES_URL", "FARM_METRICS_TOKEN"}
 WORKER_SECRETS = {
     *("FARM_ALERT_URLS", "FARM_SECRET_KEY", "FARM_CLIENT_SECRET", "FARM_TOKEN_AUTH_KEY", "FARM_TOKEN_PARAMETERS"),
     *("FARM_TOKEN_HEADERS", "FARM_UPSTREAM_HEADERS", "FARM_UPSTREAM_PROXY"),

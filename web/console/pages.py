@@ -14,6 +14,7 @@ from web.console import (
     system,
     usage,
 )
+from web.console.batches import pages as batches
 from web.console.keys import pages as keys
 from web.console.live import stream
 from web.console.parts.blueprint import blueprint
@@ -21,7 +22,7 @@ from web.console.requests import pages as requests
 from web.console.timeline import alerts, events
 
 MODULES = (
-    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, requests),
+    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, requests, batches),
     *(playground, planner, pools, system, alerts, events, stream),
 )
 __all__ = ("MODULES", "blueprint")

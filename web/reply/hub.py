@@ -72,6 +72,8 @@ class Hub:
         self._subscribed_at = 0.0
         self._vanished_since: dict[str, float] = {}
         self.ack_publisher = AckPublisher(redis, self.front_id)
+        #: Called with what another front tells this one.
+        self.on_message: Callable[[bytes], None] = lambda _: None
 
     @property
     def is_listening(self) -> bool:
@@ -177,10 +179,12 @@ class Hub:
             self._deliver(message)
 
     def _deliver(self, message: Any) -> None:
-        """Delivers a `pmessage` (type, pattern, channel, frames); ignores other messages such as pongs.
+        """Delivers a `pmessage` (type, pattern, channel, frames), or another front's `message`; ignores pongs.
 
         A frame for an unknown mailbox is acknowledged as finished, so that its worker stops sending.
         """
+        if message[0] == b"message":
+            self.on_message(message[2])
         if message[0] != b"pmessage":
             return
         mailbox = self._mailboxes.get(message[2])

@@ -53,10 +53,14 @@ class Span(NamedTuple):
 class LargeObject:
     """A JSON object, known once `check` has ended."""
 
-    def __init__(self, body: bytes, names: tuple[str, ...]) -> None:
-        """`names`: the members whose values are kept; none of them may be there twice."""
+    def __init__(self, body: bytes, names: tuple[str, ...], located: tuple[str, ...] = ()) -> None:
+        """`names`: the members whose values are kept; `located`: those of which only the offsets are.
+
+        None of them may be there twice.
+        """
         self._body = body
         self._names = names
+        self._located = located
         #: Name -> value and offsets, of those that are there.
         self.fields: dict[str, Any] = {}
         self.spans: dict[str, Span] = {}
@@ -100,14 +104,16 @@ class LargeObject:
         return edits
 
     def _keep(self, name: str, span: Span) -> None:
-        if name not in self._names:
+        if name not in self._names and name not in self._located:
             return
-        if name in self.fields:
+        if name in self.spans:
             raise InvalidObject(f"{name} is given twice")
+        self.spans[name] = span
+        if name in self._located:
+            return
         if span.end - span.start > WINDOW_BYTES:
             raise InvalidObject(f"{name} is too long")
         self.fields[name] = parse_piece(self._body[span.start : span.end])
-        self.spans[name] = span
 
     def _check_value(self) -> Iterator[None]:
         """Parses the value of a member, however deep, without recursion."""

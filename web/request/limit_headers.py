@@ -32,6 +32,11 @@ def build_headers(key: ApiKey, usage: LimitUsage) -> dict[str, str]:
     return headers
 
 
+def build_request_headers(key: ApiKey, usage: LimitUsage) -> dict[str, str]:
+    """Those for a request that uses no tokens."""
+    return build_headers(key.model_copy(update={"tpm": 0}), usage)
+
+
 def format_duration(seconds: float) -> str:
     """Formats seconds as OpenAI's headers do: `6m0s`, `1.25s`, `20ms`."""
     milliseconds = max(0, math.ceil(1000 * seconds))

@@ -84,6 +84,11 @@ class RequestLogBuffer:
         outcome = {"status": error.status, "code": error.code, "ahead": ahead}
         self._add(build_entry(request, queue_ms=waited_ms, total_ms=waited_ms, **outcome))
 
+    def record_shared(self, request: RelayRequest, status: int, code: str, end: str) -> None:
+        """Logs a request that got the answer to another one, and used no tokens; `end` says how."""
+        total_ms = max(0, round(1000 * (clock.now() - request.enqueued_at)))
+        self._add(build_entry(request, status=status, code=code, end=end, total_ms=total_ms))
+
     def _add(self, entry: LogEntry, count: int = 1) -> None:
         if len(self._entries) < MAX_ENTRIES:
             self._entries.append(CountedEntry(entry, count))

@@ -6,7 +6,6 @@
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,10 +16,9 @@ from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.limits import LimitReached, LimitUsage, encode_demand
 from shared.credentials.pool_rest import PoolRest
-from shared.decoding import UnreadableRecord
-from shared.errors import ApiError, FarmError
+from shared.errors import ApiError
 from shared.protocol.large_body import LargeBody
-from shared.protocol.messages import Failure, Frame, FrameKind, Head, RelayRequest
+from shared.protocol.messages import Frame, RelayRequest
 from shared.protocol.relay_queue import Admission, QueueFull, RelayQueue
 from shared.redis_connection.retry import retry_for
 from web.reply.hub import Hub
@@ -29,6 +27,7 @@ from web.request import limit_headers
 from web.request.capacity.availability import Availability
 from web.request.capacity.overload import Overload
 from web.request.log_buffer import RequestLogBuffer
+from web.request.reply_frames import FrameTimeout, ReplyFrames
 from web.request.shutdown import Shutdown, shutting_down_error
 from web.server import disconnect
 from web.server.disconnect import DisconnectWatcher
@@ -39,14 +38,9 @@ WORKER_MARGIN_SECONDS = 5.0
 RECHECK_SECONDS = 1.0
 #: How a request that its worker did not end appears in the request log.
 REQUEST_LOST = ApiError(502, "request_lost", "the request was removed from the queue", "server_error")
-UNREADABLE_REPLY = Failure(502, "reply_unreadable", "the worker's reply is of a format that this front can't read")
 CLIENT_GONE = ApiError(499, "client_gone", "the caller disconnected", "server_error")
 #: Where a request stands whose worker was quicker than the retry of an enqueue with a lost reply.
 UNKNOWN_ADMISSION = Admission(0, 0, LimitUsage())
-
-
-class FrameTimeout(FarmError):
-    """Raised when no frame arrives within the timeout."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class RequestServices:
 
 
 @dataclass
-class PendingRequest:
+class PendingRequest(ReplyFrames):
     """One relay request that waits for its frames."""
 
     services: RequestServices
@@ -93,6 +87,10 @@ class PendingRequest:
     #: The rest of its pool, once that is found to outlast what the request may wait.
     _hopeless_rest: PoolRest | None = None
     _is_closed: bool = False
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.request.stream
 
     @property
     def model(self) -> str:
@@ -247,33 +245,6 @@ class PendingRequest:
         self.close()
         raise error
 
-    def wait_for_head(self, timeout: float) -> tuple[Head, list[Frame]]:
-        """Returns the head and the frames after it. Raises ApiError when the request failed, FrameTimeout."""
-        frames = self.wait_for_frames(timeout)
-        if frames[0].kind is FrameKind.FAILURE:
-            self.close()
-            raise decode_failure(frames[0]).to_error()
-        try:
-            return Head.decode(frames[0].payload), frames[1:]
-        except UnreadableRecord:
-            self.close()
-            raise UNREADABLE_REPLY.to_error() from None
-
-    def iter_body(self, frames: list[Frame], timeout: float) -> Iterator[bytes]:
-        """Yields the body, and b'' after `timeout` seconds of silence. Raises ApiError when the body is incomplete."""
-        while True:
-            if data := b"".join([frame.payload for frame in frames if frame.kind is FrameKind.DATA]):
-                yield data
-            if frames and frames[-1].kind is FrameKind.END:
-                return
-            if frames and frames[-1].kind is FrameKind.FAILURE:
-                raise decode_failure(frames[-1]).to_error()
-            try:
-                frames = self.wait_for_frames(timeout)
-            except FrameTimeout:
-                frames = []
-                yield b""
-
     def close(self, error: ApiError = CLIENT_GONE) -> None:
         """Closes the mailbox and withdraws or stops an unfinished job. Idempotent.
 
@@ -305,10 +276,3 @@ class PendingRequest:
         self.services.queued.pop(self.request.id, None)
         self._disconnect_watcher.stop()
         self.services.hub.close(self.mailbox)
-
-
-def decode_failure(frame: Frame) -> Failure:
-    try:
-        return Failure.decode(frame.payload)
-    except UnreadableRecord:
-        return UNREADABLE_REPLY

@@ -11,7 +11,7 @@ from shared.errors import ApiError
 from shared.protocol import sse
 from shared.protocol.messages import Frame, Head
 from shared.protocol.sse import EventBuffer
-from web.request.pending import FrameTimeout, PendingRequest
+from web.request.reply_frames import FrameTimeout, ReplyFrames
 from web.server import disconnect
 
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
@@ -25,55 +25,49 @@ STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 NO_TIMEOUT = 1e9
 
 
-def render_reply(pending_request: PendingRequest, keepalive: float) -> Response:
+def render_reply(reply: ReplyFrames, keepalive: float) -> Response:
     """Renders the reply with the status of its head; a stream whose head is late starts with a keep-alive comment."""
     try:
-        head, frames = pending_request.wait_for_head(keepalive if pending_request.request.stream else NO_TIMEOUT)
-        return render_after_head(pending_request, head, frames, keepalive)
+        head, frames = reply.wait_for_head(keepalive if reply.wants_stream else NO_TIMEOUT)
+        return render_after_head(reply, head, frames, keepalive)
     except FrameTimeout:
-        return render_stream(
-            pending_request, iter_deferred_events(pending_request, keepalive), 200, {"content-type": EVENT_STREAM}
-        )
+        return render_stream(reply, iter_deferred_events(reply, keepalive), 200, {"content-type": EVENT_STREAM})
     except BaseException:
-        pending_request.close()
+        reply.close()
         raise
 
 
-def render_after_head(pending_request: PendingRequest, head: Head, frames: list[Frame], keepalive: float) -> Response:
+def render_after_head(reply: ReplyFrames, head: Head, frames: list[Frame], keepalive: float) -> Response:
     headers = {**select_valid(head.headers), **build_timing_headers(head)}
     content_type = head.headers.get("content-type", "").lower()
     if content_type.startswith(EVENT_STREAM):
-        return render_stream(pending_request, iter_events(pending_request, frames, keepalive), head.status, headers)
+        return render_stream(reply, iter_events(reply, frames, keepalive), head.status, headers)
     if content_type.startswith(JSON) or head.status >= 400:
-        return render_buffered(pending_request, frames, head.status, headers)
-    return render_stream(pending_request, iter_bytes(pending_request, frames), head.status, headers)
+        return render_buffered(reply, frames, head.status, headers)
+    return render_stream(reply, iter_bytes(reply, frames), head.status, headers)
 
 
-def render_buffered(
-    pending_request: PendingRequest, frames: list[Frame], status: int, headers: dict[str, str]
-) -> Response:
+def render_buffered(reply: ReplyFrames, frames: list[Frame], status: int, headers: dict[str, str]) -> Response:
     """Sends the reply once it is complete, so that a caller never gets truncated JSON."""
     try:
-        body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
+        body = b"".join(reply.iter_body(frames, NO_TIMEOUT))
     finally:
-        pending_request.close()
+        reply.close()
     return Response(body, status, headers)
 
 
-def render_stream(
-    pending_request: PendingRequest, body: Iterator[bytes], status: int, headers: dict[str, str]
-) -> Response:
+def render_stream(reply: ReplyFrames, body: Iterator[bytes], status: int, headers: dict[str, str]) -> Response:
     """Sends the reply as it arrives; closing it cancels the job."""
     response = Response(body, status, {**headers, **STREAM_HEADERS})
-    response.call_on_close(pending_request.close)
+    response.call_on_close(reply.close)
     return response
 
 
-def iter_events(pending_request: PendingRequest, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
+def iter_events(reply: ReplyFrames, frames: list[Frame], keepalive: float) -> Iterator[bytes]:
     """Yields server-sent events: a comment after each silence, an error event if the reply is incomplete."""
     event_buffer = EventBuffer()
     try:
-        for data in pending_request.iter_body(frames, keepalive):
+        for data in reply.iter_body(frames, keepalive):
             events = event_buffer.feed(data) if data else build_keep_alive(event_buffer)
             if events:
                 yield events
@@ -87,12 +81,12 @@ def build_keep_alive(event_buffer: EventBuffer) -> bytes:
     return sse.KEEP_ALIVE_LINE if event_buffer.is_within_event else sse.KEEP_ALIVE_COMMENT
 
 
-def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> Iterator[bytes]:
+def iter_deferred_events(reply: ReplyFrames, keepalive: float) -> Iterator[bytes]:
     """Yields the events of a stream whose status was sent before its head, so that errors can only be events."""
     yield sse.KEEP_ALIVE_COMMENT
     while True:
         try:
-            head, frames = pending_request.wait_for_head(keepalive)
+            head, frames = reply.wait_for_head(keepalive)
             break
         except FrameTimeout:
             yield sse.KEEP_ALIVE_COMMENT
@@ -100,30 +94,30 @@ def iter_deferred_events(pending_request: PendingRequest, keepalive: float) -> I
             yield sse.build_error_event(error)
             return
     if head.headers.get("content-type", "").lower().startswith(EVENT_STREAM):
-        yield from iter_events(pending_request, frames, keepalive)
+        yield from iter_events(reply, frames, keepalive)
         return
-    yield render_as_event(pending_request, head, frames)
+    yield render_as_event(reply, head, frames)
 
 
-def render_as_event(pending_request: PendingRequest, head: Head, frames: list[Frame]) -> bytes:
+def render_as_event(reply: ReplyFrames, head: Head, frames: list[Frame]) -> bytes:
     """Returns JSON as one event. No other response fits into one: an event is text, and has no line feeds."""
     if not head.headers.get("content-type", "").lower().startswith(JSON):
         return sse.build_error_event(NOT_A_STREAM)
     try:
-        body = b"".join(pending_request.iter_body(frames, NO_TIMEOUT))
+        body = b"".join(reply.iter_body(frames, NO_TIMEOUT))
     except ApiError as error:
         return sse.build_error_event(error)
     return b"data: " + body.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
 
 
-def iter_bytes(pending_request: PendingRequest, frames: list[Frame]) -> Iterator[bytes]:
+def iter_bytes(reply: ReplyFrames, frames: list[Frame]) -> Iterator[bytes]:
     """Yields bytes as they arrive; resets the connection if the reply is incomplete, so that it can't look complete."""
     try:
-        for data in pending_request.iter_body(frames, NO_TIMEOUT):
+        for data in reply.iter_body(frames, NO_TIMEOUT):
             if data:
                 yield data
     except ApiError:
-        disconnect.reset_on_close(pending_request.caller_socket)
+        disconnect.reset_on_close(reply.caller_socket)
         raise ConnectionResetError(errno.ECONNRESET, "the reply is incomplete") from None
 
 

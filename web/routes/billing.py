@@ -8,14 +8,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, g, request
+from flask import Blueprint, request
 
 from shared import keys
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import LimitReached, quota_period
+from shared.api_keys.limits import quota_period
 from shared.errors import ApiError
-from shared.redis_connection.retry import retry_for
-from web.request import limit_headers
+from web.routes.key_limits import count_request
 from web.routes.relay import authenticate
 from web.services import services
 
@@ -51,16 +50,6 @@ def usage() -> dict[str, Any]:
     start, end = parse_day("start_date"), parse_day("end_date")
     tokens = read_quota_usage(key) if start is None and end is None else sum_usage_between(key, start, end)
     return {"object": "list", "total_usage": 100 * tokens / TOKENS_PER_UNIT}
-
-
-def count_request(key: ApiKey) -> None:
-    """Counts the request against the key's requests per minute. Raises ApiError 429."""
-    queue = services().request_services.queue
-    try:
-        limit_usage = retry_for(lambda: queue.count_request(key, time.time()))
-    except LimitReached as error:
-        raise limit_headers.limit_reached_error(key, error) from None
-    g.reply_headers = limit_headers.build_headers(key, limit_usage)
 
 
 def parse_day(name: str) -> float | None:

@@ -12,6 +12,8 @@ from redis import Redis
 
 from shared import keys
 from shared.alerts.store import count_alerts
+from shared.batches.batch import UNFINISHED
+from shared.batches.batch_store import Batches
 from shared.live_processes import find_oldest_heartbeat
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
@@ -47,6 +49,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             read_refreshers(redis).count,
             count_state_reasons(redis, pools),
             count_alerts(redis),
+            Batches(redis).count_by_status(),
         )
     )
     return generate_latest(registry)
@@ -72,8 +75,12 @@ class FarmCollector(Collector):
         refresher_count: int,
         state_reasons: Mapping[tuple[str, str, str], int],
         alerts: Mapping[str, int],
+        batches: Mapping[str, int],
     ) -> None:
-        """`body_bytes`: where request bodies are held -> their bytes; `alerts`: rule -> raised alerts."""
+        """`body_bytes`: where request bodies are held -> their bytes; `alerts`: rule -> raised alerts; `batches`:
+        status -> unfinished batches.
+        """
+        self._batches = batches
         self._refresher_count = refresher_count
         self._state_reasons = state_reasons
         self._alerts = alerts
@@ -101,6 +108,7 @@ class FarmCollector(Collector):
         for rule, count in self._alerts.items():
             alerts.add_metric((rule,), count)
         yield alerts
+        yield build_batches(self._batches)
         bodies = GaugeMetricFamily(
             PREFIX + "body_bytes",
             "Bytes of request bodies held: waiting in Redis, arriving in fronts.",
@@ -153,6 +161,13 @@ def build_state_reasons(counts: Mapping[tuple[str, str, str], int]) -> Family:
     )
     for labels, count in sorted(counts.items()):
         family.add_metric(labels, count)
+    return family
+
+
+def build_batches(counts: Mapping[str, int]) -> Family:
+    family = GaugeMetricFamily(PREFIX + "batches", "Unfinished batches, by state.", labels=("state",))
+    for state in UNFINISHED:
+        family.add_metric((state,), counts.get(state, 0))
     return family
 
 

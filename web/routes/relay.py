@@ -10,11 +10,11 @@ from shared.settings.schema import PoolSettings
 from web.access.passed_query import select_query
 from web.access.presented_secrets import find_secrets
 from web.access.private_callers import POOL_HEADER
-from web.admission import admit_body
+from web.admission import admit_shared
 from web.request.body import read_body
 from web.request.body_memory import Reservation
-from web.request.pending import PendingRequest
 from web.request.rendering import render_reply
+from web.request.reply_frames import ReplyFrames
 from web.request_context import current_request
 from web.server.paths import PATH_MODEL
 from web.services import WebServices, services
@@ -41,12 +41,12 @@ def relay(endpoint: str) -> Response:
     web_services = services()
     request, context = current_request()
     context.endpoint = f"/{endpoint}"
-    pending_request = admit(web_services, request, context, endpoint)
-    return render_reply(pending_request, web_services.settings.keepalive)
+    reply = admit(web_services, request, context, endpoint)
+    return render_reply(reply, web_services.settings.keepalive)
 
 
-def admit(web_services: WebServices, request: Request, context: Any, endpoint: str) -> PendingRequest:
-    """Reads, checks and enqueues a request. Raises ApiError.
+def admit(web_services: WebServices, request: Request, context: Any, endpoint: str) -> ReplyFrames:
+    """Reads, checks and enqueues a request, unless its answer is there or on its way. Raises ApiError.
 
     While the caller waits for the reply, the front keeps no copy of the body.
     """
@@ -54,7 +54,7 @@ def admit(web_services: WebServices, request: Request, context: Any, endpoint: s
     context.caller = key.id
     with Reservation(web_services.body_memory, key.id) as reservation:
         body = read_body(request, reservation, find_path_model(request))
-        return admit_body(web_services, endpoint, key, body, lambda pool: build_query(request, pool))
+        return admit_shared(web_services, endpoint, key, body, lambda pool: build_query(request, pool))
 
 
 def authenticate(web_services: WebServices) -> ApiKey:

@@ -4,9 +4,10 @@ from flask import Request, Response
 
 #: Reply headers that a page's script may read.
 EXPOSED_HEADERS = (
-    "x-request-id, x-queue-position, x-queue-eta-ms, x-queue-wait-ms, x-farm-attempts, openai-processing-ms, "
-    "retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
-    "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+    "x-request-id, x-queue-position, x-queue-eta-ms, x-queue-wait-ms, x-farm-attempts, x-farm-cache, "
+    "openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 #: Seconds that a browser may cache a preflight response.

@@ -84,6 +84,13 @@ class Front(Protocol):
     def end_live_pages(self) -> None:
         """Ends the streams that would never end by themselves."""
 
+    def hand_over_batches(self) -> None:
+        """Begins no further line of a batch: other fronts do. Those that run may end."""
+
+    @property
+    def has_detached_work(self) -> bool:
+        """Whether a line of a batch runs."""
+
     def begin_shutdown(self) -> None:
         """Replies to the requests that wait in the queue, and to new ones, that the farm is shutting down."""
 
@@ -164,11 +171,12 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
         heartbeat = gevent.spawn(self._send_heartbeats)
         if self.front:
             self.front.end_live_pages()
+            self.front.hand_over_batches()
         self._wait_for_requests(servers)
-        if self.front and is_serving(servers):
+        if self.front and self._is_busy(servers):
             self.front.end_requests()
         give_up_at = time.monotonic() + LAST_REPLIES_SECONDS
-        while is_serving(servers) and time.monotonic() < give_up_at:
+        while self._is_busy(servers) and time.monotonic() < give_up_at:
             gevent.sleep(DRAIN_POLL_SECONDS)
         for server in servers:
             server.stop(timeout=1)
@@ -185,9 +193,14 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
                 gevent.sleep(DRAIN_POLL_SECONDS)
             for server in servers:
                 server.close()
-            if not is_serving(servers):
+            if not self._is_busy(servers):
                 return
             gevent.sleep(DRAIN_POLL_SECONDS)
+
+    def _is_busy(self, servers: list[StreamServer]) -> bool:
+        """Whether a connection is open, or something runs without one."""
+        has_detached_work = self.front is not None and self.front.has_detached_work
+        return has_detached_work or any(len(server.pool) for server in servers)
 
     def _send_heartbeats(self) -> None:
         while True:
@@ -296,11 +309,6 @@ def wants_close(headers: list[tuple[str, str]]) -> bool:
         name == "CONNECTION" and "close" in (option.strip(" \t").lower() for option in value.split(","))
         for name, value in headers
     )
-
-
-def is_serving(servers: list[StreamServer]) -> bool:
-    """Whether a connection is open."""
-    return any(len(server.pool) for server in servers)
 
 
 def refuse(client: socket.socket) -> None:

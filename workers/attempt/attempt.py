@@ -12,6 +12,8 @@ from shared import clock, names
 from shared.errors import AccountResting, FarmError
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import CLIENT_GONE, REQUEST_CANCELLED
+from shared.response.endpoints import InvalidResponse
+from shared.response.usage import Usage
 from shared.settings.schema import PoolSettings, Settings
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.attempt.delivery import Delivery
@@ -26,10 +28,9 @@ from workers.attempt.upstream_errors import (
 )
 from workers.credentials.access_token import TOKEN_FAILURES, AccessToken
 from workers.credentials.api_key import ApiKey
-from workers.response.error_sniffer import IncompleteResponse, InvalidResponse
+from workers.response.error_sniffer import IncompleteResponse
 from workers.response.event_stream import NEVER
 from workers.response.response_processor import ResponseProcessor
-from workers.response.usage import Usage
 from workers.upstream.allowance import find_exhausted_seconds, find_limit_names
 from workers.upstream.client import (
     ResponseTruncated,

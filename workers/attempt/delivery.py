@@ -7,9 +7,9 @@ from shared import clock
 from shared.observability.counters import Counters
 from shared.observability.request_log import LogEntry, build_entry
 from shared.protocol.messages import Failure, Head, RelayRequest
+from shared.response.usage import Usage
 from workers.attempt.outcomes import Failed
 from workers.reply.reply_stream import ReplyStream
-from workers.response.usage import Usage
 
 #: Status in the request log when the caller had gone before there was a response.
 CLIENT_GONE_STATUS = 499

@@ -6,8 +6,8 @@ from dataclasses import replace
 from shared.credentials.evidence import NO_EVIDENCE, UPSTREAM, Evidence, clean_code
 from shared.parsing import parse_retry_after
 from shared.protocol.messages import Failure
+from shared.response.error_shapes import UNNAMED_ERROR, read_error, to_openai_error
 from workers.attempt.outcomes import OUT_OF_CREDIT, REFUSED_STATUSES, Failed, UpstreamErrorResponse, is_retryable
-from workers.response.error_shapes import UNNAMED_ERROR, read_error, to_openai_error
 
 
 def build_failure(attempt_number: int, status: int, code: str, message: str) -> Failure:

@@ -13,12 +13,13 @@ from shared.credentials.evidence import clean_code
 from shared.errors import FarmError, TokenError
 from shared.protocol.credential_operations import CredentialOperation
 from shared.protocol.messages import RelayRequest
+from shared.response.endpoints import InvalidResponse
+from shared.response.error_shapes import UpstreamError, read_error
 from workers.attempt.cancel_scope import Cancelled, CancelScope
 from workers.attempt.outcomes import classify_token_failure
 from workers.credentials.access_token import TOKEN_FAILURES
 from workers.credentials.token_endpoint.client import TokenEndpoint
-from workers.response.error_shapes import UpstreamError, read_error
-from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, InvalidResponse
+from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse
 from workers.upstream.client import (
     ResponseTruncated,
     UpstreamMisconfigured,

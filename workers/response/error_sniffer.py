@@ -12,17 +12,18 @@ from enum import Enum
 from shared.errors import FarmError
 from shared.parsing import parse_json
 from shared.protocol.sse import BYTE_ORDER_MARK, EventBuffer, has_line_end
-from workers.response.endpoints import (
+from shared.response.endpoints import (
     COMPLETION_PATHS,
     FREE_PATHS,
     RESPONSES_PATH,
     SPEECH_PATH,
+    InvalidResponse,
     describe_invalid,
     is_error_event,
     is_response_event,
 )
-from workers.response.error_shapes import clean_message, find_title, is_page, is_text
-from workers.response.events import iter_payloads
+from shared.response.error_shapes import clean_message, find_title, is_page, is_text
+from shared.response.events import iter_payloads
 
 #: Bytes after which a body is taken for a response, because errors are short.
 MAX_SNIFFED_BYTES = 65_536
@@ -61,14 +62,6 @@ class HeldBytes:
 
 
 HELD_BYTES = HeldBytes()
-
-
-class InvalidResponse(FarmError):
-    """Raised when a 2xx is an error in disguise; `body` is the upstream's error, b'' if it sent none."""
-
-    def __init__(self, reason: str, body: bytes = b"") -> None:
-        super().__init__(reason)
-        self.body = body
 
 
 class IncompleteResponse(FarmError):

@@ -4,10 +4,10 @@ import time
 
 from shared.parsing import parse_json_object
 from shared.protocol.sse import DONE, EventBuffer, parse_events
-from workers.response.rewriter import ModelRenamer, hide_usage
-from workers.response.stream_completion import StreamCompletion
+from shared.response.rewriter import ModelRenamer, hide_usage
+from shared.response.stream_completion import StreamCompletion
+from shared.response.usage import may_report_usage
 from workers.response.token_meter import TokenMeter
-from workers.response.usage import may_report_usage
 
 #: Seconds within which HTTP should end a stream after its terminal event, so that the connection can be kept.
 OVER_SECONDS = 0.25

@@ -1,6 +1,6 @@
 """A JSON response on its way through: metered, and with the caller's name of the model. No I/O."""
 
-from workers.response.rewriter import ModelRenamer
+from shared.response.rewriter import ModelRenamer
 from workers.response.token_meter import TokenMeter
 
 

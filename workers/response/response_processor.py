@@ -7,17 +7,17 @@
 
 from shared.parsing import parse_json_object
 from shared.protocol.messages import RelayRequest
-from workers.response.conversion.folding import StreamFolder
-from workers.response.conversion.unfolding import unfold
-from workers.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
+from shared.response.conversion.folding import StreamFolder
+from shared.response.conversion.unfolding import unfold
+from shared.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, SPEECH_PATH, has_choices
+from shared.response.events import iter_payloads
+from shared.response.rewriter import ModelRenamer
+from shared.response.stream_completion import StreamCompletion
+from shared.response.usage import Usage
 from workers.response.error_sniffer import EVENTS_TYPE, JSON_TYPE, ErrorSniffer, IncompleteResponse, Kind
 from workers.response.event_stream import NEVER, EventStream
-from workers.response.events import iter_payloads
 from workers.response.json_body import JsonBody
-from workers.response.rewriter import ModelRenamer
-from workers.response.stream_completion import StreamCompletion
 from workers.response.token_meter import TokenMeter
-from workers.response.usage import Usage
 
 #: Types of audio and text that have none, or that of something else.
 AUDIO_TYPE, TEXT_TYPE = "application/octet-stream", "text/plain; charset=utf-8"
@@ -65,6 +65,10 @@ class ResponseProcessor:
         if media_type and media_type.lower() not in WRONG_TYPES:
             return self._label
         return AUDIO_TYPE if self._path == SPEECH_PATH else TEXT_TYPE
+
+    @property
+    def _hides_usage(self) -> bool:
+        return self._request.hides_usage and not self._request.reveals_usage
 
     @property
     def _is_stream_sent(self) -> bool:
@@ -129,7 +133,7 @@ class ResponseProcessor:
         self._events = EventStream(
             StreamCompletion(self._path, self._request_body, delimited=self._delimited),
             self._meter,
-            hides_usage=self._request.hides_usage and self._folder is None,
+            hides_usage=self._hides_usage and self._folder is None,
             renamer=self._renamer,
         )
 
@@ -160,7 +164,7 @@ class ResponseProcessor:
         payload = parse_json_object(body)
         if self._path in COMPLETION_PATHS and not has_choices(payload):
             return b"data: " + body.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
-        return unfold(self._path, payload, wants_usage=not self._request.hides_usage and self._is_usage_wanted())
+        return unfold(self._path, payload, wants_usage=not self._hides_usage and self._is_usage_wanted())
 
     def _is_usage_wanted(self) -> bool:
         options = parse_json_object(self._request_body).get("stream_options")

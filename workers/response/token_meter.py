@@ -3,9 +3,9 @@
 import json
 
 from shared.protocol.sse import parse_events
+from shared.response.usage import ReportedUsage, Usage, may_report_usage
 from workers.response import tokenizer
 from workers.response.tail_buffer import TailBuffer
-from workers.response.usage import ReportedUsage, Usage, may_report_usage
 
 #: Bytes of a long JSON body that are searched for a usage, at its beginning and at its end.
 SEARCHED_BYTES = 4096

@@ -15,13 +15,13 @@ from shared.backoff import compute_backoff
 from shared.credentials.evidence import UPSTREAM, Evidence
 from shared.protocol.messages import Failure
 from shared.redis_connection.retry import retry_forever
+from shared.response.usage import Usage
 from workers.attempt.attempt import Attempt
 from workers.attempt.blame import TriedCredential, decode_tried, sum_pauses, summarize_tried
 from workers.attempt.delivery import to_milliseconds
 from workers.attempt.outcomes import FINAL_OUTCOMES, TOKEN_WAITS, Failed, Outcome, Stopped, reject_login
 from workers.jobs.job_records import JobCost, StartedJob, lost_request_cost, unreadable_failure
 from workers.jobs.rq_bookkeeping import Bookkeeping, FailedAttempt, Requeued
-from workers.response.usage import Usage
 from workers.worker.credential_health import UPSTREAM_FAULTS, CredentialHealth
 from workers.worker.leased_credential import LeasedCredential
 from workers.worker.log_fields import build_log_fields

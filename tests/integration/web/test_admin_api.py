@@ -135,6 +135,9 @@ def test_last_admin_token_cannot_be_revoked(api: Api):
         ("GET", "/keys/nothing", None, (404, "not_found", None)),
         ("GET", "/pools/nothing", None, (404, "not_found", None)),
         ("PUT", "/keys", None, (405, "method_not_allowed", None)),
+        ("PUT", "/credentials/revoke", None, (405, "method_not_allowed", None)),
+        # The id was `.`, which clients drop.
+        ("POST", "/credentials/revoke", {}, (404, "unknown_url", None)),
         ("PATCH", "/credentials/", {"label": "x"}, (404, "unknown_url", None)),
         ("GET", "/nothing", None, (404, "unknown_url", None)),
     ],

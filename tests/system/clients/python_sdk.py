@@ -1,9 +1,10 @@
-"""A program that uses the OpenAI Python SDK against a farm: plain, streamed, and 200 concurrent calls."""
+"""A program that uses the OpenAI Python SDK against a farm: plain, streamed, files, and 200 concurrent calls."""
 
 import asyncio
+import io
 import sys
 
-from openai import AsyncOpenAI, BadRequestError, OpenAI
+from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from simulator.responses import translate
 
@@ -39,6 +40,36 @@ def plain(client: OpenAI) -> None:
         raise AssertionError("a wrong request was not refused")
 
 
+def files(client: OpenAI) -> None:
+    content = b'{"custom_id": "a"}\n' * 300_000
+    expiry = {"anchor": "created_at", "seconds": 3600}
+    first = client.files.create(file=("a.jsonl", io.BytesIO(content)), purpose="batch", expires_after=expiry)
+    second = client.files.create(file=b"{}\n", purpose="batch")
+    assert (first.filename, first.bytes, first.status) == ("a.jsonl", len(content), "processed")
+    assert first.expires_at == first.created_at + 3600
+    assert client.files.retrieve(first.id) == first
+    # Among those of the other programs, by pages of one.
+    listed = [file.id for file in client.files.list(limit=1, order="asc")]
+    assert [file_id for file_id in listed if file_id in (first.id, second.id)] == [first.id, second.id]
+    assert client.files.content(first.id).read() == content
+    with client.files.with_streaming_response.content(first.id) as response:
+        assert sum(map(len, response.iter_bytes())) == len(content)
+    for file in (first, second):
+        assert client.files.delete(file.id).deleted
+    try:
+        client.files.content(first.id)
+    except NotFoundError as error:
+        assert error.param == "id"
+    else:
+        raise AssertionError("a deleted file was found")
+    try:
+        client.files.create(file=b"{}", purpose="fine-tune")
+    except BadRequestError as error:
+        assert error.param == "purpose"
+    else:
+        raise AssertionError("a file for fine-tuning was taken")
+
+
 async def many() -> None:
     async with AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0, timeout=TIMEOUT_SECONDS) as client:
 
@@ -57,5 +88,6 @@ async def many() -> None:
 
 
 plain(OpenAI(base_url=URL, api_key=KEY, max_retries=0, timeout=TIMEOUT_SECONDS))
+files(OpenAI(base_url=URL, api_key=KEY, max_retries=0, timeout=TIMEOUT_SECONDS))
 asyncio.run(many())
 print("ok")

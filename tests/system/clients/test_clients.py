@@ -94,3 +94,25 @@ def test_office_translate_translates_a_document_with_requests_side_by_side(
     # The program wraps each paragraph in a tag, which the simulator translates like any text.
     assert translated.read_text().strip().split("\n\n") == [translate(f'<s id="0">{text}</s>') for text in paragraphs]
     assert farm.upstream.counters()["collisions"] == 0
+
+
+def test_book_that_is_translated_again_asks_the_upstream_nothing(
+    farm: Farm, installation: Installation, tmp_path: Path
+):
+    programs = installation.find_python_programs()
+    key = farm.admin("POST", "/keys", json={"name": "cache", "cache_ttl": 600}).json()["key"]
+    paragraphs = (HERE / "book.txt").read_text().splitlines()
+    document = tmp_path / "book.md"
+    document.write_text("\n\n".join(paragraphs))
+    served, translations = [], []
+    for number in range(2):
+        translated = tmp_path / f"translated-{number}.md"
+        run_python(
+            programs,
+            *("-m", "office_translate.cli", str(document), "--to", "fr", "--output", str(translated), "--api-key", key),
+            *("--base-url", f"{farm.url}/v1", "--model", "sim-translate", "--batch-size", "1", "--concurrency", "8"),
+        )
+        served.append(farm.upstream.counters()["served"])
+        translations.append(translated.read_text())
+    assert translations[0] == translations[1]
+    assert served[0] == served[1] > 0

@@ -4,6 +4,7 @@ from typing import get_args
 
 from shared.api_keys.admin_tokens import Role
 from shared.api_keys.api_key import KeyFields
+from shared.batches.batch import STATES as BATCH_STATES
 from shared.credentials.records import STATES
 from shared.observability import durability
 from shared.observability.tape import LETTERS
@@ -15,6 +16,7 @@ from web.console.parts import navigation, wording
 def test_every_word_of_the_farm_has_one_on_the_pages():
     fields = KeyFields.model_fields
     assert set(wording.CREDENTIAL_STATES) == set(STATES)
+    assert set(wording.BATCH_STATES) == {"created", *BATCH_STATES}
     assert set(wording.SIGN_IN_STATES) == set(get_args(sign_in.State))
     assert set(wording.DURABILITY) == set(durability.STATES)
     assert set(wording.BANDS) == set(get_args(fields["band"].annotation))

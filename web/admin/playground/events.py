@@ -11,8 +11,9 @@ from shared.protocol.sse import KEEP_ALIVE_COMMENT, EventBuffer, encode_event
 from web.admin.playground.progress import Progress
 from web.admin.playground.reply_text import ReadReply, read_events, read_reply
 from web.admin.playground.schemas import Admitted, Piece, Started
-from web.request.pending import FrameTimeout, PendingRequest
+from web.request.pending import PendingRequest
 from web.request.rendering import EVENT_STREAM
+from web.request.reply_frames import FrameTimeout
 
 #: Seconds between two events while the request waits.
 WAIT_SECONDS = 1.0

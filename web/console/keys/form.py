@@ -14,7 +14,7 @@ M = TypeVar("M", bound=NewKey)
 #: Fields with one value to a line.
 LISTS = ("pools", "models", "networks")
 #: Fields that are whole numbers; an empty one is 0, which is no limit.
-LIMITS = ("concurrency", "rpm", "tpm", "max_waiting", "quota_tokens", "quota_requests")
+LIMITS = ("concurrency", "rpm", "tpm", "max_waiting", "quota_tokens", "quota_requests", "cache_ttl")
 TEXTS = ("name", "note", "quota_reset", "quota_zone", "band")
 
 

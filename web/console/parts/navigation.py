@@ -11,6 +11,7 @@ PAGES = {
     "keys": mark("Keys"),
     "usage": mark("Usage"),
     "requests": mark("Requests"),
+    "batches": mark("Batches"),
     "playground": mark("Playground"),
     "plan": mark("Planner"),
     "pools": mark("Pools"),

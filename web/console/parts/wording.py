@@ -52,6 +52,21 @@ KEY_LIMITS = {
     "quota_tokens": mark("Quota of tokens"),
     "quota_requests": mark("Quota of requests"),
 }
+#: State of a batch -> word, and the state of an account whose colour it has.
+BATCH_STATES = {
+    "created": mark("created"),
+    "validating": mark("being validated"),
+    "in_progress": mark("in progress"),
+    "finalizing": mark("being finished"),
+    "completed": mark("completed"),
+    "failed": mark("failed"),
+    "expired": mark("expired"),
+    "cancelling": mark("being cancelled"),
+    "cancelled": mark("cancelled"),
+}
+BATCH_COLOURS = {"completed": "active", "failed": "dead", "expired": "cooling", "cancelled": "disabled"}
+#: Why a batch was cancelled, if its caller did not ask for that -> words.
+BATCH_REASONS = {"key_revoked": mark("its key was revoked"), "operator": mark("by an operator")}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
 RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}
@@ -159,6 +174,7 @@ def notices(count: int) -> dict[str, str]:
         "token_revoked": gettext("The admin token was revoked, and its sessions were ended."),
         "sign_in_cancelled": gettext("The sign-in was cancelled."),
         "request_cancelled": gettext("The request was cancelled."),
+        "batch_cancelled": gettext("The batch is being cancelled; what is done is kept."),
         "pool_paused": gettext("The pool is paused: its requests wait until it is resumed."),
         "pool_resumed": gettext("The pool was resumed; its workers go on within a second."),
         "nothing": gettext("Nothing was selected."),

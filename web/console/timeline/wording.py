@@ -31,6 +31,10 @@ EVENT_KINDS = {
     "orphan_found": mark("Request whose worker died"),
     "redis_failover": mark("Another Redis server is the primary"),
     "registered_again": mark("Redis lost data"),
+    "batch_completed": mark("Batch completed"),
+    "batch_failed": mark("Batch failed"),
+    "batch_expired": mark("Batch expired"),
+    "batch_cancelled": mark("Batch cancelled"),
     "alert_raised": mark("Alert raised"),
     "alert_over": mark("Alert over"),
     "alert_undelivered": mark("Receiver of alerts can't be told"),
@@ -41,6 +45,7 @@ EVENT_KINDS = {
 EVENT_COLOURS = (
     dict.fromkeys(("credential_active", "breaker_closed", "token_breaker_closed", "refresher_back"), "active")
     | dict.fromkeys(("alert_over", "alert_receiver_back", "signed_in", "process_started"), "active")
+    | {"batch_completed": "active", "batch_expired": "cooling", "batch_failed": "dead"}
     | dict.fromkeys(("credential_cooling", "credential_foreign", "token_in_doubt", "breaker_probed"), "cooling")
     | dict.fromkeys(("lease_lost", "redis_failover", "orphan_found"), "cooling")
     | dict.fromkeys(("credential_dead", "breaker_opened", "token_breaker_opened", "collision"), "dead")

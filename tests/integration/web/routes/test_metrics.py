@@ -14,6 +14,7 @@ from shared.observability.pool_status import read_pool_statuses
 from shared.protocol.pool_pause import pause_pool
 from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_request
+from tests.console_batches import add_batch
 from web.routes.metrics import render
 
 
@@ -130,6 +131,14 @@ def test_raised_alerts_are_counted_by_rule_while_they_are_watched_for(redis: Red
     samples = read_samples(redis)
     assert samples["farm_alerts{rule=upstream_down}"] == 2
     assert samples["farm_alerts{rule=account_dead}"] == 0
+
+
+def test_unfinished_batches_are_counted_by_state(redis: Redis):
+    for status in ("in_progress", "in_progress", "completed"):
+        add_batch(redis, "k", status)
+    samples = read_samples(redis)
+    assert samples["farm_batches{state=in_progress}"] == 2
+    assert samples["farm_batches{state=validating}"] == 0 and "farm_batches{state=completed}" not in samples
 
 
 def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):

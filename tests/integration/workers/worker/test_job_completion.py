@@ -66,6 +66,11 @@ def test_stream_usage_is_counted_and_hidden_unless_requested(harness: WorkerHarn
     assert (entry.prompt_tokens, entry.completion_tokens, entry.estimated, entry.stream) == (1, 1, 0, 1)
 
 
+def test_stream_usage_passes_when_the_front_decides_who_sees_it(harness: WorkerHarness):
+    body = streaming_body(stream_options={"include_usage": True})
+    assert b'"usage"' in relay(harness, body, stream=True, hides_usage=True, reveals_usage=True)
+
+
 def test_stream_usage_is_shown_when_requested(harness: WorkerHarness):
     assert b'"usage"' in relay(harness, streaming_body(stream_options={"include_usage": True}), stream=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.processes import locked_extra
 from launcher.processes.https import advice, program
 from launcher.processes.https.ports import check_ports, describe_obstacle, find_ports
 from launcher.processes.https.proxy import ReverseProxy, build_environment, find_local_names
@@ -30,7 +31,7 @@ def test_caddy_is_locked_by_hash_as_an_extra_of_its_own():
 
 def test_caddy_of_another_version_is_replaced(monkeypatch: pytest.MonkeyPatch):
     commands = []
-    monkeypatch.setattr(program, "run_command", commands.append)
+    monkeypatch.setattr(locked_extra, "run_command", commands.append)
     monkeypatch.setattr(program, "read_locked_version", lambda: "2.0.0")
     with pytest.raises(FarmError, match="no Caddy for this machine"):
         program.ensure_program(lambda _: None)
@@ -43,7 +44,7 @@ def test_install_is_by_hash_with_whatever_has_built_the_environment(
 ):
     monkeypatch.setattr(shutil, "which", lambda _: uv)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if has_pip else None)
-    command = program.build_install_command()
+    command = locked_extra.build_install_command(program.LOCK_FILE)
     assert command[-4:] == ["--no-deps", "--require-hashes", "-r", str(program.LOCK_FILE)]
     assert sys.executable in command
     assert command[0] == (uv or (sys.executable if has_pip else command[0]))

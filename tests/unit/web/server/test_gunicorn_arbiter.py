@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,9 @@ class Front:
     def end_live_pages(self):
         global is_retiring
         is_retiring = True
+    def hand_over_batches(self):
+        (home / "handed-over").touch()
+    has_detached_work = property(lambda self: (home / "line").exists())
     def begin_shutdown(self): pass
     def end_requests(self): pass
 
@@ -144,6 +148,21 @@ def test_retiring_front_ends_its_live_pages(gunicorn: Gunicorn):
         eventually(lambda: gunicorn.get() == "new")
         assert b"".join([seen, *pieces]).endswith(b"now old"), "it would go on for ever"
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in gunicorn.pids("old")))
+
+
+def test_retiring_front_waits_for_its_lines_of_batches(gunicorn: Gunicorn):
+    line = gunicorn.home / "line"
+    line.touch()
+    (gunicorn.home / "ready").touch()
+    (pid,) = gunicorn.pids("old")
+    gunicorn.reload("new")
+    eventually(lambda: gunicorn.get() == "new")
+    assert (gunicorn.home / "handed-over").exists()
+    for _ in range(10):
+        assert gunicorn.get() == "new" and Path(f"/proc/{pid}").exists()
+        time.sleep(0.1)
+    line.unlink()
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_old_front_stays_when_the_new_one_cannot_start(gunicorn: Gunicorn):

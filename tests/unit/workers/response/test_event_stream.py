@@ -4,12 +4,12 @@ import time
 
 import pytest
 
+from shared.response.rewriter import ModelRenamer
+from shared.response.stream_completion import StreamCompletion
+from shared.response.usage import Usage
 from tests.raw_upstream import DONE, chat_chunk, chat_stream, event
 from workers.response.event_stream import FINISHED_SECONDS, NEVER, OVER_SECONDS, EventStream
-from workers.response.rewriter import ModelRenamer
-from workers.response.stream_completion import StreamCompletion
 from workers.response.token_meter import TokenMeter
-from workers.response.usage import Usage
 
 CHAT = "/chat/completions"
 COUNTS = {"prompt_tokens": 7, "completion_tokens": 2}

@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.response.error_shapes import has_error_mark
-from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, InvalidResponse, Kind
+from shared.response.endpoints import InvalidResponse
+from shared.response.error_shapes import has_error_mark
+from workers.response.error_sniffer import ErrorSniffer, IncompleteResponse, Kind
 
 CHAT = "/chat/completions"
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "a"}}]}

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from shared.response.usage import Usage
 from tests import internals
 from workers.response import tokenizer
 from workers.response.token_meter import TokenMeter
-from workers.response.usage import Usage
 
 
 def build_meter(*parts: bytes, is_stream: bool = False) -> TokenMeter:

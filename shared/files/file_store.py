@@ -1,0 +1,218 @@
+"""The files of all API keys: their records in Redis, and their bytes in a store of parts."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from redis import Redis
+
+from shared import clock, keys
+from shared.decoding import UnreadableRecord
+from shared.errors import FarmError
+from shared.files.file_record import FileRecord
+from shared.files.file_writer import FileWriter
+from shared.files.part_store import FileStoreDown, PartStore
+from shared.redis_connection.client import register_script
+
+log = logging.getLogger("farm.files")
+#: Bytes read at a time: what a slow reader holds in memory.
+PIECE_BYTES = 256 * 1024
+#: Records read from Redis at a time.
+RECORDS_AT_ONCE = 100
+#: Results of add_file.lua.
+TOO_MANY_BYTES, TOO_MANY_FILES, STORED_BEFORE = 1, 2, 3
+
+
+class FileNotFound(FarmError):
+    """Raised when the API key has no file of this id."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"no file {file_id!r}")
+        self.file_id = file_id
+
+
+class TooManyFiles(FarmError):
+    """Raised when a file would exceed the bytes or the number of files that an API key may have."""
+
+
+@dataclass(frozen=True)
+class FileBounds:
+    """What an API key may store."""
+
+    max_bytes: int
+    max_files: int
+    #: Seconds for which a file is kept.
+    ttl_seconds: float
+
+
+class Files:
+    """All methods raise RedisError; those that touch bytes also FileStoreDown."""
+
+    def __init__(self, redis: Redis, store: PartStore, bounds: FileBounds) -> None:
+        self._redis = redis
+        self.store = store
+        self.bounds = bounds
+        self._add = register_script(redis, Path(__file__).with_name("add_file.lua"))
+        self._remove = register_script(redis, Path(__file__).with_name("remove_file.lua"))
+
+    def create(self) -> FileWriter:
+        """A writer of a new file, to be used in a `with` block and committed in it."""
+        return FileWriter(self.store)
+
+    def commit(
+        self, writer: FileWriter, key_id: str, filename: str, purpose: str, ttl_seconds: float | None = None
+    ) -> FileRecord:
+        """Makes a file of what was written, kept for FARM_FILES_TTL or `ttl_seconds`. Raises TooManyFiles."""
+        writer.flush()
+        record = self._build_record(writer.id, key_id, filename, purpose, writer.sizes, ttl_seconds)
+        result = self._store_record(record, self.bounds.max_bytes, self.bounds.max_files)
+        if result == TOO_MANY_BYTES:
+            raise self._too_many_bytes()
+        if result == TOO_MANY_FILES:
+            raise self._too_many_files()
+        writer.is_committed = True
+        return record
+
+    def create_from_parts(
+        self,
+        file_id: str,
+        key_id: str,
+        filename: str,
+        purpose: str,
+        sizes: Sequence[int],
+        ttl_seconds: float | None = None,
+    ) -> FileRecord:
+        """Makes a file of parts that are in the store: `part_name(file_id, number)`, of these sizes.
+
+        Repeated, it changes nothing. What the farm makes counts, but is not bounded: no result is lost to a full quota.
+        """
+        record = self._build_record(file_id, key_id, filename, purpose, sizes, ttl_seconds)
+        if self._store_record(record, -1, -1) == STORED_BEFORE:
+            return self.find(file_id) or record
+        return record
+
+    def _build_record(
+        self,
+        file_id: str,
+        key_id: str,
+        filename: str,
+        purpose: str,
+        sizes: Sequence[int],
+        ttl_seconds: float | None = None,
+    ) -> FileRecord:
+        now = int(clock.now())
+        expires_at = now + int(self.bounds.ttl_seconds if ttl_seconds is None else ttl_seconds)
+        return FileRecord(file_id, key_id, filename, purpose, sum(sizes), now, expires_at, list(sizes))
+
+    def _store_record(self, record: FileRecord, max_bytes: int, max_files: int) -> int:
+        """Returns the result of add_file.lua."""
+        created_ms = int(1000 * clock.now())
+        args = [record.id, record.key, created_ms, record.expires_at, record.size, max_bytes, max_files]
+        for field, value in record.encode().items():
+            args += [field, value]
+        return cast("int", self._add(keys=[*list_keys(record.id, record.key), keys.RESERVED_FILES], args=args))
+
+    def check_room(self, key_id: str, size: int) -> None:
+        """Refuses early what would be refused in the end. Raises TooManyFiles."""
+        stored = int(self._redis.hget(keys.FILE_BYTES, key_id) or 0)
+        if stored + size > self.bounds.max_bytes:
+            raise self._too_many_bytes()
+        if self._redis.zcard(keys.files(key_id)) >= self.bounds.max_files:
+            raise self._too_many_files()
+
+    def _too_many_bytes(self) -> TooManyFiles:
+        return TooManyFiles(f"an API key may store {self.bounds.max_bytes} bytes of files: delete some first")
+
+    def _too_many_files(self) -> TooManyFiles:
+        return TooManyFiles(f"an API key may store {self.bounds.max_files} files: delete some first")
+
+    def reserve(self, file_id: str, until: float) -> None:
+        """Keeps parts that no record names yet from being swept: to be called for what takes more than some hours."""
+        self._redis.zadd(keys.RESERVED_FILES, {file_id: until})
+
+    def get(self, key_id: str, file_id: str) -> FileRecord:
+        """Raises FileNotFound, also for another key's file."""
+        record = self.find(file_id)
+        if record is None or record.key != key_id:
+            raise FileNotFound(file_id)
+        return record
+
+    def find(self, file_id: str) -> FileRecord | None:
+        """The file of whatever key; None if there is none, it has expired, or it can't be read."""
+        return self._decode(file_id, self._redis.hgetall(keys.file(file_id)))
+
+    def list(
+        self, key_id: str | None = None, after: str = "", limit: int = 100, *, order: str = "desc", purpose: str = ""
+    ) -> list[FileRecord]:
+        """Up to `limit` files of a key, or of all; behind `after`, newest first with `desc`. Raises FileNotFound."""
+        index = keys.FILES if key_id is None else keys.files(key_id)
+        position, found = 0, list[FileRecord]()
+        if after:
+            rank = self._redis.zrevrank(index, after) if order == "desc" else self._redis.zrank(index, after)
+            if rank is None:
+                raise FileNotFound(after)
+            position = cast("int", rank) + 1
+        while len(found) < limit:
+            ids = self._redis.zrange(index, position, position + RECORDS_AT_ONCE - 1, desc=order == "desc")
+            found += [record for record in self._read(ids) if purpose in ("", record.purpose)]
+            if len(ids) < RECORDS_AT_ONCE:
+                break
+            position += RECORDS_AT_ONCE
+        return found[:limit]
+
+    def open(self, record: FileRecord, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` to `end`, in pieces of PIECE_BYTES at most. Raises PartNotFound."""
+        for name, first, last in record.iter_ranges(start, record.size if end is None else end, PIECE_BYTES):
+            yield self.store.get(name, first, last)
+
+    def delete(self, record: FileRecord) -> bool:
+        """Whether the file was there. What the store fails to delete is swept after a day."""
+        was_there = self._remove_record(record.id, record.key)
+        try:
+            self._delete_parts(record.id)
+        except FileStoreDown as error:
+            fields = {"action": "file_parts_left"}
+            log.warning("parts of %s are left until they are swept: %s", record.id, error, extra=fields)
+        return was_there
+
+    def delete_id(self, file_id: str) -> None:
+        """Deletes a file, also one that has expired or whose record can't be read, or parts that belong to none."""
+        self._remove_record(file_id, bytes(self._redis.hget(keys.file(file_id), "key") or b"").decode())
+        self._delete_parts(file_id)
+
+    def is_known(self, file_id: str) -> bool:
+        """Whether there is a record of it, or its parts are reserved."""
+        until = self._redis.zscore(keys.RESERVED_FILES, file_id)
+        return bool(self._redis.exists(keys.file(file_id))) or (until is not None and until > clock.now())
+
+    def _remove_record(self, file_id: str, key_id: str) -> bool:
+        return bool(self._remove(keys=list_keys(file_id, key_id), args=[file_id, key_id]))
+
+    def _delete_parts(self, file_id: str) -> None:
+        for part in list(self.store.list(f"{file_id}/")):
+            self.store.delete(part.name)
+
+    def _read(self, ids: Sequence[bytes]) -> Iterator[FileRecord]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id_ in ids:
+                pipe.hgetall(keys.file(id_.decode()))
+            for id_, stored in zip(ids, pipe.execute(), strict=True):
+                if record := self._decode(id_.decode(), stored):
+                    yield record
+
+    def _decode(self, file_id: str, stored: dict[bytes, bytes]) -> FileRecord | None:
+        if not stored:
+            return None
+        try:
+            record = FileRecord.decode(stored)
+        except UnreadableRecord as error:
+            log.error("file %s can't be read: %s", file_id, error, extra={"action": "record_unreadable"})
+            return None
+        return record if record.expires_at > clock.now() else None
+
+
+def list_keys(file_id: str, key_id: str) -> list[str]:
+    """The keys that add_file.lua and remove_file.lua share."""
+    return [keys.file(file_id), keys.files(key_id), keys.FILES, keys.EXPIRING_FILES, keys.FILE_BYTES]

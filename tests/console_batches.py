@@ -1,0 +1,41 @@
+"""Batches for the console's pages, one in each state."""
+
+from typing import Any
+
+from redis import Redis
+
+from shared import clock
+from shared.batches.batch import FINALIZING, IN_PROGRESS, STATES, UNFINISHED, VALIDATING, Batch, new_batch_id
+from shared.batches.batch_store import Batches
+
+
+def add_batch(redis: Redis, key_id: str, status: str = VALIDATING, text: str = "text", **fields: Any) -> Batch:
+    """A batch of 40 requests in this state, with `text` where callers may put any."""
+    store, now = Batches(redis), int(clock.now())
+    batch = Batch(
+        new_batch_id(),
+        key_id,
+        "/v1/chat/completions",
+        "file-in",
+        "file-out",
+        "file-err",
+        now - 600,
+        "24h",
+        now + 85_000,
+    )
+    store.add(batch)
+    has_begun = status not in (VALIDATING, "failed")
+    progress = {"total": 40, "completed": 25, "failed": 3, "in_progress_at": now - 500} if has_begun else {}
+    changes: dict[str, Any] = {"status": status, "model": text, "metadata": {text: text}, **progress, **fields}
+    if status == "failed":
+        changes["errors"] = [{"code": "invalid_json_line", "message": text, "param": None, "line": 3}]
+    if status not in (VALIDATING, IN_PROGRESS, FINALIZING):
+        changes[f"{status}_at"] = now
+    if status in ("cancelling", "cancelled"):
+        changes["reason"] = "operator"
+    store.change(batch, (VALIDATING,), changes, ends=status not in UNFINISHED)
+    return store.get(batch.id)
+
+
+def fill_batches(redis: Redis, key_id: str, text: str) -> list[Batch]:
+    return [add_batch(redis, key_id, status, text) for status in STATES]

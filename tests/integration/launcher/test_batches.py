@@ -1,0 +1,37 @@
+"""`./farm batches` lists, shows and cancels batches."""
+
+import json
+
+from redis import Redis
+
+from shared.api_keys.store import ApiKeys
+from shared.batches.batch_store import Batches
+from shared.observability.audit_log import AuditLog
+from tests.console_batches import add_batch
+from tests.integration.launcher.conftest import Run
+
+
+def test_batches_are_listed_shown_and_cancelled(run: Run, redis: Redis):
+    _, key = ApiKeys(redis).create("the translator")
+    ended, running = add_batch(redis, key.id, "completed"), add_batch(redis, key.id, "in_progress")
+    add_batch(redis, "other", "failed")
+
+    listed = json.loads(run("batches", "list", "--key", key.id, "--json").stdout)
+    assert {batch["id"]: batch["status"] for batch in listed} == {ended.id: "completed", running.id: "in_progress"}
+    assert [batch["id"] for batch in json.loads(run("batches", "list", "--active", "--json").stdout)] == [running.id]
+    assert "the translator" in run("batches", "list").stdout
+
+    shown = json.loads(run("batches", "show", running.id, "--json").stdout)
+    assert (shown["key"], shown["request_counts"]) == (key.id, {"total": 40, "completed": 25, "failed": 3})
+    assert "status: in_progress" in run("batches", "show", running.id).stdout
+
+    assert run("batches", "cancel", running.id).stdout == f"{running.id} is being cancelled\n"
+    assert (Batches(redis).get(running.id).status, Batches(redis).get(running.id).reason) == ("cancelling", "operator")
+    assert next(AuditLog(redis).read_newest_first()).action == "batch.cancel"
+    assert run("batches", "cancel", ended.id).exit_code == 1
+    assert run("batches", "show", "batch_none").exit_code == 1
+
+
+def test_the_faults_of_an_input_are_shown(run: Run, redis: Redis):
+    batch = add_batch(redis, "k", "failed")
+    assert "error: line 3: invalid_json_line: text" in run("batches", "show", batch.id).stdout

@@ -1,0 +1,48 @@
+"""The page Batches, and the admin API behind it."""
+
+from flask.testing import FlaskClient
+from redis import Redis
+
+from shared.api_keys.store import ApiKeys
+from shared.batches.batch import STATES
+from tests.console_batches import add_batch, fill_batches
+from tests.console_content import HOSTILE
+from tests.integration.web.console.conftest import LogIn
+
+
+def test_each_state_is_shown_with_its_progress(admin: FlaskClient, redis: Redis):
+    _, key = ApiKeys(redis).create("translator")
+    batches = fill_batches(redis, key.id, HOSTILE)
+    page = admin.get("/admin/batches").text
+    assert all(f"/admin/batches/{batch.id}" in page for batch in batches)
+    assert "in progress" in page and "70" in page and "translator" in page and HOSTILE not in page
+    for batch in batches:
+        shown = admin.get(f"/admin/batches/{batch.id}").text
+        assert batch.id in shown and HOSTILE not in shown
+    assert "invalid_json_line" in admin.get(f"/admin/batches/{batches[STATES.index('failed')].id}").text
+    assert "by an operator" in admin.get(f"/admin/batches/{batches[STATES.index('cancelled')].id}").text
+    assert admin.get("/admin/batches/batch_none").status_code == 404
+
+
+def test_an_administrator_cancels_a_batch_and_a_viewer_does_not(admin: FlaskClient, log_in: LogIn, redis: Redis):
+    batch = add_batch(redis, "k", "in_progress")
+    viewer = log_in("viewer")
+    assert "Cancel the batch" not in viewer.get(f"/admin/batches/{batch.id}").text
+    assert viewer.post(f"/admin/batches/{batch.id}/cancel").status_code == 403
+    done = admin.post(f"/admin/batches/{batch.id}/cancel", follow_redirects=True)
+    assert "The batch is being cancelled" in done.text and "Cancel the batch" not in done.text
+
+
+def test_the_admin_api_lists_and_cancels_batches(admin: FlaskClient, redis: Redis):
+    first, second = add_batch(redis, "k", "in_progress"), add_batch(redis, "k2", "completed")
+    page = admin.get("/admin/api/v1/batches?limit=1").json
+    rest = admin.get(f"/admin/api/v1/batches?limit=1&cursor={page['next']}").json
+    assert {page["data"][0]["id"], rest["data"][0]["id"]} == {first.id, second.id} and rest["next"] is None
+    (only,) = admin.get("/admin/api/v1/batches?key=k").json["data"]
+    assert (only["id"], only["total"], only["running"]) == (first.id, 40, 0)
+    assert admin.get("/admin/api/v1/batches?cursor=none").status_code == 404
+    path = f"/admin/api/v1/batches/{first.id}"
+    assert admin.post(f"{path}/cancel", json={}).json["status"] == "cancelling"
+    assert admin.get(path).json["reason"] == "operator"
+    assert admin.post(f"/admin/api/v1/batches/{second.id}/cancel", json={}).status_code == 409
+    assert admin.get("/admin/api/v1/batches/none").status_code == 404

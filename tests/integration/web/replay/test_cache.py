@@ -1,0 +1,265 @@
+"""Requests that ask the same get one answer: while it is written, and from the cache for as long as is set."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.api_keys.store import ApiKeys
+from shared.settings.schema import PoolSettings
+from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
+from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
+from tests.waiting import eventually
+
+STREAM, FULL_STREAM = b"".join((*CHUNKS, DONE)), b"".join((*CHUNKS, USAGE_CHUNK, DONE))
+
+
+@pytest.fixture(scope="module")
+def caching(start_front: Callable[..., SharingFront]) -> SharingFront:
+    return start_front(pools=(PoolSettings(cache_ttl=100, model_map={"fast": "m"}),))
+
+
+@pytest.fixture
+def front(caching: SharingFront, redis: Redis) -> Iterator[SharingFront]:
+    yield caching
+    assert caching.waiting == 0
+    settle(caching)
+
+
+def outcome(response: Any) -> str:
+    assert response.status_code == 200, response.data
+    return str(response.headers["x-farm-cache"])
+
+
+def fill(front: SharingFront, **fields: Any) -> None:
+    """Has the request's answer kept."""
+    asked = front.ask(**fields)
+    if fields.get("stream"):
+        front.serve_stream(*CHUNKS, USAGE_CHUNK, DONE)
+    else:
+        front.serve()
+    assert outcome(front.answer(asked)) == "miss"
+    settle(front)
+
+
+def test_same_question_is_answered_from_the_cache(front: SharingFront, redis: Redis):
+    fill(front)
+    hit = front.answer(front.ask())
+    assert (outcome(hit), hit.data) == ("hit", WHOLE)
+    (answer,) = redis.keys("farm:answer:*")
+    assert 90 < redis.ttl(answer) <= 100
+
+
+@pytest.mark.parametrize("is_filled_by_stream", [True, False])
+def test_answer_comes_streamed_or_whole_as_asked(front: SharingFront, is_filled_by_stream: bool):
+    fill(front, stream=is_filled_by_stream)
+    whole = front.answer(front.ask())
+    assert (outcome(whole), whole.headers["content-type"]) == ("hit", "application/json")
+    message = json.loads(whole.data)
+    assert message["choices"][0]["message"]["content"] == ("Hi there" if is_filled_by_stream else "Hi")
+    assert message["usage"]["prompt_tokens"] == 3
+    plain = front.answer(front.ask(stream=True))
+    assert (outcome(plain), plain.headers["content-type"]) == ("hit", "text/event-stream")
+    assert plain.data.endswith(DONE)
+    assert b"usage" not in plain.data
+    full = front.answer(front.ask(stream=True, stream_options={"include_usage": True}))
+    assert full.data.count(b'"usage"') == 1
+    if is_filled_by_stream:
+        assert (plain.data, full.data) == (STREAM, FULL_STREAM)
+
+
+def test_caller_who_fills_the_cache_sees_no_usage_that_it_did_not_ask_for(front: SharingFront):
+    asked = front.ask(stream=True)
+    front.serve_stream(*CHUNKS, USAGE_CHUNK, DONE)
+    assert front.answer(asked).data == STREAM
+
+
+def test_fifty_copies_at_once_are_run_once_and_all_right(front: SharingFront):
+    asked = [front.ask(stream=number % 2 == 0) for number in range(50)]
+    front.serve_stream(*CHUNKS, USAGE_CHUNK, DONE)
+    answers = [front.answer(each) for each in asked]
+    assert sorted(map(outcome, answers)) == ["joined"] * 49 + ["miss"]
+    assert {answer.data for answer in answers[::2]} == {STREAM}
+    assert {json.loads(answer.data)["choices"][0]["message"]["content"] for answer in answers[1::2]} == {"Hi there"}
+
+
+def test_who_asks_and_how_it_is_delivered_make_no_other_question(front: SharingFront):
+    fill(front, user="me", metadata={"a": "b"}, safety_identifier="s", prompt_cache_key="p")
+    assert outcome(front.answer(front.ask(model="fast", user="you"))) == "hit"
+
+
+@pytest.mark.parametrize(
+    "other", [{"messages": [{"role": "user", "content": ""}]}, {"model": "n"}, {"temperature": 0}, {"store": True}]
+)
+def test_other_question_is_run(front: SharingFront, other: dict[str, Any]):
+    fill(front)
+    fill(front, **other)
+
+
+def test_other_endpoint_and_other_beta_are_run(front: SharingFront):
+    fill(front)
+    fill(front, headers={"openai-beta": "x"})
+    asked = front.ask(path="/v1/completions")
+    front.serve()
+    assert outcome(front.answer(asked)) == "miss"
+
+
+def test_no_cache_is_run_and_replaces_what_was_kept(front: SharingFront):
+    fill(front)
+    asked = front.ask(headers={"cache-control": "max-age=0, No-Cache"})
+    front.serve("application/json", WHOLE.replace(b"Hi", b"Ho"))
+    assert outcome(front.answer(asked)) == "miss"
+    settle(front)
+    assert b"Ho" in front.answer(front.ask()).data
+
+
+def test_no_store_is_read_but_not_kept(front: SharingFront, redis: Redis):
+    asked = front.ask(headers={"cache-control": "no-store"})
+    front.serve()
+    assert outcome(front.answer(asked)) == "miss"
+    settle(front)
+    assert redis.keys("farm:answer:*") == []
+    fill(front)
+    assert outcome(front.answer(front.ask(headers={"cache-control": "no-store"}))) == "hit"
+
+
+def test_keys_share_only_where_the_pool_says_so(
+    front: SharingFront, start_front: Callable[..., SharingFront], redis: Redis
+):
+    secret, _ = ApiKeys(redis).create("other")
+    fill(front)
+    fill(front, secret=secret)
+    sharing = start_front(pools=(PoolSettings(cache_ttl=100, cache_scope="pool"),))
+    fill(sharing)
+    assert outcome(sharing.answer(sharing.ask(secret=secret))) == "hit"
+
+
+def test_key_overrides_its_pool(front: SharingFront, module_front: SharingFront, redis: Redis):
+    never, _ = ApiKeys(redis).create("never", cache_ttl=0)
+    asked = front.ask(secret=never)
+    front.serve()
+    assert "x-farm-cache" not in front.answer(asked).headers
+    always, _ = ApiKeys(redis).create("always", cache_ttl=50)
+    fill(module_front, secret=always)
+    assert outcome(module_front.answer(module_front.ask(secret=always))) == "hit"
+    asked = module_front.ask()
+    module_front.serve()
+    assert "x-farm-cache" not in module_front.answer(asked).headers
+
+
+def test_requests_are_joined_without_a_cache(start_front: Callable[..., SharingFront], redis: Redis):
+    front = start_front(pools=(PoolSettings(join_requests=True),))
+    asked = [front.ask() for _ in range(2)]
+    front.serve()
+    assert sorted(outcome(front.answer(each)) for each in asked) == ["joined", "miss"]
+    settle(front)
+    assert redis.keys("farm:answer:*") == []
+    fill(front)
+
+
+def test_name_of_the_model_is_the_callers_where_it_is_mapped_back(
+    start_front: Callable[..., SharingFront], redis: Redis
+):
+    front = start_front(pools=(PoolSettings(cache_ttl=100, model_map={"fast": "m"}, map_back=True),))
+    fill(front)
+    fill(front, model="fast")
+
+
+def test_usage_of_a_stream_is_part_of_the_answer_where_the_farm_does_not_ask_for_it(
+    start_front: Callable[..., SharingFront], redis: Redis
+):
+    front = start_front(pools=(PoolSettings(cache_ttl=100, count_usage=False),))
+    fill(front, stream=True)
+    fill(front, stream=True, stream_options={"include_usage": True})
+    assert json.loads(front.answer(front.ask()).data)["usage"]["prompt_tokens"] == 3
+
+
+def test_forms_are_not_shared(front: SharingFront):
+    asked = front.ask_form("one", "sound")
+    front.serve("application/json", b'{"text": "sound"}')
+    assert "x-farm-cache" not in front.answer(asked).headers
+
+
+def test_idempotency_key_and_cache_go_together(front: SharingFront, redis: Redis):
+    fill(front, idempotency_key="k1")
+    assert len(redis.keys("farm:answer:*")) == 2
+    assert outcome(front.answer(front.ask())) == "hit"
+    assert outcome(front.answer(front.ask("k1"))) == "hit"
+    assert outcome(front.answer(front.ask("k2"))) == "hit"
+    eventually(lambda: len(redis.keys("farm:answer:*")) == 3)
+    for key in ("k1", "k2"):
+        assert front.answer(front.ask(key, temperature=1)).status_code == 422
+
+
+def test_responses_are_shared_when_they_are_complete(front: SharingFront, redis: Redis):
+    response = {"id": "r", "object": "response", "status": "incomplete", "output": [{"type": "message", "content": []}]}
+    asked = front.ask(path="/v1/responses", input="x")
+    front.serve("application/json", json.dumps(response).encode())
+    front.answer(asked)
+    settle(front)
+    assert redis.keys("farm:answer:*") == []
+    asked = front.ask(path="/v1/responses", input="x")
+    front.serve("application/json", json.dumps({**response, "status": "completed"}).encode())
+    front.answer(asked)
+    settle(front)
+    streamed = front.answer(front.ask(path="/v1/responses", input="x", stream=True))
+    assert (outcome(streamed), b"response.completed" in streamed.data) == ("hit", True)
+
+
+def test_error_reaches_all_who_joined_as_it_is(front: SharingFront):
+    asked = [front.ask(stream=stream) for stream in (True, False)]
+    front.serve("application/json", b'{"error": {"message": "no"}}', status=400)
+    answers = [front.answer(each) for each in asked]
+    assert [(answer.status_code, answer.data) for answer in answers] == [(400, b'{"error": {"message": "no"}}')] * 2
+
+
+@pytest.fixture
+def server(front: SharingFront) -> Iterator[FrontServer]:
+    with serve(front) as server:
+        yield server
+
+
+def send(server: FrontServer, front: SharingFront, **fields: Any) -> Any:
+    body = json.dumps({"model": "m", "messages": [], **fields}).encode()
+    return server.send(build_request(front.secret, body, "connection: close"))
+
+
+def test_first_caller_may_leave_and_the_last_one_ends_the_run(front: SharingFront, server: FrontServer, redis: Redis):
+    callers = [send(server, front, stream=True)]
+    request_id = front.serve_stream(CHUNKS[0], end=None)
+    eventually(lambda: front.services.runs.followers)
+    callers.append(send(server, front, stream=True))
+    eventually(lambda: len(front.services.runs.followers) == 2)
+    callers[0].close()
+    eventually(lambda: len(front.services.runs.followers) == 1)
+    front.continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    reply = read_all(callers[1])
+    assert b"x-farm-cache: joined" in reply
+    assert all(part in reply for part in (*CHUNKS, DONE))
+    settle(front)
+    redis.delete(*redis.keys("farm:answer*"))
+    last = send(server, front, stream=True)
+    request_id = front.serve_stream(CHUNKS[0], end=None)
+    eventually(lambda: front.services.runs.followers)
+    last.close()
+    settle(front)
+    assert len(front.services.hub) == 0
+    eventually(lambda: redis.keys("farm:run:*") == [])
+
+
+def test_one_hit_costs_one_round_trip_and_no_job(front: SharingFront, redis: Redis):
+    fill(front)
+
+    def count() -> dict[str, int]:
+        return {name: stats["calls"] for name, stats in redis.info("commandstats").items()}
+
+    front.answer(front.ask())
+    before = count()
+    for _ in range(5):
+        front.answer(front.ask())
+    used = {name: calls - before.get(name, 0) for name, calls in count().items()}
+    assert used["cmdstat_evalsha"] == 5
+    assert not redis.exists(keys.served_jobs("default"))

@@ -1,0 +1,188 @@
+"""Requests that ask the same share one run over all fronts, and outlive the front that ran it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.protocol.messages import Failure, Frame, FrameKind
+from shared.settings.schema import PoolSettings
+from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
+from tests.waiting import eventually
+from web.replay import run_export, shared_run
+
+STREAM = b"".join((*CHUNKS, DONE))
+
+
+@pytest.fixture(scope="module")
+def both(start_front: Callable[..., SharingFront]) -> list[SharingFront]:
+    return [start_front(pools=(PoolSettings(join_requests=True),)) for _ in range(2)]
+
+
+@pytest.fixture
+def fronts(both: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SharingFront]]:
+    """Two fronts, whose callers have the same API key."""
+    monkeypatch.setattr(run_export, "POLL_SECONDS", 0.05)
+    both[1].secret = both[0].secret
+    yield both
+    for front in both:
+        settle(front)
+    assert both[0].waiting == 0
+
+
+def join(fronts: list[SharingFront], *parts: bytes, **fields: Any) -> tuple[Any, Any, str]:
+    """A run in the first front that has sent so much, and a caller of the second one that follows it."""
+    first = fronts[0].ask(**fields)
+    request_id = fronts[0].serve_stream(*parts, end=None)
+    eventually(lambda: fronts[0].services.runs.followers)
+    second = fronts[1].ask(**fields)
+    eventually(lambda: fronts[1].services.runs.followers)
+    return first, second, request_id
+
+
+@pytest.mark.parametrize("idempotency_key", ["", "k1"])
+def test_run_is_followed_from_another_front_from_its_first_byte(fronts: list[SharingFront], idempotency_key: str):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True, idempotency_key=idempotency_key)
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], USAGE_CHUNK, DONE)
+    answers = [fronts[0].answer(each) for each in (first, second)]
+    assert [answer.data for answer in answers] == [STREAM, STREAM]
+    assert [answer.headers["x-farm-cache"] for answer in answers] == ["miss", "joined"]
+
+
+def test_chunks_arrive_while_the_run_goes_on(fronts: list[SharingFront]):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: [run.frames for run in fronts[1].services.runs.list_running() if len(run.frames) == 2])
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == fronts[0].answer(second).data == STREAM
+
+
+def test_answer_of_another_front_comes_in_the_form_that_was_asked_for(fronts: list[SharingFront]):
+    first = fronts[0].ask(stream=True)
+    request_id = fronts[0].serve_stream(CHUNKS[0], end=None)
+    second = fronts[1].ask()
+    eventually(lambda: fronts[1].services.runs.followers)
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], USAGE_CHUNK, DONE)
+    whole = fronts[0].answer(second).json
+    assert whole["choices"][0]["message"]["content"] == "Hi there"
+    assert whole["usage"]["prompt_tokens"] == 3
+    assert fronts[0].answer(first).data == STREAM
+
+
+def test_run_goes_on_for_the_other_front_when_its_own_callers_have_left(fronts: list[SharingFront]):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    first.kill()
+    for follower in list(fronts[0].services.runs.followers):
+        follower.close()
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[1].answer(second).data == STREAM
+
+
+def test_run_ends_when_the_callers_of_all_fronts_have_left(fronts: list[SharingFront], redis: Redis):
+    first, second, _ = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    for front, asked in zip(fronts, (first, second), strict=True):
+        asked.kill()
+        for follower in list(front.services.runs.followers):
+            follower.close()
+    for front in fronts:
+        settle(front)
+    assert len(fronts[0].services.hub) == 0
+    eventually(lambda: redis.keys("farm:run:*") == [])
+
+
+def test_failure_reaches_the_other_front(fronts: list[SharingFront], redis: Redis):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    failure = Failure(502, "upstream_eof", "broke off").encode()
+    redis.publish(fronts[0].services.hub.channel(request_id), Frame(FrameKind.FAILURE, 2, failure).encode())
+    assert b"upstream_eof" in fronts[0].answer(second).data
+    assert b"upstream_eof" in fronts[0].answer(first).data
+
+
+def claim_for_dead_front(fronts: list[SharingFront], redis: Redis) -> None:
+    """Makes the run of the first front one of a front that is about to die."""
+    (name,) = redis.keys("farm:run:*")
+    redis.hset(name, mapping={"front": "dying", "run": "req_lost"})
+
+
+def test_request_is_run_anew_when_its_front_dies_before_the_first_byte(fronts: list[SharingFront], redis: Redis):
+    first = fronts[0].ask()
+    eventually(lambda: redis.keys("farm:run:*"))
+    claim_for_dead_front(fronts, redis)
+    second = fronts[1].ask()
+    eventually(lambda: fronts[1].services.runs.followers)
+    redis.set(keys.front_gone("dying"), 1)
+    eventually(lambda: fronts[0].waiting == 2)
+    fronts[0].reply_to_next()
+    fronts[1].serve()
+    assert fronts[1].answer(second).data == WHOLE
+    assert fronts[0].answer(first).status_code == 200
+
+
+def test_answer_that_has_begun_ends_with_an_error_when_its_front_dies(fronts: list[SharingFront], redis: Redis):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    redis.set(keys.front_gone(fronts[0].services.hub.front_id), 1)
+    answer = fronts[1].answer(second)
+    assert answer.data.startswith(CHUNKS[0])
+    assert b"run_lost" in answer.data
+    redis.delete(keys.front_gone(fronts[0].services.hub.front_id))
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == STREAM
+
+
+def test_lost_messages_are_repaired(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
+    dropped = []
+    receive = fronts[1].services.hub.on_message
+    monkeypatch.setattr(fronts[1].services.hub, "on_message", dropped.append)
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[1].answer(second).data == STREAM
+    assert fronts[0].answer(first).data == STREAM
+    assert dropped
+    assert receive
+
+
+def test_silent_run_stays_exported(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_export, "MAX_SILENCE_SECONDS", 0.3)
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    gevent.sleep(1)
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == fronts[0].answer(second).data == STREAM
+
+
+def test_redis_shows_nothing_of_an_export(fronts: list[SharingFront], redis: Redis):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: redis.keys("farm:run-export:*"))
+    (name,) = redis.keys("farm:run-export:*")
+    assert b"Hi" not in b"".join(redis.lrange(name, 0, -1))
+    assert 0 < redis.ttl(name) <= run_export.EXPORT_TTL_SECONDS
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == fronts[0].answer(second).data
+
+
+def test_long_answer_passes_in_several_entries(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_export, "ENTRY_BYTES", 500)
+    middle = [CHUNKS[1]] * 100
+    first, second, request_id = join(fronts, CHUNKS[0], *middle, stream=True)
+    fronts[0].continue_reply(request_id, 102, CHUNKS[2], DONE)
+    whole = b"".join((CHUNKS[0], *middle, CHUNKS[2], DONE))
+    assert fronts[0].answer(first).data == fronts[1].answer(second).data == whole
+
+
+def test_answer_too_large_to_be_kept_is_run_by_each_that_comes_later(
+    fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shared_run, "MAX_ANSWER_BYTES", 200)
+    first = fronts[0].ask(stream=True)
+    request_id = fronts[0].serve_stream(*CHUNKS, end=None)
+    eventually(lambda: [run for run in fronts[0].services.runs.list_running() if not run.is_kept])
+    second = fronts[1].ask(stream=True)
+    fronts[1].serve_stream()
+    assert fronts[1].answer(second).headers["x-farm-cache"] == "miss"
+    fronts[0].continue_reply(request_id, 4, DONE)
+    assert fronts[0].answer(first).data == fronts[1].answer(second).data == STREAM

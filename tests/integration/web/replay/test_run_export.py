@@ -1,0 +1,70 @@
+"""An export is read in order, by those who have its key, and never together with another one of the same run."""
+
+import gevent
+import pytest
+from redis import Redis
+
+from shared import keys
+from shared.protocol.messages import Frame, FrameKind, Head
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from web.replay.answer_store import Share
+from web.replay.run_export import ExportReader, RunExport
+from web.replay.shared_run import KeptBytes, SharedRun
+
+KEY = b"k" * 32
+FRAMES = [Frame(FrameKind.HEAD, 0, Head(200).encode()), *(Frame(FrameKind.DATA, n, b"%d" % n) for n in range(1, 4))]
+
+
+def export(redis: Redis, run: SharedRun) -> None:
+    """Exports what the run has by now, in one entry, in place of an earlier export."""
+    redis.delete(keys.run_export(run.id))
+
+    def append(number: int, entry: bytes, fronts: list[str]) -> None:
+        if entry:
+            redis.rpush(keys.run_export(run.id), entry)
+        exported.leave("there")
+
+    exported = RunExport(run, KEY, append)
+    exported.ask("there")
+    gevent.spawn(exported.run).get(timeout=30)
+
+
+@pytest.fixture
+def run() -> SharedRun:
+    run = SharedRun("r", [Share("n", KEY)], KeptBytes(), drains=True)
+    run.put(FRAMES)
+    return run
+
+
+def open_reader(redis: Redis, key: bytes = KEY) -> ExportReader:
+    return ExportReader("r", key, AutoPipeline(redis))
+
+
+def test_export_is_read_once(redis: Redis, run: SharedRun):
+    export(redis, run)
+    reader = open_reader(redis)
+    assert [frame.payload for frame in reader.read()] == [frame.payload for frame in FRAMES]
+    assert reader.read() == []
+
+
+def test_export_that_has_begun_anew_is_not_read_on(redis: Redis, run: SharedRun):
+    export(redis, run)
+    reader = open_reader(redis)
+    reader.read()
+    name = keys.run_export("r")
+    export(redis, run)
+    # The first entry has been read; what follows it is another export's.
+    (entry,) = redis.lrange(name, 0, -1)
+    redis.rpush(name, entry)
+    with pytest.raises(ValueError, match="anew"):
+        reader.read()
+
+
+def test_entries_are_bound_to_key_and_place(redis: Redis, run: SharedRun):
+    export(redis, run)
+    with pytest.raises(ValueError, match="unsealed"):
+        open_reader(redis, b"o" * 32).read()
+    (entry,) = redis.lrange(keys.run_export("r"), 0, -1)
+    redis.rpush(keys.run_export("r"), entry)
+    with pytest.raises(ValueError, match="unsealed"):
+        open_reader(redis).read()

@@ -1,0 +1,1 @@
+"""Admin API: the files of all API keys."""

@@ -1,0 +1,72 @@
+"""The batches that this front runs: those that it finds unfinished and without a front."""
+
+import logging
+
+import gevent
+from gevent.event import Event
+from redis.exceptions import RedisError
+
+from web.batches.batch_run import BatchRun
+from web.batches.services import BatchServices
+
+log = logging.getLogger("farm.batches")
+#: Seconds between two looks for unfinished batches.
+LOOK_SECONDS = 2.0
+#: Batches that a front runs at the same time; others wait for their turn, or for another front.
+MAX_RUNS = 50
+
+
+class BatchRunner:
+    """Called from one event loop."""
+
+    def __init__(self, services: BatchServices) -> None:
+        self._services = services
+        self._runs: dict[str, BatchRun] = {}
+        self._woken = Event()
+        self._is_stopped = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a line runs here."""
+        return any(len(run) for run in self._runs.values())
+
+    def wake(self) -> None:
+        """Looks for a new batch at once."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Begins no further line, and lets other fronts go on; the lines that run here may end."""
+        self._is_stopped = True
+        for run in list(self._runs.values()):
+            run.stop()
+
+    def run(self) -> None:
+        while not self._is_stopped:
+            try:
+                self._look()
+            except RedisError as error:
+                log.warning("can't look for batches: %s", error, extra={"action": "redis_lost"})
+            self._woken.wait(LOOK_SECONDS)
+            self._woken.clear()
+
+    def _look(self) -> None:
+        """Takes unfinished batches that no front has, the oldest first."""
+        store, front_id = self._services.store, self._services.front_id
+        others = [batch_id for batch_id in store.list_active() if batch_id not in self._runs]
+        for batch_id in store.take_leases(others, front_id, MAX_RUNS - len(self._runs)):
+            self._start(batch_id)
+
+    def _start(self, batch_id: str) -> None:
+        run = BatchRun(self._services, batch_id, lambda: 1 / max(1, len(self._runs)))
+        self._runs[batch_id] = run
+        if self._is_stopped:
+            run.stop()
+        gevent.spawn(self._work, run, batch_id)
+
+    def _work(self, run: BatchRun, batch_id: str) -> None:
+        try:
+            run.run()
+        except Exception:
+            log.exception("batch %s failed", batch_id, extra={"action": "batch_run_failed"})
+        finally:
+            del self._runs[batch_id]

@@ -1,0 +1,47 @@
+"""Splits the input of a batch into lines, piece by piece. No I/O."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+
+class InputLine(NamedTuple):
+    """A line that is not blank."""
+
+    #: Counted from 1, blank lines too.
+    number: int
+    #: Where it is in the input, with its end of line.
+    offset: int
+    length: int
+    #: Without white space around it; None if it is too long.
+    data: bytes | None
+
+
+def iter_lines(pieces: Iterable[bytes], max_bytes: int, number: int = 1, offset: int = 0) -> Iterator[InputLine]:
+    """Yields the lines of pieces that begin at this line and offset of the input; reads no further than it has to."""
+    kept: list[bytes] = []
+    kept_bytes = length = 0
+
+    def build_line() -> InputLine:
+        return InputLine(number, offset, length, b"".join(kept).strip() if kept_bytes <= max_bytes else None)
+
+    for piece in pieces:
+        start = 0
+        while start < len(piece):
+            newline = piece.find(b"\n", start)
+            end = newline + 1 or len(piece)
+            kept_bytes += end - start
+            length += end - start
+            if kept_bytes <= max_bytes:
+                kept.append(piece[start:end])
+            else:
+                kept.clear()
+            start = end
+            if newline >= 0:
+                line = build_line()
+                if line.data != b"":
+                    yield line
+                number, offset, length, kept_bytes = number + 1, offset + length, 0, 0
+                kept.clear()
+    line = build_line()
+    if line.data != b"":
+        yield line

@@ -1,0 +1,137 @@
+"""Runs one line of a batch until it has a result."""
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gevent.event import Event
+
+from shared import clock
+from shared.api_keys.api_key import ApiKey
+from shared.batches.batch import Batch
+from shared.batches.running_line import RunningLine, begin_run
+from shared.errors import ApiError
+from shared.files.file_record import FileRecord
+from shared.files.part_store import FileStoreDown, PartNotFound
+from shared.redis_connection.retry import retry_forever
+from web.batches.line_parser import InvalidLine, parse_line, read_request
+from web.batches.line_request import MAX_PAUSE_SECONDS, REFUSALS, RETRYABLE_STATUSES
+from web.batches.results import LineReply, build_error_reply, read_usage, render_reply
+from web.batches.services import BatchServices
+from web.request.body import RequestBody
+from web.request.large_json import BYTE_ORDER_MARK
+
+log = logging.getLogger("farm.batches")
+#: Times that a line is tried whose request the upstream fails.
+MAX_TRIES = 4
+#: Seconds between the first try and the second; each later pause is twice as long.
+FIRST_PAUSE_SECONDS = 1.0
+
+
+@dataclass
+class LineRun:
+    """One line in this front. `run` is called in a greenlet of its own; killing it cancels the request."""
+
+    services: BatchServices
+    batch: Batch
+    input: FileRecord
+    number: int
+    running: RunningLine
+    #: The line as it was read, None to read it again; it is not kept while the request runs.
+    data: bytes | None = field(repr=False)
+    #: The API key as it is now.
+    find_key: Callable[[], ApiKey]
+    #: Set when this front begins no line any more, and none for a second time.
+    stopped: Event
+    _custom_id: str = ""
+
+    def run(self) -> None:
+        failures = refusals = 0
+        while True:
+            reply = self._try()
+            if reply.code in REFUSALS:
+                refusals += 1
+            elif reply.status in RETRYABLE_STATUSES and failures + 1 < MAX_TRIES:
+                failures += 1
+            else:
+                break
+            pause = find_pause(max(failures, refusals), reply.retry_after)
+            if self.stopped.wait(0 if reply.code == "shutting_down" else pause) or not self._begin_again():
+                self._release()
+                return
+        self._record(reply)
+
+    def _try(self) -> LineReply:
+        """A fault of the farm ends the line, rather than the batch."""
+        try:
+            return self._ask()
+        except Exception:
+            log.exception("a line of a batch failed", extra={"action": "batch_line_failed", "reason": self.batch.id})
+            message = "the farm failed to handle this request"
+            return build_error_reply(ApiError(500, "internal_error", message, "server_error"), "", 0.0)
+
+    def _ask(self) -> LineReply:
+        """Returns the reply; an input that can't be read now counts as a refusal."""
+        try:
+            return self.services.requests.ask(
+                self.find_key(), self.batch.endpoint, self.running.length, self._read_request
+            )
+        except FileStoreDown as error:
+            log.warning("the input of a batch can't be read: %s", error, extra={"action": "batch_store_down"})
+            return build_error_reply(ApiError(503, "store_unavailable", str(error), "server_error"), "", 0.0)
+        except PartNotFound:
+            message = "The input file was deleted, or its content can't be found."
+            return build_error_reply(ApiError(410, "input_file_gone", message), "", 0.0)
+        except InvalidLine as error:
+            return build_error_reply(ApiError(400, error.code, error.message), "", 0.0)
+
+    def _read_request(self) -> RequestBody:
+        """Raises ApiError, InvalidLine, FileStoreDown, PartNotFound."""
+        data, self.data = self.data, None
+        if data is None:
+            start = self.running.offset
+            data = b"".join(self.services.files.open(self.input, start, start + self.running.length)).strip()
+        line = parse_line(data.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else data)
+        self._custom_id = line.custom_id
+        return read_request(line)
+
+    def _begin_again(self) -> bool:
+        """Begins a new run, so that nobody takes the line for forgotten. False if it must not run here any more."""
+        running = begin_run(self.services.front_id, clock.now(), self.running.offset, self.running.length)
+
+        def begin() -> bool:
+            store, holder = self.services.store, self.services.front_id
+            return store.begin_line(self.batch.id, holder, self.number, running, instead_of=self.running)
+
+        if not retry_forever(begin, "can't begin a line of a batch yet"):
+            return False
+        self.running = running
+        return True
+
+    def _release(self) -> None:
+        store = self.services.store
+        retry_forever(
+            lambda: store.release_line(self.batch.id, self.number, self.running), "can't release a line of a batch yet"
+        )
+
+    def _record(self, reply: LineReply) -> None:
+        result, usage = render_reply(self._custom_id, reply), read_usage(reply.body) if reply.is_success else {}
+        counted_as = "completed" if reply.is_success else "failed"
+
+        def record() -> bool:
+            return self.services.store.record_result(
+                self.batch.id, self.number, self.running, counted_as, result, usage
+            )
+
+        if retry_forever(record, "can't record the result of a line yet"):
+            self.services.requests.counters.increment("batch_lines", counted_as)
+        else:
+            fields = {"action": "batch_result_dropped", "request_id": reply.request_id, "reason": self.batch.id}
+            log.info("a line of a batch has a result already, or another front runs it", extra=fields)
+
+
+def find_pause(attempts: int, retry_after: float) -> float:
+    """Seconds until the next try, with jitter."""
+    seconds = max(retry_after, FIRST_PAUSE_SECONDS * 2 ** min(attempts - 1, 10))
+    return float(random.uniform(0.75, 1.0) * min(seconds, MAX_PAUSE_SECONDS))

@@ -1,0 +1,78 @@
+"""What the batches of a front share."""
+
+from dataclasses import dataclass
+
+from redis import Redis
+
+from shared import keys
+from shared.api_keys.api_key import ApiKey
+from shared.api_keys.store import ApiKeys
+from shared.batches.batch import Batch
+from shared.batches.batch_store import Batches
+from shared.errors import NotFound
+from shared.files.file_record import FileRecord
+from shared.files.file_store import FileNotFound, Files
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from shared.settings.schema import Settings
+from web.access.private_callers import PrivateCaller
+from web.batches.line_request import MAX_PAUSE_SECONDS, LineRequests
+
+#: Seconds beside its total timeout and its pause in which a run of a line has ended.
+RUN_MARGIN_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class BatchServices:
+    """Those methods that read Redis raise RedisError."""
+
+    redis: Redis
+    store: Batches
+    files: Files
+    api_keys: ApiKeys
+    requests: LineRequests
+    #: Bytes of a line.
+    max_line: int
+    #: Seconds after which the run of a line has ended, whatever happens.
+    max_run: float
+
+    @property
+    def front_id(self) -> str:
+        return self.requests.services.hub.front_id
+
+    def find_key(self, batch: Batch) -> ApiKey | None:
+        """The API key as it is now, None if it was revoked."""
+        if batch.pool:
+            return PrivateCaller(id=batch.key, hint="", created_at=0, pool=batch.pool)
+        try:
+            key = self.api_keys.get(batch.key)
+        except NotFound:
+            return None
+        return None if key.revoked_at else key
+
+    def find_input(self, batch: Batch) -> FileRecord:
+        """Raises FileNotFound."""
+        record = self.files.find(batch.input_file_id)
+        if record is None or record.key != batch.key:
+            raise FileNotFound(batch.input_file_id)
+        return record
+
+    def count_accounts(self, key: ApiKey) -> int:
+        """Requests that the accounts in service can run at once for the key."""
+        pools = self.requests.pool_selector.list_open_to(key)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for pool in pools:
+                pipe.hvals(keys.credentials(pool.name))
+            states = pipe.execute()
+        return sum(pool.slots * found.count(b"active") for pool, found in zip(pools, states, strict=True))
+
+
+def build_batch_services(settings: Settings, redis: Redis, files: Files, requests: LineRequests) -> BatchServices:
+    return BatchServices(
+        redis=redis,
+        store=Batches(redis, AutoPipeline(redis)),
+        files=files,
+        api_keys=ApiKeys(redis),
+        requests=requests,
+        max_line=settings.max_body,
+        max_run=settings.max_total_timeout + MAX_PAUSE_SECONDS + RUN_MARGIN_SECONDS,
+    )

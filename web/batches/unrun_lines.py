@@ -1,0 +1,55 @@
+"""Gives the lines of a batch that has expired or was cancelled, and that were not run, their results."""
+
+from collections.abc import Iterator
+
+from shared import keys
+from shared.batches.batch import CANCELLED, EXPIRED, Batch
+from web.batches.line_parser import InvalidLine, parse_line
+from web.batches.line_reader import iter_lines
+from web.batches.result_files import ResultFiles
+from web.batches.results import render_unrun
+from web.batches.services import BatchServices
+from web.request.cooperative import take_breaks
+
+#: Outcome of the batch -> code and message of a line (OpenAI API reference, "The request output object").
+ERRORS = {
+    EXPIRED: ("batch_expired", "This request could not be executed before the completion window expired."),
+    CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was executed."),
+}
+#: Lines recorded by one call, and between two parts.
+LINES_AT_ONCE, LINES_PER_PART = 200, 4000
+
+
+def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, outcome: str) -> None:
+    """Raises FileNotFound, FileStoreDown, RedisError; repeated, it goes on where it was."""
+    done = services.redis.get(keys.batch_done(batch.id)) or b""
+    found: dict[int, bytes] = {}
+
+    def collect() -> Iterator[None]:
+        record = services.find_input(batch)
+        for line in iter_lines(services.files.open(record), services.max_line):
+            if not is_set(done, line.number):
+                found[line.number] = render_unrun(read_custom_id(line.data), *ERRORS[outcome])
+            if len(found) >= LINES_AT_ONCE:
+                services.store.record_unrun(batch.id, services.front_id, found)
+                found.clear()
+                if line.number % LINES_PER_PART < LINES_AT_ONCE:
+                    results.flush(batch)
+            yield
+
+    take_breaks(collect())
+    if found:
+        services.store.record_unrun(batch.id, services.front_id, found)
+
+
+def is_set(bits: bytes, number: int) -> bool:
+    """A bit as Redis' GETBIT counts it."""
+    position, bit = divmod(number, 8)
+    return position < len(bits) and bool(bits[position] >> (7 - bit) & 1)
+
+
+def read_custom_id(data: bytes | None) -> str:
+    try:
+        return parse_line(data or b"").custom_id
+    except InvalidLine:
+        return ""

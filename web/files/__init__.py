@@ -1,0 +1,1 @@
+"""Files of callers over HTTP: uploads as multipart forms, and downloads in pieces."""

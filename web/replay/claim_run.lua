@@ -1,0 +1,41 @@
+-- Looks for a kept answer to a request, or for a run of it in any front; if there is neither, claims the run.
+-- Idempotent: a claim that is repeated is confirmed. Comes after kept_answers.lua.
+-- ARGV: front, run, lifetime of a claim (milliseconds), prefix of the keys that mark fronts that have died, then for each
+--       of the request's names: name, print ('' for any), whether what is kept may be used (1 or 0)
+-- Result: {'claimed'}, {'reused'} when a name stands for another request, {'running', number of the name from 0, front,
+--         run}, or {'kept', number of the name, number of pieces, and the piece if it is the only one}
+local front, run, ttl, gone = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local FIRST, STEP = 5, 3
+
+local function is_other(print, kept)
+    return print ~= '' and kept ~= print
+end
+
+for i = FIRST, #ARGV, STEP do
+    local name, print = ARGV[i], ARGV[i + 1]
+    local claim = redis.call('HMGET', run_key(name), 'front', 'run', 'print')
+    local is_claimed = claim[1] and redis.call('EXISTS', gone .. claim[1]) == 0
+    local kept = redis.call('LINDEX', answer_key(name), 0)
+    if (kept and is_other(print, kept)) or (is_claimed and is_other(print, claim[3])) then
+        return {'reused'}
+    end
+end
+for i = FIRST, #ARGV, STEP do
+    local name, may_use, number = ARGV[i], ARGV[i + 2] == '1', (i - FIRST) / STEP
+    local count = may_use and redis.call('LLEN', answer_key(name)) - 1 or 0
+    if count > 0 then
+        redis.call('ZADD', USED, 'XX', read_milliseconds(), name)
+        return {'kept', number, count, count == 1 and redis.call('LINDEX', answer_key(name), 1) or nil}
+    end
+    local claim = may_use and redis.call('HMGET', run_key(name), 'front', 'run') or {}
+    if claim[1] and claim[2] ~= run and redis.call('EXISTS', gone .. claim[1]) == 0 then
+        return {'running', number, claim[1], claim[2]}
+    end
+end
+for i = FIRST, #ARGV, STEP do
+    if ARGV[i + 2] == '1' then
+        redis.call('HSET', run_key(ARGV[i]), 'front', front, 'run', run, 'print', ARGV[i + 1])
+        redis.call('PEXPIRE', run_key(ARGV[i]), ttl)
+    end
+end
+return {'claimed'}

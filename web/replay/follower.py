@@ -1,0 +1,90 @@
+"""One caller of a shared run: its place in the answer, and its entry in the request log."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shared.protocol.messages import Frame, RelayRequest
+from web.replay.answer_form import AnswerForm, FormedFrames
+from web.replay.shared_run import SharedRun
+from web.reply.batch_queue import BatchQueue
+from web.request.pending import CLIENT_GONE
+from web.request.reply_frames import FrameTimeout, ReplyFrames
+from web.server import disconnect
+from web.server.disconnect import DisconnectWatcher
+
+
+class Follower(ReplyFrames):
+    """The frames of a shared run for one caller."""
+
+    def __init__(
+        self,
+        run: SharedRun,
+        request: RelayRequest,
+        form: AnswerForm | None,
+        caller_socket: Any,
+        on_close: "Callable[[Follower], None]",
+    ) -> None:
+        """`form`: None for that of the run."""
+        self.request = request
+        self._formed = FormedFrames(form) if form else None
+        self.caller_socket = caller_socket
+        self.unread_bytes = 0
+        self.run = run
+        self._on_close = on_close
+        self._frames: BatchQueue[Frame] = BatchQueue()
+        #: Whether the caller has left, and whether it has had all of the answer.
+        self.is_gone = self.is_served = False
+        self._is_closed = False
+        self._disconnect_watcher = DisconnectWatcher(caller_socket, self._leave)
+        run.add(self)
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.request.stream
+
+    def put(self, frames: Sequence[Frame]) -> None:
+        """Takes more of the answer from the run."""
+        for frame in frames:
+            self.unread_bytes += len(frame.payload)
+            self._frames.put(frame)
+
+    def wait_for_frames(self, timeout: float) -> list[Frame]:
+        gives_up_at = time.monotonic() + timeout
+        while True:
+            if self.is_gone:
+                raise CLIENT_GONE
+            if frames := self._frames.take(gives_up_at - time.monotonic()):
+                self.unread_bytes = 0
+                self.run.note_read()
+                self.is_served = self.run.has_ended
+                frames = self._formed.convert(frames) if self._formed else frames
+            if frames:
+                return frames
+            if time.monotonic() >= gives_up_at:
+                raise FrameTimeout
+
+    def _leave(self) -> None:
+        self.is_gone = True
+        self._frames.wake()
+
+    def end_overdue(self) -> None:
+        """Called when the caller has not read its answer within the time that any request may take."""
+        disconnect.abort(self.caller_socket)
+
+    def find_outcome(self) -> tuple[int, str]:
+        """Status and error code, as the request log has them."""
+        if self.run.failure:
+            return self.run.failure.status, self.run.failure.code
+        if not self.is_served:
+            return self.run.status or CLIENT_GONE.status, CLIENT_GONE.code
+        return self.run.status, ""
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._disconnect_watcher.stop()
+        self._frames.close()
+        self.run.remove(self)
+        self._on_close(self)

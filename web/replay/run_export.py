@@ -1,0 +1,243 @@
+"""A run that callers of other fronts follow: its frames, sealed, in a list in Redis.
+
+1. A front that wants to follow asks by pub/sub, and again each second, which keeps the export alive and repairs lost
+   messages.
+2. The front of the run appends the frames from the beginning, and wakes those that follow.
+3. They read the list from where they are.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gevent
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from gevent.event import Event
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.parsing import parse_json_object
+from shared.protocol.messages import Failure, Frame, FrameKind, decode_frames
+from shared.redis_connection.auto_pipeline import AutoPipeline
+from web.replay.sealed_answer import NONCE_BYTES
+from web.replay.shared_run import SharedRun
+
+log = logging.getLogger("farm.web")
+#: Seconds between two looks of a follower whom no message has woken, and without which an export ends.
+POLL_SECONDS, MAX_SILENCE_SECONDS = 1.0, 5.0
+#: Seconds that an export lives when its front has died.
+EXPORT_TTL_SECONDS = 60
+#: Bytes of an entry, unless one frame has more; entries per read; and bytes of an export.
+ENTRY_BYTES, ENTRIES_PER_READ = 131_072, 8
+MAX_EXPORT_BYTES = 32 * 1024 * 1024
+#: Bytes that identify an export: one that begins anew may be cut into other entries.
+ID_BYTES = 8
+TOO_LARGE = Failure(502, "answer_too_large", "the answer is too large to be shared between fronts", "server_error")
+
+
+class RunExport:
+    """One run for other fronts; follows it as a caller does."""
+
+    def __init__(self, run: SharedRun, key: bytes, append: Callable[[int, bytes, list[str]], None]) -> None:
+        """`append` stores an entry, b'' for none, under its number and wakes these fronts. It may raise RedisError."""
+        self.unread_bytes = 0
+        self._run = run
+        self._cipher = AESGCM(key)
+        self._id = os.urandom(ID_BYTES)
+        self._append = append
+        self._frames: list[Frame] = []
+        self._number = self._bytes = 0
+        #: Front -> when it last asked, by the monotonic clock.
+        self._asked_at: dict[str, float] = {}
+        self._woken = Event()
+        run.add(self)
+
+    def ask(self, front: str) -> None:
+        """The front follows, or still does."""
+        self._asked_at[front] = time.monotonic()
+        self._woken.set()
+
+    def leave(self, front: str) -> None:
+        self._asked_at.pop(front, None)
+        self._woken.set()
+
+    def put(self, frames: Sequence[Frame]) -> None:
+        self._frames += frames
+        self.unread_bytes += sum(len(frame.payload) for frame in frames)
+        self._woken.set()
+
+    def run(self) -> None:
+        """Exports until the answer has ended, or nobody follows any more."""
+        entry, has_ended = b"", False
+        try:
+            while not has_ended:
+                self._woken.wait(POLL_SECONDS)
+                self._woken.clear()
+                self._asked_at = {
+                    front: at for front, at in self._asked_at.items() if time.monotonic() - at < MAX_SILENCE_SECONDS
+                }
+                if not self._asked_at:
+                    return
+                for frames in self._take_batches():
+                    entry = self._seal(frames)
+                    self._store(entry)
+                    has_ended = frames[-1].kind in (FrameKind.END, FrameKind.FAILURE)
+                self._store(b"")
+        finally:
+            self._run.remove(self)
+
+    def _take_batches(self) -> Iterator[list[Frame]]:
+        frames, self._frames, self.unread_bytes = self._frames, [], 0
+        self._run.note_read()
+        batch, size = list[Frame](), 0
+        for frame in frames:
+            self._bytes += len(frame.payload)
+            if self._bytes > MAX_EXPORT_BYTES:
+                yield [*batch, Frame(FrameKind.FAILURE, 0, TOO_LARGE.encode())]
+                return
+            batch.append(frame)
+            size += len(frame.payload)
+            if size >= ENTRY_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _seal(self, frames: list[Frame]) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        data = b"".join(frame.encode() for frame in frames)
+        return self._id + nonce + self._cipher.encrypt(nonce, data, name_entry(self._run.id, self._id, self._number))
+
+    def _store(self, entry: bytes) -> None:
+        while True:
+            try:
+                self._append(self._number, entry, list(self._asked_at))
+            except RedisError:
+                gevent.sleep(POLL_SECONDS)
+                continue
+            self._number += bool(entry)
+            return
+
+
+class ExportReader:
+    """Reads the export of one run."""
+
+    def __init__(self, run_id: str, key: bytes, pipeline: AutoPipeline) -> None:
+        self._run_id = run_id
+        self._cipher = AESGCM(key)
+        self._pipeline = pipeline
+        self._position = 0
+        self._id = b""
+
+    def read(self) -> list[Frame]:
+        """The next frames, none if there are none yet. Raises RedisError, or ValueError when the export was lost."""
+        last = self._position + ENTRIES_PER_READ - 1
+        entries = self._pipeline.execute("LRANGE", keys.run_export(self._run_id), self._position, last)
+        return [frame for entry in entries for frame in self._open(entry)]
+
+    def _open(self, entry: bytes) -> list[Frame]:
+        id_, nonce, sealed = entry[:ID_BYTES], entry[ID_BYTES:][:NONCE_BYTES], entry[ID_BYTES + NONCE_BYTES :]
+        if self._id not in (b"", id_):
+            raise ValueError("the export has begun anew")
+        self._id = id_
+        try:
+            data = self._cipher.decrypt(nonce, sealed, name_entry(self._run_id, id_, self._position))
+        except InvalidTag:
+            raise ValueError("an entry of an export can't be unsealed") from None
+        self._position += 1
+        return list(decode_frames(data))
+
+
+def name_entry(run_id: str, export_id: bytes, number: int) -> bytes:
+    """What an entry is sealed with."""
+    return f"{run_id} {number} ".encode() + export_id
+
+
+class RunExchange:
+    """The exports of this front, and its way to those of others."""
+
+    def __init__(self, redis: Redis, front_id: str, find_run: Callable[[str], SharedRun | None]) -> None:
+        """`find_run` returns the front's run with that id, if it can be joined."""
+        self._redis = redis
+        self._front_id = front_id
+        self._find_run = find_run
+        self._pipeline = AutoPipeline(redis)
+        self._append = self._pipeline.register_script(Path(__file__).with_name("export_frames.lua"))
+        self._exports: dict[str, RunExport] = {}
+        #: Run of another front -> who waits for more of it.
+        self._waiting: dict[str, Event] = {}
+
+    def open_reader(self, run_id: str, key: bytes) -> ExportReader:
+        self._waiting[run_id] = Event()
+        return ExportReader(run_id, key, self._pipeline)
+
+    def close_reader(self, run_id: str, front: str) -> None:
+        """Tells the other front that nobody here follows any more."""
+        self._waiting.pop(run_id, None)
+        try:
+            self._send(front, "leave", run_id)
+        except RedisError as error:
+            log.warning("can't leave a run: %s", error, extra={"action": "redis_lost"})
+
+    def ask(self, run_id: str, front: str, name: str) -> None:
+        """Asks another front for its run, found under this name. Raises RedisError."""
+        self._send(front, "export", run_id, name)
+
+    def wait(self, run_id: str) -> None:
+        """Waits until there may be more, or somebody has woken the reader, for POLL_SECONDS at most."""
+        waiting = self._waiting[run_id]
+        waiting.wait(POLL_SECONDS)
+        waiting.clear()
+
+    def wake(self, run_id: str) -> None:
+        if waiting := self._waiting.get(run_id):
+            waiting.set()
+
+    def _send(self, front: str, kind: str, run_id: str, name: str = "") -> None:
+        self._pipeline.execute("PUBLISH", keys.front_channel(front), encode_message(kind, run_id, self._front_id, name))
+
+    def receive(self, data: bytes) -> None:
+        """Takes in a message of another front."""
+        message = parse_json_object(data)
+        kind, run_id, front = (str(message.get(name, "")) for name in ("kind", "run", "front"))
+        if kind == "more":
+            self.wake(run_id)
+        elif kind == "leave" and run_id in self._exports:
+            self._exports[run_id].leave(front)
+        elif kind == "export":
+            self._export(run_id, front, str(message.get("name", "")))
+
+    def _export(self, run_id: str, front: str, name: str) -> None:
+        export = self._exports.get(run_id)
+        if export is None:
+            run = self._find_run(run_id)
+            key = next((share.key for share in run.shares if share.name == name), None) if run else None
+            if run is None or key is None:
+                return
+            export = self._exports[run_id] = RunExport(run, key, lambda *entry: self._store(run_id, *entry))
+            gevent.spawn(self._run, run_id, export)
+        export.ask(front)
+
+    def _run(self, run_id: str, export: RunExport) -> None:
+        try:
+            self._redis.delete(keys.run_export(run_id))
+            export.run()
+        finally:
+            del self._exports[run_id]
+
+    def _store(self, run_id: str, number: int, entry: bytes, fronts: list[str]) -> None:
+        message = encode_message("more", run_id, self._front_id) if entry else ""
+        channels = [keys.front_channel(front) for front in fronts] if entry else []
+        args: list[Any] = [number, entry, 1000 * EXPORT_TTL_SECONDS, message, *channels]
+        self._append(keys=[keys.run_export(run_id)], args=args)
+
+
+def encode_message(kind: str, run_id: str, front: str, name: str = "") -> str:
+    """A message on the channel of a front."""
+    return json.dumps({"kind": kind, "run": run_id, "front": front, "name": name})

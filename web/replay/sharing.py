@@ -1,0 +1,76 @@
+"""Decides whether a request shares its answer, and with which others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.api_keys.api_key import ApiKey
+from shared.protocol.messages import RelayRequest
+from shared.settings.schema import PoolSettings
+from web.replay.answer_form import AnswerForm
+from web.replay.answer_store import Share
+from web.replay.idempotency_key import parse_key
+from web.replay.identity import DELIVERY_MEMBERS, Identity, digest, digest_body
+from web.replay.runs import Sharing
+from web.request.body import RequestBody
+
+#: Seconds for which the answer to a request with an idempotency key is kept.
+IDEMPOTENCY_SECONDS = 600.0
+IDEMPOTENCY_HEADER, CACHE_CONTROL_HEADER, BETA_HEADER = "HTTP_IDEMPOTENCY_KEY", "HTTP_CACHE_CONTROL", "openai-beta"
+
+
+def find_cache_seconds(key: ApiKey, pool: PoolSettings) -> float:
+    """For how long answers to the key's requests are kept for all that ask the same; 0 for not at all."""
+    return pool.cache_ttl if key.cache_ttl < 0 else float(key.cache_ttl)
+
+
+def is_joinable(key: ApiKey, pool: PoolSettings, body: RequestBody) -> bool:
+    """Whether the request shares its answer with all that ask the same. Forms hold media; they are seldom repeated."""
+    is_on = pool.join_requests or key.cache_ttl > 0 or (pool.cache_ttl and key.cache_ttl)
+    return bool(is_on) and body.model_part is None
+
+
+def find_sharing(
+    environ: Mapping[str, Any], endpoint: str, key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest
+) -> Sharing | None:
+    """How the request shares its answer, None for a request of its own. Raises ApiError 400.
+
+    `request` is what is run if nothing can be shared.
+    """
+    shares, form = [], None
+    idempotency_key = parse_key(environ.get(IDEMPOTENCY_HEADER, ""))
+    if idempotency_key:
+        shares.append(build_idempotent_share(idempotency_key, key, body, request))
+    if is_joinable(key, pool, body):
+        form = AnswerForm(f"/{endpoint}", request.stream, not body.lacks_usage)
+        shares.append(build_common_share(environ.get(CACHE_CONTROL_HEADER, ""), key, pool, body, request))
+    return Sharing(tuple(shares), bool(idempotency_key), form) if shares else None
+
+
+def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody, request: RelayRequest) -> Share:
+    """Retries of the key's own request."""
+    fingerprint = digest(request.path.encode(), body.model.encode(), digest_body(body))
+    name = Identity.derive(b"idempotency", key.id.encode(), idempotency_key.encode()).name
+    print_ = Identity.derive(b"idempotency print", name.encode(), idempotency_key.encode(), fingerprint)
+    return Share(name, print_.key, print_.name, IDEMPOTENCY_SECONDS)
+
+
+def build_common_share(
+    cache_control: str, key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest
+) -> Share:
+    """All requests that ask the same, of the API key or of the pool (RFC 9111 section 5.2.1: no-cache, no-store)."""
+    directives = {directive.strip() for directive in cache_control.lower().split(",")}
+    scope = f"key {key.id}" if pool.cache_scope == "key" else "pool"
+    is_named_back = pool.map_back and body.model in pool.model_map
+    parts = (
+        scope,
+        pool.name,
+        request.path,
+        pool.model_map.get(body.model, body.model),
+        body.model if is_named_back else "",
+        request.headers.get(BETA_HEADER, ""),
+        # Without a usage for everybody, one that was asked for is part of the answer.
+        "" if pool.count_usage else str(body.lacks_usage),
+    )
+    identity = Identity.derive(b"common", *(part.encode() for part in parts), digest_body(body, DELIVERY_MEMBERS))
+    ttl = 0.0 if "no-store" in directives else find_cache_seconds(key, pool)
+    return Share(identity.name, identity.key, "", ttl, "no-cache" not in directives)

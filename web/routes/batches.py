@@ -1,0 +1,102 @@
+"""The batch endpoints of OpenAI's API."""
+
+from typing import Any
+
+from flask import Blueprint
+
+from shared.api_keys.api_key import ApiKey
+from shared.batches.batch import Batch
+from shared.errors import ApiError, Conflict, NotFound
+from shared.json_object import InvalidObject, parse_object
+from shared.redis_connection.retry import retry_for
+from web.batches.creation import create_batch as create
+from web.request.body_memory import Reservation
+from web.request.body_reader import read_whole
+from web.request_context import current_request
+from web.routes.key_limits import count_request
+from web.routes.relay import authenticate
+from web.services import services
+
+blueprint = Blueprint("batches", __name__)
+#: Batches in a list, at most and by default.
+MAX_LIMIT, DEFAULT_LIMIT = 100, 20
+
+
+@blueprint.post("/v1/batches")
+def create_batch() -> dict[str, Any]:
+    web_services, key = services(), admit_caller()
+    request, _ = current_request()
+    with Reservation(web_services.body_memory, key.id) as reservation:
+        body = read_whole(request, reservation)
+    try:
+        fields = parse_object(body, ())
+    except InvalidObject as error:
+        raise ApiError(400, "invalid_json", str(error)) from None
+    batch = create(web_services.batches, key, fields)
+    web_services.batch_runner.wake()
+    return batch.describe()
+
+
+@blueprint.get("/v1/batches")
+def list_batches() -> dict[str, Any]:
+    key = admit_caller()
+    request, _ = current_request()
+    after, limit = request.args.get("after", ""), parse_limit(request.args.get("limit", ""))
+    try:
+        found = retry_for(lambda: services().batches.store.list_newest(key.id, after, limit + 1))
+    except NotFound:
+        raise not_found_error(after) from None
+    page = [batch.describe() for batch in found[:limit]]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(found) > limit,
+    }
+
+
+@blueprint.get("/v1/batches/<batch_id>")
+def retrieve_batch(batch_id: str) -> dict[str, Any]:
+    return find_batch(admit_caller(), batch_id).describe()
+
+
+@blueprint.post("/v1/batches/<batch_id>/cancel")
+def cancel_batch(batch_id: str) -> dict[str, Any]:
+    key = admit_caller()
+    try:
+        return retry_for(lambda: services().batches.store.cancel(batch_id, key.id)).describe()
+    except NotFound:
+        raise not_found_error(batch_id) from None
+    except Conflict as error:
+        raise ApiError(409, "batch_not_cancellable", f"{error}.") from None
+
+
+def admit_caller() -> ApiKey:
+    """The caller's API key, once it has been checked and the request counted. Raises ApiError 401, 403, 429."""
+    _, context = current_request()
+    context.endpoint = "/batches"
+    key = authenticate(services())
+    count_request(key)
+    return key
+
+
+def find_batch(key: ApiKey, batch_id: str) -> Batch:
+    """Raises ApiError 404, also for another key's batch."""
+    try:
+        return retry_for(lambda: services().batches.store.get(batch_id, key.id))
+    except NotFound:
+        raise not_found_error(batch_id) from None
+
+
+def not_found_error(batch_id: str) -> ApiError:
+    return ApiError(404, "batch_not_found", f"No batch found with id '{batch_id[:100]}'.", param="batch_id")
+
+
+def parse_limit(text: str) -> int:
+    """Raises ApiError 400."""
+    if not text:
+        return DEFAULT_LIMIT
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+        raise ApiError(400, "invalid_value", f"'limit' must be a whole number from 1 to {MAX_LIMIT}", param="limit")
+    return int(text)
