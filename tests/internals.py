@@ -115,7 +115,7 @@ class RacingAdminTokens(AdminTokens):
 
 def list_batch_lines(runner: BatchRunner) -> list[LineRun]:
     """The lines that run."""
-    return [line for run in runner._runs.values() for line, _ in run._lines.values()]
+    return [line for run in runner._runs.values() for line in run.lines.list_runs()]
 
 
 def count_batch_lines(runner: BatchRunner) -> int:

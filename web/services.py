@@ -33,7 +33,7 @@ from shared.settings.schema import Settings
 from web.access.authenticator import Authenticator
 from web.access.private_callers import PrivateCallers
 from web.batches.batch_runner import BatchRunner
-from web.batches.line_request import LineRequests
+from web.batches.lines.line_request import LineRequests
 from web.batches.services import BatchServices, build_batch_services
 from web.files.retention import FileRetention
 from web.live_feed import LiveFeed

@@ -28,7 +28,7 @@ class BatchRunner:
     @property
     def is_busy(self) -> bool:
         """Whether a line runs here."""
-        return any(len(run) for run in self._runs.values())
+        return any(run.lines for run in self._runs.values())
 
     def wake(self) -> None:
         """Looks for a new batch at once."""

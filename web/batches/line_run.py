@@ -15,9 +15,9 @@ from shared.errors import ApiError
 from shared.files.file_record import FileRecord
 from shared.files.part_store import FileStoreDown, PartNotFound
 from shared.redis_connection.retry import retry_forever
-from web.batches.line_parser import InvalidLine, parse_line, read_request
-from web.batches.line_request import MAX_PAUSE_SECONDS, REFUSALS, RETRYABLE_STATUSES
-from web.batches.results import LineReply, build_error_reply, read_usage, render_reply
+from web.batches.lines.line_parser import InvalidLine, parse_line, read_request
+from web.batches.lines.line_request import MAX_PAUSE_SECONDS, REFUSALS, RETRYABLE_STATUSES
+from web.batches.lines.results import LineReply, build_error_reply, read_usage, render_reply
 from web.batches.services import BatchServices
 from web.request.body import RequestBody
 from web.request.large_json import BYTE_ORDER_MARK

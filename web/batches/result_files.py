@@ -8,7 +8,7 @@ from shared.batches.batch_store import Batches
 from shared.files.file_record import BATCH_OUTPUT
 from shared.files.file_store import Files
 from shared.files.part_store import PART_BYTES, part_name
-from web.batches.results import OUTPUT
+from web.batches.lines.results import OUTPUT
 
 #: Bytes of results in Redis from which a part is made of them, and from which no further line of the batch begins.
 FLUSH_BYTES, MAX_RESULT_BYTES = 1024 * 1024, 8 * 1024 * 1024

@@ -15,7 +15,7 @@ from shared.files.file_store import FileNotFound, Files
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.settings.schema import Settings
 from web.access.private_callers import PrivateCaller
-from web.batches.line_request import MAX_PAUSE_SECONDS, LineRequests
+from web.batches.lines.line_request import MAX_PAUSE_SECONDS, LineRequests
 
 #: Seconds beside its total timeout and its pause in which a run of a line has ended.
 RUN_MARGIN_SECONDS = 90.0

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from shared import keys
 from shared.batches.batch import CANCELLED, EXPIRED, Batch
-from web.batches.line_parser import InvalidLine, parse_line
-from web.batches.line_reader import iter_lines
+from web.batches.lines.line_parser import InvalidLine, parse_line
+from web.batches.lines.line_reader import iter_lines
+from web.batches.lines.results import render_unrun
 from web.batches.result_files import ResultFiles
-from web.batches.results import render_unrun
 from web.batches.services import BatchServices
 from web.request.cooperative import take_breaks
 

@@ -6,8 +6,8 @@ from hashlib import blake2b
 from typing import Any
 
 from shared.errors import ApiError
-from web.batches.line_parser import InvalidLine, check_line, parse_line
-from web.batches.line_reader import InputLine, iter_lines
+from web.batches.lines.line_parser import InvalidLine, check_line, parse_line
+from web.batches.lines.line_reader import InputLine, iter_lines
 from web.request.large_json import BYTE_ORDER_MARK
 
 #: Bounds of a batch (OpenAI API reference, "Create batch").
@@ -53,7 +53,7 @@ class Validation:
             self.add_error(InvalidLine("empty_file", message))
 
     def add_error(self, error: InvalidLine, line: int | None = None) -> None:
-        self.errors.append({"code": error.code, "message": error.message, "param": error.param, "line": line})
+        self.errors.append(error.describe(line))
 
     def _check(self, line: InputLine) -> None:
         self.total += 1

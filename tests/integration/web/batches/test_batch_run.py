@@ -249,7 +249,7 @@ def test_a_front_that_has_lost_its_lease_unawares_doubles_nothing(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
     """As if it had been frozen: both believe that they run the batch."""
-    monkeypatch.setattr("web.batches.batch_run.BatchRun._renew_lease", lambda _: gevent.sleep(3600))
+    monkeypatch.setattr("web.batches.batch_lease.BatchLease.renew", lambda _: gevent.sleep(3600))
     start_harness(credentials=2)
     upstream.pace(delay=0.1)
     first, second = start_front(), start_front()
@@ -271,7 +271,7 @@ def test_a_front_that_has_lost_its_lease_unawares_doubles_nothing(
 def test_results_reach_the_store_in_parts_and_redis_holds_few(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("web.batches.batch_run.FLUSH_BYTES", 5000)
+    monkeypatch.setattr("web.batches.background_flush.FLUSH_BYTES", 5000)
     start_harness(credentials=4)
     upstream.pace(delay=0.1)
     front = start_front()
@@ -288,7 +288,7 @@ def test_results_reach_the_store_in_parts_and_redis_holds_few(
 def test_a_full_store_holds_a_batch_up_until_there_is_room(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("web.batches.batch_run.FLUSH_BYTES", 1000)
+    monkeypatch.setattr("web.batches.background_flush.FLUSH_BYTES", 1000)
     monkeypatch.setattr("web.batches.batch_run.MAX_RESULT_BYTES", 5000)
     start_harness(credentials=2)
     upstream.pace(delay=0.1)
@@ -317,7 +317,7 @@ def test_a_part_that_was_put_and_not_committed_is_not_doubled(
     start_front: StartFront, start_harness: StartWorkers, monkeypatch: pytest.MonkeyPatch
 ):
     """A front dies between the two steps: its successor repeats the first one."""
-    monkeypatch.setattr("web.batches.batch_run.FLUSH_BYTES", 2000)
+    monkeypatch.setattr("web.batches.background_flush.FLUSH_BYTES", 2000)
     start_harness(credentials=2)
     first, second = start_front(), start_front()
     monkeypatch.setattr(first.batches.store, "commit_results", lambda *_: False)

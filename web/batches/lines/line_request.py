@@ -13,8 +13,8 @@ from shared.observability.counters import Counters
 from shared.parsing import parse_retry_after
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
-from web.batches.line_parser import JSON
-from web.batches.results import LineReply, build_error_reply
+from web.batches.lines.line_parser import JSON
+from web.batches.lines.results import LineReply, build_error_reply
 from web.request.body import RequestBody
 from web.request.body_memory import UNRESERVED_BYTES, BodyMemory, Reservation
 from web.request.capacity.pool_selection import PoolSelector

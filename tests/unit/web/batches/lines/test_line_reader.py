@@ -2,7 +2,7 @@
 
 import pytest
 
-from web.batches.line_reader import InputLine, iter_lines
+from web.batches.lines.line_reader import InputLine, iter_lines
 
 CONTENT = b'{"a": 1}\n\n  \r\n{"b": 2}\r\n{"c": 3}'
 LINES = [InputLine(1, 0, 9, b'{"a": 1}'), InputLine(4, 14, 10, b'{"b": 2}'), InputLine(5, 24, 8, b'{"c": 3}')]

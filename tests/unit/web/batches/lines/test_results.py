@@ -5,7 +5,7 @@ import json
 import pytest
 
 from web.batches.line_run import find_pause
-from web.batches.results import LineReply, read_usage, render_reply, render_unrun
+from web.batches.lines.results import LineReply, read_usage, render_reply, render_unrun
 
 CUSTOM_ID = 'a "b" \ud800 中'
 

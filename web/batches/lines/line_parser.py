@@ -27,6 +27,10 @@ class InvalidLine(ValueError):
         self.message = message
         self.param = param
 
+    def describe(self, line: int | None = None) -> dict[str, Any]:
+        """An error of a batch's object in OpenAI's API."""
+        return {"code": self.code, "message": self.message, "param": self.param, "line": line}
+
 
 @dataclass(frozen=True)
 class ParsedLine:

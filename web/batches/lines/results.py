@@ -10,7 +10,7 @@ from shared.errors import ApiError
 from shared.json_object import InvalidObject
 from shared.parsing import parse_json, parse_json_object
 from shared.protocol.large_body import MAX_PIECE_BYTES
-from web.batches.line_parser import quote
+from web.batches.lines.line_parser import quote
 from web.request.cooperative import run_in_slices
 from web.request.large_json import LargeObject
 

@@ -1,0 +1,24 @@
+"""Ends a batch: what was not run gets a result, and the results become files."""
+
+from shared.batches.batch import CANCELLED, CANCELLING, EXPIRED, Batch
+from web.batches.result_files import ResultFiles
+from web.batches.services import BatchServices
+from web.batches.transitions import Transitions
+from web.batches.unrun_lines import record_unrun
+
+
+def end_batch(services: BatchServices, transitions: Transitions, results: ResultFiles, batch: Batch) -> None:
+    """Called when its lines are disowned, and none of them runs here. Can be repeated, by another front too.
+
+    1. Lines without a result get one. 2. All results leave Redis. 3. The files are made. 4. The batch ends.
+    Raises FileNotFound, PartNotFound, FileStoreDown, RedisError.
+    """
+    outcome = CANCELLED if batch.status == CANCELLING else batch.outcome
+    if outcome in (EXPIRED, CANCELLED) and batch.total:
+        record_unrun(services, results, batch, outcome)
+    while count := results.flush(batch):
+        if count < 0:
+            return
+    batch = services.store.get(batch.id)
+    results.create(batch)
+    transitions.end(batch, outcome)
