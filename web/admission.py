@@ -13,8 +13,8 @@ from shared.protocol.large_body import LargeBody
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
-from web.replay.runs import Caller
-from web.replay.sharing import IDEMPOTENCY_HEADER, find_sharing, is_joinable
+from web.replay.caller import Caller
+from web.replay.sharing import find_sharing, is_joinable
 from web.request import limit_headers
 from web.request.body import RequestBody
 from web.request.pending import PendingRequest, RequestServices
@@ -33,6 +33,8 @@ FORWARDED_HEADERS = {
 }
 #: Whether an answer was there already (`hit`), is that of a running request (`joined`), or neither (`miss`).
 CACHE_HEADER = "x-farm-cache"
+#: Headers that say how a request may share its answer, by their WSGI names.
+IDEMPOTENCY_HEADER, CACHE_CONTROL_HEADER = "HTTP_IDEMPOTENCY_KEY", "HTTP_CACHE_CONTROL"
 #: Characters of a header that is passed on: it is kept in the job.
 MAX_HEADER_LENGTH = 1024
 
@@ -83,15 +85,23 @@ def admit_shared(
         find_query(pool),
         reveals_usage=joins,
     )
-    has_key = IDEMPOTENCY_HEADER in request.environ
-    sharing = (
-        find_sharing(request.environ, endpoint, key, pool, body, pending_request.request) if joins or has_key else None
-    )
+    idempotency_key = request.environ.get(IDEMPOTENCY_HEADER, "")
+    sharing = None
+    if joins or idempotency_key:
+        sharing = find_sharing(
+            endpoint,
+            key,
+            pool,
+            body,
+            pending_request.request,
+            idempotency_key=idempotency_key,
+            cache_control=request.environ.get(CACHE_CONTROL_HEADER, ""),
+        )
     if sharing is None:
         return submit(web_services, context, pending_request, data)
     caller_socket, pending_request.caller_socket = pending_request.caller_socket, None
     joined = web_services.runs.open(
-        Caller(pending_request, caller_socket, sharing, lambda: submit(web_services, context, pending_request, data))
+        Caller(pending_request, sharing, lambda: submit(web_services, context, pending_request, data), caller_socket)
     )
     context.pop("caller", None)
     limit_usage = joined.limit_usage

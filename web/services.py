@@ -106,7 +106,7 @@ class WebServices:
         gevent.spawn(keep_running, self._run_heartbeat)
         gevent.spawn(keep_running, self.drain_rate.run)
         gevent.spawn(keep_running, RestMonitor(self.availability, self.request_services.queued).run)
-        gevent.spawn(keep_running, self.runs.run_sweeps)
+        gevent.spawn(keep_running, self.runs.followers.run_sweeps)
         gevent.spawn(keep_running, self._run_flush)
         gevent.spawn(keep_running, self.batch_runner.run)
         gevent.spawn(keep_running, FileRetention(self.redis, self.files, self.hub.front_id).run)

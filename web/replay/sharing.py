@@ -1,7 +1,6 @@
 """Decides whether a request shares its answer, and with which others."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from shared.api_keys.api_key import ApiKey
 from shared.protocol.messages import RelayRequest
@@ -10,12 +9,23 @@ from web.replay.answer_form import AnswerForm
 from web.replay.answer_store import Share
 from web.replay.idempotency_key import parse_key
 from web.replay.identity import DELIVERY_MEMBERS, Identity, digest, digest_body
-from web.replay.runs import Sharing
 from web.request.body import RequestBody
 
 #: Seconds for which the answer to a request with an idempotency key is kept.
 IDEMPOTENCY_SECONDS = 600.0
-IDEMPOTENCY_HEADER, CACHE_CONTROL_HEADER, BETA_HEADER = "HTTP_IDEMPOTENCY_KEY", "HTTP_CACHE_CONTROL", "openai-beta"
+BETA_HEADER = "openai-beta"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a request shares its answer."""
+
+    #: Those by which it is looked for come in this order.
+    shares: tuple[Share, ...]
+    #: Whether the answer is wanted although its callers have left.
+    drains: bool = False
+    #: What the caller asked for, None if all requests that share the answer ask for the same.
+    form: AnswerForm | None = None
 
 
 def find_cache_seconds(key: ApiKey, pool: PoolSettings) -> float:
@@ -30,19 +40,26 @@ def is_joinable(key: ApiKey, pool: PoolSettings, body: RequestBody) -> bool:
 
 
 def find_sharing(
-    environ: Mapping[str, Any], endpoint: str, key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest
+    endpoint: str,
+    key: ApiKey,
+    pool: PoolSettings,
+    body: RequestBody,
+    request: RelayRequest,
+    *,
+    idempotency_key: str = "",
+    cache_control: str = "",
 ) -> Sharing | None:
     """How the request shares its answer, None for a request of its own. Raises ApiError 400.
 
-    `request` is what is run if nothing can be shared.
+    `request` is what is run if nothing can be shared. The last two are the caller's headers.
     """
     shares, form = [], None
-    idempotency_key = parse_key(environ.get(IDEMPOTENCY_HEADER, ""))
+    idempotency_key = parse_key(idempotency_key)
     if idempotency_key:
         shares.append(build_idempotent_share(idempotency_key, key, body, request))
     if is_joinable(key, pool, body):
         form = AnswerForm(f"/{endpoint}", request.stream, not body.lacks_usage)
-        shares.append(build_common_share(environ.get(CACHE_CONTROL_HEADER, ""), key, pool, body, request))
+        shares.append(build_common_share(cache_control, key, pool, body, request))
     return Sharing(tuple(shares), bool(idempotency_key), form) if shares else None
 
 

@@ -125,7 +125,8 @@ class PendingRequest(ReplyFrames):
             self._detach()
             raise limit_headers.limit_reached_error(self.key, error) from None
         except BaseException as error:
-            if isinstance(error, RedisError):
+            # Redis may have the job, also if the caller's greenlet was killed.
+            if not isinstance(error, ApiError):
                 self.services.hub.abandoned[self.request.id] = self.request.pool
             self._detach()
             raise

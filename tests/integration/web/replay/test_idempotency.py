@@ -211,7 +211,7 @@ def test_caller_gets_its_answer_although_it_can_not_be_kept(front: SharingFront,
     def fail(*_: Any) -> Any:
         raise RedisConnectionError("away")
 
-    monkeypatch.setattr("web.replay.runs.retry_for", lambda work: work())
+    monkeypatch.setattr("web.replay.answer_keeper.retry_for", lambda work: work())
     monkeypatch.setattr("web.replay.answer_store.AnswerStore.keep", fail)
     first = front.ask("k1")
     front.serve()

@@ -1,0 +1,95 @@
+"""Who may join the runs of one front: its own table of them, and their claims, which tell the other fronts."""
+
+import logging
+
+import gevent
+from redis.exceptions import RedisError
+
+from shared import clock
+from shared.errors import ApiError
+from shared.protocol.messages import RelayRequest
+from shared.redis_connection.retry import retry_for
+from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun
+from web.replay.shared_run import SharedRun
+from web.replay.sharing import Sharing
+
+log = logging.getLogger("farm.web")
+#: Seconds that a claim outlives the deadline of its request: by then its run has ended.
+CLAIM_MARGIN_SECONDS = 60.0
+KEY_REUSED = ApiError(
+    422,
+    "idempotency_key_reused",
+    "this Idempotency-Key was used for another request: use a new key for each request",
+)
+
+
+class RunRegistry:
+    """The runs of one front, from their first caller to their last frame."""
+
+    def __init__(self, store: AnswerStore) -> None:
+        self._store = store
+        #: Name -> the run that can be joined by it.
+        self._by_name: dict[str, SharedRun] = {}
+        self._running: set[SharedRun] = set()
+
+    def find(self, sharing: Sharing) -> SharedRun | None:
+        """The run that is to be joined. Raises ApiError 422."""
+        for share in sharing.shares:
+            run = self._by_name.get(share.name)
+            if run and run.is_of_other(share):
+                raise KEY_REUSED
+            if run and share.may_use:
+                return run
+        return None
+
+    def find_by_id(self, run_id: str) -> SharedRun | None:
+        """The run with that id, if it can be joined."""
+        return next((run for run in self._running if run.id == run_id and run.can_be_joined), None)
+
+    def add(self, run: SharedRun) -> None:
+        """Later callers of this front find the run."""
+        for share in run.shares:
+            if share.may_use:
+                self._by_name[share.name] = run
+
+    def claim(self, run: SharedRun, request: RelayRequest) -> KeptAnswer | OtherRun | None:
+        """Finds the answer or who runs the request; None if this front may run it. Raises ApiError 422, RedisError."""
+        seconds = request.deadline - clock.now() + CLAIM_MARGIN_SECONDS
+        try:
+            return retry_for(lambda: self._store.claim(run.id, run.shares, seconds))
+        except NameReused:
+            raise KEY_REUSED from None
+
+    def begin(self, run: SharedRun) -> None:
+        self._running.add(run)
+
+    def end(self, run: SharedRun) -> None:
+        self.withdraw(run)
+        run.stop_keeping()
+        self._running.discard(run)
+
+    def withdraw(self, run: SharedRun) -> None:
+        """Lets nobody join the run any more, here or in other fronts. Idempotent."""
+        if forgotten := self.forget(run):
+            gevent.spawn(self._release, run, forgotten)
+
+    def forget(self, run: SharedRun) -> list[str]:
+        """Later callers of this front do not find the run any more; returns the names by which they did."""
+        forgotten = [share.name for share in run.shares if self._by_name.get(share.name) is run]
+        for name in forgotten:
+            del self._by_name[name]
+        return forgotten
+
+    def _release(self, run: SharedRun, forgotten: list[str]) -> None:
+        try:
+            self._store.release(run.id, forgotten)
+        except RedisError as error:
+            log.warning("can't release a run: %s", error, extra={"action": "redis_lost"})
+
+    def release_all(self) -> None:
+        """Lets other fronts run what this one has not ended. Raises RedisError."""
+        for run in list(self._running):
+            self._store.release(run.id, [share.name for share in run.shares])
+
+    def list_running(self) -> list[SharedRun]:
+        return list(self._running)
