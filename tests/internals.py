@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import gevent
+import pytest
+from gevent.event import Event
 from redis import Redis
 from rq.job import Job
 
@@ -18,6 +20,7 @@ from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.batches.batch_runner import BatchRunner
 from web.batches.line_run import LineRun
 from web.model_lists import ModelLists
+from web.replay.run_export import RunExport
 from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request.capacity.drain_rate import DrainRate
@@ -298,3 +301,17 @@ def has_messengers(watch: AlertWatch) -> bool:
 def update_alerts(watch: AlertWatch) -> None:
     """Raises and ends alerts, whoever has the lease."""
     watch._update()
+
+
+# Shared answers
+
+
+def hold_exports(monkeypatch: pytest.MonkeyPatch, released: Event) -> None:
+    """Lets exported frames wait for an event before they are stored."""
+    store = RunExport._store
+
+    def store_late(export: RunExport, entry: bytes) -> None:
+        released.wait()
+        store(export, entry)
+
+    monkeypatch.setattr(RunExport, "_store", store_late)

@@ -1,11 +1,14 @@
 """Feeds a run from that of another front."""
 
+import time
+
 import gevent
 from redis.exceptions import RedisError
 
 from shared import clock
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
+from web.replay import run_export
 from web.replay.answer_store import AnswerStore, OtherRun
 from web.replay.run_export import RunExchange
 from web.replay.shared_run import SharedRun
@@ -28,6 +31,8 @@ class OtherFrontRun:
         self._other = other
         self._reader = exchange.open_reader(other.id, other.share.key)
         self._has_begun = self._is_unwanted = False
+        #: When it was last asked for, by the monotonic clock.
+        self._asked_at = float("-inf")
         run.cancel = self._stop
 
     def _stop(self) -> None:
@@ -57,20 +62,28 @@ class OtherFrontRun:
     def _is_lost(self) -> bool:
         """Takes what there is, and waits for more if that is nothing; whether there will be none."""
         try:
+            is_running = self._renew()
+            # A run is released when all of it is exported, so that this is read first.
             if self._take():
                 return False
-            self._exchange.ask(self._other.id, self._other.front, self._other.share.name)
-            is_running = self._store.is_running(self._other)
             if is_running:
                 self._exchange.wait(self._other.id)
-            # What it had exported before it ended is read first.
-            return not self._take() and not is_running
+            return not is_running
         except RedisError:
             gevent.sleep(RETRY_SECONDS)
             return False
         except ValueError:
             self._has_begun = True
             return True
+
+    def _renew(self) -> bool:
+        """Asks for the run again when it is time, however much there is to read; False if it has ended."""
+        now = time.monotonic()
+        if now - self._asked_at < run_export.POLL_SECONDS:
+            return True
+        self._exchange.ask(self._other.id, self._other.front, self._other.share.name)
+        self._asked_at = now
+        return self._store.is_running(self._other)
 
     def _take(self) -> bool:
         frames = self._reader.read()

@@ -29,8 +29,9 @@ from web.replay.sealed_answer import NONCE_BYTES
 from web.replay.shared_run import SharedRun
 
 log = logging.getLogger("farm.web")
-#: Seconds between two looks of a follower whom no message has woken, and without which an export ends.
-POLL_SECONDS, MAX_SILENCE_SECONDS = 1.0, 5.0
+#: Seconds between two looks of a follower whom no message has woken, and without which an export ends: a busy front
+#: may be late.
+POLL_SECONDS, MAX_SILENCE_SECONDS = 1.0, 20.0
 #: Seconds that an export lives when its front has died.
 EXPORT_TTL_SECONDS = 60
 #: Bytes of an entry, unless one frame has more; entries per read; and bytes of an export.
@@ -56,6 +57,7 @@ class RunExport:
         #: Front -> when it last asked, by the monotonic clock.
         self._asked_at: dict[str, float] = {}
         self._woken = Event()
+        run.exported.clear()
         run.add(self)
 
     def ask(self, front: str) -> None:
@@ -90,6 +92,7 @@ class RunExport:
                     has_ended = frames[-1].kind in (FrameKind.END, FrameKind.FAILURE)
                 self._store(b"")
         finally:
+            self._run.exported.set()
             self._run.remove(self)
 
     def _take_batches(self) -> Iterator[list[Frame]]:

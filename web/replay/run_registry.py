@@ -81,6 +81,8 @@ class RunRegistry:
         return forgotten
 
     def _release(self, run: SharedRun, forgotten: list[str]) -> None:
+        # Followers in other fronts take a released run that they have not read to its end for lost.
+        run.exported.wait()
         try:
             self._store.release(run.id, forgotten)
         except RedisError as error:

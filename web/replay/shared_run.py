@@ -64,6 +64,9 @@ class SharedRun:
         #: Called when the answer has become too much to keep, and when nobody wants it any more.
         self.on_unkept: Callable[[], None] = lambda: None
         self.cancel: Callable[[], None] = lambda: None
+        #: Cleared while not all of it is there for the other fronts that follow.
+        self.exported = Event()
+        self.exported.set()
         self._followers: set[RunFollower] = set()
         self._kept_bytes = kept_bytes
         self._size = 0

@@ -62,10 +62,11 @@ class Front(FrontHarness):
         frames += [Frame(FrameKind.DATA, 1, b"{}"), Frame(FrameKind.END, 2, b"")]
         self.redis.publish(self.services.hub.channel(request_id), b"".join(frame.encode() for frame in frames))
 
-    def continue_reply(self, request_id: str, number: int, *parts: bytes) -> None:
-        """Sends the rest of a reply, whose next frame has this number."""
+    def continue_reply(self, request_id: str, number: int, *parts: bytes, end: bool = True) -> None:
+        """Sends more of a reply, whose next frame has this number, by default to its end."""
         frames = [Frame(FrameKind.DATA, i, part) for i, part in enumerate(parts, number)]
-        frames.append(Frame(FrameKind.END, number + len(parts), b""))
+        if end:
+            frames.append(Frame(FrameKind.END, number + len(parts), b""))
         channel = self.services.hub.channel(request_id)
         self.redis.publish(channel, b"".join(frame.encode() for frame in frames))
 

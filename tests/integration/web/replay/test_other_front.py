@@ -5,12 +5,14 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 from redis import Redis
 
 from shared import keys
 from shared.protocol.messages import Failure, Frame, FrameKind
 from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
+from tests.internals import hold_exports
 from tests.waiting import eventually
 from web.replay import run_export, shared_run
 
@@ -185,4 +187,32 @@ def test_answer_too_large_to_be_kept_is_run_by_each_that_comes_later(
     fronts[1].serve_stream()
     assert fronts[1].answer(second).headers["x-farm-cache"] == "miss"
     fronts[0].continue_reply(request_id, 4, DONE)
+    assert fronts[0].answer(first).data == fronts[1].answer(second).data == STREAM
+
+
+def test_answer_is_read_to_its_end_although_its_run_ends_before_it_is_exported(
+    fronts: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    released = Event()
+    hold_exports(monkeypatch, released)
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == STREAM
+    # Time for the other front to look, which it does every 50 ms.
+    gevent.sleep(0.5)
+    released.set()
+    assert fronts[1].answer(second).data == STREAM
+
+
+def test_callers_in_another_front_get_the_rest_of_an_answer_that_is_not_kept(
+    fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch
+):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
+    monkeypatch.setattr(shared_run, "MAX_ANSWER_BYTES", 200)
+    fronts[0].continue_reply(request_id, 2, CHUNKS[1], end=False)
+    eventually(lambda: [run for run in fronts[0].services.runs.list_running() if not run.is_kept])
+    gevent.sleep(0.5)
+    fronts[0].continue_reply(request_id, 3, CHUNKS[2], DONE)
     assert fronts[0].answer(first).data == fronts[1].answer(second).data == STREAM
