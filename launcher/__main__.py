@@ -1,35 +1,43 @@
 """The entry point of `./farm`."""
 
-import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 from click.shell_completion import get_completion_class
 
-from launcher.commands.admin_tokens import admin_tokens
-from launcher.commands.alerts import alerts
-from launcher.commands.backup import export, import_
-from launcher.commands.batches import batches
-from launcher.commands.config import config, pools
-from launcher.commands.credentials import credentials
-from launcher.commands.files import files
-from launcher.commands.keys import keys
-from launcher.commands.lifecycle import logs, reload, restart, status, stop, up
-from launcher.commands.plan import plan
-from launcher.commands.rekey import rekey
-from launcher.commands.sessions import sessions
-from launcher.commands.top import top
-from launcher.commands.usage import audit, events, requests, usage
-from launcher.output import exit_on_error, print_line
-from launcher.store import find_server_url
-from shared.settings.loading import load_settings
+from launcher.lazy_group import LazyGroup
+from launcher.replace_process import replace_process
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+#: The commands in each module of `launcher.commands`.
+COMMANDS = {
+    "admin_tokens": ("admin_tokens",),
+    "alerts": ("alerts",),
+    "backup": ("export", "import_"),
+    "batches": ("batches",),
+    "config": ("config", "pools"),
+    "credentials": ("credentials",),
+    "files": ("files",),
+    "keys": ("keys",),
+    "lifecycle": ("logs", "reload", "restart", "status", "stop", "up"),
+    "plan": ("plan",),
+    "rekey": ("rekey",),
+    "rq_tool": ("rq",),
+    "sessions": ("sessions",),
+    "top": ("top",),
+    "usage": ("audit", "events", "requests", "usage"),
+}
+LAZY = {
+    name.rstrip("_").replace("_", "-"): (f"launcher.commands.{module}", name)
+    for module, names in COMMANDS.items()
+    for name in names
+}
+
+
+@click.group(cls=LazyGroup, lazy=LAZY, context_settings={"help_option_names": ["-h", "--help"]})
 def farm() -> None:
     """One OpenAI-compatible endpoint in front of many accounts: a queue, and one worker per refresh token."""
 
@@ -48,56 +56,14 @@ def bench(arguments: tuple[str, ...]) -> None:
     replace_process([sys.executable, "-m", "bench", *arguments])
 
 
-@farm.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@exit_on_error
-def rq(arguments: tuple[str, ...]) -> None:
-    """Run RQ's own command on the farm's Redis, e.g. `./farm rq info`."""
-    url = find_server_url(load_settings())
-    program = Path(sys.executable).with_name("rq")
-    # The URL may hold a password, which other users would see on the command line.
-    os.environ["RQ_REDIS_URL"] = url
-    replace_process([str(program), *arguments])
-
-
 @farm.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of SHELL for a `farm` on PATH, e.g. for `source <(./farm completion bash)`."""
     completion_class = get_completion_class(shell)
     assert completion_class is not None
-    print_line(completion_class(farm, {}, "farm", "_FARM_COMPLETE").source())
+    click.echo(completion_class(farm, {}, "farm", "_FARM_COMPLETE").source())
 
-
-def replace_process(command: list[str]) -> NoReturn:
-    """Becomes this command, so that a signal to `./farm` reaches it."""
-    sys.stdout.flush()
-    os.execv(command[0], command)
-
-
-for command in (up, stop, restart, reload, status, logs):
-    farm.add_command(command)
-for command in (
-    credentials,
-    keys,
-    files,
-    pools,
-    config,
-    admin_tokens,
-    sessions,
-    batches,
-    alerts,
-    top,
-    plan,
-    usage,
-    requests,
-    audit,
-    events,
-    export,
-    import_,
-    rekey,
-):
-    farm.add_command(command)
 
 if __name__ == "__main__":
     farm(prog_name="farm")
