@@ -40,6 +40,8 @@ FarmError
 ├── FileNotFound             the API key has no such file (shared/files/file_store.py)
 ├── TooManyFiles             the API key may not store the file
 ├── TooManyBatches           the API key has too many unfinished batches (shared/batches/batch_store.py)
+├── CreatedBefore            a request with the same idempotency key has created it (shared/creations/created_once.py)
+├── CreatedOther             … has created something else
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
 ├── NameReused               a name of a kept answer stands for another request (web/replay/answer_store.py)

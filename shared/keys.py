@@ -95,6 +95,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:answers:ends | sorted set | name of a kept answer -> when it expires (milliseconds) | until dropped |
 | farm:answers:sizes | hash | name of a kept answer -> its bytes; `total` | until dropped |
 | farm:run-export:<request id> | list | sealed frames of a run, for other fronts (web/replay/run_export.py) | a minute |
+| farm:creation:<name> | hash | what an idempotency key has created: `print`, `answer` (shared/creations) | 10 minutes |
 | farm:run:<name> | hash | the `front` and `run` (request id) that shares its answer, its `print` | until it ends |
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
 | farm:body-sums | hash | sums of these: `total`, `key:<API key id>`; `checked` | forever |
@@ -427,6 +428,10 @@ def run_export(request_id: str) -> str:
 
 def shared_run(name: str) -> str:
     return f"farm:run:{name}"
+
+
+def creation(name: str) -> str:
+    return f"farm:creation:{name}"
 
 
 def stream_options_refused(pool: str) -> str:

@@ -14,6 +14,8 @@ from rq.job import Job
 from launcher.processes.up import Farm
 from shared.api_keys.admin_tokens import AdminToken, AdminTokens
 from shared.api_keys.store import ApiKeys
+from shared.batches.batch_store import Batches
+from shared.files.file_store import Files
 from shared.observability.counters import Counters
 from shared.protocol.relay_queue import RelayQueue
 from shared.redis_connection.auto_pipeline import AutoPipeline
@@ -244,6 +246,14 @@ class ContendedApiKeys(ApiKeys):
             change, self.change = self.change, None
             ApiKeys(self._redis).update(key_id, dict(change))
         return location
+
+
+def wrap_creation(owner: Files | Batches, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts something around the script that creates files, or batches."""
+    if isinstance(owner, Files):
+        owner._add = wrap(owner._add)  # type: ignore[assignment]
+    else:
+        owner._create = wrap(owner._create)  # type: ignore[assignment]
 
 
 def release_held_at(queue: RelayQueue, key_id: str, request_id: str, now: float) -> float:

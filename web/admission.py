@@ -14,6 +14,7 @@ from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
 from web.replay.caller import Caller
+from web.replay.idempotency_key import IDEMPOTENCY_HEADER
 from web.replay.sharing import find_sharing, is_joinable
 from web.request import limit_headers
 from web.request.body import RequestBody
@@ -34,7 +35,7 @@ FORWARDED_HEADERS = {
 #: Whether an answer was there already (`hit`), is that of a running request (`joined`), or neither (`miss`).
 CACHE_HEADER = "x-farm-cache"
 #: Headers that say how a request may share its answer, by their WSGI names.
-IDEMPOTENCY_HEADER, CACHE_CONTROL_HEADER = "HTTP_IDEMPOTENCY_KEY", "HTTP_CACHE_CONTROL"
+CACHE_CONTROL_HEADER = "HTTP_CACHE_CONTROL"
 #: Characters of a header that is passed on: it is kept in the job.
 MAX_HEADER_LENGTH = 1024
 

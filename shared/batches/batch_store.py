@@ -12,6 +12,7 @@ from redis import Redis
 from shared import clock, keys
 from shared.batches.batch import CANCELLING, IN_PROGRESS, VALIDATING, Batch, encode_fields
 from shared.batches.running_line import NOBODY, RunningLine
+from shared.creations.created_once import CREATED_ONCE_LUA, Once, check_first, encode_once
 from shared.decoding import UnreadableRecord
 from shared.errors import Conflict, FarmError, NotFound
 from shared.observability.event_log import encode_event
@@ -49,7 +50,7 @@ class Batches:
         self._redis = redis
         folder = Path(__file__).parent
         register = pipeline.register_script if pipeline else lambda *files: register_script(redis, *files)
-        self._create = register(folder / "create_batch.lua")
+        self._create = register(CREATED_ONCE_LUA, folder / "create_batch.lua")
         self._change = register(folder / "change_status.lua")
         self._begin = register(folder / "begin_line.lua")
         self._release = register(folder / "release_line.lua")
@@ -61,14 +62,17 @@ class Batches:
 
     # Records
 
-    def add(self, batch: Batch) -> None:
-        """Raises TooManyBatches."""
+    def add(self, batch: Batch, once: Once | None = None) -> None:
+        """Idempotent. Raises TooManyBatches, CreatedBefore, CreatedOther."""
         values = encode_fields({name: value for name, value in vars(batch).items() if value is not None})
-        args = [batch.id, f"{clock.now():.3f}", MAX_UNFINISHED, LISTED_SECONDS]
+        record, kept = encode_once(once, batch.describe())
+        args = [batch.id, f"{clock.now():.3f}", MAX_UNFINISHED, LISTED_SECONDS, *kept]
         indexes = [keys.batches(batch.key), keys.BATCHES, keys.ACTIVE_BATCHES, keys.active_batches(batch.key)]
         added = self._create(
-            keys=[keys.batch(batch.id), *indexes], args=[*args, *(word for pair in values.items() for word in pair)]
+            keys=[keys.batch(batch.id), *indexes, record],
+            args=[*args, *(word for pair in values.items() for word in pair)],
         )
+        check_first(added)
         if not added:
             raise TooManyBatches(f"an API key may have {MAX_UNFINISHED} unfinished batches")
 

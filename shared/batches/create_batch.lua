@@ -1,12 +1,22 @@
--- Stores the record of a new batch, unless its API key has too many that are unfinished.
--- KEYS: the record, batches of the API key, all batches, unfinished batches, unfinished batches of the API key
+-- Stores the record of a new batch, unless its API key has too many that are unfinished, or an earlier request with the
+-- idempotency key has created one. Idempotent. Comes after created_once.lua.
+-- KEYS: the record, batches of the API key, all batches, unfinished batches, unfinished batches of the API key, the record
+--       of the idempotency key
 -- ARGV: id, now (seconds, with milliseconds: the order of lists), maximum of unfinished batches of the key, seconds that a
---       record is kept after its batch can have ended, then the fields of the record and their values by turns
--- Result: 1 if it is stored
+--       record is kept after its batch can have ended, print, answer and lifetime (seconds) for the idempotency key, then the
+--       fields of the record and their values by turns
+-- Result: 1 if it is stored, 0 if the key has too many, or what find_creation returns
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    return 1
+end
+local before = find_creation(KEYS[6], ARGV[5])
+if before then
+    return before
+end
 if redis.call('SCARD', KEYS[5]) >= tonumber(ARGV[3]) then
     return 0
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('HSET', KEYS[1], unpack(ARGV, 8))
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
@@ -16,4 +26,5 @@ local before = ARGV[2] - ARGV[4]
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', before)
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', before)
 redis.call('EXPIRE', KEYS[2], ARGV[4])
+keep_creation(KEYS[6], ARGV[5], ARGV[6], ARGV[7])
 return 1

@@ -4,17 +4,19 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 
 from shared import clock, keys
+from shared.creations.created_once import CREATED_ONCE_LUA, Once, check_first, encode_once
 from shared.decoding import UnreadableRecord
 from shared.errors import FarmError
 from shared.files.file_record import FileRecord
 from shared.files.file_writer import FileWriter
 from shared.files.part_store import FileStoreDown, PartStore
 from shared.redis_connection.client import register_script
+from shared.redis_connection.retry import CONNECTION_ERRORS
 
 log = logging.getLogger("farm.files")
 #: Bytes read at a time: what a slow reader holds in memory.
@@ -54,7 +56,7 @@ class Files:
         self._redis = redis
         self.store = store
         self.bounds = bounds
-        self._add = register_script(redis, Path(__file__).with_name("add_file.lua"))
+        self._add = register_script(redis, CREATED_ONCE_LUA, Path(__file__).with_name("add_file.lua"))
         self._remove = register_script(redis, Path(__file__).with_name("remove_file.lua"))
 
     def create(self) -> FileWriter:
@@ -62,18 +64,34 @@ class Files:
         return FileWriter(self.store)
 
     def commit(
-        self, writer: FileWriter, key_id: str, filename: str, purpose: str, ttl_seconds: float | None = None
+        self,
+        writer: FileWriter,
+        key_id: str,
+        filename: str,
+        purpose: str,
+        ttl_seconds: float | None = None,
+        once: Once | None = None,
     ) -> FileRecord:
-        """Makes a file of what was written, kept for FARM_FILES_TTL or `ttl_seconds`. Raises TooManyFiles."""
+        """Makes a file of what was written, kept for FARM_FILES_TTL or `ttl_seconds`. Idempotent.
+
+        Raises TooManyFiles, CreatedBefore, CreatedOther.
+        """
         writer.flush()
         record = self._build_record(writer.id, key_id, filename, purpose, writer.sizes, ttl_seconds)
-        result = self._store_record(record, self.bounds.max_bytes, self.bounds.max_files)
+        try:
+            result = self._store_record(record, self.bounds.max_bytes, self.bounds.max_files, once)
+        except CONNECTION_ERRORS:
+            # The record may have been stored all the same. If it was not, its parts are swept after a day.
+            writer.is_committed = True
+            raise
+        writer.is_committed = result == STORED_BEFORE
+        check_first(result)
         if result == TOO_MANY_BYTES:
             raise self._too_many_bytes()
         if result == TOO_MANY_FILES:
             raise self._too_many_files()
         writer.is_committed = True
-        return record
+        return record if result != STORED_BEFORE else self.find(record.id) or record
 
     def create_from_parts(
         self,
@@ -106,13 +124,13 @@ class Files:
         expires_at = now + int(self.bounds.ttl_seconds if ttl_seconds is None else ttl_seconds)
         return FileRecord(file_id, key_id, filename, purpose, sum(sizes), now, expires_at, list(sizes))
 
-    def _store_record(self, record: FileRecord, max_bytes: int, max_files: int) -> int:
+    def _store_record(self, record: FileRecord, max_bytes: int, max_files: int, once: Once | None = None) -> Any:
         """Returns the result of add_file.lua."""
-        created_ms = int(1000 * clock.now())
-        args = [record.id, record.key, created_ms, record.expires_at, record.size, max_bytes, max_files]
+        created_ms, (creation, kept) = int(1000 * clock.now()), encode_once(once, record.describe())
+        args = [record.id, record.key, created_ms, record.expires_at, record.size, max_bytes, max_files, *kept]
         for field, value in record.encode().items():
             args += [field, value]
-        return cast("int", self._add(keys=[*list_keys(record.id, record.key), keys.RESERVED_FILES], args=args))
+        return self._add(keys=[*list_keys(record.id, record.key), keys.RESERVED_FILES, creation], args=args)
 
     def check_room(self, key_id: str, size: int) -> None:
         """Refuses early what would be refused in the end. Raises TooManyFiles."""

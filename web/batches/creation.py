@@ -7,6 +7,7 @@ from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.batches.batch import ENDPOINTS, Batch, new_batch_id, parse_window
 from shared.batches.batch_store import TooManyBatches
+from shared.creations.created_once import Once
 from shared.errors import ApiError
 from shared.files.file_record import BATCH, new_file_id
 from shared.files.file_store import FileNotFound, Files
@@ -23,8 +24,8 @@ RESERVED_SECONDS = 7 * 86_400
 RETRY_AFTER_SECONDS = "60"
 
 
-def create_batch(services: BatchServices, key: ApiKey, fields: Mapping[str, Any]) -> Batch:
-    """Raises ApiError."""
+def create_batch(services: BatchServices, key: ApiKey, fields: Mapping[str, Any], once: Once | None = None) -> Batch:
+    """Raises ApiError, CreatedBefore, CreatedOther."""
     endpoint, window = read_text(fields, "endpoint"), read_text(fields, "completion_window")
     if endpoint not in ENDPOINTS:
         raise invalid_value_error("endpoint", f"must be one of {', '.join(ENDPOINTS)}")
@@ -52,7 +53,7 @@ def create_batch(services: BatchServices, key: ApiKey, fields: Mapping[str, Any]
     for file_id in (batch.output_file, batch.error_file):
         services.files.reserve(file_id, batch.expires_at + RESERVED_SECONDS)
     try:
-        services.store.add(batch)
+        retry_for(lambda: services.store.add(batch, once))
     except TooManyBatches as error:
         message, headers = f"Too many batches: {error}.", {"retry-after": RETRY_AFTER_SECONDS}
         raise ApiError(429, "too_many_batches", message, "rate_limit_error", headers=headers) from None

@@ -1,7 +1,10 @@
 """Takes an upload: writes its file into the store as it arrives, and makes it a file once all of the form is there."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import gevent
 from flask import Request
@@ -12,6 +15,7 @@ from shared.files.file_record import BATCH, FileRecord
 from shared.files.file_store import Files, TooManyFiles
 from shared.files.file_writer import FileWriter
 from shared.files.part_store import PART_BYTES
+from shared.redis_connection.retry import retry_for
 from web.files.errors import (
     expiry_error,
     file_too_large_error,
@@ -21,6 +25,8 @@ from web.files.errors import (
     quota_error,
 )
 from web.files.form_stream import FieldValue, FileStart, FormEvent, parse_form
+from web.replay.creation_request import CreationRequest
+from web.replay.identity import digest
 from web.request.body_memory import Reservation
 from web.request.body_reader import incomplete_body_error
 from web.request.multipart import InvalidForm, is_form
@@ -78,21 +84,53 @@ class Form:
         return int(seconds)
 
 
-def take_upload(request: Request, files: Files, key: ApiKey, reservation: Reservation, max_bytes: int) -> FileRecord:
-    """Raises ApiError, FileStoreDown, RedisError; nothing is kept then."""
+class Content:
+    """The content of an upload: its size, its hash, and the writer that stores it; none if it is stored already."""
+
+    def __init__(self, writer: FileWriter | None, max_bytes: int) -> None:
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Raises RequestEntityTooLarge, FileStoreDown, FileStoreFull."""
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            raise RequestEntityTooLarge
+        self._hash.update(data)
+        if self._writer:
+            self._writer.write(data)
+
+    @property
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def take_upload(
+    request: Request,
+    files: Files,
+    key: ApiKey,
+    reservation: Reservation,
+    max_bytes: int,
+    creation: CreationRequest,
+) -> dict[str, Any]:
+    """Returns the file object. Raises ApiError, FileStoreDown, RedisError; nothing is kept then.
+
+    A retry of an upload that has succeeded is read, to know it by its content, but not stored.
+    """
     length = request.content_length
     if not is_form(request.content_type or ""):
         raise invalid_form_error("send it as multipart/form-data", status=415)
     try:
         if length is not None and length > max_bytes + MAX_FORM_BYTES:
             raise RequestEntityTooLarge
-        files.check_room(key.id, max(0, (length or 0) - MAX_FORM_BYTES))
+        if not creation.kept:
+            retry_for(lambda: files.check_room(key.id, max(0, (length or 0) - MAX_FORM_BYTES)))
         with files.create() as writer:
-            form = write_file(parse_form(iter_body(request, reservation), request.content_type or ""), writer)
-            filename, ttl = form.check_complete(), form.parse_ttl()
-            if writer.size > max_bytes:
-                raise RequestEntityTooLarge
-            return files.commit(writer, key.id, filename, BATCH, ttl)
+            content = Content(None if creation.kept else writer, max_bytes)
+            form = read_form(parse_form(iter_body(request, reservation), request.content_type or ""), content)
+            return create_file(form, content, creation, partial(files.commit, writer, key.id))
     except RequestEntityTooLarge:
         raise file_too_large_error(max_bytes) from None
     except InvalidForm as error:
@@ -101,13 +139,22 @@ def take_upload(request: Request, files: Files, key: ApiKey, reservation: Reserv
         raise quota_error(error) from None
 
 
-def write_file(events: Iterator[FormEvent], writer: FileWriter) -> Form:
+def create_file(
+    form: Form, content: Content, creation: CreationRequest, commit: Callable[..., FileRecord]
+) -> dict[str, Any]:
+    """Makes a file of an upload that has been read, unless its first request has."""
+    filename, ttl = form.check_complete(), form.parse_ttl()
+    fingerprint = digest(b"/files", BATCH.encode(), filename.encode(), str(ttl).encode(), content.digest)
+    return creation.create(fingerprint, lambda once: retry_for(partial(commit, filename, BATCH, ttl, once)).describe())
+
+
+def read_form(events: Iterator[FormEvent], content: Content) -> Form:
     form = Form()
     for event in events:
         if isinstance(event, FieldValue | FileStart):
             form.add(event)
         else:
-            writer.write(event.data)
+            content.write(event.data)
     return form
 
 

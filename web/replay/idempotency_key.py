@@ -4,6 +4,8 @@ import re
 
 from shared.errors import ApiError
 
+#: The header, in a WSGI environment.
+IDEMPOTENCY_HEADER = "HTTP_IDEMPOTENCY_KEY"
 #: Characters of a key.
 MAX_KEY_LENGTH = 1024
 #: A string (RFC 8941 section 3.3.3), perhaps with parameters, which mean nothing.
@@ -11,6 +13,11 @@ QUOTED_KEY = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"[ \t]*(?:
 #: What most clients send: a UUID or so, without quotes.
 BARE_KEY = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*")
 ESCAPED = re.compile(r"\\(.)")
+KEY_REUSED = ApiError(
+    422,
+    "idempotency_key_reused",
+    "this Idempotency-Key was used for another request: use a new key for each request",
+)
 
 
 def parse_key(header: str) -> str:

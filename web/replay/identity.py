@@ -42,6 +42,16 @@ class Identity:
         return cls(derived[:NAME_BYTES].hex(), derived[NAME_BYTES:])
 
 
+def name_idempotency_key(idempotency_key: str, key_id: str) -> str:
+    """The name of whatever an API key's requests with the idempotency key ask for."""
+    return Identity.derive(b"idempotency", key_id.encode(), idempotency_key.encode()).name
+
+
+def identify_request(name: str, idempotency_key: str, fingerprint: bytes) -> Identity:
+    """Who a request with the idempotency key is among all that may come with it."""
+    return Identity.derive(b"idempotency print", name.encode(), idempotency_key.encode(), fingerprint)
+
+
 def digest(*parts: bytes) -> bytes:
     """A digest of the parts and of where each ends."""
     state = hashlib.sha256()
@@ -56,12 +66,17 @@ def digest_body(body: RequestBody, ignored: frozenset[str] = frozenset()) -> byt
     if body.model_part is not None:
         return digest(b"form", *(part for each in list_parts(body) for part in each))
     if body.large_object is None:
-        try:
-            members = parse_canonically(body.data)
-            return digest(b"json", encode_canonically({name: members[name] for name in members.keys() - ignored}))
-        except NotCanonical:
-            pass
+        return digest_json(body.data, ignored)
     return digest(b"bytes", hash_slowly(body.data))
+
+
+def digest_json(data: bytes, ignored: frozenset[str] = frozenset()) -> bytes:
+    """Likewise, of bytes that may be a JSON object."""
+    try:
+        members = parse_canonically(data)
+        return digest(b"json", encode_canonically({name: members[name] for name in members.keys() - ignored}))
+    except NotCanonical:
+        return digest(b"bytes", hash_slowly(data))
 
 
 def list_parts(body: RequestBody) -> Iterator[tuple[bytes, bytes]]:

@@ -6,21 +6,16 @@ import gevent
 from redis.exceptions import RedisError
 
 from shared import clock
-from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
 from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun
+from web.replay.idempotency_key import KEY_REUSED
 from web.replay.shared_run import SharedRun
 from web.replay.sharing import Sharing
 
 log = logging.getLogger("farm.web")
 #: Seconds that a claim outlives the deadline of its request: by then its run has ended.
 CLAIM_MARGIN_SECONDS = 60.0
-KEY_REUSED = ApiError(
-    422,
-    "idempotency_key_reused",
-    "this Idempotency-Key was used for another request: use a new key for each request",
-)
 
 
 class RunRegistry:

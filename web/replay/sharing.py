@@ -8,7 +8,14 @@ from shared.settings.schema import PoolSettings
 from web.replay.answer_form import AnswerForm
 from web.replay.answer_store import Share
 from web.replay.idempotency_key import parse_key
-from web.replay.identity import DELIVERY_MEMBERS, Identity, digest, digest_body
+from web.replay.identity import (
+    DELIVERY_MEMBERS,
+    Identity,
+    digest,
+    digest_body,
+    identify_request,
+    name_idempotency_key,
+)
 from web.request.body import RequestBody
 
 #: Seconds for which the answer to a request with an idempotency key is kept.
@@ -66,9 +73,9 @@ def find_sharing(
 def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody, request: RelayRequest) -> Share:
     """Retries of the key's own request."""
     fingerprint = digest(request.path.encode(), body.model.encode(), digest_body(body))
-    name = Identity.derive(b"idempotency", key.id.encode(), idempotency_key.encode()).name
-    print_ = Identity.derive(b"idempotency print", name.encode(), idempotency_key.encode(), fingerprint)
-    return Share(name, print_.key, print_.name, IDEMPOTENCY_SECONDS)
+    name = name_idempotency_key(idempotency_key, key.id)
+    identity = identify_request(name, idempotency_key, fingerprint)
+    return Share(name, identity.key, identity.name, IDEMPOTENCY_SECONDS)
 
 
 def build_common_share(

@@ -10,6 +10,8 @@ from shared.errors import ApiError, Conflict, NotFound
 from shared.json_object import InvalidObject, parse_object
 from shared.redis_connection.retry import retry_for
 from web.batches.creation import create_batch as create
+from web.replay.creation_request import CreationRequest
+from web.replay.identity import digest, digest_json
 from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
 from web.request_context import current_request
@@ -25,16 +27,19 @@ MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 @blueprint.post("/v1/batches")
 def create_batch() -> dict[str, Any]:
     web_services, key = services(), admit_caller()
-    request, _ = current_request()
+    request, context = current_request()
+    creation = CreationRequest(web_services.redis, request.environ, key)
     with Reservation(web_services.body_memory, key.id) as reservation:
         body = read_whole(request, reservation)
     try:
         fields = parse_object(body, ())
     except InvalidObject as error:
         raise ApiError(400, "invalid_json", str(error)) from None
-    batch = create(web_services.batches, key, fields)
+    fingerprint = digest(b"/batches", digest_json(body))
+    answer = creation.create(fingerprint, lambda once: create(web_services.batches, key, fields, once).describe())
+    context.reply_headers.update(creation.headers)
     web_services.batch_runner.wake()
-    return batch.describe()
+    return answer
 
 
 @blueprint.get("/v1/batches")

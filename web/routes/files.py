@@ -12,6 +12,7 @@ from shared.redis_connection.retry import retry_for
 from web.files.download import send_content
 from web.files.errors import file_not_found_error
 from web.files.upload import take_upload
+from web.replay.creation_request import CreationRequest
 from web.request.body_memory import Reservation
 from web.request_context import current_request
 from web.routes.key_limits import count_request
@@ -28,10 +29,13 @@ ORDERS = ("asc", "desc")
 @blueprint.post("/v1/files")
 def create_file() -> dict[str, Any]:
     web_services, key = services(), admit_caller()
-    request, _ = current_request()
+    request, context = current_request()
+    creation = CreationRequest(web_services.redis, request.environ, key)
     max_bytes = min(web_services.settings.max_file, MAX_BATCH_INPUT_BYTES)
     with Reservation(web_services.file_memory, key.id) as reservation:
-        return take_upload(request, web_services.files, key, reservation, max_bytes).describe()
+        answer = take_upload(request, web_services.files, key, reservation, max_bytes, creation)
+    context.reply_headers.update(creation.headers)
+    return answer
 
 
 @blueprint.get("/v1/files")

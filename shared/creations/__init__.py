@@ -1,0 +1,1 @@
+"""What was created under idempotency keys, so that a retry creates nothing a second time."""
