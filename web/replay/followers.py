@@ -6,7 +6,7 @@ import gevent
 
 from shared import clock, names
 from shared.observability.counters import Counters
-from web.replay.caller import MISS, Caller
+from web.replay.caller import Caller
 from web.replay.follower import Follower
 from web.replay.shared_run import SharedRun
 from web.request.log_buffer import RequestLogBuffer
@@ -36,7 +36,7 @@ class Followers:
 
         def on_close(follower: Follower) -> None:
             self._followers.discard(follower)
-            if outcome != MISS:
+            if not (run.has_job and run.id == request.id):
                 self._log_buffer.record_shared(request, *follower.find_outcome(), end=outcome)
 
         self._counters.increment("shared_answers", names.configured_pool(request.pool), outcome)

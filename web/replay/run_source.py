@@ -35,6 +35,7 @@ class RunSource:
             pending_request.mailbox.abandon()
 
         run.cancel = cancel
+        run.has_job = True
 
     def feed(self, run: SharedRun, pending_request: PendingRequest) -> None:
         """Takes the reply to its end, and keeps the answer."""

@@ -52,6 +52,8 @@ class SharedRun:
         #: Set when it is known where the answer comes from, or that there will be none.
         self.opened = Event()
         self.is_open = False
+        #: Whether the request of that id is run for it by a worker, which logs it.
+        self.has_job = False
         #: What `x-farm-cache` tells those who join: `joined`, or `hit` for a kept answer.
         self.joined_as = "joined"
         #: Everything so far, unless it has become too much to keep.

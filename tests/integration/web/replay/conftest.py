@@ -42,6 +42,7 @@ class SharingFront(Front):
     def __init__(self, redis: Redis, redis_url: str, **settings: Any) -> None:
         super().__init__(redis, redis_url, **settings)
         self.runs = 0
+        self._callers: list[gevent.Greenlet] = []
 
     def ask(self, idempotency_key: str = "", secret: str = "", headers: Any = (), **fields: Any) -> Any:
         """Sends a request in a greenlet, whose value is its response, read to the end."""
@@ -56,7 +57,11 @@ class SharingFront(Front):
             response.close()
             return response
 
-        return gevent.spawn(send)
+        return self._spawn(send)
+
+    def _spawn(self, *call: Any, **options: Any) -> gevent.Greenlet:
+        self._callers.append(gevent.spawn(*call, **options))
+        return self._callers[-1]
 
     def ask_form(self, boundary: str, content: str, idempotency_key: str = "") -> Any:
         """Sends a form in a greenlet, whose value is its response."""
@@ -68,9 +73,7 @@ class SharingFront(Front):
         headers = {"authorization": f"Bearer {self.secret}"}
         headers |= {"idempotency-key": idempotency_key} if idempotency_key else {}
         type_ = f"multipart/form-data; boundary={boundary}"
-        return gevent.spawn(
-            self.client.post, "/v1/audio/transcriptions", data=data, content_type=type_, headers=headers
-        )
+        return self._spawn(self.client.post, "/v1/audio/transcriptions", data=data, content_type=type_, headers=headers)
 
     @property
     def waiting(self) -> int:
@@ -89,6 +92,13 @@ class SharingFront(Front):
     def has_settled(self) -> bool:
         """Whether no run is left, so that what is to be kept has been."""
         return not self.services.runs.list_running()
+
+    def abandon_requests(self) -> None:
+        """Ends what a test has left, so that it is not in the way of the next one."""
+        gevent.killall(self._callers)
+        self._callers.clear()
+        for run in self.services.runs.list_running():
+            run.cancel()
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +138,15 @@ def module_front(start_front: Callable[..., SharingFront]) -> SharingFront:
 
 
 @pytest.fixture
-def redis(module_redis: Redis, started_fronts: list[SharingFront]) -> Redis:
-    """Without answers, runs, and entries of the request log, of which no front of an earlier test writes any more."""
-    for front in started_fronts:
-        settle(front)
+def redis(module_redis: Redis, started_fronts: list[SharingFront]) -> Iterator[Redis]:
+    """Without what an earlier test has left: requests, answers, runs, and entries of the request log."""
     names = module_redis.keys("farm:answer*") + module_redis.keys("farm:run*") + [keys.REQUEST_LOG]
     module_redis.delete(*names)
-    return module_redis
+    yield module_redis
+    for front in started_fronts:
+        front.abandon_requests()
+    for front in started_fronts:
+        settle(front)
 
 
 @pytest.fixture

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gevent
 import pytest
 from gevent.event import Event
 from redis import Redis
 
 from shared import keys
+from shared.observability.request_log import LogFilter, RequestLog
 from shared.protocol.messages import Failure, Frame, FrameKind
 from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
 from tests.internals import hold_exports
 from tests.waiting import eventually
 from web.replay import run_export, shared_run
+from web.replay.run_export import RunExport
 
 STREAM = b"".join((*CHUNKS, DONE))
 
@@ -36,13 +37,17 @@ def fronts(both: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPat
 
 
 def join(fronts: list[SharingFront], *parts: bytes, **fields: Any) -> tuple[Any, Any, str]:
-    """A run in the first front that has sent so much, and a caller of the second one that follows it."""
+    """A run in the first front that has sent so much, and a caller of the second one that has got all of it."""
     first = fronts[0].ask(**fields)
     request_id = fronts[0].serve_stream(*parts, end=None)
-    eventually(lambda: fronts[0].services.runs.followers)
     second = fronts[1].ask(**fields)
-    eventually(lambda: fronts[1].services.runs.followers)
+    await_export(fronts, 1 + len(parts))
     return first, second, request_id
+
+
+def await_export(fronts: list[SharingFront], count: int) -> None:
+    """A run that ends before it has been asked for its frames is lost: it would be run anew by the second front."""
+    eventually(lambda: [run for run in fronts[1].services.runs.list_running() if len(run.frames) == count])
 
 
 @pytest.mark.parametrize("idempotency_key", ["", "k1"])
@@ -56,7 +61,6 @@ def test_run_is_followed_from_another_front_from_its_first_byte(fronts: list[Sha
 
 def test_chunks_arrive_while_the_run_goes_on(fronts: list[SharingFront]):
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: [run.frames for run in fronts[1].services.runs.list_running() if len(run.frames) == 2])
     fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
     assert fronts[0].answer(first).data == fronts[0].answer(second).data == STREAM
 
@@ -65,7 +69,7 @@ def test_answer_of_another_front_comes_in_the_form_that_was_asked_for(fronts: li
     first = fronts[0].ask(stream=True)
     request_id = fronts[0].serve_stream(CHUNKS[0], end=None)
     second = fronts[1].ask()
-    eventually(lambda: fronts[1].services.runs.followers)
+    await_export(fronts, 2)
     fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], USAGE_CHUNK, DONE)
     whole = fronts[0].answer(second).json
     assert whole["choices"][0]["message"]["content"] == "Hi there"
@@ -75,7 +79,6 @@ def test_answer_of_another_front_comes_in_the_form_that_was_asked_for(fronts: li
 
 def test_run_goes_on_for_the_other_front_when_its_own_callers_have_left(fronts: list[SharingFront]):
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
     first.kill()
     for follower in list(fronts[0].services.runs.followers):
         follower.close()
@@ -85,7 +88,6 @@ def test_run_goes_on_for_the_other_front_when_its_own_callers_have_left(fronts: 
 
 def test_run_ends_when_the_callers_of_all_fronts_have_left(fronts: list[SharingFront], redis: Redis):
     first, second, _ = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
     for front, asked in zip(fronts, (first, second), strict=True):
         asked.kill()
         for follower in list(front.services.runs.followers):
@@ -120,13 +122,17 @@ def test_request_is_run_anew_when_its_front_dies_before_the_first_byte(fronts: l
     eventually(lambda: fronts[0].waiting == 2)
     fronts[0].reply_to_next()
     fronts[1].serve()
-    assert fronts[1].answer(second).data == WHOLE
+    answer = fronts[1].answer(second)
+    assert answer.data == WHOLE
     assert fronts[0].answer(first).status_code == 200
+    fronts[1].services.flush()
+    # Its worker logs it.
+    logged = [stored.entry.request for stored in RequestLog(redis).read_newest_first(LogFilter())]
+    assert answer.headers["x-request-id"] not in logged
 
 
 def test_answer_that_has_begun_ends_with_an_error_when_its_front_dies(fronts: list[SharingFront], redis: Redis):
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
     redis.set(keys.front_gone(fronts[0].services.hub.front_id), 1)
     answer = fronts[1].answer(second)
     assert answer.data.startswith(CHUNKS[0])
@@ -148,11 +154,17 @@ def test_lost_messages_are_repaired(fronts: list[SharingFront], monkeypatch: pyt
     assert receive
 
 
-def test_silent_run_stays_exported(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_export, "MAX_SILENCE_SECONDS", 0.3)
+def test_silent_run_is_asked_for_again_and_stays_exported(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
+    asked, ask = list[str](), RunExport.ask
+
+    def note_and_ask(export: RunExport, front: str) -> None:
+        asked.append(front)
+        ask(export, front)
+
+    monkeypatch.setattr(RunExport, "ask", note_and_ask)
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
-    gevent.sleep(1)
+    before = len(asked)
+    eventually(lambda: len(asked) >= before + 3)
     fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
     assert fronts[0].answer(first).data == fronts[0].answer(second).data == STREAM
 

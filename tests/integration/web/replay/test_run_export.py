@@ -7,6 +7,7 @@ from redis import Redis
 from shared import keys
 from shared.protocol.messages import Frame, FrameKind, Head
 from shared.redis_connection.auto_pipeline import AutoPipeline
+from web.replay import run_export
 from web.replay.answer_store import Share
 from web.replay.run_export import ExportReader, RunExport
 from web.replay.shared_run import KeptBytes, SharedRun
@@ -68,3 +69,12 @@ def test_entries_are_bound_to_key_and_place(redis: Redis, run: SharedRun):
     redis.rpush(keys.run_export("r"), entry)
     with pytest.raises(ValueError, match="unsealed"):
         open_reader(redis).read()
+
+
+def test_export_ends_when_nobody_asks_for_it_any_more(run: SharedRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_export, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(run_export, "MAX_SILENCE_SECONDS", 0.05)
+    exported = RunExport(run, KEY, lambda *_: None)
+    exported.ask("there")
+    gevent.spawn(exported.run).get(timeout=30)
+    assert not run.has_followers
