@@ -43,10 +43,11 @@ class Runs:
             if run is None:
                 return self._begin(caller)
             run.opened.wait()
+            outcome = HIT if run.is_whole else JOINED
             if run.can_be_joined:
                 usage = usage or count_unrun(caller.pending_request)
             if run.can_be_joined:
-                return Joined(self.followers.add(run, caller, run.joined_as), run.joined_as, usage)
+                return Joined(self.followers.add(run, caller, outcome), outcome, usage)
             self._registry.withdraw(run)
 
     def _begin(self, caller: Caller) -> Joined:
@@ -70,7 +71,7 @@ class Runs:
 
     def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller) -> Joined:
         usage = count_unrun(caller.pending_request)
-        run.joined_as, run.is_open = HIT, True
+        run.is_open = True
         run.replay(answer.frames)
         self._registry.forget(run)
         # A first request with an idempotency key may find the answer to another one; the key stands for it from now on.

@@ -54,8 +54,6 @@ class SharedRun:
         self.is_open = False
         #: Whether the request of that id is run for it by a worker, which logs it.
         self.has_job = False
-        #: What `x-farm-cache` tells those who join: `joined`, or `hit` for a kept answer.
-        self.joined_as = "joined"
         #: Everything so far, unless it has become too much to keep.
         self.frames: list[Frame] = []
         self.is_kept = True
@@ -76,8 +74,8 @@ class SharedRun:
 
     @property
     def can_be_joined(self) -> bool:
-        """Whether a later caller gets the answer from its first byte."""
-        return self.is_open and self.is_kept
+        """Whether a later caller gets the answer from its first byte; one that has failed is not given again."""
+        return self.is_open and self.is_kept and (self.is_whole or not self.has_ended)
 
     def is_of_other(self, share: Share) -> bool:
         """Whether the name stands for another request here."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -19,6 +20,7 @@ from tests.integration.web.replay.conftest import CHUNKS, DONE, WHOLE, SharingFr
 from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
 from tests.waiting import eventually
 from web.replay import shared_run
+from web.replay.answer_store import AnswerStore
 
 STREAM = b"".join((*CHUNKS, DONE))
 
@@ -38,6 +40,21 @@ def test_retry_gets_the_kept_answer_for_ten_minutes(front: SharingFront, redis: 
     (answer,) = redis.keys("farm:answer:*")
     assert 590 < redis.ttl(answer) <= 600
     assert redis.keys("farm:run:*") == []
+
+
+def test_answer_is_a_hit_as_soon_as_it_has_ended(front: SharingFront, monkeypatch: pytest.MonkeyPatch):
+    may_keep, keep = Event(), AnswerStore.keep
+
+    def keep_later(*args: Any) -> bool:
+        may_keep.wait(timeout=30)
+        return keep(*args)
+
+    monkeypatch.setattr(AnswerStore, "keep", keep_later)
+    first = front.ask("k1")
+    front.serve()
+    check_replayed(front.answer(first), outcome="miss")
+    check_replayed(front.answer(front.ask("k1")))
+    may_keep.set()
 
 
 def test_retry_follows_the_running_answer_from_its_first_byte(front: SharingFront):

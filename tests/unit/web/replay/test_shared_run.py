@@ -3,6 +3,7 @@
 import gevent
 import pytest
 
+from shared.errors import ApiError
 from shared.protocol.messages import Frame, FrameKind, Head
 from web.replay import shared_run
 from web.replay.answer_store import Share
@@ -53,6 +54,17 @@ def test_later_reader_gets_all_from_the_beginning(kept_bytes: KeptBytes):
     run.put([data(20), END])
     assert first.frames == second.frames == [HEAD, data(10), data(20), END]
     assert run.is_whole
+
+
+def test_run_can_be_joined_until_it_fails(kept_bytes: KeptBytes):
+    whole, _ = start(kept_bytes)
+    failed, _ = start(kept_bytes)
+    for run in (whole, failed):
+        run.put([HEAD, data(10)])
+        assert run.can_be_joined
+    whole.put([END])
+    failed.fail(ApiError(502, "upstream_error", "cut"))
+    assert (whole.can_be_joined, failed.can_be_joined) == (True, False)
 
 
 def test_answers_are_kept_within_the_bounds_of_one_and_of_all(kept_bytes: KeptBytes):
