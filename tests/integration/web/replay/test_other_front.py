@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
+import gevent
 import pytest
 from gevent.event import Event
 from redis import Redis
@@ -207,7 +208,6 @@ def test_answer_is_read_to_its_end_although_its_run_ends_before_it_is_exported(
     fronts: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ):
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
     released = Event()
     hold_exports(monkeypatch, released)
     fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
@@ -222,7 +222,6 @@ def test_callers_in_another_front_get_the_rest_of_an_answer_that_is_not_kept(
     fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch
 ):
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
-    eventually(lambda: fronts[1].services.runs.list_running()[0].frames)
     monkeypatch.setattr(shared_run, "MAX_ANSWER_BYTES", 200)
     fronts[0].continue_reply(request_id, 2, CHUNKS[1], end=False)
     eventually(lambda: [run for run in fronts[0].services.runs.list_running() if not run.is_kept])
