@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-import gevent
 import pytest
 from gevent.event import Event
 from redis import Redis
