@@ -51,6 +51,10 @@ class CorkedSocket:
         self._is_between_chunks = (self._is_between_chunks or CHUNKED in head) and data != LAST_CHUNK
         self._send(head + data if head else data)
 
+    def send(self, data: bytes) -> int:
+        """gunicorn: only `100 Continue`, before the app has seen the request; it is sent later (expect_continue.py)."""
+        return len(data)
+
     def flush(self) -> None:
         head, self._head = self._head, b""
         if head:

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, changed in five ways.
+"""gunicorn's gevent worker, changed in six ways.
 
 1. It retires after a reload, when other fronts serve: its running requests may take as long as they need. At a stop
    they get the drain time, and all callers a reply.
@@ -6,6 +6,7 @@
 3. A request that gunicorn can't parse never reaches the app; its error is written here, in the shape of all others.
 4. A response's head and body are sent as one packet.
 5. A caller that is still sending can read an early reply (lingering_close.py).
+6. A caller that asks before it sends a body is asked for it when the app reads it (expect_continue.py).
 """
 
 import contextlib
@@ -34,6 +35,7 @@ from shared.ready_flag import ReadyFlag
 from web.server.connection_limit import ConnectionLimit
 from web.server.corked_socket import CorkedSocket
 from web.server.disconnect import check_callers, enable_keepalive
+from web.server.expect_continue import ask_when_read, expects_continue
 from web.server.lingering_close import discard_body, discard_rest, is_read, linger
 from web.server.request_input import PIECE_BYTES
 
@@ -268,6 +270,8 @@ class FarmGunicornWorker(GeventWorker):  # type: ignore[misc]
             corked_socket.before_head = partial(discard_rest, req.body)
         if wants_close(req.headers):
             req.force_close()
+        if expects_continue(req):
+            ask_when_read(req, sock)
         is_closing = False
         try:
             super().handle_request(listener_name, req, corked_socket, addr)

@@ -83,6 +83,12 @@ def encode_chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+def test_upload_that_is_too_large_is_not_asked_for(server: FrontServer):
+    head = build_head(server, f"content-length: {10**10}", "expect: 100-continue")
+    status, headers, body = parse(read_all(server.send(head)))
+    assert (status, headers["connection"], b"file_too_large" in body) == (413, "close", True)
+
+
 @pytest.mark.parametrize("size", [10**10, MAX_BATCH_INPUT_BYTES + MB])
 def test_upload_that_is_too_large_is_refused_by_its_length(server: FrontServer, data_dir: Path, size: int):
     before = count_parts(data_dir)

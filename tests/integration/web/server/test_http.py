@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import zlib
 from collections.abc import Callable
 
@@ -89,6 +90,25 @@ def test_expectation_is_met_before_a_large_body(server: FrontServer):
     with replying(server.front):
         connection.sendall(rest)
         assert parse(read_all(connection))[0] == 200
+
+
+def test_connection_is_kept_after_an_expectation(server: FrontServer):
+    head, _, body = build_request(server.front.secret, BODY, "Expect: 100-continue").partition(b"\r\n\r\n")
+    connection = server.send(head + b"\r\n\r\n" + body)
+    with replying(server.front):
+        eventually(lambda: connection.recv(65_536, socket.MSG_PEEK).endswith(b"{}"))
+        connection.sendall(build_request(server.front.secret, BODY, CLOSE))
+        assert read_all(connection).count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize(("secret", "size", "status"), [("sk-wrong", 100, 401), ("", 10**10, 413)])
+def test_body_that_a_refused_caller_would_send_is_not_asked_for(
+    server: FrontServer, secret: str, size: int, status: int
+):
+    request = build_request(secret or server.front.secret, b"", "Expect: 100-continue")
+    reply = read_all(server.send(request.replace(b"content-length: 0", f"content-length: {size}".encode())))
+    replied, headers, _ = parse(reply)
+    assert (replied, headers["connection"]) == (status, "close")
 
 
 @pytest.mark.parametrize(
