@@ -164,6 +164,7 @@ REFRESHERS = "farm:refreshers"
 COUNTERS = "farm:counters"
 FRONTS = "farm:fronts"
 FRONT_BODY_BYTES = "farm:fronts:body-bytes"
+FRONT_LOADS = "farm:fronts:loads"
 #: Written by shared/protocol/bodies.lua.
 BODY_SUMS = "farm:body-sums"
 #: Written by web/replay/kept_answers.lua, as the next two.

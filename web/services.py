@@ -180,6 +180,7 @@ class WebServices:
             self.hub.leave()
             self.runs.shut_down()
             self.redis.hdel(keys.FRONT_BODY_BYTES, self.hub.front_id)
+            self.redis.hdel(keys.FRONT_LOADS, self.hub.front_id)
         except RedisError as error:
             log.warning("can't deregister the front: %s", error, extra={"action": "redis_lost"})
 
@@ -216,11 +217,7 @@ def build_services(settings: Settings) -> WebServices:
         queue_timeout=settings.queue_timeout,
         cancels_on_disconnect=settings.on_disconnect == "cancel",
     )
-    pool_selector, counters, files = (
-        PoolSelector(settings, availability, overload),
-        Counters(),
-        open_files(settings, redis),
-    )
+    pool_selector, files = PoolSelector(settings, availability, overload), open_files(settings, redis)
     body_memory = BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body))
     line_requests = LineRequests(request_services, pool_selector, counters, body_memory)
     batches = build_batch_services(settings, redis, files, line_requests)

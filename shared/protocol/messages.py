@@ -57,6 +57,10 @@ class RelayRequest:
     #: Whether that usage passes all the same, because the front decides who sees it.
     reveals_usage: bool = False
 
+    @property
+    def is_interactive(self) -> bool:
+        return self.band == "interactive"
+
     def encode(self) -> dict[str, Any]:
         """Returns JSON values for the job's arguments."""
         values = dict(vars(self))

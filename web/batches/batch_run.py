@@ -14,9 +14,11 @@ from shared.batches.batch import CANCELLING, COMPLETED, EXPIRED, IN_PROGRESS, VA
 from shared.batches.running_line import RunningLine
 from shared.files.file_store import FileNotFound
 from shared.files.part_store import FileStoreDown, PartNotFound
+from shared.settings.schema import PoolSettings
 from web.batches.background_flush import BackgroundFlush
 from web.batches.batch_lease import BatchLease
 from web.batches.finalization import end_batch
+from web.batches.headroom import count_lines
 from web.batches.input_cursor import InputCursor
 from web.batches.line_window import LineWindow
 from web.batches.lines.line_parser import InvalidLine
@@ -32,8 +34,8 @@ log = logging.getLogger("farm.batches")
 CHECK_SECONDS, ORPHAN_CHECK_SECONDS = 0.5, 2.0
 #: Seconds before something is tried again that Redis or the store of files has refused: first, and at most.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 15.0
-#: Lines in flight per account, at least, and at most.
-LINES_PER_ACCOUNT, MIN_WINDOW, MAX_WINDOW = 2, 8, 2000
+#: Lines of a batch in flight: at least, while there are no interactive requests, and at most.
+MIN_LINES, MAX_LINES = 8, 2000
 INPUT_GONE = InvalidLine(
     "input_file_gone", "The input file was deleted, or its content can't be found.", "input_file_id"
 )
@@ -42,12 +44,12 @@ INPUT_GONE = InvalidLine(
 class BatchRun:
     """One batch in this front, for as long as it has the lease, and until the lines that it has begun have ended."""
 
-    def __init__(self, services: BatchServices, batch_id: str, find_share: Callable[[], float]) -> None:
-        """`find_share` returns the part of the accounts that the batch may keep busy: 1 for all."""
+    def __init__(self, services: BatchServices, batch_id: str, count_batches: Callable[[], int]) -> None:
+        """`count_batches` returns how many batches share the accounts, this one included."""
         self._services = services
         self._store = services.store
         self._id = batch_id
-        self._find_share = find_share
+        self._count_batches = count_batches
         self._woken = Event()
         self._lease = BatchLease(services.store, batch_id, services.front_id)
         self._transitions = Transitions(services.store, services.front_id)
@@ -56,7 +58,11 @@ class BatchRun:
         self._cursor = InputCursor(services)
         self.lines = LineWindow(services, self._lease, self._cursor, self._get_key, self._woken.set)
         self._key: ApiKey | None = None
+        #: The pools that serve the batch, and their accounts in service.
+        self._pools: list[PoolSettings] = []
         self._accounts = 0
+        #: Whether there are lines to begin, as far as the last look told.
+        self.wants_lines = False
 
     def run(self) -> None:
         """Returns when the batch has ended, or another front may run it and no line runs here."""
@@ -131,8 +137,10 @@ class BatchRun:
             if now - orphans_checked_at >= ORPHAN_CHECK_SECONDS:
                 orphans_checked_at, orphans = now, find_orphans(self._services, self._id, self.lines)
             self._flush.start_if_due(batch)
-            if self._may_begin(batch):
+            self.wants_lines = self._may_begin(batch)
+            if self.wants_lines:
                 self.lines.fill(batch, record, orphans, self._find_window())
+                self.wants_lines = bool(orphans) or not self._cursor.is_exhausted
             self._woken.wait(CHECK_SECONDS)
             self._woken.clear()
 
@@ -145,7 +153,8 @@ class BatchRun:
         if self._key is None:
             self._store.cancel(batch.id, reason="key_revoked")
             return None
-        self._accounts = self._services.count_accounts(self._key)
+        self._pools = self._services.list_pools(current, self._key)
+        self._accounts = self._services.count_accounts(self._pools)
         if current.completed + current.failed >= current.total:
             self._transitions.finalize(current, COMPLETED)
         elif clock.now() >= current.expires_at:
@@ -163,7 +172,9 @@ class BatchRun:
 
     def _find_window(self) -> int:
         """Lines that may be in flight."""
-        return max(MIN_WINDOW, min(MAX_WINDOW, round(LINES_PER_ACCOUNT * self._accounts * self._find_share())))
+        current, peak = self._services.headroom.find_interactive(pool.name for pool in self._pools)
+        lines = count_lines(self._accounts, current, peak) // max(1, self._count_batches())
+        return max(1 if peak else MIN_LINES, min(MAX_LINES, lines))
 
     def _get_key(self) -> ApiKey:
         assert self._key is not None

@@ -52,12 +52,22 @@ class BatchRunner:
     def _look(self) -> None:
         """Takes unfinished batches that no front has, the oldest first."""
         store, front_id = self._services.store, self._services.front_id
-        others = [batch_id for batch_id in store.list_active() if batch_id not in self._runs]
+        active = store.list_active()
+        others = [batch_id for batch_id in active if batch_id not in self._runs]
         for batch_id in store.take_leases(others, front_id, MAX_RUNS - len(self._runs)):
             self._start(batch_id)
+        if active:
+            self._services.headroom.exchange(self._count_own())
+
+    def _count_own(self) -> int:
+        """Batches of this front that have lines to begin."""
+        return sum(run.wants_lines for run in self._runs.values())
+
+    def _count_batches(self) -> int:
+        return self._services.headroom.count_batches(self._count_own())
 
     def _start(self, batch_id: str) -> None:
-        run = BatchRun(self._services, batch_id, lambda: 1 / max(1, len(self._runs)))
+        run = BatchRun(self._services, batch_id, self._count_batches)
         self._runs[batch_id] = run
         if self._is_stopped:
             run.stop()

@@ -1,5 +1,6 @@
 """What the batches of a front share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis import Redis
@@ -13,9 +14,11 @@ from shared.errors import NotFound
 from shared.files.file_record import FileRecord
 from shared.files.file_store import FileNotFound, Files
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from shared.settings.schema import Settings
+from shared.settings.schema import PoolSettings, Settings
 from web.access.private_callers import PrivateCaller
+from web.batches.headroom import Headroom
 from web.batches.lines.line_request import MAX_PAUSE_SECONDS, LineRequests
+from web.request.capacity.pool_selection import can_serve
 
 #: Seconds beside its total timeout and its pause in which a run of a line has ended.
 RUN_MARGIN_SECONDS = 90.0
@@ -30,6 +33,7 @@ class BatchServices:
     files: Files
     api_keys: ApiKeys
     requests: LineRequests
+    headroom: Headroom
     #: Bytes of a line.
     max_line: int
     #: Seconds after which the run of a line has ended, whatever happens.
@@ -56,9 +60,12 @@ class BatchServices:
             raise FileNotFound(batch.input_file_id)
         return record
 
-    def count_accounts(self, key: ApiKey) -> int:
-        """Requests that the accounts in service can run at once for the key."""
-        pools = self.requests.pool_selector.list_open_to(key)
+    def list_pools(self, batch: Batch, key: ApiKey) -> list[PoolSettings]:
+        """The pools that serve the model of the first line, which most often is that of all."""
+        return [pool for pool in self.requests.pool_selector.list_open_to(key) if can_serve(pool, batch.model)]
+
+    def count_accounts(self, pools: Sequence[PoolSettings]) -> int:
+        """Requests that the accounts in service can run at once."""
         with self.redis.pipeline(transaction=False) as pipe:
             for pool in pools:
                 pipe.hvals(keys.credentials(pool.name))
@@ -73,6 +80,7 @@ def build_batch_services(settings: Settings, redis: Redis, files: Files, request
         files=files,
         api_keys=ApiKeys(redis),
         requests=requests,
+        headroom=Headroom(redis, requests.services.hub.front_id, requests.services.interactive_load),
         max_line=settings.max_body,
         max_run=settings.max_total_timeout + MAX_PAUSE_SECONDS + RUN_MARGIN_SECONDS,
     )

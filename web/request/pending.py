@@ -25,6 +25,7 @@ from web.reply.hub import Hub
 from web.reply.mailbox import Mailbox
 from web.request import limit_headers
 from web.request.capacity.availability import Availability
+from web.request.capacity.interactive_load import InteractiveLoad
 from web.request.capacity.overload import Overload
 from web.request.log_buffer import RequestLogBuffer
 from web.request.reply_frames import FrameTimeout, ReplyFrames
@@ -59,6 +60,7 @@ class RequestServices:
     cancels_on_disconnect: bool
     #: Whether a request is refused when its pool rests for longer than it may wait.
     heeds_rest: bool = True
+    interactive_load: InteractiveLoad = field(default_factory=InteractiveLoad)
     #: Request id -> request that no worker has taken yet, as far as this front knows.
     queued: "dict[str, PendingRequest]" = field(default_factory=dict)
 
@@ -114,6 +116,8 @@ class PendingRequest(ReplyFrames):
             self.request.id, self.request.deadline + 2 * WORKER_MARGIN_SECONDS, on_overdue
         )
         self._disconnect_watcher = DisconnectWatcher(self.caller_socket, self.mailbox.abandon)
+        if self.request.is_interactive:
+            self.services.interactive_load.begin(self.request.pool)
         try:
             retry_for(lambda: self._enqueue(body), lambda: self.mailbox.ended_by_front)
             self.mailbox.is_enqueued = True
@@ -273,6 +277,8 @@ class PendingRequest(ReplyFrames):
         self.services.log_buffer.record_ended(self.request, error, self.admission.ahead_of)
 
     def _detach(self) -> None:
+        if self.request.is_interactive and not self._is_closed:
+            self.services.interactive_load.end(self.request.pool)
         self._is_closed = True
         self.services.queued.pop(self.request.id, None)
         self._disconnect_watcher.stop()

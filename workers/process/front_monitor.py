@@ -89,6 +89,7 @@ class FrontMonitor:
                 log.warning("%d waiting jobs of a front that is gone were removed", purged, extra=extra)
         self._purged.add(front)
         self._redis.hdel(keys.FRONT_BODY_BYTES, front)
+        self._redis.hdel(keys.FRONT_LOADS, front)
         self._redis.zremrangebyscore(keys.FRONTS, "-inf", clock.now() - LISTED_SECONDS)
 
 

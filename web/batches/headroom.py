@@ -1,0 +1,86 @@
+"""How many lines of batches may be in flight: what interactive requests leave.
+
+Without those there are twice as many lines as accounts, so that no account waits for its next line. With them, as many
+accounts stay free as interactive requests were in flight lately, so that the next one need not wait for a line's end.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from redis import Redis
+
+from shared import clock, keys
+from shared.parsing import parse_json_object
+from web.request.capacity.interactive_load import InteractiveLoad
+
+#: Lines per account while there are no interactive requests.
+LINES_PER_ACCOUNT = 2
+#: Seconds after which what another front has told about itself is out of date, and for which Redis keeps it.
+MAX_AGE_SECONDS, TTL_SECONDS = 10.0, 60
+
+
+def count_lines(accounts: int, current: int, peak: int) -> int:
+    """Lines of all batches that may be in flight.
+
+    `current` and `peak`: interactive requests in flight now, and at most lately. After a burst, half of the accounts
+    stay free at most: the next one may not come.
+    """
+    if not peak:
+        return LINES_PER_ACCOUNT * accounts
+    return max(1, accounts - max(current, min(peak, accounts // 2)))
+
+
+@dataclass(frozen=True)
+class FrontLoad:
+    """What a front tells the others while there are batches."""
+
+    #: Batches of the front that have lines to begin.
+    batches: int
+    #: Pool -> interactive requests in flight, and at most lately.
+    interactive: Mapping[str, tuple[int, int]]
+
+    def encode(self) -> str:
+        return json.dumps({"at": clock.now(), "batches": self.batches, "interactive": self.interactive})
+
+
+def decode_front_load(data: bytes) -> FrontLoad | None:
+    """None if it is out of date."""
+    record = parse_json_object(data)
+    if record.get("at", 0) < clock.now() - MAX_AGE_SECONDS:
+        return None
+    return FrontLoad(record["batches"], {pool: (load[0], load[1]) for pool, load in record["interactive"].items()})
+
+
+class Headroom:
+    """What the batches of this front may use; knows the other fronts since the last exchange."""
+
+    def __init__(self, redis: Redis, front_id: str, interactive: InteractiveLoad) -> None:
+        self._redis = redis
+        self._front_id = front_id
+        self._interactive = interactive
+        self._others: list[FrontLoad] = []
+
+    def exchange(self, batches: int) -> None:
+        """Tells the other fronts of this one's requests, and of its batches that have lines to begin.
+
+        Raises RedisError.
+        """
+        load = FrontLoad(batches, self._interactive.read())
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.FRONT_LOADS, self._front_id, load.encode())
+            pipe.expire(keys.FRONT_LOADS, TTL_SECONDS)
+            pipe.hgetall(keys.FRONT_LOADS)
+            found = pipe.execute()[-1]
+        loads = [decode_front_load(data) for front, data in found.items() if front.decode() != self._front_id]
+        self._others = [load for load in loads if load]
+
+    def count_batches(self, own: int) -> int:
+        """Batches of all fronts that have lines to begin."""
+        return own + sum(load.batches for load in self._others)
+
+    def find_interactive(self, pools: Iterable[str]) -> tuple[int, int]:
+        """Interactive requests in flight in these pools, and at most lately."""
+        fronts = [self._interactive.read(), *(load.interactive for load in self._others)]
+        loads = [front[pool] for pool in pools for front in fronts if pool in front]
+        return sum(current for current, _ in loads), sum(peak for _, peak in loads)
