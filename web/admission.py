@@ -15,6 +15,7 @@ from shared.redis_connection.retry import retry_for
 from shared.settings.schema import PoolSettings
 from web.replay.caller import Caller
 from web.replay.idempotency_key import IDEMPOTENCY_HEADER
+from web.replay.limit_turn import LimitTurn
 from web.replay.sharing import find_sharing, is_joinable
 from web.request import limit_headers
 from web.request.body import RequestBody
@@ -105,12 +106,21 @@ def admit_shared(
         Caller(pending_request, sharing, lambda: submit(web_services, context, pending_request, data), caller_socket)
     )
     context.pop("caller", None)
-    limit_usage = joined.limit_usage
-    context.reply_headers = {
-        **(limit_headers.build_request_headers(key, limit_usage) if limit_usage else context.reply_headers),
-        CACHE_HEADER: joined.outcome,
-    }
+    headers = build_turn_headers(joined.turn) if joined.turn else context.reply_headers
+    context.reply_headers = {**headers, CACHE_HEADER: joined.outcome}
     return joined.follower
+
+
+def build_turn_headers(turn: LimitTurn) -> dict[str, str]:
+    """Headers for a request that is not run."""
+    headers = limit_headers.build_request_headers(turn.key, turn.usage)
+    if not turn.is_counted:
+        headers |= build_queue_headers(turn.ahead, round(1000 * turn.seconds_left))
+    return headers
+
+
+def build_queue_headers(ahead: int, eta_ms: int) -> dict[str, str]:
+    return {"x-queue-position": str(ahead + 1), "x-queue-eta-ms": str(eta_ms)}
 
 
 def submit_body(
@@ -211,8 +221,10 @@ def submit(
         admission, overload = pending_request.admission, web_services.request_services.overload
         context.reply_headers = {
             **limit_headers.build_headers(pending_request.key, admission.limit_usage),
-            "x-queue-position": str(admission.ahead + 1),
-            "x-queue-eta-ms": str(overload.eta_ms(pending_request.request.pool, admission.ahead, pending_request.rest)),
+            **build_queue_headers(
+                admission.ahead,
+                overload.eta_ms(pending_request.request.pool, admission.ahead, pending_request.rest),
+            ),
         }
     except BaseException:
         pending_request.close()

@@ -85,6 +85,17 @@ class Admission:
     ahead_of: str = ""
 
 
+@dataclass(frozen=True)
+class UnrunCount:
+    """A request without a job that is counted, or waits for its key's requests per minute."""
+
+    limit_usage: LimitUsage
+    #: Requests that are counted first.
+    ahead: int
+    #: Seconds until it should ask again; 0 if it is counted.
+    recheck_seconds: float
+
+
 class RelayQueue:
     """Admits, withdraws and counts the requests of all pools."""
 
@@ -106,6 +117,7 @@ class RelayQueue:
         self._count_request = self._pipeline.register_script(
             *(Path(__file__).with_name(name) for name in ("limits.lua", "count_request.lua"))
         )
+        self._count_unrun = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("count_unrun.lua"))
         self._release_held = self._pipeline.register_script(*SCHEDULING_LUA, RELEASE_HELD_LUA)
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
@@ -182,6 +194,19 @@ class RelayQueue:
         if wait:
             raise LimitReached("requests", wait, usage)
         return usage
+
+    def count_unrun(self, key: ApiKey, now: float, patience: float, before: int | None) -> UnrunCount:
+        """Counts a request that gets the answer to another one against the requests per minute, which `key` has.
+
+        `patience`: seconds for which it may wait; `before`: others that wait before it like this, None when it asks
+        again. Raises LimitReached when it may not even wait.
+        """
+        args = [encode_demand(key, 0, now), patience, "" if before is None else before]
+        state, wait, requests, reset, ahead = self._count_unrun(keys=[], args=args)
+        usage = LimitUsage(int(float(requests)), float(reset))
+        if state == b"refused":
+            raise LimitReached("requests", float(wait), usage)
+        return UnrunCount(usage, int(ahead), float(wait))
 
     def _build_fields(self, request: RelayRequest, upstream_model: str, *, limited: bool) -> dict[str, Any]:
         model = names.limited_model(upstream_model or request.model)

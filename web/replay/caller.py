@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shared.api_keys.limits import LimitUsage
 from web.replay.follower import Follower
+from web.replay.limit_turn import LimitTurn
 from web.replay.sharing import Sharing
 from web.request.pending import PendingRequest
 
@@ -37,5 +37,5 @@ class Joined:
 
     follower: Follower
     outcome: str
-    #: How much of its limits the caller's key has used; None for the caller whose request is run.
-    limit_usage: LimitUsage | None = None
+    #: Its turn in its API key's requests per minute; None for a request that is run, which waits as any other.
+    turn: LimitTurn | None

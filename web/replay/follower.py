@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from shared.errors import ApiError
 from shared.protocol.messages import Frame, RelayRequest
 from web.replay.answer_form import AnswerForm, FormedFrames
+from web.replay.limit_turn import LimitTurn
 from web.replay.shared_run import SharedRun
 from web.reply.batch_queue import BatchQueue
 from web.request.pending import CLIENT_GONE
@@ -24,8 +26,9 @@ class Follower(ReplyFrames):
         form: AnswerForm | None,
         caller_socket: Any,
         on_close: "Callable[[Follower], None]",
+        turn: LimitTurn | None = None,
     ) -> None:
-        """`form`: None for that of the run."""
+        """`form`: None for that of the run; `turn`: what is to be awaited before the first frame."""
         self.request = request
         self._formed = FormedFrames(form) if form else None
         self.caller_socket = caller_socket
@@ -35,6 +38,9 @@ class Follower(ReplyFrames):
         self._frames: BatchQueue[Frame] = BatchQueue()
         #: Whether the caller has left, and whether it has had all of the answer.
         self.is_gone = self.is_served = False
+        self._turn = turn
+        #: What the caller got in place of an answer, because its turn did not come.
+        self.refusal: ApiError | None = None
         self._is_closed = False
         self._disconnect_watcher = DisconnectWatcher(caller_socket, self._leave)
         run.add(self)
@@ -51,6 +57,7 @@ class Follower(ReplyFrames):
 
     def wait_for_frames(self, timeout: float) -> list[Frame]:
         gives_up_at = time.monotonic() + timeout
+        self._wait_for_turn(gives_up_at)
         while True:
             if self.is_gone:
                 raise CLIENT_GONE
@@ -64,9 +71,27 @@ class Follower(ReplyFrames):
             if time.monotonic() >= gives_up_at:
                 raise FrameTimeout
 
+    def _wait_for_turn(self, gives_up_at: float) -> None:
+        """Raises FrameTimeout, ApiError."""
+        while self._turn and not self._has_turn(self._turn):
+            if self.is_gone:
+                raise CLIENT_GONE
+            if time.monotonic() >= gives_up_at:
+                raise FrameTimeout
+            self._turn.wait(gives_up_at - time.monotonic())
+
+    def _has_turn(self, turn: LimitTurn) -> bool:
+        try:
+            return turn.has_come()
+        except ApiError as error:
+            self.refusal = error
+            raise
+
     def _leave(self) -> None:
         self.is_gone = True
         self._frames.wake()
+        if self._turn:
+            self._turn.wake()
 
     def end_overdue(self) -> None:
         """Called when the caller has not read its answer within the time that any request may take."""

@@ -8,6 +8,7 @@ from shared import clock, names
 from shared.observability.counters import Counters
 from web.replay.caller import Caller
 from web.replay.follower import Follower
+from web.replay.limit_turn import LimitTurn
 from web.replay.shared_run import SharedRun
 from web.request.log_buffer import RequestLogBuffer
 from web.request.pending import WORKER_MARGIN_SECONDS
@@ -30,17 +31,19 @@ class Followers:
     def __iter__(self) -> Iterator[Follower]:
         return iter(list(self._followers))
 
-    def add(self, run: SharedRun, caller: Caller, outcome: str) -> Follower:
+    def add(self, run: SharedRun, caller: Caller, outcome: str, turn: LimitTurn | None) -> Follower:
         """The caller follows the run from its first frame."""
         request = caller.pending_request.request
 
         def on_close(follower: Follower) -> None:
             self._followers.discard(follower)
-            if not (run.has_job and run.id == request.id):
+            if follower.refusal:
+                self._log_buffer.record_ended(request, follower.refusal)
+            elif not (run.has_job and run.id == request.id):
                 self._log_buffer.record_shared(request, *follower.find_outcome(), end=outcome)
 
         self._counters.increment("shared_answers", names.configured_pool(request.pool), outcome)
-        follower = Follower(run, request, caller.sharing.form, caller.socket, on_close)
+        follower = Follower(run, request, caller.sharing.form, caller.socket, on_close, turn)
         self._followers.add(follower)
         return follower
 

@@ -3,17 +3,16 @@
 import gevent
 from redis import Redis
 
-from shared.api_keys.limits import LimitUsage
 from shared.observability.counters import Counters
 from web.replay.answer_keeper import AnswerKeeper
 from web.replay.answer_store import AnswerStore, KeptAnswer, OtherRun
 from web.replay.caller import HIT, JOINED, MISS, Caller, Joined
 from web.replay.followers import Followers
+from web.replay.limit_turn import LimitTurn, LimitTurns
 from web.replay.run_export import RunExchange
 from web.replay.run_registry import RunRegistry
 from web.replay.run_source import RunSource
 from web.replay.shared_run import KeptBytes, SharedRun
-from web.replay.unrun_request import count_unrun
 from web.reply.hub import Hub
 from web.request.log_buffer import RequestLogBuffer
 
@@ -31,26 +30,30 @@ class Runs:
         hub.on_message = exchange.receive
         self._source = RunSource(self._registry, self._keeper, store, exchange)
         self._kept_bytes = KeptBytes()
+        self._turns = LimitTurns()
 
     def open(self, caller: Caller) -> Joined:
         """Joins the run of the same request, replays its kept answer, or runs it. Raises ApiError, RedisError.
 
         The caller closes its follower. Killing the greenlet while this waits leaves nothing behind.
         """
-        usage: LimitUsage | None = None
+        turn: LimitTurn | None = None
         while True:
             run = self._registry.find(caller.sharing)
             if run is None:
-                return self._begin(caller)
+                return self._begin(caller, turn)
             run.opened.wait()
             outcome = HIT if run.is_whole else JOINED
             if run.can_be_joined:
-                usage = usage or count_unrun(caller.pending_request)
+                turn = turn or self._turns.begin(caller.pending_request)
             if run.can_be_joined:
-                return Joined(self.followers.add(run, caller, outcome), outcome, usage)
+                return self._follow(run, caller, outcome, turn)
             self._registry.withdraw(run)
 
-    def _begin(self, caller: Caller) -> Joined:
+    def _follow(self, run: SharedRun, caller: Caller, outcome: str, turn: LimitTurn | None = None) -> Joined:
+        return Joined(self.followers.add(run, caller, outcome, turn), outcome, turn)
+
+    def _begin(self, caller: Caller, turn: LimitTurn | None) -> Joined:
         """Replays the kept answer, or runs the request, while later callers wait for what becomes of it."""
         request, sharing = caller.pending_request.request, caller.sharing
         run = SharedRun(request.id, sharing.shares, self._kept_bytes, drains=sharing.drains)
@@ -58,9 +61,9 @@ class Runs:
         try:
             found = self._registry.claim(run, request)
             if isinstance(found, KeptAnswer):
-                return self._replay(run, found, caller)
+                return self._replay(run, found, caller, turn)
             if isinstance(found, OtherRun):
-                return self._join_other(run, found, caller)
+                return self._join_other(run, found, caller, turn)
             caller.submit()
             return self._run(run, caller)
         except BaseException:
@@ -69,28 +72,28 @@ class Runs:
         finally:
             run.opened.set()
 
-    def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller) -> Joined:
-        usage = count_unrun(caller.pending_request)
+    def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller, turn: LimitTurn | None) -> Joined:
+        turn = turn or self._turns.begin(caller.pending_request)
         run.is_open = True
         run.replay(answer.frames)
         self._registry.forget(run)
         # A first request with an idempotency key may find the answer to another one; the key stands for it from now on.
         if others := [share for share in run.shares if share.print and share != answer.share]:
             gevent.spawn(self._keeper.store, run.id, others, answer.frames)
-        return Joined(self.followers.add(run, caller, HIT), HIT, usage)
+        return self._follow(run, caller, HIT, turn)
 
     def _run(self, run: SharedRun, caller: Caller) -> Joined:
         self._open(run)
         self._source.attach(run, caller.pending_request)
         gevent.spawn(self._source.feed, run, caller.pending_request)
-        return Joined(self.followers.add(run, caller, MISS), MISS)
+        return self._follow(run, caller, MISS)
 
-    def _join_other(self, run: SharedRun, other: OtherRun, caller: Caller) -> Joined:
+    def _join_other(self, run: SharedRun, other: OtherRun, caller: Caller, turn: LimitTurn | None) -> Joined:
         """Follows the run of another front."""
-        usage = count_unrun(caller.pending_request)
+        turn = turn or self._turns.begin(caller.pending_request)
         self._open(run)
         gevent.spawn(self._source.feed_from_other, run, other, caller)
-        return Joined(self.followers.add(run, caller, JOINED), JOINED, usage)
+        return self._follow(run, caller, JOINED, turn)
 
     def _open(self, run: SharedRun) -> None:
         """Others may join the run from now on, until it has become too much to keep."""

@@ -226,8 +226,13 @@ class PendingRequest(ReplyFrames):
         if self.services.availability.is_down(pool):
             message = "the upstream is down and did not recover in time"
             return ApiError(502, "upstream_unavailable", message, "upstream_error")
+        return self.build_queue_timeout()
+
+    def build_queue_timeout(self) -> ApiError:
+        """Raises RedisError."""
         message = "the request could not be started in time; try again later"
-        return self._build_overload("queue_timeout", message, self.services.queue.count_waiting(pool))
+        waiting = self.services.queue.count_waiting(self.request.pool)
+        return self._build_overload("queue_timeout", message, waiting)
 
     def _leave(self) -> None:
         """Raises ApiError: the queued request will not be served, as the front is being stopped, or its pool rests."""

@@ -1,7 +1,6 @@
 """A request that is repeated with its idempotency key gets the answer of the first, whatever has become of that."""
 
 import json
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from shared.observability.request_log import LogFilter, RequestLog
 from shared.protocol.job_data import decode_request
 from shared.protocol.messages import Failure, Frame, FrameKind
 from tests.integration.web.replay.conftest import CHUNKS, DONE, WHOLE, SharingFront, chunk, settle
-from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
+from tests.integration.web.server.front_server import FrontServer, build_request, read_all, read_until, serve
 from tests.waiting import eventually
 from web.replay import shared_run
 from web.replay.answer_store import AnswerStore
@@ -273,7 +272,7 @@ def test_log_tells_who_got_an_answer_for_nothing(front: SharingFront, redis: Red
 
 
 def test_answers_that_cost_nothing_count_as_requests_per_minute_only(front: SharingFront, redis: Redis):
-    secret, _ = ApiKeys(redis).create("limited", rpm=2, concurrency=1, tpm=100_000)
+    secret, _ = ApiKeys(redis).create("limited", rpm=2, concurrency=1, tpm=100_000, max_waiting=0)
     first = front.ask("k1", secret)
     front.serve()
     front.answer(first)
@@ -326,12 +325,6 @@ def server(front: SharingFront) -> Iterator[FrontServer]:
 def send(server: FrontServer, front: SharingFront, *headers: str, **fields: Any) -> Any:
     body = json.dumps({"model": "m", "messages": [], **fields}).encode()
     return server.send(build_request(front.secret, body, "connection: close", *headers))
-
-
-def read_until(connection: socket.socket, end: bytes) -> None:
-    received = b""
-    while end not in received:
-        received += connection.recv(4096)
 
 
 def test_answer_to_a_caller_that_has_left_is_drained_and_kept(front: SharingFront, server: FrontServer):

@@ -100,3 +100,11 @@ def read_all(connection: socket.socket) -> bytes:
     """What comes until the connection is closed."""
     with connection:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def read_until(connection: socket.socket, end: bytes) -> None:
+    received = b""
+    while end not in received:
+        data = connection.recv(4096)
+        assert data, received
+        received += data
