@@ -39,6 +39,9 @@ def is_current(lock: str) -> bool:
 
 def build_venv(lock: str) -> None:
     """Builds or updates .venv. Raises CalledProcessError."""
+    if VENV.is_symlink():
+        # `venv --clear` would empty the environment behind the link, and uv would remove what the lock file lacks.
+        sys.exit("farm: .venv is a link to an environment that is not from the present lock file; remove the link")
     print(f"farm: setting up .venv from {lock} (this happens once)", file=sys.stderr, flush=True)
     STAMP_FILE.unlink(missing_ok=True)
     uv = shutil.which("uv")

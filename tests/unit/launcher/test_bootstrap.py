@@ -68,6 +68,15 @@ def test_changed_lock_file_rebuilds_it(root: Path, commands: list[list[str]]):
     assert commands
 
 
+def test_environment_behind_a_link_is_left_alone(root: Path, commands: list[list[str]]):
+    shared = root / "shared"
+    shared.mkdir()
+    (root / ".venv").symlink_to(shared)
+    with pytest.raises(SystemExit, match="remove the link"):
+        bootstrap.ensure_venv(bootstrap.RUNTIME_LOCK)
+    assert commands == []
+
+
 def test_python_without_ensurepip_uses_its_own_pip(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
     failed = subprocess.CompletedProcess([], 1)
     monkeypatch.setattr(bootstrap.subprocess, "run", lambda *_, **__: failed)
