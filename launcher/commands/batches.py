@@ -1,23 +1,24 @@
 """`./farm batches`: the large jobs of callers."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.store import open_store, record_change
-from shared.batches.batch import Batch
+from shared.batches.batch import BY_OPERATOR, Batch
 from shared.batches.batch_store import Batches
+from shared.batches.removal import remove_batch
 from shared.observability.names_by_id import find_key_names
 
-BY_OPERATOR = "operator"
 #: Batches that are listed by default.
 DEFAULT_LIMIT = 50
 
 
 @click.group()
 def batches() -> None:
-    """List, show and cancel batches."""
+    """List, show, cancel and remove batches."""
 
 
 @batches.command(name="list")
@@ -34,17 +35,17 @@ def list_(key: str, active: bool, limit: int, as_json: bool) -> None:
         found = [batch for batch in reversed(store.read_active()) if key in ("", batch.key)][:limit]
     else:
         found = store.list_newest(key or None, limit=limit)
-    if as_json:
-        print_json([describe(batch) for batch in found])
-        return
     names = find_key_names(redis, [batch.key for batch in found])
+    if as_json:
+        print_json([describe(batch, names) for batch in found])
+        return
     print_table(
-        ("ID", "STATUS", "DONE", "FAILED", "TOTAL", "KEY", "MODEL", "CREATED"),
+        ("ID", "STATUS", "COMPLETED", "FAILED", "TOTAL", "KEY", "MODEL", "CREATED"),
         [
             (
                 batch.id,
                 batch.status,
-                batch.completed + batch.failed,
+                batch.completed,
                 batch.failed,
                 batch.total,
                 names.get(batch.key) or batch.key,
@@ -62,18 +63,21 @@ def list_(key: str, active: bool, limit: int, as_json: bool) -> None:
 @exit_on_error
 def show(batch_id: str, as_json: bool) -> None:
     """Show a batch."""
-    batch = Batches(open_store()[1]).get(batch_id)
+    redis = open_store()[1]
+    batch = Batches(redis).get(batch_id)
+    names = find_key_names(redis, [batch.key])
     if as_json:
-        print_json(describe(batch))
+        print_json(describe(batch, names))
         return
-    for name, value in describe(batch).items():
-        if name.endswith(("_at",)):
+    for name, value in describe(batch, names).items():
+        if name in LINES:
+            print_line(LINES[name](batch))
+        elif name.endswith("_at"):
             print_line(f"{name}: {format_time(value or 0)}")
-        elif name == "errors":
-            for error in batch.errors:
-                print_line(f"error: line {error['line'] or '-'}: {error['code']}: {error['message']}")
-        elif name != "object":
-            print_line(f"{name}: {'-' if value in (None, '') else value}")
+        elif name not in ("object", "errors"):
+            print_line(f"{name}: {value or '-'}")
+    for error in batch.errors:
+        print_line(f"error: line {error['line'] or '-'}: {error['code']}: {error['message']}")
 
 
 @batches.command()
@@ -88,6 +92,41 @@ def cancel(batch_ids: tuple[str, ...]) -> None:
         print_line(f"{batch_id} is being cancelled")
 
 
-def describe(batch: Batch) -> dict[str, Any]:
-    """The batch object of OpenAI's API, with the API key's id and why it was cancelled."""
-    return {**batch.describe(), "key": batch.key, "reason": batch.reason}
+@batches.command()
+@click.argument("batch_ids", nargs=-1, required=True)
+@exit_on_error
+def remove(batch_ids: tuple[str, ...]) -> None:
+    """Delete the records of batches that have ended; `farm files remove` deletes their files."""
+    redis = open_store()[1]
+    for batch_id in batch_ids:
+        batch = remove_batch(redis, batch_id)
+        record_change(redis, "batch.remove", batch_id, {"key": batch.key})
+        print_line(f"{batch_id} removed")
+
+
+def describe(batch: Batch, names: Mapping[str, str]) -> dict[str, Any]:
+    """The batch object of OpenAI's API, with the API key and why it was cancelled."""
+    key = {"key": batch.key, "key_name": names.get(batch.key, "")}
+    return {**batch.describe(), **key, "reason": batch.reason}
+
+
+def count_requests(batch: Batch) -> str:
+    return f"requests: {batch.total} in all, {batch.completed} completed, {batch.failed} failed"
+
+
+def count_tokens(batch: Batch) -> str:
+    inputs = f"{batch.input_tokens} in ({batch.cached_tokens} cached)"
+    return f"tokens: {inputs}, {batch.output_tokens} out ({batch.reasoning_tokens} reasoning)"
+
+
+def list_metadata(batch: Batch) -> str:
+    pairs = [f"{name}={value}" for name, value in (batch.metadata or {}).items()]
+    return f"metadata: {', '.join(pairs) or '-'}"
+
+
+#: Members of the batch object that are objects -> their line for people.
+LINES: dict[str, Callable[[Batch], str]] = {
+    "request_counts": count_requests,
+    "usage": count_tokens,
+    "metadata": list_metadata,
+}

@@ -13,6 +13,8 @@ VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING = "validating", "in_progress", "
 COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
 UNFINISHED = (VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING)
 STATES = (*UNFINISHED, COMPLETED, FAILED, EXPIRED, CANCELLED)
+#: Why a batch was cancelled, if an operator did it.
+BY_OPERATOR = "operator"
 #: Endpoints of whose requests a batch may consist.
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 #: Fields of the record that are stored as JSON.

@@ -4,6 +4,7 @@ import json
 
 from redis import Redis
 
+from shared import keys
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch_store import Batches
 from shared.observability.audit_log import AuditLog
@@ -22,8 +23,12 @@ def test_batches_are_listed_shown_and_cancelled(run: Run, redis: Redis):
     assert "the translator" in run("batches", "list").stdout
 
     shown = json.loads(run("batches", "show", running.id, "--json").stdout)
-    assert (shown["key"], shown["request_counts"]) == (key.id, {"total": 40, "completed": 25, "failed": 3})
-    assert "status: in_progress" in run("batches", "show", running.id).stdout
+    assert (shown["key"], shown["key_name"]) == (key.id, "the translator")
+    assert shown["request_counts"] == {"total": 40, "completed": 25, "failed": 3}
+    text = run("batches", "show", running.id).stdout
+    assert "status: in_progress\n" in text
+    assert "requests: 40 in all, 25 completed, 3 failed\n" in text
+    assert "tokens: 0 in (0 cached), 0 out (0 reasoning)\nmetadata: text=text\n" in text
 
     assert run("batches", "cancel", running.id).stdout == f"{running.id} is being cancelled\n"
     assert (Batches(redis).get(running.id).status, Batches(redis).get(running.id).reason) == ("cancelling", "operator")
@@ -35,3 +40,19 @@ def test_batches_are_listed_shown_and_cancelled(run: Run, redis: Redis):
 def test_the_faults_of_an_input_are_shown(run: Run, redis: Redis):
     batch = add_batch(redis, "k", "failed")
     assert "error: line 3: invalid_json_line: text" in run("batches", "show", batch.id).stdout
+
+
+def test_batch_that_has_ended_is_removed(run: Run, redis: Redis):
+    ended, running, kept = (add_batch(redis, "k", status) for status in ("completed", "in_progress", "expired"))
+    assert run("batches", "remove", ended.id).stdout == f"{ended.id} removed\n"
+    assert run("batches", "show", ended.id).exit_code == 1
+    entry = next(AuditLog(redis).read_newest_first())
+    assert (entry.action, entry.target) == ("batch.remove", ended.id)
+    for key in (None, "k"):
+        assert {batch.id for batch in Batches(redis).list_newest(key)} == {running.id, kept.id}
+    assert redis.zcard(keys.BATCHES) == redis.zcard(keys.batches("k")) == 2
+
+    refused = run("batches", "remove", running.id)
+    assert (refused.exit_code, "cancel it first" in refused.stderr) == (1, True)
+    assert Batches(redis).get(running.id).status == "in_progress"
+    assert run("batches", "remove", ended.id).exit_code == 1

@@ -1,8 +1,10 @@
 """Admin API: batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from shared.batches.batch import Batch
+from shared.batches.batch import BY_OPERATOR, Batch
+from shared.batches.removal import remove_batch
 from shared.errors import ApiError, Conflict, NotFound
 from shared.observability.names_by_id import find_key_names
 from web.admin.api import router
@@ -10,9 +12,6 @@ from web.admin.audit_log import record_change
 from web.admin.batches.schemas import BatchInfo, BatchPage, BatchQuery
 from web.admin.schemas.fields import Empty
 from web.services import services
-
-#: Why a batch was cancelled.
-BY_OPERATOR = "operator"
 
 
 @router.route("GET", "/batches", query=BatchQuery, response=BatchPage, errors=(404,))
@@ -29,23 +28,36 @@ def list_batches(query: BatchQuery) -> BatchPage:
 @router.route("GET", "/batches/<batch_id>", response=BatchInfo)
 def get_batch(batch_id: str) -> BatchInfo:
     """Get a batch."""
-    try:
+    with map_errors():
         return describe_batches([services().batches.store.get(batch_id)])[0]
-    except NotFound as error:
-        raise ApiError(404, "not_found", str(error)) from None
 
 
 @router.route("POST", "/batches/<batch_id>/cancel", body=Empty, response=BatchInfo, errors=(409,))
 def cancel_batch(batch_id: str, body: Empty) -> BatchInfo:
     """Cancel a batch; what is done is kept, and it ends within seconds."""
-    try:
+    with map_errors():
         batch = services().batches.store.cancel(batch_id, reason=BY_OPERATOR)
+    record_change("batch.cancel", batch_id)
+    return describe_batches([batch])[0]
+
+
+@router.route("DELETE", "/batches/<batch_id>", status=204, errors=(409,))
+def delete_batch(batch_id: str) -> None:
+    """Delete the record of a batch that has ended; its files stay."""
+    with map_errors():
+        batch = remove_batch(services().redis, batch_id)
+    record_change("batch.remove", batch_id, {"key": batch.key})
+
+
+@contextmanager
+def map_errors() -> Iterator[None]:
+    """Raises ApiError 404 or 409 for what the store refuses."""
+    try:
+        yield
     except NotFound as error:
         raise ApiError(404, "not_found", str(error)) from None
     except Conflict as error:
         raise ApiError(409, "conflict", str(error)) from None
-    record_change("batch.cancel", batch_id)
-    return describe_batches([batch])[0]
 
 
 def describe_batches(batches: Sequence[Batch]) -> list[BatchInfo]:

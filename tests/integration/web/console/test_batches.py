@@ -33,7 +33,7 @@ def test_an_administrator_cancels_a_batch_and_a_viewer_does_not(admin: FlaskClie
     assert "The batch is being cancelled" in done.text and "Cancel the batch" not in done.text
 
 
-def test_the_admin_api_lists_and_cancels_batches(admin: FlaskClient, redis: Redis):
+def test_the_admin_api_lists_cancels_and_deletes_batches(admin: FlaskClient, redis: Redis):
     first, second = add_batch(redis, "k", "in_progress"), add_batch(redis, "k2", "completed")
     page = admin.get("/admin/api/v1/batches?limit=1").json
     rest = admin.get(f"/admin/api/v1/batches?limit=1&cursor={page['next']}").json
@@ -46,3 +46,6 @@ def test_the_admin_api_lists_and_cancels_batches(admin: FlaskClient, redis: Redi
     assert admin.get(path).json["reason"] == "operator"
     assert admin.post(f"/admin/api/v1/batches/{second.id}/cancel", json={}).status_code == 409
     assert admin.get("/admin/api/v1/batches/none").status_code == 404
+    assert admin.delete(path).status_code == 409
+    ended = f"/admin/api/v1/batches/{second.id}"
+    assert [admin.delete(ended).status_code, admin.delete(ended).status_code] == [204, 404]
