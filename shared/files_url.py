@@ -24,7 +24,7 @@ class StoreUrl:
     #: Base URL of the S3 API; '' for Amazon's.
     endpoint: str = ""
     region: str = ""
-    #: '' for those of the environment, of boto3's files or of the machine's role.
+    #: '' for those of the environment, or of the machine's role.
     access_key_id: str = ""
     secret_access_key: str = field(default="", repr=False)
 
