@@ -5,7 +5,7 @@ from typing import Any
 import click
 from redis import Redis
 
-from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
+from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table, shorten
 from launcher.store import open_store, record_change
 from shared.errors import NotFound
 from shared.files.file_record import BATCH, BATCH_OUTPUT, FileRecord
@@ -15,6 +15,8 @@ from shared.observability.names_by_id import find_key_names
 
 #: Files read at a time.
 PAGE = 1000
+#: Characters of a file's name in the table; `show` and --json have it whole.
+SHOWN_NAME_LENGTH = 60
 
 
 @click.group()
@@ -97,7 +99,7 @@ def build_row(record: FileRecord, names: dict[str, str]) -> tuple[Any, ...]:
         record.id,
         record.key,
         names.get(record.key) or "-",
-        record.filename,
+        shorten(record.filename, SHOWN_NAME_LENGTH),
         record.purpose,
         record.size,
         format_time(record.created_at),

@@ -49,6 +49,16 @@ def test_file_is_shown_and_removed(run: Run, redis: Redis, tmp_path: Path, uploa
     assert {entry.action for entry in AuditLog(redis).read_newest_first()} == {"file.remove"}
 
 
+def test_long_name_does_not_stretch_the_table(run: Run, redis: Redis, tmp_path: Path):
+    files = open_files(Settings(data_dir=str(tmp_path / "data")), redis)
+    for length in (60, 61):
+        files.create_from_parts(f"file-{length}", "k", "n" * length, "batch_output", [])
+    table = run("files", "list").stdout
+    assert f" {'n' * 60} " in table
+    assert f" {'n' * 59}… " in table
+    assert f"filename: {'n' * 61}\n" in run("files", "show", "file-61").stdout
+
+
 def test_long_list_is_whole(run: Run, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("launcher.commands.files.PAGE", 2)
     files = open_files(Settings(data_dir=str(tmp_path / "data")), redis)
