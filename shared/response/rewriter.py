@@ -1,4 +1,4 @@
-"""Rewrites responses: hides a usage that only the farm asked for, and restores the name of a mapped model. No I/O.
+"""Rewrites responses: hides a usage or sets it to zero, and restores the name of a mapped model. No I/O.
 
 Everything else passes byte for byte (I10).
 """
@@ -10,6 +10,9 @@ from shared.json_object import cut_members
 from shared.parsing import parse_json_object
 from shared.protocol.sse import Event, replace_data
 from shared.response.usage import find_members, has_counts
+
+#: In JSON: a number that is written as text, any other string, or a number.
+NUMBER = re.compile(r'(?P<text>:\s*)"-?[0-9][0-9.eE+-]*"|"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 
 
 class ModelRenamer:
@@ -42,6 +45,29 @@ def hide_usage(event: Event) -> bytes:
     return replace_data(
         event, cut_members(text, [(member.start, member.end) for member in members]).encode(errors="surrogateescape")
     )
+
+
+def zero_usage(text: str) -> str:
+    """JSON with each number of its usage set to zero."""
+    parts, position = [], 0
+    for member in find_members(text):
+        if has_counts(member):
+            parts += [text[position : member.start], NUMBER.sub(write_zero, text[member.start : member.end])]
+            position = member.end
+    return "".join([*parts, text[position:]])
+
+
+def write_zero(match: re.Match[str]) -> str:
+    if match["text"]:
+        return match["text"] + '"0"'
+    return match[0] if match[0].startswith('"') else "0"
+
+
+def zero_event_usage(event: Event) -> bytes:
+    """The event with each number of its usage set to zero."""
+    text = (event.data or b"").decode(errors="surrogateescape")
+    zeroed = zero_usage(text)
+    return event.raw if zeroed == text else replace_data(event, zeroed.encode(errors="surrogateescape"))
 
 
 def quote_json(name: str) -> bytes:

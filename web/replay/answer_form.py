@@ -13,6 +13,7 @@ from shared.response.conversion.unfolding import unfold
 from shared.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, InvalidResponse, has_choices
 from shared.response.rewriter import hide_usage
 from shared.response.usage import may_report_usage
+from web.replay.free_answer import build_free_answer
 from web.request.cooperative import run_in_slices
 from web.request.rendering import EVENT_STREAM, JSON
 
@@ -29,6 +30,8 @@ class AnswerForm:
     path: str
     is_stream: bool
     has_usage: bool
+    #: Whether it reports a usage of zero: it was there already, and made for another request.
+    is_free: bool = False
 
 
 class Converter(Protocol):
@@ -108,7 +111,9 @@ class FormedFrames:
         self._converter: Converter | None = None
 
     def convert(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Takes the next frames and returns those that may pass now."""
+        """Takes the next frames, of a free answer all at once, and returns those that may pass now."""
+        if self._form.is_free:
+            frames = build_free_answer(frames)
         if frames and frames[0].kind is FrameKind.HEAD:
             self._converter = self._choose_converter(frames[0])
         if self._converter is None:

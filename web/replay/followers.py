@@ -1,12 +1,13 @@
 """The callers of all shared runs of one front."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gevent
 
 from shared import clock, names
 from shared.observability.counters import Counters
-from web.replay.caller import Caller
+from web.replay.caller import HIT, Caller
 from web.replay.follower import Follower
 from web.replay.limit_turn import LimitTurn
 from web.replay.shared_run import SharedRun
@@ -33,6 +34,9 @@ class Followers:
 
     def add(self, run: SharedRun, caller: Caller, outcome: str, turn: LimitTurn | None) -> Follower:
         """The caller follows the run from its first frame."""
+        form = caller.sharing.form
+        if form and outcome == HIT and not (run.is_free or run.is_repeated_by(caller.sharing.shares)):
+            form = replace(form, is_free=True)
         request = caller.pending_request.request
 
         def on_close(follower: Follower) -> None:
@@ -43,7 +47,7 @@ class Followers:
                 self._log_buffer.record_shared(request, *follower.find_outcome(), end=outcome)
 
         self._counters.increment("shared_answers", names.configured_pool(request.pool), outcome)
-        follower = Follower(run, request, caller.sharing.form, caller.socket, on_close, turn)
+        follower = Follower(run, request, form, caller.socket, on_close, turn)
         self._followers.add(follower)
         return follower
 

@@ -8,6 +8,7 @@ from web.replay.answer_keeper import AnswerKeeper
 from web.replay.answer_store import AnswerStore, KeptAnswer, OtherRun
 from web.replay.caller import HIT, JOINED, MISS, Caller, Joined
 from web.replay.followers import Followers
+from web.replay.free_answer import build_free_answer
 from web.replay.limit_turn import LimitTurn, LimitTurns
 from web.replay.run_export import RunExchange
 from web.replay.run_registry import RunRegistry
@@ -74,12 +75,14 @@ class Runs:
 
     def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller, turn: LimitTurn | None) -> Joined:
         turn = turn or self._turns.begin(caller.pending_request)
+        run.is_free = not answer.share.print
+        frames = build_free_answer(answer.frames) if run.is_free else answer.frames
         run.is_open = True
-        run.replay(answer.frames)
+        run.replay(frames)
         self._registry.forget(run)
         # A first request with an idempotency key may find the answer to another one; the key stands for it from now on.
         if others := [share for share in run.shares if share.print and share != answer.share]:
-            gevent.spawn(self._keeper.store, run.id, others, answer.frames)
+            gevent.spawn(self._keeper.store, run.id, others, frames)
         return self._follow(run, caller, HIT, turn)
 
     def _run(self, run: SharedRun, caller: Caller) -> Joined:

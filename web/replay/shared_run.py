@@ -52,6 +52,8 @@ class SharedRun:
         #: Set when it is known where the answer comes from, or that there will be none.
         self.opened = Event()
         self.is_open = False
+        #: Whether the answer reports no usage, as it was made for another request.
+        self.is_free = False
         #: Whether the request of that id is run for it by a worker, which logs it.
         self.has_job = False
         #: Everything so far, unless it has become too much to keep.
@@ -80,6 +82,10 @@ class SharedRun:
     def is_of_other(self, share: Share) -> bool:
         """Whether the name stands for another request here."""
         return any(each.name == share.name and each.print != share.print for each in self.shares)
+
+    def is_repeated_by(self, shares: Sequence[Share]) -> bool:
+        """Whether those are the shares of a retry of the request, by its idempotency key."""
+        return any(share.print and share in self.shares for share in shares)
 
     @property
     def has_followers(self) -> bool:

@@ -1,10 +1,12 @@
 """Requests that ask the same get one answer: while it is written, and from the cache for as long as is set."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from gevent.event import Event
 from redis import Redis
 
 from shared import keys
@@ -13,8 +15,10 @@ from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
 from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
 from tests.waiting import eventually
+from web.replay.answer_store import AnswerStore
 
 STREAM, FULL_STREAM = b"".join((*CHUNKS, DONE)), b"".join((*CHUNKS, USAGE_CHUNK, DONE))
+FREE_WHOLE, FREE_STREAM = (re.sub(rb'(_tokens": )\d+', rb"\g<1>0", data) for data in (WHOLE, FULL_STREAM))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def fill(front: SharingFront, **fields: Any) -> None:
 def test_same_question_is_answered_from_the_cache(front: SharingFront, redis: Redis):
     fill(front)
     hit = front.answer(front.ask())
-    assert (outcome(hit), hit.data) == ("hit", WHOLE)
+    assert (outcome(hit), hit.data) == ("hit", FREE_WHOLE)
     (answer,) = redis.keys("farm:answer:*")
     assert 90 < redis.ttl(answer) <= 100
 
@@ -60,7 +64,7 @@ def test_answer_comes_streamed_or_whole_as_asked(front: SharingFront, is_filled_
     assert (outcome(whole), whole.headers["content-type"]) == ("hit", "application/json")
     message = json.loads(whole.data)
     assert message["choices"][0]["message"]["content"] == ("Hi there" if is_filled_by_stream else "Hi")
-    assert message["usage"]["prompt_tokens"] == 3
+    assert message["usage"] == {"prompt_tokens": 0, "completion_tokens": 0}
     plain = front.answer(front.ask(stream=True))
     assert (outcome(plain), plain.headers["content-type"]) == ("hit", "text/event-stream")
     assert plain.data.endswith(DONE)
@@ -68,7 +72,7 @@ def test_answer_comes_streamed_or_whole_as_asked(front: SharingFront, is_filled_
     full = front.answer(front.ask(stream=True, stream_options={"include_usage": True}))
     assert full.data.count(b'"usage"') == 1
     if is_filled_by_stream:
-        assert (plain.data, full.data) == (STREAM, FULL_STREAM)
+        assert (plain.data, full.data) == (STREAM, FREE_STREAM)
 
 
 def test_caller_who_fills_the_cache_sees_no_usage_that_it_did_not_ask_for(front: SharingFront):
@@ -174,7 +178,7 @@ def test_usage_of_a_stream_is_part_of_the_answer_where_the_farm_does_not_ask_for
     front = start_front(pools=(PoolSettings(cache_ttl=100, count_usage=False),))
     fill(front, stream=True)
     fill(front, stream=True, stream_options={"include_usage": True})
-    assert json.loads(front.answer(front.ask()).data)["usage"]["prompt_tokens"] == 3
+    assert json.loads(front.answer(front.ask()).data)["usage"]["prompt_tokens"] == 0
 
 
 def test_forms_are_not_shared(front: SharingFront):
@@ -187,9 +191,12 @@ def test_idempotency_key_and_cache_go_together(front: SharingFront, redis: Redis
     fill(front, idempotency_key="k1")
     assert len(redis.keys("farm:answer:*")) == 2
     assert outcome(front.answer(front.ask())) == "hit"
-    assert outcome(front.answer(front.ask("k1"))) == "hit"
-    assert outcome(front.answer(front.ask("k2"))) == "hit"
+    eventually(lambda: len(redis.keys("farm:answer:*")) == 2)
+    # A retry gets the answer of the first, byte for byte, with the usage that it had.
+    answers = [front.answer(front.ask(key)) for key in ("k1", "k2")]
+    assert [(outcome(answer), answer.data) for answer in answers] == [("hit", WHOLE), ("hit", FREE_WHOLE)]
     eventually(lambda: len(redis.keys("farm:answer:*")) == 3)
+    assert [front.answer(front.ask(key)).data for key in ("k1", "k2")] == [WHOLE, FREE_WHOLE]
     for key in ("k1", "k2"):
         assert front.answer(front.ask(key, temperature=1)).status_code == 422
 
@@ -207,6 +214,48 @@ def test_responses_are_shared_when_they_are_complete(front: SharingFront, redis:
     settle(front)
     streamed = front.answer(front.ask(path="/v1/responses", input="x", stream=True))
     assert (outcome(streamed), b"response.completed" in streamed.data) == ("hit", True)
+
+
+def test_usage_is_zero_while_the_ended_answer_is_still_being_kept(front: SharingFront, monkeypatch: pytest.MonkeyPatch):
+    released, keep = Event(), AnswerStore.keep
+
+    def keep_late(*args: Any) -> bool:
+        released.wait()
+        return keep(*args)
+
+    monkeypatch.setattr(AnswerStore, "keep", keep_late)
+    first = front.ask("k1")
+    front.serve()
+    assert front.answer(first).data == WHOLE
+    hit, replay = (front.answer(front.ask(key)) for key in ("", "k1"))
+    assert [(outcome(answer), answer.data) for answer in (hit, replay)] == [("hit", FREE_WHOLE), ("hit", WHOLE)]
+    released.set()
+
+
+def test_usage_of_a_kept_response_and_of_kept_embeddings_is_zero(front: SharingFront):
+    usage = {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 2}, "output_tokens": 1, "total_tokens": 4}
+    response = {"id": "r", "object": "response", "status": "completed", "output": [], "usage": usage}
+    event = b"event: response.completed\ndata: %s\n\n"
+    stream = event % json.dumps({"type": "response.completed", "response": response}).encode()
+    asked = front.ask(path="/v1/responses", input="x", stream=True)
+    front.serve_stream(stream)
+    assert front.answer(asked).data == stream
+    settle(front)
+    free = json.loads(re.sub(r"\b\d+\b", "0", json.dumps(usage)))
+    streamed, whole = (front.answer(front.ask(path="/v1/responses", input="x", stream=kind)) for kind in (True, False))
+    assert (outcome(streamed), outcome(whole)) == ("hit", "hit")
+    assert (
+        streamed.data
+        == event % json.dumps({"type": "response.completed", "response": {**response, "usage": free}}).encode()
+    )
+    assert whole.json == {**response, "usage": free}
+    vectors = {"object": "list", "data": [{"embedding": [0.5, 7]}], "usage": {"prompt_tokens": 8, "total_tokens": 8}}
+    asked = front.ask(path="/v1/embeddings", input="x")
+    front.serve("application/json", json.dumps(vectors).encode())
+    assert front.answer(asked).json == vectors
+    settle(front)
+    hit = front.answer(front.ask(path="/v1/embeddings", input="x"))
+    assert (outcome(hit), hit.json) == ("hit", {**vectors, "usage": {"prompt_tokens": 0, "total_tokens": 0}})
 
 
 def test_error_reaches_all_who_joined_as_it_is(front: SharingFront):

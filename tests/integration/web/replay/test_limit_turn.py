@@ -116,12 +116,12 @@ def test_request_that_may_not_wait_is_refused_as_one_that_would_be_run(
 ):
     key = LimitedKey(front, max_waiting=max_waiting)
     key.fill_minute(seconds_left)
-    hit, run = (front.answer(ask(front, key, stream=True, **fields)) for fields in ({}, {"temperature": 1}))
+    run, hit = (front.answer(ask(front, key, stream=True, **fields)) for fields in ({"temperature": 1}, {}))
     for refused in (hit, run):
         assert (refused.status_code, refused.json["error"]["code"]) == (429, "rate_limit_exceeded")
     assert set(hit.headers.keys()) == set(run.headers.keys())
     # Each is told to come back later than the one before it.
-    assert 1 <= int(hit.headers["retry-after"]) < int(run.headers["retry-after"])
+    assert 1 <= int(run.headers["retry-after"]) < int(hit.headers["retry-after"])
 
 
 def test_request_whose_turn_does_not_come_in_time_is_refused(

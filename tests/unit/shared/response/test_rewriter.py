@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shared.protocol.sse import parse_events
-from shared.response.rewriter import ModelRenamer, hide_usage
+from shared.response.rewriter import ModelRenamer, hide_usage, zero_event_usage, zero_usage
 from tests.raw_upstream import chat_chunk
 
 COUNTS = '{"prompt_tokens":1,"completion_tokens":2}'
@@ -78,3 +78,26 @@ def test_mapped_model_is_renamed_to_the_callers_name():
     renamer = ModelRenamer("up", "mine \u00e9")
     assert renamer.rename(CHUNK) == CHUNK.replace(b'"model":"up"', '"model":"mine \u00e9"'.encode())
     assert json.loads(renamer.rename(b'{"model": "up", "a": "\\"model\\":\\"up\\""}'))["a"] == '"model":"up"'
+
+
+@pytest.mark.parametrize(
+    ("usage", "zero"),
+    [
+        ('"prompt_tokens": 12, "completion_tokens":3.5e1', '"prompt_tokens": 0, "completion_tokens":0'),
+        ('"prompt_tokens":1,"details":{"a":[2,-3],"b":null}', '"prompt_tokens":0,"details":{"a":[0,0],"b":null}'),
+        ('"total_tokens":"12","tier":"v 2","at": "5s"', '"total_tokens":"0","tier":"v 2","at": "5s"'),
+        ('"input_tokens":1,"4":true,"a\\"5":6', '"input_tokens":0,"4":true,"a\\"5":0'),
+    ],
+)
+def test_each_number_of_a_usage_becomes_zero_and_nothing_else(usage: str, zero: str):
+    text = '{"created":7,"note":"\\"usage\\":{\\"prompt_tokens\\":1}","response":{"usage":{%s}},"eval_count": 5,"n":8}'
+    assert zero_usage(text % usage) == (text % zero).replace('"eval_count": 5', '"eval_count": 0')
+
+
+def test_usage_without_counts_and_events_without_usage_stay():
+    assert zero_usage('{"usage":{"a":1},"usage":7}') == '{"usage":{"a":1},"usage":7}'
+    for raw in (b": comment\n\n", b"data: [DONE]\n\n", b'data:{"usage":null}\n\n', CHUNK):
+        (event,) = parse_events(raw)
+        assert zero_event_usage(event) == raw
+    (event,) = parse_events(b'id: 1\ndata:{"usage":{"prompt_tokens":1}}\r\n\r\n')
+    assert zero_event_usage(event) == b'id: 1\ndata: {"usage":{"prompt_tokens":0}}\r\n\r\n'
