@@ -32,6 +32,8 @@ class AnswerForm:
     has_usage: bool
     #: Whether it reports a usage of zero: it was there already, and made for another request.
     is_free: bool = False
+    #: Whether it passes streamed or whole as it comes: it is that to the caller's own request.
+    is_own: bool = False
 
 
 class Converter(Protocol):
@@ -109,6 +111,8 @@ class FormedFrames:
         self._form = form
         self._head: Frame | None = None
         self._converter: Converter | None = None
+        #: Why the caller gets no answer, if it can't be converted.
+        self.failure: Failure | None = None
 
     def convert(self, frames: Sequence[Frame]) -> list[Frame]:
         """Takes the next frames, of a free answer all at once, and returns those that may pass now."""
@@ -121,7 +125,8 @@ class FormedFrames:
         try:
             return list(self._convert(self._converter, frames))
         except InvalidResponse:
-            return [Frame(FrameKind.FAILURE, 0, NOT_CONVERTIBLE.encode())]
+            self.failure = NOT_CONVERTIBLE
+            return [Frame(FrameKind.FAILURE, 0, self.failure.encode())]
 
     def _choose_converter(self, frame: Frame) -> Converter | None:
         form = self._form
@@ -134,9 +139,9 @@ class FormedFrames:
         if not 200 <= head.status < 300 or form.path not in (*COMPLETION_PATHS, RESPONSES_PATH):
             return None
         converter: Converter | None = None
-        if is_stream and not form.is_stream:
+        if is_stream and not (form.is_stream or form.is_own):
             converter = FoldedStream(form)
-        elif form.is_stream and content_type.startswith(JSON):
+        elif form.is_stream and not form.is_own and content_type.startswith(JSON):
             converter = UnfoldedObject(form)
         elif is_stream and not form.has_usage and form.path in COMPLETION_PATHS:
             converter = StreamWithoutUsage(form)

@@ -99,8 +99,9 @@ class Follower(ReplyFrames):
 
     def find_outcome(self) -> tuple[int, str]:
         """Status and error code, as the request log has them."""
-        if self.run.failure:
-            return self.run.failure.status, self.run.failure.code
+        failure = (self._formed and self._formed.failure) or self.run.failure
+        if failure:
+            return failure.status, failure.code
         if not self.is_served:
             return self.run.status or CLIENT_GONE.status, CLIENT_GONE.code
         return self.run.status, ""

@@ -7,7 +7,7 @@ import gevent
 
 from shared import clock, names
 from shared.observability.counters import Counters
-from web.replay.caller import HIT, Caller
+from web.replay.caller import HIT, MISS, Caller
 from web.replay.follower import Follower
 from web.replay.limit_turn import LimitTurn
 from web.replay.shared_run import SharedRun
@@ -35,8 +35,9 @@ class Followers:
     def add(self, run: SharedRun, caller: Caller, outcome: str, turn: LimitTurn | None) -> Follower:
         """The caller follows the run from its first frame."""
         form = caller.sharing.form
-        if form and outcome == HIT and not (run.is_free or run.is_repeated_by(caller.sharing.shares)):
-            form = replace(form, is_free=True)
+        if form:
+            is_free = outcome == HIT and not (run.is_free or run.is_repeated_by(caller.sharing.shares))
+            form = replace(form, is_free=is_free, is_own=outcome == MISS)
         request = caller.pending_request.request
 
         def on_close(follower: Follower) -> None:

@@ -11,6 +11,7 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.store import ApiKeys
+from shared.observability.request_log import LogFilter, RequestLog
 from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
 from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
@@ -256,6 +257,21 @@ def test_usage_of_a_kept_response_and_of_kept_embeddings_is_zero(front: SharingF
     settle(front)
     hit = front.answer(front.ask(path="/v1/embeddings", input="x"))
     assert (outcome(hit), hit.json) == ("hit", {**vectors, "usage": {"prompt_tokens": 0, "total_tokens": 0}})
+
+
+def test_answer_without_the_form_that_was_asked_for_is_logged_as_its_caller_got_it(front: SharingFront, redis: Redis):
+    first = front.ask(stream=True)
+    request_id = front.serve("application/json", b'{"a": 1}', end=None)
+    eventually(lambda: front.services.runs.followers)
+    joined = front.ask(stream=True)
+    eventually(lambda: len(front.services.runs.followers) == 2)
+    front.continue_reply(request_id, 2)
+    # The caller whose request was run gets what came.
+    assert (front.answer(first).status_code, front.answer(first).json) == (200, {"a": 1})
+    assert (front.answer(joined).status_code, front.answer(joined).json["error"]["code"]) == (502, "upstream_error")
+    front.services.flush()
+    (logged,) = [stored.entry for stored in RequestLog(redis).read_newest_first(LogFilter(code="upstream_error"))]
+    assert (logged.status, logged.end) == (502, "joined")
 
 
 def test_error_reaches_all_who_joined_as_it_is(front: SharingFront):

@@ -65,9 +65,13 @@ def test_they_share_a_run_and_the_kept_answer(front: SharingFront):
 
 
 def test_a_stream_comes_whole(front: SharingFront):
-    asked = ask(front)
+    first = ask(front)
+    eventually(lambda: front.services.runs.followers)
+    joined = ask(front)
+    eventually(lambda: len(front.services.runs.followers) == 2)
     front.serve_stream(*CHUNKS, DONE)
-    _, answer = front.answer(asked)
+    front.answer(first)
+    _, answer = front.answer(joined)
     assert json.loads(answer)["choices"][0]["message"]["content"] == "Hi there"
 
 
