@@ -30,8 +30,10 @@ class Share:
     print: str = ""
     #: Seconds for which the answer is kept, 0 for as long as the request runs.
     ttl: float = 0.0
-    #: Whether an answer that is there may be used.
+    #: Whether an answer that is there, or on its way, may be used.
     may_use: bool = True
+    #: Whether later requests may join the run of this one by the name.
+    may_join: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class AnswerStore:
 
         Raises NameReused, RedisError. Idempotent.
         """
-        names = [value for each in shares for value in (each.name, each.print, int(each.may_use))]
+        names = [value for each in shares for value in (each.name, each.print, int(each.may_use), int(each.may_join))]
         args = [self._front_id, run_id, int(1000 * seconds), keys.front_gone(""), *names]
         state, *found = self._claim(keys=[], args=args)
         if state == b"claimed":

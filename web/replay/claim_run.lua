@@ -1,11 +1,12 @@
 -- Looks for a kept answer to a request, or for a run of it in any front; if there is neither, claims the run.
 -- Idempotent: a claim that is repeated is confirmed. Comes after kept_answers.lua.
 -- ARGV: front, run, lifetime of a claim (milliseconds), prefix of the keys that mark fronts that have died, then for each
---       of the request's names: name, print ('' for any), whether what is kept may be used (1 or 0)
+--       of the request's names: name, print ('' for any), whether what is kept or running may be used, and whether later
+--       requests may join this run by the name (1 or 0)
 -- Result: {'claimed'}, {'reused'} when a name stands for another request, {'running', number of the name from 0, front,
 --         run}, or {'kept', number of the name, number of pieces, and the piece if it is the only one}
 local front, run, ttl, gone = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local FIRST, STEP = 5, 3
+local FIRST, STEP = 5, 4
 
 local function is_other(print, kept)
     return print ~= '' and kept ~= print
@@ -33,7 +34,7 @@ for i = FIRST, #ARGV, STEP do
     end
 end
 for i = FIRST, #ARGV, STEP do
-    if ARGV[i + 2] == '1' then
+    if ARGV[i + 3] == '1' then
         redis.call('HSET', run_key(ARGV[i]), 'front', front, 'run', run, 'print', ARGV[i + 1])
         redis.call('PEXPIRE', run_key(ARGV[i]), ttl)
     end

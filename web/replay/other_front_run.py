@@ -38,7 +38,7 @@ class OtherFrontRun:
     def _stop(self) -> None:
         """Nobody here wants the answer any more."""
         self._is_unwanted = True
-        self._exchange.wake(self._other.id)
+        self._reader.woken.set()
 
     def follow(self, request: RelayRequest) -> bool:
         """Feeds the run until it ends; returns True if the other one was lost before its first byte. Raises RedisError.
@@ -57,7 +57,7 @@ class OtherFrontRun:
                     self._run.fail(RUN_LOST)
             return False
         finally:
-            self._exchange.close_reader(self._other.id, self._other.front)
+            self._exchange.close_reader(self._reader, self._other.front)
 
     def _is_lost(self) -> bool:
         """Takes what there is, and waits for more if that is nothing; whether there will be none."""
@@ -67,7 +67,7 @@ class OtherFrontRun:
             if self._take():
                 return False
             if is_running:
-                self._exchange.wait(self._other.id)
+                self._reader.wait()
             return not is_running
         except RedisError:
             gevent.sleep(RETRY_SECONDS)

@@ -132,7 +132,9 @@ class ExportReader:
     """Reads the export of one run."""
 
     def __init__(self, run_id: str, key: bytes, pipeline: AutoPipeline) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
+        #: Set when there may be more.
+        self.woken = Event()
         self._cipher = AESGCM(key)
         self._pipeline = pipeline
         self._position = 0
@@ -141,8 +143,13 @@ class ExportReader:
     def read(self) -> list[Frame]:
         """The next frames, none if there are none yet. Raises RedisError, or ValueError when the export was lost."""
         last = self._position + ENTRIES_PER_READ - 1
-        entries = self._pipeline.execute("LRANGE", keys.run_export(self._run_id), self._position, last)
+        entries = self._pipeline.execute("LRANGE", keys.run_export(self.run_id), self._position, last)
         return [frame for entry in entries for frame in self._open(entry)]
+
+    def wait(self) -> None:
+        """Waits until there may be more, or somebody has woken the reader, for POLL_SECONDS at most."""
+        self.woken.wait(POLL_SECONDS)
+        self.woken.clear()
 
     def _open(self, entry: bytes) -> list[Frame]:
         id_, nonce, sealed = entry[:ID_BYTES], entry[ID_BYTES:][:NONCE_BYTES], entry[ID_BYTES + NONCE_BYTES :]
@@ -150,7 +157,7 @@ class ExportReader:
             raise ValueError("the export has begun anew")
         self._id = id_
         try:
-            data = self._cipher.decrypt(nonce, sealed, name_entry(self._run_id, id_, self._position))
+            data = self._cipher.decrypt(nonce, sealed, name_entry(self.run_id, id_, self._position))
         except InvalidTag:
             raise ValueError("an entry of an export can't be unsealed") from None
         self._position += 1
@@ -173,34 +180,28 @@ class RunExchange:
         self._pipeline = AutoPipeline(redis)
         self._append = self._pipeline.register_script(Path(__file__).with_name("export_frames.lua"))
         self._exports: dict[str, RunExport] = {}
-        #: Run of another front -> who waits for more of it.
-        self._waiting: dict[str, Event] = {}
+        #: Run of another front -> who reads it here: one for each band.
+        self._readers: dict[str, list[ExportReader]] = {}
 
     def open_reader(self, run_id: str, key: bytes) -> ExportReader:
-        self._waiting[run_id] = Event()
-        return ExportReader(run_id, key, self._pipeline)
+        reader = ExportReader(run_id, key, self._pipeline)
+        self._readers.setdefault(run_id, []).append(reader)
+        return reader
 
-    def close_reader(self, run_id: str, front: str) -> None:
-        """Tells the other front that nobody here follows any more."""
-        self._waiting.pop(run_id, None)
+    def close_reader(self, reader: ExportReader, front: str) -> None:
+        """Tells the other front if nobody here follows any more."""
+        self._readers[reader.run_id].remove(reader)
+        if self._readers[reader.run_id]:
+            return
+        del self._readers[reader.run_id]
         try:
-            self._send(front, "leave", run_id)
+            self._send(front, "leave", reader.run_id)
         except RedisError as error:
             log.warning("can't leave a run: %s", error, extra={"action": "redis_lost"})
 
     def ask(self, run_id: str, front: str, name: str) -> None:
         """Asks another front for its run, found under this name. Raises RedisError."""
         self._send(front, "export", run_id, name)
-
-    def wait(self, run_id: str) -> None:
-        """Waits until there may be more, or somebody has woken the reader, for POLL_SECONDS at most."""
-        waiting = self._waiting[run_id]
-        waiting.wait(POLL_SECONDS)
-        waiting.clear()
-
-    def wake(self, run_id: str) -> None:
-        if waiting := self._waiting.get(run_id):
-            waiting.set()
 
     def _send(self, front: str, kind: str, run_id: str, name: str = "") -> None:
         self._pipeline.execute("PUBLISH", keys.front_channel(front), encode_message(kind, run_id, self._front_id, name))
@@ -210,7 +211,8 @@ class RunExchange:
         message = parse_json_object(data)
         kind, run_id, front = (str(message.get(name, "")) for name in ("kind", "run", "front"))
         if kind == "more":
-            self.wake(run_id)
+            for reader in self._readers.get(run_id, ()):
+                reader.woken.set()
         elif kind == "leave" and run_id in self._exports:
             self._exports[run_id].leave(front)
         elif kind == "export":

@@ -44,7 +44,7 @@ class RunRegistry:
     def add(self, run: SharedRun) -> None:
         """Later callers of this front find the run."""
         for share in run.shares:
-            if share.may_use:
+            if share.may_join:
                 self._by_name[share.name] = run
 
     def claim(self, run: SharedRun, request: RelayRequest) -> KeptAnswer | OtherRun | None:

@@ -21,6 +21,7 @@ from web.request.body import RequestBody
 #: Seconds for which the answer to a request with an idempotency key is kept.
 IDEMPOTENCY_SECONDS = 600.0
 BETA_HEADER = "openai-beta"
+BATCH_BAND = "batch"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def find_sharing(
         shares.append(build_idempotent_share(idempotency_key, key, body, request))
     if is_joinable(key, pool, body):
         form = AnswerForm(f"/{endpoint}", request.stream, not body.lacks_usage)
-        shares.append(build_common_share(cache_control, key, pool, body, request))
+        shares += build_common_shares(cache_control, key, pool, body, request)
     return Sharing(tuple(shares), bool(idempotency_key), form) if shares else None
 
 
@@ -78,11 +79,28 @@ def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody,
     return Share(name, identity.key, identity.name, IDEMPOTENCY_SECONDS)
 
 
-def build_common_share(
+def build_common_shares(
     cache_control: str, key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest
-) -> Share:
-    """All requests that ask the same, of the API key or of the pool (RFC 9111 section 5.2.1: no-cache, no-store)."""
+) -> list[Share]:
+    """All requests that ask the same, of the API key or of the pool (RFC 9111 section 5.2.1: no-cache, no-store).
+
+    A request in the batch band uses what interactive ones have or run, but these never wait behind one of its band:
+    its run is found only by requests of that band, under a name of their own.
+    """
     directives = {directive.strip() for directive in cache_control.lower().split(",")}
+    ttl = 0.0 if "no-store" in directives else find_cache_seconds(key, pool)
+    identity, is_read = identify(key, pool, body, request), "no-cache" not in directives
+    if request.band != BATCH_BAND:
+        return [Share(identity.name, identity.key, "", ttl, may_use=is_read, may_join=is_read)]
+    running = Identity.derive(b"batch band", identity.key)
+    return [
+        Share(identity.name, identity.key, "", ttl, may_use=is_read, may_join=False),
+        Share(running.name, running.key, may_use=is_read, may_join=is_read),
+    ]
+
+
+def identify(key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest) -> Identity:
+    """The identity of all requests that ask the same."""
     scope = f"key {key.id}" if pool.cache_scope == "key" else "pool"
     is_named_back = pool.map_back and body.model in pool.model_map
     parts = (
@@ -95,6 +113,4 @@ def build_common_share(
         # Without a usage for everybody, one that was asked for is part of the answer.
         "" if pool.count_usage else str(body.lacks_usage),
     )
-    identity = Identity.derive(b"common", *(part.encode() for part in parts), digest_body(body, DELIVERY_MEMBERS))
-    ttl = 0.0 if "no-store" in directives else find_cache_seconds(key, pool)
-    return Share(identity.name, identity.key, "", ttl, "no-cache" not in directives)
+    return Identity.derive(b"common", *(part.encode() for part in parts), digest_body(body, DELIVERY_MEMBERS))

@@ -7,9 +7,10 @@ from redis import Redis
 from shared import keys
 from shared.protocol.messages import Frame, FrameKind, Head
 from shared.redis_connection.auto_pipeline import AutoPipeline
+from tests.waiting import eventually
 from web.replay import run_export
 from web.replay.answer_store import Share
-from web.replay.run_export import ExportReader, RunExport
+from web.replay.run_export import ExportReader, RunExchange, RunExport, encode_message
 from web.replay.shared_run import KeptBytes, SharedRun
 
 KEY = b"k" * 32
@@ -78,3 +79,18 @@ def test_export_ends_when_nobody_asks_for_it_any_more(run: SharedRun, monkeypatc
     exported.ask("there")
     gevent.spawn(exported.run).get(timeout=30)
     assert not run.has_followers
+
+
+def test_two_readers_of_one_front_are_both_woken_and_leave_together(redis: Redis):
+    exchange = RunExchange(redis, "here", lambda _: None)
+    readers = [exchange.open_reader("r", KEY) for _ in range(2)]
+    exchange.receive(encode_message("more", "r", "there").encode())
+    assert all(reader.woken.is_set() for reader in readers)
+
+    with redis.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe(keys.front_channel("there"))
+        exchange.close_reader(readers[0], "there")
+        redis.publish(keys.front_channel("there"), "between")
+        exchange.close_reader(readers[1], "there")
+        messages = [eventually(lambda: channel.get_message(timeout=0.1))["data"] for _ in range(2)]
+    assert messages == [b"between", encode_message("leave", "r", "here").encode()]
