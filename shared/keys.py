@@ -121,6 +121,8 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:files:<key id> | sorted set | the same, of one API key | until deleted or expired |
 | farm:files:expiring | sorted set | id of a file -> when it expires | until deleted or expired |
 | farm:files:bytes | hash | API key id -> bytes of its files | while it has files |
+| farm:files:sums | hash | `<purpose>:files` and `<purpose>:bytes`: what all API keys store | while there are files |
+| farm:files:trouble | hash | why files can't be stored (shared/files/store_health.py) | until they can be |
 | farm:files:reserved | sorted set | id of a file that is being made -> until when its parts are kept | a day after |
 | farm:files:lease | string | front that deletes what is due | minutes, renewed |
 | farm:files:store | string | marks the store of files as this farm's (web/files/retention.py) | forever |
@@ -188,6 +190,8 @@ FILES = "farm:files"
 EXPIRING_FILES = "farm:files:expiring"
 FILE_BYTES = "farm:files:bytes"
 RESERVED_FILES = "farm:files:reserved"
+FILE_SUMS = "farm:files:sums"
+FILE_STORE_TROUBLE = "farm:files:trouble"
 FILES_LEASE = "farm:files:lease"
 FILE_STORE_ID = "farm:files:store"
 BATCHES = "farm:batches"

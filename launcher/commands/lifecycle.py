@@ -18,6 +18,7 @@ from launcher.processes.up import AlreadyRunning, run_farm
 from launcher.store import open_store
 from shared.credentials.store import Credentials
 from shared.errors import FarmError
+from shared.files.store_health import read_health
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.observability.refreshers import read_refreshers
@@ -137,17 +138,20 @@ def status(as_json: bool) -> None:
         sys.exit(1)
     redis = open_store()[1]
     statuses = read_pool_statuses(redis, settings.pool_names)
-    durability, refreshers = read_durability(redis), read_refreshers(redis)
+    durability, refreshers, file_store = read_durability(redis), read_refreshers(redis), read_health(redis)
     redis_url = mask_password(record.redis_url)
     if as_json:
         facts = {"running": True, "pid": record.pid, "url": record.url, "redis_url": redis_url}
         facts |= {"started_at": record.started_at, "durability": durability.to_dict()}
+        facts["file_store"] = file_store.to_dict()
         print_json({**facts, "pools": [pool.to_dict() for pool in statuses]})
         return
     print_line(f"running since {format_time(record.started_at)}: {record.url} (process {record.pid})")
     print_line(
         "; ".join([f"redis: {redis_url}", f"durability {durability.state}", *durability.warnings, *refreshers.warnings])
     )
+    for warning in file_store.warnings:
+        print_line(warning)
     for pool in statuses:
         print_line(describe_pool(pool))
     outdated = sum(credential.export_outdated for credential in Credentials(redis).list(settings.pool_names))

@@ -1,6 +1,6 @@
 -- Stores the record of a file whose parts are durable, unless its API key would exceed a bound, or an earlier request with
 -- the idempotency key has created a file. Idempotent. Comes after created_once.lua.
--- KEYS: the record, files of the API key, all files, files by expiry, bytes by API key, reserved ids, the
+-- KEYS: the record, files of the API key, all files, files by expiry, bytes by API key, sums by purpose, reserved ids, the
 --       record of the idempotency key
 -- ARGV: id of the file, API key id, when it was created (ms), when it expires (s), bytes, maximum bytes and number of
 --       files of the key (-1 for any), print, answer and lifetime (seconds) for the idempotency key, then the fields of the
@@ -10,7 +10,7 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return 3
 end
-local before = find_creation(KEYS[7], ARGV[8])
+local before = find_creation(KEYS[8], ARGV[8])
 if before then
     return before
 end
@@ -28,6 +28,8 @@ redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[4], ARGV[1])
 redis.call('HINCRBY', KEYS[5], ARGV[2], bytes)
-redis.call('ZREM', KEYS[6], ARGV[1])
-keep_creation(KEYS[7], ARGV[8], ARGV[9], ARGV[10])
+redis.call('HINCRBY', KEYS[6], redis.call('HGET', KEYS[1], 'purpose') .. ':files', 1)
+redis.call('HINCRBY', KEYS[6], redis.call('HGET', KEYS[1], 'purpose') .. ':bytes', bytes)
+redis.call('ZREM', KEYS[7], ARGV[1])
+keep_creation(KEYS[8], ARGV[8], ARGV[9], ARGV[10])
 return 0

@@ -11,6 +11,7 @@ from shared.files.part_store import part_name
 
 #: What a file is for: the input of a batch, which a caller uploads, and its output or errors, which the farm makes.
 BATCH, BATCH_OUTPUT = "batch", "batch_output"
+PURPOSES = (BATCH, BATCH_OUTPUT)
 FILE_ID_PREFIX = "file-"
 #: Fields that are stored as numbers, and the one that is stored as JSON.
 NUMBERS, PARTS = ("size", "created_at", "expires_at"), "parts"

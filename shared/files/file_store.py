@@ -12,10 +12,10 @@ from shared import clock, keys
 from shared.creations.created_once import CREATED_ONCE_LUA, Once, check_first, encode_once
 from shared.decoding import UnreadableRecord
 from shared.errors import FarmError
-from shared.files.file_record import FileRecord
+from shared.files.file_record import PURPOSES, FileRecord
 from shared.files.file_writer import FileWriter
 from shared.files.part_store import FileStoreDown, PartStore
-from shared.redis_connection.client import register_script
+from shared.redis_connection.client import decode_hash, register_script
 from shared.redis_connection.retry import CONNECTION_ERRORS
 
 log = logging.getLogger("farm.files")
@@ -231,6 +231,15 @@ class Files:
         return record if record.expires_at > clock.now() else None
 
 
+def sum_by_purpose(redis: Redis) -> dict[str, tuple[int, int]]:
+    """Purpose -> files and their bytes, of all API keys. Raises RedisError."""
+    stored = decode_hash(redis.hgetall(keys.FILE_SUMS))
+    return {
+        purpose: (int(stored.get(f"{purpose}:files", 0)), int(stored.get(f"{purpose}:bytes", 0)))
+        for purpose in PURPOSES
+    }
+
+
 def list_keys(file_id: str, key_id: str) -> list[str]:
     """The keys that add_file.lua and remove_file.lua share."""
-    return [keys.file(file_id), keys.files(key_id), keys.FILES, keys.EXPIRING_FILES, keys.FILE_BYTES]
+    return [keys.file(file_id), keys.files(key_id), keys.FILES, keys.EXPIRING_FILES, keys.FILE_BYTES, keys.FILE_SUMS]

@@ -11,6 +11,7 @@ from shared.files.directory_store import DirectoryStore
 from shared.files.file_store import FileBounds, Files
 from shared.files.part_store import PartStore
 from shared.files.threaded_store import ThreadedStore
+from shared.files.watched_store import WatchedStore
 from shared.files_url import StoreUrl, parse_store_url
 from shared.settings.schema import Settings
 
@@ -22,7 +23,7 @@ DAY_SECONDS = 86_400
 def open_files(settings: Settings, redis: Redis) -> Files:
     """Connects to nothing, and makes no directory, before a file is stored. Raises SettingsError."""
     bounds = FileBounds(settings.files_bytes, settings.files_count, settings.files_ttl * DAY_SECONDS)
-    return Files(redis, ThreadedStore(open_store(settings)), bounds)
+    return Files(redis, WatchedStore(ThreadedStore(open_store(settings)), redis), bounds)
 
 
 def open_store(settings: Settings) -> PartStore:

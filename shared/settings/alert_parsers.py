@@ -15,6 +15,7 @@ ALERT_RULES = {
     "quota": "an API key has used 80 % of its quota, and then all of it",
     "rotation_in_doubt": "a token may have been rotated without the farm learning of the new one",
     "redis_not_on_disk": "Redis does not confirm that rotated tokens are on disk, or held by replicas",
+    "file_store_down": "files can't be stored: the disk or bucket is full, or away",
 }
 #: What stands between two URLs: white space, or a comma, which may also be part of a URL.
 SEPARATOR = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)|\s+")

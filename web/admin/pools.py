@@ -2,6 +2,7 @@
 
 from shared import keys
 from shared.errors import ApiError
+from shared.files.store_health import read_health
 from shared.live_processes import find_oldest_heartbeat
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import read_pool_statuses
@@ -10,7 +11,7 @@ from shared.settings.schema import PoolSettings, describe
 from web.admin.api import router
 from web.admin.audit_log import name_actor, record_change
 from web.admin.schemas.fields import Empty
-from web.admin.schemas.pools import Live, LiveDurability, LivePool, Pool, PoolList, PoolPause
+from web.admin.schemas.pools import Live, LiveDurability, LiveFileStore, LivePool, Pool, PoolList, PoolPause
 from web.services import services
 
 
@@ -75,6 +76,7 @@ def live() -> Live:
     return Live(
         pools=pools,
         durability=LiveDurability(**read_durability(web_services.redis).to_dict()),
+        file_store=LiveFileStore(**read_health(web_services.redis).to_dict()),
         worker_processes=web_services.redis.zcount(keys.PROCESSES, alive_since, "+inf"),
         web_processes=web_services.redis.zcount(keys.FRONTS, alive_since, "+inf"),
     )

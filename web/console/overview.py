@@ -17,7 +17,7 @@ from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.base_url import find_base_url
 from web.console.parts.blueprint import blueprint, render_page
 from web.console.parts.last_day import sum_last_day
-from web.console.parts.wording import DURABILITY
+from web.console.parts.wording import DURABILITY, FILE_STORE
 from web.console.timeline.events import SHOWN_ON_OVERVIEW, read_latest
 from web.languages.translation import gettext, ngettext
 
@@ -64,6 +64,8 @@ def list_alerts(live: Live) -> list[tuple[str, str]]:
         found += [(pool.name, alert) for alert in list_pool_alerts(pool)]
     if live.durability.state in DURABILITY_ALERTS:
         found.append(("", gettext(DURABILITY[live.durability.state])))
+    if live.file_store.state != "ok":
+        found.append(("", gettext(FILE_STORE[live.file_store.state])))
     return found
 
 

@@ -18,11 +18,13 @@ from shared.errors import NotFound
 from shared.files.file_record import FILE_ID_PREFIX
 from shared.files.file_store import Files
 from shared.files.part_store import FileStoreDown, PartNotFound
+from shared.files.store_health import probe
 from shared.redis_connection.lease import NOT_HELD, build_lease
 
 log = logging.getLogger("farm.files")
-#: Seconds between two rounds, and how many of them there are between two looks for bytes without a file.
-ROUND_SECONDS, ROUNDS_PER_SWEEP = 60.0, 60
+#: Seconds between two looks whether a store that has failed is back; how many of them there are between two rounds, and
+#: between two looks for bytes without a file.
+PROBE_SECONDS, PROBES_PER_ROUND, PROBES_PER_SWEEP = 10.0, 6, 360
 #: Milliseconds after which another front takes over from one that was killed.
 LEASE_MS = 150_000
 #: Seconds after which parts that no record names are left over: the longest upload takes less.
@@ -45,15 +47,17 @@ class FileRetention:
 
     def run(self) -> None:
         """Never returns."""
-        rounds = 0
+        probes = 0
         while True:
-            gevent.sleep(ROUND_SECONDS)
+            gevent.sleep(PROBE_SECONDS)
             try:
                 if self._hold(keys.FILES_LEASE, self._front_id, LEASE_MS) != NOT_HELD:
-                    self.delete_due(is_sweeping=rounds % ROUNDS_PER_SWEEP == 0)
-                    rounds += 1
+                    probes += 1
+                    probe(self._redis, self._files.store)
+                    if probes % PROBES_PER_ROUND == 0:
+                        self.delete_due(is_sweeping=probes % PROBES_PER_SWEEP == PROBES_PER_ROUND)
             except (RedisError, FileStoreDown) as error:
-                log.warning("can't delete old files, will retry: %s", error, extra={"action": "file_store_failed"})
+                log.warning("can't look after the files, will retry: %s", error, extra={"action": "file_store_failed"})
 
     def delete_due(self, *, is_sweeping: bool) -> None:
         """Raises RedisError, FileStoreDown."""

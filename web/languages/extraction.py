@@ -8,6 +8,7 @@ from jinja2 import Environment
 
 from shared.credentials.explanation import EXPLANATIONS, HINDRANCES, explain_state
 from shared.credentials.records import STATES
+from shared.files.store_health import STATES as FILE_STORE_STATES
 from shared.languages.po_file import Message
 from shared.observability.durability import STATES as DURABILITY_STATES
 
@@ -23,7 +24,8 @@ def extract_texts() -> dict[str, str]:
     found: dict[str, str] = {}
     modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     from_files = (*extract_from_templates((ROOT / "web").rglob("*.html")), *extract_from_modules(modules))
-    from_tables = list_explanations() | {text for text in DURABILITY_STATES.values() if text}
+    states = (*DURABILITY_STATES.values(), *FILE_STORE_STATES.values())
+    from_tables = list_explanations() | {text for text in states if text}
     for text, plural in (*from_files, *((text, "") for text in from_tables)):
         found[text] = found.get(text) or plural
     return dict(sorted(found.items()))

@@ -6,6 +6,7 @@ from typing import Any
 from flask import Blueprint, request
 from redis.exceptions import RedisError
 
+from shared.files.store_health import read_health
 from shared.observability.durability import read_durability
 from shared.observability.pool_status import PoolStatus, read_pool_statuses
 from shared.observability.refreshers import read_refreshers
@@ -29,11 +30,12 @@ def readyz() -> tuple[dict[str, Any], int]:
         pools = read_pool_statuses(web_services.redis, [pool.name for pool in web_services.pool_selector])
         durability = read_durability(web_services.redis)
         refreshers = read_refreshers(web_services.redis)
+        file_store = read_health(web_services.redis)
     except RedisError:
         return {"status": "not ready", "reasons": ["Redis does not respond"], "warnings": []}, 503
     reasons = find_reasons_not_ready(pools)
     warnings = [f"pool {pool.name}: {warning}" for pool in pools for warning in pool.warnings]
-    warnings += durability.warnings + refreshers.warnings
+    warnings += durability.warnings + refreshers.warnings + file_store.warnings
     status = "not ready" if reasons else "ready"
     return {"status": status, "reasons": reasons, "warnings": warnings}, 503 if reasons else 200
 

@@ -14,6 +14,7 @@ from shared import keys
 from shared.alerts.store import count_alerts
 from shared.batches.batch import UNFINISHED
 from shared.batches.batch_store import Batches
+from shared.files.file_store import sum_by_purpose
 from shared.live_processes import find_oldest_heartbeat
 from shared.observability import counters
 from shared.observability.durability import STATES, Durability, read_durability
@@ -50,6 +51,7 @@ def render(redis: Redis, pools: Sequence[str]) -> bytes:
             count_state_reasons(redis, pools),
             count_alerts(redis),
             Batches(redis).count_by_status(),
+            sum_by_purpose(redis),
         )
     )
     return generate_latest(registry)
@@ -76,10 +78,12 @@ class FarmCollector(Collector):
         state_reasons: Mapping[tuple[str, str, str], int],
         alerts: Mapping[str, int],
         batches: Mapping[str, int],
+        files: Mapping[str, tuple[int, int]],
     ) -> None:
         """`body_bytes`: where request bodies are held -> their bytes; `alerts`: rule -> raised alerts; `batches`:
-        status -> unfinished batches.
+        status -> unfinished batches; `files`: purpose -> files and their bytes.
         """
+        self._files = files
         self._batches = batches
         self._refresher_count = refresher_count
         self._state_reasons = state_reasons
@@ -109,6 +113,7 @@ class FarmCollector(Collector):
             alerts.add_metric((rule,), count)
         yield alerts
         yield build_batches(self._batches)
+        yield from build_files(self._files)
         bodies = GaugeMetricFamily(
             PREFIX + "body_bytes",
             "Bytes of request bodies held: waiting in Redis, arriving in fronts.",
@@ -169,6 +174,15 @@ def build_batches(counts: Mapping[str, int]) -> Family:
     for state in UNFINISHED:
         family.add_metric((state,), counts.get(state, 0))
     return family
+
+
+def build_files(sums: Mapping[str, tuple[int, int]]) -> Iterator[Family]:
+    count = GaugeMetricFamily(PREFIX + "files", "Files that API keys store, by purpose.", labels=("purpose",))
+    size = GaugeMetricFamily(PREFIX + "file_bytes", "Bytes of these files.", labels=("purpose",))
+    for purpose, (files, file_bytes) in sums.items():
+        count.add_metric((purpose,), files)
+        size.add_metric((purpose,), file_bytes)
+    yield from (count, size)
 
 
 def build_gauges(pools: list[PoolStatus]) -> Iterator[Family]:

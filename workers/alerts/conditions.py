@@ -12,6 +12,8 @@ from shared.api_keys.api_key import ApiKey
 from shared.api_keys.quota_use import read_quota_use
 from shared.api_keys.store import ApiKeys
 from shared.credentials.pool_rest import API_KEY_REFUSED, build_reader
+from shared.files.store_health import STATES as FILE_STORE_STATES
+from shared.files.store_health import read_health
 from shared.languages.catalogues import mark
 from shared.observability.durability import STATES as DURABILITY_STATES
 from shared.observability.durability import read_durability
@@ -27,7 +29,7 @@ QUOTA_PERCENTAGES = (80, 100)
 #: Seconds between two looks at what takes long to read: each API key's quota, each account's record.
 SLOW_INTERVAL_SECONDS = 10.0
 #: Seconds for which something must have been wrong before it is told, by rule; 0 for the others.
-PATIENCE_SECONDS = {"pool_without_accounts": 10.0, "redis_not_on_disk": 10.0}
+PATIENCE_SECONDS = {"pool_without_accounts": 10.0, "redis_not_on_disk": 10.0, "file_store_down": 10.0}
 
 #: When a quota is reset (ApiKey.quota_reset) -> what is told of one that is used.
 QUOTA_TEXTS = {
@@ -59,7 +61,13 @@ class Conditions:
         if time.monotonic() >= self._slow_at + SLOW_INTERVAL_SECONDS:
             slow_rules = (self._find_quotas(), self._find_doubts(states), self._find_durability())
             self._slow, self._slow_at = self._select(slow_rules), time.monotonic()
-        fast_rules = (self._find_dead(states), self._find_empty_pools(states), self._find_outages(), self._find_waits())
+        fast_rules = (
+            self._find_dead(states),
+            self._find_empty_pools(states),
+            self._find_outages(),
+            self._find_waits(),
+            self._find_file_trouble(),
+        )
         return self._select(fast_rules) | self._slow
 
     def _select(self, rules: Sequence[Iterator[tuple[Alert, BuildAlert]]]) -> dict[str, BuildAlert]:
@@ -152,6 +160,12 @@ class Conditions:
         if text := DURABILITY_STATES[state]:
             over = mark("rotated tokens were not safe (%(state)s)")
             yield keep(Alert("redis_not_on_disk", "", "", text, over, 0, state, {"state": state}))
+
+    def _find_file_trouble(self) -> Iterator[tuple[Alert, BuildAlert]]:
+        state = read_health(self._redis).state
+        if text := FILE_STORE_STATES[state]:
+            over = mark("no files could be stored (%(state)s)")
+            yield keep(Alert("file_store_down", "", "", text, over, 0, state, {"state": state}))
 
 
 def keep(alert: Alert) -> tuple[Alert, BuildAlert]:

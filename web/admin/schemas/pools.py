@@ -66,10 +66,18 @@ class LiveDurability(BaseModel):
     since: Annotated[float | None, Field(description="seconds since the epoch, null if not known")]
 
 
+class LiveFileStore(BaseModel):
+    """Whether files can be stored."""
+
+    state: Annotated[str, Field(description="ok, full or away")]
+    since: Annotated[float | None, Field(description="seconds since the epoch, null for ok")]
+
+
 class Live(BaseModel):
     """Live status of the farm."""
 
     pools: list[LivePool]
     durability: LiveDurability
+    file_store: LiveFileStore
     worker_processes: int
     web_processes: int

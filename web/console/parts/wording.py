@@ -117,6 +117,12 @@ DURABILITY = {
     "write_error": mark("Redis can't write its append-only file: is its disk full?"),
     "no_aof": mark("Redis has no append-only file: a crash loses rotated refresh tokens (appendonly yes)."),
 }
+#: State of the store of files (shared/files/store_health.py) -> sentence.
+FILE_STORE = {
+    "ok": mark("Files can be stored."),
+    "full": mark("The store of files is full: uploads are refused, and batches wait with their results."),
+    "away": mark("The store of files can't be used: uploads are refused, and batches wait with their results."),
+}
 #: Period of a past load (shared/queue_view/plan.py) -> words.
 PERIODS = {
     "busiest-hour": mark("the busiest hour of the last 24 hours"),

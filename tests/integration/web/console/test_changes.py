@@ -12,6 +12,8 @@ from shared import keys
 from shared.api_keys.console_key import ensure_console_key
 from shared.api_keys.store import ApiKeys, hash_secret
 from shared.credentials.store import Credentials
+from shared.files.part_store import FileStoreFull
+from shared.files.store_health import STATES, report_failure
 from shared.observability.audit_log import AuditLog
 from shared.observability.refusals import record_refusals
 from tests.console_content import HOSTILE
@@ -236,6 +238,14 @@ def test_overview_names_what_needs_a_person(admin: FlaskClient, ids: list[str]):
         assert alert in page or "login" in page
     local = admin.get("/admin/").text
     assert ("2 accounts are dead" in local, "plain HTTP" in local) == (True, False)
+
+
+def test_files_that_can_not_be_stored_are_told(admin: FlaskClient, ids: list[str], redis: Redis):
+    report_failure(redis, FileStoreFull("full"))
+    for path in ("/admin/", "/admin/system"):
+        assert "The store of files is full" in admin.get(path).text
+    assert admin.get("/admin/api/v1/live").json["file_store"]["state"] == "full"
+    assert STATES["full"] in admin.get("/readyz").json["warnings"]
 
 
 @pytest.mark.parametrize("back", ["queue", "pools"])

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import gevent
 import pytest
 from redis import Redis
 
@@ -12,7 +13,9 @@ from shared.api_keys.store import ApiKeys
 from shared.files.directory_store import DirectoryStore
 from shared.files.file_record import new_file_id
 from shared.files.file_store import FileBounds, Files
-from shared.files.part_store import part_name
+from shared.files.part_store import FileStoreDown, part_name
+from shared.files.store_health import read_health, report_failure
+from tests.waiting import eventually
 from web.files.retention import ORPHAN_SECONDS, OWNER, FileRetention
 
 DAY = 86_400
@@ -112,3 +115,13 @@ def test_store_of_another_farm_is_not_swept(
     files.store.delete(OWNER)
     retention.delete_due(is_sweeping=True)
     assert list_ids(files) == set()
+
+
+def test_store_that_has_failed_is_looked_at_until_it_is_back(
+    retention: FileRetention, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("web.files.retention.PROBE_SECONDS", 0.01)
+    report_failure(redis, FileStoreDown("away"))
+    running = gevent.spawn(retention.run)
+    eventually(lambda: read_health(redis).state == "ok")
+    running.kill()

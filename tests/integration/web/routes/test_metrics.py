@@ -1,5 +1,7 @@
 """Metrics show the counters of all processes and the current gauges."""
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
@@ -9,6 +11,8 @@ from shared import clock, keys
 from shared.alerts.notices import Alert
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.files.directory_store import DirectoryStore
+from shared.files.file_store import FileBounds, Files
 from shared.observability import counters
 from shared.observability.pool_status import read_pool_statuses
 from shared.protocol.pool_pause import pause_pool
@@ -139,6 +143,21 @@ def test_unfinished_batches_are_counted_by_state(redis: Redis):
     samples = read_samples(redis)
     assert samples["farm_batches{state=in_progress}"] == 2
     assert samples["farm_batches{state=validating}"] == 0 and "farm_batches{state=completed}" not in samples
+
+
+def test_files_and_their_bytes_are_told_by_purpose(redis: Redis, tmp_path: Path):
+    files = Files(redis, DirectoryStore(tmp_path), FileBounds(1000, 10, 60))
+    assert read_samples(redis)["farm_files{purpose=batch}"] == 0
+    ids = []
+    for purpose, key in (("batch", "k1"), ("batch", "k2"), ("batch_output", "k1")):
+        with files.create() as writer:
+            writer.write(b"12345")
+            ids.append(files.commit(writer, key, "a", purpose))
+    files.delete(ids[0])
+    files.delete(ids[0])
+    samples = read_samples(redis)
+    assert (samples["farm_files{purpose=batch}"], samples["farm_file_bytes{purpose=batch}"]) == (1, 5)
+    assert (samples["farm_files{purpose=batch_output}"], samples["farm_file_bytes{purpose=batch_output}"]) == (1, 5)
 
 
 def test_gauges_show_the_current_state(redis: Redis, unsealer: Unsealer):

@@ -12,6 +12,8 @@ from shared.api_keys.limits import quota_period
 from shared.api_keys.store import ApiKeys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
+from shared.files.part_store import FileStoreDown, FileStoreFull
+from shared.files.store_health import report_failure
 from shared.protocol.relay_queue import ADMITTED_FIELD, RelayQueue
 from shared.settings.alert_parsers import ALERT_RULES
 from shared.settings.schema import PoolSettings, Settings
@@ -66,6 +68,14 @@ def test_upstream_and_token_endpoint_that_are_down(redis: Redis, account: str):
     ]
     redis.hset(keys.token_breaker("default"), "reason", "api_key_refused")
     assert "the upstream refuses several API keys and accepts none" in find(redis, "upstream_down")
+
+
+@pytest.mark.parametrize(
+    ("error", "what"), [(FileStoreFull("full"), "is full"), (FileStoreDown("away"), "can't be used")]
+)
+def test_files_that_can_not_be_stored(redis: Redis, account: str, error: FileStoreDown, what: str):
+    report_failure(redis, error)
+    assert find(redis) == [f"the store of files {what}: uploads are refused, and batches wait with their results"]
 
 
 def test_request_that_has_waited_for_long(redis: Redis, account: str):
