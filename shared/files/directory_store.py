@@ -37,23 +37,25 @@ class DirectoryStore:
             sync_directory(self._directory)
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        try:
-            with map_errors(), (self._directory / name).open("rb") as part:
+        with map_errors():
+            try:
+                part = (self._directory / name).open("rb")
+            except FileNotFoundError:
+                raise PartNotFound(name) from None
+            with part:
                 part.seek(start)
                 return part.read() if end is None else part.read(end - start)
-        except FileNotFoundError:
-            raise PartNotFound(name) from None
 
     def delete(self, name: str) -> None:
         path = self._directory / name
-        with contextlib.suppress(FileNotFoundError), map_errors():
-            path.unlink()
+        with map_errors():
+            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
     def list(self, prefix: str = "") -> Iterator[StoredPart]:
         directory, _, rest = prefix.partition("/")
-        with contextlib.suppress(FileNotFoundError), map_errors():
+        with map_errors(), contextlib.suppress(FileNotFoundError):
             for folder in sorted(os.scandir(self._directory), key=lambda entry: entry.name):
                 is_match = folder.name == directory if "/" in prefix else folder.name.startswith(directory)
                 if is_match and folder.is_dir(follow_symlinks=False):
@@ -70,11 +72,9 @@ def list_folder(folder: os.DirEntry[str], prefix: str) -> Iterator[StoredPart]:
 
 @contextlib.contextmanager
 def map_errors() -> Iterator[None]:
-    """Raises FileStoreDown or FileStoreFull for an OSError; FileNotFoundError passes."""
+    """Raises FileStoreDown or FileStoreFull for an OSError."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         kind = FileStoreFull if error.errno in FULL else FileStoreDown
         raise kind(f"the directory of files: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,18 @@ def test_full_disk_leaves_nothing(
     assert list(store.list()) == []
 
 
-def test_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "files").write_text("a file in its place")
+@pytest.mark.parametrize("directory", ["a file in its place", "/proc/none"])
+def test_directory_that_cannot_be_made_is_an_error(tmp_path: Path, directory: str) -> None:
+    (tmp_path / "a file in its place").touch()
+    store = DirectoryStore(tmp_path / directory)
     with pytest.raises(FileStoreDown):
-        DirectoryStore(tmp_path / "files").put("file-a/000000", b"x")
+        store.put("file-a/000000", b"x")
+
+
+def test_directory_that_goes_while_a_part_is_put_is_an_error(store: DirectoryStore, tmp_path: Path) -> None:
+    store.put("file-a/000000", b"x")
+    folder = tmp_path / "files/file-a"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", lambda *_: shutil.rmtree(folder) or 1)
+        with pytest.raises(FileStoreDown):
+            store.put("file-a/000001", b"x")
