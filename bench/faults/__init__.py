@@ -32,6 +32,7 @@ ROWS: dict[str, Callable[[FaultScale], list[Measurement]]] = {
     "rotation": rotation.measure_killed_workers,
     "killed-refresher": rotation.measure_killed_refresher,
     "leavers": clients.measure_leavers,
+    "cut-clients": clients.measure_cut_clients,
     "slow-readers": clients.measure_slow_readers,
     "soak": soak.measure_soak,
 }

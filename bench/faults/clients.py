@@ -1,9 +1,12 @@
-"""Rows in which clients leave early or read slowly."""
+"""Rows in which clients leave early, lose their connection or read slowly."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+from bench.cut_client import CutClient, NotWhole
 from bench.farm import API_KEY, MeasuredFarm, run_farm
 from bench.faults.injection import in_background
 from bench.faults.invariants import check_nothing_left, check_responses
@@ -11,6 +14,10 @@ from bench.faults.scale import FaultScale, run_streams
 from bench.load import Load
 from bench.measurement import Measurement, at_most, exactly, unbounded
 from bench.outcome import LEFT, LoadResult, RequestRecord
+from simulator.responses import translate
+
+#: Clients at a time whose connections are cut.
+CUT_CLIENTS = 16
 
 
 def measure_leavers(scale: FaultScale) -> list[Measurement]:
@@ -37,6 +44,29 @@ def sum_wasted_seconds(left: list[RequestRecord], result: LoadResult, farm: Meas
     left_at = {record.text: result.started_at + record.ended for record in left}
     ended = farm.upstream.control("ended")
     return float(sum(max(0.0, ended_at - left_at[text]) for text, ended_at in ended if text in left_at))
+
+
+def measure_cut_clients(scale: FaultScale) -> list[Measurement]:
+    """Connections are cut at random, and retried by idempotency key: each answer is whole, and run once."""
+    row = "cut clients"
+    with run_farm(scale.accounts, *scale.pace, FARM_WORKER_PROCESSES="2", WEB_CONCURRENCY="2") as farm:
+        client, started = CutClient(farm.port, API_KEY, random.Random(scale.seed)), time.monotonic()
+        texts = [f"paragraph {number} " + "of a book " * scale.pieces for number in range(scale.cuts)]
+
+        def is_whole(number: int) -> bool:
+            try:
+                return client.ask(texts[number], f"cut-{number}") == translate(texts[number])
+            except NotWhole:
+                return False
+
+        with ThreadPoolExecutor(min(CUT_CLIENTS, scale.clients)) as pool:
+            whole = sum(pool.map(is_whole, range(scale.cuts)))
+        return [
+            exactly(row, "answers that are not whole", len(texts) - whole),
+            exactly(row, "requests at the upstream", farm.upstream.read_counters()["served"], len(texts)),
+            unbounded(row, "connections that were cut", client.cuts),
+            unbounded(row, "seconds", round(time.monotonic() - started, 1)),
+        ]
 
 
 def measure_slow_readers(scale: FaultScale) -> list[Measurement]:

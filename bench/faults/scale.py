@@ -35,9 +35,10 @@ class FaultScale:
     failovers: int = 10
     #: Seconds for which Redis is silent. The default is all that the farm promises to tolerate.
     silence: float = 10.0
-
     #: Lines of a batch.
     lines: int = 5000
+    #: Requests whose connection is cut, once at least.
+    cuts: int = 100
 
     @property
     def pace(self) -> tuple[str, ...]:
@@ -48,7 +49,17 @@ class FaultScale:
 
 #: For a quick run on any machine, and for the test suite: far enough from each bound for a machine that stalls.
 SMALL = FaultScale(
-    accounts=16, clients=32, seconds=9, stream=0.8, pieces=20, soak=45, frozen=1.4, silence=6, failovers=1, lines=400
+    accounts=16,
+    clients=32,
+    seconds=9,
+    stream=0.8,
+    pieces=20,
+    soak=45,
+    frozen=1.4,
+    silence=6,
+    failovers=1,
+    lines=400,
+    cuts=20,
 )
 
 

@@ -9,10 +9,10 @@ import psutil
 import pytest
 from redis import Redis
 
+from bench.cut_client import CutClient, read_reply
 from shared import keys
 from simulator.responses import translate
-from tests.system.cut_streams import CutClient, open_stream, read_reply
-from tests.system.farm import Farm, chat_body
+from tests.system.farm import KEY, Farm, chat_body
 from tests.waiting import eventually
 
 #: Requests whose connections are cut, and those at a time.
@@ -21,7 +21,7 @@ CUT_REQUESTS, CLIENTS = 16, 8
 
 def test_streams_whose_connection_is_cut_are_whole_and_run_once(farm: Farm):
     farm.upstream.pace(delay=0.1, chunks=20, chunk_delay=0.02)
-    client = CutClient(farm, random.Random(1))
+    client = CutClient(farm.port, KEY, random.Random(1))
     texts = [f"paragraph {number} " + "of a book " * 20 for number in range(CUT_REQUESTS)]
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = list(pool.map(client.ask, texts, [f"cut-{number}" for number in range(CUT_REQUESTS)]))
@@ -82,11 +82,12 @@ def find_front(farm: Farm, connection: socket.socket) -> psutil.Process:
 
 def test_run_of_a_killed_front_is_run_anew_for_the_callers_of_the_other(farm: Farm):
     farm.upstream.pace(delay=30)
-    redis, callers = Redis.from_url(farm.redis_url()), [open_stream(farm, "Hello", "killed")]
+    redis, client = Redis.from_url(farm.redis_url()), CutClient(farm.port, KEY, random.Random(1))
+    callers = [client.open_stream("Hello", "killed")]
     eventually(lambda: redis.keys(keys.shared_run("*")))
     fronts = [find_front(farm, callers[0])]
     while fronts[-1] == fronts[0]:
-        callers.append(open_stream(farm, "Hello", "killed"))
+        callers.append(client.open_stream("Hello", "killed"))
         fronts.append(find_front(farm, callers[-1]))
     eventually(lambda: redis.keys(keys.run_export("*")))
     farm.upstream.pace()
