@@ -10,6 +10,7 @@ import pytest
 from gevent.event import Event
 from redis import Redis
 from rq.job import Job
+from werkzeug.routing import Rule
 
 from launcher.processes.up import Farm
 from shared.api_keys.admin_tokens import AdminToken, AdminTokens
@@ -53,6 +54,19 @@ from workers.upstream.client import UpstreamConnection
 from workers.worker.rq_worker import FarmWorker
 
 # The front
+
+
+def share_url_builders(patch: pytest.MonkeyPatch) -> None:
+    """Compiles the functions that build the URLs of a rule once, not for each app: they depend on the rule alone."""
+    compile_builder, builders = Rule._compile_builder, {}
+
+    def find_builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        key = (rule.rule, repr(rule._trace), repr(rule.defaults), append_unknown)
+        if key not in builders:
+            builders[key] = compile_builder(rule, append_unknown)
+        return builders[key]
+
+    patch.setattr(Rule, "_compile_builder", find_builder)
 
 
 def spawn_listener(hub: Hub) -> gevent.Greenlet:

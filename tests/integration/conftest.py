@@ -10,6 +10,7 @@ from redis import Redis
 from bench.replicated_redis import ReplicatedRedis, run_replicated_redis
 from shared.credentials.unsealing import Unsealer
 from tests.integration.harness import WorkerHarness
+from tests.shared_compilation import share_compilation
 from tests.upstream import Upstream
 
 
@@ -18,6 +19,13 @@ def short_boundaries() -> Iterator[None]:
     """Werkzeug's test client makes boundaries of forms with 72 characters now and then; RFC 2046 allows 70."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("werkzeug.test.random", lambda: 0.5)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_compilation() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        share_compilation(patch)
         yield
 
 
