@@ -2,6 +2,8 @@
 
 import gevent
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from shared.observability.counters import Counters
 from web.replay.answer_keeper import AnswerKeeper
@@ -44,6 +46,9 @@ class Runs:
             if run is None:
                 return self._begin(caller, turn)
             run.opened.wait()
+            if run.lost_store:
+                # Each would wait for Redis in turn.
+                raise RedisConnectionError(str(run.lost_store))
             outcome = HIT if run.is_whole else JOINED
             if run.can_be_joined:
                 turn = turn or self._turns.begin(caller.pending_request)
@@ -67,7 +72,8 @@ class Runs:
                 return self._join_other(run, found, caller, turn)
             caller.submit()
             return self._run(run, caller)
-        except BaseException:
+        except BaseException as error:
+            run.lost_store = error if isinstance(error, RedisError) else None
             self._registry.withdraw(run)
             raise
         finally:

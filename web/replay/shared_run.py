@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gevent.event import Event
+from redis.exceptions import RedisError
 
 from shared.decoding import UnreadableRecord
 from shared.errors import ApiError
@@ -52,6 +53,8 @@ class SharedRun:
         #: Set when it is known where the answer comes from, or that there will be none.
         self.opened = Event()
         self.is_open = False
+        #: Why it is not known where the answer comes from: Redis is away.
+        self.lost_store: RedisError | None = None
         #: Whether the answer reports no usage, as it was made for another request.
         self.is_free = False
         #: Whether the request of that id is run for it by a worker, which logs it.

@@ -20,6 +20,9 @@ from tests.integration.web.server.front_server import FrontServer, build_request
 from tests.waiting import eventually
 from web.replay import shared_run
 from web.replay.answer_store import AnswerStore
+from web.replay.run_registry import RunRegistry
+from web.replay.shared_run import SharedRun
+from web.replay.sharing import Sharing
 
 STREAM = b"".join((*CHUNKS, DONE))
 
@@ -236,6 +239,33 @@ def test_caller_gets_its_answer_although_it_can_not_be_kept(front: SharingFront,
     second = front.ask("k1")
     front.serve()
     check_replayed(front.answer(second), outcome="miss")
+
+
+def test_copies_are_refused_together_when_redis_is_away(front: SharingFront, monkeypatch: pytest.MonkeyPatch):
+    looked, tried, released, find = list[Sharing](), list[str](), Event(), RunRegistry.find
+
+    def look(registry: RunRegistry, sharing: Sharing) -> SharedRun | None:
+        looked.append(sharing)
+        return find(registry, sharing)
+
+    def fail(_: AnswerStore, run_id: str, *args: Any) -> Any:
+        tried.append(run_id)
+        released.wait()
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr("web.replay.run_registry.retry_for", lambda work: work())
+    monkeypatch.setattr(AnswerStore, "claim", fail)
+    monkeypatch.setattr(RunRegistry, "find", look)
+    asked = [front.ask("k1") for _ in range(5)]
+    eventually(lambda: len(looked) == 5)
+    released.set()
+    answers = [front.answer(each) for each in asked]
+    assert {(answer.status_code, answer.json["error"]["code"]) for answer in answers} == {(503, "store_unavailable")}
+    assert len(tried) == 1
+    monkeypatch.undo()
+    retried = front.ask("k1")
+    front.serve()
+    check_replayed(front.answer(retried), outcome="miss")
 
 
 def test_redis_shows_neither_request_nor_answer(front: SharingFront, redis: Redis):
