@@ -1,4 +1,4 @@
-"""Parsers of untrusted values: JSON bodies and Retry-After headers."""
+"""Parsers of untrusted values: JSON bodies, numbers and Retry-After headers."""
 
 import json
 import math
@@ -27,6 +27,12 @@ def read_number(stored: Any) -> float:
         return float(stored or 0)
     except (TypeError, ValueError):
         return 0.0
+
+
+def parse_whole_number(text: str, least: int, most: int) -> int | None:
+    """A whole number within these bounds in decimal digits; None for anything else, however long."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    return int(text) if is_number and least <= int(text) <= most else None
 
 
 def parse_retry_after(header: str | None) -> float | None:

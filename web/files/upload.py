@@ -15,6 +15,7 @@ from shared.files.file_record import BATCH, FileRecord
 from shared.files.file_store import Files, TooManyFiles
 from shared.files.file_writer import FileWriter
 from shared.files.part_store import PART_BYTES
+from shared.parsing import parse_whole_number
 from shared.redis_connection.retry import retry_for
 from web.files.errors import (
     expiry_error,
@@ -79,9 +80,10 @@ class Form:
             return None
         if anchor != CREATED_AT:
             raise expiry_error(ANCHOR, f"must be '{CREATED_AT}'")
-        if not seconds or not seconds.isdecimal() or not MIN_TTL_SECONDS <= int(seconds) <= MAX_TTL_SECONDS:
+        ttl = parse_whole_number(seconds or "", MIN_TTL_SECONDS, MAX_TTL_SECONDS)
+        if ttl is None:
             raise expiry_error(SECONDS, f"must be a whole number from {MIN_TTL_SECONDS} to {MAX_TTL_SECONDS}")
-        return int(seconds)
+        return ttl
 
 
 class Content:

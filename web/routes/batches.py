@@ -15,18 +15,20 @@ from web.replay.identity import digest, digest_json
 from web.request.body_memory import Reservation
 from web.request.body_reader import read_whole
 from web.request_context import current_request
-from web.routes.key_limits import count_request
-from web.routes.relay import authenticate
+from web.routes.key_limits import admit_caller
+from web.routes.listing import build_page, read_limit
 from web.services import services
 
 blueprint = Blueprint("batches", __name__)
+#: What metrics and the log call it.
+ENDPOINT = "/batches"
 #: Batches in a list, at most and by default.
 MAX_LIMIT, DEFAULT_LIMIT = 100, 20
 
 
 @blueprint.post("/v1/batches")
 def create_batch() -> dict[str, Any]:
-    web_services, key = services(), admit_caller()
+    web_services, key = services(), admit_caller(ENDPOINT)
     request, context = current_request()
     creation = CreationRequest(web_services.redis, request.environ, key)
     with Reservation(web_services.body_memory, key.id) as reservation:
@@ -44,46 +46,30 @@ def create_batch() -> dict[str, Any]:
 
 @blueprint.get("/v1/batches")
 def list_batches() -> dict[str, Any]:
-    key = admit_caller()
+    key = admit_caller(ENDPOINT)
     request, _ = current_request()
-    after, limit = request.args.get("after", ""), parse_limit(request.args.get("limit", ""))
+    after, limit = request.args.get("after", ""), read_limit(MAX_LIMIT, DEFAULT_LIMIT)
     try:
         found = retry_for(lambda: services().batches.store.list_newest(key.id, after, limit + 1))
     except NotFound:
         raise not_found_error(after) from None
-    page = [batch.describe() for batch in found[:limit]]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(found) > limit,
-    }
+    return build_page(found, limit)
 
 
 @blueprint.get("/v1/batches/<batch_id>")
 def retrieve_batch(batch_id: str) -> dict[str, Any]:
-    return find_batch(admit_caller(), batch_id).describe()
+    return find_batch(admit_caller(ENDPOINT), batch_id).describe()
 
 
 @blueprint.post("/v1/batches/<batch_id>/cancel")
 def cancel_batch(batch_id: str) -> dict[str, Any]:
-    key = admit_caller()
+    key = admit_caller(ENDPOINT)
     try:
         return retry_for(lambda: services().batches.store.cancel(batch_id, key.id)).describe()
     except NotFound:
         raise not_found_error(batch_id) from None
     except Conflict as error:
         raise ApiError(409, "batch_not_cancellable", f"{error}.") from None
-
-
-def admit_caller() -> ApiKey:
-    """The caller's API key, once it has been checked and the request counted. Raises ApiError 401, 403, 429."""
-    _, context = current_request()
-    context.endpoint = "/batches"
-    key = authenticate(services())
-    count_request(key)
-    return key
 
 
 def find_batch(key: ApiKey, batch_id: str) -> Batch:
@@ -96,12 +82,3 @@ def find_batch(key: ApiKey, batch_id: str) -> Batch:
 
 def not_found_error(batch_id: str) -> ApiError:
     return ApiError(404, "batch_not_found", f"No batch found with id '{batch_id[:100]}'.", param="batch_id")
-
-
-def parse_limit(text: str) -> int:
-    """Raises ApiError 400."""
-    if not text:
-        return DEFAULT_LIMIT
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
-        raise ApiError(400, "invalid_value", f"'limit' must be a whole number from 1 to {MAX_LIMIT}", param="limit")
-    return int(text)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 
 from shared.api_keys.api_key import ApiKey
 from shared.errors import ApiError
@@ -15,12 +15,14 @@ from web.files.upload import take_upload
 from web.replay.creation_request import CreationRequest
 from web.request.body_memory import Reservation
 from web.request_context import current_request
-from web.routes.key_limits import count_request
-from web.routes.relay import authenticate
+from web.routes.key_limits import admit_caller
+from web.routes.listing import build_page, read_limit
 from web.server.request_input import MAX_BATCH_INPUT_BYTES
 from web.services import services
 
 blueprint = Blueprint("files", __name__)
+#: What metrics and the log call it.
+ENDPOINT = "/files"
 #: Files in a list, at most and by default.
 MAX_LIMIT = 10_000
 ORDERS = ("asc", "desc")
@@ -28,7 +30,7 @@ ORDERS = ("asc", "desc")
 
 @blueprint.post("/v1/files")
 def create_file() -> dict[str, Any]:
-    web_services, key = services(), admit_caller()
+    web_services, key = services(), admit_caller(ENDPOINT)
     request, context = current_request()
     creation = CreationRequest(web_services.redis, request.environ, key)
     max_bytes = min(web_services.settings.max_file, MAX_BATCH_INPUT_BYTES)
@@ -40,49 +42,34 @@ def create_file() -> dict[str, Any]:
 
 @blueprint.get("/v1/files")
 def list_files() -> dict[str, Any]:
-    key = admit_caller()
+    key = admit_caller(ENDPOINT)
     request, _ = current_request()
     after, purpose = request.args.get("after", ""), request.args.get("purpose", "")
-    limit, order = parse_limit(request.args.get("limit", "")), parse_order(request.args.get("order", ""))
+    limit, order = read_limit(MAX_LIMIT, MAX_LIMIT), parse_order(request.args.get("order", ""))
     try:
         found = retry_for(lambda: services().files.list(key.id, after, limit + 1, order=order, purpose=purpose))
     except FileNotFound:
         raise file_not_found_error(after) from None
-    page = [record.describe() for record in found[:limit]]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(found) > limit,
-    }
+    return build_page(found, limit)
 
 
 @blueprint.get("/v1/files/<file_id>")
 def retrieve_file(file_id: str) -> dict[str, Any]:
-    return find_file(admit_caller(), file_id).describe()
+    return find_file(admit_caller(ENDPOINT), file_id).describe()
 
 
 @blueprint.get("/v1/files/<file_id>/content")
 def download_file(file_id: str) -> Response:
-    record = find_file(admit_caller(), file_id)
+    record = find_file(admit_caller(ENDPOINT), file_id)
     return send_content(current_request()[0], services().files, record)
 
 
 @blueprint.delete("/v1/files/<file_id>")
 def delete_file(file_id: str) -> dict[str, Any]:
-    record = find_file(admit_caller(), file_id)
+    record = find_file(admit_caller(ENDPOINT), file_id)
     if not services().files.delete(record):
         raise file_not_found_error(file_id)
     return {"id": file_id, "object": "file", "deleted": True}
-
-
-def admit_caller() -> ApiKey:
-    """The caller's API key, once it has been checked and the request counted. Raises ApiError 401, 403, 429."""
-    g.endpoint = "/files"
-    key = authenticate(services())
-    count_request(key)
-    return key
 
 
 def find_file(key: ApiKey, file_id: str) -> FileRecord:
@@ -91,15 +78,6 @@ def find_file(key: ApiKey, file_id: str) -> FileRecord:
         return retry_for(lambda: services().files.get(key.id, file_id))
     except FileNotFound:
         raise file_not_found_error(file_id) from None
-
-
-def parse_limit(text: str) -> int:
-    """Raises ApiError 400."""
-    if not text:
-        return MAX_LIMIT
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
-        raise ApiError(400, "invalid_value", f"'limit' must be a whole number from 1 to {MAX_LIMIT}", param="limit")
-    return int(text)
 
 
 def parse_order(text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.parsing import parse_retry_after
+from shared.parsing import parse_retry_after, parse_whole_number
 
 DATE_PARTS = st.sampled_from(
     ["Mon,", "01", "Jan", "2030", "00:00:00", "GMT", "-0000", "9" * 20, "+" + "9" * 20, "0001", ":"]
@@ -33,6 +33,27 @@ DATE_PARTS = st.sampled_from(
 )
 def test_pause_is_read_or_none(header: str, seconds: float | None):
     assert parse_retry_after(header) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5", 5),
+        ("100", 100),
+        ("007", 7),
+        ("4", None),
+        ("101", None),
+        ("", None),
+        ("-5", None),
+        ("5.0", None),
+        ("٥", None),
+        ("²", None),
+        # More digits than Python converts.
+        ("9" * 5000, None),
+    ],
+)
+def test_whole_number_within_its_bounds_is_read_or_none(text: str, number: int | None):
+    assert parse_whole_number(text, 5, 100) == number
 
 
 @given(st.text(max_size=20) | st.lists(DATE_PARTS, max_size=7).map(" ".join))
