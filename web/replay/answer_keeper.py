@@ -21,9 +21,12 @@ class AnswerKeeper:
     def __init__(self, store: AnswerStore) -> None:
         self._store = store
 
-    def keep(self, run: SharedRun, path: str) -> None:
-        """Keeps the answer of a run that has ended; `path` is that of the request, below /v1, without its query."""
-        shares = [share for share in run.shares if share.ttl]
+    def keep(self, run: SharedRun, path: str, *, only_keys: bool = False) -> None:
+        """Keeps the answer of a run that has ended; `path` is that of the request, below /v1, without its query.
+
+        `only_keys`: only for retries by idempotency key, as another front keeps it for all.
+        """
+        shares = [share for share in run.shares if share.ttl and (share.print or not only_keys)]
         if shares and run.is_whole and is_good_answer(path, run.frames):
             self.store(run.id, shares, run.frames)
 

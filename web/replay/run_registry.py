@@ -1,6 +1,7 @@
 """Who may join the runs of one front: its own table of them, and their claims, which tell the other fronts."""
 
 import logging
+from collections.abc import Sequence
 
 import gevent
 from redis.exceptions import RedisError
@@ -8,7 +9,7 @@ from redis.exceptions import RedisError
 from shared import clock
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
-from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun
+from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
 from web.replay.idempotency_key import KEY_REUSED
 from web.replay.shared_run import SharedRun
 from web.replay.sharing import Sharing
@@ -47,11 +48,16 @@ class RunRegistry:
             if share.may_join:
                 self._by_name[share.name] = run
 
-    def claim(self, run: SharedRun, request: RelayRequest) -> KeptAnswer | OtherRun | None:
-        """Finds the answer or who runs the request; None if this front may run it. Raises ApiError 422, RedisError."""
+    def claim(
+        self, run: SharedRun, request: RelayRequest, shares: Sequence[Share] = ()
+    ) -> KeptAnswer | OtherRun | None:
+        """Finds the answer or who runs the request; None if this front may run it. Raises ApiError 422, RedisError.
+
+        `shares`: those to look for and claim, by default all of the run.
+        """
         seconds = request.deadline - clock.now() + CLAIM_MARGIN_SECONDS
         try:
-            return retry_for(lambda: self._store.claim(run.id, run.shares, seconds))
+            return retry_for(lambda: self._store.claim(run.id, shares or run.shares, seconds))
         except NameReused:
             raise KEY_REUSED from None
 
@@ -66,7 +72,7 @@ class RunRegistry:
     def withdraw(self, run: SharedRun) -> None:
         """Lets nobody join the run any more, here or in other fronts. Idempotent."""
         if forgotten := self.forget(run):
-            gevent.spawn(self._release, run, forgotten)
+            gevent.spawn(self.release, run, forgotten)
 
     def forget(self, run: SharedRun) -> list[str]:
         """Later callers of this front do not find the run any more; returns the names by which they did."""
@@ -75,11 +81,12 @@ class RunRegistry:
             del self._by_name[name]
         return forgotten
 
-    def _release(self, run: SharedRun, forgotten: list[str]) -> None:
+    def release(self, run: SharedRun, names: Sequence[str]) -> None:
+        """Gives up the run's claims of these names."""
         # Followers in other fronts take a released run that they have not read to its end for lost.
         run.exported.wait()
         try:
-            self._store.release(run.id, forgotten)
+            self._store.release(run.id, names)
         except RedisError as error:
             log.warning("can't release a run: %s", error, extra={"action": "redis_lost"})
 

@@ -41,7 +41,7 @@ class RunSource:
         """Takes the reply to its end, and keeps the answer."""
         try:
             take_reply(run, pending_request)
-            self._keeper.keep(run, pending_request.request.path.partition("?")[0])
+            self._keeper.keep(run, path_of(pending_request))
         finally:
             self._registry.end(run)
 
@@ -52,6 +52,7 @@ class RunSource:
             while isinstance(found, OtherRun) and not run.has_ended:
                 is_lost = OtherFrontRun(self._store, self._exchange, run, found).follow(caller.pending_request.request)
                 if run.has_ended or not is_lost:
+                    self._keeper.keep(run, path_of(caller.pending_request), only_keys=True)
                     return
                 found = self._registry.claim(run, caller.pending_request.request)
             if isinstance(found, KeptAnswer):
@@ -68,6 +69,11 @@ class RunSource:
         finally:
             run.fail(RUN_FAILED)
             self._registry.end(run)
+
+
+def path_of(pending_request: PendingRequest) -> str:
+    """Below /v1, without its query."""
+    return pending_request.request.path.partition("?")[0]
 
 
 def take_reply(run: SharedRun, pending_request: PendingRequest) -> None:

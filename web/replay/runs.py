@@ -6,8 +6,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from shared.observability.counters import Counters
+from shared.protocol.messages import Frame
 from web.replay.answer_keeper import AnswerKeeper
-from web.replay.answer_store import AnswerStore, KeptAnswer, OtherRun
+from web.replay.answer_store import AnswerStore, KeptAnswer, OtherRun, Share
 from web.replay.caller import HIT, JOINED, MISS, Caller, Joined
 from web.replay.followers import Followers
 from web.replay.free_answer import build_free_answer
@@ -49,27 +50,48 @@ class Runs:
             if run.lost_store:
                 # Each would wait for Redis in turn.
                 raise RedisConnectionError(str(run.lost_store))
-            outcome = HIT if run.is_whole else JOINED
             if run.can_be_joined:
                 turn = turn or self._turns.begin(caller.pending_request)
+            found = self._adopt(run, caller) if run.can_be_joined else None
+            if found:
+                return self._go_on(self._build_run(caller), found, caller, turn)
             if run.can_be_joined:
-                return self._follow(run, caller, outcome, turn)
+                return self._follow(run, caller, HIT if run.is_whole else JOINED, turn)
             self._registry.withdraw(run)
+
+    def _adopt(self, run: SharedRun, caller: Caller) -> KeptAnswer | OtherRun | None:
+        """Lets the run of another request stand for the caller's idempotency key, so that its retry finds the answer.
+
+        Returns what the key stands for already. Raises ApiError 422, RedisError.
+        """
+        shares = run.list_foreign_keys(caller.sharing.shares)
+        found = self._registry.claim(run, caller.pending_request.request, shares) if shares else None
+        if shares and not found and run.is_whole:
+            gevent.spawn(self._keep_for, run, shares, run.frames)
+        elif shares and not found:
+            run.adopt(shares)
+            self._registry.add(run)
+        return found
+
+    def _keep_for(self, run: SharedRun, shares: list[Share], frames: list[Frame]) -> None:
+        """Keeps an answer for idempotency keys that came when it had ended: for them it is free."""
+        self._keeper.store(run.id, shares, frames if run.is_free else build_free_answer(frames))
+        self._registry.release(run, [share.name for share in shares])
+
+    def _build_run(self, caller: Caller) -> SharedRun:
+        sharing = caller.sharing
+        return SharedRun(caller.pending_request.request.id, sharing.shares, self._kept_bytes, drains=sharing.drains)
 
     def _follow(self, run: SharedRun, caller: Caller, outcome: str, turn: LimitTurn | None = None) -> Joined:
         return Joined(self.followers.add(run, caller, outcome, turn), outcome, turn)
 
     def _begin(self, caller: Caller, turn: LimitTurn | None) -> Joined:
         """Replays the kept answer, or runs the request, while later callers wait for what becomes of it."""
-        request, sharing = caller.pending_request.request, caller.sharing
-        run = SharedRun(request.id, sharing.shares, self._kept_bytes, drains=sharing.drains)
+        run = self._build_run(caller)
         self._registry.add(run)
         try:
-            found = self._registry.claim(run, request)
-            if isinstance(found, KeptAnswer):
-                return self._replay(run, found, caller, turn)
-            if isinstance(found, OtherRun):
-                return self._join_other(run, found, caller, turn)
+            if found := self._registry.claim(run, caller.pending_request.request):
+                return self._go_on(run, found, caller, turn)
             caller.submit()
             return self._run(run, caller)
         except BaseException as error:
@@ -78,6 +100,11 @@ class Runs:
             raise
         finally:
             run.opened.set()
+
+    def _go_on(self, run: SharedRun, found: KeptAnswer | OtherRun, caller: Caller, turn: LimitTurn | None) -> Joined:
+        if isinstance(found, KeptAnswer):
+            return self._replay(run, found, caller, turn)
+        return self._join_other(run, found, caller, turn)
 
     def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller, turn: LimitTurn | None) -> Joined:
         turn = turn or self._turns.begin(caller.pending_request)
@@ -100,6 +127,8 @@ class Runs:
     def _join_other(self, run: SharedRun, other: OtherRun, caller: Caller, turn: LimitTurn | None) -> Joined:
         """Follows the run of another front."""
         turn = turn or self._turns.begin(caller.pending_request)
+        if shares := [share for share in run.shares if share.print and share != other.share]:
+            self._registry.claim(run, caller.pending_request.request, shares)
         self._open(run)
         gevent.spawn(self._source.feed_from_other, run, other, caller)
         return self._follow(run, caller, JOINED, turn)

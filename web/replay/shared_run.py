@@ -86,6 +86,15 @@ class SharedRun:
         """Whether the name stands for another request here."""
         return any(each.name == share.name and each.print != share.print for each in self.shares)
 
+    def adopt(self, shares: Sequence[Share]) -> None:
+        """The run stands for these idempotency keys too: its answer is wanted although their callers leave."""
+        self.shares = (*self.shares, *shares)
+        self.drains = True
+
+    def list_foreign_keys(self, shares: Sequence[Share]) -> list[Share]:
+        """Those of the shares that are idempotency keys for which the run does not stand."""
+        return [share for share in shares if share.print and share not in self.shares]
+
     def is_repeated_by(self, shares: Sequence[Share]) -> bool:
         """Whether those are the shares of a retry of the request, by its idempotency key."""
         return any(share.print and share in self.shares for share in shares)

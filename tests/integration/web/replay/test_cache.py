@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 import pytest
 from gevent.event import Event
 from redis import Redis
@@ -202,6 +203,57 @@ def test_idempotency_key_and_cache_go_together(front: SharingFront, redis: Redis
         assert front.answer(front.ask(key, temperature=1)).status_code == 422
 
 
+@pytest.fixture
+def joining(start_front: Callable[..., SharingFront], redis: Redis) -> SharingFront:
+    """A front whose requests are joined, and whose answers are not kept but for idempotency keys."""
+    return start_front(pools=(PoolSettings(join_requests=True),))
+
+
+def check_refused(front: SharingFront, *idempotency_keys: str) -> None:
+    """Those keys stand for the request."""
+    answers = [front.answer(front.ask(key, temperature=1)) for key in idempotency_keys]
+    assert [answer.status_code for answer in answers] == [422] * len(idempotency_keys)
+
+
+def test_run_that_is_joined_with_an_idempotency_key_is_drained_and_kept_for_it(joining: SharingFront):
+    first = joining.ask(stream=True)
+    request_id = joining.serve_stream(CHUNKS[0], end=None)
+    eventually(lambda: joining.services.runs.followers)
+    second = joining.ask("k2", stream=True)
+    eventually(lambda: len(joining.services.runs.followers) == 2)
+    check_refused(joining, "k2")
+    gevent.killall([first, second])
+    for follower in list(joining.services.runs.followers):
+        follower.close()
+    third = joining.ask("k2", stream=True)
+    eventually(lambda: joining.services.runs.followers)
+    joining.continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert (outcome(joining.answer(third)), joining.answer(third).data) == ("joined", STREAM)
+    settle(joining)
+    retry = joining.answer(joining.ask("k2", stream=True))
+    assert (outcome(retry), retry.data) == ("hit", STREAM)
+    check_refused(joining, "k2")
+
+
+def test_run_of_another_front_that_is_joined_with_an_idempotency_key_is_kept_for_it(
+    joining: SharingFront, start_front: Callable[..., SharingFront], redis: Redis
+):
+    other = start_front(pools=(PoolSettings(join_requests=True),))
+    other.secret = joining.secret
+    first = joining.ask(stream=True)
+    request_id = joining.serve_stream(CHUNKS[0], end=None)
+    second = other.ask("k2", stream=True)
+    eventually(lambda: [run for run in other.services.runs.list_running() if run.frames])
+    check_refused(joining, "k2")
+    joining.continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert [joining.answer(each).data for each in (first, second)] == [STREAM, STREAM]
+    settle(other)
+    retry = joining.answer(joining.ask("k2", stream=True))
+    assert (outcome(retry), retry.data) == ("hit", STREAM)
+    assert len(redis.keys("farm:answer:*")) == 1
+    check_refused(joining, "k2")
+
+
 def test_responses_are_shared_when_they_are_complete(front: SharingFront, redis: Redis):
     response = {"id": "r", "object": "response", "status": "incomplete", "output": [{"type": "message", "content": []}]}
     asked = front.ask(path="/v1/responses", input="x")
@@ -217,7 +269,9 @@ def test_responses_are_shared_when_they_are_complete(front: SharingFront, redis:
     assert (outcome(streamed), b"response.completed" in streamed.data) == ("hit", True)
 
 
-def test_usage_is_zero_while_the_ended_answer_is_still_being_kept(front: SharingFront, monkeypatch: pytest.MonkeyPatch):
+def test_usage_is_zero_while_the_ended_answer_is_still_being_kept(
+    front: SharingFront, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
     released, keep = Event(), AnswerStore.keep
 
     def keep_late(*args: Any) -> bool:
@@ -228,9 +282,16 @@ def test_usage_is_zero_while_the_ended_answer_is_still_being_kept(front: Sharing
     first = front.ask("k1")
     front.serve()
     assert front.answer(first).data == WHOLE
-    hit, replay = (front.answer(front.ask(key)) for key in ("", "k1"))
-    assert [(outcome(answer), answer.data) for answer in (hit, replay)] == [("hit", FREE_WHOLE), ("hit", WHOLE)]
+    answers = {key: front.answer(front.ask(key)) for key in ("", "k1", "k2")}
+    assert {outcome(answer) for answer in answers.values()} == {"hit"}
+    assert [answer.data for answer in answers.values()] == [FREE_WHOLE, WHOLE, FREE_WHOLE]
+    check_refused(front, "k1", "k2")
     released.set()
+    settle(front)
+    eventually(lambda: len(redis.keys("farm:answer:*")) == 3)
+    eventually(lambda: redis.keys("farm:run:*") == [])
+    assert [front.answer(front.ask(key)).data for key in ("k1", "k2")] == [WHOLE, FREE_WHOLE]
+    check_refused(front, "k1", "k2")
 
 
 def test_usage_of_a_kept_response_and_of_kept_embeddings_is_zero(front: SharingFront):
