@@ -9,14 +9,22 @@ from shared.batches.batch import FINALIZING, IN_PROGRESS, STATES, UNFINISHED, VA
 from shared.batches.batch_store import Batches
 
 
-def add_batch(redis: Redis, key_id: str, status: str = VALIDATING, text: str = "text", **fields: Any) -> Batch:
+def add_batch(
+    redis: Redis,
+    key_id: str,
+    status: str = VALIDATING,
+    text: str = "text",
+    *,
+    input_file_id: str = "file-in",
+    **fields: Any,
+) -> Batch:
     """A batch of 40 requests in this state, with `text` where callers may put any."""
     store, now = Batches(redis), int(clock.now())
     batch = Batch(
         new_batch_id(),
         key_id,
         "/v1/chat/completions",
-        "file-in",
+        input_file_id,
         "file-out",
         "file-err",
         now - 600,

@@ -26,6 +26,7 @@ from shared.protocol.relay_queue import RelayQueue
 from tests.builders import build_log_entry, build_request
 from tests.console_batches import fill_batches
 from tests.console_events import fill_alerts, fill_events
+from tests.console_files import fill_files
 from web.admin.bulk.progress import ProgressStore
 from workers.process.usage_rollup import UsageRollup
 
@@ -82,6 +83,7 @@ def fill_farm(
     fill_events(redis, ids, pool)
     fill_alerts(redis, pool, odd_name)
     fill_batches(redis, key_ids[0], odd_name)
+    fill_files(redis, key_ids, odd_name)
     return ids
 
 

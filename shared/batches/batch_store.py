@@ -69,7 +69,7 @@ class Batches:
         args = [batch.id, f"{clock.now():.3f}", MAX_UNFINISHED, LISTED_SECONDS, *kept]
         indexes = [keys.batches(batch.key), keys.BATCHES, keys.ACTIVE_BATCHES, keys.active_batches(batch.key)]
         added = self._create(
-            keys=[keys.batch(batch.id), *indexes, record],
+            keys=[keys.batch(batch.id), *indexes, record, keys.file(batch.input_file_id)],
             args=[*args, *(word for pair in values.items() for word in pair)],
         )
         check_first(added)

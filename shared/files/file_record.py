@@ -34,11 +34,13 @@ class FileRecord:
     #: Sizes of the parts in bytes.
     parts: list[int]
     status: str = "processed"
+    #: Id of the batch that has made it, or that has read it last; '' for none.
+    batch: str = ""
 
     def encode(self) -> dict[str, str | int]:
         """The fields of its hash in Redis."""
         return {
-            **{name: getattr(self, name) for name in ("id", "key", "filename", "purpose", "status", *NUMBERS)},
+            **{name: getattr(self, name) for name in ("id", "key", "filename", "purpose", "status", "batch", *NUMBERS)},
             PARTS: json.dumps(self.parts, separators=(",", ":")),
         }
 
@@ -70,7 +72,7 @@ class FileRecord:
         """As commands and the admin API have it, which show the files of all keys."""
         values = {"id": self.id, "key": self.key, "key_name": key_name, "filename": self.filename}
         times = {"created_at": self.created_at, "expires_at": self.expires_at}
-        return {**values, "purpose": self.purpose, "bytes": self.size, **times}
+        return {**values, "purpose": self.purpose, "bytes": self.size, **times, "batch": self.batch}
 
     def iter_ranges(self, start: int, end: int, most: int) -> Iterator[tuple[str, int, int]]:
         """The pieces, of `most` bytes at most, that make up these bytes: the part's name, start and end in it."""

@@ -1,8 +1,8 @@
 """The files of all API keys: their records in Redis, and their bytes in a store of parts."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,12 +101,15 @@ class Files:
         purpose: str,
         sizes: Sequence[int],
         ttl_seconds: float | None = None,
+        *,
+        batch: str = "",
     ) -> FileRecord:
         """Makes a file of parts that are in the store: `part_name(file_id, number)`, of these sizes.
 
         Repeated, it changes nothing. What the farm makes counts, but is not bounded: no result is lost to a full quota.
         """
-        record = self._build_record(file_id, key_id, filename, purpose, sizes, ttl_seconds)
+        built = self._build_record(file_id, key_id, filename, purpose, sizes, ttl_seconds)
+        record = replace(built, batch=batch)
         if self._store_record(record, -1, -1) == STORED_BEFORE:
             return self.find(file_id) or record
         return record
@@ -161,6 +164,14 @@ class Files:
         """The file of whatever key; None if there is none, it has expired, or it can't be read."""
         return self._decode(file_id, self._redis.hgetall(keys.file(file_id)))
 
+    def find_stored(self, file_ids: Iterable[str]) -> set[str]:
+        """Those of the files that are there."""
+        wanted = list(file_ids)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id_ in wanted:
+                pipe.exists(keys.file(id_))
+            return {id_ for id_, is_there in zip(wanted, pipe.execute(), strict=True) if is_there}
+
     def list(
         self, key_id: str | None = None, after: str = "", limit: int = 100, *, order: str = "desc", purpose: str = ""
     ) -> list[FileRecord]:
@@ -173,11 +184,12 @@ class Files:
                 raise FileNotFound(after)
             position = cast("int", rank) + 1
         while len(found) < limit:
-            ids = self._redis.zrange(index, position, position + RECORDS_AT_ONCE - 1, desc=order == "desc")
+            count = RECORDS_AT_ONCE if purpose else min(RECORDS_AT_ONCE, limit - len(found))
+            ids = self._redis.zrange(index, position, position + count - 1, desc=order == "desc")
             found += [record for record in self._read(ids) if purpose in ("", record.purpose)]
-            if len(ids) < RECORDS_AT_ONCE:
+            if len(ids) < count:
                 break
-            position += RECORDS_AT_ONCE
+            position += count
         return found[:limit]
 
     def open(self, record: FileRecord, start: int = 0, end: int | None = None) -> Iterator[bytes]:

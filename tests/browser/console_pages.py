@@ -22,6 +22,7 @@ PAGES = {
     "usage": "/admin/usage",
     "requests": "/admin/requests",
     "batches": "/admin/batches",
+    "files": "/admin/files",
     "playground": "/admin/playground",
     "plan": "/admin/plan?period=day",
     "pools": "/admin/pools",

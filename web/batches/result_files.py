@@ -58,4 +58,4 @@ class ResultFiles:
         ):
             if sizes:
                 filename, ttl = f"{batch.id}_{name}.jsonl", batch.output_ttl or None
-                self._files.create_from_parts(file_id, batch.key, filename, BATCH_OUTPUT, sizes, ttl)
+                self._files.create_from_parts(file_id, batch.key, filename, BATCH_OUTPUT, sizes, ttl, batch=batch.id)

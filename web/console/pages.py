@@ -15,6 +15,7 @@ from web.console import (
     usage,
 )
 from web.console.batches import pages as batches
+from web.console.files import pages as files
 from web.console.keys import pages as keys
 from web.console.live import stream
 from web.console.parts.blueprint import blueprint
@@ -22,7 +23,7 @@ from web.console.requests import pages as requests
 from web.console.timeline import alerts, events
 
 MODULES = (
-    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, requests, batches),
+    *(overview, accounts, bulk, imports, sign_ins, queue, capacity, keys, usage, requests, batches, files),
     *(playground, planner, pools, system, alerts, events, stream),
 )
 __all__ = ("MODULES", "blueprint")

@@ -6,10 +6,11 @@ from shared import keys
 from shared.errors import ApiError
 from shared.files.file_record import FileRecord
 from shared.files.file_store import FileNotFound
+from shared.files.key_storage import list_storage
 from shared.observability.names_by_id import find_key_names
 from web.admin.api import router
 from web.admin.audit_log import record_change
-from web.admin.files.schemas import File, FilePage, FileQuery
+from web.admin.files.schemas import File, FilePage, FileQuery, KeyStorage, StorageList, StorageQuery
 from web.services import services
 
 
@@ -42,6 +43,20 @@ def remove_file(file_id: str) -> None:
     record = get_or_404(file_id)
     services().files.delete(record)
     record_change("file.remove", file_id, {"key": record.key, "filename": record.filename})
+
+
+@router.route("GET", "/file-storage", query=StorageQuery, response=StorageList)
+def list_key_storage(query: StorageQuery) -> StorageList:
+    """List what API keys store, those with most bytes first."""
+    found, bounds = list_storage(services().redis, query.limit), services().files.bounds
+    names = find_key_names(services().redis, {each.key for each in found})
+    return StorageList(
+        data=[
+            KeyStorage(**vars(each), key_name=names.get(each.key, ""), share=each.share_of(bounds)) for each in found
+        ],
+        max_bytes=bounds.max_bytes,
+        max_files=bounds.max_files,
+    )
 
 
 def get_or_404(file_id: str) -> FileRecord:

@@ -25,6 +25,7 @@ class File(BaseModel):
     bytes: int
     created_at: int
     expires_at: Annotated[int, Field(description="when it is deleted")]
+    batch: Annotated[str, Field(description="batch that has made it, or that has read it last; '' for none")]
 
 
 class FilePage(BaseModel):
@@ -33,3 +34,27 @@ class FilePage(BaseModel):
     data: list[File]
     next: str | None
     total: Annotated[int, Field(description="files of all keys, or of the one that was asked for")]
+
+
+class StorageQuery(BaseModel):
+    """How many keys are listed."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class KeyStorage(BaseModel):
+    """The files of one API key."""
+
+    key: str
+    key_name: Annotated[str, Field(description="name of the key, '' for none")]
+    files: int
+    bytes: int
+    share: Annotated[float, Field(description="used share of max_bytes or max_files, whichever is larger")]
+
+
+class StorageList(BaseModel):
+    """What API keys store, those with most bytes first."""
+
+    data: list[KeyStorage]
+    max_bytes: Annotated[int, Field(description="bytes that a key may store (FARM_FILES_BYTES)")]
+    max_files: Annotated[int, Field(description="files that a key may store (FARM_FILES_COUNT)")]

@@ -11,6 +11,7 @@ from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.blueprint import blueprint, go_to, render_page
 from web.console.parts.lists import read_text
+from web.services import services
 
 SHOWN = 50
 #: When a batch came into its states, in their order.
@@ -33,7 +34,14 @@ def batches() -> str:
 @blueprint.get("/batches/<batch_id>")
 def batch(batch_id: str) -> str:
     found = resource.get_batch(batch_id)
-    return render_page("batch.html", active="batches", batch=found, times=list_times(found))
+    file_ids = [id_ for id_ in (found.input_file_id, found.output_file_id, found.error_file_id) if id_]
+    return render_page(
+        "batch.html",
+        active="batches",
+        batch=found,
+        times=list_times(found),
+        stored_files=services().files.find_stored(file_ids),
+    )
 
 
 @blueprint.post("/batches/<batch_id>/cancel")

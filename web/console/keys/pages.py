@@ -12,6 +12,8 @@ from shared import clock
 from shared.api_keys.api_key import CONSOLE_KEY_ID
 from shared.api_keys.limit_use import read_quota_shares
 from shared.errors import ApiError
+from shared.files.key_storage import SCARCE_SHARE as SCARCE_STORAGE_SHARE
+from shared.files.key_storage import read_storage
 from shared.languages.catalogues import mark
 from shared.list_filters import matches_text
 from shared.observability.audit_log import AuditEntry
@@ -113,6 +115,9 @@ def key(key_id: str) -> str:
         key=api_keys.to_schema(found),
         state=api_keys.find_state(found),
         use=api_keys.get_key_use(key_id),
+        storage=read_storage(services().redis, key_id),
+        bounds=services().files.bounds,
+        scarce_storage=SCARCE_STORAGE_SHARE,
         changes=find_changes(key_id),
         base_url=find_base_url(),
         is_own=key_id == CONSOLE_KEY_ID,

@@ -17,6 +17,15 @@ def percent(part: float, whole: float = 1.0) -> str:
     return f"{100 * part / whole:.0f} %" if whole else ""
 
 
+def size(count: float) -> str:
+    """Bytes in a unit that people read: `340 KB`, `2.1 GB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
+
+
 def iso_time(seconds: float) -> str:
     """For `<time datetime>`, which the browser shows in its own time zone (ISO 8601, UTC)."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,6 +12,7 @@ PAGES = {
     "usage": mark("Usage"),
     "requests": mark("Requests"),
     "batches": mark("Batches"),
+    "files": mark("Files"),
     "playground": mark("Playground"),
     "plan": mark("Planner"),
     "pools": mark("Pools"),

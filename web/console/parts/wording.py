@@ -65,6 +65,8 @@ BATCH_STATES = {
     "cancelled": mark("cancelled"),
 }
 BATCH_COLOURS = {"completed": "active", "failed": "dead", "expired": "cooling", "cancelled": "disabled"}
+#: What a file is for (shared/files/file_record.py) -> words.
+FILE_PURPOSES = {"batch": mark("input of a batch"), "batch_output": mark("output of a batch")}
 #: Why a batch was cancelled, if its caller did not ask for that -> words.
 BATCH_REASONS = {"key_revoked": mark("its key was revoked"), "operator": mark("by an operator")}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
@@ -181,6 +183,7 @@ def notices(count: int) -> dict[str, str]:
         "sign_in_cancelled": gettext("The sign-in was cancelled."),
         "request_cancelled": gettext("The request was cancelled."),
         "batch_cancelled": gettext("The batch is being cancelled; what is done is kept."),
+        "file_deleted": gettext("The file was deleted."),
         "pool_paused": gettext("The pool is paused: its requests wait until it is resumed."),
         "pool_resumed": gettext("The pool was resumed; its workers go on within a second."),
         "nothing": gettext("Nothing was selected."),

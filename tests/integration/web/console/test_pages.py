@@ -55,6 +55,8 @@ PATHS = (
     "/admin/plan",
     "/admin/plan?period=day&wait=0.5&percent=99",
     "/admin/plan?period=x&wait=-1&percent=nan",
+    "/admin/batches",
+    "/admin/files",
     "/admin/pools",
     "/admin/events",
     "/admin/events?kind=operator&reach=24h",
@@ -73,7 +75,10 @@ def list_paths(redis: Redis, ids: list[str]) -> list[str]:
     bulk = ProgressStore(redis).begin("test", 3)
     ProgressStore(redis).record(bulk, {ids[0]: "ok", ids[1]: HOSTILE})
     incidents = [f"/admin/events/{event.id}" for event in read_events(redis, EventFilter(kind="breaker_opened"))]
-    return [*PATHS, *accounts, *incidents, f"/admin/bulk/{bulk}", f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
+    jobs = [f"/admin/files/{id_.decode()}" for id_ in redis.zrange(keys.FILES, 0, -1)]
+    jobs += [f"/admin/batches/{id_.decode()}" for id_ in redis.zrange(keys.BATCHES, 0, -1)]
+    own = [f"/admin/bulk/{bulk}", f"/admin/keys/{key.id}", f"/admin/keys/{key.id}/edit"]
+    return [*PATHS, *accounts, *incidents, *jobs, *own]
 
 
 class PseudoLanguage(NullTranslations):
