@@ -34,6 +34,8 @@ class Share:
     may_use: bool = True
     #: Whether later requests may join the run of this one by the name.
     may_join: bool = True
+    #: Seconds for which a kept answer must still be kept to be used.
+    min_left: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ class AnswerStore:
 
         Raises NameReused, RedisError. Idempotent.
         """
-        names = [value for each in shares for value in (each.name, each.print, int(each.may_use), int(each.may_join))]
+        names = [
+            value
+            for each in shares
+            for value in (each.name, each.print, int(each.may_use), int(each.may_join), int(1000 * each.min_left))
+        ]
         args = [self._front_id, run_id, int(1000 * seconds), keys.front_gone(""), *names]
         state, *found = self._claim(keys=[], args=args)
         if state == b"claimed":

@@ -1,12 +1,12 @@
 -- Looks for a kept answer to a request, or for a run of it in any front; if there is neither, claims the run.
 -- Idempotent: a claim that is repeated is confirmed. Comes after kept_answers.lua.
 -- ARGV: front, run, lifetime of a claim (milliseconds), prefix of the keys that mark fronts that have died, then for each
---       of the request's names: name, print ('' for any), whether what is kept or running may be used, and whether later
---       requests may join this run by the name (1 or 0)
+--       of the request's names: name, print ('' for any), whether what is kept or running may be used, whether later
+--       requests may join this run by the name (1 or 0), and for how long an answer must still be kept (milliseconds)
 -- Result: {'claimed'}, {'reused'} when a name stands for another request, {'running', number of the name from 0, front,
 --         run}, or {'kept', number of the name, number of pieces, and the piece if it is the only one}
 local front, run, ttl, gone = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local FIRST, STEP = 5, 4
+local FIRST, STEP = 5, 5
 
 local function is_other(print, kept)
     return print ~= '' and kept ~= print
@@ -23,7 +23,8 @@ for i = FIRST, #ARGV, STEP do
 end
 for i = FIRST, #ARGV, STEP do
     local name, may_use, number = ARGV[i], ARGV[i + 2] == '1', (i - FIRST) / STEP
-    local count = may_use and redis.call('LLEN', answer_key(name)) - 1 or 0
+    local is_fresh = may_use and redis.call('PTTL', answer_key(name)) >= tonumber(ARGV[i + 4])
+    local count = is_fresh and redis.call('LLEN', answer_key(name)) - 1 or 0
     if count > 0 then
         redis.call('ZADD', USED, 'XX', read_milliseconds(), name)
         return {'kept', number, count, count == 1 and redis.call('LINDEX', answer_key(name), 1) or nil}

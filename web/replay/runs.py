@@ -5,6 +5,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from shared.errors import ApiError
 from shared.observability.counters import Counters
 from shared.protocol.messages import Frame
 from web.replay.answer_keeper import AnswerKeeper
@@ -19,6 +20,14 @@ from web.replay.run_source import RunSource
 from web.replay.shared_run import KeptBytes, SharedRun
 from web.reply.hub import Hub
 from web.request.log_buffer import RequestLogBuffer
+
+#: RFC 9111 section 5.2.1.7.
+NOT_CACHED = ApiError(
+    504,
+    "not_cached",
+    "no answer to this request is kept, and `cache-control: only-if-cached` asks for no other",
+    headers={"x-should-retry": "false"},
+)
 
 
 class Runs:
@@ -92,6 +101,8 @@ class Runs:
         try:
             if found := self._registry.claim(run, caller.pending_request.request):
                 return self._go_on(run, found, caller, turn)
+            if caller.sharing.only_if_cached:
+                raise NOT_CACHED
             caller.submit()
             return self._run(run, caller)
         except BaseException as error:

@@ -7,6 +7,7 @@ from shared.protocol.messages import RelayRequest
 from shared.settings.schema import PoolSettings
 from web.replay.answer_form import AnswerForm
 from web.replay.answer_store import Share
+from web.replay.cache_control import CacheControl
 from web.replay.idempotency_key import parse_key
 from web.replay.identity import (
     DELIVERY_MEMBERS,
@@ -34,6 +35,8 @@ class Sharing:
     drains: bool = False
     #: What the caller asked for, None if all requests that share the answer ask for the same.
     form: AnswerForm | None = None
+    #: Whether the request is not to be run.
+    only_if_cached: bool = False
 
 
 def find_cache_seconds(key: ApiKey, pool: PoolSettings) -> float:
@@ -65,10 +68,14 @@ def find_sharing(
     idempotency_key = parse_key(idempotency_key)
     if idempotency_key:
         shares.append(build_idempotent_share(idempotency_key, key, body, request))
+    control = CacheControl()
     if is_joinable(key, pool, body):
-        form = AnswerForm(f"/{endpoint}", request.stream, not body.lacks_usage)
-        shares += build_common_shares(cache_control, key, pool, body, request)
-    return Sharing(tuple(shares), bool(idempotency_key), form) if shares else None
+        form, control = (
+            AnswerForm(f"/{endpoint}", request.stream, not body.lacks_usage),
+            CacheControl.parse(cache_control),
+        )
+        shares += build_common_shares(control, key, pool, body, request)
+    return Sharing(tuple(shares), bool(idempotency_key), form, control.only_if_cached) if shares else None
 
 
 def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody, request: RelayRequest) -> Share:
@@ -80,21 +87,28 @@ def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody,
 
 
 def build_common_shares(
-    cache_control: str, key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest
+    control: CacheControl, key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayRequest
 ) -> list[Share]:
-    """All requests that ask the same, of the API key or of the pool (RFC 9111 section 5.2.1: no-cache, no-store).
+    """All requests that ask the same, of the API key or of the pool.
 
     A request in the batch band uses what interactive ones have or run, but these never wait behind one of its band:
     its run is found only by requests of that band, under a name of their own.
     """
-    directives = {directive.strip() for directive in cache_control.lower().split(",")}
-    ttl = 0.0 if "no-store" in directives else find_cache_seconds(key, pool)
-    identity, is_read = identify(key, pool, body, request), "no-cache" not in directives
+    seconds, is_read = find_cache_seconds(key, pool), control.may_use
+    identity, min_left = identify(key, pool, body, request), control.find_min_left(seconds)
+    common = Share(
+        identity.name,
+        identity.key,
+        ttl=seconds if control.may_keep else 0.0,
+        may_use=is_read,
+        may_join=is_read and request.band != BATCH_BAND,
+        min_left=min_left,
+    )
     if request.band != BATCH_BAND:
-        return [Share(identity.name, identity.key, "", ttl, may_use=is_read, may_join=is_read)]
+        return [common]
     running = Identity.derive(b"batch band", identity.key)
     return [
-        Share(identity.name, identity.key, "", ttl, may_use=is_read, may_join=False),
+        common,
         Share(running.name, running.key, may_use=is_read, may_join=is_read),
     ]
 

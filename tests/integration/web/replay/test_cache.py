@@ -132,6 +132,33 @@ def test_no_store_is_read_but_not_kept(front: SharingFront, redis: Redis):
     assert outcome(front.answer(front.ask(headers={"cache-control": "no-store"}))) == "hit"
 
 
+def control(front: SharingFront, directives: str) -> Any:
+    return front.ask(headers={"cache-control": directives})
+
+
+def test_age_of_a_kept_answer_may_be_bounded(front: SharingFront, redis: Redis):
+    fill(front)
+    (answer,) = redis.keys("farm:answer:*")
+    redis.pexpire(answer, 60_000)
+    assert outcome(front.answer(control(front, "max-age=41, min-fresh=59"))) == "hit"
+    for directives in ("max-age=39", "min-fresh=61", "max-age=0"):
+        redis.pexpire(answer, 60_000)
+        asked = control(front, directives)
+        front.serve()
+        assert outcome(front.answer(asked)) == "miss"
+        settle(front)
+        assert redis.ttl(answer) > 90, "it is kept in place of the old one"
+
+
+def test_nothing_is_run_for_a_caller_that_wants_only_what_is_kept(front: SharingFront, redis: Redis):
+    refused = front.answer(control(front, "only-if-cached"))
+    assert (refused.status_code, refused.json["error"]["code"]) == (504, "not_cached")
+    assert refused.headers["x-should-retry"] == "false"
+    eventually(lambda: redis.keys("farm:run:*") == [])
+    fill(front)
+    assert outcome(front.answer(control(front, "only-if-cached"))) == "hit"
+
+
 def test_keys_share_only_where_the_pool_says_so(
     front: SharingFront, start_front: Callable[..., SharingFront], redis: Redis
 ):
