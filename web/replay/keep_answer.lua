@@ -10,7 +10,7 @@ local total = drop_answer(name)
 local pieces = redis.call('LRANGE', KEYS[1], 0, -1)
 pieces[#pieces + 1] = ARGV[6]
 redis.call('DEL', KEYS[1])
-local size = 0
+local size = ENTRY_BYTES
 for _, piece in ipairs(pieces) do
     size = size + #piece
 end

@@ -1,7 +1,9 @@
 -- Functions for the scripts that keep answers: what is kept, in how many bytes, and what goes first.
 -- An answer is a list: its print (web/replay/identity.py), then its sealed pieces. Three keys say what all of them come to:
 -- `farm:answers:used` (when each was last used), `farm:answers:ends` (when each expires), and the hash
--- `farm:answers:sizes` (bytes of each, and `total`, which no name is called).
+-- `farm:answers:sizes` (bytes of each, and `total`, which no name is called). So many bytes does Redis need for an answer beside
+-- its pieces, as measured: most translations have fewer.
+local ENTRY_BYTES = 430
 local USED, ENDS, SIZES, TOTAL = 'farm:answers:used', 'farm:answers:ends', 'farm:answers:sizes', 'total'
 -- Expired answers that one call takes off the books; the rest are left to the next.
 local MAX_EXPIRED = 100

@@ -120,6 +120,7 @@ def identify(key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayR
     parts = (
         scope,
         pool.name,
+        pool.upstream_url,
         request.path,
         pool.model_map.get(body.model, body.model),
         body.model if is_named_back else "",

@@ -201,6 +201,12 @@ def test_name_of_the_model_is_the_callers_where_it_is_mapped_back(
     fill(front, model="fast")
 
 
+def test_other_upstream_is_asked_anew(front: SharingFront, start_front: Callable[..., SharingFront], redis: Redis):
+    fill(front)
+    reloaded = start_front(pools=(PoolSettings(cache_ttl=100, upstream_url="https://upstream.example/v1"),))
+    fill(reloaded, secret=front.secret)
+
+
 def test_usage_of_a_stream_is_part_of_the_answer_where_the_farm_does_not_ask_for_it(
     start_front: Callable[..., SharingFront], redis: Redis
 ):
@@ -242,7 +248,7 @@ def check_refused(front: SharingFront, *idempotency_keys: str) -> None:
     assert [answer.status_code for answer in answers] == [422] * len(idempotency_keys)
 
 
-def test_run_that_is_joined_with_an_idempotency_key_is_drained_and_kept_for_it(joining: SharingFront):
+def test_run_that_is_joined_with_an_idempotency_key_is_drained_and_kept_for_it(joining: SharingFront, redis: Redis):
     first = joining.ask(stream=True)
     request_id = joining.serve_stream(CHUNKS[0], end=None)
     eventually(lambda: joining.services.runs.followers)
@@ -260,6 +266,7 @@ def test_run_that_is_joined_with_an_idempotency_key_is_drained_and_kept_for_it(j
     retry = joining.answer(joining.ask("k2", stream=True))
     assert (outcome(retry), retry.data) == ("hit", STREAM)
     check_refused(joining, "k2")
+    eventually(lambda: redis.keys("farm:run:*") == [])
 
 
 def test_run_of_another_front_that_is_joined_with_an_idempotency_key_is_kept_for_it(
