@@ -142,6 +142,11 @@ def count_batch_lines(runner: BatchRunner) -> int:
     return len(list_batch_lines(runner))
 
 
+def kill_batch_lines(runner: BatchRunner) -> None:
+    for run in list(runner._runs.values()):
+        run.lines.kill()
+
+
 def stop_batch_runs(runner: BatchRunner) -> None:
     """Gives up the leases, which the runner may take again."""
     for run in list(runner._runs.values()):

@@ -219,7 +219,8 @@ def build_services(settings: Settings) -> WebServices:
     )
     pool_selector, files = PoolSelector(settings, availability, overload), open_files(settings, redis)
     body_memory = BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body))
-    line_requests = LineRequests(request_services, pool_selector, counters, body_memory)
+    runs = Runs(redis, AnswerStore(redis, hub.front_id, settings.cache_bytes), hub, log_buffer, counters)
+    line_requests = LineRequests(request_services, pool_selector, counters, body_memory, runs)
     batches = build_batch_services(settings, redis, files, line_requests)
     return WebServices(
         settings=settings,
@@ -244,7 +245,7 @@ def build_services(settings: Settings) -> WebServices:
         connections=ConnectionLimit(settings.max_connections_per_address, trusted_proxies),
         counters=counters,
         log_buffer=log_buffer,
-        runs=Runs(redis, AnswerStore(redis, hub.front_id, settings.cache_bytes), hub, log_buffer, counters),
+        runs=runs,
         body_memory=body_memory,
         files=files,
         file_memory=BodyMemory(CAPACITY_BYTES),

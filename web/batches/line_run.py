@@ -65,36 +65,35 @@ class LineRun:
     def _try(self) -> LineReply:
         """A fault of the farm ends the line, rather than the batch."""
         try:
-            return self._ask()
+            return self.services.requests.ask(
+                self.find_key(), self.batch.endpoint, self.running.length, self._read_request
+            )
         except Exception:
             log.exception("a line of a batch failed", extra={"action": "batch_line_failed", "reason": self.batch.id})
             message = "the farm failed to handle this request"
             return build_error_reply(ApiError(500, "internal_error", message, "server_error"), "", 0.0)
 
-    def _ask(self) -> LineReply:
-        """Returns the reply; an input that can't be read now counts as a refusal."""
+    def _read_request(self) -> RequestBody:
+        """Raises ApiError: one that is waited out if the input can't be read now."""
         try:
-            return self.services.requests.ask(
-                self.find_key(), self.batch.endpoint, self.running.length, self._read_request
-            )
+            line = parse_line(self._read_line())
+            self._custom_id = line.custom_id
+            return read_request(line)
         except FileStoreDown as error:
             log.warning("the input of a batch can't be read: %s", error, extra={"action": "batch_store_down"})
-            return build_error_reply(ApiError(503, "store_unavailable", str(error), "server_error"), "", 0.0)
+            raise ApiError(503, "store_unavailable", str(error), "server_error") from None
         except PartNotFound:
             message = "The input file was deleted, or its content can't be found."
-            return build_error_reply(ApiError(410, "input_file_gone", message), "", 0.0)
+            raise ApiError(410, "input_file_gone", message) from None
         except InvalidLine as error:
-            return build_error_reply(ApiError(400, error.code, error.message), "", 0.0)
+            raise ApiError(400, error.code, error.message) from None
 
-    def _read_request(self) -> RequestBody:
-        """Raises ApiError, InvalidLine, FileStoreDown, PartNotFound."""
+    def _read_line(self) -> bytes:
         data, self.data = self.data, None
         if data is None:
             start = self.running.offset
             data = b"".join(self.services.files.open(self.input, start, start + self.running.length)).strip()
-        line = parse_line(data.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else data)
-        self._custom_id = line.custom_id
-        return read_request(line)
+        return data.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else data
 
     def _begin_again(self) -> bool:
         """Begins a new run, so that nobody takes the line for forgotten. False if it must not run here any more."""
@@ -116,7 +115,8 @@ class LineRun:
         )
 
     def _record(self, reply: LineReply) -> None:
-        result, usage = render_reply(self._custom_id, reply), read_usage(reply.body) if reply.is_success else {}
+        result = render_reply(self._custom_id, reply)
+        usage = read_usage(reply.body) if reply.is_success and not reply.is_shared else {}
         counted_as = "completed" if reply.is_success else "failed"
 
         def record() -> bool:

@@ -29,6 +29,8 @@ class LineReply:
     #: Code of the farm's error, '' for a reply of the upstream; seconds until a retry, 0 if unknown.
     code: str = ""
     retry_after: float = 0.0
+    #: Whether it is the reply to another request, so that it used no tokens.
+    is_shared: bool = False
 
     @property
     def is_success(self) -> bool:

@@ -380,6 +380,7 @@ def test_batches_of_two_keys_share_the_accounts(
     small = other.wait_for_end(small)
     assert small.completed == 10 and front.get(large).completed < 150
     front.batches.store.cancel(large.id)
+    front.wait_for_end(large)
 
 
 def test_the_input_is_not_kept_in_memory(start_front: StartFront, start_harness: StartWorkers, upstream: Upstream):
@@ -393,6 +394,7 @@ def test_the_input_is_not_kept_in_memory(start_front: StartFront, start_harness:
     eventually(lambda: all(line.data is None for line in internals.list_batch_lines(front.runner)))
     assert front.get(batch).last_line == 8
     front.batches.store.cancel(batch.id)
+    front.wait_for_end(batch)
 
 
 def test_long_lines_are_run_and_listed_when_they_were_not(
