@@ -101,7 +101,7 @@ def build_message(delta: dict[str, Any], text: str) -> dict[str, Any]:
     message = {**delta, "role": delta.get("role") or "assistant", "content": content}
     if not tool_calls:
         message.pop("tool_calls", None)
-        message["content"] = content if content is not None or delta.get("function_call") else ""
+        message["content"] = content or (None if delta.get("function_call") or delta.get("refusal") else "")
         return message
     return {**message, "content": content or None, "tool_calls": tool_calls}
 

@@ -20,6 +20,7 @@ TOOL_CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments
 CHAT_MESSAGES = [
     {"role": "assistant", "content": "Hello", "refusal": None, "reasoning_content": "I think"},
     {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL, {**TOOL_CALL, "id": "b"}]},
+    {"role": "assistant", "content": None, "refusal": "I can't"},
 ]
 RESPONSE = {
     "id": "r1",
@@ -59,7 +60,7 @@ def refold(path: str, stream: bytes) -> Any:
 def test_openais_sdk_puts_the_chunks_together_again():
     choices = [
         {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
-        for index, (message, reason) in enumerate(zip(CHAT_MESSAGES, ("stop", "tool_calls"), strict=True))
+        for index, (message, reason) in enumerate(zip(CHAT_MESSAGES, ("stop", "tool_calls", "stop"), strict=True))
     ]
     stream = unfold(CHAT, chat_completion(choices=choices, usage=USAGE), wants_usage=True)
     assert stream.endswith(b"data: [DONE]\n\n")
@@ -67,11 +68,13 @@ def test_openais_sdk_puts_the_chunks_together_again():
     for value in values(stream):
         state.handle_chunk(ChatCompletionChunk.model_validate(value))
     completion = state.get_final_completion()
-    assert [choice.finish_reason for choice in completion.choices] == ["stop", "tool_calls"]
+    assert [choice.finish_reason for choice in completion.choices] == ["stop", "tool_calls", "stop"]
     assert completion.choices[0].message.content == "Hello"
     tools = completion.choices[1].message.tool_calls or ()
     assert [(tool.id, tool.function.arguments) for tool in tools] == [("a", '{"x": 1}'), ("b", '{"x": 1}')]
+    assert completion.choices[2].message.refusal == "I can't"
     assert completion.usage is not None
+    assert refold(CHAT, stream)["choices"][1:] == choices[1:]
 
 
 def test_chat_completion_survives_both_ways():
