@@ -32,7 +32,7 @@ TIMES = (
 )
 WINDOW = re.compile(r"([1-9]\d{0,5})([smhd])")
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-#: Seconds that a batch may have, at least and at most.
+#: Bounds of the seconds that a batch may take.
 MIN_WINDOW_SECONDS, MAX_WINDOW_SECONDS = 1, 30 * 86_400
 
 
@@ -56,7 +56,7 @@ class Batch:
     status: str = VALIDATING
     #: How it ends, from `finalizing` on.
     outcome: str = COMPLETED
-    #: Why it was cancelled, if no caller asked for that.
+    #: Why it was cancelled, unless its caller asked for that.
     reason: str = ""
     metadata: dict[str, Any] | None = None
     #: Seconds for which the files with the results are kept; 0 for as long as others.

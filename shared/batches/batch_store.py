@@ -23,7 +23,7 @@ from shared.redis_connection.lease import NOT_HELD, build_lease
 log = logging.getLogger("farm.batches")
 #: Unfinished batches of an API key.
 MAX_UNFINISHED = 100
-#: Seconds that the record of a batch is kept after its end, and at least after its creation.
+#: Seconds for which the record of a batch is kept after its end, and for which lists have it after its creation.
 KEPT_SECONDS, LISTED_SECONDS = 30 * 86_400, 60 * 86_400
 #: Milliseconds after which another front may take a batch over whose front does not renew its lease.
 LEASE_MS = 10_000
@@ -77,7 +77,7 @@ class Batches:
             raise TooManyBatches(f"an API key may have {MAX_UNFINISHED} unfinished batches")
 
     def find(self, batch_id: str) -> Batch | None:
-        """The batch of whatever key; None if there is none, or it can't be read."""
+        """The batch, whichever key it belongs to; None if there is none, or it can't be read."""
         return decode(batch_id, self._redis.hgetall(keys.batch(batch_id)))
 
     def get(self, batch_id: str, key_id: str | None = None) -> Batch:
@@ -118,7 +118,7 @@ class Batches:
         return [batch for id_, each in zip(ids, stored, strict=True) if (batch := decode(id_, each))]
 
     def forget(self, batch_id: str) -> None:
-        """Takes an unfinished batch out of the list whose record is lost."""
+        """Takes an unfinished batch whose record is lost out of the list."""
         self._redis.zrem(keys.ACTIVE_BATCHES, batch_id)
 
     # States

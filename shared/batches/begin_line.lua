@@ -1,4 +1,4 @@
--- Begins a line of a batch, or takes one over whose run has ended without a result.
+-- Begins a line of a batch, or takes over one whose run has ended without a result.
 -- KEYS: the record, the lease, running lines, the bits of lines that are done
 -- ARGV: holder of the lease, the line's number, its value in the running lines as it is expected, '' for a new line, its new
 --       value, the last line that was begun before, where in the input the next line starts (of a new line)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shared.files.part_store import FileStoreDown, FileStoreFull, PartNotFound, StoredPart
 
-#: What says that there is no room: the disk, a quota, a limit of this process.
+#: Errors that mean there is no room: on the disk, by a quota, by a limit of this process.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -20,7 +20,7 @@ class DirectoryStore:
         self._directory = directory
 
     def put(self, name: str, data: bytes) -> None:
-        """Writes beside the part and renames, so that a part is there whole, after a power cut too, or not at all."""
+        """Writes beside the part and renames, so that even after a power cut a part is there whole or not at all."""
         path = self._directory / name
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         with map_errors():

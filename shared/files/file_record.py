@@ -69,7 +69,7 @@ class FileRecord:
         }
 
     def describe_for_operators(self, key_name: str) -> dict[str, Any]:
-        """As commands and the admin API have it, which show the files of all keys."""
+        """As the commands and the admin API show the files of all keys."""
         values = {"id": self.id, "key": self.key, "key_name": key_name, "filename": self.filename}
         times = {"created_at": self.created_at, "expires_at": self.expires_at}
         return {**values, "purpose": self.purpose, "bytes": self.size, **times, "batch": self.batch}

@@ -136,7 +136,7 @@ class Files:
         return self._add(keys=[*list_keys(record.id, record.key), keys.RESERVED_FILES, creation], args=args)
 
     def check_room(self, key_id: str, size: int) -> None:
-        """Refuses early what would be refused in the end. Raises TooManyFiles."""
+        """Refuses early what would be refused at the end. Raises TooManyFiles."""
         stored = int(self._redis.hget(keys.FILE_BYTES, key_id) or 0)
         if stored + size > self.bounds.max_bytes:
             raise self._too_many_bytes()
@@ -150,7 +150,7 @@ class Files:
         return TooManyFiles(f"an API key may store {self.bounds.max_files} files: delete some first")
 
     def reserve(self, file_id: str, until: float) -> None:
-        """Keeps parts that no record names yet from being swept: to be called for what takes more than some hours."""
+        """Keeps parts that no record names yet from being swept: for whatever takes more than a few hours."""
         self._redis.zadd(keys.RESERVED_FILES, {file_id: until})
 
     def get(self, key_id: str, file_id: str) -> FileRecord:
@@ -161,7 +161,7 @@ class Files:
         return record
 
     def find(self, file_id: str) -> FileRecord | None:
-        """The file of whatever key; None if there is none, it has expired, or it can't be read."""
+        """The file, whichever key it belongs to; None if there is none, it has expired, or it can't be read."""
         return self._decode(file_id, self._redis.hgetall(keys.file(file_id)))
 
     def find_stored(self, file_ids: Iterable[str]) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from shared.errors import FarmError
 
-#: Bytes of a part at most.
+#: Maximum bytes of a part.
 PART_BYTES = 4 * 1024 * 1024
 
 
@@ -44,7 +44,7 @@ class PartStore(Protocol):
         """Deletes a part; nothing happens if there is none."""
 
     def list(self, prefix: str = "") -> Iterator[StoredPart]:
-        """All parts whose names begin so, those that were never finished too."""
+        """All parts whose names begin with `prefix`, unfinished ones too."""
 
 
 def part_name(file_id: str, number: int) -> str:

@@ -89,7 +89,7 @@ class BatchRun:
         self._woken.set()
 
     def _step(self) -> bool:
-        """Brings the batch on by a state; False once it has ended."""
+        """Moves the batch on by one state; False once it has ended."""
         batch = self._store.find(self._id)
         if batch is None or not batch.is_unfinished:
             self._store.forget(self._id)

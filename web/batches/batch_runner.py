@@ -1,4 +1,4 @@
-"""The batches that this front runs: those that it finds unfinished and without a front."""
+"""Runs the batches that this front finds unfinished and without a front."""
 
 import logging
 

@@ -17,9 +17,9 @@ from web.batches.services import BatchServices
 
 #: Bounds of `metadata`: pairs, characters of a name and of a value.
 MAX_PAIRS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH = 16, 64, 512
-#: Seconds for which the results may be asked to be kept.
+#: Bounds of the seconds for which a caller may ask to have the results kept.
 MIN_TTL_SECONDS, MAX_TTL_SECONDS = 3600, 2_592_000
-#: Seconds that the parts of the results are kept in the store behind the batch's window, before they are files.
+#: Seconds after the batch's window for which the parts of its results are kept although they are no files yet.
 RESERVED_SECONDS = 7 * 86_400
 RETRY_AFTER_SECONDS = "60"
 

@@ -1,4 +1,4 @@
-"""Where in the input of a batch the next line is that has not begun."""
+"""Where the next line to begin is in the input of a batch."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from web.batches.services import BatchServices
 
 
 class InputCursor:
-    """Reads on from the last line that Redis knows as begun, until it is told that this is another one."""
+    """Reads on from the last line that Redis knows to have begun."""
 
     def __init__(self, services: BatchServices) -> None:
         self._services = services
@@ -20,7 +20,7 @@ class InputCursor:
         self.is_exhausted = False
 
     def reset(self) -> None:
-        """Redis knows another line as the last one."""
+        """Starts over, as Redis knows another line as the last one."""
         self._lines, self.is_exhausted = None, False
 
     def open(self, batch: Batch, record: FileRecord) -> None:

@@ -42,7 +42,7 @@ class LineRun:
     data: bytes | None = field(repr=False)
     #: The API key as it is now.
     find_key: Callable[[], ApiKey]
-    #: Set when this front begins no line any more, and none for a second time.
+    #: Set once this front neither begins lines nor tries any again.
     stopped: Event
     _custom_id: str = ""
 
@@ -96,7 +96,7 @@ class LineRun:
         return data.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else data
 
     def _begin_again(self) -> bool:
-        """Begins a new run, so that nobody takes the line for forgotten. False if it must not run here any more."""
+        """Begins a new run, so that nobody takes the line for abandoned. False if it may no longer run here."""
         running = begin_run(self.services.front_id, clock.now(), self.running.offset, self.running.length)
 
         def begin() -> bool:

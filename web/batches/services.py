@@ -20,7 +20,7 @@ from web.batches.headroom import Headroom
 from web.batches.lines.line_request import MAX_PAUSE_SECONDS, LineRequests
 from web.request.capacity.pool_selection import can_serve
 
-#: Seconds beside its total timeout and its pause in which a run of a line has ended.
+#: Seconds within which a run of a line has ended, beyond its total timeout and its pause.
 RUN_MARGIN_SECONDS = 90.0
 
 

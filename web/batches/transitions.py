@@ -30,7 +30,7 @@ class Transitions:
         return self._change(batch, (IN_PROGRESS, CANCELLING, FINALIZING), changes, disowns=True)
 
     def finalize(self, batch: Batch, outcome: str) -> bool:
-        """No line has a result any more that has none yet."""
+        """Lines that are still running can record no result from now on."""
         changes = {"status": FINALIZING, "finalizing_at": int(clock.now()), "outcome": outcome}
         return self._change(batch, (IN_PROGRESS,), changes, disowns=True)
 

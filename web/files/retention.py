@@ -31,7 +31,7 @@ LEASE_MS = 150_000
 ORPHAN_SECONDS = 86_400.0
 #: Files deleted in one step.
 FILES_AT_ONCE = 100
-#: Part that says whose the store is. Another farm's files, by mistake in the same place, must not be swept.
+#: Part that says whose the store is: the files of another farm that uses it by mistake must not be swept.
 OWNER = "farm/owner"
 
 

@@ -34,7 +34,7 @@ from web.request.multipart import InvalidForm, is_form
 from web.server.request_input import MAX_FORM_BYTES, PIECE_BYTES
 
 FILE, PURPOSE, ANCHOR, SECONDS = "file", "purpose", "expires_after[anchor]", "expires_after[seconds]"
-#: Seconds for which a file may be asked to be kept (OpenAI: an hour to 30 days), and from when they count.
+#: Bounds of the seconds for which a caller may ask to keep a file (OpenAI: an hour to 30 days), and their start.
 MIN_TTL_SECONDS, MAX_TTL_SECONDS, CREATED_AT = 3600, 2_592_000, "created_at"
 MAX_FILENAME_LENGTH = 255
 #: Bytes of memory for an upload: a part, and its pieces.
@@ -43,7 +43,7 @@ UPLOAD_MEMORY_BYTES = 2 * PART_BYTES
 
 @dataclass
 class Form:
-    """What has been read of the form but the content of its file."""
+    """What has been read of the form, except the content of its file."""
 
     filename: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
@@ -178,6 +178,6 @@ def iter_body(request: Request, reservation: Reservation) -> Iterator[bytes]:
 
 
 def clean_filename(name: str) -> str:
-    """The last segment of the path, printable: browsers and programs of old send whole paths."""
+    """The last segment of the path, printable: old browsers and programs send whole paths."""
     printable = "".join(character for character in name if character.isprintable())
     return printable.replace("\\", "/").rpartition("/")[2][:MAX_FILENAME_LENGTH] or "file"
