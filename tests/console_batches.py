@@ -5,7 +5,16 @@ from typing import Any
 from redis import Redis
 
 from shared import clock
-from shared.batches.batch import FINALIZING, IN_PROGRESS, STATES, UNFINISHED, VALIDATING, Batch, new_batch_id
+from shared.batches.batch import (
+    FINALIZING,
+    IN_PROGRESS,
+    STATES,
+    UNFINISHED,
+    VALIDATING,
+    Batch,
+    name_failure,
+    new_batch_id,
+)
 from shared.batches.batch_store import Batches
 
 
@@ -34,6 +43,7 @@ def add_batch(
     store.add(batch)
     has_begun = status not in (VALIDATING, "failed")
     progress = {"total": 40, "completed": 25, "failed": 3, "in_progress_at": now - 500} if has_begun else {}
+    progress |= {name_failure("http_400"): 2, name_failure("model_not_found"): 1} if has_begun else {}
     changes: dict[str, Any] = {"status": status, "model": text, "metadata": {text: text}, **progress, **fields}
     if status == "failed":
         changes["errors"] = [{"code": "invalid_json_line", "message": text, "param": None, "line": 3}]

@@ -19,6 +19,8 @@ BY_OPERATOR = "operator"
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 #: Fields of the record that are stored as JSON.
 JSON_FIELDS = ("metadata", "errors", "output_parts", "error_parts")
+#: Fields of the record that count failed requests by reason begin with it.
+FAILURE_PREFIX = "failed:"
 #: When a batch came into each of its states; 0 for never.
 TIMES = (
     "in_progress_at",
@@ -74,6 +76,8 @@ class Batch:
     total: int = 0
     completed: int = 0
     failed: int = 0
+    #: Why requests have failed -> how many: the farm's code, or `http_<status>` of the upstream.
+    failures: dict[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -98,6 +102,7 @@ class Batch:
         values: dict[str, Any] = {name.decode(): value.decode(errors="replace") for name, value in stored.items()}
         try:
             values |= {name: int(values[name]) for name in NUMBERS if name in values}
+            values["failures"] = read_failures(stored)
         except ValueError:
             raise UnreadableRecord("a Batch has a number that is none") from None
         return decode_record(cls, values | {name: parse_values(values[name]) for name in JSON_FIELDS if name in values})
@@ -139,7 +144,18 @@ def encode_fields(values: Mapping[str, Any]) -> dict[str, str | int]:
     return {
         name: json.dumps(value, separators=(",", ":")) if name in JSON_FIELDS else value
         for name, value in values.items()
+        if name != "failures"
     }
+
+
+def name_failure(code: str) -> str:
+    """The record's field that counts requests which have failed for this reason."""
+    return f"{FAILURE_PREFIX}{code}"
+
+
+def read_failures(stored: Mapping[bytes, bytes]) -> dict[str, int]:
+    prefix = FAILURE_PREFIX.encode()
+    return {name.removeprefix(prefix).decode(): int(count) for name, count in stored.items() if name.startswith(prefix)}
 
 
 def parse_window(text: str) -> int | None:

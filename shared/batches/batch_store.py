@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from redis import Redis
 
 from shared import clock, keys
-from shared.batches.batch import CANCELLING, IN_PROGRESS, VALIDATING, Batch, encode_fields
+from shared.batches.batch import CANCELLING, IN_PROGRESS, VALIDATING, Batch, encode_fields, name_failure
 from shared.batches.running_line import NOBODY, RunningLine
 from shared.creations.created_once import CREATED_ONCE_LUA, Once, check_first, encode_once
 from shared.decoding import UnreadableRecord
@@ -218,20 +218,21 @@ class Batches:
         self._release(keys=[keys.batch_running(batch_id)], args=[number, run.encode(), released.encode()])
 
     def record_result(
-        self, batch_id: str, number: int, run: RunningLine, counted_as: str, result: bytes, usage: Mapping[str, int]
+        self, batch_id: str, number: int, run: RunningLine, counted_as: str, result: bytes, counts: Mapping[str, int]
     ) -> bool:
         """Records the result of a line; False if another run has it now, or it has one.
 
-        `counted_as`: `completed` or `failed`. `result`: its file's letter, and its line of that.
+        `counted_as`: `completed` or `failed`. `result`: its file's letter, and its line of that. `counts`: what is
+        added to fields of the record.
         """
         names = [keys.batch(batch_id), keys.batch_running(batch_id), keys.batch_done(batch_id)]
-        args = [number, run.encode(), counted_as, result, *(word for pair in usage.items() for word in pair)]
+        args = [number, run.encode(), counted_as, result, *(word for pair in counts.items() for word in pair)]
         return bool(self._record(keys=[*names, keys.batch_results(batch_id)], args=args))
 
-    def record_unrun(self, batch_id: str, holder: str, results: Mapping[int, bytes]) -> bool:
-        """Records those of lines that have no result yet; False if the lease is lost."""
+    def record_unrun(self, batch_id: str, holder: str, code: str, results: Mapping[int, bytes]) -> bool:
+        """Records those of lines that have no result yet, as failed for this reason; False if the lease is lost."""
         names = [keys.batch(batch_id), keys.batch_lease(batch_id), keys.batch_done(batch_id)]
-        args = [holder, *(word for pair in results.items() for word in pair)]
+        args = [holder, name_failure(code), *(word for pair in results.items() for word in pair)]
         return cast("int", self._record_unrun(keys=[*names, keys.batch_results(batch_id)], args=args)) >= 0
 
     def read_running(self, batch_id: str) -> dict[int, RunningLine]:

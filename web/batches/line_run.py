@@ -9,7 +9,7 @@ from gevent.event import Event
 
 from shared import clock
 from shared.api_keys.api_key import ApiKey
-from shared.batches.batch import Batch
+from shared.batches.batch import Batch, name_failure
 from shared.batches.running_line import RunningLine, begin_run
 from shared.errors import ApiError
 from shared.files.file_record import FileRecord
@@ -116,12 +116,12 @@ class LineRun:
 
     def _record(self, reply: LineReply) -> None:
         result = render_reply(self._custom_id, reply)
-        usage = read_usage(reply.body) if reply.is_success and not reply.is_shared else {}
+        counts = count_tokens(reply) if reply.is_success else {name_failure(reply.reason): 1}
         counted_as = "completed" if reply.is_success else "failed"
 
         def record() -> bool:
             return self.services.store.record_result(
-                self.batch.id, self.number, self.running, counted_as, result, usage
+                self.batch.id, self.number, self.running, counted_as, result, counts
             )
 
         if retry_forever(record, "can't record the result of a line yet"):
@@ -129,6 +129,11 @@ class LineRun:
         else:
             fields = {"action": "batch_result_dropped", "request_id": reply.request_id, "reason": self.batch.id}
             log.info("a line of a batch has a result already, or another front runs it", extra=fields)
+
+
+def count_tokens(reply: LineReply) -> dict[str, int]:
+    """What a successful request has used."""
+    return {} if reply.is_shared else read_usage(reply.body)
 
 
 def find_pause(attempts: int, retry_after: float) -> float:

@@ -31,7 +31,7 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
             if not is_set(done, line.number):
                 found[line.number] = render_unrun(read_custom_id(line.data), *ERRORS[outcome])
             if len(found) >= LINES_AT_ONCE:
-                services.store.record_unrun(batch.id, services.front_id, found)
+                services.store.record_unrun(batch.id, services.front_id, ERRORS[outcome][0], found)
                 found.clear()
                 if line.number % LINES_PER_PART < LINES_AT_ONCE:
                     results.flush(batch)
@@ -39,7 +39,7 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
 
     take_breaks(collect())
     if found:
-        services.store.record_unrun(batch.id, services.front_id, found)
+        services.store.record_unrun(batch.id, services.front_id, ERRORS[outcome][0], found)
 
 
 def is_set(bits: bytes, number: int) -> bool:

@@ -39,6 +39,9 @@ class BatchInfo(BaseModel):
     total: Annotated[int, Field(description="requests; 0 until the input has been validated")]
     completed: int
     failed: int
+    failures: Annotated[
+        dict[str, int], Field(description="why requests failed (a code, or http_<status> of the upstream) -> how many")
+    ]
     running: Annotated[int, Field(description="requests that wait or run now")]
     input_tokens: int
     output_tokens: int

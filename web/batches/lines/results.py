@@ -36,6 +36,11 @@ class LineReply:
     def is_success(self) -> bool:
         return 200 <= self.status < 300
 
+    @property
+    def reason(self) -> str:
+        """Why it is an error, in a bounded number of words: upstreams have any codes."""
+        return self.code or f"http_{self.status}"
+
 
 def build_error_reply(error: ApiError, request_id: str, retry_after: float) -> LineReply:
     return LineReply(error.status, request_id, error.body(), error.code, retry_after)

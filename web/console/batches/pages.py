@@ -4,9 +4,11 @@ from typing import Any
 
 from werkzeug.wrappers import Response as BaseResponse
 
+from shared import clock
 from web.admin.batches import resource
-from web.admin.batches.schemas import BatchInfo, BatchQuery
+from web.admin.batches.schemas import BatchInfo, BatchPage, BatchQuery
 from web.admin.schemas.fields import Empty
+from web.console.batches.pace import Pace, find_pace
 from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.blueprint import blueprint, go_to, render_page
@@ -28,7 +30,15 @@ def batches() -> str:
     # Only the newest batches change by themselves.
     is_live = not query.cursor and not query.key
     every = read_interval() if is_live else "0"
-    return render_page("batches.html", active="batches", page=page, query=query, every=every, intervals=INTERVALS)
+    return render_page(
+        "batches.html",
+        active="batches",
+        page=page,
+        paces=find_paces(page),
+        query=query,
+        every=every,
+        intervals=INTERVALS,
+    )
 
 
 @blueprint.get("/batches/<batch_id>")
@@ -40,6 +50,7 @@ def batch(batch_id: str) -> str:
         active="batches",
         batch=found,
         times=list_times(found),
+        pace=find_pace(found, clock.now()),
         stored_files=services().files.find_stored(file_ids),
     )
 
@@ -57,7 +68,13 @@ def list_times(batch: BatchInfo) -> dict[str, int]:
 
 def read_now() -> dict[str, Any]:
     """What the page shows of the moment."""
-    return {"page": resource.list_batches(BatchQuery(limit=SHOWN))}
+    page = resource.list_batches(BatchQuery(limit=SHOWN))
+    return {"page": page, "paces": find_paces(page)}
+
+
+def find_paces(page: BatchPage) -> dict[str, Pace | None]:
+    now = clock.now()
+    return {batch.id: find_pace(batch, now) for batch in page.data}
 
 
 LIVE_PAGES["batches"] = LivePage("_batches_live.html", read_now)

@@ -66,7 +66,7 @@ BATCH_STATES = {
 }
 BATCH_COLOURS = {"completed": "active", "failed": "dead", "expired": "cooling", "cancelled": "disabled"}
 #: What a file is for (shared/files/file_record.py) -> words.
-FILE_PURPOSES = {"batch": mark("input of a batch"), "batch_output": mark("output of a batch")}
+FILE_PURPOSES = {"batch": mark("input"), "batch_output": mark("output")}
 #: Why a batch was cancelled, if its caller did not ask for that -> words.
 BATCH_REASONS = {"key_revoked": mark("its key was revoked"), "operator": mark("by an operator")}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}

@@ -69,6 +69,7 @@ def test_a_line_that_the_upstream_refuses_is_in_the_error_file(
     batch = front.wait_for_end(front.create(build_lines(3) + build_line("bad", model="poison")))
     (error,) = front.read_file(batch.error_file)
     assert batch.status == "completed" and (batch.completed, batch.failed) == (3, 1)
+    assert batch.failures == {"http_422": 1}
     assert error["custom_id"] == "bad" and error["response"]["status_code"] == 422
     assert error["response"]["body"]["error"]["message"] and list_ids(front.read_file(batch.output_file)) == expect_ids(
         3
@@ -155,6 +156,7 @@ def test_an_expired_batch_returns_what_is_done(
     assert batch.status == "expired" and batch.expired_at and len(done) == batch.completed >= 2
     assert list_ids(done + unrun) == expect_ids(20)
     assert {line["error"]["code"] for line in unrun} == {"batch_expired"}
+    assert batch.failures == {"batch_expired": len(unrun)}
 
 
 def test_a_revoked_key_cancels_its_batch(start_front: StartFront, start_harness: StartWorkers, upstream: Upstream):

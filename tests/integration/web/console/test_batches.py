@@ -3,6 +3,7 @@
 from flask.testing import FlaskClient
 from redis import Redis
 
+from shared import clock
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch import STATES
 from tests.console_batches import add_batch, fill_batches
@@ -22,6 +23,19 @@ def test_each_state_is_shown_with_its_progress(admin: FlaskClient, redis: Redis)
     assert "invalid_json_line" in admin.get(f"/admin/batches/{batches[STATES.index('failed')].id}").text
     assert "by an operator" in admin.get(f"/admin/batches/{batches[STATES.index('cancelled')].id}").text
     assert admin.get("/admin/batches/batch_none").status_code == 404
+
+
+def test_pace_and_faults_of_a_batch_are_told(admin: FlaskClient, redis: Redis):
+    batch = add_batch(redis, "k", "in_progress")
+    for path in ("/admin/batches", f"/admin/batches/{batch.id}"):
+        page = admin.get(path).text
+        assert "in 3 min" in page and "It will expire before" not in page
+    assert "3 requests a minute on average" in page
+    assert page.index("http_400") < page.index("/admin/requests?key=k&amp;code=model_not_found")
+    late = add_batch(redis, "k", "in_progress", expires_at=int(clock.now()) + 60)
+    for path in ("/admin/batches", f"/admin/batches/{late.id}"):
+        assert "It will expire before" in admin.get(path).text
+    assert admin.get(f"/admin/api/v1/batches/{batch.id}").json["failures"] == {"http_400": 2, "model_not_found": 1}
 
 
 def test_an_administrator_cancels_a_batch_and_a_viewer_does_not(admin: FlaskClient, log_in: LogIn, redis: Redis):

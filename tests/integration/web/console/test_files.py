@@ -26,7 +26,7 @@ def test_files_are_shown_with_their_keys_and_batches(admin: FlaskClient, redis: 
     page = admin.get("/admin/files").text
     assert all(f"/admin/files/{each}" in page for each in (read, made, unused))
     assert page.count(f"/admin/batches/{batch}") == 2
-    for text in ("translator", "reader", "3.0 MB", "950 MB", "input of a batch", "output of a batch"):
+    for text in ("translator", "reader", "3.0 MB", "950 MB", "<td>input</td>", "<td>output</td>"):
         assert text in page
     assert HOSTILE not in page and HOSTILE not in admin.get(f"/admin/files/{read}").text
     assert f"/admin/batches/{batch}" in admin.get(f"/admin/files/{made}").text

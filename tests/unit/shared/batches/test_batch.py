@@ -27,6 +27,11 @@ def test_a_broken_record_is_unreadable():
         Batch.decode({**stored, b"total": b"many"})
 
 
+def test_failed_requests_are_counted_by_reason():
+    stored = {name.encode(): str(value).encode() for name, value in encode_fields(vars(build_batch())).items()}
+    assert Batch.decode({**stored, b"failed:http_400": b"2"}).failures == {"http_400": 2}
+
+
 def test_an_unfinished_batch_shows_no_file():
     batch = build_batch(status="in_progress", output_parts=[5], total=4, completed=1, failed=1)
     shown = OpenAiBatch.model_validate(batch.describe(), strict=True)
