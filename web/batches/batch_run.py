@@ -61,6 +61,7 @@ class BatchRun:
         #: The pools that serve the batch, and their accounts in service.
         self._pools: list[PoolSettings] = []
         self._accounts = 0
+        self._last_status = ""
         #: Whether there are lines to begin, as far as the last look told.
         self.wants_lines = False
 
@@ -94,6 +95,10 @@ class BatchRun:
         if batch is None or not batch.is_unfinished:
             self._store.forget(self._id)
             return False
+        if batch.status == self._last_status:
+            # The last step has not brought it on, as when the lease is lost, and this front has not noticed yet.
+            self._lease.ended.wait(CHECK_SECONDS)
+        self._last_status = batch.status
         try:
             if batch.status == VALIDATING:
                 self._validate(batch)
@@ -137,7 +142,7 @@ class BatchRun:
             if now - orphans_checked_at >= ORPHAN_CHECK_SECONDS:
                 orphans_checked_at, orphans = now, find_orphans(self._services, self._id, self.lines)
             self._flush.start_if_due(batch)
-            self.wants_lines = self._may_begin(batch)
+            self.wants_lines = may_begin(self._key, batch)
             if self.wants_lines:
                 self.lines.fill(batch, record, orphans, self._find_window())
                 self.wants_lines = bool(orphans) or not self._cursor.is_exhausted
@@ -165,11 +170,6 @@ class BatchRun:
             return current
         return None
 
-    def _may_begin(self, batch: Batch) -> bool:
-        """Whether the key may run further lines, and Redis has room for their results."""
-        key = self._key
-        return bool(key and key.enabled and not key.is_expired and batch.result_bytes <= MAX_RESULT_BYTES)
-
     def _find_window(self) -> int:
         """Lines that may be in flight."""
         current, peak = self._services.headroom.find_interactive(pool.name for pool in self._pools)
@@ -186,3 +186,8 @@ class BatchRun:
         self.lines.kill()
         self._flush.join()
         end_batch(self._services, self._transitions, self._results, batch)
+
+
+def may_begin(key: ApiKey | None, batch: Batch) -> bool:
+    """Whether the key may run further lines, and Redis has room for their results."""
+    return bool(key and key.enabled and not key.is_expired and batch.result_bytes <= MAX_RESULT_BYTES)

@@ -9,6 +9,8 @@ from redis import Redis
 
 from tests.integration.web.batches.batch_harness import BatchHarness
 
+StartFront = Callable[..., BatchHarness]
+
 
 @pytest.fixture
 def start_front(redis: Redis, redis_url: str, tmp_path: Path) -> Iterator[Callable[..., BatchHarness]]:
