@@ -1,0 +1,34 @@
+"""Once a batch is being ended, the result of a line that still runs comes too late."""
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from shared import clock
+from shared.batches.batch import COMPLETED, Batch
+from shared.batches.batch_store import Batches
+from shared.batches.running_line import begin_run
+from web.batches.transitions import Transitions
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        ("in_progress", lambda transitions, batch: transitions.finalize(batch, COMPLETED)),
+        ("in_progress", lambda transitions, batch: transitions.fail(batch, [])),
+        ("cancelling", lambda transitions, batch: transitions.disown_cancelled(batch)),
+    ],
+    ids=["finalize", "fail", "cancel"],
+)
+def test_running_lines_are_disowned(redis: Redis, status: str, change: Callable[[Transitions, Batch], bool]):
+    store, run = Batches(redis), begin_run("f1", clock.now(), 0, 10)
+    batch = Batch("b", "k", "/v1/completions", "file-1", "file-2", "file-3", 1, "24h", 2, status=status, total=1)
+    store.add(batch)
+    assert store.hold_lease("b", "f1") and store.begin_line("b", "f1", 1, run)
+
+    assert not change(Transitions(store, "f2"), batch) and store.read_running("b")
+    assert change(Transitions(store, "f1"), batch)
+
+    assert not store.record_result("b", 1, run, "completed", b"o{}\n", {})
+    assert store.get("b").completed == 0
