@@ -1,4 +1,4 @@
-"""An answer that cost nothing reports a usage of zero, and is the same in everything else."""
+"""An answer that cost nothing reports zeros for what it cost, and is the same in everything else."""
 
 import pytest
 
@@ -9,9 +9,11 @@ END = Frame(FrameKind.END, 9)
 
 
 def free(content_type: str, *parts: bytes) -> bytes:
-    head = Frame(FrameKind.HEAD, 0, Head(200, {"content-type": content_type}).encode())
-    frames = build_free_answer([head, *(Frame(FrameKind.DATA, 1, part) for part in parts), END])
-    assert (frames[0], frames[-1]) == (head, END)
+    head = Head(200, {"content-type": content_type}, attempts=3, queue_wait_ms=2000, first_byte_ms=100)
+    data = [Frame(FrameKind.DATA, 1, part) for part in parts]
+    frames = build_free_answer([Frame(FrameKind.HEAD, 0, head.encode()), *data, END])
+    assert Head.decode(frames[0].payload) == Head(200, head.headers, 0, 0, 0)
+    assert frames[-1] == END
     return b"".join(frame.payload for frame in frames[1:-1])
 
 
@@ -19,6 +21,10 @@ def free(content_type: str, *parts: bytes) -> bytes:
     ("stream", "expected"),
     [
         (b'data: {"usage":\ndata: {"prompt_tokens": 5}}\n\n', b'data: {"usage":\ndata: {"prompt_tokens": 0}}\n\n'),
+        (
+            b'data: {"usage":  null}\n\n' * 9 + b'data: {"eval_count":5}\n\n',
+            b'data: {"usage":  null}\n\n' * 9 + b'data: {"eval_count":0}\n\n',
+        ),
         (b'data: x\n\ndata: {"usage":{"total_tokens":5}}', b'data: x\n\ndata: {"usage":{"total_tokens":0}}'),
     ],
 )
