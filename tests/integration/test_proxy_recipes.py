@@ -206,6 +206,13 @@ def test_recipe_passes_what_the_farm_needs(proxy: Proxy, tmp_path: Path):
     assert headers["x-forwarded-proto"] == "https"
     assert headers["host"] == f"localhost:{proxy.port}"
 
+    # A file may be larger.
+    body.write_bytes(b"x" * (Settings.max_body + 2_000_000))
+    assert proxy.call("/v1/files", "--http2", "--data-binary", f"@{body}") == "2 200"
+    headers, length = proxy.backend.received[-1]
+    assert length == Settings.max_body + 2_000_000
+    assert headers["x-forwarded-proto"] == "https"
+
     # The first piece of a stream arrives while the rest isn't there, and a caller who leaves is told of.
     curl = subprocess.Popen(proxy.command("/stream", "--http2", "-N", "-d", "{}"), stdout=subprocess.PIPE)
     assert curl.stdout
