@@ -22,7 +22,7 @@ def batches() -> None:
 
 
 @batches.command(name="list")
-@click.option("--key", default="", help="Only those of this API key.")
+@click.option("--key", default="", help="Only those of this API key (id).")
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=DEFAULT_LIMIT, show_default=True)
 @json_option
