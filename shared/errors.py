@@ -44,7 +44,7 @@ FarmError
 ├── CreatedOther             … has created something else
 ├── SignInFailed             a sign-in has failed for good (workers/sign_in/errors.py)
 ├── FrameTimeout             no frame arrived in time (web/request/reply_frames.py)
-├── NameReused               a name of a kept answer stands for another request (web/replay/answer_store.py)
+├── NameReused               a name of a kept answer stands for another request (web/replay/answers/answer_store.py)
 ├── AlreadyRunning           a farm is already running in this data dir (launcher/processes/up.py)
 └── ApiError                 a request ends with an error in OpenAI's format
 """

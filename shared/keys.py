@@ -169,7 +169,7 @@ FRONT_BODY_BYTES = "farm:fronts:body-bytes"
 FRONT_LOADS = "farm:fronts:loads"
 #: Written by shared/protocol/bodies.lua.
 BODY_SUMS = "farm:body-sums"
-#: Written by web/replay/kept_answers.lua, as the next two.
+#: Written by web/replay/answers/kept_answers.lua, as the next two.
 ANSWERS_USED = "farm:answers:used"
 ANSWER_ENDS = "farm:answers:ends"
 ANSWER_SIZES = "farm:answers:sizes"

@@ -38,7 +38,7 @@ from web.batches.services import BatchServices, build_batch_services
 from web.files.retention import FileRetention
 from web.live_feed import LiveFeed
 from web.model_lists import ModelLists
-from web.replay.answer_store import AnswerStore
+from web.replay.answers.answer_store import AnswerStore
 from web.replay.runs import Runs
 from web.reply.hub import Hub
 from web.request.body_memory import CAPACITY_BYTES, BodyMemory

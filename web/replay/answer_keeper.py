@@ -8,8 +8,8 @@ from redis.exceptions import RedisError
 
 from shared.protocol.messages import Frame
 from shared.redis_connection.retry import retry_for
-from web.replay.answer_store import AnswerStore, Share
-from web.replay.good_answer import is_good_answer
+from web.replay.answers.answer_store import AnswerStore, Share
+from web.replay.answers.good_answer import is_good_answer
 from web.replay.shared_run import SharedRun
 
 log = logging.getLogger("farm.web")

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.errors import ApiError
 from shared.protocol.messages import Frame, RelayRequest
-from web.replay.answer_form import AnswerForm, FormedFrames
+from web.replay.answers.answer_form import AnswerForm, FormedFrames
 from web.replay.limit_turn import LimitTurn
 from web.replay.shared_run import SharedRun
 from web.reply.batch_queue import BatchQueue

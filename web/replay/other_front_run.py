@@ -9,7 +9,7 @@ from shared import clock
 from shared.errors import ApiError
 from shared.protocol.messages import RelayRequest
 from web.replay import run_export
-from web.replay.answer_store import AnswerStore, OtherRun
+from web.replay.answers.answer_store import AnswerStore, OtherRun
 from web.replay.run_export import RunExchange
 from web.replay.shared_run import SharedRun
 from web.request.pending import CLIENT_GONE, WORKER_MARGIN_SECONDS

@@ -25,7 +25,7 @@ from shared import keys
 from shared.parsing import parse_json_object
 from shared.protocol.messages import Failure, Frame, FrameKind, decode_frames
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from web.replay.sealed_answer import NONCE_BYTES
+from web.replay.answers.sealed_answer import NONCE_BYTES
 from web.replay.shared_run import SharedRun
 
 log = logging.getLogger("farm.web")

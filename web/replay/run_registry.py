@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from shared import clock
 from shared.protocol.messages import RelayRequest
 from shared.redis_connection.retry import retry_for
-from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
+from web.replay.answers.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
 from web.replay.idempotency_key import KEY_REUSED
 from web.replay.shared_run import SharedRun
 from web.replay.sharing import Sharing

@@ -4,7 +4,7 @@ from redis.exceptions import RedisError
 
 from shared.errors import ApiError
 from web.replay.answer_keeper import AnswerKeeper
-from web.replay.answer_store import AnswerStore, KeptAnswer, OtherRun
+from web.replay.answers.answer_store import AnswerStore, KeptAnswer, OtherRun
 from web.replay.caller import Caller
 from web.replay.other_front_run import OtherFrontRun
 from web.replay.run_export import RunExchange

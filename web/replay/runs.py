@@ -9,10 +9,10 @@ from shared.errors import ApiError
 from shared.observability.counters import Counters
 from shared.protocol.messages import Frame
 from web.replay.answer_keeper import AnswerKeeper
-from web.replay.answer_store import AnswerStore, KeptAnswer, OtherRun, Share
+from web.replay.answers.answer_store import AnswerStore, KeptAnswer, OtherRun, Share
+from web.replay.answers.free_answer import build_free_answer
 from web.replay.caller import HIT, JOINED, MISS, Caller, Joined
 from web.replay.followers import Followers
-from web.replay.free_answer import build_free_answer
 from web.replay.limit_turn import LimitTurn, LimitTurns
 from web.replay.run_export import RunExchange
 from web.replay.run_registry import RunRegistry

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from shared.decoding import UnreadableRecord
 from shared.errors import ApiError
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
-from web.replay.answer_store import Share
+from web.replay.answers.answer_store import Share
 from web.request.reply_frames import decode_failure
 
 #: Bytes of an answer that is kept from its beginning.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from shared.api_keys.api_key import ApiKey
 from shared.protocol.messages import RelayRequest
 from shared.settings.schema import PoolSettings
-from web.replay.answer_form import AnswerForm
-from web.replay.answer_store import Share
+from web.replay.answers.answer_form import AnswerForm
+from web.replay.answers.answer_store import Share
 from web.replay.cache_control import CacheControl
 from web.replay.idempotency_key import parse_key
 from web.replay.identity import (

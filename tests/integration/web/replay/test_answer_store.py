@@ -9,8 +9,8 @@ from redis import Redis
 from shared import keys
 from shared.protocol.messages import Frame, FrameKind, Head
 from tests.waiting import eventually
-from web.replay.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
-from web.replay.sealed_answer import seal
+from web.replay.answers.answer_store import AnswerStore, KeptAnswer, NameReused, OtherRun, Share
+from web.replay.answers.sealed_answer import seal
 
 #: What an answer is counted for beside its pieces.
 ENTRY_BYTES = 430

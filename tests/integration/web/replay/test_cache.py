@@ -17,7 +17,7 @@ from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
 from tests.integration.web.server.front_server import FrontServer, build_request, read_all, serve
 from tests.waiting import eventually
-from web.replay.answer_store import AnswerStore
+from web.replay.answers.answer_store import AnswerStore
 
 STREAM, FULL_STREAM = b"".join((*CHUNKS, DONE)), b"".join((*CHUNKS, USAGE_CHUNK, DONE))
 FREE_WHOLE, FREE_STREAM = (re.sub(rb'(_tokens": )\d+', rb"\g<1>0", data) for data in (WHOLE, FULL_STREAM))

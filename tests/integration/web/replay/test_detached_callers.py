@@ -13,8 +13,8 @@ from shared.protocol.messages import RelayRequest
 from shared.protocol.relay_queue import RelayQueue
 from tests.integration.web.replay.conftest import CHUNKS, DONE, WHOLE, SharingFront, settle
 from tests.waiting import eventually
-from web.replay.answer_form import AnswerForm
-from web.replay.answer_store import Share
+from web.replay.answers.answer_form import AnswerForm
+from web.replay.answers.answer_store import Share
 from web.replay.caller import Caller
 from web.replay.sharing import Sharing
 from web.request.pending import PendingRequest

@@ -19,7 +19,7 @@ from tests.integration.web.replay.conftest import CHUNKS, DONE, WHOLE, SharingFr
 from tests.integration.web.server.front_server import FrontServer, build_request, read_all, read_until, serve
 from tests.waiting import eventually
 from web.replay import shared_run
-from web.replay.answer_store import AnswerStore
+from web.replay.answers.answer_store import AnswerStore
 from web.replay.run_registry import RunRegistry
 from web.replay.shared_run import SharedRun
 from web.replay.sharing import Sharing
@@ -231,7 +231,7 @@ def test_caller_gets_its_answer_although_it_can_not_be_kept(front: SharingFront,
         raise RedisConnectionError("away")
 
     monkeypatch.setattr("web.replay.answer_keeper.retry_for", lambda work: work())
-    monkeypatch.setattr("web.replay.answer_store.AnswerStore.keep", fail)
+    monkeypatch.setattr("web.replay.answers.answer_store.AnswerStore.keep", fail)
     first = front.ask("k1")
     front.serve()
     check_replayed(front.answer(first), outcome="miss")

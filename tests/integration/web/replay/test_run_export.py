@@ -9,7 +9,7 @@ from shared.protocol.messages import Frame, FrameKind, Head
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from tests.waiting import eventually
 from web.replay import run_export
-from web.replay.answer_store import Share
+from web.replay.answers.answer_store import Share
 from web.replay.run_export import ExportReader, RunExchange, RunExport, encode_message
 from web.replay.shared_run import KeptBytes, SharedRun
 

@@ -8,7 +8,7 @@ import pytest
 from shared import clock
 from shared.protocol.messages import Frame, FrameKind, Head
 from web.replay import run_export
-from web.replay.answer_store import OtherRun, Share
+from web.replay.answers.answer_store import OtherRun, Share
 from web.replay.other_front_run import OtherFrontRun
 from web.replay.shared_run import KeptBytes, SharedRun
 

@@ -6,7 +6,7 @@ import pytest
 from shared.errors import ApiError
 from shared.protocol.messages import Frame, FrameKind, Head
 from web.replay import shared_run
-from web.replay.answer_store import Share
+from web.replay.answers.answer_store import Share
 from web.replay.shared_run import KeptBytes, SharedRun
 
 HEAD = Frame(FrameKind.HEAD, 0, Head(200).encode())

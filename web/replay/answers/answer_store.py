@@ -10,7 +10,7 @@ from shared import keys
 from shared.errors import FarmError
 from shared.protocol.messages import Frame
 from shared.redis_connection.auto_pipeline import AutoPipeline
-from web.replay.sealed_answer import seal, unseal
+from web.replay.answers.sealed_answer import seal, unseal
 
 FUNCTIONS_LUA, CLAIM_LUA, KEEP_LUA, RELEASE_LUA = (
     Path(__file__).with_name(f"{name}.lua") for name in ("kept_answers", "claim_run", "keep_answer", "release_run")

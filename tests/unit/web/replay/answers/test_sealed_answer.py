@@ -5,7 +5,7 @@ import random
 import pytest
 
 from shared.protocol.messages import Frame, FrameKind, Head
-from web.replay.sealed_answer import OVERHEAD_BYTES, PIECE_BYTES, seal, unseal
+from web.replay.answers.sealed_answer import OVERHEAD_BYTES, PIECE_BYTES, seal, unseal
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.protocol.messages import Frame, FrameKind, Head
-from web.replay.free_answer import build_free_answer
+from web.replay.answers.free_answer import build_free_answer
 
 END = Frame(FrameKind.END, 9)
 

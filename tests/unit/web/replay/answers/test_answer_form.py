@@ -7,7 +7,7 @@ import pytest
 
 from shared.protocol.messages import Failure, Frame, FrameKind, Head
 from shared.response.conversion.unfolding import DONE_EVENT
-from web.replay.answer_form import AnswerForm, FormedFrames
+from web.replay.answers.answer_form import AnswerForm, FormedFrames
 
 CHAT = "/chat/completions"
 END = Frame(FrameKind.END, 9)

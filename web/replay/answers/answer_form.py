@@ -13,7 +13,7 @@ from shared.response.conversion.unfolding import unfold
 from shared.response.endpoints import COMPLETION_PATHS, RESPONSES_PATH, InvalidResponse, has_choices
 from shared.response.rewriter import hide_usage
 from shared.response.usage import may_report_usage
-from web.replay.free_answer import build_free_answer
+from web.replay.answers.free_answer import build_free_answer
 from web.request.cooperative import run_in_slices
 from web.request.rendering import EVENT_STREAM, JSON
 

@@ -1,0 +1,1 @@
+"""What is kept of an answer, and the forms in which it is given."""
