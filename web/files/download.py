@@ -19,13 +19,14 @@ log = logging.getLogger("farm.web")
 
 def send_content(request: Request, files: Files, record: FileRecord) -> Response:
     """Raises ApiError 416, and 500 when bytes are lost; FileStoreDown."""
-    start, end, status = find_range(request, record.size)
+    etag = f'"{record.id}"'
+    start, end, status = find_range(request, record.size, etag)
     headers = {
         "content-type": "application/octet-stream",
         "content-length": str(end - start),
         "content-disposition": f"attachment; filename*=UTF-8''{quote(record.filename, safe='')}",
         "accept-ranges": "bytes",
-        "etag": f'"{record.id}"',
+        "etag": etag,
     }
     if status == 206:
         headers["content-range"] = f"bytes {start}-{end - 1}/{record.size}"
@@ -42,10 +43,15 @@ def send_content(request: Request, files: Files, record: FileRecord) -> Response
     return Response(body, status, headers, direct_passthrough=True)
 
 
-def find_range(request: Request, size: int) -> tuple[int, int, int]:
-    """The first byte, the end, and the status; several ranges are sent as the whole. Raises ApiError 416."""
+def find_range(request: Request, size: int, etag: str) -> tuple[int, int, int]:
+    """The first byte, the end, and the status. Raises ApiError 416.
+
+    Who asks for several ranges, or for one of another file (If-Range), gets the whole.
+    """
     wanted = request.range
-    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1 or "if-range" in request.headers:
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return 0, size, 200
+    if request.headers.get("if-range", etag) != etag:
         return 0, size, 200
     found = wanted.range_for_length(size)
     if found is None:

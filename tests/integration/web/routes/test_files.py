@@ -252,6 +252,15 @@ def test_range_that_is_not_understood_is_the_whole_file(caller: Caller, wanted: 
     assert (response.status_code, response.data) == (200, LINES)
 
 
+def test_interrupted_download_goes_on_where_it_was(caller: Caller):
+    path = f"/v1/files/{caller.upload_id()}/content"
+    etag = caller.call("HEAD", path).headers["etag"]
+    rest = caller.call("GET", path, headers={"range": "bytes=5-", "if-range": etag})
+    assert (rest.status_code, rest.data) == (206, LINES[5:])
+    other = caller.call("GET", path, headers={"range": "bytes=5-", "if-range": '"file-other"'})
+    assert (other.status_code, other.data) == (200, LINES)
+
+
 def test_range_beyond_the_file_is_refused(caller: Caller):
     response = caller.call("GET", f"/v1/files/{caller.upload_id()}/content", headers={"range": "bytes=9999-"})
     assert error_of(response) == (416, "range_not_satisfiable", None)
