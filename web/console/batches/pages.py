@@ -61,6 +61,12 @@ def cancel_batch(batch_id: str) -> BaseResponse:
     return go_to("batch", "batch_cancelled", batch_id=batch_id)
 
 
+@blueprint.post("/batches/<batch_id>/remove")
+def remove_batch(batch_id: str) -> BaseResponse:
+    resource.delete_batch(batch_id)
+    return go_to("batches", "batch_removed")
+
+
 def list_times(batch: BatchInfo) -> dict[str, int]:
     """State -> when the batch came into it."""
     return {name.removesuffix("_at"): getattr(batch, name) for name in TIMES if getattr(batch, name)}

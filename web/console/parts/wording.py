@@ -183,6 +183,7 @@ def notices(count: int) -> dict[str, str]:
         "sign_in_cancelled": gettext("The sign-in was cancelled."),
         "request_cancelled": gettext("The request was cancelled."),
         "batch_cancelled": gettext("The batch is being cancelled; what is done is kept."),
+        "batch_removed": gettext("The record of the batch was removed; its files stay."),
         "file_deleted": gettext("The file was deleted."),
         "pool_paused": gettext("The pool is paused: its requests wait until it is resumed."),
         "pool_resumed": gettext("The pool was resumed; its workers go on within a second."),

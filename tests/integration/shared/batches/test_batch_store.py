@@ -142,6 +142,10 @@ def test_lines_that_were_not_run_get_a_result_beside_those_that_have_one(store: 
     assert found.failures == {"batch_expired": 2}
 
 
+def test_a_batch_without_its_input_makes_no_record_of_a_file(batch: Batch, redis: Redis):
+    assert not redis.exists(keys.file(batch.input_file_id))
+
+
 def test_a_state_is_left_once(store: Batches, batch: Batch, redis: Redis):
     begin(store, batch, 1)
     assert not store.change(batch, ("validating",), {"status": "finalizing"})

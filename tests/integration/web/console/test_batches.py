@@ -47,6 +47,15 @@ def test_an_administrator_cancels_a_batch_and_a_viewer_does_not(admin: FlaskClie
     assert "The batch is being cancelled" in done.text and "Cancel the batch" not in done.text
 
 
+def test_the_record_of_a_batch_that_has_ended_is_removed(admin: FlaskClient, redis: Redis):
+    running, ended = add_batch(redis, "k", "in_progress"), add_batch(redis, "k", "completed")
+    assert "Remove the record" not in admin.get(f"/admin/batches/{running.id}").text
+    assert "Remove the record" in admin.get(f"/admin/batches/{ended.id}").text
+    assert admin.post(f"/admin/batches/{running.id}/remove").status_code == 409
+    done = admin.post(f"/admin/batches/{ended.id}/remove", follow_redirects=True).text
+    assert "its files stay" in done and ended.id not in done and running.id in done
+
+
 def test_the_admin_api_lists_cancels_and_deletes_batches(admin: FlaskClient, redis: Redis):
     first, second = add_batch(redis, "k", "in_progress"), add_batch(redis, "k2", "completed")
     page = admin.get("/admin/api/v1/batches?limit=1").json
