@@ -16,11 +16,11 @@ from shared.files.file_record import FileRecord
 from shared.files.part_store import FileStoreDown, PartNotFound
 from shared.redis_connection.retry import retry_forever
 from web.batches.lines.line_parser import InvalidLine, parse_line, read_request
+from web.batches.lines.line_reader import strip_line
 from web.batches.lines.line_request import MAX_PAUSE_SECONDS, REFUSALS, RETRYABLE_STATUSES
 from web.batches.lines.results import LineReply, build_error_reply, read_usage, render_reply
 from web.batches.services import BatchServices
 from web.request.body import RequestBody
-from web.request.large_json import BYTE_ORDER_MARK
 
 log = logging.getLogger("farm.batches")
 #: Times that a line is tried whose request the upstream fails.
@@ -92,8 +92,9 @@ class LineRun:
         data, self.data = self.data, None
         if data is None:
             start = self.running.offset
-            data = b"".join(self.services.files.open(self.input, start, start + self.running.length)).strip()
-        return data.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else data
+            read = b"".join(self.services.files.open(self.input, start, start + self.running.length))
+            data = strip_line(read, self.number)
+        return data
 
     def _begin_again(self) -> bool:
         """Begins a new run, so that nobody takes the line for abandoned. False if it may no longer run here."""

@@ -8,7 +8,6 @@ from typing import Any
 from shared.errors import ApiError
 from web.batches.lines.line_parser import InvalidLine, check_line, parse_line
 from web.batches.lines.line_reader import InputLine, iter_lines
-from web.request.large_json import BYTE_ORDER_MARK
 
 #: Bounds of a batch (OpenAI API reference, "Create batch").
 MAX_LINES, MAX_BYTES = 50_000, 200 * 1024 * 1024
@@ -59,7 +58,7 @@ class Validation:
         self.total += 1
         if line.data is None:
             raise InvalidLine("line_too_long", f"A line may have {self.max_line} bytes at most.")
-        parsed = parse_line(line.data.removeprefix(BYTE_ORDER_MARK) if line.number == 1 else line.data)
+        parsed = parse_line(line.data)
         body = check_line(parsed, self.endpoint)
         digest = blake2b(parsed.custom_id.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
         if digest in self._custom_ids:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from web.request.large_json import BYTE_ORDER_MARK
+
 
 class InputLine(NamedTuple):
     """A line that is not blank."""
@@ -12,7 +14,7 @@ class InputLine(NamedTuple):
     #: Where it is in the input, with its end of line.
     offset: int
     length: int
-    #: Without white space around it; None if it is too long.
+    #: Without white space around it, and without a byte order mark before the first; None if it is too long.
     data: bytes | None
 
 
@@ -22,7 +24,8 @@ def iter_lines(pieces: Iterable[bytes], max_bytes: int, number: int = 1, offset:
     kept_bytes = length = 0
 
     def build_line() -> InputLine:
-        return InputLine(number, offset, length, b"".join(kept).strip() if kept_bytes <= max_bytes else None)
+        data = strip_line(b"".join(kept), number) if kept_bytes <= max_bytes else None
+        return InputLine(number, offset, length, data)
 
     for piece in pieces:
         start = 0
@@ -45,3 +48,9 @@ def iter_lines(pieces: Iterable[bytes], max_bytes: int, number: int = 1, offset:
     line = build_line()
     if line.data != b"":
         yield line
+
+
+def strip_line(data: bytes, number: int) -> bytes:
+    """Takes white space off a line, and a byte order mark off the first one."""
+    stripped = data.strip()
+    return stripped.removeprefix(BYTE_ORDER_MARK).strip() if number == 1 else stripped

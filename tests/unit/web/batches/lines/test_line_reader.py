@@ -37,3 +37,10 @@ def test_no_piece_is_read_before_its_line_is_asked_for():
 
     next(iter_lines(iter_pieces(), 100))
     assert taken == [b"1\n"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line():
+    lines = list(iter_lines([b"\xef\xbb\xbf 1\n\xef\xbb\xbf2\n"], 100))
+    assert [line.data for line in lines] == [b"1", b"\xef\xbb\xbf2"]
+    assert (lines[0].offset, lines[0].length) == (0, 6)
+    assert list(iter_lines([b"\xef\xbb\xbf\n"], 100)) == []
