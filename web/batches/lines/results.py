@@ -66,9 +66,20 @@ def render_unrun(custom_id: str, code: str, message: str) -> bytes:
 
 def fit_into_line(body: bytes) -> bytes:
     """JSON without line breaks, which it has between values only; as a string what is no JSON."""
-    if len(body) <= MAX_PIECE_BYTES and parse_json(body) is None and body.strip() != b"null":
+    if not is_json(body):
         return quote(body.decode(errors="replace"))
     return body.strip().replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def is_json(body: bytes) -> bool:
+    """Lets the event loop turn meanwhile if it is long; long JSON has to be an object."""
+    if len(body) <= MAX_PIECE_BYTES:
+        return parse_json(body) is not None or body.strip() == b"null"
+    try:
+        run_in_slices(LargeObject(body, ()).check())
+    except InvalidObject:
+        return False
+    return True
 
 
 def read_usage(body: bytes) -> dict[str, int]:

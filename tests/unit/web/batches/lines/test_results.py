@@ -19,10 +19,17 @@ def test_a_reply_stands_on_one_line_as_the_upstream_sent_it():
     assert found["response"] == {"status_code": 200, "request_id": "req_1", "body": json.loads(body)}
 
 
-@pytest.mark.parametrize("body", [b"<html>\n", b"", b"\xff"])
-def test_a_body_that_is_no_json_becomes_a_string(body: bytes):
-    found = json.loads(render_reply("a", LineReply(400, "req_1", body))[1:])
+@pytest.mark.parametrize("padding", [0, 300_000], ids=["short", "long"])
+@pytest.mark.parametrize("body", [b"<html>\n", b"", b"\xff", b'{"a": "\xff"}', b'{"a": 1}}', b'{"a":\n'])
+def test_a_body_that_is_no_json_becomes_a_string(body: bytes, padding: int):
+    found = json.loads(render_reply("a", LineReply(400, "req_1", body + b" " * padding))[1:])
     assert isinstance(found["response"]["body"], str)
+
+
+def test_a_long_body_stands_on_one_line():
+    body = json.dumps({"text": "x" * 300_000, "n": [1]}, indent=1).encode()
+    line = render_reply("a", LineReply(200, "req_1", body))
+    assert line.count(b"\n") == 1 and json.loads(line[1:])["response"]["body"] == json.loads(body)
 
 
 def test_a_failed_line_belongs_to_the_error_file():
