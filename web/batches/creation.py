@@ -62,6 +62,9 @@ def create_batch(services: BatchServices, key: ApiKey, fields: Mapping[str, Any]
 
 def check_input(files: Files, key: ApiKey, file_id: str) -> None:
     try:
+        # Redis could not be asked for an id with lone surrogates.
+        if not file_id.isascii():
+            raise FileNotFound(file_id)
         record = files.get(key.id, file_id)
     except FileNotFound:
         message = f"No such File object: {file_id[:100]}"

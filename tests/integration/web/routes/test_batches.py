@@ -86,6 +86,7 @@ def test_a_new_batch_is_validating(caller: Caller, redis: Redis):
         ({"completion_window": "soon"}, 400, "invalid_value", "completion_window"),
         ({"input_file_id": None}, 400, "missing_required_parameter", "input_file_id"),
         ({"input_file_id": "file-none"}, 404, "file_not_found", "input_file_id"),
+        ({"input_file_id": "\ud800"}, 404, "file_not_found", "input_file_id"),
         ({"metadata": "text"}, 400, "invalid_value", "metadata"),
         ({"metadata": {"a": 5}}, 400, "invalid_value", "metadata"),
         ({"metadata": {"a": "x" * 513}}, 400, "invalid_value", "metadata"),
