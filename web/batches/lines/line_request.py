@@ -27,7 +27,8 @@ from web.request.pending import PendingRequest, RequestServices
 from web.request.rendering import NO_TIMEOUT
 from web.request.reply_frames import ReplyFrames
 
-#: Codes of the farm's own refusals: the line has not been run, and is tried again as long as its batch may take.
+#: Codes of the farm's own refusals: the line has not been run, for a reason that is not its own, and is tried again as
+#: long as its batch may take.
 REFUSALS = frozenset(
     {
         "queue_full",
@@ -36,6 +37,8 @@ REFUSALS = frozenset(
         "insufficient_quota",
         "no_credentials",
         "upstream_unavailable",
+        "upstream_auth_failed",
+        "upstream_login_failed",
         "store_unavailable",
         "shutting_down",
     }
