@@ -5,6 +5,9 @@ from typing import Any
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared import clock
+from shared.batches.batch import IN_PROGRESS
+from shared.errors import NotFound
+from web.admin import api_keys
 from web.admin.batches import resource
 from web.admin.batches.schemas import BatchInfo, BatchPage, BatchQuery
 from web.admin.schemas.fields import Empty
@@ -51,8 +54,21 @@ def batch(batch_id: str) -> str:
         batch=found,
         times=list_times(found),
         pace=find_pace(found, clock.now()),
+        hindrance=find_hindrance(found),
         stored_files=services().files.find_stored(file_ids),
     )
+
+
+def find_hindrance(batch: BatchInfo) -> str:
+    """What keeps its requests from being run, a word of BATCH_HINDRANCES; '' for nothing that its key tells of."""
+    if batch.status != IN_PROGRESS:
+        return ""
+    try:
+        key = api_keys.open_store().get(batch.key)
+    except NotFound:
+        # A caller's own refresh token has no record.
+        return ""
+    return "key_disabled" if not key.enabled else "key_expired" if key.is_expired else ""
 
 
 @blueprint.post("/batches/<batch_id>/cancel")

@@ -69,6 +69,11 @@ BATCH_COLOURS = {"completed": "active", "failed": "dead", "expired": "cooling", 
 FILE_PURPOSES = {"batch": mark("input"), "batch_output": mark("output")}
 #: Why a batch was cancelled, if its caller did not ask for that -> words.
 BATCH_REASONS = {"key_revoked": mark("its key was revoked"), "operator": mark("by an operator")}
+#: What keeps a batch from going on -> words.
+BATCH_HINDRANCES = {
+    "key_disabled": mark("paused: its key is disabled"),
+    "key_expired": mark("paused: its key has expired"),
+}
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
 RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}

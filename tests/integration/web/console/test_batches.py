@@ -38,6 +38,17 @@ def test_pace_and_faults_of_a_batch_are_told(admin: FlaskClient, redis: Redis):
     assert admin.get(f"/admin/api/v1/batches/{batch.id}").json["failures"] == {"http_400": 2, "model_not_found": 1}
 
 
+def test_batch_whose_key_is_disabled_is_told_to_be_paused(admin: FlaskClient, redis: Redis):
+    _, key = ApiKeys(redis).create("translator")
+    running, ended = add_batch(redis, key.id, "in_progress"), add_batch(redis, key.id, "completed")
+    assert "paused" not in admin.get(f"/admin/batches/{running.id}").text
+    ApiKeys(redis).update(key.id, {"enabled": False})
+    assert "paused: its key is disabled" in admin.get(f"/admin/batches/{running.id}").text
+    assert "paused" not in admin.get(f"/admin/batches/{ended.id}").text
+    ApiKeys(redis).update(key.id, {"enabled": True, "expires_at": 1.0})
+    assert "paused: its key has expired" in admin.get(f"/admin/batches/{running.id}").text
+
+
 def test_an_administrator_cancels_a_batch_and_a_viewer_does_not(admin: FlaskClient, log_in: LogIn, redis: Redis):
     batch = add_batch(redis, "k", "in_progress")
     viewer = log_in("viewer")
