@@ -8,13 +8,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, g, request
 
-from shared import keys
+from shared import clock, keys
 from shared.api_keys.api_key import ApiKey
-from shared.api_keys.limits import quota_period
+from shared.api_keys.limits import LimitReached, quota_period
 from shared.errors import ApiError
-from web.routes.key_limits import count_request
+from shared.redis_connection.retry import retry_for
+from web.request import limit_headers
 from web.routes.relay import authenticate
 from web.services import services
 
@@ -50,6 +51,16 @@ def usage() -> dict[str, Any]:
     start, end = parse_day("start_date"), parse_day("end_date")
     tokens = read_quota_usage(key) if start is None and end is None else sum_usage_between(key, start, end)
     return {"object": "list", "total_usage": 100 * tokens / TOKENS_PER_UNIT}
+
+
+def count_request(key: ApiKey) -> None:
+    """Counts the request against the key's requests per minute. Raises ApiError 429."""
+    queue = services().request_services.queue
+    try:
+        limit_usage = retry_for(lambda: queue.count_request(key, clock.now()))
+    except LimitReached as error:
+        raise limit_headers.limit_reached_error(key, error) from None
+    g.reply_headers = limit_headers.build_headers(key, limit_usage)
 
 
 def parse_day(name: str) -> float | None:

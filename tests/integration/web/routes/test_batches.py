@@ -22,10 +22,10 @@ from web.services import EXTENSION
 class Caller:
     """A client of one front with an API key, which may upload."""
 
-    def __init__(self, client: FlaskClient, files: Files, redis: Redis) -> None:
+    def __init__(self, client: FlaskClient, files: Files, redis: Redis, **limits: Any) -> None:
         self._client = client
         self._files = files
-        secret, self.key = ApiKeys(redis).create("k")
+        secret, self.key = ApiKeys(redis).create("k", **limits)
         self._headers = {"authorization": f"Bearer {secret}"}
 
     def call(self, method: str, path: str, **options: Any) -> TestResponse:
@@ -131,6 +131,14 @@ def test_a_batch_is_cancelled(caller: Caller, front: Flask):
     store = front.extensions[EXTENSION].batches.store
     store.change(store.get(batch_id), ("cancelling",), {"status": "cancelled"}, ends=True)
     assert read_error(caller.call("POST", f"/v1/batches/{batch_id}/cancel"))[:2] == (409, "batch_not_cancellable")
+
+
+def test_batches_take_nothing_of_the_callers_limits(front: Flask, redis: Redis):
+    caller = Caller(front.test_client(), front.extensions[EXTENSION].files, redis, rpm=1)
+    path = f"/v1/batches/{caller.create().json['id']}"
+    calls = [("GET", "/v1/batches"), ("GET", path), ("POST", f"{path}/cancel"), ("POST", f"{path}/cancel")]
+    assert [caller.call(method, url).status_code for method, url in calls] == [200] * 4
+    assert not redis.exists(keys.recent_requests(caller.key.id))
 
 
 def test_batches_are_listed_by_pages(caller: Caller):
