@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from cryptography.exceptions import InvalidTag
@@ -169,14 +169,22 @@ def name_entry(run_id: str, export_id: bytes, number: int) -> bytes:
     return f"{run_id} {number} ".encode() + export_id
 
 
+class ExportedRuns(Protocol):
+    """The runs of this front."""
+
+    def find_by_id(self, run_id: str) -> SharedRun | None:
+        """The run with that id, which has not ended, or not long ago."""
+
+    def disclaim(self, run_id: str, name: str) -> None:
+        """Called when another front takes that run, which it has found by this name, for one of this front."""
+
+
 class RunExchange:
     """The exports of this front, and its way to those of others."""
 
-    def __init__(self, redis: Redis, front_id: str, find_run: Callable[[str], SharedRun | None]) -> None:
-        """`find_run` returns the front's run with that id, if it can be joined."""
-        self._redis = redis
+    def __init__(self, redis: Redis, front_id: str, runs: ExportedRuns) -> None:
         self._front_id = front_id
-        self._find_run = find_run
+        self._runs = runs
         self._pipeline = AutoPipeline(redis)
         self._append = self._pipeline.register_script(Path(__file__).with_name("export_frames.lua"))
         self._exports: dict[str, RunExport] = {}
@@ -221,17 +229,27 @@ class RunExchange:
     def _export(self, run_id: str, front: str, name: str) -> None:
         export = self._exports.get(run_id)
         if export is None:
-            run = self._find_run(run_id)
-            key = next((share.key for share in run.shares if share.name == name), None) if run else None
-            if run is None or key is None:
+            run = self._runs.find_by_id(run_id)
+            if run is None:
+                self._runs.disclaim(run_id, name)
+                return
+            if not run.opened.is_set():
+                gevent.spawn(self._export_once_open, run, front, name)
+                return
+            key = next((share.key for share in run.shares if share.name == name), None)
+            if key is None or not run.can_be_joined:
                 return
             export = self._exports[run_id] = RunExport(run, key, lambda *entry: self._store(run_id, *entry))
             gevent.spawn(self._run, run_id, export)
         export.ask(front)
 
+    def _export_once_open(self, run: SharedRun, front: str, name: str) -> None:
+        """The front asks again only after a second, when a short run is over."""
+        run.opened.wait()
+        self._export(run.id, front, name)
+
     def _run(self, run_id: str, export: RunExport) -> None:
         try:
-            self._redis.delete(keys.run_export(run_id))
             export.run()
         finally:
             del self._exports[run_id]

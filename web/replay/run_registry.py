@@ -39,8 +39,12 @@ class RunRegistry:
         return None
 
     def find_by_id(self, run_id: str) -> SharedRun | None:
-        """The run with that id, if it can be joined."""
-        return next((run for run in self._running if run.id == run_id and run.can_be_joined), None)
+        """The run with that id: one that runs, or can be found and has not begun."""
+        return next((run for run in (*self._running, *self._by_name.values()) if run.id == run_id), None)
+
+    def disclaim(self, run_id: str, name: str) -> None:
+        """Gives up a claim that Redis still has of a run that is over: it may have lost the release in a crash."""
+        gevent.spawn(self._release, run_id, [name])
 
     def add(self, run: SharedRun) -> None:
         """Later callers of this front find the run."""
@@ -85,8 +89,11 @@ class RunRegistry:
         """Gives up the run's claims of these names."""
         # Followers in other fronts take a released run that they have not read to its end for lost.
         run.exported.wait()
+        self._release(run.id, names)
+
+    def _release(self, run_id: str, names: Sequence[str]) -> None:
         try:
-            self._store.release(run.id, names)
+            self._store.release(run_id, names)
         except RedisError as error:
             log.warning("can't release a run: %s", error, extra={"action": "redis_lost"})
 

@@ -39,7 +39,7 @@ class Runs:
         self.followers = Followers(log_buffer, counters)
         self._registry = RunRegistry(store)
         self._keeper = AnswerKeeper(store)
-        exchange = RunExchange(redis, hub.front_id, self._registry.find_by_id)
+        exchange = RunExchange(redis, hub.front_id, self._registry)
         hub.on_message = exchange.receive
         self._source = RunSource(self._registry, self._keeper, store, exchange)
         self._kept_bytes = KeptBytes()

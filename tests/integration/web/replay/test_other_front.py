@@ -11,12 +11,15 @@ from redis import Redis
 from shared import keys
 from shared.observability.request_log import LogFilter, RequestLog
 from shared.protocol.messages import Failure, Frame, FrameKind
+from shared.protocol.relay_queue import RelayQueue
 from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
 from tests.internals import hold_exports
 from tests.waiting import eventually
 from web.replay import run_export, shared_run
 from web.replay.run_export import RunExport
+from web.replay.run_registry import RunRegistry
+from web.replay.shared_run import SharedRun
 
 STREAM = b"".join((*CHUNKS, DONE))
 
@@ -130,6 +133,50 @@ def test_request_is_run_anew_when_its_front_dies_before_the_first_byte(fronts: l
     # Its worker logs it.
     logged = [stored.entry.request for stored in RequestLog(redis).read_newest_first(LogFilter())]
     assert answer.headers["x-request-id"] not in logged
+
+
+@pytest.mark.parametrize("asked_again", [0, 1])
+def test_claim_of_a_run_that_has_ended_is_given_up(fronts: list[SharingFront], redis: Redis, asked_again: int):
+    first = fronts[0].ask()
+    eventually(lambda: redis.keys("farm:run:*"))
+    (name,) = redis.keys("farm:run:*")
+    claim = redis.hgetall(name)
+    fronts[0].serve()
+    assert fronts[0].answer(first).data == WHOLE
+    eventually(lambda: not redis.exists(name))
+    # Redis has crashed, and forgotten that it was given up.
+    redis.hset(name, mapping=claim)
+    second = fronts[asked_again].ask()
+    eventually(lambda: fronts[0].waiting == 1)
+    fronts[asked_again].serve()
+    assert fronts[asked_again].answer(second).data == WHOLE
+
+
+def test_short_run_that_was_asked_for_before_it_began_is_run_once(
+    fronts: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_export, "POLL_SECONDS", 60.0)
+    asked, released, enqueue, find = list[str](), Event(), RelayQueue.enqueue, RunRegistry.find_by_id
+
+    def enqueue_late(*args: Any) -> Any:
+        released.wait()
+        return enqueue(*args)
+
+    def note_and_find(registry: RunRegistry, run_id: str) -> SharedRun | None:
+        asked.append(run_id)
+        return find(registry, run_id)
+
+    monkeypatch.setattr(RelayQueue, "enqueue", enqueue_late)
+    monkeypatch.setattr(RunRegistry, "find_by_id", note_and_find)
+    first = fronts[0].ask()
+    eventually(lambda: redis.keys("farm:run:*"))
+    second = fronts[1].ask()
+    eventually(lambda: asked)
+    released.set()
+    fronts[0].serve()
+    answers = [fronts[0].answer(each) for each in (first, second)]
+    assert [answer.headers["x-farm-cache"] for answer in answers] == ["miss", "joined"]
+    assert [answer.data for answer in answers] == [WHOLE, WHOLE]
 
 
 def test_answer_that_has_begun_ends_with_an_error_when_its_front_dies(fronts: list[SharingFront], redis: Redis):

@@ -1,16 +1,20 @@
 """An export is read in order, by those who have its key, and never together with another one of the same run."""
 
+from typing import Any
+
 import gevent
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared import keys
 from shared.protocol.messages import Frame, FrameKind, Head
-from shared.redis_connection.auto_pipeline import AutoPipeline
+from shared.redis_connection.auto_pipeline import AutoPipeline, PipelinedScript
 from tests.waiting import eventually
 from web.replay import run_export
-from web.replay.answers.answer_store import Share
+from web.replay.answers.answer_store import AnswerStore, Share
 from web.replay.run_export import ExportReader, RunExchange, RunExport, encode_message
+from web.replay.run_registry import RunRegistry
 from web.replay.shared_run import KeptBytes, SharedRun
 
 KEY = b"k" * 32
@@ -81,8 +85,31 @@ def test_export_ends_when_nobody_asks_for_it_any_more(run: SharedRun, monkeypatc
     assert not run.has_followers
 
 
+def test_export_begins_when_redis_is_back(redis: Redis, run: SharedRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_export, "POLL_SECONDS", 0.01)
+    registry = RunRegistry(AnswerStore(redis, "here", 0))
+    run.is_open = True
+    run.opened.set()
+    registry.begin(run)
+    exchange, call, failures = RunExchange(redis, "here", registry), PipelinedScript.__call__, [1, 2, 3]
+
+    def fail_first(script: PipelinedScript, **arguments: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise RedisConnectionError("away")
+        return call(script, **arguments)
+
+    monkeypatch.setattr(PipelinedScript, "__call__", fail_first)
+    exchange.receive(encode_message("export", "r", "there", "n").encode())
+    assert not run.exported.is_set()
+    reader = open_reader(redis)
+    assert len(eventually(reader.read)) == len(FRAMES)
+    exchange.receive(encode_message("leave", "r", "there").encode())
+    assert run.exported.wait(30)
+
+
 def test_two_readers_of_one_front_are_both_woken_and_leave_together(redis: Redis):
-    exchange = RunExchange(redis, "here", lambda _: None)
+    exchange = RunExchange(redis, "here", RunRegistry(AnswerStore(redis, "here", 0)))
     readers = [exchange.open_reader("r", KEY) for _ in range(2)]
     exchange.receive(encode_message("more", "r", "there").encode())
     assert all(reader.woken.is_set() for reader in readers)
