@@ -123,6 +123,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:files:bytes | hash | API key id -> bytes of its files | while it has files |
 | farm:files:sums | hash | `<purpose>:files` and `<purpose>:bytes`: what all API keys store | while there are files |
 | farm:files:trouble | hash | why files can't be stored (shared/files/store_health.py) | until they can be |
+| farm:files:probe | string | a front tries whether files can be stored again | seconds |
 | farm:files:reserved | sorted set | id of a file that is being made -> until when its parts are kept | a day after |
 | farm:files:lease | string | front that deletes what is due | minutes, renewed |
 | farm:files:store | string | marks the store of files as this farm's (web/files/retention.py) | forever |
@@ -192,6 +193,7 @@ FILE_BYTES = "farm:files:bytes"
 RESERVED_FILES = "farm:files:reserved"
 FILE_SUMS = "farm:files:sums"
 FILE_STORE_TROUBLE = "farm:files:trouble"
+FILE_STORE_PROBE = "farm:files:probe"
 FILES_LEASE = "farm:files:lease"
 FILE_STORE_ID = "farm:files:store"
 BATCHES = "farm:batches"

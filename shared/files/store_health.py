@@ -21,6 +21,8 @@ STATES = {
 }
 #: Part that is put to find out whether there is room again.
 PROBE = "farm/probe"
+#: Milliseconds in which no other front does.
+PROBE_MS = 8000
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ def report_failure(redis: Redis, error: FileStoreDown) -> None:
 
 
 def probe(redis: Redis, store: PartStore) -> None:
-    """Finds out whether a store that has failed takes a whole part again. Raises RedisError, FileStoreDown."""
-    if read_health(redis).state == "ok":
+    """Finds out whether a store that has failed takes a whole part again; one front at a time. Raises RedisError."""
+    if read_health(redis).state == "ok" or not redis.set(keys.FILE_STORE_PROBE, 1, nx=True, px=PROBE_MS):
         return
     try:
         store.put(PROBE, bytes(PART_BYTES))
-    finally:
-        # A full disk may have kept a piece of it.
         store.delete(PROBE)
+    except FileStoreDown:
+        return
     redis.delete(keys.FILE_STORE_TROUBLE)
     log.info("files can be stored again", extra={"action": "file_store_back"})

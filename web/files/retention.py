@@ -51,9 +51,9 @@ class FileRetention:
         while True:
             gevent.sleep(PROBE_SECONDS)
             try:
+                probe(self._redis, self._files.store)
                 if self._hold(keys.FILES_LEASE, self._front_id, LEASE_MS) != NOT_HELD:
                     probes += 1
-                    probe(self._redis, self._files.store)
                     if probes % PROBES_PER_ROUND == 0:
                         self.delete_due(is_sweeping=probes % PROBES_PER_SWEEP == PROBES_PER_ROUND)
             except (RedisError, FileStoreDown) as error:

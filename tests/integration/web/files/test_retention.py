@@ -13,7 +13,7 @@ from shared.api_keys.store import ApiKeys
 from shared.files.directory_store import DirectoryStore
 from shared.files.file_record import new_file_id
 from shared.files.file_store import FileBounds, Files
-from shared.files.part_store import FileStoreDown, part_name
+from shared.files.part_store import FileStoreDown, FileStoreFull, part_name
 from shared.files.store_health import read_health, report_failure
 from tests.waiting import eventually
 from web.files.retention import ORPHAN_SECONDS, OWNER, FileRetention
@@ -117,9 +117,28 @@ def test_store_of_another_farm_is_not_swept(
     assert list_ids(files) == set()
 
 
-def test_store_that_has_failed_is_looked_at_until_it_is_back(
+def test_full_store_is_freed_of_what_is_due(
+    retention: FileRetention, files: Files, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    upload(files, ttl_seconds=-1)
+    monkeypatch.setattr("web.files.retention.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("web.files.retention.PROBES_PER_ROUND", 1)
+    report_failure(redis, FileStoreFull("full"))
+
+    def refuse(name: str, data: bytes) -> None:
+        raise FileStoreFull(f"{name} has {len(data)} bytes")
+
+    monkeypatch.setattr(files.store, "put", refuse)
+    running = gevent.spawn(retention.run)
+    eventually(lambda: not list_ids(files))
+    running.kill()
+    assert read_health(redis).state == "full"
+
+
+def test_store_is_looked_at_by_a_front_without_the_lease_too(
     retention: FileRetention, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ):
+    redis.set(keys.FILES_LEASE, "a front that was killed")
     monkeypatch.setattr("web.files.retention.PROBE_SECONDS", 0.01)
     report_failure(redis, FileStoreDown("away"))
     running = gevent.spawn(retention.run)
