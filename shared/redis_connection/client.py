@@ -15,6 +15,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.connection import ConnectionPool
+from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
@@ -36,6 +37,8 @@ MAX_DEDICATED_CONNECTIONS = 2**31
 #: A connection that only reads, such as an idle worker's or a subscription, would otherwise wait for a vanished Redis
 #: for ever. Network silence of ten seconds is tolerated, as Redis's own is.
 KEEPALIVE = KeepAlive(idle=5, interval=2, probes=3)
+#: redis-py's name and version, which the server shows; each connection would read them anew from the package's files.
+DRIVER = DriverInfo()
 
 
 def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
@@ -45,6 +48,7 @@ def connect(url: str, *, size: int = POOL_SIZE, timeout: float = 10.0) -> Redis:
         server_url,
         **connection_options,
         **select_keepalive(url),
+        driver_info=DRIVER,
         max_connections=size,
         timeout=timeout,
         socket_timeout=timeout,
@@ -64,6 +68,7 @@ def create_dedicated_pool(url: str) -> ConnectionPool:
         server_url,
         **connection_options,
         **select_keepalive(url),
+        driver_info=DRIVER,
         protocol=2,
         max_connections=MAX_DEDICATED_CONNECTIONS,
         socket_connect_timeout=5.0,
