@@ -1,6 +1,7 @@
 """Admits a relay request whose body has been read: selects its pool, and enqueues it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Request
@@ -103,10 +104,13 @@ def admit_shared(
         return submit(web_services, context, pending_request, data)
     caller_socket, pending_request.caller_socket = pending_request.caller_socket, None
     joined = web_services.runs.open(
-        Caller(pending_request, sharing, lambda: submit(web_services, context, pending_request, data), caller_socket)
+        Caller(pending_request, sharing, lambda: pending_request.submit(data), caller_socket)
     )
     context.pop("caller", None)
-    headers = build_turn_headers(joined.turn) if joined.turn else context.reply_headers
+    with closing_on_error(joined.follower):
+        headers = (
+            build_turn_headers(joined.turn) if joined.turn else build_admission_headers(web_services, pending_request)
+        )
     context.reply_headers = {**headers, CACHE_HEADER: joined.outcome}
     return joined.follower
 
@@ -217,16 +221,25 @@ def submit(
     """Enqueues a request, and tells its caller where it is in the pool's queue. Raises ApiError."""
     pending_request.submit(body)
     context.pop("caller", None)
-    try:
-        admission, overload = pending_request.admission, web_services.request_services.overload
-        context.reply_headers = {
-            **limit_headers.build_headers(pending_request.key, admission.limit_usage),
-            **build_queue_headers(
-                admission.ahead,
-                overload.eta_ms(pending_request.request.pool, admission.ahead, pending_request.rest),
-            ),
-        }
-    except BaseException:
-        pending_request.close()
-        raise
+    with closing_on_error(pending_request):
+        context.reply_headers = build_admission_headers(web_services, pending_request)
     return pending_request
+
+
+def build_admission_headers(web_services: WebServices, pending_request: PendingRequest) -> dict[str, str]:
+    """Headers for a request that has been enqueued."""
+    admission, overload = pending_request.admission, web_services.request_services.overload
+    eta_ms = overload.eta_ms(pending_request.request.pool, admission.ahead, pending_request.rest)
+    return {
+        **limit_headers.build_headers(pending_request.key, admission.limit_usage),
+        **build_queue_headers(admission.ahead, eta_ms),
+    }
+
+
+@contextmanager
+def closing_on_error(reply: ReplyFrames) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        reply.close()
+        raise
