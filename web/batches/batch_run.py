@@ -26,7 +26,7 @@ from web.batches.orphans import find_orphans
 from web.batches.result_files import MAX_RESULT_BYTES, ResultFiles
 from web.batches.services import BatchServices
 from web.batches.transitions import Transitions
-from web.batches.validation import MAX_BYTES, Validation
+from web.batches.validation import MAX_BYTES, Validation, take_turn
 from web.request.cooperative import take_breaks
 
 log = logging.getLogger("farm.batches")
@@ -120,7 +120,8 @@ class BatchRun:
         if record.size > MAX_BYTES:
             validation.add_error(InvalidLine("file_too_large", f"A batch may have {MAX_BYTES} bytes at most."))
         else:
-            take_breaks(validation.run(self._services.files.open(record)))
+            with take_turn(record.size):
+                take_breaks(validation.run(self._services.files.open(record)))
         if validation.errors:
             self._transitions.fail(batch, validation.errors)
         else:

@@ -9,6 +9,7 @@ from web.batches.lines.line_reader import iter_lines
 from web.batches.lines.results import render_unrun
 from web.batches.result_files import ResultFiles
 from web.batches.services import BatchServices
+from web.batches.validation import take_turn
 from web.request.cooperative import take_breaks
 
 #: Outcome of the batch -> code and message of a line (OpenAI API reference, "The request output object").
@@ -24,9 +25,9 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
     """Raises FileNotFound, FileStoreDown, RedisError; repeated, it goes on where it was."""
     done = services.redis.get(keys.batch_done(batch.id)) or b""
     found: dict[int, bytes] = {}
+    record = services.find_input(batch)
 
     def collect() -> Iterator[None]:
-        record = services.find_input(batch)
         for line in iter_lines(services.files.open(record), services.max_line):
             if not is_set(done, line.number):
                 found[line.number] = render_unrun(read_custom_id(line.data), *ERRORS[outcome])
@@ -37,7 +38,8 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
                     results.flush(batch)
             yield
 
-    take_breaks(collect())
+    with take_turn(record.size):
+        take_breaks(collect())
     if found:
         services.store.record_unrun(batch.id, services.front_id, ERRORS[outcome][0], found)
 

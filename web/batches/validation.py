@@ -1,9 +1,12 @@
 """Validates the input of a batch, line by line."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
+
+from gevent.lock import BoundedSemaphore
 
 from shared.errors import ApiError
 from web.batches.lines.line_parser import InvalidLine, check_line, parse_line
@@ -14,6 +17,10 @@ MAX_LINES, MAX_BYTES = 50_000, 200 * 1024 * 1024
 #: Errors that are reported at most.
 MAX_ERRORS = 100
 DIGEST_BYTES = 12
+#: Bytes of an input up to which it is read at once. Of larger ones a front holds lines of any length in memory, so that
+#: they take turns.
+SMALL_BYTES = 1024 * 1024
+large_inputs = BoundedSemaphore(2)
 
 
 @dataclass
@@ -77,3 +84,8 @@ class Validation:
         except ApiError as error:
             return InvalidLine(error.code, error.message, "body.model")
         return None
+
+
+def take_turn(size: int) -> AbstractContextManager[object]:
+    """The turn of an input of so many bytes to have all its lines parsed."""
+    return large_inputs if size > SMALL_BYTES else nullcontext()

@@ -4,6 +4,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.lock import BoundedSemaphore
 from redis import Redis
 
 from shared import clock, keys
@@ -13,6 +14,7 @@ from shared.credentials.unsealing import Unsealer
 from tests.integration.web.batches.batch_harness import BatchHarness, build_lines
 from tests.integration.web.batches.conftest import StartFront
 from tests.waiting import eventually
+from web.batches import validation
 from web.batches.batch_lease import BatchLease
 from web.batches.input_cursor import InputCursor
 from web.batches.line_window import LineWindow
@@ -103,3 +105,30 @@ def test_orphans_are_lines_that_nobody_runs(front: BatchHarness, window: Window,
     ]
     redis.hset(keys.batch_running(window.id), mapping={n: run.encode() for n, run in enumerate(runs, 1)})
     assert sorted(find_orphans(front.batches, window.id, {1, 7})) == [2, 4, 5, 6, 7]
+
+
+def test_large_inputs_are_validated_in_turns(front: BatchHarness, monkeypatch: pytest.MonkeyPatch):
+    """A line of any length is held in memory meanwhile."""
+    turns = BoundedSemaphore(1)
+    monkeypatch.setattr(validation, "large_inputs", turns)
+    monkeypatch.setattr(validation, "SMALL_BYTES", len(build_lines(1)))
+    turns.acquire()
+    front.start()
+    large, small = front.create(build_lines(2)), front.create(build_lines(1))
+    eventually(lambda: front.get(small).status == "in_progress")
+    assert front.get(large).status == "validating"
+    turns.release()
+    eventually(lambda: front.get(large).status == "in_progress")
+
+
+def test_large_inputs_of_cancelled_batches_are_read_in_turns(front: BatchHarness, monkeypatch: pytest.MonkeyPatch):
+    turns = BoundedSemaphore(1)
+    batch = front.create(build_lines(2), status="cancelling", total=2)
+    monkeypatch.setattr(validation, "large_inputs", turns)
+    monkeypatch.setattr(validation, "SMALL_BYTES", 0)
+    turns.acquire()
+    front.start()
+    eventually(turns.linkcount)
+    assert front.get(batch).failed == 0
+    turns.release()
+    assert front.wait_for_end(batch).failed == 2
