@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from tests.integration.web.batches.batch_harness import BatchHarness
+from web.batches import batch_run, batch_runner
 
 StartFront = Callable[..., BatchHarness]
 
@@ -17,3 +18,11 @@ def start_front(redis: Redis, redis_url: str, tmp_path: Path) -> Iterator[Callab
     """Starts fronts that share a directory of files; arguments are settings."""
     with ExitStack() as fronts:
         yield lambda **settings: fronts.enter_context(closing(BatchHarness(redis, redis_url, tmp_path, **settings)))
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are looked for, and looked at, more often."""
+    monkeypatch.setattr(batch_runner, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(batch_run, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(batch_run, "ORPHAN_CHECK_SECONDS", 0.3)
