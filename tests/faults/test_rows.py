@@ -1,4 +1,4 @@
-"""The rows of `./farm bench faults --small`: every bound that does not depend on speed holds."""
+"""The rows of `./farm bench faults`, at the small size: every bound that does not depend on speed holds."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ Measurements = list[dict[str, Any]]
 
 def measure_row(row: str) -> Measurements:
     completed = subprocess.run(
-        [sys.executable, "-m", "bench", "faults", "--small", "--rows", row, "--json"],
+        [sys.executable, "-m", "bench.faults", row],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
@@ -29,7 +29,7 @@ def measure_row(row: str) -> Measurements:
         check=False,
     )
     assert completed.stdout, completed.stderr
-    measurements: Measurements = json.loads(completed.stdout)["measured"]
+    measurements: Measurements = json.loads(completed.stdout)
     return measurements
 
 
