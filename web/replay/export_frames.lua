@@ -5,7 +5,12 @@
 if ARGV[2] ~= '' and ARGV[1] == '0' then
     redis.call('DEL', KEYS[1])
 end
-if ARGV[2] ~= '' and redis.call('LLEN', KEYS[1]) == tonumber(ARGV[1]) then
+local missing = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[1])
+if ARGV[2] ~= '' and missing >= 0 then
+    -- A crash of Redis may have lost the last entries; who has read them can go on.
+    for _ = 1, missing do
+        redis.call('RPUSH', KEYS[1], '')
+    end
     redis.call('RPUSH', KEYS[1], ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])

@@ -158,7 +158,7 @@ class ExportReader:
         self._id = id_
         try:
             data = self._cipher.decrypt(nonce, sealed, name_entry(self.run_id, id_, self._position))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise ValueError("an entry of an export can't be unsealed") from None
         self._position += 1
         return list(decode_frames(data))

@@ -85,26 +85,65 @@ def test_export_ends_when_nobody_asks_for_it_any_more(run: SharedRun, monkeypatc
     assert not run.has_followers
 
 
-def test_export_begins_when_redis_is_back(redis: Redis, run: SharedRun, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def exchange(redis: Redis, run: SharedRun, monkeypatch: pytest.MonkeyPatch) -> RunExchange:
+    """That of the run's front."""
     monkeypatch.setattr(run_export, "POLL_SECONDS", 0.01)
     registry = RunRegistry(AnswerStore(redis, "here", 0))
     run.is_open = True
     run.opened.set()
     registry.begin(run)
-    exchange, call, failures = RunExchange(redis, "here", registry), PipelinedScript.__call__, [1, 2, 3]
+    return RunExchange(redis, "here", registry)
+
+
+def ask(exchange: RunExchange) -> None:
+    exchange.receive(encode_message("export", "r", "there", "n").encode())
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_each_entry_is_added_once_although_redis_does_not_reply(
+    redis: Redis, run: SharedRun, exchange: RunExchange, monkeypatch: pytest.MonkeyPatch, is_done: bool
+):
+    call, failures = PipelinedScript.__call__, [1, 2, 3]
 
     def fail_first(script: PipelinedScript, **arguments: Any) -> Any:
         if failures:
             failures.pop()
+            if is_done:
+                call(script, **arguments)
             raise RedisConnectionError("away")
         return call(script, **arguments)
 
     monkeypatch.setattr(PipelinedScript, "__call__", fail_first)
-    exchange.receive(encode_message("export", "r", "there", "n").encode())
+    ask(exchange)
     assert not run.exported.is_set()
     reader = open_reader(redis)
     assert len(eventually(reader.read)) == len(FRAMES)
+    eventually(lambda: not failures)
+    failures += [4, 5]
+    run.put([Frame(FrameKind.DATA, 4, b"4")])
+    eventually(lambda: not failures)
+    assert len(eventually(reader.read)) == 1
     exchange.receive(encode_message("leave", "r", "there").encode())
+    assert run.exported.wait(30)
+    # Another one of the same run begins from the beginning.
+    ask(exchange)
+    run.put([Frame(FrameKind.END, 5)])
+    assert run.exported.wait(30)
+    assert len(open_reader(redis).read()) == len(FRAMES) + 2
+
+
+def test_export_goes_on_for_those_who_have_read_what_redis_has_lost(
+    redis: Redis, run: SharedRun, exchange: RunExchange
+):
+    ask(exchange)
+    first, late = open_reader(redis), open_reader(redis)
+    eventually(first.read)
+    redis.delete(keys.run_export("r"))
+    run.put([Frame(FrameKind.DATA, 4, b"4"), Frame(FrameKind.END, 5)])
+    assert [frame.payload for frame in eventually(first.read)] == [b"4", b""]
+    with pytest.raises(ValueError, match="unsealed"):
+        late.read()
     assert run.exported.wait(30)
 
 
