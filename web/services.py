@@ -17,7 +17,7 @@ from shared.api_keys.admin_tokens import AdminTokens
 from shared.api_keys.store import ApiKeys
 from shared.background import keep_running
 from shared.files.file_store import Files
-from shared.files.opening import open_files
+from shared.files.opening import open_watched_files
 from shared.observability.audit_log import AuditLog, store_configured_token
 from shared.observability.counters import Counters
 from shared.observability.refusals import record_refusals
@@ -217,7 +217,7 @@ def build_services(settings: Settings) -> WebServices:
         queue_timeout=settings.queue_timeout,
         cancels_on_disconnect=settings.on_disconnect == "cancel",
     )
-    pool_selector, files = PoolSelector(settings, availability, overload), open_files(settings, redis)
+    pool_selector, files = PoolSelector(settings, availability, overload), open_watched_files(settings, redis)
     body_memory = BodyMemory(max(CAPACITY_BYTES, 2 * settings.max_body))
     runs = Runs(redis, AnswerStore(redis, hub.front_id, settings.cache_bytes), hub, log_buffer, counters)
     line_requests = LineRequests(request_services, pool_selector, counters, body_memory, runs)

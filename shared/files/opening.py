@@ -23,7 +23,14 @@ DAY_SECONDS = 86_400
 def open_files(settings: Settings, redis: Redis) -> Files:
     """Connects to nothing, and makes no directory, before a file is stored. Raises SettingsError."""
     bounds = FileBounds(settings.files_bytes, settings.files_count, settings.files_ttl * DAY_SECONDS)
-    return Files(redis, WatchedStore(ThreadedStore(open_store(settings)), redis), bounds)
+    return Files(redis, ThreadedStore(open_store(settings)), bounds)
+
+
+def open_watched_files(settings: Settings, redis: Redis) -> Files:
+    """As `open_files`, and operators are told of failures of the store. A command tells its user of them."""
+    files = open_files(settings, redis)
+    files.store = WatchedStore(files.store, redis)
+    return files
 
 
 def open_store(settings: Settings) -> PartStore:

@@ -16,6 +16,7 @@ from shared.api_keys.store import ApiKeys
 from shared.files.directory_store import DirectoryStore
 from shared.files.file_store import Files
 from shared.files.part_store import FileStoreDown, FileStoreFull, part_name
+from shared.files.store_health import read_health
 from shared.settings.schema import Settings
 from web.app import create_app
 from web.services import EXTENSION
@@ -334,6 +335,13 @@ def test_store_that_fails_is_told(
         assert error_of(response) == (status, code, None)
         assert response.json["error"]["type"] == "server_error"
     assert redis.zcard("farm:files") == 1
+
+
+def test_store_that_fails_is_told_to_operators(redis: Redis, redis_url: str, tmp_path: Path):
+    (tmp_path / "files").write_text("where the directory should be")
+    front = create_app(Settings(redis_url=redis_url, data_dir=str(tmp_path)))
+    assert error_of(Caller(front.test_client(), redis).upload()) == (503, "file_store_unavailable", None)
+    assert read_health(redis).state == "away"
 
 
 def test_store_that_fails_does_not_keep_a_file_from_being_deleted(caller: Caller, files: Files):
