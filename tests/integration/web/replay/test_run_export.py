@@ -127,6 +127,7 @@ def test_each_entry_is_added_once_although_redis_does_not_reply(
     assert len(eventually(reader.read)) == 1
     exchange.receive(encode_message("leave", "r", "there").encode())
     assert run.exported.wait(30)
+    assert redis.llen(keys.run_export("r")) == 2
     # Another one of the same run begins from the beginning.
     ask(exchange)
     run.put([Frame(FrameKind.END, 5)])
