@@ -23,8 +23,10 @@ from web.batches.services import BatchServices
 from web.request.body import RequestBody
 
 log = logging.getLogger("farm.batches")
-#: Times that a line is tried whose request the upstream fails.
-MAX_TRIES = 4
+#: Times that a line is tried whose request the upstream fails; and one that finds all accounts at their rate limits, as
+#: may be while the upstream names no end of them. A request that is too large for any limit ends after minutes.
+MAX_TRIES, MAX_RATE_LIMITED_TRIES = 4, 12
+RATE_LIMITED_STATUS = 429
 #: Seconds between the first try and the second; each later pause is twice as long.
 FIRST_PAUSE_SECONDS = 1.0
 
@@ -52,7 +54,7 @@ class LineRun:
             reply = self._try()
             if reply.code in REFUSALS:
                 refusals += 1
-            elif reply.status in RETRYABLE_STATUSES and failures + 1 < MAX_TRIES:
+            elif reply.status in RETRYABLE_STATUSES and failures + 1 < count_tries(reply.status):
                 failures += 1
             else:
                 break
@@ -135,6 +137,10 @@ class LineRun:
 def count_tokens(reply: LineReply) -> dict[str, int]:
     """What a successful request has used."""
     return {} if reply.is_shared else read_usage(reply.body)
+
+
+def count_tries(status: int) -> int:
+    return MAX_RATE_LIMITED_TRIES if status == RATE_LIMITED_STATUS else MAX_TRIES
 
 
 def find_pause(attempts: int, retry_after: float) -> float:

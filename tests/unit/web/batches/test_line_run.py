@@ -12,7 +12,7 @@ from shared.batches.running_line import RunningLine
 from shared.files.file_record import FileRecord
 from shared.observability.counters import Counters
 from web.batches import line_run
-from web.batches.line_run import MAX_TRIES, LineRun
+from web.batches.line_run import MAX_RATE_LIMITED_TRIES, MAX_TRIES, LineRun
 from web.batches.lines.line_request import REFUSALS
 from web.batches.lines.results import LineReply
 from web.batches.services import BatchServices
@@ -72,11 +72,12 @@ def test_a_refusal_of_the_farm_is_waited_out(code: str):
     assert (services.counted_as, services.usage, services.replies) == ("completed", {"input_tokens": 3}, [])
 
 
-def test_what_the_upstream_fails_is_tried_a_few_times():
-    services = Services([LineReply(500, "", b"{}")] * (MAX_TRIES - 1) + [GOOD])
+@pytest.mark.parametrize(("status", "tries"), [(500, MAX_TRIES), (408, MAX_TRIES), (429, MAX_RATE_LIMITED_TRIES)])
+def test_what_the_upstream_fails_is_tried_a_few_times(status: int, tries: int):
+    services = Services([LineReply(status, "", b"{}")] * (tries - 1) + [GOOD])
     run(services)
     assert services.counted_as == "completed"
-    services = Services([LineReply(500, "", b"{}")] * MAX_TRIES + [GOOD])
+    services = Services([LineReply(status, "", b"{}")] * tries + [GOOD])
     run(services)
     assert (services.counted_as, services.replies) == ("failed", [GOOD])
 
