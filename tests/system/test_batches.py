@@ -90,16 +90,16 @@ def count_completed(client: OpenAI, batch: Batch) -> int:
 def test_no_line_is_lost_or_doubled_when_processes_are_killed(client: OpenAI, farm: Farm):
     """All fronts, then a worker process, by kill -9."""
     farm.upstream.pace(delay=0.2)
-    count = 240
+    count = 140
     batch = create(client, count)
 
     def wait_for_lines(lines: int) -> None:
         eventually(lambda: count_completed(client, batch) >= lines, within=60)
 
-    wait_for_lines(40)
+    wait_for_lines(20)
     for front in farm.processes("gunicorn"):
         front.kill()
-    wait_for_lines(140)
+    wait_for_lines(70)
     farm.processes("-m workers")[0].kill()
 
     ended = wait_for_end(client, batch, within=120)
