@@ -32,7 +32,7 @@ TIMES = (
     "cancelling_at",
     "cancelled_at",
 )
-WINDOW = re.compile(r"([1-9]\d{0,5})([smhd])")
+WINDOW = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: Bounds of the seconds that a batch may take.
 MIN_WINDOW_SECONDS, MAX_WINDOW_SECONDS = 1, 30 * 86_400

@@ -48,7 +48,17 @@ def test_a_finished_batch_shows_the_files_that_have_lines():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("24h", 86_400), ("90s", 90), ("5m", 300), ("7d", 604_800), ("31d", None), ("0h", None), ("24", None), ("", None)],
+    [
+        ("24h", 86_400),
+        ("90s", 90),
+        ("5m", 300),
+        ("7d", 604_800),
+        ("31d", None),
+        ("0h", None),
+        ("24", None),
+        ("1３h", None),
+        ("", None),
+    ],
 )
 def test_completion_windows_are_parsed(text: str, seconds: int | None):
     assert parse_window(text) == seconds
