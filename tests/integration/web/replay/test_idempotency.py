@@ -23,6 +23,7 @@ from web.replay.answers.answer_store import AnswerStore
 from web.replay.run_registry import RunRegistry
 from web.replay.shared_run import SharedRun
 from web.replay.sharing import Sharing
+from workers.process.front_monitor import GONE_TTL_SECONDS
 
 STREAM = b"".join((*CHUNKS, DONE))
 
@@ -266,6 +267,17 @@ def test_copies_are_refused_together_when_redis_is_away(front: SharingFront, mon
     retried = front.ask("k1")
     front.serve()
     check_replayed(front.answer(retried), outcome="miss")
+
+
+def test_claim_ends_before_it_is_forgotten_that_its_front_has_died(
+    start_front: Callable[..., SharingFront], redis: Redis
+):
+    front = start_front(total_timeout=7200.0)
+    asked = front.ask("k1")
+    (name,) = eventually(lambda: redis.keys("farm:run:*"))
+    assert 2900 < redis.ttl(name) <= 3000 < GONE_TTL_SECONDS
+    front.serve()
+    check_replayed(front.answer(asked), outcome="miss")
 
 
 def test_redis_shows_neither_request_nor_answer(front: SharingFront, redis: Redis):
