@@ -74,7 +74,7 @@ def measure_thousand(seconds: float) -> list[Measurement]:
         time.sleep(5)
         memory = farm.measure_memory()
         listing = subprocess.run(
-            [sys.executable, "-m", "rq.cli", "info", "-u", farm.read_status()["redis_url"]],
+            [sys.executable, "-m", "rq.cli", "info", "-u", farm.record.redis_url],
             capture_output=True,
             text=True,
             check=True,
@@ -89,7 +89,7 @@ def measure_thousand(seconds: float) -> list[Measurement]:
 def measure_sharing(seconds: float) -> list[Measurement]:
     """Two worker processes, one stopped and started again under load."""
     with run_farm(100, "--delay", "0.5", FARM_WORKER_PROCESSES="1") as farm:
-        environment = {**farm.environment, "REDIS_URL": str(farm.read_status()["redis_url"])}
+        environment = {**farm.environment, "REDIS_URL": farm.record.redis_url}
         waits: list[float] = []
 
         def restart_second_process() -> None:

@@ -1,6 +1,5 @@
 """Starts a farm for a measurement; reads its status, its metrics and the cost of its processes."""
 
-import json
 import os
 import shutil
 import socket
@@ -23,6 +22,9 @@ from bench.histograms import Buckets, read_buckets
 from bench.processes import read_command_line, read_name, sum_cpu_seconds, sum_memory
 from bench.simulator import ROOT, SimulatorProcess, run_simulator
 from launcher.processes import redis_server
+from launcher.processes.data_dir import DataDir, FarmRecord
+from shared.observability.pool_status import read_pool_statuses
+from shared.redis_connection.client import connect
 from workers.refresher.process import PROCESS_NAME
 
 API_KEY = "sk-bench-0123456789abcdef"
@@ -69,9 +71,19 @@ class MeasuredFarm:
             raise RuntimeError(completed.stdout + completed.stderr)
         return completed.stdout
 
-    def read_status(self) -> dict[str, Any]:
-        status: dict[str, Any] = json.loads(self.run_command("status", "--json"))
-        return status
+    @property
+    def record(self) -> FarmRecord:
+        """What `./farm up` keeps of the running farm. Raises RuntimeError when there is none."""
+        record = DataDir(self.environment["FARM_DATA_DIR"]).read_record()
+        if record is None:
+            raise RuntimeError("the farm is not running")
+        return record
+
+    def read_pool(self) -> dict[str, Any]:
+        """The pool as `./farm status --json` shows it, without the half second of CPU that the command takes."""
+        with connect(self.record.redis_url, size=1) as redis:
+            (status,) = read_pool_statuses(redis, ["default"])
+        return status.to_dict()
 
     def read_metric(self, name: str, label: str = "") -> float:
         """The sum of a metric's samples, only of those with the label if one is given."""
@@ -106,9 +118,9 @@ class MeasuredFarm:
         return next((child for child in children if read_name(child) == PROCESS_NAME), None)
 
     def find_launcher(self) -> psutil.Process:
-        """The process of `./farm up`; cached, because the status command takes half a second of CPU during the load."""
+        """The process of `./farm up`."""
         if self._launcher is None or not self._launcher.is_running():
-            self._launcher = psutil.Process(int(self.read_status()["pid"]))
+            self._launcher = psutil.Process(self.record.pid)
         return self._launcher
 
     def find_master(self, module: str) -> psutil.Process:
@@ -134,9 +146,9 @@ class MeasuredFarm:
     def wait_for_workers(self, count: int, within: float = 60.0) -> None:
         """Waits until there are `count` workers. Raises RuntimeError after `within` seconds."""
         deadline = time.monotonic() + within
-        while sum(self.read_status()["pools"][0]["workers"].values()) != count:
+        while sum(self.read_pool()["workers"].values()) != count:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"not {count} workers after {within} s: {self.read_status()}")
+                raise RuntimeError(f"not {count} workers after {within} s: {self.read_pool()}")
             time.sleep(0.2)
 
 

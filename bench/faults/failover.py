@@ -56,7 +56,7 @@ def measure_failover(scale: FaultScale) -> list[Measurement]:
                 *(promoted - result.started_at + RECOVERY_SECONDS for promoted in promotions),
             )
         ]
-        states, denials = farm.read_status()["pools"][0]["credentials"], redis.list_denials()
+        states, denials = farm.read_pool()["credentials"], redis.list_denials()
         never_waited = int(not redis.count_waits_for_replicas())
         return [
             *check_responses(row, farm, result, "error event", "status 5", "status 4"),

@@ -44,5 +44,5 @@ def count_leftovers(farm: MeasuredFarm) -> dict[str, int]:
     redis = farm.redis.client
     queued = redis.llen("rq:queue:chat:default") + redis.llen("rq:queue:chat:default:intermediate")
     running = redis.zcard("rq:wip:chat:default") + len(redis.keys("farm:body:*"))
-    idle = farm.read_status()["pools"][0]["workers"]["idle"]
+    idle = farm.read_pool()["workers"]["idle"]
     return {"jobs": queued + running, "held": farm.upstream.read_counters()["in_flight"], "idle": idle}

@@ -1,7 +1,6 @@
 """The row in which one of ten callers sends only requests that the upstream refuses, whatever the account."""
 
 import asyncio
-import json
 import time
 
 from bench.farm import MeasuredFarm, run_farm
@@ -9,6 +8,7 @@ from bench.faults.scale import FaultScale
 from bench.load import Load, run_load
 from bench.measurement import Measurement, at_least, at_most, exactly, unbounded
 from bench.outcome import LoadResult
+from shared.api_keys.store import ApiKeys
 
 ACCOUNTS = 20
 #: Callers with an API key each, and the clients of each: more than there are accounts, so requests wait.
@@ -44,7 +44,7 @@ def measure_poison(scale: FaultScale) -> list[Measurement]:
 
 
 def create_key(farm: MeasuredFarm, name: str) -> str:
-    return str(json.loads(farm.run_command("keys", "create", "--name", name, "--json"))["key"])
+    return ApiKeys(farm.redis.client).create(name)[0]
 
 
 async def run_callers(
@@ -77,6 +77,6 @@ def mean(results: list[LoadResult]) -> float:
 def count_cooling(farm: MeasuredFarm) -> int:
     """Accounts that cool down for longer than a suspicion may: by a pause not taken back, or a proven fault."""
     deadline = time.monotonic() + SUSPICION_SECONDS
-    while (count := int(farm.read_status()["pools"][0]["credentials"]["cooling"])) and time.monotonic() < deadline:
+    while (count := int(farm.read_pool()["credentials"]["cooling"])) and time.monotonic() < deadline:
         time.sleep(0.5)
     return count

@@ -55,7 +55,7 @@ def measure_kills(
         lost = farm.upstream.control("lost")
         # Of each lost grant, the seconds to the nearest kill: what was sent before it may be granted after it.
         delays = [min((abs(kill - granted) for kill in kills), default=1e9) for granted in lost]
-        dead = farm.read_status()["pools"][0]["credentials"]["dead"]
+        dead = farm.read_pool()["credentials"]["dead"]
         unexplained = sum(delay > LOSS_WINDOW_SECONDS or not can_lose for delay in delays) + max(0, dead - len(lost))
         return [
             *check_responses(row, farm, result, "error event worker_lost"),

@@ -52,7 +52,7 @@ def measure_dead_accounts(scale: FaultScale) -> list[Measurement]:
 
     with run_farm(scale.accounts, *scale.pace, prepare=kill_accounts, FARM_REFUSAL_PATIENCE="3") as farm:
         result = run_streams(farm, scale)
-        states = farm.read_status()["pools"][0]["credentials"]
+        states = farm.read_pool()["credentials"]
         return [
             *check_responses(row, farm, result),
             exactly(row, "credentials called dead", states["dead"], dead),
@@ -76,7 +76,7 @@ def measure_refusing_endpoint(scale: FaultScale) -> list[Measurement]:
         with in_background(refuse):
             result = run_streams(farm, scale)
         back_at = WARM_UP_SECONDS + scale.seconds / 3
-        states = farm.read_status()["pools"][0]["credentials"]
+        states = farm.read_pool()["credentials"]
         back = min((ended - back_at for ended in result.end_times if ended > back_at + scale.stream), default=1e9)
         return [
             *check_responses(row, farm, result),
