@@ -22,12 +22,16 @@ COMMANDS = {
     "credentials": ("credentials",),
     "files": ("files",),
     "keys": ("keys",),
-    "lifecycle": ("logs", "reload", "restart", "status", "stop", "up"),
+    "lifecycle": ("logs", "reload", "stop"),
     "plan": ("plan",),
     "rekey": ("rekey",),
+    "restart": ("restart",),
     "rq_tool": ("rq",),
+    "run": ("run",),
     "sessions": ("sessions",),
+    "status": ("status",),
     "top": ("top",),
+    "up": ("up",),
     "usage": ("audit", "events", "requests", "usage"),
 }
 LAZY = {
