@@ -15,6 +15,7 @@ from tests.integration.web.replay.conftest import CHUNKS, DONE, WHOLE, SharingFr
 from tests.integration.web.server.front_server import build_request, read_until, serve
 from tests.internals import ask_for_turn
 from tests.waiting import eventually
+from web.replay import limit_turn
 
 STREAM = b"".join((*CHUNKS, DONE))
 #: Seconds; the window of a limit is a minute.
@@ -31,6 +32,12 @@ def front(caching: SharingFront, redis: Redis) -> Iterator[SharingFront]:
     yield caching
     assert caching.waiting == 0
     settle(caching)
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait notice at once that time is over."""
+    monkeypatch.setattr(limit_turn, "MAX_WAIT_SECONDS", 0.02)
 
 
 class LimitedKey:
