@@ -6,6 +6,7 @@ from shared.batches.batch import Batch
 from shared.files.file_record import FileRecord
 from web.batches.lines.line_reader import InputLine, iter_lines
 from web.batches.services import BatchServices
+from web.request.body_memory import UNRESERVED_BYTES
 
 
 class InputCursor:
@@ -29,7 +30,8 @@ class InputCursor:
             current = self._services.store.find(batch.id) or batch
             self.last_line, self.is_exhausted = current.last_line, False
             pieces = self._services.files.open(record, current.next_offset)
-            self._lines = iter_lines(pieces, self._services.max_line, current.last_line + 1, current.next_offset)
+            # A long line is read again once there is memory for it.
+            self._lines = iter_lines(pieces, UNRESERVED_BYTES, current.last_line + 1, current.next_offset)
 
     def read_next(self) -> InputLine | None:
         """None at the end. Raises FileStoreDown, PartNotFound."""

@@ -17,7 +17,6 @@ from web.batches.input_cursor import InputCursor
 from web.batches.line_run import LineRun
 from web.batches.lines.line_reader import InputLine
 from web.batches.services import BatchServices
-from web.request.body_memory import UNRESERVED_BYTES
 
 log = logging.getLogger("farm.batches")
 
@@ -83,8 +82,7 @@ class LineWindow:
         if not self._services.store.begin_line(batch.id, self._lease.holder, line.number, running, after=after):
             return False
         self._cursor.last_line = line.number
-        # A long line is read again once there is memory for it.
-        self._spawn(batch, record, line.number, running, line.data if line.length <= UNRESERVED_BYTES else None)
+        self._spawn(batch, record, line.number, running, line.data)
         return True
 
     def _take_over(self, batch: Batch, record: FileRecord, number: int, orphan: RunningLine) -> None:

@@ -22,6 +22,8 @@ def iter_lines(pieces: Iterable[bytes], max_bytes: int, number: int = 1, offset:
     """Yields the lines of pieces that begin at this line and offset of the input; reads no further than it has to."""
     kept: list[bytes] = []
     kept_bytes = length = 0
+    # Which lines are blank must not depend on `max_bytes`.
+    is_blank = True
 
     def build_line() -> InputLine:
         data = strip_line(b"".join(kept), number) if kept_bytes <= max_bytes else None
@@ -32,6 +34,7 @@ def iter_lines(pieces: Iterable[bytes], max_bytes: int, number: int = 1, offset:
         while start < len(piece):
             newline = piece.find(b"\n", start)
             end = newline + 1 or len(piece)
+            is_blank = is_blank and piece[start:end].isspace()
             kept_bytes += end - start
             length += end - start
             if kept_bytes <= max_bytes:
@@ -40,14 +43,12 @@ def iter_lines(pieces: Iterable[bytes], max_bytes: int, number: int = 1, offset:
                 kept.clear()
             start = end
             if newline >= 0:
-                line = build_line()
-                if line.data != b"":
-                    yield line
-                number, offset, length, kept_bytes = number + 1, offset + length, 0, 0
+                if not is_blank:
+                    yield build_line()
+                number, offset, length, kept_bytes, is_blank = number + 1, offset + length, 0, 0, True
                 kept.clear()
-    line = build_line()
-    if line.data != b"":
-        yield line
+    if not is_blank:
+        yield build_line()
 
 
 def strip_line(data: bytes, number: int) -> bytes:

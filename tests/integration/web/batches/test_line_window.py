@@ -11,7 +11,7 @@ from shared import clock, keys
 from shared.batches.running_line import NOBODY, RunningLine, begin_run
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
-from tests.integration.web.batches.batch_harness import BatchHarness, build_lines
+from tests.integration.web.batches.batch_harness import BatchHarness, build_line, build_lines
 from tests.integration.web.batches.conftest import StartFront
 from tests.waiting import eventually
 from web.batches import validation
@@ -19,6 +19,7 @@ from web.batches.batch_lease import BatchLease
 from web.batches.input_cursor import InputCursor
 from web.batches.line_window import LineWindow
 from web.batches.orphans import find_orphans
+from web.request.body_memory import UNRESERVED_BYTES
 
 
 class Window(LineWindow):
@@ -105,6 +106,15 @@ def test_orphans_are_lines_that_nobody_runs(front: BatchHarness, window: Window,
     ]
     redis.hset(keys.batch_running(window.id), mapping={n: run.encode() for n, run in enumerate(runs, 1)})
     assert sorted(find_orphans(front.batches, window.id, {1, 7})) == [2, 4, 5, 6, 7]
+
+
+def test_a_long_line_is_not_kept_when_it_is_found(front: BatchHarness):
+    """It is read again once there is memory for it."""
+    batch = front.create(build_line("short") + build_line("long", pad="x" * UNRESERVED_BYTES))
+    cursor = InputCursor(front.batches)
+    cursor.open(batch, front.batches.find_input(batch))
+    assert [bool(line and line.data) for line in (cursor.read_next(), cursor.read_next())] == [True, False]
+    assert cursor.read_next() is None and cursor.is_exhausted
 
 
 def test_large_inputs_are_validated_in_turns(front: BatchHarness, monkeypatch: pytest.MonkeyPatch):

@@ -43,4 +43,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line():
     lines = list(iter_lines([b"\xef\xbb\xbf 1\n\xef\xbb\xbf2\n"], 100))
     assert [line.data for line in lines] == [b"1", b"\xef\xbb\xbf2"]
     assert (lines[0].offset, lines[0].length) == (0, 6)
-    assert list(iter_lines([b"\xef\xbb\xbf\n"], 100)) == []
+
+
+@pytest.mark.parametrize("max_bytes", [5, 100])
+def test_which_lines_are_blank_does_not_depend_on_how_long_they_may_be(max_bytes: int):
+    content = b"\xef\xbb\xbf" + b" " * 10 + b"\n" + b" " * 10 + b"\n" + b" " * 10 + b"x\n" + b"\t" * 10
+    assert [line.number for line in iter_lines([content[:20], content[20:]], max_bytes)] == [1, 3]
