@@ -20,12 +20,15 @@ from web.request.pending import RECHECK_SECONDS, PendingRequest
 MARGIN_SECONDS = 0.01
 #: Seconds between two looks whether the front is being stopped.
 MAX_WAIT_SECONDS = 1.0
+#: Bytes of kept answers that are held in this process for requests that wait.
+MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
 class LimitTurn:
     """When one request may have its answer."""
 
-    def __init__(self, pending_request: PendingRequest) -> None:
+    def __init__(self, pending_request: PendingRequest, answer_bytes: int) -> None:
+        self.answer_bytes = answer_bytes
         self.key = pending_request.key
         self._request = pending_request
         self._services = pending_request.services
@@ -88,16 +91,23 @@ class LimitTurns:
     def __init__(self) -> None:
         self._waiting: WeakSet[LimitTurn] = WeakSet()
 
-    def begin(self, pending_request: PendingRequest) -> LimitTurn:
-        """Counts the request, or lets it wait. Raises ApiError 429, 503, RedisError."""
+    def begin(self, pending_request: PendingRequest, answer_bytes: int = 0) -> LimitTurn:
+        """Counts the request, or lets it wait. Raises ApiError 429, 503, RedisError.
+
+        `answer_bytes` of memory are taken up while it waits.
+        """
         pending_request.services.shutdown.check()
-        turn = LimitTurn(pending_request)
+        turn = LimitTurn(pending_request, answer_bytes)
         if not turn.key.rpm:
             turn.is_counted = True
             return turn
-        before = sum(not each.is_counted and each.key.id == turn.key.id for each in self._waiting)
+        waiting = [each for each in self._waiting if not each.is_counted]
+        before = sum(each.key.id == turn.key.id for each in waiting)
+        held_bytes = sum(each.answer_bytes for each in waiting) + answer_bytes
         try:
             retry_for(lambda: turn.ask(before))
+            if not turn.is_counted and held_bytes > MAX_WAITING_BYTES:
+                raise LimitReached("requests", turn.seconds_left, turn.usage)
         except LimitReached as error:
             raise limit_headers.limit_reached_error(turn.key, error) from None
         if not turn.is_counted:

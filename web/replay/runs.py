@@ -118,7 +118,8 @@ class Runs:
         return self._join_other(run, found, caller, turn)
 
     def _replay(self, run: SharedRun, answer: KeptAnswer, caller: Caller, turn: LimitTurn | None) -> Joined:
-        turn = turn or self._turns.begin(caller.pending_request)
+        size = sum(len(frame.payload) for frame in answer.frames)
+        turn = turn or self._turns.begin(caller.pending_request, size)
         run.is_free = not answer.share.print
         frames = build_free_answer(answer.frames) if run.is_free else answer.frames
         run.is_open = True

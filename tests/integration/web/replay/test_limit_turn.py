@@ -131,6 +131,19 @@ def test_request_that_may_not_wait_is_refused_as_one_that_would_be_run(
     assert 1 <= int(run.headers["retry-after"]) < int(hit.headers["retry-after"])
 
 
+def test_kept_answers_that_wait_have_bounded_bytes(front: SharingFront, monkeypatch: pytest.MonkeyPatch):
+    key = LimitedKey(front)
+    key.fill_minute()
+    monkeypatch.setattr(limit_turn, "MAX_WAITING_BYTES", 2 * len(STREAM))
+    first = ask(front, key, stream=True)
+    count_waiting(front, 1)
+    refused = front.answer(ask(front, key, stream=True))
+    assert (refused.status_code, refused.json["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 1 <= int(refused.headers["retry-after"]) <= 11
+    key.end_minute(front)
+    assert front.answer(first).data.endswith(STREAM)
+
+
 def test_request_whose_turn_does_not_come_in_time_is_refused(
     front: SharingFront, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ):
