@@ -35,7 +35,8 @@ UNMEASURED = (
     *(f"{WEB}/admin/test_{name}.py" for name in ("login_records", "permissions", "same_origin", "sessions")),
     *(f"{WEB}/access/test_{name}.py" for name in ("authenticator", "metrics_token")),
     *(f"{WEB}/server/test_{name}.py" for name in ("admin_networks", "half_closed")),
-    *(f"{WEB}/{name}.py" for name in ("routes/test_metrics", "routes/test_models", "test_paths")),
+    *(f"{WEB}/{name}.py" for name in ("console/test_cost", "routes/test_metrics", "routes/test_models", "test_paths")),
+    "tests/unit/web/request/test_large_json.py",
 )
 #: Tests of the Lua scripts of jobs and limits, and of the rights: once more on the system's Redis, where there is one.
 SYSTEM_REDIS = (
@@ -103,7 +104,7 @@ def list_commands() -> list[Command]:
         measure(WORKERS, *ignore(UNMEASURED)),
         measure(WEB, *ignore(UNMEASURED)),
         measure(*COMMANDS),
-        measure("tests/unit", *ignore(LAUNCHER)),
+        measure("tests/unit", *ignore((*LAUNCHER, *UNMEASURED))),
         test("tests/bench"),
         measure(*RELOADS),
         test(*STORES),
