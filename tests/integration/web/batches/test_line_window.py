@@ -82,6 +82,8 @@ def test_a_line_is_taken_over_from_an_earlier_run_here(window: Window):
     gevent.idle()
     assert len(window) == 3 and former not in window.list_runs()
     assert window.store.read_running(window.id)[1] != former.running
+    window.kill()
+    eventually(lambda: window.count_waiting() == 0)
 
 
 def test_a_line_that_others_have_taken_over_is_left_to_them(window: Window):
