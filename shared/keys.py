@@ -94,7 +94,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:answers:used | sorted set | name of a kept answer -> when it was last used (milliseconds) | until dropped |
 | farm:answers:ends | sorted set | name of a kept answer -> when it expires (milliseconds) | until dropped |
 | farm:answers:sizes | hash | name of a kept answer -> its bytes; `total` | until dropped |
-| farm:run-export:<request id> | list | sealed frames of a run, for other fronts (web/replay/run_export.py) | a minute |
+| farm:run-export:<request id>:<name> | list | sealed frames of a run, for other fronts (web/replay) | a minute |
 | farm:creation:<name> | hash | what an idempotency key has created: `print`, `answer` (shared/creations) | 10 minutes |
 | farm:run:<name> | hash | the `front` and `run` (request id) that shares its answer, its `print` | until it ends |
 | farm:body-sizes | hash | request id -> <bytes of its body>:<API key id> | until its job ends |
@@ -429,8 +429,8 @@ def answer_upload(request_id: str) -> str:
     return f"farm:answer-upload:{request_id}"
 
 
-def run_export(request_id: str) -> str:
-    return f"farm:run-export:{request_id}"
+def run_export(request_id: str, name: str) -> str:
+    return f"farm:run-export:{request_id}:{name}"
 
 
 def shared_run(name: str) -> str:

@@ -89,7 +89,7 @@ def test_run_of_a_killed_front_is_run_anew_for_the_callers_of_the_other(farm: Fa
     while fronts[-1] == fronts[0]:
         callers.append(client.open_stream("Hello", "killed"))
         fronts.append(find_front(farm, callers[-1]))
-    eventually(lambda: redis.keys(keys.run_export("*")))
+    eventually(lambda: redis.keys(keys.run_export("*", "*")))
     farm.upstream.pace()
     fronts[0].kill()
     assert read_reply(read_all(callers[-1])) == translate("Hello")

@@ -29,7 +29,7 @@ class OtherFrontRun:
         self._exchange = exchange
         self._run = run
         self._other = other
-        self._reader = exchange.open_reader(other.id, other.share.key)
+        self._reader = exchange.open_reader(other.id, other.share.name, other.share.key)
         self._has_begun = self._is_unwanted = False
         #: When it was last asked for, by the monotonic clock.
         self._asked_at = float("-inf")

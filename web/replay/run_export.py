@@ -1,4 +1,4 @@
-"""A run that callers of other fronts follow: its frames, sealed, in a list in Redis.
+"""A run that callers of other fronts follow: its frames, sealed, in a list in Redis for each name that it was found by.
 
 1. A front that wants to follow asks by pub/sub, and again each second, which keeps the export alive and repairs lost
    messages.
@@ -45,10 +45,13 @@ TOO_LARGE = Failure(502, "answer_too_large", "the answer is too large to be shar
 class RunExport:
     """One run for other fronts; follows it as a caller does."""
 
-    def __init__(self, run: SharedRun, key: bytes, append: Callable[[int, bytes, list[str]], None]) -> None:
-        """`append` stores an entry, b'' for none, under its number and wakes these fronts. It may raise RedisError."""
+    def __init__(self, run: SharedRun, name: str, key: bytes, append: Callable[[int, bytes, list[str]], None]) -> None:
+        """`name` and `key` are those of one of its shares: who found the run by that name knows no other key.
+
+        `append` stores an entry, b'' for none, under its number and wakes these fronts. It may raise RedisError."""
         self.unread_bytes = 0
         self._run = run
+        self._name = name
         self._cipher = AESGCM(key)
         self._id = os.urandom(ID_BYTES)
         self._append = append
@@ -57,8 +60,8 @@ class RunExport:
         #: Front -> when it last asked, by the monotonic clock.
         self._asked_at: dict[str, float] = {}
         self._woken = Event()
-        run.exported.clear()
         run.add(self)
+        run.begin_export()
 
     def ask(self, front: str) -> None:
         """The front follows, or still does."""
@@ -92,7 +95,7 @@ class RunExport:
                     has_ended = frames[-1].kind in (FrameKind.END, FrameKind.FAILURE)
                 self._store(b"")
         finally:
-            self._run.exported.set()
+            self._run.end_export()
             self._run.remove(self)
 
     def _take_batches(self) -> Iterator[list[Frame]]:
@@ -115,7 +118,11 @@ class RunExport:
     def _seal(self, frames: list[Frame]) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
         data = b"".join(frame.encode() for frame in frames)
-        return self._id + nonce + self._cipher.encrypt(nonce, data, name_entry(self._run.id, self._id, self._number))
+        return (
+            self._id
+            + nonce
+            + self._cipher.encrypt(nonce, data, name_entry(self._run.id, self._name, self._id, self._number))
+        )
 
     def _store(self, entry: bytes) -> None:
         while True:
@@ -129,10 +136,11 @@ class RunExport:
 
 
 class ExportReader:
-    """Reads the export of one run."""
+    """Reads the export of one run, found by this name."""
 
-    def __init__(self, run_id: str, key: bytes, pipeline: AutoPipeline) -> None:
+    def __init__(self, run_id: str, name: str, key: bytes, pipeline: AutoPipeline) -> None:
         self.run_id = run_id
+        self.name = name
         #: Set when there may be more.
         self.woken = Event()
         self._cipher = AESGCM(key)
@@ -143,7 +151,7 @@ class ExportReader:
     def read(self) -> list[Frame]:
         """The next frames, none if there are none yet. Raises RedisError, or ValueError when the export was lost."""
         last = self._position + ENTRIES_PER_READ - 1
-        entries = self._pipeline.execute("LRANGE", keys.run_export(self.run_id), self._position, last)
+        entries = self._pipeline.execute("LRANGE", keys.run_export(self.run_id, self.name), self._position, last)
         return [frame for entry in entries for frame in self._open(entry)]
 
     def wait(self) -> None:
@@ -157,16 +165,16 @@ class ExportReader:
             raise ValueError("the export has begun anew")
         self._id = id_
         try:
-            data = self._cipher.decrypt(nonce, sealed, name_entry(self.run_id, id_, self._position))
+            data = self._cipher.decrypt(nonce, sealed, name_entry(self.run_id, self.name, id_, self._position))
         except (InvalidTag, ValueError):
             raise ValueError("an entry of an export can't be unsealed") from None
         self._position += 1
         return list(decode_frames(data))
 
 
-def name_entry(run_id: str, export_id: bytes, number: int) -> bytes:
+def name_entry(run_id: str, name: str, export_id: bytes, number: int) -> bytes:
     """What an entry is sealed with."""
-    return f"{run_id} {number} ".encode() + export_id
+    return f"{run_id} {name} {number} ".encode() + export_id
 
 
 class ExportedRuns(Protocol):
@@ -187,23 +195,25 @@ class RunExchange:
         self._runs = runs
         self._pipeline = AutoPipeline(redis)
         self._append = self._pipeline.register_script(Path(__file__).with_name("export_frames.lua"))
-        self._exports: dict[str, RunExport] = {}
-        #: Run of another front -> who reads it here: one for each band.
-        self._readers: dict[str, list[ExportReader]] = {}
+        #: Run and name -> its export.
+        self._exports: dict[tuple[str, str], RunExport] = {}
+        #: Run of another front, and name -> who reads it here: one for each band.
+        self._readers: dict[tuple[str, str], list[ExportReader]] = {}
 
-    def open_reader(self, run_id: str, key: bytes) -> ExportReader:
-        reader = ExportReader(run_id, key, self._pipeline)
-        self._readers.setdefault(run_id, []).append(reader)
+    def open_reader(self, run_id: str, name: str, key: bytes) -> ExportReader:
+        reader = ExportReader(run_id, name, key, self._pipeline)
+        self._readers.setdefault((run_id, name), []).append(reader)
         return reader
 
     def close_reader(self, reader: ExportReader, front: str) -> None:
         """Tells the other front if nobody here follows any more."""
-        self._readers[reader.run_id].remove(reader)
-        if self._readers[reader.run_id]:
+        readers = self._readers[reader.run_id, reader.name]
+        readers.remove(reader)
+        if readers:
             return
-        del self._readers[reader.run_id]
+        del self._readers[reader.run_id, reader.name]
         try:
-            self._send(front, "leave", reader.run_id)
+            self._send(front, "leave", reader.run_id, reader.name)
         except RedisError as error:
             log.warning("can't leave a run: %s", error, extra={"action": "redis_lost"})
 
@@ -211,23 +221,23 @@ class RunExchange:
         """Asks another front for its run, found under this name. Raises RedisError."""
         self._send(front, "export", run_id, name)
 
-    def _send(self, front: str, kind: str, run_id: str, name: str = "") -> None:
+    def _send(self, front: str, kind: str, run_id: str, name: str) -> None:
         self._pipeline.execute("PUBLISH", keys.front_channel(front), encode_message(kind, run_id, self._front_id, name))
 
     def receive(self, data: bytes) -> None:
         """Takes in a message of another front."""
         message = parse_json_object(data)
-        kind, run_id, front = (str(message.get(name, "")) for name in ("kind", "run", "front"))
+        kind, run_id, front, name = (str(message.get(field, "")) for field in ("kind", "run", "front", "name"))
         if kind == "more":
-            for reader in self._readers.get(run_id, ()):
+            for reader in self._readers.get((run_id, name), ()):
                 reader.woken.set()
-        elif kind == "leave" and run_id in self._exports:
-            self._exports[run_id].leave(front)
+        elif kind == "leave" and (run_id, name) in self._exports:
+            self._exports[run_id, name].leave(front)
         elif kind == "export":
-            self._export(run_id, front, str(message.get("name", "")))
+            self._export(run_id, front, name)
 
     def _export(self, run_id: str, front: str, name: str) -> None:
-        export = self._exports.get(run_id)
+        export = self._exports.get((run_id, name))
         if export is None:
             run = self._runs.find_by_id(run_id)
             if run is None:
@@ -239,8 +249,9 @@ class RunExchange:
             key = next((share.key for share in run.shares if share.name == name), None)
             if key is None or not run.can_be_joined:
                 return
-            export = self._exports[run_id] = RunExport(run, key, lambda *entry: self._store(run_id, *entry))
-            gevent.spawn(self._run, run_id, export)
+            export = RunExport(run, name, key, lambda *entry: self._store(run_id, name, *entry))
+            self._exports[run_id, name] = export
+            gevent.spawn(self._run, run_id, name, export)
         export.ask(front)
 
     def _export_once_open(self, run: SharedRun, front: str, name: str) -> None:
@@ -248,19 +259,19 @@ class RunExchange:
         run.opened.wait()
         self._export(run.id, front, name)
 
-    def _run(self, run_id: str, export: RunExport) -> None:
+    def _run(self, run_id: str, name: str, export: RunExport) -> None:
         try:
             export.run()
         finally:
-            del self._exports[run_id]
+            del self._exports[run_id, name]
 
-    def _store(self, run_id: str, number: int, entry: bytes, fronts: list[str]) -> None:
-        message = encode_message("more", run_id, self._front_id) if entry else ""
+    def _store(self, run_id: str, name: str, number: int, entry: bytes, fronts: list[str]) -> None:
+        message = encode_message("more", run_id, self._front_id, name) if entry else ""
         channels = [keys.front_channel(front) for front in fronts] if entry else []
         args: list[Any] = [number, entry, 1000 * EXPORT_TTL_SECONDS, message, *channels]
-        self._append(keys=[keys.run_export(run_id)], args=args)
+        self._append(keys=[keys.run_export(run_id, name)], args=args)
 
 
-def encode_message(kind: str, run_id: str, front: str, name: str = "") -> str:
+def encode_message(kind: str, run_id: str, front: str, name: str) -> str:
     """A message on the channel of a front."""
     return json.dumps({"kind": kind, "run": run_id, "front": front, "name": name})

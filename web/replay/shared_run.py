@@ -72,6 +72,7 @@ class SharedRun:
         #: Cleared while not all of it is there for the other fronts that follow.
         self.exported = Event()
         self.exported.set()
+        self._exports = 0
         self._followers: set[RunFollower] = set()
         self._kept_bytes = kept_bytes
         self._size = 0
@@ -160,6 +161,15 @@ class SharedRun:
 
     def note_read(self) -> None:
         self._was_read.set()
+
+    def begin_export(self) -> None:
+        self._exports += 1
+        self.exported.clear()
+
+    def end_export(self) -> None:
+        self._exports -= 1
+        if not self._exports:
+            self.exported.set()
 
     def add(self, follower: RunFollower) -> None:
         """The follower gets what there is, and then what comes."""

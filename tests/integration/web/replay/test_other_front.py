@@ -63,6 +63,20 @@ def test_run_is_followed_from_another_front_from_its_first_byte(fronts: list[Sha
     assert [answer.headers["x-farm-cache"] for answer in answers] == ["miss", "joined"]
 
 
+def test_run_is_followed_by_each_name_that_it_has(fronts: list[SharingFront]):
+    """One caller in the other front has the idempotency key, another one asks the same without it."""
+    first = fronts[0].ask(stream=True, idempotency_key="k1")
+    request_id = fronts[0].serve_stream(CHUNKS[0], end=None)
+    eventually(lambda: len(fronts[0].services.runs.followers))
+    others = []
+    for idempotency_key in ("", "k1"):
+        others.append(fronts[1].ask(stream=True, idempotency_key=idempotency_key))
+        eventually(lambda: len(fronts[1].services.runs.followers) == len(others))
+        eventually(lambda: all(run.frames for run in fronts[1].services.runs.list_running()))
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert [fronts[0].answer(each).data for each in (first, *others)] == [STREAM] * 3
+
+
 def test_chunks_arrive_while_the_run_goes_on(fronts: list[SharingFront]):
     first, second, request_id = join(fronts, CHUNKS[0], stream=True)
     fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)

@@ -23,14 +23,14 @@ FRAMES = [Frame(FrameKind.HEAD, 0, Head(200).encode()), *(Frame(FrameKind.DATA, 
 
 def export(redis: Redis, run: SharedRun) -> None:
     """Exports what the run has by now, in one entry, in place of an earlier export."""
-    redis.delete(keys.run_export(run.id))
+    redis.delete(keys.run_export(run.id, "n"))
 
     def append(number: int, entry: bytes, fronts: list[str]) -> None:
         if entry:
-            redis.rpush(keys.run_export(run.id), entry)
+            redis.rpush(keys.run_export(run.id, "n"), entry)
         exported.leave("there")
 
-    exported = RunExport(run, KEY, append)
+    exported = RunExport(run, "n", KEY, append)
     exported.ask("there")
     gevent.spawn(exported.run).get(timeout=30)
 
@@ -43,7 +43,7 @@ def run() -> SharedRun:
 
 
 def open_reader(redis: Redis, key: bytes = KEY) -> ExportReader:
-    return ExportReader("r", key, AutoPipeline(redis))
+    return ExportReader("r", "n", key, AutoPipeline(redis))
 
 
 def test_export_is_read_once(redis: Redis, run: SharedRun):
@@ -57,7 +57,7 @@ def test_export_that_has_begun_anew_is_not_read_on(redis: Redis, run: SharedRun)
     export(redis, run)
     reader = open_reader(redis)
     reader.read()
-    name = keys.run_export("r")
+    name = keys.run_export("r", "n")
     export(redis, run)
     # The first entry has been read; what follows it is another export's.
     (entry,) = redis.lrange(name, 0, -1)
@@ -70,8 +70,8 @@ def test_entries_are_bound_to_key_and_place(redis: Redis, run: SharedRun):
     export(redis, run)
     with pytest.raises(ValueError, match="unsealed"):
         open_reader(redis, b"o" * 32).read()
-    (entry,) = redis.lrange(keys.run_export("r"), 0, -1)
-    redis.rpush(keys.run_export("r"), entry)
+    (entry,) = redis.lrange(keys.run_export("r", "n"), 0, -1)
+    redis.rpush(keys.run_export("r", "n"), entry)
     with pytest.raises(ValueError, match="unsealed"):
         open_reader(redis).read()
 
@@ -79,7 +79,7 @@ def test_entries_are_bound_to_key_and_place(redis: Redis, run: SharedRun):
 def test_export_ends_when_nobody_asks_for_it_any_more(run: SharedRun, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run_export, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(run_export, "MAX_SILENCE_SECONDS", 0.05)
-    exported = RunExport(run, KEY, lambda *_: None)
+    exported = RunExport(run, "n", KEY, lambda *_: None)
     exported.ask("there")
     gevent.spawn(exported.run).get(timeout=30)
     assert not run.has_followers
@@ -126,9 +126,9 @@ def test_each_entry_is_added_once_although_redis_does_not_reply(
     run.put([Frame(FrameKind.DATA, 4, b"4")])
     eventually(lambda: len(added) == 2)
     assert len(eventually(reader.read)) == 1
-    exchange.receive(encode_message("leave", "r", "there").encode())
+    exchange.receive(encode_message("leave", "r", "there", "n").encode())
     assert run.exported.wait(30)
-    assert redis.llen(keys.run_export("r")) == 2
+    assert redis.llen(keys.run_export("r", "n")) == 2
     # Another one of the same run begins from the beginning.
     ask(exchange)
     run.put([Frame(FrameKind.END, 5)])
@@ -142,7 +142,7 @@ def test_export_goes_on_for_those_who_have_read_what_redis_has_lost(
     ask(exchange)
     first, late = open_reader(redis), open_reader(redis)
     eventually(first.read)
-    redis.delete(keys.run_export("r"))
+    redis.delete(keys.run_export("r", "n"))
     run.put([Frame(FrameKind.DATA, 4, b"4"), Frame(FrameKind.END, 5)])
     assert [frame.payload for frame in eventually(first.read)] == [b"4", b""]
     with pytest.raises(ValueError, match="unsealed"):
@@ -152,8 +152,8 @@ def test_export_goes_on_for_those_who_have_read_what_redis_has_lost(
 
 def test_two_readers_of_one_front_are_both_woken_and_leave_together(redis: Redis):
     exchange = RunExchange(redis, "here", RunRegistry(AnswerStore(redis, "here", 0)))
-    readers = [exchange.open_reader("r", KEY) for _ in range(2)]
-    exchange.receive(encode_message("more", "r", "there").encode())
+    readers = [exchange.open_reader("r", "n", KEY) for _ in range(2)]
+    exchange.receive(encode_message("more", "r", "there", "n").encode())
     assert all(reader.woken.is_set() for reader in readers)
 
     with redis.pubsub(ignore_subscribe_messages=True) as channel:
@@ -162,4 +162,4 @@ def test_two_readers_of_one_front_are_both_woken_and_leave_together(redis: Redis
         redis.publish(keys.front_channel("there"), "between")
         exchange.close_reader(readers[1], "there")
         messages = [eventually(lambda: channel.get_message(timeout=0.1))["data"] for _ in range(2)]
-    assert messages == [b"between", encode_message("leave", "r", "here").encode()]
+    assert messages == [b"between", encode_message("leave", "r", "here", "n").encode()]

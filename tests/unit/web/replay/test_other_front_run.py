@@ -24,7 +24,7 @@ class Exchange:
         self.frames = [HEAD, *CHUNKS, END]
         self.asked = 0
 
-    def open_reader(self, run_id: str, key: bytes) -> Any:
+    def open_reader(self, run_id: str, name: str, key: bytes) -> Any:
         return SimpleNamespace(read=lambda: [self.frames.pop(0)])
 
     def ask(self, run_id: str, front: str, name: str) -> None:
