@@ -21,7 +21,7 @@ CONCURRENT_COMMANDS = 3
 STYLE_CHECKS = (("ruff", "format", "--check", "--quiet", "."), ("ruff", "check", "--quiet", "."))
 #: System tests that share no farm with others, by what they have in common.
 COMMANDS = ("tests/system/test_launcher.py",)
-STORES = tuple(f"tests/system/test_{name}.py" for name in ("backup", "redis_over_tls"))
+STORES = tuple(f"tests/system/test_{name}.py" for name in ("backup", "redis_over_tls", "refused_starts"))
 RELOADS = tuple(f"tests/system/test_{name}.py" for name in ("reload", "credential_kinds", "pools", "https_upstream"))
 DOCUMENT = "tests/system/test_admin_document.py"
 LAUNCHER = ("tests/unit/launcher", "tests/integration/launcher")

@@ -1,6 +1,5 @@
 """`./farm` from the command line: the demo, start, stop, restart, failing starts, and the operator's commands."""
 
-import json
 import os
 import re
 import signal
@@ -9,43 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 from redis import Redis
 
 from launcher.processes.data_dir import DataDir
-from tests.environment import ROOT, clean_environment, free_port
+from tests.environment import ROOT, free_port
+from tests.system.command_line import FARM, assert_start_fails, build_environment, find_processes, run_command
 from tests.upstream import Upstream, first_refresh_tokens
 from tests.waiting import eventually
 
-FARM = [sys.executable, "-m", "launcher"]
 #: What the farm must not use on its own machine.
 DEAD_PROXIES = {
     "http_proxy": "http://127.0.0.1:9",
     "HTTP_PROXY": "http://127.0.0.1:9",
     "ALL_PROXY": "socks5://127.0.0.1:9",
 }
-
-
-def build_environment(data: Path, **settings: str) -> dict[str, str]:
-    return clean_environment(FARM_DATA_DIR=str(data), **({"PORT": str(free_port())} | settings))
-
-
-def run_command(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*FARM, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
-def find_processes(data: Path) -> list[psutil.Process]:
-    """Returns the processes that have this data dir in their environment."""
-    processes = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("FARM_DATA_DIR") == str(data) and process.status() != psutil.STATUS_ZOMBIE:
-                processes.append(process)
-        except psutil.Error:
-            continue
-    return processes
 
 
 def start_in_foreground(env: dict[str, str], output: Path) -> "subprocess.Popen[bytes]":
@@ -131,18 +109,6 @@ def test_start_after_a_kill_stops_leftover_processes(tmp_path: Path):
     assert find_processes(tmp_path / "data") == []
 
 
-def assert_start_fails(env: dict[str, str], data: Path, *expected: str) -> None:
-    """Asserts that `up` reports the error in one line, exits with code 1 and leaves nothing running."""
-    for arguments in (("up",), ("up", "--detach")):
-        result = run_command(env, *arguments)
-        assert result.returncode == 1, result.stdout
-        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-        assert result.stderr.startswith("farm: ")
-        assert [text for text in expected if text not in result.stderr] == []
-        assert find_processes(data) == []
-        assert not DataDir(str(data)).is_locked()
-
-
 def test_busy_port_is_reported(tmp_path: Path):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
@@ -161,40 +127,6 @@ def test_unreachable_redis_is_reported(tmp_path: Path):
 )
 def test_invalid_setting_is_reported(tmp_path: Path, settings: dict[str, str], word: str):
     assert_start_fails(build_environment(tmp_path / "d", **settings), tmp_path / "d", word)
-
-
-def test_wrong_secret_key_and_simulated_beside_real_credentials_are_refused(tmp_path: Path):
-    """One data dir for both, because each start takes seconds."""
-    env = build_environment(tmp_path / "data")
-    run_command(env, "up", "--detach")
-    run_command(env, "stop")
-    wrong_key = {**env, "FARM_SECRET_KEY": "another"}
-    assert_start_fails(wrong_key, tmp_path / "data", "FARM_SECRET_KEY", "nothing was changed")
-    assert run_command(env, "up", "--detach").returncode == 0
-    assert len(run_command(env, "credentials", "list").stdout.splitlines()) == 21
-    run_command(env, "stop")
-    real = {**env, "FARM_UPSTREAM_URL": "http://127.0.0.1:9/v1", "FARM_TOKEN_URL": "http://127.0.0.1:9/token"}
-    started = run_command(real, "up", "--detach")
-    page = f"http://127.0.0.1:{env['PORT']}/admin/accounts/import"
-    assert (started.returncode, f"no usable credential yet: add some at {page} or" in started.stdout) == (0, True)
-    assert run_command(real, "credentials", "list", "--json").stdout.strip() == "[]"
-    ready = requests.get(f"http://127.0.0.1:{env['PORT']}/readyz", timeout=10)
-    assert (ready.status_code, "credentials add" in ready.text) == (503, True)
-    added = subprocess.run(
-        [*FARM, "credentials", "add", "--label", "simulator"], env=real, cwd=ROOT, input="a-real-token", text=True
-    )
-    assert added.returncode == 0
-    refused = run_command(env, "restart")
-    assert (refused.returncode, "FARM_UPSTREAM_URL is not set" in refused.stderr) == (1, True)
-    assert run_command(real, "stop").stdout == "stopped\n"
-    assert_start_fails(env, tmp_path / "data", "FARM_UPSTREAM_URL is not set", "1 credentials", "config set")
-    elsewhere = real | {"FARM_TOKEN_URL": "http://localhost:9/token"}
-    started = run_command(elsewhere, "up", "--detach")
-    assert (started.returncode, "1 credentials belong to another token endpoint" in started.stdout) == (0, True)
-    (kept,) = json.loads(run_command(real, "credentials", "list", "--json").stdout)
-    assert (kept["label"], kept["state"], kept["token_origin"]) == ("simulator", "foreign", "http://127.0.0.1:9")
-    assert kept["refreshed_at"] == 0
-    run_command(real, "stop")
 
 
 def test_procfile_runs_under_honcho(tmp_path: Path, redis_url: str, redis: Redis, upstream: Upstream):

@@ -211,3 +211,9 @@ def test_pool_is_paused_and_resumed(run: Run, redis: Redis):
     assert run("pools", "resume", "default").stdout == "default is not paused\n"
     assert run("pools", "pause", "nowhere").exit_code == 1
     assert [entry.action for entry in AuditLog(redis).read_newest_first()] == ["pool.resume", "pool.pause"]
+
+
+def test_credentials_are_listed_in_a_table(run: Run, ids: tuple[str, ...]):
+    heading, *rows = run("credentials", "list").stdout.splitlines()
+    assert ("ID" in heading.upper(), len(rows)) == (True, len(ids))
+    assert all(any(row.startswith(id_) for row in rows) for id_ in ids)
