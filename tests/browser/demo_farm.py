@@ -35,6 +35,8 @@ KEYS: dict[str, tuple[dict[str, Any], int]] = {
 }
 #: Bucket of the histogram of waits -> share of the past requests.
 WAITS = {5: 0.5, 7: 0.3, 8: 0.17, 9: 0.03}
+#: Lines of batches: one that has ended, one that runs for as long as pictures are taken.
+BATCHES = {"chapter.jsonl": 24, "book.jsonl": 4000}
 #: Requests of the past day that are in the log; seconds under load before anything is shown.
 PAST_REQUESTS, WARM_UP_SECONDS = 4000, 90.0
 
@@ -48,6 +50,8 @@ class DemoFarm:
     accounts: list[str]
     keys: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    #: Ids, in the order of BATCHES.
+    batches: list[str] = field(default_factory=list)
 
     @property
     def token(self) -> str:
@@ -72,6 +76,7 @@ def run_demo_farm(folder: Path) -> Iterator[DemoFarm]:
         demo = DemoFarm(farm, connect(farm.redis_url()), [record["id"] for record in farm.credentials()])
         prepare(demo)
         write_past(demo)
+        create_batches(demo)
         for name, (_, clients) in KEYS.items():
             for _ in range(clients):
                 threading.Thread(target=send_requests, args=(farm, demo.secrets[name], has_ended)).start()
@@ -91,6 +96,34 @@ def prepare(demo: DemoFarm) -> None:
     for name, (values, _) in KEYS.items():
         made = demo.farm.admin("POST", "/keys", json={"name": name, **values}).json()
         demo.keys[name], demo.secrets[name] = made["id"], made["key"]
+
+
+def create_batches(demo: DemoFarm) -> None:
+    """Those of BATCHES, of which the first has ended, and one whose input is invalid."""
+    headers = {"authorization": f"Bearer {demo.secrets['books']}"}
+
+    def post(path: str, **options: Any) -> Any:
+        return requests.post(f"{demo.farm.url}/v1/{path}", headers=headers, timeout=60, **options).json()
+
+    def create(filename: str, content: bytes) -> str:
+        uploaded = post("files", data={"purpose": "batch"}, files={"file": (filename, content)})
+        batch = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        return str(post("batches", json={**batch, "metadata": {"title": filename.partition(".")[0]}})["id"])
+
+    def has_ended(batch_id: str) -> bool:
+        return demo.farm.admin("GET", f"/batches/{batch_id}").json()["status"] == "completed"
+
+    create("notes.jsonl", b'{"custom_id": "note-1", "url": "/v1/chat/completions"}\n')
+    for filename, count in BATCHES.items():
+        lines = [build_batch_line(f"paragraph-{number}") for number in range(count)]
+        demo.batches.append(create(filename, "".join(lines).encode()))
+        if len(demo.batches) == 1:
+            eventually(lambda: has_ended(demo.batches[0]), within=120)
+
+
+def build_batch_line(custom_id: str) -> str:
+    body = chat_body(f"{custom_id}: to be or not to be")
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}) + "\n"
 
 
 def send_requests(farm: Farm, secret: str, has_ended: threading.Event) -> None:

@@ -22,7 +22,7 @@ FOLDER = Path("docs/console")
 #: Language, theme and width -> pages; all of them in the first.
 VIEWS = {
     ("en", "light", 1440): (),
-    ("zh", "dark", 1440): ("overview", "queue", "accounts", "account", "capacity"),
+    ("zh", "dark", 1440): ("overview", "queue", "accounts", "account", "capacity", "batches"),
     ("en", "dark", 360): ("overview", "queue", "account"),
 }
 #: Seconds until a live page has been updated.
@@ -44,6 +44,7 @@ def list_pages(demo: DemoFarm) -> dict[str, str]:
         "request": f"/admin/requests/{demo.find_retried_request()}",
         "key": f"/admin/keys/{demo.keys['browser extension']}",
         "bulk": f"/admin/bulk/{bulk}",
+        "batch": f"/admin/batches/{demo.batches[-1]}",
     }
 
 

@@ -14,8 +14,8 @@ from shared import clock, keys
 from shared.parsing import parse_json_object
 from web.request.capacity.interactive_load import InteractiveLoad
 
-#: Lines per account while there are no interactive requests.
-LINES_PER_ACCOUNT = 2
+#: Lines per account while there are no interactive requests, and at least: what batch requests get that are due.
+LINES_PER_ACCOUNT, MIN_SHARE = 2, 0.1
 #: Seconds after which what another front has told about itself is out of date, and for which Redis keeps it.
 MAX_AGE_SECONDS, TTL_SECONDS = 10.0, 60
 
@@ -28,7 +28,8 @@ def count_lines(accounts: int, current: int, peak: int) -> int:
     """
     if not peak:
         return LINES_PER_ACCOUNT * accounts
-    return max(1, accounts - max(current, min(peak, accounts // 2)))
+    least = max(1, round(MIN_SHARE * accounts))
+    return max(least, accounts - max(current, min(peak, accounts // 2)))
 
 
 @dataclass(frozen=True)
