@@ -110,13 +110,17 @@ class Samples:
 
 
 def measure_batch(seconds: float) -> list[Measurement]:
-    """A batch of as many lines as 100 accounts serve in `--seconds`; then interactive load with and without a batch."""
+    """A batch of as many lines as 100 accounts serve in `--seconds`; then interactive load with and without a batch.
+
+    The batch comes first: after interactive requests it leaves accounts free for a while.
+    """
     lines = max(6 * ACCOUNTS, round(ACCOUNTS * seconds / DELAY))
     with run_farm(ACCOUNTS, "--delay", f"{DELAY:g}", WEB_CONCURRENCY="1") as farm:
+        batch = measure_alone(farm, lines)
         load_farm(farm, ONSET_SECONDS)
         load_seconds = min(MAX_LOAD_SECONDS, max(MIN_LOAD_SECONDS, seconds))
         alone = load_farm(farm, load_seconds)
-        return [*measure_alone(farm, lines), *measure_beside_load(farm, alone, load_seconds)]
+        return [*batch, *measure_beside_load(farm, alone, load_seconds)]
 
 
 def measure_alone(farm: MeasuredFarm, lines: int) -> list[Measurement]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 #: Seconds of a period. The peak is that of the present period and of the one before.
-PERIOD_SECONDS = 15.0
+PERIOD_SECONDS = 5.0
 #: Pools beyond which those without requests are forgotten: each private caller has a pool of its own.
 MAX_IDLE_POOLS = 1000
 
@@ -55,7 +55,7 @@ class InteractiveLoad:
         self._pools[pool].add(-1, time.monotonic())
 
     def read(self) -> dict[str, tuple[int, int]]:
-        """Pool -> requests in flight, and the most in the last 15 to 30 seconds; without pools that had none."""
+        """Pool -> requests in flight, and the most in the last five to ten seconds; without pools that had none."""
         now = time.monotonic()
         loads = {name: (load.current, load.find_peak(now)) for name, load in self._pools.items()}
         return {name: load for name, load in loads.items() if load[1]}
