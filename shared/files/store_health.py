@@ -1,8 +1,6 @@
 """Whether files can be stored, as all fronts see it, for operators."""
 
 import logging
-from dataclasses import dataclass
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -10,12 +8,13 @@ from redis.exceptions import RedisError
 from shared import clock, keys
 from shared.files.part_store import PART_BYTES, FileStoreDown, FileStoreFull, PartStore
 from shared.redis_connection.client import decode_hash
+from shared.reported_state import ReportedState
 
 log = logging.getLogger("farm.files")
-FULL, AWAY = "full", "away"
+OK, FULL, AWAY = "ok", "full", "away"
 #: State -> what an operator should know of it, '' for nothing to worry about.
 STATES = {
-    "ok": "",
+    OK: "",
     FULL: "the store of files is full: uploads are refused, and batches wait with their results",
     AWAY: "the store of files can't be used: uploads are refused, and batches wait with their results",
 }
@@ -25,26 +24,16 @@ PROBE = "farm/probe"
 PROBE_MS = 8000
 
 
-@dataclass(frozen=True)
-class StoreHealth:
-    """The state of the store, and since when, in seconds since the epoch."""
+class StoreHealth(ReportedState):
+    """The state of the store."""
 
-    state: str = "ok"
-    since: float | None = None
-
-    @property
-    def warnings(self) -> list[str]:
-        """What an operator should know, as sentences without a full stop."""
-        return [STATES[self.state]] if STATES[self.state] else []
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"state": self.state, "since": self.since}
+    MEANINGS = STATES
 
 
 def read_health(redis: Redis) -> StoreHealth:
     """Raises RedisError."""
     stored = decode_hash(redis.hgetall(keys.FILE_STORE_TROUBLE))
-    return StoreHealth(stored["state"], float(stored["since"])) if stored.get("state") in STATES else StoreHealth()
+    return StoreHealth(stored["state"], float(stored["since"])) if stored.get("state") in STATES else StoreHealth(OK)
 
 
 def report_failure(redis: Redis, error: FileStoreDown) -> None:
@@ -59,7 +48,7 @@ def report_failure(redis: Redis, error: FileStoreDown) -> None:
 
 def probe(redis: Redis, store: PartStore) -> None:
     """Finds out whether a store that has failed takes a whole part again; one front at a time. Raises RedisError."""
-    if read_health(redis).state == "ok" or not redis.set(keys.FILE_STORE_PROBE, 1, nx=True, px=PROBE_MS):
+    if read_health(redis).state == OK or not redis.set(keys.FILE_STORE_PROBE, 1, nx=True, px=PROBE_MS):
         return
     try:
         store.put(PROBE, bytes(PART_BYTES))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from gevent.threadpool import ThreadPool
 
 from shared.files.part_store import PartStore, StoredPart
+from shared.files.wrapped_store import WrappedStore
 
 T = TypeVar("T")
 #: Calls that run at the same time; others wait. Threads of their own: gevent's pool looks up names.
@@ -16,21 +17,12 @@ MAX_THREADS = 8
 LISTED_AT_ONCE = 1000
 
 
-class ThreadedStore:
+class ThreadedStore(WrappedStore):
     """A PartStore for greenlets."""
 
     def __init__(self, store: PartStore) -> None:
-        self._store = store
+        super().__init__(store)
         self._threads: ThreadPool | None = None
-
-    def put(self, name: str, data: bytes) -> None:
-        self._run(self._store.put, name, data)
-
-    def get(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        return self._run(self._store.get, name, start, end)
-
-    def delete(self, name: str) -> None:
-        self._run(self._store.delete, name)
 
     def list(self, prefix: str = "") -> Iterator[StoredPart]:
         listing = self._store.list(prefix)

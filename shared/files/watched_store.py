@@ -7,25 +7,17 @@ from redis import Redis
 
 from shared.files.part_store import FileStoreDown, PartStore, StoredPart
 from shared.files.store_health import report_failure
+from shared.files.wrapped_store import WrappedStore
 
 T = TypeVar("T")
 
 
-class WatchedStore:
-    """A PartStore."""
+class WatchedStore(WrappedStore):
+    """Notes what fails, and raises it."""
 
     def __init__(self, store: PartStore, redis: Redis) -> None:
-        self._store = store
+        super().__init__(store)
         self._redis = redis
-
-    def put(self, name: str, data: bytes) -> None:
-        self._run(self._store.put, name, data)
-
-    def get(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        return self._run(self._store.get, name, start, end)
-
-    def delete(self, name: str) -> None:
-        self._run(self._store.delete, name)
 
     def list(self, prefix: str = "") -> Iterator[StoredPart]:
         parts = self._run(self._store.list, prefix)

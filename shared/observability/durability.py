@@ -1,12 +1,12 @@
 """Whether Redis confirms that rotated refresh tokens are on disk before they are used (I4), for operators."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from shared import keys
 from shared.redis_connection.client import decode_hash
+from shared.reported_state import ReportedState
 
 #: State -> what an operator should know of it, '' for nothing to worry about; the worst first. INFO tells some of them,
 #: the others are reported by the worker processes, which wait for the disk.
@@ -21,21 +21,10 @@ STATES = {
 }
 
 
-@dataclass(frozen=True)
-class Durability:
+class Durability(ReportedState):
     """The worst state that Redis or a worker process tells of."""
 
-    state: str
-    #: Since when, in seconds since the epoch; None when that isn't known.
-    since: float | None = None
-
-    @property
-    def warnings(self) -> list[str]:
-        """What an operator should know, as sentences without a full stop."""
-        return [STATES[self.state]] if STATES[self.state] else []
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"state": self.state, "since": self.since}
+    MEANINGS = STATES
 
 
 def read_durability(redis: Redis) -> Durability:

@@ -173,7 +173,7 @@ class BatchRun:
 
     def _find_window(self) -> int:
         """Lines that may be in flight."""
-        current, peak = self._services.headroom.find_interactive(pool.name for pool in self._pools)
+        current, peak = self._services.headroom.find_interactive([pool.name for pool in self._pools])
         lines = count_lines(self._accounts, current, peak) // max(1, self._count_batches())
         return max(1 if peak else MIN_LINES, min(MAX_LINES, lines))
 

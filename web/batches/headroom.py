@@ -5,7 +5,7 @@ accounts stay free as interactive requests were in flight lately, so that the ne
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
@@ -80,8 +80,8 @@ class Headroom:
         """Batches of all fronts that have lines to begin."""
         return own + sum(load.batches for load in self._others)
 
-    def find_interactive(self, pools: Iterable[str]) -> tuple[int, int]:
+    def find_interactive(self, pools: Sequence[str]) -> tuple[int, int]:
         """Interactive requests in flight in these pools, and at most lately."""
-        fronts = [self._interactive.read(), *(load.interactive for load in self._others)]
-        loads = [front[pool] for pool in pools for front in fronts if pool in front]
+        loads = [self._interactive.find(pool) for pool in pools]
+        loads += [load.interactive.get(pool, (0, 0)) for pool in pools for load in self._others]
         return sum(current for current, _ in loads), sum(peak for _, peak in loads)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shared.api_keys.api_key import ApiKey
+from shared.creations.created_once import KEPT_SECONDS
 from shared.protocol.messages import RelayRequest
 from shared.settings.schema import PoolSettings
 from web.replay.answers.answer_form import AnswerForm
@@ -19,10 +20,7 @@ from web.replay.identity import (
 )
 from web.request.body import RequestBody
 
-#: Seconds for which the answer to a request with an idempotency key is kept.
-IDEMPOTENCY_SECONDS = 600.0
 BETA_HEADER = "openai-beta"
-BATCH_BAND = "batch"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody,
     fingerprint = digest(request.path.encode(), body.model.encode(), digest_body(body))
     name = name_idempotency_key(idempotency_key, key.id)
     identity = identify_request(name, idempotency_key, fingerprint)
-    return Share(name, identity.key, identity.name, IDEMPOTENCY_SECONDS)
+    return Share(name, identity.key, identity.name, KEPT_SECONDS)
 
 
 def build_common_shares(
@@ -101,10 +99,10 @@ def build_common_shares(
         identity.key,
         ttl=seconds if control.may_keep else 0.0,
         may_use=is_read,
-        may_join=is_read and request.band != BATCH_BAND,
+        may_join=is_read and request.is_interactive,
         min_left=min_left,
     )
-    if request.band != BATCH_BAND:
+    if request.is_interactive:
         return [common]
     running = Identity.derive(b"batch band", identity.key)
     return [

@@ -56,6 +56,10 @@ class InteractiveLoad:
 
     def read(self) -> dict[str, tuple[int, int]]:
         """Pool -> requests in flight, and the most in the last five to ten seconds; without pools that had none."""
-        now = time.monotonic()
-        loads = {name: (load.current, load.find_peak(now)) for name, load in self._pools.items()}
+        loads = {name: self.find(name) for name in self._pools}
         return {name: load for name, load in loads.items() if load[1]}
+
+    def find(self, pool: str) -> tuple[int, int]:
+        """As `read`, of one pool."""
+        load = self._pools.get(pool)
+        return (load.current, load.find_peak(time.monotonic())) if load else (0, 0)
