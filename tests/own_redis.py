@@ -1,9 +1,15 @@
-"""Runs a Redis of one test module, whose settings its tests may change."""
+"""Runs a Redis of one test or module, whose settings may be changed and whose round trips counted."""
 
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.connection import AbstractConnection
 
 from launcher.processes import redis_server
 from shared.errors import StoreUnavailable
@@ -35,3 +41,29 @@ def run_redis(home: Path) -> Iterator[str]:
     # It refuses to end while it writes a first append-only file.
     server.kill()
     server.wait()
+
+
+@dataclass
+class SendCount:
+    """How often commands were sent."""
+
+    sends: int = 0
+
+
+@contextmanager
+def count_sends(redis: Redis) -> Iterator[SendCount]:
+    """Counts how often this process sends commands to the server of `redis`: a pipeline counts once.
+
+    The server can't tell: it reads a pipeline in several parts, and closed connections too.
+    """
+    path, count = redis.connection_pool.connection_kwargs["path"], SendCount()
+    send_packed_command = AbstractConnection.send_packed_command
+
+    def send(connection: Any, *args: Any, **options: Any) -> None:
+        if connection.path == path:
+            count.sends += 1
+        send_packed_command(connection, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AbstractConnection, "send_packed_command", send)
+        yield count

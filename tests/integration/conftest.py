@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from redis import Redis
 
 from bench.replicated_redis import ReplicatedRedis, run_replicated_redis
 from shared.credentials.unsealing import Unsealer
+from shared.redis_connection.client import connect
 from tests.integration.harness import WorkerHarness
+from tests.own_redis import run_redis
 from tests.shared_compilation import share_compilation
 from tests.upstream import Upstream
 
@@ -45,6 +48,20 @@ def start_harness(
 @pytest.fixture
 def harness(start_harness: Callable[..., WorkerHarness]) -> WorkerHarness:
     return start_harness()
+
+
+@pytest.fixture
+def own_redis_url(tmp_path: Path) -> Iterator[str]:
+    """A Redis of this test alone: nothing that another test has left behind sends commands to it."""
+    with run_redis(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def own_redis(own_redis_url: str) -> Iterator[Redis]:
+    client = connect(own_redis_url)
+    yield client
+    client.connection_pool.disconnect()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Commands of many greenlets share one connection, and each greenlet gets its own reply."""
 
-import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from shared.redis_connection.auto_pipeline import MAX_SMALL_BYTES, AutoPipeline
 from shared.redis_connection.in_flight_limit import FIRST_COST_SECONDS, HEADROOM, WINDOW_SECONDS, InFlightLimit
 from shared.redis_connection.multiplexer import Batch
 from tests import internals
+from tests.own_redis import count_sends
 from tests.waiting import eventually
 
 ECHO = "return {KEYS[1], ARGV[1]}"
@@ -24,17 +24,6 @@ ECHO = "return {KEYS[1], ARGV[1]}"
 def run_concurrently(works: list[Callable[[], Any]]) -> list[Any]:
     greenlets = [gevent.spawn(work) for work in works]
     return [greenlet.get(timeout=30) for greenlet in greenlets]
-
-
-def count_reads(redis: Redis) -> int:
-    """How often Redis has read from a connection, this call included."""
-    return int(redis.info("stats")["total_reads_processed"])
-
-
-def count_reads_at_rest(redis: Redis) -> int:
-    """As count_reads, once the connections that other tests have left are closed: Redis reads their ends."""
-    gc.collect()
-    return eventually(lambda: (before := count_reads(redis)) + 1 == count_reads(redis) and before + 1)
 
 
 def disconnect(redis: Redis, pipeline: AutoPipeline) -> None:
@@ -53,20 +42,20 @@ def test_each_greenlet_gets_the_reply_to_its_own_command(redis: Redis):
     assert run_concurrently(works) == [str(i).encode() for i in range(200)]
 
 
-def test_concurrent_commands_are_sent_together(redis: Redis):
-    pipeline = AutoPipeline(redis)
+def test_concurrent_commands_are_sent_together(own_redis: Redis):
+    pipeline = AutoPipeline(own_redis)
     pipeline.execute("PING")
-    before = count_reads_at_rest(redis)
-    run_concurrently([lambda: pipeline.execute("PING")] * 50)
-    assert count_reads(redis) - before == 2
+    with count_sends(own_redis) as count:
+        run_concurrently([lambda: pipeline.execute("PING")] * 50)
+    assert count.sends == 1
 
 
-def test_limited_pipeline_has_one_command_in_flight(redis: Redis):
-    pipeline = AutoPipeline(redis, eager=True, limit=InFlightLimit(1))
+def test_limited_pipeline_has_one_command_in_flight(own_redis: Redis):
+    pipeline = AutoPipeline(own_redis, eager=True, limit=InFlightLimit(1))
     pipeline.execute("PING")
-    before = count_reads_at_rest(redis)
-    assert run_concurrently([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
-    assert count_reads(redis) - before == 51
+    with count_sends(own_redis) as count:
+        assert run_concurrently([lambda: pipeline.execute("PING")] * 50) == [b"PONG"] * 50
+    assert count.sends == 50
 
 
 def test_distant_redis_gets_more_commands_at_a_time(redis: Redis):
@@ -192,18 +181,18 @@ def test_broken_connection_fails_pending_commands_and_is_reopened(redis: Redis, 
     assert pipeline.execute("PING") == b"PONG"
 
 
-def test_piggyback_batch_is_sent_ahead_and_not_counted(redis: Redis):
+def test_piggyback_batch_is_sent_ahead_and_not_counted(own_redis: Redis):
     piggyback = Batch([("RPUSH", "order", "rode")] * 2 + [("LPUSH", "order")], is_piggyback=True)
     waiting: list[Batch] = []
     pipeline = AutoPipeline(
-        redis, eager=True, limit=InFlightLimit(1), piggyback=lambda: waiting.pop() if waiting else None
+        own_redis, eager=True, limit=InFlightLimit(1), piggyback=lambda: waiting.pop() if waiting else None
     )
     pipeline.execute("PING")
-    before = count_reads_at_rest(redis)
     waiting.append(piggyback)
-    assert pipeline.execute("RPUSH", "order", "commanded") == 3
-    assert count_reads(redis) - before == 2
-    assert redis.lrange("order", 0, -1) == [b"rode", b"rode", b"commanded"]
+    with count_sends(own_redis) as count:
+        assert pipeline.execute("RPUSH", "order", "commanded") == 3
+    assert count.sends == 1
+    assert own_redis.lrange("order", 0, -1) == [b"rode", b"rode", b"commanded"]
     *lengths, refused = piggyback.replies.get(timeout=30)
     assert lengths == [1, 2]
     assert isinstance(refused, ResponseError)
