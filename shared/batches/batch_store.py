@@ -55,7 +55,7 @@ class Batches:
         self._begin = register(folder / "begin_line.lua")
         self._release = register(folder / "release_line.lua")
         self._record = register(folder / "record_result.lua")
-        self._record_unrun = register(folder / "record_unrun.lua")
+        self._record_skipped = register(folder / "record_skipped.lua")
         self._stage = register(folder / "stage_results.lua")
         self._commit = register(folder / "commit_results.lua")
         self._hold = build_lease(redis)
@@ -229,11 +229,11 @@ class Batches:
         args = [number, run.encode(), counted_as, result, *(word for pair in counts.items() for word in pair)]
         return bool(self._record(keys=[*names, keys.batch_results(batch_id)], args=args))
 
-    def record_unrun(self, batch_id: str, holder: str, code: str, results: Mapping[int, bytes]) -> bool:
+    def record_skipped(self, batch_id: str, holder: str, code: str, results: Mapping[int, bytes]) -> bool:
         """Records those of lines that have no result yet, as failed for this reason; False if the lease is lost."""
         names = [keys.batch(batch_id), keys.batch_lease(batch_id), keys.batch_done(batch_id)]
         args = [holder, name_failure(code), *(word for pair in results.items() for word in pair)]
-        return cast("int", self._record_unrun(keys=[*names, keys.batch_results(batch_id)], args=args)) >= 0
+        return cast("int", self._record_skipped(keys=[*names, keys.batch_results(batch_id)], args=args)) >= 0
 
     def read_running(self, batch_id: str) -> dict[int, RunningLine]:
         """The lines that have begun and have no result."""

@@ -86,8 +86,8 @@ class Admission:
 
 
 @dataclass(frozen=True)
-class UnrunCount:
-    """A request without a job that is counted, or waits for its key's requests per minute."""
+class SharedCount:
+    """A request that shares an answer: it is counted, or waits for its key's requests per minute."""
 
     limit_usage: LimitUsage
     #: Requests that are counted first.
@@ -117,7 +117,9 @@ class RelayQueue:
         self._count_request = self._pipeline.register_script(
             *(Path(__file__).with_name(name) for name in ("limits.lua", "count_request.lua"))
         )
-        self._count_unrun = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("count_unrun.lua"))
+        self._count_shared = self._pipeline.register_script(
+            *SCHEDULING_LUA, Path(__file__).with_name("count_shared.lua")
+        )
         self._release_held = self._pipeline.register_script(*SCHEDULING_LUA, RELEASE_HELD_LUA)
         self._cancel = self._pipeline.register_script(*SCHEDULING_LUA, Path(__file__).with_name("cancel.lua"))
 
@@ -195,18 +197,18 @@ class RelayQueue:
             raise LimitReached("requests", wait, usage)
         return usage
 
-    def count_unrun(self, key: ApiKey, now: float, patience: float, before: int | None) -> UnrunCount:
+    def count_shared(self, key: ApiKey, now: float, patience: float, before: int | None) -> SharedCount:
         """Counts a request that gets the answer to another one against the requests per minute, which `key` has.
 
         `patience`: seconds for which it may wait; `before`: others that wait before it like this, None when it asks
         again. Raises LimitReached when it may not even wait.
         """
         args = [encode_demand(key, 0, now), patience, "" if before is None else before]
-        state, wait, requests, reset, ahead = self._count_unrun(keys=[], args=args)
+        state, wait, requests, reset, ahead = self._count_shared(keys=[], args=args)
         usage = LimitUsage(int(float(requests)), float(reset))
         if state == b"refused":
             raise LimitReached("requests", float(wait), usage)
-        return UnrunCount(usage, int(ahead), float(wait))
+        return SharedCount(usage, int(ahead), float(wait))
 
     def _build_fields(self, request: RelayRequest, upstream_model: str, *, limited: bool) -> dict[str, Any]:
         model = names.limited_model(upstream_model or request.model)

@@ -3,8 +3,8 @@
 from shared.batches.batch import CANCELLED, CANCELLING, EXPIRED, Batch
 from web.batches.result_files import ResultFiles
 from web.batches.services import BatchServices
+from web.batches.skipped_lines import record_skipped
 from web.batches.transitions import Transitions
-from web.batches.unrun_lines import record_unrun
 
 
 def end_batch(services: BatchServices, transitions: Transitions, results: ResultFiles, batch: Batch) -> None:
@@ -15,7 +15,7 @@ def end_batch(services: BatchServices, transitions: Transitions, results: Result
     """
     outcome = CANCELLED if batch.status == CANCELLING else batch.outcome
     if outcome in (EXPIRED, CANCELLED) and batch.total:
-        record_unrun(services, results, batch, outcome)
+        record_skipped(services, results, batch, outcome)
     while count := results.flush(batch):
         if count < 0:
             return

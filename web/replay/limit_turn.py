@@ -50,7 +50,7 @@ class LimitTurn:
         `before`: others of this front that wait before it, None when it asks again.
         """
         patience = self._request.gives_up_at - clock.now()
-        count = self._services.queue.count_unrun(self.key, clock.now(), patience, before)
+        count = self._services.queue.count_shared(self.key, clock.now(), patience, before)
         if before is not None:
             self.usage, self.ahead = count.limit_usage, count.ahead
         self.is_counted = not count.recheck_seconds

@@ -57,8 +57,8 @@ def render_reply(custom_id: str, reply: LineReply) -> bytes:
     return (OUTPUT if reply.is_success else ERRORS) + line % (quote(new_line_id()), quote(custom_id), response)
 
 
-def render_unrun(custom_id: str, code: str, message: str) -> bytes:
-    """The line of a request that was not run, behind the letter of its file."""
+def render_skipped(custom_id: str, code: str, message: str) -> bytes:
+    """The line of a request that is skipped, behind the letter of its file."""
     error = {"code": code, "message": message}
     values = {"id": new_line_id(), "custom_id": custom_id, "response": None, "error": error}
     return ERRORS + json.dumps(values).encode() + b"\n"

@@ -135,8 +135,8 @@ def test_a_front_without_the_lease_stores_no_part(store: Batches, batch: Batch):
 
 def test_lines_that_were_not_run_get_a_result_beside_those_that_have_one(store: Batches, batch: Batch):
     record(store, batch, 1, begin(store, batch, 1))
-    assert not store.record_unrun(batch.id, "f2", "batch_expired", {2: b"e2\n"})
-    assert store.record_unrun(batch.id, "f1", "batch_expired", {1: b"e1\n", 2: b"e2\n", 3: b"e3\n"})
+    assert not store.record_skipped(batch.id, "f2", "batch_expired", {2: b"e2\n"})
+    assert store.record_skipped(batch.id, "f1", "batch_expired", {1: b"e1\n", 2: b"e2\n", 3: b"e3\n"})
     found = store.get(batch.id)
     assert (found.completed, found.failed, found.result_bytes) == (1, 2, 10)
     assert found.failures == {"batch_expired": 2}

@@ -17,7 +17,7 @@ from tests.integration.harness import WorkerHarness
 from tests.integration.web.batches.batch_harness import BatchHarness, build_line, build_lines
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from web.batches import line_run, unrun_lines
+from web.batches import line_run, skipped_lines
 
 StartFront = Callable[..., BatchHarness]
 StartWorkers = Callable[..., WorkerHarness]
@@ -130,18 +130,18 @@ def test_a_cancelled_batch_ends_within_seconds_with_what_is_done(
 
     batch = front.wait_for_end(batch, within=10)
 
-    done, unrun = front.read_file(batch.output_file), front.read_file(batch.error_file)
+    done, skipped = front.read_file(batch.output_file), front.read_file(batch.error_file)
     assert batch.status == "cancelled" and batch.cancelled_at and batch.cancelling_at
-    assert len(done) == batch.completed and len(unrun) == batch.failed and batch.completed + batch.failed == 30
-    assert list_ids(done + unrun) == expect_ids(30)
-    assert {line["error"]["code"] for line in unrun} == {"batch_cancelled"}
+    assert len(done) == batch.completed and len(skipped) == batch.failed and batch.completed + batch.failed == 30
+    assert list_ids(done + skipped) == expect_ids(30)
+    assert {line["error"]["code"] for line in skipped} == {"batch_cancelled"}
     assert eventually(lambda: front.redis.llen("rq:queue:batch:default") == 0)
 
 
 def test_an_expired_batch_returns_what_is_done(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(unrun_lines, "LINES_AT_ONCE", 3)
+    monkeypatch.setattr(skipped_lines, "LINES_AT_ONCE", 3)
     start_harness(credentials=2, first_byte_timeout=60.0)
     front = start_front()
     front.start()
@@ -152,11 +152,11 @@ def test_an_expired_batch_returns_what_is_done(
 
     batch = front.wait_for_end(batch, within=10)
 
-    done, unrun = front.read_file(batch.output_file), front.read_file(batch.error_file)
+    done, skipped = front.read_file(batch.output_file), front.read_file(batch.error_file)
     assert batch.status == "expired" and batch.expired_at and len(done) == batch.completed >= 2
-    assert list_ids(done + unrun) == expect_ids(20)
-    assert {line["error"]["code"] for line in unrun} == {"batch_expired"}
-    assert batch.failures == {"batch_expired": len(unrun)}
+    assert list_ids(done + skipped) == expect_ids(20)
+    assert {line["error"]["code"] for line in skipped} == {"batch_expired"}
+    assert batch.failures == {"batch_expired": len(skipped)}
 
 
 def test_a_revoked_key_cancels_its_batch(start_front: StartFront, start_harness: StartWorkers, upstream: Upstream):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from web.batches.line_run import find_pause
-from web.batches.lines.results import LineReply, read_usage, render_reply, render_unrun
+from web.batches.lines.results import LineReply, read_usage, render_reply, render_skipped
 
 CUSTOM_ID = 'a "b" \ud800 中'
 
@@ -34,9 +34,9 @@ def test_a_long_body_stands_on_one_line():
 
 def test_a_failed_line_belongs_to_the_error_file():
     assert render_reply("a", LineReply(404, "req_1", b"{}"))[:1] == b"e"
-    unrun = render_unrun(CUSTOM_ID, "batch_expired", "too late")
-    assert unrun[:1] == b"e" and json.loads(unrun[1:])["error"]["code"] == "batch_expired"
-    assert json.loads(unrun[1:])["response"] is None
+    skipped = render_skipped(CUSTOM_ID, "batch_expired", "too late")
+    assert skipped[:1] == b"e" and json.loads(skipped[1:])["error"]["code"] == "batch_expired"
+    assert json.loads(skipped[1:])["response"] is None
 
 
 CHAT_USAGE = {

@@ -1,4 +1,4 @@
-"""Gives the lines of a batch that has expired or was cancelled, and that were not run, their results."""
+"""Records the lines that a batch skips, as it has expired or was cancelled, in its error file."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from shared import keys
 from shared.batches.batch import CANCELLED, EXPIRED, Batch
 from web.batches.lines.line_parser import InvalidLine, parse_line
 from web.batches.lines.line_reader import iter_lines
-from web.batches.lines.results import render_unrun
+from web.batches.lines.results import render_skipped
 from web.batches.result_files import ResultFiles
 from web.batches.services import BatchServices
 from web.batches.validation import take_turn
@@ -21,7 +21,7 @@ ERRORS = {
 LINES_AT_ONCE, LINES_PER_PART = 200, 4000
 
 
-def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, outcome: str) -> None:
+def record_skipped(services: BatchServices, results: ResultFiles, batch: Batch, outcome: str) -> None:
     """Raises FileNotFound, FileStoreDown, RedisError; repeated, it goes on where it was."""
     done = services.redis.get(keys.batch_done(batch.id)) or b""
     found: dict[int, bytes] = {}
@@ -30,9 +30,9 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
     def collect() -> Iterator[None]:
         for line in iter_lines(services.files.open(record), services.max_line):
             if not is_set(done, line.number):
-                found[line.number] = render_unrun(read_custom_id(line.data), *ERRORS[outcome])
+                found[line.number] = render_skipped(read_custom_id(line.data), *ERRORS[outcome])
             if len(found) >= LINES_AT_ONCE:
-                services.store.record_unrun(batch.id, services.front_id, ERRORS[outcome][0], found)
+                services.store.record_skipped(batch.id, services.front_id, ERRORS[outcome][0], found)
                 found.clear()
                 if line.number % LINES_PER_PART < LINES_AT_ONCE:
                     results.flush(batch)
@@ -41,7 +41,7 @@ def record_unrun(services: BatchServices, results: ResultFiles, batch: Batch, ou
     with take_turn(record.size):
         take_breaks(collect())
     if found:
-        services.store.record_unrun(batch.id, services.front_id, ERRORS[outcome][0], found)
+        services.store.record_skipped(batch.id, services.front_id, ERRORS[outcome][0], found)
 
 
 def is_set(bits: bytes, number: int) -> bool:
