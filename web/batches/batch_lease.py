@@ -6,7 +6,7 @@ import gevent
 from gevent.event import Event
 from redis.exceptions import RedisError
 
-from shared.batches.batch_store import Batches
+from shared.batches.batch_leases import BatchLeases
 
 log = logging.getLogger("farm.batches")
 #: Seconds between two renewals.
@@ -16,8 +16,8 @@ RENEWAL_SECONDS = 2.0
 class BatchLease:
     """One that this front has taken, until it is given up or lost."""
 
-    def __init__(self, store: Batches, batch_id: str, holder: str) -> None:
-        self._store = store
+    def __init__(self, leases: BatchLeases, batch_id: str, holder: str) -> None:
+        self._leases = leases
         self._batch_id = batch_id
         self.holder = holder
         #: Set when no line may begin any more.
@@ -28,7 +28,7 @@ class BatchLease:
         while not self.ended.is_set():
             gevent.sleep(RENEWAL_SECONDS)
             try:
-                if not self.ended.is_set() and not self._store.hold_lease(self._batch_id, self.holder):
+                if not self.ended.is_set() and not self._leases.hold(self._batch_id, self.holder):
                     log.warning("another front has taken batch %s over", self._batch_id, extra={"action": "batch_lost"})
                     self.ended.set()
             except RedisError as error:
@@ -38,6 +38,6 @@ class BatchLease:
         """Lets another front take it at once. Idempotent."""
         self.ended.set()
         try:
-            self._store.give_up_lease(self._batch_id, self.holder)
+            self._leases.give_up(self._batch_id, self.holder)
         except RedisError as error:
             log.warning("a batch's lease has to expire: %s", error, extra={"action": "redis_lost"})

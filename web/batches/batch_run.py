@@ -51,9 +51,9 @@ class BatchRun:
         self._id = batch_id
         self._count_batches = count_batches
         self._woken = Event()
-        self._lease = BatchLease(services.store, batch_id, services.front_id)
+        self._lease = BatchLease(services.leases, batch_id, services.front_id)
         self._transitions = Transitions(services.store, services.front_id)
-        self._results = ResultFiles(services.store, services.files, services.front_id)
+        self._results = ResultFiles(services.lines, services.files, services.front_id)
         self._flush = BackgroundFlush(self._results, self._lease.ended)
         self._cursor = InputCursor(services)
         self.lines = LineWindow(services, self._lease, self._cursor, self._get_key, self._woken.set)

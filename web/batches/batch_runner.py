@@ -51,10 +51,10 @@ class BatchRunner:
 
     def _look(self) -> None:
         """Takes unfinished batches that no front has, the oldest first."""
-        store, front_id = self._services.store, self._services.front_id
-        active = store.list_active()
+        front_id = self._services.front_id
+        active = self._services.store.list_active()
         others = [batch_id for batch_id in active if batch_id not in self._runs]
-        for batch_id in store.take_leases(others, front_id, MAX_RUNS - len(self._runs)):
+        for batch_id in self._services.leases.take(others, front_id, MAX_RUNS - len(self._runs)):
             self._start(batch_id)
         if active:
             self._services.headroom.exchange(self._count_own())

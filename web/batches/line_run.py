@@ -103,8 +103,8 @@ class LineRun:
         running = begin_run(self.services.front_id, clock.now(), self.running.offset, self.running.length)
 
         def begin() -> bool:
-            store, holder = self.services.store, self.services.front_id
-            return store.begin_line(self.batch.id, holder, self.number, running, instead_of=self.running)
+            lines, holder = self.services.lines, self.services.front_id
+            return lines.begin(self.batch.id, holder, self.number, running, instead_of=self.running)
 
         if not retry_forever(begin, "can't begin a line of a batch yet"):
             return False
@@ -112,9 +112,9 @@ class LineRun:
         return True
 
     def _release(self) -> None:
-        store = self.services.store
+        lines = self.services.lines
         retry_forever(
-            lambda: store.release_line(self.batch.id, self.number, self.running), "can't release a line of a batch yet"
+            lambda: lines.release(self.batch.id, self.number, self.running), "can't release a line of a batch yet"
         )
 
     def _record(self, reply: LineReply) -> None:
@@ -123,7 +123,7 @@ class LineRun:
         counted_as = "completed" if reply.is_success else "failed"
 
         def record() -> bool:
-            return self.services.store.record_result(
+            return self.services.lines.record_result(
                 self.batch.id, self.number, self.running, counted_as, result, counts
             )
 

@@ -79,7 +79,7 @@ class LineWindow:
         """False if Redis knows another line as the last one."""
         running = begin_run(self._lease.holder, clock.now(), line.offset, line.length)
         after = self._cursor.last_line
-        if not self._services.store.begin_line(batch.id, self._lease.holder, line.number, running, after=after):
+        if not self._services.lines.begin(batch.id, self._lease.holder, line.number, running, after=after):
             return False
         self._cursor.last_line = line.number
         self._spawn(batch, record, line.number, running, line.data)
@@ -87,7 +87,7 @@ class LineWindow:
 
     def _take_over(self, batch: Batch, record: FileRecord, number: int, orphan: RunningLine) -> None:
         running = begin_run(self._lease.holder, clock.now(), orphan.offset, orphan.length)
-        if self._services.store.begin_line(batch.id, self._lease.holder, number, running, instead_of=orphan):
+        if self._services.lines.begin(batch.id, self._lease.holder, number, running, instead_of=orphan):
             log.info(
                 "line %d of a batch is run again", number, extra={"action": "batch_line_again", "reason": batch.id}
             )

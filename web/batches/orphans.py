@@ -9,9 +9,9 @@ from web.batches.services import BatchServices
 
 def find_orphans(services: BatchServices, batch_id: str, running_here: Container[int]) -> dict[int, RunningLine]:
     """Their front has ended, or has forgotten them. Raises RedisError."""
-    running = services.store.read_running(batch_id)
+    running = services.lines.read_running(batch_id)
     others = {line.front for line in running.values()} - {NOBODY, services.front_id}
-    gone = services.store.find_gone(sorted(others)) | {NOBODY}
+    gone = services.leases.find_gone(sorted(others)) | {NOBODY}
     overdue_at = clock.now() - services.max_run
     return {
         number: line

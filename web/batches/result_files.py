@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from shared.batches.batch import Batch
-from shared.batches.batch_store import Batches
+from shared.batches.batch_lines import BatchLines
 from shared.files.file_record import BATCH_OUTPUT
 from shared.files.file_store import Files
 from shared.files.part_store import PART_BYTES, part_name
@@ -17,8 +17,8 @@ FLUSH_BYTES, MAX_RESULT_BYTES = 1024 * 1024, 8 * 1024 * 1024
 class ResultFiles:
     """All methods raise RedisError and FileStoreDown; what has failed can be repeated, by another front too."""
 
-    def __init__(self, store: Batches, files: Files, holder: str) -> None:
-        self._store = store
+    def __init__(self, lines: BatchLines, files: Files, holder: str) -> None:
+        self._lines = lines
         self._files = files
         self._holder = holder
 
@@ -29,7 +29,7 @@ class ResultFiles:
         2. The parts are put; by a successor again, with the same content.
         3. Only then the results leave Redis.
         """
-        staged = self._store.stage_results(batch.id, self._holder)
+        staged = self._lines.stage_results(batch.id, self._holder)
         if staged is None:
             return -1
         if not staged.results:
@@ -38,7 +38,7 @@ class ResultFiles:
         errors = [result[1:] for result in staged.results if result[:1] != OUTPUT]
         output_sizes = self._put(batch.output_file, len(json.loads(staged.output_parts)), output)
         error_sizes = self._put(batch.error_file, len(json.loads(staged.error_parts)), errors)
-        is_committed = self._store.commit_results(batch.id, self._holder, staged, output_sizes, error_sizes)
+        is_committed = self._lines.commit_results(batch.id, self._holder, staged, output_sizes, error_sizes)
         return len(staged.results) if is_committed else -1
 
     def _put(self, file_id: str, number: int, lines: Sequence[bytes]) -> list[int]:

@@ -9,6 +9,8 @@ from shared import keys
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch import Batch
+from shared.batches.batch_leases import BatchLeases
+from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches
 from shared.errors import NotFound
 from shared.files.file_record import FileRecord
@@ -30,6 +32,8 @@ class BatchServices:
 
     redis: Redis
     store: Batches
+    leases: BatchLeases
+    lines: BatchLines
     files: Files
     api_keys: ApiKeys
     requests: LineRequests
@@ -74,9 +78,12 @@ class BatchServices:
 
 
 def build_batch_services(settings: Settings, redis: Redis, files: Files, requests: LineRequests) -> BatchServices:
+    pipeline = AutoPipeline(redis)
     return BatchServices(
         redis=redis,
-        store=Batches(redis, AutoPipeline(redis)),
+        store=Batches(redis, pipeline),
+        leases=BatchLeases(redis),
+        lines=BatchLines(redis, pipeline),
         files=files,
         api_keys=ApiKeys(redis),
         requests=requests,

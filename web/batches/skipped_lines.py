@@ -32,7 +32,7 @@ def record_skipped(services: BatchServices, results: ResultFiles, batch: Batch, 
             if not is_set(done, line.number):
                 found[line.number] = render_skipped(read_custom_id(line.data), *ERRORS[outcome])
             if len(found) >= LINES_AT_ONCE:
-                services.store.record_skipped(batch.id, services.front_id, ERRORS[outcome][0], found)
+                services.lines.record_skipped(batch.id, services.front_id, ERRORS[outcome][0], found)
                 found.clear()
                 if line.number % LINES_PER_PART < LINES_AT_ONCE:
                     results.flush(batch)
@@ -41,7 +41,7 @@ def record_skipped(services: BatchServices, results: ResultFiles, batch: Batch, 
     with take_turn(record.size):
         take_breaks(collect())
     if found:
-        services.store.record_skipped(batch.id, services.front_id, ERRORS[outcome][0], found)
+        services.lines.record_skipped(batch.id, services.front_id, ERRORS[outcome][0], found)
 
 
 def is_set(bits: bytes, number: int) -> bool:

@@ -62,7 +62,7 @@ def map_errors() -> Iterator[None]:
 
 def describe_batches(batches: Sequence[Batch]) -> list[BatchInfo]:
     names = find_key_names(services().redis, [batch.key for batch in batches])
-    running = services().batches.store.count_running([batch.id for batch in batches])
+    running = services().batches.lines.count_running([batch.id for batch in batches])
     return [describe_batch(batch, names.get(batch.key, ""), running[batch.id]) for batch in batches]
 
 

@@ -5,16 +5,16 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.batches.batch_store import Batches
+from shared.batches.batch_leases import BatchLeases
 from web.batches import batch_lease
 from web.batches.batch_lease import BatchLease
 
 
 @pytest.fixture
 def lease(redis: Redis) -> BatchLease:
-    store = Batches(redis)
-    store.hold_lease("b", "f1")
-    return BatchLease(store, "b", "f1")
+    leases = BatchLeases(redis)
+    leases.hold("b", "f1")
+    return BatchLease(leases, "b", "f1")
 
 
 def test_a_lease_that_was_given_up_is_free(lease: BatchLease, redis: Redis):

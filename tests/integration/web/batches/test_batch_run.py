@@ -209,20 +209,20 @@ def test_another_front_runs_the_lines_of_one_that_has_died(
     start_harness(credentials=2)
     first, second = start_front(), start_front()
     batch = first.create(build_lines(10))
-    first.batches.store.hold_lease(batch.id, "dead")
+    first.batches.leases.hold(batch.id, "dead")
     changes = {"status": "in_progress", "total": 10}
     first.batches.store.change(batch, ("validating",), changes)
     length = len(build_line("line-0"))
     late = [begin_run("dead", clock.now(), number * length, length) for number in range(3)]
     for number, run in enumerate(late, 1):
-        assert first.batches.store.begin_line(batch.id, "dead", number, run, after=number - 1)
-    assert first.batches.store.record_result(batch.id, 1, late[0], "completed", b'o{"custom_id": "line-0"}\n', {})
-    first.batches.store.give_up_lease(batch.id, "dead")
+        assert first.batches.lines.begin(batch.id, "dead", number, run, after=number - 1)
+    assert first.batches.lines.record_result(batch.id, 1, late[0], "completed", b'o{"custom_id": "line-0"}\n', {})
+    first.batches.leases.give_up(batch.id, "dead")
 
     second.start()
     batch = second.wait_for_end(batch)
 
-    assert not first.batches.store.record_result(batch.id, 2, late[1], "completed", b"o{}\n", {})
+    assert not first.batches.lines.record_result(batch.id, 2, late[1], "completed", b"o{}\n", {})
     assert list_ids(second.read_file(batch.output_file)) == expect_ids(10)
     assert (batch.completed, upstream.counters()["served"]) == (10, 9)
 
@@ -260,7 +260,7 @@ def test_a_front_that_has_lost_its_lease_unawares_doubles_nothing(
     eventually(lambda: first.get(batch).completed >= 4)
     first.redis.delete(keys.batch_lease(batch.id))
     first.redis.set(keys.front_gone(first.batches.front_id), 1)
-    assert second.batches.store.hold_lease(batch.id, second.batches.front_id)
+    assert second.batches.leases.hold(batch.id, second.batches.front_id)
     first.redis.persist(keys.batch_lease(batch.id))
     second.start()
 
@@ -306,7 +306,7 @@ def test_a_full_store_holds_a_batch_up_until_there_is_room(
     monkeypatch.setattr(front.batches.files.store, "put", put_if_room)
     front.start()
     eventually(lambda: front.get(batch).result_bytes > 5000)
-    eventually(lambda: not front.batches.store.read_running(batch.id))
+    eventually(lambda: not front.batches.lines.read_running(batch.id))
     assert front.get(batch).last_line < 100
 
     is_full = False
@@ -322,7 +322,7 @@ def test_a_part_that_was_put_and_not_committed_is_not_doubled(
     monkeypatch.setattr("web.batches.background_flush.FLUSH_BYTES", 2000)
     start_harness(credentials=2)
     first, second = start_front(), start_front()
-    monkeypatch.setattr(first.batches.store, "commit_results", lambda *_: False)
+    monkeypatch.setattr(first.batches.lines, "commit_results", lambda *_: False)
     first.start()
     batch = first.create(build_lines(30))
     eventually(lambda: first.get(batch).staged)

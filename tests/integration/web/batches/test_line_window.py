@@ -27,11 +27,11 @@ class Window(LineWindow):
 
     def __init__(self, front: BatchHarness) -> None:
         self.front = front
-        self.store = front.batches.store
+        self.lines = front.batches.lines
         self.batch = front.create(build_lines(5), status="in_progress", total=5)
         self.id = self.batch.id
-        self.store.hold_lease(self.id, front.batches.front_id)
-        lease = BatchLease(self.store, self.id, front.batches.front_id)
+        front.batches.leases.hold(self.id, front.batches.front_id)
+        lease = BatchLease(front.batches.leases, self.id, front.batches.front_id)
         super().__init__(front.batches, lease, InputCursor(front.batches), lambda: front.key, lambda: None)
 
     def begin(self, size: int, orphans: dict[int, RunningLine] | None = None) -> list[int]:
@@ -81,7 +81,7 @@ def test_a_line_is_taken_over_from_an_earlier_run_here(window: Window):
     eventually(lambda: window.count_waiting() == 3)
     gevent.idle()
     assert len(window) == 3 and former not in window.list_runs()
-    assert window.store.read_running(window.id)[1] != former.running
+    assert window.lines.read_running(window.id)[1] != former.running
     window.kill()
     eventually(lambda: window.count_waiting() == 0)
 

@@ -24,7 +24,7 @@ def front(start_front: StartFront, unsealer: Unsealer, redis: Redis) -> BatchHar
 
 def build_run(front: BatchHarness, **fields: Any) -> BatchRun:
     batch = front.create(build_lines(3), total=3, **fields)
-    front.batches.store.hold_lease(batch.id, front.batches.front_id)
+    front.batches.leases.hold(batch.id, front.batches.front_id)
     return BatchRun(front.batches, batch.id, lambda: 1)
 
 

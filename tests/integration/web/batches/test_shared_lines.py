@@ -76,7 +76,7 @@ def begin_twice(fronts: list[BatchHarness], unsealer: Unsealer) -> list[Batch]:
     batches = []
     for front in fronts:
         batch_id = new_batch_id()
-        front.batches.store.hold_lease(batch_id, front.batches.front_id)
+        front.batches.leases.hold(batch_id, front.batches.front_id)
         batches.append(fronts[0].create(build_input(3, 3), id=batch_id))
         front.start()
         eventually(lambda front=front: len(front.services.runs.followers) == 3)

@@ -7,8 +7,11 @@ from redis import Redis
 
 from shared import clock
 from shared.batches.batch import COMPLETED, Batch
+from shared.batches.batch_leases import BatchLeases
+from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches
 from shared.batches.running_line import begin_run
+from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.batches.transitions import Transitions
 
 
@@ -22,13 +25,13 @@ from web.batches.transitions import Transitions
     ids=["finalize", "fail", "cancel"],
 )
 def test_running_lines_are_disowned(redis: Redis, status: str, change: Callable[[Transitions, Batch], bool]):
-    store, run = Batches(redis), begin_run("f1", clock.now(), 0, 10)
+    store, lines, run = Batches(redis), BatchLines(redis, AutoPipeline(redis)), begin_run("f1", clock.now(), 0, 10)
     batch = Batch("b", "k", "/v1/completions", "file-1", "file-2", "file-3", 1, "24h", 2, status=status, total=1)
     store.add(batch)
-    assert store.hold_lease("b", "f1") and store.begin_line("b", "f1", 1, run)
+    assert BatchLeases(redis).hold("b", "f1") and lines.begin("b", "f1", 1, run)
 
-    assert not change(Transitions(store, "f2"), batch) and store.read_running("b")
+    assert not change(Transitions(store, "f2"), batch) and lines.read_running("b")
     assert change(Transitions(store, "f1"), batch)
 
-    assert not store.record_result("b", 1, run, "completed", b"o{}\n", {})
+    assert not lines.record_result("b", 1, run, "completed", b"o{}\n", {})
     assert store.get("b").completed == 0

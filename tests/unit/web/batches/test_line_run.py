@@ -34,22 +34,22 @@ class Services:
     counters: Counters = field(default_factory=Counters)
 
     @property
-    def store(self) -> "Services":
+    def lines(self) -> "Services":
         return self
 
-    requests = store
+    requests = lines
 
     def ask(self, *_: Any) -> LineReply:
         return self.replies.pop(0)
 
-    def begin_line(self, *_: Any, **__: Any) -> bool:
+    def begin(self, *_: Any, **__: Any) -> bool:
         return self.may_begin
 
     def record_result(self, _id: str, _number: int, _run: RunningLine, counted_as: str, _: bytes, usage: Any) -> bool:
         self.counted_as, self.usage = counted_as, usage
         return True
 
-    def release_line(self, *_: Any) -> None:
+    def release(self, *_: Any) -> None:
         self.is_released = True
 
 

@@ -1,0 +1,44 @@
+"""Which front runs which batch: a lease for each batch."""
+
+from collections.abc import Sequence
+
+from redis import Redis
+
+from shared import keys
+from shared.redis_connection.lease import NOT_HELD, build_lease
+
+#: Milliseconds after which another front may take a batch over whose front does not renew its lease.
+LEASE_MS = 10_000
+
+
+class BatchLeases:
+    """All methods raise RedisError."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._hold = build_lease(redis)
+
+    def hold(self, batch_id: str, holder: str) -> bool:
+        """Takes or renews the lease."""
+        return self._hold(keys.batch_lease(batch_id), holder, LEASE_MS) != NOT_HELD
+
+    def take(self, batch_ids: Sequence[str], holder: str, most: int) -> list[str]:
+        """Takes up to `most` leases that no front has, or one that has ended; returns the batches."""
+        leases = self._redis.mget([keys.batch_lease(id_) for id_ in batch_ids]) if batch_ids else []
+        owners = {id_: owner.decode() if owner else "" for id_, owner in zip(batch_ids, leases, strict=True)}
+        gone = self.find_gone(sorted({owner for owner in owners.values() if owner})) | {"", holder}
+        free = [id_ for id_, owner in owners.items() if owner in gone][:most]
+        return [id_ for id_ in free if self._hold(keys.batch_lease(id_), holder, LEASE_MS, owners[id_]) != NOT_HELD]
+
+    def give_up(self, batch_id: str, holder: str) -> None:
+        self._hold(keys.batch_lease(batch_id), holder, 0)
+
+    def find_gone(self, fronts: Sequence[str]) -> set[str]:
+        """Those of the fronts that have ended."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for front in fronts:
+                pipe.zscore(keys.FRONTS, front)
+                pipe.exists(keys.front_gone(front))
+            replies = pipe.execute()
+        states = zip(fronts, replies[::2], replies[1::2], strict=True)
+        return {front for front, heartbeat, is_gone in states if heartbeat is None or is_gone}
