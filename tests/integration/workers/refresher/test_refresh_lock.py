@@ -167,9 +167,11 @@ def test_successor_on_another_host_waits_for_the_refresh_of_a_killed_worker(harn
     other = harness.build_token_by(harness.build_refresher("there"), take_over(harness))
     second = gevent.spawn(other.get)
     gevent.sleep(0.6)
-    endpoint.go_on.set()
-    assert second.get(timeout=30) == "at-1"
     assert endpoint.presented == [harness.imported]
+    endpoint.go_on.set()
+    # If the grant is stored just after it has looked for one, it presents the new refresh token: no token goes twice.
+    token = second.get(timeout=30)
+    assert (token, endpoint.presented) in [("at-1", [harness.imported]), ("at-2", [harness.imported, "rt-1"])]
 
 
 def test_time_from_answer_to_store_is_measured(harness: TokenHarness):
