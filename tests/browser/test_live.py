@@ -5,9 +5,11 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.admin_sessions import AdminSessions
+from shared.batches.batch_store import Batches
 from shared.credentials.store import Credentials
 from tests.browser.chromium import Chromium
-from tests.browser.console_pages import Console
+from tests.browser.console_pages import Console, press, read_text, shows
+from tests.console_batches import add_batch
 from tests.waiting import eventually
 from web import live_feed
 
@@ -31,7 +33,7 @@ def add_account(redis: Redis, number: int) -> None:
     Credentials(redis).add("default", f"another-token-{number}", "", "https://tokens.example")
 
 
-def shows(console: Console, accounts: int) -> bool:
+def shows_accounts(console: Console, accounts: int) -> bool:
     return bool(console.tab.is_true(f"{ACCOUNTS}.includes('/ {accounts}')"))
 
 
@@ -51,10 +53,10 @@ def measure(console: Console, ticks: int) -> dict[str, float]:
 
 def test_figure_changes_without_a_reload_and_not_while_hidden(console: Console, redis: Redis, browser: Chromium):
     console.open("/admin/", lang="en")
-    assert shows(console, 24)
+    assert shows_accounts(console, 24)
     console.tab.evaluate("document.isSamePage = true")
     add_account(redis, 1)
-    eventually(lambda: shows(console, 25))
+    eventually(lambda: shows_accounts(console, 25))
     eventually(lambda: console.tab.is_true("document.querySelector('#live-state').innerText == 'live'"))
 
     console.tab.evaluate(SET_HIDDEN % "true")
@@ -63,10 +65,10 @@ def test_figure_changes_without_a_reload_and_not_while_hidden(console: Console, 
     add_account(redis, 2)
     console.tab.evaluate("new Promise(resolve => setTimeout(resolve, 2000))")
     assert (len(list_requests(browser)), len(console.server.feed)) == (asked, 0)
-    assert shows(console, 25)
+    assert shows_accounts(console, 25)
 
     console.tab.evaluate(SET_HIDDEN % "false")
-    eventually(lambda: shows(console, 26))
+    eventually(lambda: shows_accounts(console, 26))
     assert console.tab.is_true("document.isSamePage")
 
 
@@ -89,6 +91,26 @@ def test_page_leads_to_the_login_when_its_session_has_ended(console: Console, re
     AdminSessions(redis).end_all()
     eventually(lambda: console.tab.is_true("location.pathname == '/admin/login'"))
     assert console.tab.evaluate("location.search") == "?" + "next=/admin/queue"
+
+
+def test_page_of_a_batch_moves_asks_before_it_cancels_and_settles(console: Console, redis: Redis):
+    batch = add_batch(redis, "k", "in_progress")
+    console.open(f"/admin/batches/{batch.id}", lang="en")
+    console.tab.evaluate("document.isSamePage = true; window.confirm = question => { document.asked = question }")
+    press(console.tab, ".danger")
+    assert "Cancel this batch?" in console.tab.evaluate("document.asked")
+    redis.hincrby(keys.batch(batch.id), "completed", 1)
+    eventually(lambda: "26 of 40 completed" in read_text(console.tab, "#live .facts"))
+    assert shows(console.tab, ".live-controls") and shows(console.tab, ".danger")
+    changes = {"status": "completed", "output_parts": [7]}
+    Batches(redis).change(batch, ("in_progress",), changes, ends=True)
+    eventually(lambda: batch.output_file in read_text(console.tab, "#live .facts"))
+    eventually(lambda: not shows(console.tab, ".live-controls") and len(console.server.feed) == 0)
+    assert not shows(console.tab, ".danger") and Batches(redis).get(batch.id).status == "completed"
+    # Not even when its tab is shown again.
+    console.tab.evaluate(SET_HIDDEN % "false")
+    console.tab.evaluate("new Promise(resolve => setTimeout(resolve, 1500))")
+    assert len(console.server.feed) == 0 and console.tab.is_true("document.isSamePage")
 
 
 def read_letters(console: Console, number: int) -> str:

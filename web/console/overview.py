@@ -54,7 +54,7 @@ def read_now() -> dict[str, Any]:
     return {"live": live, "bands": BANDS, "list_alerts": list_alerts}
 
 
-LIVE_PAGES["overview"] = LivePage("_overview_live.html", read_now)
+LIVE_PAGES["overview"] = LivePage("_overview_live.html", lambda _: read_now())
 
 
 def list_alerts(live: Live) -> list[tuple[str, str]]:

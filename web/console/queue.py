@@ -44,4 +44,4 @@ def read_tape_event() -> dict[str, str]:
     return {"tape": json.dumps(asdict(read_newest_columns(NEWEST_SECONDS)), separators=(",", ":"))}
 
 
-LIVE_PAGES["queue"] = LivePage("_queue_live.html", read_now, read_tape_event)
+LIVE_PAGES["queue"] = LivePage("_queue_live.html", lambda _: read_now(), read_tape_event)

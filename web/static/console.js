@@ -54,6 +54,11 @@
     for (const other of box.form.elements) if (other.name === box.dataset.selectAll) other.checked = box.checked;
   });
 
+  document.addEventListener("submit", (event) => {
+    const question = event.target.dataset.confirm;
+    if (question && !window.confirm(question)) event.preventDefault();
+  });
+
   // The table is the truth; a chart is drawn from its cells and adds nothing to them.
   function drawCharts(root) {
     if (!window.Chart) return;
@@ -151,11 +156,12 @@
   });
 
   // A hidden tab asks for nothing. Its stream is closed by hx-sse, and here if it was opened meanwhile.
+  let isSettled = false;
   document.addEventListener("htmx:before:request", (event) => {
-    if (document.hidden) event.preventDefault();
+    if (document.hidden || isSettled) event.preventDefault();
   });
   document.addEventListener("htmx:sse:before:connection", (event) => {
-    if (document.hidden) event.detail.connection.cancelled = true;
+    if (document.hidden || isSettled) event.detail.connection.cancelled = true;
   });
   document.addEventListener("htmx:sse:before:message", (event) => {
     if (!document.hidden) return;
@@ -180,6 +186,11 @@
   }
   document.addEventListener("htmx:sse:after:message", () => showLiveState("live"));
   document.addEventListener("htmx:sse:error", () => showLiveState("lost"));
+  // What the page shows will change no more.
+  document.addEventListener("settled", () => {
+    isSettled = true;
+    document.querySelector(".live-controls")?.remove();
+  });
   // The page leads to the login, and from there back.
   document.addEventListener("logged-out", () => location.reload());
 

@@ -5,8 +5,8 @@ from typing import Any
 from werkzeug.wrappers import Response as BaseResponse
 
 from shared import clock
-from shared.batches.batch import IN_PROGRESS
-from shared.errors import NotFound
+from shared.batches.batch import IN_PROGRESS, UNFINISHED
+from shared.errors import ApiError, NotFound
 from web.admin import api_keys
 from web.admin.batches import resource
 from web.admin.batches.schemas import BatchInfo, BatchPage, BatchQuery
@@ -46,17 +46,31 @@ def batches() -> str:
 
 @blueprint.get("/batches/<batch_id>")
 def batch(batch_id: str) -> str:
+    values = read_batch(batch_id)
+    every = "0" if values["has_ended"] else read_interval()
+    return render_page("batch.html", active="batches", **values, every=every, intervals=INTERVALS)
+
+
+def read_batch(batch_id: str) -> dict[str, Any]:
+    """What the page of one batch shows of the moment. Raises ApiError."""
     found = resource.get_batch(batch_id)
     file_ids = [id_ for id_ in (found.input_file_id, found.output_file_id, found.error_file_id) if id_]
-    return render_page(
-        "batch.html",
-        active="batches",
-        batch=found,
-        times=list_times(found),
-        pace=find_pace(found, clock.now()),
-        hindrance=find_hindrance(found),
-        stored_files=services().files.find_stored(file_ids),
-    )
+    return {
+        "batch": found,
+        "has_ended": found.status not in UNFINISHED,
+        "times": list_times(found),
+        "pace": find_pace(found, clock.now()),
+        "hindrance": find_hindrance(found),
+        "stored_files": services().files.find_stored(file_ids),
+    }
+
+
+def read_batch_now(batch_id: str) -> dict[str, Any]:
+    """As `read_batch`; of one whose record was removed meanwhile, only that."""
+    try:
+        return read_batch(batch_id)
+    except ApiError:
+        return {"batch": None, "has_ended": True}
 
 
 def find_hindrance(batch: BatchInfo) -> str:
@@ -99,4 +113,5 @@ def find_paces(page: BatchPage) -> dict[str, Pace | None]:
     return {batch.id: find_pace(batch, now) for batch in page.data}
 
 
-LIVE_PAGES["batches"] = LivePage("_batches_live.html", read_now)
+LIVE_PAGES["batches"] = LivePage("_batches_live.html", lambda _: read_now())
+LIVE_PAGES["batch"] = LivePage("_batch_live.html", read_batch_now, is_final=lambda values: bool(values["has_ended"]))

@@ -16,15 +16,17 @@ from werkzeug.test import TestResponse
 from shared import keys
 from shared.api_keys.admin_sessions import AdminSessions
 from shared.api_keys.admin_tokens import AdminTokens
+from shared.batches.batch_store import Batches
 from shared.credentials.store import Credentials
 from shared.protocol.relay_queue import queue_keys
 from shared.protocol.sse import KEEP_ALIVE_COMMENT, encode_event
+from tests.console_batches import add_batch
 from tests.integration.web.console.conftest import LogIn
 from tests.integration.workers.jobs.simulated_pool import SimulatedPool
 from tests.waiting import eventually
 from web import live_feed
 from web.console.live import stream
-from web.console.live.fragments import LIVE_PAGES, Topic, render_topics
+from web.console.live.fragments import LIVE_PAGES, SETTLED, Topic, render_topics
 from web.services import EXTENSION
 
 HTMX = {"accept": "text/html, text/event-stream", "hx-request": "true"}
@@ -173,9 +175,9 @@ def test_page_is_read_once_for_all_languages_and_its_events_come_first(
 ):
     queue, reads = LIVE_PAGES["queue"], list[None]()
 
-    def read() -> dict[str, object]:
+    def read(subject: str) -> dict[str, object]:
         reads.append(None)
-        return queue.read()
+        return queue.read(subject)
 
     monkeypatch.setitem(LIVE_PAGES, "queue", replace(queue, read=read))
     messages = render_topics(app, [Topic("queue", language, "admin") for language in ("en", "zh")])
@@ -183,8 +185,38 @@ def test_page_is_read_once_for_all_languages_and_its_events_come_first(
     assert all(message.startswith(b"event: ") and b"\n\ndata: " in message for message in messages.values())
 
 
+def test_page_of_one_batch_follows_it_and_settles_when_it_ends(admin: FlaskClient, redis: Redis):
+    batch = add_batch(redis, "k", "in_progress")
+    path = f"/admin/batches/{batch.id}"
+    assert f'page=batch&amp;subject={batch.id}&amp;every=1&amp;lang=en"' in admin.get(path).text
+    with closing(open_stream(admin, "batch", subject=batch.id)) as response:
+        events = read_events(response)
+        first = next(events)
+        assert "25 of 40 completed" in first and "Cancel the batch" in first and "settled" not in first
+        redis.hincrby(keys.batch(batch.id), "completed", 1)
+        eventually(lambda: "26 of 40 completed" in next(events))
+        changes = {"status": "completed", "completed_at": 5, "output_parts": [7]}
+        Batches(redis).change(batch, ("in_progress",), changes, ends=True)
+        (last,) = eventually(lambda: [event for event in (next(events),) if "settled" in event])
+        assert next(events, "") == "", "the stream ends"
+    assert "Cancel the batch" not in last and "Remove the record" in last and batch.output_file in last
+    assert last.endswith("\n\nevent: settled\ndata: page\n\n")
+    assert "hx-sse" not in admin.get(path).text and "live-controls" not in admin.get(path).text
+
+
+def test_pages_of_two_batches_are_not_mixed_up_and_one_may_be_gone(app: Flask, redis: Redis):
+    batches = [add_batch(redis, "k", "in_progress") for _ in range(2)]
+    topics = [Topic("batch", "en", "admin", batch.id) for batch in batches]
+    gone = Topic("batch", "en", "admin", "batch_none")
+    messages = render_topics(app, [*topics, gone])
+    for batch, other, topic in zip(batches, reversed(batches), topics, strict=True):
+        assert batch.id.encode() in messages[topic] and other.id.encode() not in messages[topic]
+    assert b"was removed" in messages[gone] and messages[gone].endswith(SETTLED)
+
+
 def test_unknown_page_has_no_stream(admin: FlaskClient):
     assert admin.get("/admin/live?page=accounts").status_code == 404
+    assert admin.get("/admin/live?page=batch&subject=batch_1:done").status_code == 404
 
 
 def test_text_with_line_breaks_makes_no_event_of_its_own():
