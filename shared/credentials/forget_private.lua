@@ -1,8 +1,8 @@
--- Deletes a private credential and everything its pool has stored, unless it was used recently or has jobs.
+-- Deletes a private credential and everything its pool has stored, unless it was used recently or has work.
 -- KEYS: private pools by last use, credentials of the private pool, credential, fingerprints of the pool, history,
 --       last use of API keys, RQ's set of queues, queue of the interactive band, of the batch band, started registry of
 --       either, failed registry of either, RQ's set of workers of either queue, RQ's set of workers,
---       hash of the credentials' own limits, then further keys to delete
+--       hash of the credentials' own limits, unfinished batches of the caller, then further keys to delete
 -- ARGV: name of the private pool, credential id, time of last use up to which it may be deleted (`inf`: always),
 --       its caller id, key prefix of RQ's jobs, of RQ's results
 -- Result: 1 if it existed and was deleted
@@ -16,11 +16,14 @@ local state = redis.call('HGET', KEYS[2], ARGV[2])
 if (state == 'disabled' or state == 'foreign') and ARGV[3] ~= 'inf' then
     return 0
 end
+-- A batch has no jobs while it waits, for an upstream that is down or for the store of files.
+local is_busy = ARGV[3] ~= 'inf' and redis.call('EXISTS', KEYS[18]) == 1
 for i = 8, 9 do
-    if redis.call('LLEN', KEYS[i]) > 0 or redis.call('ZCARD', KEYS[i + 2]) > 0 then
-        redis.call('ZADD', KEYS[1], 'XX', redis.call('TIME')[1], ARGV[1])
-        return 0
-    end
+    is_busy = is_busy or redis.call('LLEN', KEYS[i]) > 0 or redis.call('ZCARD', KEYS[i + 2]) > 0
+end
+if is_busy then
+    redis.call('ZADD', KEYS[1], 'XX', redis.call('TIME')[1], ARGV[1])
+    return 0
 end
 local existed = redis.call('EXISTS', KEYS[3])
 for _, fingerprint in ipairs(redis.call('HMGET', KEYS[3], 'fingerprint', 'origin')) do
@@ -42,6 +45,6 @@ for i = 14, 15 do
         redis.call('SREM', KEYS[16], worker)
     end
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[12], KEYS[13], KEYS[14], KEYS[15], unpack(KEYS, 18))
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[12], KEYS[13], KEYS[14], KEYS[15], unpack(KEYS, 19))
 redis.call('ZREM', KEYS[1], ARGV[1])
 return existed

@@ -26,6 +26,8 @@ from shared.credentials.store import Credentials, build_fields
 from shared.protocol.relay_queue import BANDS, queue_keys
 from shared.redis_connection.client import register_script
 
+#: What the id of a caller begins with, as no id of an API key does.
+CALLER_PREFIX = "private-"
 #: Minimum idle seconds before deletion; must exceed the second for which a front caches a private credential.
 MIN_IDLE_SECONDS = 5.0
 
@@ -72,6 +74,15 @@ class PrivateCredentials:
         state = self._redis.hget(keys.credentials(own_pool.decode()), credential_id)
         return KnownToken(own_pool.decode(), state.decode() if state else "", bool(refreshed_at))
 
+    def get_state(self, pool: str) -> str:
+        """The state of the credential that has this pool, '' if there is none."""
+        state = self._redis.hget(keys.credentials(pool), names.private_credential_id(pool))
+        return state.decode() if state else ""
+
+    def has_caller(self, caller: str) -> bool:
+        """Whether the credential of a caller's id is there."""
+        return bool(self._redis.exists(keys.credential(caller.removeprefix(CALLER_PREFIX))))
+
     def add(self, pool: str, token: str, max_credentials: int, token_origin: str = "") -> str:
         """Seals and stores a token, given for the token endpoint of that origin.
 
@@ -102,7 +113,7 @@ class PrivateCredentials:
     def forget(self, pool: str, unused_since: float = float("inf")) -> bool:
         """Deletes a private credential unless it has jobs or was used after `unused_since`; returns whether it did.
 
-        With the default, neither its last use nor the state `disabled` protects it.
+        With the default, neither its last use nor a batch of its caller nor the state `disabled` protects it.
         """
         credential_id = names.private_credential_id(pool)
         queues = queue_keys(pool)
@@ -113,7 +124,8 @@ class PrivateCredentials:
                 *(keys.PRIVATE_POOLS, keys.credentials(pool), keys.credential(credential_id), keys.fingerprints(pool)),
                 *(keys.history(credential_id), keys.LAST_USED, Queue.redis_queues_keys, *queues),
                 *(*started, *failed, *(WORKERS_BY_QUEUE_KEY % queue(pool) for queue in BANDS.values())),
-                *(REDIS_WORKER_KEYS, keys.CREDENTIAL_LIMITS, *fair_queue_keys),
+                *(REDIS_WORKER_KEYS, keys.CREDENTIAL_LIMITS, keys.active_batches(caller_id(credential_id))),
+                *fair_queue_keys,
                 *(
                     keys.resting_models(credential_id),
                     keys.resting_by_pool(pool),
@@ -147,7 +159,12 @@ def registry_keys(pool: str, kind: type[BaseRegistry]) -> list[str]:
 
 def caller_id(credential_id: str) -> str:
     """Takes the place of an API key's id in the request log."""
-    return f"private-{credential_id}"
+    return CALLER_PREFIX + credential_id
+
+
+def is_caller(key_id: str) -> bool:
+    """Whether a private credential's caller has this id, and no API key."""
+    return key_id.startswith(CALLER_PREFIX)
 
 
 def remove_credential(redis: Redis, pool: str, credential_id: str, by: str) -> bool:

@@ -113,7 +113,7 @@ class BatchRun:
     def _validate(self, batch: Batch) -> None:
         key, record = self._services.find_key(batch), self._services.find_input(batch)
         if key is None:
-            self._store.cancel(batch.id, reason="key_revoked")
+            self._services.cancel_ownerless(batch)
             return
         selector = self._services.requests.pool_selector
         validation = Validation(batch.endpoint, lambda model: selector.select(model, key), self._services.max_line)
@@ -157,7 +157,7 @@ class BatchRun:
             return None
         self._key = self._services.find_key(current)
         if self._key is None:
-            self._store.cancel(batch.id, reason="key_revoked")
+            self._services.cancel_ownerless(batch)
             return None
         self._pools = self._services.list_pools(current, self._key)
         self._accounts = self._services.count_accounts(self._pools)

@@ -19,6 +19,9 @@ def end_batch(services: BatchServices, transitions: Transitions, results: Result
     while count := results.flush(batch):
         if count < 0:
             return
+    if batch.pool:
+        # The caller has the usual time from now on to get the results.
+        services.private_credentials.touch(batch.pool)
     batch = services.store.get(batch.id)
     results.create(batch)
     transitions.end(batch, outcome)

@@ -12,6 +12,7 @@ from shared.batches.batch import Batch
 from shared.batches.batch_leases import BatchLeases
 from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches
+from shared.credentials.private import PrivateCredentials
 from shared.errors import NotFound
 from shared.files.file_record import FileRecord
 from shared.files.file_store import FileNotFound, Files
@@ -36,6 +37,7 @@ class BatchServices:
     lines: BatchLines
     files: Files
     api_keys: ApiKeys
+    private_credentials: PrivateCredentials
     requests: LineRequests
     headroom: Headroom
     #: Bytes of a line.
@@ -48,14 +50,23 @@ class BatchServices:
         return self.requests.services.hub.front_id
 
     def find_key(self, batch: Batch) -> ApiKey | None:
-        """The API key as it is now, None if it was revoked."""
+        """The API key as it is now, None if it was revoked; likewise for a caller's own refresh token."""
         if batch.pool:
-            return PrivateCaller(id=batch.key, hint="", created_at=0, pool=batch.pool)
+            return PrivateCaller(id=batch.key, hint="", created_at=0, pool=batch.pool) if self._may_run(batch) else None
         try:
             key = self.api_keys.get(batch.key)
         except NotFound:
             return None
         return None if key.revoked_at else key
+
+    def _may_run(self, batch: Batch) -> bool:
+        """Whether the farm still takes refresh tokens of callers, and has that of this batch's."""
+        is_taken = self.requests.pool_selector.has_pool(batch.pool)
+        return is_taken and self.private_credentials.get_state(batch.pool) not in ("", "dead")
+
+    def cancel_ownerless(self, batch: Batch) -> None:
+        """Cancels a batch that `find_key` finds no key for."""
+        self.store.cancel(batch.id, reason="credential_gone" if batch.pool else "key_revoked")
 
     def find_input(self, batch: Batch) -> FileRecord:
         """Raises FileNotFound."""
@@ -86,6 +97,7 @@ def build_batch_services(settings: Settings, redis: Redis, files: Files, request
         lines=BatchLines(redis, pipeline),
         files=files,
         api_keys=ApiKeys(redis),
+        private_credentials=PrivateCredentials(redis),
         requests=requests,
         headroom=Headroom(redis, requests.services.hub.front_id, requests.services.interactive_load),
         max_line=settings.max_body,

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from shared import clock, keys
 from shared.api_keys.store import ApiKeys
+from shared.credentials.private import PrivateCredentials, is_caller
 from shared.errors import NotFound
 from shared.files.file_record import FILE_ID_PREFIX
 from shared.files.file_store import Files
@@ -44,6 +45,7 @@ class FileRetention:
         self._front_id = front_id
         self._hold = build_lease(redis)
         self._api_keys = ApiKeys(redis)
+        self._private_credentials = PrivateCredentials(redis)
 
     def run(self) -> None:
         """Never returns."""
@@ -63,7 +65,7 @@ class FileRetention:
         """Raises RedisError, FileStoreDown."""
         self._delete_all(lambda: self._redis.zrangebyscore(keys.EXPIRING_FILES, 0, clock.now(), 0, FILES_AT_ONCE))
         for key_id in self._redis.hkeys(keys.FILE_BYTES):
-            if self._is_revoked(key_id.decode()):
+            if self._is_gone(key_id.decode()):
                 self._delete_all(partial(self._redis.zrange, keys.files(key_id.decode()), 0, FILES_AT_ONCE - 1))
         if is_sweeping and self._owns_store():
             self._sweep()
@@ -73,8 +75,10 @@ class FileRetention:
             for id_ in ids:
                 self._files.delete_id(id_.decode())
 
-    def _is_revoked(self, key_id: str) -> bool:
-        """A caller's own refresh token has no record: its files are kept for their time."""
+    def _is_gone(self, key_id: str) -> bool:
+        """Whether the key was revoked, or was a caller's own refresh token that is forgotten."""
+        if is_caller(key_id):
+            return not self._private_credentials.has_caller(key_id)
         try:
             return bool(self._api_keys.get(key_id).revoked_at)
         except NotFound:

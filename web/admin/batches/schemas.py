@@ -33,7 +33,9 @@ class BatchInfo(BaseModel):
     status: Annotated[
         str, Field(description="validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled")
     ]
-    reason: Annotated[str, Field(description="why it was cancelled, if not by its caller: key_revoked, operator")]
+    reason: Annotated[
+        str, Field(description="why it was cancelled, if not by its caller: key_revoked, credential_gone, operator")
+    ]
     endpoint: str
     model: Annotated[str, Field(description="that of the first request")]
     total: Annotated[int, Field(description="requests; 0 until the input has been validated")]

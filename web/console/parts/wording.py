@@ -68,7 +68,11 @@ BATCH_COLOURS = {"completed": "active", "failed": "dead", "expired": "cooling", 
 #: What a file is for (shared/files/file_record.py) -> words.
 FILE_PURPOSES = {"batch": mark("input"), "batch_output": mark("output")}
 #: Why a batch was cancelled, if its caller did not ask for that -> words.
-BATCH_REASONS = {"key_revoked": mark("its key was revoked"), "operator": mark("by an operator")}
+BATCH_REASONS = {
+    "key_revoked": mark("its key was revoked"),
+    "credential_gone": mark("its caller's account was removed, or its token is refused"),
+    "operator": mark("by an operator"),
+}
 #: What keeps a batch from going on -> words.
 BATCH_HINDRANCES = {
     "key_disabled": mark("paused: its key is disabled"),

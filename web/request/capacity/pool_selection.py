@@ -66,6 +66,10 @@ class PoolSelector:
             return [self._settings.pool(key.pool)]
         return [pool for pool in self._pools if key.allows_pool(pool.name)]
 
+    def has_pool(self, name: str) -> bool:
+        """Whether it is configured, or that of a private credential that a configured pool admits."""
+        return self._settings.has_pool(name)
+
     def total_timeout(self, name: str) -> float:
         """Returns the pool's total timeout in seconds."""
         return self._total_timeouts[names.configured_pool(name)]

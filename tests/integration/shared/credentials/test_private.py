@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from shared import keys
-from shared.credentials.private import PrivateCredentials, list_all_pools, remove_credential
+from shared.credentials.private import PrivateCredentials, caller_id, list_all_pools, remove_credential
 from shared.credentials.removal import read_removal
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
@@ -83,6 +83,26 @@ def test_credential_out_of_service_is_not_forgotten(store: PrivateCredentials, r
     redis.zadd(keys.PRIVATE_POOLS, {name: 1})
     assert store.forget_idle(lambda _: 60) == []
     assert store.forget(name)
+
+
+def test_caller_of_an_unfinished_batch_is_not_idle(store: PrivateCredentials, redis: Redis):
+    name = store.add("default", "a-token", 2)
+    batches = keys.active_batches(caller_id(name.partition("~")[2]))
+    redis.sadd(batches, "batch_1")
+    redis.zadd(keys.PRIVATE_POOLS, {name: 1})
+    assert store.forget_idle(lambda _: 60) == []
+    redis.srem(batches, "batch_1")
+    assert store.forget_idle(lambda _: 60) == []
+    redis.zadd(keys.PRIVATE_POOLS, {name: 1})
+    assert store.forget_idle(lambda _: 60) == [name]
+
+
+def test_operator_may_remove_the_credential_of_an_unfinished_batch(store: PrivateCredentials, redis: Redis):
+    name = store.add("default", "a-token", 2)
+    batches = keys.active_batches(caller_id(name.partition("~")[2]))
+    redis.sadd(batches, "batch_1")
+    assert store.forget(name)
+    assert redis.exists(batches)
 
 
 def test_private_credential_is_removed_like_any_other(store: PrivateCredentials, redis: Redis):

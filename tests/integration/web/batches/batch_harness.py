@@ -29,10 +29,10 @@ class BatchHarness(FrontHarness):
     def start(self) -> None:
         self._running.append(gevent.spawn(self.runner.run))
 
-    def upload(self, content: bytes) -> FileRecord:
+    def upload(self, content: bytes, key_id: str = "") -> FileRecord:
         with self.batches.files.create() as writer:
             writer.write(content)
-            return self.batches.files.commit(writer, self.key.id, "input.jsonl", BATCH)
+            return self.batches.files.commit(writer, key_id or self.key.id, "input.jsonl", BATCH)
 
     def create(self, content: bytes, window: int = 600, endpoint: str = "/v1/chat/completions", **fields: Any) -> Batch:
         now = int(clock.now())
@@ -40,7 +40,7 @@ class BatchHarness(FrontHarness):
             "id": new_batch_id(),
             "key": self.key.id,
             "endpoint": endpoint,
-            "input_file_id": self.upload(content).id,
+            "input_file_id": self.upload(content, fields.get("key", "")).id,
             "output_file": new_file_id(),
             "error_file": new_file_id(),
             "created_at": now,

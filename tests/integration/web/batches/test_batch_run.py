@@ -10,8 +10,13 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.api_keys.store import ApiKeys
+from shared.batches.batch import Batch
 from shared.batches.running_line import begin_run
+from shared.credentials.private import PrivateCredentials, caller_id, remove_credential
+from shared.credentials.store import Credentials
 from shared.files.part_store import FileStoreFull
+from shared.names import private_credential_id
+from shared.settings.schema import PoolSettings
 from tests import internals
 from tests.integration.harness import WorkerHarness
 from tests.integration.web.batches.batch_harness import BatchHarness, build_line, build_lines
@@ -169,6 +174,51 @@ def test_a_revoked_key_cancels_its_batch(start_front: StartFront, start_harness:
     ApiKeys(front.redis).revoke(front.key.id)
     batch = front.wait_for_end(batch, within=15)
     assert (batch.status, batch.reason) == ("cancelled", "key_revoked")
+
+
+def create_private(front: BatchHarness) -> Batch:
+    """A batch of three lines of a caller with its own refresh token; none of them is run."""
+    pool = PrivateCredentials(front.redis).add("default", "a-token", 1)
+    return front.create(build_lines(3), key=caller_id(private_credential_id(pool)), pool=pool)
+
+
+@pytest.mark.usefixtures("unsealer")
+@pytest.mark.parametrize("end", ["dead", "removed", "taken no more"])
+def test_a_batch_is_cancelled_with_its_callers_credential(start_front: StartFront, end: str):
+    front = start_front(pools=(PoolSettings(private_credentials=end != "taken no more"),))
+    front.start()
+    batch = create_private(front)
+    credential_id = private_credential_id(batch.pool)
+    if end == "dead":
+        eventually(lambda: front.get(batch).last_line == 3)
+        Credentials(front.redis).set_state(batch.pool, credential_id, "dead", "invalid_grant")
+    elif end == "removed":
+        eventually(lambda: front.get(batch).last_line == 3)
+        assert remove_credential(front.redis, batch.pool, credential_id, "operator")
+    batch = front.wait_for_end(batch, within=15)
+    assert (batch.status, batch.reason) == ("cancelled", "credential_gone")
+
+
+@pytest.mark.usefixtures("unsealer")
+def test_a_batch_waits_for_its_callers_disabled_credential(start_front: StartFront):
+    front = start_front(pools=(PoolSettings(private_credentials=True),))
+    front.start()
+    batch = create_private(front)
+    eventually(lambda: front.get(batch).status == "in_progress")
+    Credentials(front.redis).set_state(batch.pool, private_credential_id(batch.pool), "disabled", "by a person")
+    gevent.sleep(0.4)
+    assert front.get(batch).status == "in_progress"
+
+
+@pytest.mark.usefixtures("unsealer")
+def test_a_private_caller_has_the_idle_time_to_get_its_results(start_front: StartFront):
+    front = start_front(pools=(PoolSettings(private_credentials=True),))
+    front.start()
+    batch = create_private(front)
+    front.redis.zadd(keys.PRIVATE_POOLS, {batch.pool: 1})
+    front.batches.store.cancel(batch.id)
+    front.wait_for_end(batch, within=15)
+    assert front.redis.zscore(keys.PRIVATE_POOLS, batch.pool) >= batch.created_at
 
 
 def test_a_disabled_key_pauses_its_batch(start_front: StartFront, start_harness: StartWorkers):

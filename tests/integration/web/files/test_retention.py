@@ -10,11 +10,13 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.api_keys.store import ApiKeys
+from shared.credentials.private import PrivateCredentials, caller_id
 from shared.files.directory_store import DirectoryStore
 from shared.files.file_record import new_file_id
 from shared.files.file_store import FileBounds, Files
 from shared.files.part_store import FileStoreDown, FileStoreFull, part_name
 from shared.files.store_health import read_health, report_failure
+from shared.names import private_credential_id
 from tests.waiting import eventually
 from web.files.retention import ORPHAN_SECONDS, OWNER, FileRetention
 
@@ -72,10 +74,21 @@ def test_files_of_a_revoked_key_are_deleted(retention: FileRetention, files: Fil
     api_keys = ApiKeys(redis)
     (_, revoked), (_, disabled) = api_keys.create("a"), api_keys.create("b", enabled=False)
     upload(files, revoked.id)
-    kept = {upload(files, key_id) for key_id in (disabled.id, "private-credential")}
+    kept = upload(files, disabled.id)
     api_keys.revoke(revoked.id)
     retention.delete_due(is_sweeping=False)
-    assert list_ids(files) == kept
+    assert list_ids(files) == {kept}
+
+
+@pytest.mark.usefixtures("unsealer")
+def test_files_of_a_forgotten_caller_are_deleted(retention: FileRetention, files: Files, redis: Redis):
+    private_credentials = PrivateCredentials(redis)
+    forgotten, present = (private_credentials.add("default", token, 2) for token in ("one", "other"))
+    upload(files, caller_id(private_credential_id(forgotten)))
+    kept = upload(files, caller_id(private_credential_id(present)))
+    private_credentials.forget(forgotten)
+    retention.delete_due(is_sweeping=False)
+    assert list_ids(files) == {kept}
 
 
 def test_only_old_parts_of_no_file_are_swept(retention: FileRetention, files: Files, tmp_path: Path):
