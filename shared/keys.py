@@ -119,7 +119,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:file:<id> | hash | a file (fields: shared/files/file_record.py) | until deleted or expired |
 | farm:files | sorted set | id of a file -> when it was created (ms) | until deleted or expired |
 | farm:files:<key id> | sorted set | the same, of one API key | until deleted or expired |
-| farm:files:expiring | sorted set | id of a file -> when it expires | until deleted or expired |
+| farm:files:expiring | sorted set | id of a file -> when it expires, unless a batch reads it | until deleted |
 | farm:files:bytes | hash | API key id -> bytes of its files | while it has files |
 | farm:files:sums | hash | `<purpose>:files` and `<purpose>:bytes`: what all API keys store | while there are files |
 | farm:files:trouble | hash | why files can't be stored (shared/files/store_health.py) | until they can be |

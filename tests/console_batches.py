@@ -16,6 +16,7 @@ from shared.batches.batch import (
     new_batch_id,
 )
 from shared.batches.batch_store import Batches
+from tests.builders import stand_in_input
 
 
 def add_batch(
@@ -40,7 +41,8 @@ def add_batch(
         "24h",
         now + 85_000,
     )
-    store.add(batch)
+    with stand_in_input(redis, input_file_id):
+        store.add(batch)
     has_begun = status not in (VALIDATING, "failed")
     progress = {"total": 40, "completed": 25, "failed": 3, "in_progress_at": now - 500} if has_begun else {}
     progress |= {name_failure("http_400"): 2, name_failure("model_not_found"): 1} if has_begun else {}

@@ -63,8 +63,7 @@ def show(file_id: str, as_json: bool) -> None:
         print_json(values)
         return
     for name, value in values.items():
-        text = format_time(value) if name.endswith("_at") else str(value)
-        print_line(f"{name.replace('_', ' ')}: {text or '-'}")
+        print_line(f"{name.replace('_', ' ')}: {format_value(name, value) or '-'}")
 
 
 @files.command()
@@ -92,6 +91,12 @@ def find(store: Files, file_id: str) -> FileRecord:
     if record is None:
         raise NotFound(f"no file {file_id!r}")
     return record
+
+
+def format_value(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    return format_time(value) if name.endswith("_at") else str(value)
 
 
 def build_row(record: FileRecord, names: dict[str, str]) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from shared.batches.batch import CANCELLING, IN_PROGRESS, VALIDATING, Batch, enc
 from shared.creations.created_once import CREATED_ONCE_LUA, Once, check_first, encode_once
 from shared.decoding import UnreadableRecord
 from shared.errors import Conflict, FarmError, NotFound
+from shared.files.file_store import READERS_LUA, FileNotFound
 from shared.observability.event_log import encode_event
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from shared.redis_connection.client import register_script
@@ -22,6 +23,10 @@ log = logging.getLogger("farm.batches")
 MAX_UNFINISHED = 100
 #: Seconds for which the record of a batch is kept after its end, and for which lists have it after its creation.
 KEPT_SECONDS, LISTED_SECONDS = 30 * 86_400, 60 * 86_400
+#: Seconds after the end of its window for which the parts of a batch's results are kept although they are no files yet.
+RESERVED_SECONDS = 7 * 86_400
+#: Results of create_batch.lua.
+TOO_MANY, INPUT_GONE = 0, 2
 #: Records read from Redis at a time.
 RECORDS_AT_ONCE = 100
 
@@ -37,24 +42,30 @@ class Batches:
         self._redis = redis
         folder = Path(__file__).parent
         register = pipeline.register_script if pipeline else lambda *files: register_script(redis, *files)
-        self._create = register(CREATED_ONCE_LUA, folder / "create_batch.lua")
-        self._change = register(folder / "change_status.lua")
+        self._create = register(CREATED_ONCE_LUA, READERS_LUA, folder / "create_batch.lua")
+        self._change = register(READERS_LUA, folder / "change_status.lua")
 
     # Records
 
     def add(self, batch: Batch, once: Once | None = None) -> None:
-        """Idempotent. Raises TooManyBatches, CreatedBefore, CreatedOther."""
+        """Keeps its input from expiring until it has ended. Idempotent.
+
+        Raises TooManyBatches, FileNotFound, CreatedBefore, CreatedOther.
+        """
         values = encode_fields({name: value for name, value in vars(batch).items() if value is not None})
         record, kept = encode_once(once, batch.describe())
-        args = [batch.id, f"{clock.now():.3f}", MAX_UNFINISHED, LISTED_SECONDS, *kept]
+        results = [batch.output_file, batch.error_file, batch.expires_at + RESERVED_SECONDS]
+        args = [batch.id, f"{clock.now():.3f}", MAX_UNFINISHED, LISTED_SECONDS, *kept, *results]
         indexes = [keys.batches(batch.key), keys.BATCHES, keys.ACTIVE_BATCHES, keys.active_batches(batch.key)]
         added = self._create(
-            keys=[keys.batch(batch.id), *indexes, record, keys.file(batch.input_file_id)],
+            keys=[keys.batch(batch.id), *indexes, record, keys.file(batch.input_file_id), keys.RESERVED_FILES],
             args=[*args, *(word for pair in values.items() for word in pair)],
         )
         check_first(added)
-        if not added:
+        if added == TOO_MANY:
             raise TooManyBatches(f"an API key may have {MAX_UNFINISHED} unfinished batches")
+        if added == INPUT_GONE:
+            raise FileNotFound(batch.input_file_id)
 
     def find(self, batch_id: str) -> Batch | None:
         """The batch, whichever key it belongs to; None if there is none, or it can't be read."""
@@ -141,6 +152,7 @@ class Batches:
                 keys.ACTIVE_BATCHES,
                 keys.active_batches(batch.key),
                 keys.EVENTS,
+                keys.file(batch.input_file_id),
             ],
             args=[
                 batch.id,

@@ -1,6 +1,6 @@
--- Brings a batch from one of some states into another.
+-- Brings a batch from one of some states into another. Comes after readers.lua.
 -- KEYS: the record, its lease, its running lines, the bits of its lines that are done, its results, unfinished batches,
---       unfinished batches of its API key, events
+--       unfinished batches of its API key, events, the record of its input file
 -- ARGV: id, holder of the lease ('' for anyone), the states it may come from, separated by spaces, whether running lines are
 --       disowned (1), seconds that the record is kept if this ends the batch, else '', event that tells of it, '' for none, then
 --       fields of the record and their values by turns
@@ -21,6 +21,7 @@ if ARGV[5] ~= '' then
     redis.call('ZREM', KEYS[6], ARGV[1])
     redis.call('SREM', KEYS[7], ARGV[1])
     redis.call('EXPIRE', KEYS[1], ARGV[5])
+    remove_reader(KEYS[9], ARGV[1])
 end
 if ARGV[6] ~= '' then
     redis.call('XADD', KEYS[8], 'MAXLEN', '~', 10000, '*', 'e', ARGV[6])

@@ -1,11 +1,12 @@
--- Stores the record of a new batch, unless its API key has too many that are unfinished, or an earlier request with the
--- idempotency key has created one. Idempotent. Comes after created_once.lua.
+-- Stores the record of a new batch, unless its API key has too many that are unfinished, its input has been deleted or has
+-- expired, or an earlier request with the idempotency key has created one. Idempotent. Comes after created_once.lua and
+-- readers.lua.
 -- KEYS: the record, batches of the API key, all batches, unfinished batches, unfinished batches of the API key, the record
---       of the idempotency key, the record of the input file
+--       of the idempotency key, the record of the input file, reserved ids of files
 -- ARGV: id, now (seconds, with milliseconds: the order of lists), maximum of unfinished batches of the key, seconds that a
---       record is kept after its batch can have ended, print, answer and lifetime (seconds) for the idempotency key, then the
---       fields of the record and their values by turns
--- Result: 1 if it is stored, 0 if the key has too many, or what find_creation returns
+--       record is kept after its batch can have ended, print, answer and lifetime (seconds) for the idempotency key, ids of
+--       the two files with its results, until when these are reserved, then the fields of the record and their values by turns
+-- Result: 1 if it is stored, 0 if the key has too many, 2 if the input is gone, or what find_creation returns
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return 1
 end
@@ -16,7 +17,15 @@ end
 if redis.call('SCARD', KEYS[5]) >= tonumber(ARGV[3]) then
     return 0
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 8))
+-- From here on the file does not expire until the batch has ended.
+local expires_at = redis.call('HGET', KEYS[7], 'expires_at')
+if not expires_at or (tonumber(expires_at) <= tonumber(ARGV[2]) and not is_read(KEYS[7], KEYS[4])) then
+    return 2
+end
+redis.call('HSET', KEYS[7], 'batch', ARGV[1])
+add_reader(KEYS[7], ARGV[1])
+redis.call('ZADD', KEYS[8], ARGV[10], ARGV[8], ARGV[10], ARGV[9])
+redis.call('HSET', KEYS[1], unpack(ARGV, 11))
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
@@ -26,8 +35,5 @@ local before = ARGV[2] - ARGV[4]
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', before)
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', before)
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-if redis.call('EXISTS', KEYS[7]) == 1 then
-    redis.call('HSET', KEYS[7], 'batch', ARGV[1])
-end
 keep_creation(KEYS[6], ARGV[5], ARGV[6], ARGV[7])
 return 1

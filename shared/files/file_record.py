@@ -30,12 +30,15 @@ class FileRecord:
     size: int
     #: Seconds since the epoch.
     created_at: int
+    #: From then on it is deleted, unless an unfinished batch reads it.
     expires_at: int
     #: Sizes of the parts in bytes.
     parts: list[int]
     status: str = "processed"
     #: Id of the batch that has made it, or that has read it last; '' for none.
     batch: str = ""
+    #: Ids of the unfinished batches that read it, until which have ended it is kept, with a space behind each.
+    readers: str = ""
 
     def encode(self) -> dict[str, str | int]:
         """The fields of its hash in Redis."""
@@ -72,7 +75,8 @@ class FileRecord:
         """As the commands and the admin API show the files of all keys."""
         values = {"id": self.id, "key": self.key, "key_name": key_name, "filename": self.filename}
         times = {"created_at": self.created_at, "expires_at": self.expires_at}
-        return {**values, "purpose": self.purpose, "bytes": self.size, **times, "batch": self.batch}
+        batches = {"batch": self.batch, "readers": self.readers.split()}
+        return {**values, "purpose": self.purpose, "bytes": self.size, **times, **batches}
 
     def iter_ranges(self, start: int, end: int, most: int) -> Iterator[tuple[str, int, int]]:
         """The pieces, of `most` bytes at most, that make up these bytes: the part's name, start and end in it."""

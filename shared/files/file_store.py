@@ -23,8 +23,11 @@ log = logging.getLogger("farm.files")
 PIECE_BYTES = 256 * 1024
 #: Records read from Redis at a time.
 RECORDS_AT_ONCE = 100
-#: Results of add_file.lua.
+#: Results of add_file.lua, and of remove_file.lua.
 TOO_MANY_BYTES, TOO_MANY_FILES, STORED_BEFORE = 1, 2, 3
+REMOVED, STAYS = 1, 2
+#: Functions for the scripts that know which batches read a file.
+READERS_LUA = Path(__file__).with_name("readers.lua")
 
 
 class FileNotFound(FarmError):
@@ -57,7 +60,7 @@ class Files:
         self.store = store
         self.bounds = bounds
         self._add = register_script(redis, CREATED_ONCE_LUA, Path(__file__).with_name("add_file.lua"))
-        self._remove = register_script(redis, Path(__file__).with_name("remove_file.lua"))
+        self._remove = register_script(redis, READERS_LUA, Path(__file__).with_name("remove_file.lua"))
 
     def create(self) -> FileWriter:
         """A writer of a new file, to be used in a `with` block and committed in it."""
@@ -149,10 +152,6 @@ class Files:
     def _too_many_files(self) -> TooManyFiles:
         return TooManyFiles(f"an API key may store {self.bounds.max_files} files: delete some first")
 
-    def reserve(self, file_id: str, until: float) -> None:
-        """Keeps parts that no record names yet from being swept: for whatever takes more than a few hours."""
-        self._redis.zadd(keys.RESERVED_FILES, {file_id: until})
-
     def get(self, key_id: str, file_id: str) -> FileRecord:
         """Raises FileNotFound, also for another key's file."""
         record = self.find(file_id)
@@ -161,7 +160,10 @@ class Files:
         return record
 
     def find(self, file_id: str) -> FileRecord | None:
-        """The file, whichever key it belongs to; None if there is none, it has expired, or it can't be read."""
+        """The file, whichever key it belongs to; None if there is none, it has expired, or it can't be read.
+
+        A file does not expire while an unfinished batch reads it.
+        """
         return self._decode(file_id, self._redis.hgetall(keys.file(file_id)))
 
     def find_stored(self, file_ids: Iterable[str]) -> set[str]:
@@ -199,7 +201,7 @@ class Files:
 
     def delete(self, record: FileRecord) -> bool:
         """Whether the file was there. What the store fails to delete is swept after a day."""
-        was_there = self._remove_record(record.id, record.key)
+        was_there = self._remove_record(record.id, record.key) == REMOVED
         try:
             self._delete_parts(record.id)
         except FileStoreDown as error:
@@ -207,18 +209,27 @@ class Files:
             log.warning("parts of %s are left until they are swept: %s", record.id, error, extra=fields)
         return was_there
 
-    def delete_id(self, file_id: str) -> None:
-        """Deletes a file, also one that has expired or whose record can't be read, or parts that belong to none."""
-        self._remove_record(file_id, bytes(self._redis.hget(keys.file(file_id), "key") or b"").decode())
+    def delete_id(self, file_id: str, key_id: str = "", *, unless_read: bool = False) -> bool:
+        """Deletes a file, also one that has expired or whose record can't be read, or parts that belong to none.
+
+        `key_id`: whose it is, '' for what its record says. With `unless_read` it stays while an unfinished batch reads
+        it; False then.
+        """
+        owner = key_id or bytes(self._redis.hget(keys.file(file_id), "key") or b"").decode()
+        if self._remove_record(file_id, owner, unless_read=unless_read) == STAYS:
+            return False
         self._delete_parts(file_id)
+        return True
 
     def is_known(self, file_id: str) -> bool:
         """Whether there is a record of it, or its parts are reserved."""
         until = self._redis.zscore(keys.RESERVED_FILES, file_id)
         return bool(self._redis.exists(keys.file(file_id))) or (until is not None and until > clock.now())
 
-    def _remove_record(self, file_id: str, key_id: str) -> bool:
-        return bool(self._remove(keys=list_keys(file_id, key_id), args=[file_id, key_id]))
+    def _remove_record(self, file_id: str, key_id: str, *, unless_read: bool = False) -> int:
+        """Returns the result of remove_file.lua."""
+        names = [*list_keys(file_id, key_id), keys.ACTIVE_BATCHES]
+        return cast("int", self._remove(keys=names, args=[file_id, key_id, int(unless_read)]))
 
     def _delete_parts(self, file_id: str) -> None:
         for part in list(self.store.list(f"{file_id}/")):
@@ -240,7 +251,7 @@ class Files:
         except UnreadableRecord as error:
             log.error("file %s can't be read: %s", file_id, error, extra={"action": "record_unreadable"})
             return None
-        return record if record.expires_at > clock.now() else None
+        return record if record.readers or record.expires_at > clock.now() else None
 
 
 def sum_by_purpose(redis: Redis) -> dict[str, tuple[int, int]]:

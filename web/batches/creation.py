@@ -19,8 +19,6 @@ from web.batches.services import BatchServices
 MAX_PAIRS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH = 16, 64, 512
 #: Bounds of the seconds for which a caller may ask to have the results kept.
 MIN_TTL_SECONDS, MAX_TTL_SECONDS = 3600, 2_592_000
-#: Seconds after the batch's window for which the parts of its results are kept although they are no files yet.
-RESERVED_SECONDS = 7 * 86_400
 RETRY_AFTER_SECONDS = "60"
 
 
@@ -50,13 +48,14 @@ def create_batch(services: BatchServices, key: ApiKey, fields: Mapping[str, Any]
         metadata=metadata,
         output_ttl=output_ttl,
     )
-    for file_id in (batch.output_file, batch.error_file):
-        services.files.reserve(file_id, batch.expires_at + RESERVED_SECONDS)
     try:
         retry_for(lambda: services.store.add(batch, once))
     except TooManyBatches as error:
         message, headers = f"Too many batches: {error}.", {"retry-after": RETRY_AFTER_SECONDS}
         raise ApiError(429, "too_many_batches", message, "rate_limit_error", headers=headers) from None
+    except FileNotFound:
+        # It was there a moment ago.
+        raise file_not_found_error(input_file_id) from None
     return batch
 
 
@@ -67,11 +66,14 @@ def check_input(files: Files, key: ApiKey, file_id: str) -> None:
             raise FileNotFound(file_id)
         record = files.get(key.id, file_id)
     except FileNotFound:
-        message = f"No such File object: {file_id[:100]}"
-        raise ApiError(404, "file_not_found", message, param="input_file_id") from None
+        raise file_not_found_error(file_id) from None
     if record.purpose != BATCH:
         message = f"The file has the purpose '{record.purpose}'; the input of a batch has '{BATCH}'."
         raise ApiError(400, "invalid_purpose", message, param="input_file_id")
+
+
+def file_not_found_error(file_id: str) -> ApiError:
+    return ApiError(404, "file_not_found", f"No such File object: {file_id[:100]}", param="input_file_id")
 
 
 def read_text(fields: Mapping[str, Any], name: str) -> str:

@@ -5,8 +5,6 @@ One front of the farm does it at a time, by a lease; each step can be repeated, 
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
-from functools import partial
 
 import gevent
 from redis import Redis
@@ -63,17 +61,24 @@ class FileRetention:
 
     def delete_due(self, *, is_sweeping: bool) -> None:
         """Raises RedisError, FileStoreDown."""
-        self._delete_all(lambda: self._redis.zrangebyscore(keys.EXPIRING_FILES, 0, clock.now(), 0, FILES_AT_ONCE))
-        for key_id in self._redis.hkeys(keys.FILE_BYTES):
-            if self._is_gone(key_id.decode()):
-                self._delete_all(partial(self._redis.zrange, keys.files(key_id.decode()), 0, FILES_AT_ONCE - 1))
+        self._delete_expired()
+        for key_id in map(bytes.decode, self._redis.hkeys(keys.FILE_BYTES)):
+            if self._is_gone(key_id):
+                self._delete_all_of(key_id)
         if is_sweeping and self._owns_store():
             self._sweep()
 
-    def _delete_all(self, find: Callable[[], Iterable[bytes]]) -> None:
-        while ids := list(find()):
+    def _delete_expired(self) -> None:
+        """Those that an unfinished batch reads have their turn in the first round after its end."""
+        kept = 0
+        while ids := self._redis.zrangebyscore(keys.EXPIRING_FILES, 0, clock.now(), kept, FILES_AT_ONCE):
+            kept += sum(not self._files.delete_id(id_.decode(), unless_read=True) for id_ in ids)
+
+    def _delete_all_of(self, key_id: str) -> None:
+        """Also what its unfinished batches read: they are cancelled, and nobody can ask for their results."""
+        while ids := self._redis.zrange(keys.files(key_id), 0, FILES_AT_ONCE - 1):
             for id_ in ids:
-                self._files.delete_id(id_.decode())
+                self._files.delete_id(id_.decode(), key_id)
 
     def _is_gone(self, key_id: str) -> bool:
         """Whether the key was revoked, or was a caller's own refresh token that is forgotten."""

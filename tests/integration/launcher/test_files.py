@@ -10,6 +10,7 @@ from shared.api_keys.store import ApiKeys
 from shared.files.opening import open_files
 from shared.observability.audit_log import AuditLog
 from shared.settings.schema import Settings
+from tests.console_batches import add_batch
 from tests.integration.launcher.conftest import Run
 
 
@@ -38,10 +39,13 @@ def test_files_of_all_keys_are_listed_with_the_names_of_their_keys(run: Run, upl
 
 
 def test_file_is_shown_and_removed(run: Run, redis: Redis, tmp_path: Path, uploaded: tuple[str, str, str]):
-    _, own, other = uploaded
+    key_id, own, other = uploaded
+    batch = add_batch(redis, key_id, input_file_id=own)
     shown = json.loads(run("files", "show", own, "--json").stdout)
     assert (shown["filename"], shown["key_name"]) == ("a.jsonl", "books")
-    assert "filename: a.jsonl" in run("files", "show", own).stdout
+    text = run("files", "show", own).stdout
+    assert "filename: a.jsonl\n" in text and f"readers: {batch.id}\n" in text
+    assert "readers: -\n" in run("files", "show", other).stdout
     assert run("files", "remove", own, other).stdout == f"{own} removed\n{other} removed\n"
     assert list((tmp_path / "data" / "files").iterdir()) == []
     assert run("files", "show", own).exit_code == 1

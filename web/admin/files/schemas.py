@@ -24,8 +24,11 @@ class File(BaseModel):
     purpose: str
     bytes: int
     created_at: int
-    expires_at: Annotated[int, Field(description="when it is deleted")]
+    expires_at: Annotated[int, Field(description="when it is deleted, unless an unfinished batch reads it")]
     batch: Annotated[str, Field(description="batch that has made it, or that has read it last; '' for none")]
+    readers: Annotated[
+        list[str], Field(description="unfinished batches that read it: it is kept until they have ended")
+    ]
 
 
 class FilePage(BaseModel):

@@ -1,5 +1,7 @@
 """Fixtures of the tests of batches."""
 
+from collections.abc import Iterator
+
 import pytest
 from redis import Redis
 
@@ -8,12 +10,14 @@ from shared.batches.batch_leases import BatchLeases
 from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches
 from shared.redis_connection.auto_pipeline import AutoPipeline
+from tests.builders import stand_in_input
 from tests.integration.shared.batches.batch_steps import add
 
 
 @pytest.fixture
-def store(redis: Redis) -> Batches:
-    return Batches(redis)
+def store(redis: Redis) -> Iterator[Batches]:
+    with stand_in_input(redis, "file-1"):
+        yield Batches(redis)
 
 
 @pytest.fixture

@@ -11,11 +11,31 @@ from shared.batches.batch import Batch
 from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches, TooManyBatches
 from shared.errors import Conflict, NotFound
+from shared.files.file_store import FileNotFound
 from tests.integration.shared.batches.batch_steps import add, begin
 
 
-def test_a_batch_without_its_input_makes_no_record_of_a_file(batch: Batch, redis: Redis):
+def test_a_batch_is_not_created_without_its_input(redis: Redis):
+    with pytest.raises(FileNotFound):
+        add(Batches(redis))
+    assert redis.keys("farm:*") == []
+
+
+def test_the_end_of_a_batch_makes_no_record_of_its_deleted_input(store: Batches, batch: Batch, redis: Redis):
+    redis.delete(keys.file(batch.input_file_id))
+    assert store.change(batch, ("in_progress",), {"status": "failed"}, ends=True)
     assert not redis.exists(keys.file(batch.input_file_id))
+
+
+def test_the_files_of_its_results_are_reserved_for_a_batch_that_is_created(
+    store: Batches, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batch_store, "MAX_UNFINISHED", 1)
+    batch = add(store)
+    with pytest.raises(TooManyBatches):
+        add(store, output_ttl=3600)
+    reserved = redis.zrange(keys.RESERVED_FILES, 0, -1, withscores=True)
+    assert reserved == [(id_, batch.expires_at + batch_store.RESERVED_SECONDS) for id_ in (b"file-2", b"file-3")]
 
 
 def test_a_state_is_left_once(store: Batches, lines: BatchLines, batch: Batch, redis: Redis):

@@ -104,7 +104,7 @@ def test_key_has_a_bounded_number_of_files(files: Files) -> None:
 
 def test_file_of_parts_that_the_farm_has_put_is_not_bounded(files: Files, redis: Redis) -> None:
     file_id, sizes = new_file_id(), [PART_BYTES] * 4
-    files.reserve(file_id, clock.now() + DAY)
+    redis.zadd(keys.RESERVED_FILES, {file_id: clock.now() + DAY})
     for number, size in enumerate(sizes):
         files.store.put(part_name(file_id, number), bytes(size))
     record = files.create_from_parts(file_id, "k1", "out.jsonl", "batch_output", sizes)

@@ -1,4 +1,4 @@
-"""Once a batch is being ended, the result of a line that still runs comes too late."""
+"""Who ends a batch, and that the result of a line that still runs then comes too late."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,15 @@ from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches
 from shared.batches.running_line import begin_run
 from shared.redis_connection.auto_pipeline import AutoPipeline
+from tests.builders import stand_in_input
 from web.batches.transitions import Transitions
+
+
+def add_batch(redis: Redis, status: str) -> Batch:
+    batch = Batch("b", "k", "/v1/completions", "file-1", "file-2", "file-3", 1, "24h", 2, status=status, total=1)
+    with stand_in_input(redis, "file-1"):
+        Batches(redis).add(batch)
+    return batch
 
 
 @pytest.mark.parametrize(
@@ -25,9 +33,8 @@ from web.batches.transitions import Transitions
     ids=["finalize", "fail", "cancel"],
 )
 def test_running_lines_are_disowned(redis: Redis, status: str, change: Callable[[Transitions, Batch], bool]):
-    store, lines, run = Batches(redis), BatchLines(redis, AutoPipeline(redis)), begin_run("f1", clock.now(), 0, 10)
-    batch = Batch("b", "k", "/v1/completions", "file-1", "file-2", "file-3", 1, "24h", 2, status=status, total=1)
-    store.add(batch)
+    batch, run = add_batch(redis, status), begin_run("f1", clock.now(), 0, 10)
+    store, lines = Batches(redis), BatchLines(redis, AutoPipeline(redis))
     assert BatchLeases(redis).hold("b", "f1") and lines.begin("b", "f1", 1, run)
 
     assert not change(Transitions(store, "f2"), batch) and lines.read_running("b")

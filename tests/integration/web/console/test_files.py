@@ -7,6 +7,7 @@ from redis import Redis
 
 from shared import keys
 from shared.api_keys.store import ApiKeys
+from tests.console_batches import add_batch
 from tests.console_content import HOSTILE
 from tests.console_files import MB, add_file, fill_files
 from tests.integration.web.console.conftest import LogIn
@@ -36,6 +37,15 @@ def test_files_are_shown_with_their_keys_and_batches(admin: FlaskClient, redis: 
     redis.delete(keys.file(read))
     shown = admin.get(f"/admin/batches/{batch}").text
     assert f"/admin/files/{read}" not in shown and "no longer stored" in shown
+
+
+def test_file_that_is_kept_for_its_batch_says_so(admin: FlaskClient, redis: Redis, key_ids: list[str]):
+    file_id = add_file(redis, key_ids[0], "in.jsonl")
+    add_batch(redis, key_ids[0], input_file_id=file_id)
+    assert "after its batch" not in admin.get("/admin/files").text
+    redis.hset(keys.file(file_id), "expires_at", 5)
+    assert "<td>after its batch</td>" in admin.get("/admin/files").text
+    assert "but not before its batch has ended" in admin.get(f"/admin/files/{file_id}").text
 
 
 def test_files_are_filtered_and_paged(

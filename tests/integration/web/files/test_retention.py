@@ -10,10 +10,12 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.api_keys.store import ApiKeys
+from shared.batches.batch import Batch, new_batch_id
+from shared.batches.batch_store import Batches
 from shared.credentials.private import PrivateCredentials, caller_id
 from shared.files.directory_store import DirectoryStore
 from shared.files.file_record import new_file_id
-from shared.files.file_store import FileBounds, Files
+from shared.files.file_store import FileBounds, FileNotFound, Files
 from shared.files.part_store import FileStoreDown, FileStoreFull, part_name
 from shared.files.store_health import read_health, report_failure
 from shared.names import private_credential_id
@@ -33,10 +35,28 @@ def retention(redis: Redis, files: Files) -> FileRetention:
     return FileRetention(redis, files, "front")
 
 
-def upload(files: Files, key: str = "k1", ttl_seconds: float = DAY) -> str:
+def upload(files: Files, key: str = "k1", ttl_seconds: float = DAY, content: bytes = b"{}") -> str:
     with files.create() as writer:
-        writer.write(b"{}")
+        writer.write(content)
         return files.commit(writer, key, "a", "batch", ttl_seconds).id
+
+
+def expire(redis: Redis, file_id: str) -> None:
+    """As if it had been uploaded long ago."""
+    redis.hset(keys.file(file_id), "expires_at", int(clock.now()) - 60)
+    redis.zadd(keys.EXPIRING_FILES, {file_id: clock.now() - 60})
+
+
+def create_batch(redis: Redis, file_id: str, key: str = "k1") -> Batch:
+    now = int(clock.now())
+    results = new_file_id(), new_file_id()
+    batch = Batch(new_batch_id(), key, "/v1/completions", file_id, *results, now, "24h", now + DAY)
+    Batches(redis).add(batch)
+    return batch
+
+
+def end(redis: Redis, batch: Batch) -> None:
+    assert Batches(redis).change(batch, ("validating",), {"status": "cancelled"}, ends=True)
 
 
 def list_ids(files: Files) -> set[str]:
@@ -70,14 +90,77 @@ def test_expired_file_whose_record_cannot_be_read_is_deleted(retention: FileRete
     assert redis.keys("farm:file*") == []
 
 
+def test_input_is_kept_until_all_batches_that_read_it_have_ended(
+    retention: FileRetention, files: Files, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("web.files.retention.FILES_AT_ONCE", 2)
+    inputs = [upload(files) for _ in range(3)]
+    first, *others = [create_batch(redis, file_id) for file_id in (inputs[0], *inputs)]
+    for file_id in inputs:
+        expire(redis, file_id)
+    for _ in range(5):
+        upload(files, ttl_seconds=-1)
+
+    retention.delete_due(is_sweeping=True)
+    assert list_ids(files) == set(inputs) == {file.id for file in files.list("k1")}
+    assert files.get("k1", inputs[0]).describe_for_operators("")["readers"] == [first.id, others[0].id]
+
+    end(redis, others[0])
+    retention.delete_due(is_sweeping=False)
+    assert list_ids(files) == set(inputs)
+
+    for batch in (first, *others[1:]):
+        end(redis, batch)
+    assert files.list("k1") == []
+    retention.delete_due(is_sweeping=False)
+    assert list_ids(files) == set() and not redis.exists(keys.FILES, keys.EXPIRING_FILES, keys.FILE_BYTES)
+
+
+def test_batch_is_created_on_an_expired_file_only_while_another_reads_it(
+    retention: FileRetention, files: Files, redis: Redis
+):
+    file_id = upload(files)
+    first = create_batch(redis, file_id)
+    expire(redis, file_id)
+    second = create_batch(redis, file_id)
+    end(redis, first)
+    end(redis, second)
+    with pytest.raises(FileNotFound):
+        create_batch(redis, file_id)
+    retention.delete_due(is_sweeping=False)
+    with pytest.raises(FileNotFound):
+        create_batch(redis, file_id)
+
+
+def test_file_that_is_deleted_is_gone_at_once_though_a_batch_reads_it(files: Files, redis: Redis):
+    file_id = upload(files)
+    batch = create_batch(redis, file_id)
+    assert files.delete(files.get("k1", file_id)) and list_ids(files) == set()
+    end(redis, batch)
+    assert not redis.exists(keys.file(file_id), keys.FILES)
+
+
+def test_batch_whose_record_was_lost_keeps_no_file(retention: FileRetention, files: Files, redis: Redis):
+    file_id = upload(files)
+    batch = create_batch(redis, file_id)
+    expire(redis, file_id)
+    redis.delete(keys.batch(batch.id))
+    Batches(redis).forget(batch.id)
+    retention.delete_due(is_sweeping=False)
+    assert list_ids(files) == set()
+
+
 def test_files_of_a_revoked_key_are_deleted(retention: FileRetention, files: Files, redis: Redis):
+    """Also one that an unfinished batch reads, and one whose record was lost."""
     api_keys = ApiKeys(redis)
     (_, revoked), (_, disabled) = api_keys.create("a"), api_keys.create("b", enabled=False)
-    upload(files, revoked.id)
+    create_batch(redis, upload(files, revoked.id), revoked.id)
+    redis.delete(keys.file(upload(files, revoked.id)))
     kept = upload(files, disabled.id)
     api_keys.revoke(revoked.id)
     retention.delete_due(is_sweeping=False)
     assert list_ids(files) == {kept}
+    assert not redis.exists(keys.files(revoked.id))
 
 
 @pytest.mark.usefixtures("unsealer")
@@ -91,11 +174,20 @@ def test_files_of_a_forgotten_caller_are_deleted(retention: FileRetention, files
     assert list_ids(files) == {kept}
 
 
-def test_only_old_parts_of_no_file_are_swept(retention: FileRetention, files: Files, tmp_path: Path):
+def test_empty_files_of_a_revoked_key_are_deleted(retention: FileRetention, files: Files, redis: Redis):
+    _, key = ApiKeys(redis).create("a")
+    upload(files, key.id, content=b"")
+    files.delete(files.get(key.id, upload(files, key.id)))
+    ApiKeys(redis).revoke(key.id)
+    retention.delete_due(is_sweeping=False)
+    assert redis.keys("farm:file*") == []
+
+
+def test_only_old_parts_of_no_file_are_swept(retention: FileRetention, files: Files, redis: Redis, tmp_path: Path):
     put_parts(files, tmp_path, ORPHAN_SECONDS + 60)
     recent = put_parts(files, tmp_path, ORPHAN_SECONDS - 600)
     reserved = put_parts(files, tmp_path, ORPHAN_SECONDS + 60)
-    files.reserve(reserved, clock.now() + DAY)
+    redis.zadd(keys.RESERVED_FILES, {reserved: clock.now() + DAY})
     kept = upload(files)
     for part in (tmp_path / kept).iterdir():
         os.utime(part, (1000, 1000))
@@ -110,8 +202,10 @@ def test_old_parts_are_kept_while_one_is_new(retention: FileRetention, files: Fi
     assert len(list(files.store.list(file_id))) == 2
 
 
-def test_reservation_that_is_over_protects_nothing(retention: FileRetention, files: Files, tmp_path: Path):
-    files.reserve(put_parts(files, tmp_path, ORPHAN_SECONDS + 60), clock.now() - 1)
+def test_reservation_that_is_over_protects_nothing(
+    retention: FileRetention, files: Files, redis: Redis, tmp_path: Path
+):
+    redis.zadd(keys.RESERVED_FILES, {put_parts(files, tmp_path, ORPHAN_SECONDS + 60): clock.now() - 1})
     retention.delete_due(is_sweeping=True)
     assert list_ids(files) == set()
 

@@ -116,6 +116,12 @@ def test_only_the_keys_own_input_is_taken(caller: Caller, stranger: Caller):
     assert read_error(caller.create(input_file_id=caller.upload(BATCH_OUTPUT)))[1] == "invalid_purpose"
 
 
+def test_an_input_that_goes_at_that_moment_is_not_found(caller: Caller, redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("web.batches.creation.check_input", lambda *args: redis.delete(keys.file(args[2])))
+    assert read_error(caller.create()) == (404, "file_not_found", "input_file_id")
+    assert redis.zcard(keys.RESERVED_FILES) == redis.zcard(keys.BATCHES) == 0
+
+
 def test_a_batch_is_its_keys_own(caller: Caller, stranger: Caller):
     batch_id = caller.create().json["id"]
     assert read_error(stranger.call("GET", f"/v1/batches/{batch_id}"))[:2] == (404, "batch_not_found")
