@@ -22,6 +22,7 @@ from web.batches.headroom import count_lines
 from web.batches.input_cursor import InputCursor
 from web.batches.line_window import LineWindow
 from web.batches.lines.line_parser import InvalidLine
+from web.batches.lost_input import describe_loss, record_abandoned
 from web.batches.orphans import find_orphans
 from web.batches.result_files import MAX_RESULT_BYTES, ResultFiles
 from web.batches.services import BatchServices
@@ -36,9 +37,6 @@ CHECK_SECONDS, ORPHAN_CHECK_SECONDS = 0.5, 2.0
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 15.0
 #: Lines of a batch in flight: at least, while there are no interactive requests, and at most.
 MIN_LINES, MAX_LINES = 8, 2000
-INPUT_GONE = InvalidLine(
-    "input_file_gone", "The input file was deleted, or its content can't be found.", "input_file_id"
-)
 
 
 class BatchRun:
@@ -107,14 +105,15 @@ class BatchRun:
             else:
                 self._finalize(batch)
         except (FileNotFound, PartNotFound):
-            self._transitions.fail(batch, [INPUT_GONE.describe()])
+            self._fail(batch)
         return True
 
     def _validate(self, batch: Batch) -> None:
-        key, record = self._services.find_key(batch), self._services.find_input(batch)
+        key = self._services.find_key(batch)
         if key is None:
             self._services.cancel_ownerless(batch)
             return
+        record = self._services.find_input(batch)
         selector = self._services.requests.pool_selector
         validation = Validation(batch.endpoint, lambda model: selector.select(model, key), self._services.max_line)
         if record.size > MAX_BYTES:
@@ -150,6 +149,22 @@ class BatchRun:
             self._woken.wait(CHECK_SECONDS)
             self._woken.clear()
 
+    def _fail(self, batch: Batch) -> None:
+        """Ends a batch whose input is gone: no line begins any more, and those that have begun may end."""
+        self.wants_lines = False
+        while batch.status == IN_PROGRESS:
+            current = self._check(batch)
+            if current is None or self._lease.ended.is_set():
+                return
+            batch, orphans = current, find_orphans(self._services, self._id, self.lines)
+            if orphans.keys() == self._services.lines.read_running(self._id).keys():
+                record_abandoned(self._services, batch, orphans)
+                break
+            self._flush.start_if_due(batch)
+            self._woken.wait(CHECK_SECONDS)
+            self._woken.clear()
+        self._transitions.fail(batch, [describe_loss(batch)])
+
     def _check(self, batch: Batch) -> Batch | None:
         """Reads the record again; None if the batch has come into another state."""
         current = self._store.find(batch.id)
@@ -182,11 +197,12 @@ class BatchRun:
         return self._key
 
     def _finalize(self, batch: Batch) -> None:
+        begun = {line.number: line.custom_id for line in self.lines.list_runs()}
         if batch.status == CANCELLING and not self._transitions.disown_cancelled(batch):
             return
         self.lines.kill()
         self._flush.join()
-        end_batch(self._services, self._transitions, self._results, batch)
+        end_batch(self._services, self._transitions, self._results, batch, begun)
 
 
 def may_begin(key: ApiKey | None, batch: Batch) -> bool:

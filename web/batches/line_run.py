@@ -15,6 +15,7 @@ from shared.errors import ApiError
 from shared.files.file_record import FileRecord
 from shared.files.part_store import FileStoreDown, PartNotFound
 from shared.redis_connection.retry import retry_forever
+from web.batches import lost_input
 from web.batches.lines.line_parser import InvalidLine, parse_line, read_request
 from web.batches.lines.line_reader import strip_line
 from web.batches.lines.line_request import MAX_PAUSE_SECONDS, REFUSALS, RETRYABLE_STATUSES
@@ -46,7 +47,8 @@ class LineRun:
     find_key: Callable[[], ApiKey]
     #: Set once this front neither begins lines nor tries any again.
     stopped: Event
-    _custom_id: str = ""
+    #: '' until the line has been parsed.
+    custom_id: str = ""
 
     def run(self) -> None:
         failures = refusals = 0
@@ -79,14 +81,14 @@ class LineRun:
         """Raises ApiError: one that is waited out if the input can't be read now."""
         try:
             line = parse_line(self._read_line())
-            self._custom_id = line.custom_id
+            self.custom_id = line.custom_id
             return read_request(line)
         except FileStoreDown as error:
             log.warning("the input of a batch can't be read: %s", error, extra={"action": "batch_store_down"})
             raise ApiError(503, "store_unavailable", str(error), "server_error") from None
         except PartNotFound:
-            message = "The input file was deleted, or its content can't be found."
-            raise ApiError(410, "input_file_gone", message) from None
+            message = f"Line {self.number} of the input can't be read again: {lost_input.REASON}."
+            raise ApiError(410, lost_input.CODE, message) from None
         except InvalidLine as error:
             raise ApiError(400, error.code, error.message) from None
 
@@ -118,7 +120,7 @@ class LineRun:
         )
 
     def _record(self, reply: LineReply) -> None:
-        result = render_reply(self._custom_id, reply)
+        result = render_reply(self.custom_id, reply)
         counts = count_tokens(reply) if reply.is_success else {name_failure(reply.reason): 1}
         counted_as = "completed" if reply.is_success else "failed"
 

@@ -27,7 +27,7 @@ class Transitions:
             event = f"the input of batch {batch.id} is invalid"
             return self._change(batch, (VALIDATING,), changes, ends=True, event=event)
         changes = {"status": FINALIZING, "finalizing_at": int(clock.now()), "outcome": FAILED, "errors": errors}
-        return self._change(batch, (IN_PROGRESS, CANCELLING, FINALIZING), changes, disowns=True)
+        return self._change(batch, (IN_PROGRESS,), changes, disowns=True)
 
     def finalize(self, batch: Batch, outcome: str) -> bool:
         """Lines that are still running can record no result from now on."""
@@ -38,9 +38,9 @@ class Transitions:
         """As `finalize`, for a batch that stays `cancelling`."""
         return self._change(batch, (CANCELLING,), {"status": CANCELLING}, disowns=True)
 
-    def end(self, batch: Batch, outcome: str) -> bool:
+    def end(self, batch: Batch, outcome: str, errors: list[dict[str, Any]]) -> bool:
         """Its files are there."""
-        changes = {"status": outcome, f"{outcome}_at": int(clock.now())}
+        changes = {"status": outcome, f"{outcome}_at": int(clock.now()), "errors": errors}
         event = f"batch {batch.id}: {batch.completed} of {batch.total} requests completed, {batch.failed} failed"
         return self._change(batch, (batch.status,), changes, ends=True, event=event)
 

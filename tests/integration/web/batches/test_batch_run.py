@@ -234,24 +234,6 @@ def test_a_disabled_key_pauses_its_batch(start_front: StartFront, start_harness:
     assert front.wait_for_end(batch).completed == 3
 
 
-def test_a_deleted_input_fails_the_batch_and_keeps_what_is_done(
-    start_front: StartFront, start_harness: StartWorkers, upstream: Upstream
-):
-    start_harness(credentials=2)
-    upstream.pace(delay=0.1)
-    front = start_front()
-    front.start()
-    batch = front.create(build_lines(300))
-    eventually(lambda: front.get(batch).completed >= 2)
-    front.batches.files.delete(front.batches.files.find(batch.input_file_id))
-    internals.stop_batch_runs(front.runner)
-
-    batch = front.wait_for_end(batch)
-
-    assert batch.status == "failed" and [error["code"] for error in batch.errors] == ["input_file_gone"]
-    assert len(front.read_file(batch.output_file)) == batch.completed >= 2
-
-
 def test_another_front_runs_the_lines_of_one_that_has_died(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream
 ):

@@ -42,3 +42,10 @@ def test_running_lines_are_disowned(redis: Redis, status: str, change: Callable[
 
     assert not lines.record_result("b", 1, run, "completed", b"o{}\n", {})
     assert store.get("b").completed == 0
+
+
+def test_a_batch_that_is_cancelled_at_that_moment_does_not_fail(redis: Redis):
+    batch, store = add_batch(redis, "in_progress"), Batches(redis)
+    assert BatchLeases(redis).hold("b", "f1") and store.cancel("b").status == "cancelling"
+    assert not Transitions(store, "f1").fail(batch, [])
+    assert store.get("b").status == "cancelling"
