@@ -94,6 +94,7 @@ class RunExport:
                     self._store(entry)
                     has_ended = frames[-1].kind in (FrameKind.END, FrameKind.FAILURE)
                 self._store(b"")
+            self._run.whole_exports.add(self._name)
         finally:
             self._run.end_export()
             self._run.remove(self)
@@ -247,7 +248,9 @@ class RunExchange:
                 gevent.spawn(self._export_once_open, run, front, name)
                 return
             key = next((share.key for share in run.shares if share.name == name), None)
-            if key is None or not run.can_be_joined:
+            # All of it is in Redis already: who has asked reads on by itself.
+            is_exported = name in run.whole_exports
+            if key is None or is_exported or not run.can_be_joined:
                 return
             export = RunExport(run, name, key, lambda *entry: self._store(run_id, name, *entry))
             self._exports[run_id, name] = export

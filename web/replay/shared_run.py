@@ -73,6 +73,8 @@ class SharedRun:
         self.exported = Event()
         self.exported.set()
         self._exports = 0
+        #: The names by which other fronts find it whose exports have come to the end of the answer.
+        self.whole_exports: set[str] = set()
         self._followers: set[RunFollower] = set()
         self._kept_bytes = kept_bytes
         self._size = 0

@@ -136,6 +136,19 @@ def test_each_entry_is_added_once_although_redis_does_not_reply(
     assert len(open_reader(redis).read()) == len(FRAMES) + 2
 
 
+def test_export_of_a_whole_answer_is_not_begun_anew(redis: Redis, run: SharedRun, exchange: RunExchange):
+    """Its run goes on until the answer is kept, and a follower that has not read the end yet asks again meanwhile."""
+    ask(exchange)
+    reader = open_reader(redis)
+    eventually(reader.read)
+    run.put([Frame(FrameKind.DATA, 4, b"4"), Frame(FrameKind.END, 5)])
+    assert run.exported.wait(30)
+    ask(exchange)
+    assert run.exported.wait(30)
+    assert [frame.payload for frame in reader.read()] == [b"4", b""]
+    assert len(open_reader(redis).read()) == len(FRAMES) + 2
+
+
 def test_export_goes_on_for_those_who_have_read_what_redis_has_lost(
     redis: Redis, run: SharedRun, exchange: RunExchange
 ):
