@@ -8,8 +8,10 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from redis import Redis
 
@@ -20,15 +22,19 @@ from tests.waiting import eventually
 REQUESTS = 20
 PACKAGES = ("shared", "web", "workers")
 CHUNKS = 100
+GEVENT = str(Path(gevent.__file__).parent)
 
 
 def count_calls(work: Callable[[], object]) -> int:
-    """Calls of Python functions during `work`, in all greenlets."""
+    """Calls of Python functions during `work`, in all greenlets.
+
+    Those of gevent don't count: how often a greenlet waits for a socket depends on how busy the machine is.
+    """
     count = 0
 
     def profile(frame: Any, event: str, argument: Any) -> None:
         nonlocal count
-        count += event == "call"
+        count += event == "call" and not frame.f_code.co_filename.startswith(GEVENT)
 
     before = sys.getprofile()
     sys.setprofile(profile)
@@ -56,7 +62,7 @@ def test_calls_per_request_are_bounded(front: FrontHarness):
 
     # The least of three: background tasks only add to it, the more the slower the machine is.
     calls = min(measure() for _ in range(3))
-    assert calls < 1_250, calls
+    assert calls < 1_150, calls
 
 
 def test_calls_per_chunk_are_bounded(front: FrontHarness, harness: WorkerHarness):
@@ -65,8 +71,8 @@ def test_calls_per_chunk_are_bounded(front: FrontHarness, harness: WorkerHarness
     environ = front.build_environ(stream=True)
     calls = count_calls(lambda: front.call(environ)) / CHUNKS
     eventually(lambda: harness.redis.keys("*req_*") == [])
-    # About 145, and what background tasks do meanwhile: more on a slow machine.
-    assert calls < 170, calls
+    # About 100, and what background tasks do meanwhile: more on a slow machine.
+    assert calls < 115, calls
 
 
 @pytest.mark.parametrize("stream", [False, True])
