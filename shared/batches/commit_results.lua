@@ -12,5 +12,5 @@ if parts[1] ~= ARGV[2] or (parts[2] or '[]') ~= ARGV[4] or (parts[3] or '[]') ~=
 end
 redis.call('LTRIM', KEYS[3], ARGV[2], -1)
 redis.call('HSET', KEYS[1], 'staged', 0, 'output_parts', ARGV[5], 'error_parts', ARGV[7])
-redis.call('HINCRBY', KEYS[1], 'result_bytes', -tonumber(ARGV[3]))
+redis.call('HINCRBY', KEYS[1], 'result_bytes', 0 - ARGV[3])
 return 1

@@ -15,13 +15,13 @@ end
 redis.call('DEL', KEYS[1])
 
 -- The sums of a key are there as long as it has files, empty ones too: the files of revoked keys are found by them.
-redis.call('HINCRBY', KEYS[5], ARGV[2], -size)
+redis.call('HINCRBY', KEYS[5], ARGV[2], 0 - size)
 if redis.call('ZCARD', KEYS[2]) == 0 then
     redis.call('HDEL', KEYS[5], ARGV[2])
 end
 
 local function subtract(field, count)
-    if redis.call('HINCRBY', KEYS[6], field, -count) <= 0 then
+    if redis.call('HINCRBY', KEYS[6], field, 0 - count) <= 0 then
         redis.call('HDEL', KEYS[6], field)
     end
 end

@@ -43,7 +43,7 @@ local function delete_body(job)
     if held then
         local bytes, key = held:match('(%d+):(.*)')
         redis.call('HDEL', BODY_SIZES, job)
-        add_body_bytes(key, -bytes)
+        add_body_bytes(key, 0 - bytes)
     end
 end
 

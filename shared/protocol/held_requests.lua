@@ -78,7 +78,7 @@ local function remove_held(pool, band, key, job)
     end
     local tokens, second = read_reservation(names, job)
     if second == 0 then
-        redis.call('HINCRBY', names.limits, 'tokens', -tokens)
+        redis.call('HINCRBY', names.limits, 'tokens', 0 - tokens)
     end
     if redis.call('EXISTS', list) == 0 then
         redis.call('SREM', names.held, band .. ':' .. pool_name)

@@ -105,7 +105,7 @@ local function release_reservation(names, request)
     redis.call('ZREM', names.running, request)
     redis.call('SREM', names.started, request)
     local reserved, second, period = reservation:match('(%d+):(%d+):(.*)')
-    redis.call('HINCRBY', names.quota, 'reserved', -reserved)
+    redis.call('HINCRBY', names.quota, 'reserved', 0 - reserved)
     return tonumber(reserved), second, period
 end
 

@@ -16,7 +16,7 @@ local function add_aside(band, result)
     for i = 2, #result do
         lines[result[i][1]] = result[i]
     end
-    local waiting = redis.call('ZREVRANGE', aside_jobs(pool, band), -most, -1)
+    local waiting = redis.call('ZREVRANGE', aside_jobs(pool, band), 0 - most, -1)
     for _, job in ipairs(most > 0 and waiting or {}) do
         local key = redis.call('HGET', pool.jobs .. job, 'farm_key') or '-'
         if not lines[key] then

@@ -28,7 +28,7 @@ local function drop_answer(name)
     redis.call('HDEL', SIZES, name)
     redis.call('ZREM', USED, name)
     redis.call('ZREM', ENDS, name)
-    return redis.call('HINCRBY', SIZES, TOTAL, -size)
+    return redis.call('HINCRBY', SIZES, TOTAL, 0 - size)
 end
 
 local function drop_expired(now)
