@@ -140,12 +140,14 @@ NUMBERS = tuple(each.name for each in fields(Batch) if each.type is int)
 
 
 def encode_fields(values: Mapping[str, Any]) -> dict[str, str | int]:
-    """Fields of the record as its hash in Redis has them."""
-    return {
-        name: json.dumps(value, separators=(",", ":")) if name in JSON_FIELDS else value
-        for name, value in values.items()
-        if name != "failures"
-    }
+    """Fields of the record as its hash in Redis has them; lone surrogates, which have no UTF-8, are escaped."""
+    encoded: dict[str, str | int] = {}
+    for name, value in values.items():
+        if name in JSON_FIELDS:
+            encoded[name] = json.dumps(value, separators=(",", ":"))
+        elif name != "failures":
+            encoded[name] = value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+    return encoded
 
 
 def name_failure(code: str) -> str:

@@ -21,6 +21,12 @@ def test_a_record_is_read_as_it_was_stored():
     assert Batch.decode(stored) == batch
 
 
+def test_a_model_that_has_no_utf_8_is_escaped():
+    """JSON can express lone surrogates, Redis can't."""
+    stored = {name.encode(): str(value).encode() for name, value in encode_fields({"model": "m\ud800"}).items()}
+    assert stored == {b"model": rb"m\ud800"}
+
+
 def test_a_broken_record_is_unreadable():
     stored = {name.encode(): str(value).encode() for name, value in encode_fields(vars(build_batch())).items()}
     with pytest.raises(UnreadableRecord):
