@@ -20,9 +20,8 @@ from web.request.multipart import parse_parts
 
 NAME_BYTES, KEY_BYTES = 16, 32
 #: Members of a body that say how the answer is delivered, or who asks, but not what it is; the model has two names.
-DELIVERY_MEMBERS = frozenset(
-    {"stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key", "model"}
-)
+STREAM_MEMBERS = frozenset({"stream", "stream_options"})
+DELIVERY_MEMBERS = STREAM_MEMBERS | {"user", "metadata", "safety_identifier", "prompt_cache_key", "model"}
 
 
 class NotCanonical(ValueError):

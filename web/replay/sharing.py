@@ -6,12 +6,13 @@ from shared.api_keys.api_key import ApiKey
 from shared.creations.created_once import KEPT_SECONDS
 from shared.protocol.messages import RelayRequest
 from shared.settings.schema import PoolSettings
-from web.replay.answers.answer_form import AnswerForm
+from web.replay.answers.answer_form import CONVERTED_PATHS, AnswerForm
 from web.replay.answers.answer_store import Share
 from web.replay.cache_control import CacheControl
 from web.replay.idempotency_key import parse_key
 from web.replay.identity import (
     DELIVERY_MEMBERS,
+    STREAM_MEMBERS,
     Identity,
     digest,
     digest_body,
@@ -78,7 +79,7 @@ def find_sharing(
 
 def build_idempotent_share(idempotency_key: str, key: ApiKey, body: RequestBody, request: RelayRequest) -> Share:
     """Retries of the key's own request."""
-    fingerprint = digest(request.path.encode(), body.model.encode(), digest_body(body))
+    fingerprint = digest(request.path.encode(), encode_text(body.model), digest_body(body))
     name = name_idempotency_key(idempotency_key, key.id)
     identity = identify_request(name, idempotency_key, fingerprint)
     return Share(name, identity.key, identity.name, KEPT_SECONDS)
@@ -115,6 +116,9 @@ def identify(key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayR
     """The identity of all requests that ask the same."""
     scope = f"key {key.id}" if pool.cache_scope == "key" else "pool"
     is_named_back = pool.map_back and body.model in pool.model_map
+    # Where neither can be made of the other, a stream and a whole answer are two.
+    is_converted = request.path.partition("?")[0] in CONVERTED_PATHS
+    ignored = DELIVERY_MEMBERS if is_converted else DELIVERY_MEMBERS - STREAM_MEMBERS
     parts = (
         scope,
         pool.name,
@@ -126,4 +130,9 @@ def identify(key: ApiKey, pool: PoolSettings, body: RequestBody, request: RelayR
         # Without a usage for everybody, one that was asked for is part of the answer.
         "" if pool.count_usage else str(body.lacks_usage),
     )
-    return Identity.derive(b"common", *(part.encode() for part in parts), digest_body(body, DELIVERY_MEMBERS))
+    return Identity.derive(b"common", *(encode_text(part) for part in parts), digest_body(body, ignored))
+
+
+def encode_text(text: str) -> bytes:
+    """In UTF-8; names of models may have lone surrogates, which JSON can express."""
+    return text.encode(errors="surrogatepass")

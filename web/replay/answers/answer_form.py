@@ -17,6 +17,8 @@ from web.replay.answers.free_answer import build_free_answer
 from web.request.cooperative import run_in_slices
 from web.request.rendering import EVENT_STREAM, JSON
 
+#: Endpoints whose streams can be made whole, and the reverse.
+CONVERTED_PATHS = (*COMPLETION_PATHS, RESPONSES_PATH)
 #: Bytes that are converted at a time.
 STEP_BYTES = 65_536
 NOT_CONVERTIBLE = Failure(502, "upstream_error", "the answer has no such form; ask for it as before", "upstream_error")
@@ -136,7 +138,7 @@ class FormedFrames:
             return None
         content_type = head.headers.get("content-type", "").lower()
         is_stream = content_type.startswith(EVENT_STREAM)
-        if not 200 <= head.status < 300 or form.path not in (*COMPLETION_PATHS, RESPONSES_PATH):
+        if not 200 <= head.status < 300 or form.path not in CONVERTED_PATHS:
             return None
         converter: Converter | None = None
         if is_stream and not (form.is_stream or form.is_own):

@@ -98,7 +98,14 @@ def test_who_asks_and_how_it_is_delivered_make_no_other_question(front: SharingF
 
 
 @pytest.mark.parametrize(
-    "other", [{"messages": [{"role": "user", "content": ""}]}, {"model": "n"}, {"temperature": 0}, {"store": True}]
+    "other",
+    [
+        {"messages": [{"role": "user", "content": ""}]},
+        {"model": "n"},
+        {"model": "\ud800", "idempotency_key": "k1"},
+        {"temperature": 0},
+        {"store": True},
+    ],
 )
 def test_other_question_is_run(front: SharingFront, other: dict[str, Any]):
     fill(front)
@@ -111,6 +118,15 @@ def test_other_endpoint_and_other_beta_are_run(front: SharingFront):
     asked = front.ask(path="/v1/completions")
     front.serve()
     assert outcome(front.answer(asked)) == "miss"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_stream_is_another_question_where_it_can_not_be_made_whole(front: SharingFront, stream: bool):
+    """Streams of images, as of any endpoint whose events are not chunks of one object."""
+    image = {"path": "/v1/images/generations", "prompt": "a cat"}
+    fill(front, **image, stream=stream)
+    fill(front, **image, stream=not stream)
+    assert outcome(front.answer(front.ask(**image, stream=stream, user="you"))) == "hit"
 
 
 def test_no_cache_is_run_and_replaces_what_was_kept(front: SharingFront):
