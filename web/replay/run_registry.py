@@ -17,8 +17,6 @@ from web.replay.sharing import Sharing
 log = logging.getLogger("farm.web")
 #: Seconds that a claim outlives the deadline of its request: by then its run has ended.
 CLAIM_MARGIN_SECONDS = 60.0
-#: Seconds that a claim lives at most: less than the mark of a front that has died (an hour), which makes it void.
-MAX_CLAIM_SECONDS = 3000.0
 
 
 class RunRegistry:
@@ -61,7 +59,7 @@ class RunRegistry:
 
         `shares`: those to look for and claim, by default all of the run.
         """
-        seconds = min(MAX_CLAIM_SECONDS, request.deadline - clock.now() + CLAIM_MARGIN_SECONDS)
+        seconds = request.deadline - clock.now() + CLAIM_MARGIN_SECONDS
         try:
             return retry_for(lambda: self._store.claim(run.id, shares or run.shares, seconds))
         except NameReused:

@@ -81,7 +81,7 @@ class AnswerStore:
             for value in (each.name, each.print, int(each.may_use), int(each.may_join), int(1000 * each.min_left))
         ]
         args = [self._front_id, run_id, int(1000 * seconds), keys.front_gone(""), *names]
-        state, *found = self._claim(keys=[], args=args)
+        state, *found = self._claim(keys=[keys.FRONTS], args=args)
         if state == b"claimed":
             return None
         if state == b"reused":
@@ -96,7 +96,8 @@ class AnswerStore:
         """Whether the other front still runs it, and lives. Raises RedisError."""
         run_id = self._pipeline.execute("HGET", keys.shared_run(run.share.name), "run")
         is_gone = self._pipeline.execute("EXISTS", keys.front_gone(run.front))
-        return bool(run_id) and run_id.decode() == run.id and not is_gone
+        is_listed = self._pipeline.execute("ZSCORE", keys.FRONTS, run.front) is not None
+        return bool(run_id) and run_id.decode() == run.id and is_listed and not is_gone
 
     def _load(self, share: Share, count: int, pieces: list[bytes]) -> list[Frame]:
         """The frames of an answer; none if it is gone meanwhile, or can't be read."""

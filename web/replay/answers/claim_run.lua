@@ -1,5 +1,6 @@
 -- Looks for a kept answer to a request, or for a run of it in any front; if there is neither, claims the run.
 -- Idempotent: a claim that is repeated is confirmed. Comes after kept_answers.lua.
+-- KEYS: the fronts
 -- ARGV: front, run, lifetime of a claim (milliseconds), prefix of the keys that mark fronts that have died, then for each
 --       of the request's names: name, print ('' for any), whether what is kept or running may be used, whether later
 --       requests may join this run by the name (1 or 0), and for how long an answer must still be kept (milliseconds)
@@ -12,10 +13,15 @@ local function is_other(print, kept)
     return print ~= '' and kept ~= print
 end
 
+-- Their mark outlasts the entry of those that have died, but not long claims; those that have ended have neither.
+local function lives(front)
+    return redis.call('EXISTS', gone .. front) == 0 and redis.call('ZSCORE', KEYS[1], front)
+end
+
 for i = FIRST, #ARGV, STEP do
     local name, print = ARGV[i], ARGV[i + 1]
     local claim = redis.call('HMGET', run_key(name), 'front', 'run', 'print')
-    local is_claimed = claim[1] and redis.call('EXISTS', gone .. claim[1]) == 0
+    local is_claimed = claim[1] and lives(claim[1])
     local kept = redis.call('LINDEX', answer_key(name), 0)
     if (kept and is_other(print, kept)) or (is_claimed and is_other(print, claim[3])) then
         return {'reused'}
@@ -30,7 +36,7 @@ for i = FIRST, #ARGV, STEP do
         return {'kept', number, count, count == 1 and redis.call('LINDEX', answer_key(name), 1) or nil}
     end
     local claim = may_use and redis.call('HMGET', run_key(name), 'front', 'run') or {}
-    if claim[1] and claim[2] ~= run and redis.call('EXISTS', gone .. claim[1]) == 0 then
+    if claim[1] and claim[2] ~= run and lives(claim[1]) then
         return {'running', number, claim[1], claim[2]}
     end
 end

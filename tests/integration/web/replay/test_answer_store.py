@@ -86,6 +86,7 @@ def test_large_answer_is_stored_and_read_in_pieces(redis: Redis):
 
 
 def test_run_belongs_to_one_front_until_it_ends(redis: Redis):
+    redis.zadd(keys.FRONTS, {"first": 1})
     first, second = AnswerStore(redis, "first", 1000), AnswerStore(redis, "second", 1000)
     shares = [share("a"), share("b")]
     assert first.claim("r1", shares, 60) is None
@@ -98,6 +99,7 @@ def test_run_belongs_to_one_front_until_it_ends(redis: Redis):
 
 
 def test_name_of_another_request_is_refused_before_anything_is_claimed(redis: Redis):
+    redis.zadd(keys.FRONTS, {"here": 1})
     store = AnswerStore(redis, "here", 10_000)
     store.keep(share("a", print_="p"), "r", build_frames(10))
     store.claim("r", [share("b", print_="p")], 60)
@@ -105,3 +107,22 @@ def test_name_of_another_request_is_refused_before_anything_is_claimed(redis: Re
         with pytest.raises(NameReused):
             store.claim("r2", [share("c"), share(name, print_="other")], 60)
     assert not redis.exists(keys.shared_run("c"))
+
+
+@pytest.mark.parametrize("print_", ["", "p"])
+@pytest.mark.parametrize("has_died", [True, False])
+def test_claim_of_a_front_that_has_died_or_ended_is_void(redis: Redis, has_died: bool, print_: str):
+    """The mark of one that has died may be gone before a claim that lasts for hours, but not before its entry."""
+    redis.zadd(keys.FRONTS, {"first": 1})
+    redis.delete(keys.front_gone("first"))
+    first, second = AnswerStore(redis, "first", 1000), AnswerStore(redis, "second", 1000)
+    shares = [share("a", print_=print_)]
+    assert first.claim("r1", shares, 60) is None
+    run = second.claim("r2", shares, 60)
+    assert run == OtherRun(shares[0], "first", "r1") and second.is_running(run)
+    if has_died:
+        redis.set(keys.front_gone("first"), 1)
+    else:
+        redis.zrem(keys.FRONTS, "first")
+    assert not second.is_running(run)
+    assert second.claim("r2", [share("a", print_=print_ and "other")], 60) is None

@@ -8,7 +8,7 @@ import pytest
 from gevent.event import Event
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.observability.request_log import LogFilter, RequestLog
 from shared.protocol.messages import Failure, Frame, FrameKind
 from shared.protocol.relay_queue import RelayQueue
@@ -128,6 +128,7 @@ def claim_for_dead_front(fronts: list[SharingFront], redis: Redis) -> None:
     """Makes the run of the first front one of a front that is about to die."""
     (name,) = redis.keys("farm:run:*")
     redis.hset(name, mapping={"front": "dying", "run": "req_lost"})
+    redis.zadd(keys.FRONTS, {"dying": clock.now()})
 
 
 def test_request_is_run_anew_when_its_front_dies_before_the_first_byte(fronts: list[SharingFront], redis: Redis):
