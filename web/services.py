@@ -49,7 +49,7 @@ from web.request.capacity.pool_selection import PoolSelector
 from web.request.capacity.rest_monitor import RestMonitor
 from web.request.log_buffer import RequestLogBuffer
 from web.request.pending import WORKER_MARGIN_SECONDS, RequestServices
-from web.request.shutdown import Shutdown
+from web.request.shutdown import Shutdown, shutting_down_error
 from web.server.admin_networks import AdminNetworks
 from web.server.client_address import TrustedProxies
 from web.server.connection_limit import ConnectionLimit
@@ -172,6 +172,7 @@ class WebServices:
     def end_requests(self) -> None:
         """Ends all requests with an error."""
         self.request_services.shutdown.end_all()
+        self.runs.end_all(shutting_down_error())
 
     def shut_down(self) -> None:
         """Called when the last request has ended."""

@@ -33,7 +33,7 @@ class OtherFrontRun:
         self._has_begun = self._is_unwanted = False
         #: When it was last asked for, by the monotonic clock.
         self._asked_at = float("-inf")
-        run.cancel = self._stop
+        run.attach_source(self._stop)
 
     def _stop(self) -> None:
         """Nobody here wants the answer any more."""

@@ -69,8 +69,13 @@ class RunRegistry:
         self._running.add(run)
 
     def end(self, run: SharedRun) -> None:
-        self.withdraw(run)
+        """The run has ended here; it counts as running until other fronts can read all of it."""
+        names = self.forget(run)
         run.stop_keeping()
+        gevent.spawn(self._end, run, names)
+
+    def _end(self, run: SharedRun, names: Sequence[str]) -> None:
+        self.release(run, names)
         self._running.discard(run)
 
     def withdraw(self, run: SharedRun) -> None:

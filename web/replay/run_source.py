@@ -13,6 +13,13 @@ from web.replay.shared_run import SharedRun
 from web.request.pending import PendingRequest
 from web.request.rendering import NO_TIMEOUT
 
+#: RFC 9111 section 5.2.1.7.
+NOT_CACHED = ApiError(
+    504,
+    "not_cached",
+    "no answer to this request is kept, and `cache-control: only-if-cached` asks for no other",
+    headers={"x-should-retry": "false"},
+)
 RUN_FAILED = ApiError(500, "internal_error", "the farm failed to handle this request", "server_error")
 STORE_UNAVAILABLE = ApiError(503, "store_unavailable", "the farm's Redis does not respond", "server_error")
 
@@ -27,15 +34,18 @@ class RunSource:
         self._exchange = exchange
 
     def attach(self, run: SharedRun, pending_request: PendingRequest) -> None:
-        """The run is that of the request, which has been enqueued: it is cancelled when nobody wants it any more."""
+        """The run is that of the request, which has been enqueued: it is cancelled once nobody wants it any more.
+
+        That may be now, as its callers may have left while it was enqueued.
+        """
 
         def cancel() -> None:
             self._registry.withdraw(run)
             # `feed` closes the request.
             pending_request.mailbox.abandon()
 
-        run.cancel = cancel
         run.has_job = True
+        run.attach_source(cancel)
 
     def feed(self, run: SharedRun, pending_request: PendingRequest) -> None:
         """Takes the reply to its end, and keeps the answer."""
@@ -55,6 +65,8 @@ class RunSource:
                     self._keeper.keep(run, path_of(caller.pending_request), only_keys=True)
                     return
                 found = self._registry.claim(run, caller.pending_request.request)
+            if found is None and caller.sharing.only_if_cached:
+                raise NOT_CACHED
             if isinstance(found, KeptAnswer):
                 run.put(found.frames)
                 return

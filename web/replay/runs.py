@@ -16,18 +16,10 @@ from web.replay.followers import Followers
 from web.replay.limit_turn import LimitTurn, LimitTurns
 from web.replay.run_export import RunExchange
 from web.replay.run_registry import RunRegistry
-from web.replay.run_source import RunSource
+from web.replay.run_source import NOT_CACHED, RunSource
 from web.replay.shared_run import KeptBytes, SharedRun
 from web.reply.hub import Hub
 from web.request.log_buffer import RequestLogBuffer
-
-#: RFC 9111 section 5.2.1.7.
-NOT_CACHED = ApiError(
-    504,
-    "not_cached",
-    "no answer to this request is kept, and `cache-control: only-if-cached` asks for no other",
-    headers={"x-should-retry": "false"},
-)
 
 
 class Runs:
@@ -132,16 +124,20 @@ class Runs:
 
     def _run(self, run: SharedRun, caller: Caller) -> Joined:
         self._open(run)
+        joined = self._follow(run, caller, MISS)
         self._source.attach(run, caller.pending_request)
         gevent.spawn(self._source.feed, run, caller.pending_request)
-        return self._follow(run, caller, MISS)
+        return joined
 
     def _join_other(self, run: SharedRun, other: OtherRun, caller: Caller, turn: LimitTurn | None) -> Joined:
         """Follows the run of another front."""
         turn = turn or self._turns.begin(caller.pending_request)
-        if shares := [share for share in run.shares if share.print and share != other.share]:
-            self._registry.claim(run, caller.pending_request.request, shares)
+        others = [share for share in run.shares if share.print and share != other.share]
+        if others and not caller.sharing.only_if_cached:
+            self._registry.claim(run, caller.pending_request.request, others)
         self._open(run)
+        # Who joined a caller that wants nothing run would get nothing either, if the other run is lost.
+        run.is_open = not caller.sharing.only_if_cached
         gevent.spawn(self._source.feed_from_other, run, other, caller)
         return self._follow(run, caller, JOINED, turn)
 
@@ -150,6 +146,12 @@ class Runs:
         run.on_unkept = lambda: self._registry.withdraw(run)
         run.is_open = True
         self._registry.begin(run)
+
+    def end_all(self, error: ApiError) -> None:
+        """Ends the answers that come from other fronts; those that come from workers end with their requests."""
+        for run in self.list_running():
+            if not run.has_job:
+                run.fail(error)
 
     def shut_down(self) -> None:
         """Called when the front ends. Raises RedisError."""

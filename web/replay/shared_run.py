@@ -185,6 +185,11 @@ class SharedRun:
         self._was_read.set()
         self._cancel_if_unwanted()
 
+    def attach_source(self, cancel: Callable[[], None]) -> None:
+        """`cancel` ends the source, at once if nobody wants the answer any more."""
+        self.cancel = cancel
+        self._cancel_if_unwanted()
+
     def _cancel_if_unwanted(self) -> None:
         if not self.has_ended and not self._followers and not (self.drains and self.is_kept):
             self.is_open = False

@@ -129,6 +129,7 @@ def claim_for_dead_front(fronts: list[SharingFront], redis: Redis) -> None:
     (name,) = redis.keys("farm:run:*")
     redis.hset(name, mapping={"front": "dying", "run": "req_lost"})
     redis.zadd(keys.FRONTS, {"dying": clock.now()})
+    redis.delete(keys.front_gone("dying"))
 
 
 def test_request_is_run_anew_when_its_front_dies_before_the_first_byte(fronts: list[SharingFront], redis: Redis):
@@ -148,6 +149,60 @@ def test_request_is_run_anew_when_its_front_dies_before_the_first_byte(fronts: l
     # Its worker logs it.
     logged = [stored.entry.request for stored in RequestLog(redis).read_newest_first(LogFilter())]
     assert answer.headers["x-request-id"] not in logged
+
+
+def test_request_whose_callers_leave_while_it_is_run_anew_leaves_the_queue(
+    fronts: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    enqueuing, released, enqueue = Event(), Event(), RelayQueue.enqueue
+
+    def enqueue_late(*args: Any) -> Any:
+        enqueuing.set()
+        released.wait()
+        return enqueue(*args)
+
+    first = fronts[0].ask()
+    eventually(lambda: fronts[0].waiting == 1)
+    claim_for_dead_front(fronts, redis)
+    second = fronts[1].ask()
+    eventually(lambda: fronts[1].services.runs.followers)
+    monkeypatch.setattr(RelayQueue, "enqueue", enqueue_late)
+    redis.set(keys.front_gone("dying"), 1)
+    assert enqueuing.wait(30)
+    second.kill()
+    for follower in fronts[1].services.runs.followers:
+        follower.close()
+    released.set()
+    settle(fronts[1])
+    fronts[0].serve()
+    assert fronts[0].answer(first).data == WHOLE
+
+
+def test_nothing_is_run_anew_for_a_caller_that_wants_only_what_is_there(fronts: list[SharingFront], redis: Redis):
+    first = fronts[0].ask()
+    eventually(lambda: fronts[0].waiting == 1)
+    claim_for_dead_front(fronts, redis)
+    second, third = (fronts[1].ask(headers={"cache-control": control}) for control in ("only-if-cached", ""))
+    eventually(lambda: len(fronts[1].services.runs.followers) == 2)
+    redis.set(keys.front_gone("dying"), 1)
+    assert fronts[1].answer(second).json["error"]["code"] == "not_cached"
+    eventually(lambda: fronts[0].waiting == 2)
+    fronts[0].reply_to_next()
+    fronts[1].serve()
+    assert fronts[1].answer(third).data == WHOLE
+    assert fronts[0].answer(first).status_code == 200
+    settle(fronts[1])
+    assert redis.keys("farm:run:*") == []
+
+
+def test_callers_in_a_front_that_is_stopped_get_an_error(fronts: list[SharingFront], monkeypatch: pytest.MonkeyPatch):
+    first, second, request_id = join(fronts, CHUNKS[0], stream=True)
+    # As it is again afterwards.
+    monkeypatch.setattr(fronts[1].services.request_services.shutdown, "is_stopping", False)
+    fronts[1].services.end_requests()
+    assert b"shutting_down" in fronts[1].answer(second).data
+    fronts[0].continue_reply(request_id, 2, *CHUNKS[1:], DONE)
+    assert fronts[0].answer(first).data == STREAM
 
 
 @pytest.mark.parametrize("asked_again", [0, 1])
@@ -275,6 +330,7 @@ def test_answer_is_read_to_its_end_although_its_run_ends_before_it_is_exported(
     assert fronts[0].answer(first).data == STREAM
     # Time for the other front to look, which it does every 50 ms.
     gevent.sleep(0.5)
+    assert fronts[0].services.has_detached_work, "it must not end yet"
     released.set()
     assert fronts[1].answer(second).data == STREAM
 

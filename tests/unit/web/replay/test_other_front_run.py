@@ -40,7 +40,7 @@ def test_export_is_kept_alive_although_there_is_always_more_to_read(
 ):
     monkeypatch.setattr(run_export, "POLL_SECONDS", seconds)
     share, exchange = Share("n", b"k"), Exchange()
-    run = SharedRun("r", [share], KeptBytes(), drains=False)
+    run = SharedRun("r", [share], KeptBytes(), drains=True)
     store: Any = SimpleNamespace(is_running=lambda _: True)
     source: Any = exchange
     other_run = OtherFrontRun(store, source, run, OtherRun(share, "there", "r"))

@@ -121,3 +121,17 @@ def test_reader_that_leaves_after_the_end_cancels_nothing(kept_bytes: KeptBytes)
     run.put([HEAD, END])
     run.remove(reader)
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("drains", "is_followed", "called"), [(False, False, ["cancel"]), (True, False, []), (False, True, [])]
+)
+def test_source_that_comes_when_nobody_follows_any_more_is_cancelled_at_once(
+    kept_bytes: KeptBytes, drains: bool, is_followed: bool, called: list[str]
+):
+    """A source may have taken a while to find; the callers may have left meanwhile."""
+    run, calls = start(kept_bytes, drains=drains)
+    if is_followed:
+        Reader(run)
+    run.attach_source(run.cancel)
+    assert calls == called
