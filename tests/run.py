@@ -38,8 +38,8 @@ UNMEASURED = (
     *(f"{WEB}/{name}.py" for name in ("console/test_cost", "routes/test_metrics", "routes/test_models", "test_paths")),
     "tests/unit/web/request/test_large_json.py",
 )
-#: Tests of the Lua scripts of jobs, limits, batches, files and kept answers, and of the rights: once more on the Redis of
-#: the system, where there is one.
+#: Tests of the Lua scripts of jobs, limits, batches, files and kept answers, and of the rights: once more on the Redis
+#: of the system, where there is one.
 SYSTEM_REDIS = (
     *(f"{WORKERS}/jobs", "tests/integration/shared/api_keys"),
     "tests/integration/shared/redis_connection/test_rights.py",
