@@ -45,6 +45,7 @@ def add_batch(
         store.add(batch)
     has_begun = status not in (VALIDATING, "failed")
     progress = {"total": 40, "completed": 25, "failed": 3, "in_progress_at": now - 500} if has_begun else {}
+    progress |= {"samples": [[now - 240, 14], [now - 5, 28]]} if has_begun else {}
     progress |= {name_failure("http_400"): 2, name_failure("model_not_found"): 1} if has_begun else {}
     changes: dict[str, Any] = {"status": status, "model": text, "metadata": {text: text}, **progress, **fields}
     if status == "failed":

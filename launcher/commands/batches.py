@@ -7,8 +7,12 @@ import click
 
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.store import open_store, record_change
+from launcher.views.times import format_distance
+from shared import clock
 from shared.batches.batch import BY_OPERATOR, Batch
 from shared.batches.batch_store import Batches
+from shared.batches.hindrances import HINDRANCES
+from shared.batches.pace import describe_progress, find_pace
 from shared.batches.removal import remove_batch
 from shared.observability.names_by_id import find_key_names
 
@@ -40,7 +44,7 @@ def list_(key: str, active: bool, limit: int, as_json: bool) -> None:
         print_json([describe(batch, names) for batch in found])
         return
     print_table(
-        ("ID", "STATUS", "COMPLETED", "FAILED", "TOTAL", "KEY", "MODEL", "CREATED"),
+        ("ID", "STATUS", "COMPLETED", "FAILED", "TOTAL", "PER MIN", "DONE", "KEY", "MODEL", "CREATED", "NOTE"),
         [
             (
                 batch.id,
@@ -48,9 +52,12 @@ def list_(key: str, active: bool, limit: int, as_json: bool) -> None:
                 batch.completed,
                 batch.failed,
                 batch.total,
+                describe_pace(batch),
+                format_time(find_pace(batch, clock.now()).done_at),
                 names.get(batch.key) or batch.key,
                 batch.model or "-",
                 format_time(batch.created_at),
+                describe_standstill(batch),
             )
             for batch in found
         ],
@@ -74,7 +81,7 @@ def show(batch_id: str, as_json: bool) -> None:
             print_line(LINES[name](batch))
         elif name.endswith("_at"):
             print_line(f"{name}: {format_time(value or 0)}")
-        elif name not in ("object", "errors"):
+        elif name not in ("object", "errors", "still_seconds"):
             print_line(f"{name}: {value or '-'}")
     for error in batch.errors:
         print_line(f"error: line {error['line'] or '-'}: {error['code']}: {error['message']}")
@@ -105,9 +112,9 @@ def remove(batch_ids: tuple[str, ...]) -> None:
 
 
 def describe(batch: Batch, names: Mapping[str, str]) -> dict[str, Any]:
-    """The batch object of OpenAI's API, with the API key and why it was cancelled."""
-    key = {"key": batch.key, "key_name": names.get(batch.key, "")}
-    return {**batch.describe(), **key, "reason": batch.reason}
+    """The batch object of OpenAI's API, with the API key, why it was cancelled, and how it gets on."""
+    key = {"key": batch.key, "key_name": names.get(batch.key, ""), "reason": batch.reason}
+    return {**batch.describe(), **key, **describe_progress(batch, clock.now())}
 
 
 def count_requests(batch: Batch) -> str:
@@ -124,9 +131,27 @@ def list_metadata(batch: Batch) -> str:
     return f"metadata: {', '.join(pairs) or '-'}"
 
 
-#: Members of the batch object that are objects -> their line for people.
+def describe_pace(batch: Batch) -> str:
+    """Requests a minute, `-` if that can't be told."""
+    per_minute = find_pace(batch, clock.now()).per_minute
+    return "-" if per_minute is None else f"{per_minute:.1f}"
+
+
+def describe_standstill(batch: Batch) -> str:
+    """That no request has ended for long, and what keeps them from being run; '' for nothing of either."""
+    found, progress = [], describe_progress(batch, clock.now())
+    if progress["still_seconds"]:
+        found.append(f"no request has ended for {format_distance(progress['still_seconds'])}")
+    if progress["hindrance"]:
+        found.append(HINDRANCES.get(progress["hindrance"], progress["hindrance"]))
+    return ": ".join(found)
+
+
+#: Members of the batch object that are objects, or tell of its progress -> their line for people.
 LINES: dict[str, Callable[[Batch], str]] = {
     "request_counts": count_requests,
     "usage": count_tokens,
     "metadata": list_metadata,
+    "per_minute": lambda batch: f"requests a minute: {describe_pace(batch)}",
+    "hindrance": lambda batch: f"stands still: {describe_standstill(batch) or '-'}",
 }

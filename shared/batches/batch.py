@@ -18,7 +18,7 @@ BY_OPERATOR = "operator"
 #: Endpoints of whose requests a batch may consist.
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 #: Fields of the record that are stored as JSON.
-JSON_FIELDS = ("metadata", "errors", "output_parts", "error_parts")
+JSON_FIELDS = ("metadata", "errors", "output_parts", "error_parts", "samples")
 #: Fields of the record that count failed requests by reason begin with it.
 FAILURE_PREFIX = "failed:"
 #: When a batch came into each of its states; 0 for never.
@@ -32,6 +32,8 @@ TIMES = (
     "cancelling_at",
     "cancelled_at",
 )
+#: When so many requests had ended: seconds since the epoch, and how many.
+Sample = list[int]
 WINDOW = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: Bounds of the seconds that a batch may take.
@@ -91,6 +93,11 @@ class Batch:
     #: Sizes of the parts of the two files that are in the store.
     output_parts: list[Any] = field(default_factory=list)
     error_parts: list[Any] = field(default_factory=list)
+
+    #: When how many requests had ended lately, oldest first (shared/batches/pace.py).
+    samples: list[Any] = field(default_factory=list)
+    #: What keeps its requests from being run, '' for nothing known (shared/batches/hindrances.py).
+    hindrance: str = ""
 
     @property
     def is_unfinished(self) -> bool:

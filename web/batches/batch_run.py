@@ -11,9 +11,10 @@ from redis.exceptions import RedisError
 from shared import clock
 from shared.api_keys.api_key import ApiKey
 from shared.batches.batch import CANCELLING, COMPLETED, EXPIRED, IN_PROGRESS, VALIDATING, Batch
+from shared.batches.hindrances import FILE_STORE_AWAY, FILE_STORE_FULL
 from shared.batches.running_line import RunningLine
 from shared.files.file_store import FileNotFound
-from shared.files.part_store import FileStoreDown, PartNotFound
+from shared.files.part_store import FileStoreDown, FileStoreFull, PartNotFound
 from shared.settings.schema import PoolSettings
 from web.batches.background_flush import BackgroundFlush
 from web.batches.batch_lease import BatchLease
@@ -24,7 +25,9 @@ from web.batches.line_window import LineWindow
 from web.batches.lines.line_parser import InvalidLine
 from web.batches.lost_input import describe_loss, record_abandoned
 from web.batches.orphans import find_orphans
-from web.batches.result_files import MAX_RESULT_BYTES, ResultFiles
+from web.batches.progress.hindrance import FarmState, find_hindrance, may_begin, read_farm_state
+from web.batches.progress.progress_log import ProgressLog
+from web.batches.result_files import ResultFiles
 from web.batches.services import BatchServices
 from web.batches.transitions import Transitions
 from web.batches.validation import MAX_BYTES, Validation, take_turn
@@ -55,6 +58,9 @@ class BatchRun:
         self._flush = BackgroundFlush(self._results, self._lease.ended)
         self._cursor = InputCursor(services)
         self.lines = LineWindow(services, self._lease, self._cursor, self._get_key, self._woken.set)
+        self._progress = ProgressLog(self._transitions)
+        #: What the store of files is to the batch since a call of it has failed, '' if none has.
+        self._store_hindrance = ""
         self._key: ApiKey | None = None
         #: The pools that serve the batch, and their accounts in service.
         self._pools: list[PoolSettings] = []
@@ -72,8 +78,10 @@ class BatchRun:
                 try:
                     if not self._step():
                         break
-                    pause = FIRST_PAUSE_SECONDS
+                    pause, self._store_hindrance = FIRST_PAUSE_SECONDS, ""
                 except (RedisError, FileStoreDown) as error:
+                    if isinstance(error, FileStoreDown):
+                        self._store_hindrance = FILE_STORE_FULL if isinstance(error, FileStoreFull) else FILE_STORE_AWAY
                     log.warning("batch %s has to wait: %s", self._id, error, extra={"action": "batch_waits"})
                     self._lease.ended.wait(pause)
                     pause = min(2 * pause, MAX_PAUSE_SECONDS)
@@ -97,6 +105,8 @@ class BatchRun:
             # The last step has not brought it on, as when the lease is lost, and this front has not noticed yet.
             self._lease.ended.wait(CHECK_SECONDS)
         self._last_status = batch.status
+        if batch.status != IN_PROGRESS and batch.hindrance != self._store_hindrance:
+            self._transitions.note(batch, batch.samples, self._store_hindrance)
         try:
             if batch.status == VALIDATING:
                 self._validate(batch)
@@ -145,6 +155,7 @@ class BatchRun:
             self.wants_lines = may_begin(self._key, batch)
             if self.wants_lines:
                 self.lines.fill(batch, record, orphans, self._find_window())
+                self._store_hindrance = ""
                 self.wants_lines = bool(orphans) or not self._cursor.is_exhausted
             self._woken.wait(CHECK_SECONDS)
             self._woken.clear()
@@ -175,7 +186,8 @@ class BatchRun:
             self._services.cancel_ownerless(batch)
             return None
         self._pools = self._services.list_pools(current, self._key)
-        self._accounts = self._services.count_accounts(self._pools)
+        farm = read_farm_state(self._services.redis, self._pools)
+        self._accounts = farm.accounts
         if current.completed + current.failed >= current.total:
             self._transitions.finalize(current, COMPLETED)
         elif clock.now() >= current.expires_at:
@@ -183,8 +195,14 @@ class BatchRun:
         else:
             if current.last_line != self._cursor.last_line:
                 self._cursor.reset()
+            self._note_progress(current, farm)
             return current
         return None
+
+    def _note_progress(self, batch: Batch, farm: FarmState) -> None:
+        refusals = (line.refusal for line in self.lines.list_runs())
+        hindrance = find_hindrance(self._key, batch, farm, self._progress.look(batch), refusals)
+        self._progress.note(batch, self._store_hindrance or hindrance)
 
     def _find_window(self) -> int:
         """Lines that may be in flight."""
@@ -203,8 +221,3 @@ class BatchRun:
         self.lines.kill()
         self._flush.join()
         end_batch(self._services, self._transitions, self._results, batch, begun)
-
-
-def may_begin(key: ApiKey | None, batch: Batch) -> bool:
-    """Whether the key may run further lines, and Redis has room for their results."""
-    return bool(key and key.enabled and not key.is_expired and batch.result_bytes <= MAX_RESULT_BYTES)

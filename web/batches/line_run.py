@@ -47,6 +47,8 @@ class LineRun:
     find_key: Callable[[], ApiKey]
     #: Set once this front neither begins lines nor tries any again.
     stopped: Event
+    #: Code with which the farm has refused it last, '' if it has not.
+    refusal: str = ""
     #: '' until the line has been parsed.
     custom_id: str = ""
 
@@ -54,7 +56,8 @@ class LineRun:
         failures = refusals = 0
         while True:
             reply = self._try()
-            if reply.code in REFUSALS:
+            self.refusal = reply.code if reply.code in REFUSALS else ""
+            if self.refusal:
                 refusals += 1
             elif reply.status in RETRYABLE_STATUSES and failures + 1 < count_tries(reply.status):
                 failures += 1

@@ -1,11 +1,9 @@
 """What the batches of a front share."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis import Redis
 
-from shared import keys
 from shared.api_keys.api_key import ApiKey
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch import Batch
@@ -78,14 +76,6 @@ class BatchServices:
     def list_pools(self, batch: Batch, key: ApiKey) -> list[PoolSettings]:
         """The pools that serve the model of the first line, which most often is that of all."""
         return [pool for pool in self.requests.pool_selector.list_open_to(key) if can_serve(pool, batch.model)]
-
-    def count_accounts(self, pools: Sequence[PoolSettings]) -> int:
-        """Requests that the accounts in service can run at once."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for pool in pools:
-                pipe.hvals(keys.credentials(pool.name))
-            states = pipe.execute()
-        return sum(pool.slots * found.count(b"active") for pool, found in zip(pools, states, strict=True))
 
 
 def build_batch_services(settings: Settings, redis: Redis, files: Files, requests: LineRequests) -> BatchServices:

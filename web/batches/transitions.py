@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared import clock
-from shared.batches.batch import CANCELLING, FAILED, FINALIZING, IN_PROGRESS, VALIDATING, Batch
+from shared.batches.batch import CANCELLING, FAILED, FINALIZING, IN_PROGRESS, VALIDATING, Batch, Sample
 from shared.batches.batch_store import Batches
 
 
@@ -43,6 +43,11 @@ class Transitions:
         changes = {"status": outcome, f"{outcome}_at": int(clock.now()), "errors": errors}
         event = f"batch {batch.id}: {batch.completed} of {batch.total} requests completed, {batch.failed} failed"
         return self._change(batch, (batch.status,), changes, ends=True, event=event)
+
+    def note(self, batch: Batch, samples: list[Sample], hindrance: str) -> bool:
+        """Notes how a batch gets on, which stays in its state."""
+        changes = {"status": batch.status, "samples": samples, "hindrance": hindrance}
+        return self._change(batch, (batch.status,), changes)
 
     def _change(self, batch: Batch, sources: tuple[str, ...], changes: Mapping[str, Any], **options: Any) -> bool:
         return self._store.change(batch, sources, changes, holder=self._holder, **options)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from shared.batches.hindrances import HINDRANCES as BATCH_HINDRANCES
 from shared.credentials.explanation import EXPLANATIONS, HINDRANCES, explain_state
 from shared.credentials.records import STATES
 from shared.files.store_health import STATES as FILE_STORE_STATES
@@ -24,7 +25,7 @@ def extract_texts() -> dict[str, str]:
     found: dict[str, str] = {}
     modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     from_files = (*extract_from_templates((ROOT / "web").rglob("*.html")), *extract_from_modules(modules))
-    states = (*DURABILITY_STATES.values(), *FILE_STORE_STATES.values())
+    states = (*DURABILITY_STATES.values(), *FILE_STORE_STATES.values(), *BATCH_HINDRANCES.values())
     from_tables = list_explanations() | {text for text in states if text}
     for text, plural in (*from_files, *((text, "") for text in from_tables)):
         found[text] = found.get(text) or plural

@@ -4,7 +4,7 @@ import json
 
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch_store import Batches
 from shared.observability.audit_log import AuditLog
@@ -35,6 +35,19 @@ def test_batches_are_listed_shown_and_cancelled(run: Run, redis: Redis):
     assert next(AuditLog(redis).read_newest_first()).action == "batch.cancel"
     assert run("batches", "cancel", ended.id).exit_code == 1
     assert run("batches", "show", "batch_none").exit_code == 1
+
+
+def test_pace_and_standstill_are_told(run: Run, redis: Redis):
+    moving = add_batch(redis, "k", "in_progress")
+    still = add_batch(redis, "k", "in_progress", samples=[[int(clock.now()) - 750, 28]], hindrance="upstream_down")
+    note = "no request has ended for 12 min: the upstream is down"
+    listed = run("batches", "list").stdout
+    assert " 3.5 " in listed and " 0.0 " in listed and listed.count(note) == 1
+    assert f"stands still: {note}\n" in run("batches", "show", still.id).stdout
+    text = run("batches", "show", moving.id).stdout
+    assert "requests a minute: 3.5\n" in text and "stands still: -\n" in text and "estimated_end_at: 2" in text
+    shown = json.loads(run("batches", "show", still.id, "--json").stdout)
+    assert (shown["per_minute"], shown["estimated_end_at"], shown["hindrance"]) == (0, 0, "upstream_down")
 
 
 def test_the_faults_of_an_input_are_shown(run: Run, redis: Redis):

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from shared import clock
 from shared.batches.batch import BY_OPERATOR, Batch
+from shared.batches.pace import describe_progress
 from shared.batches.removal import remove_batch
 from shared.errors import ApiError, Conflict, NotFound
 from shared.observability.names_by_id import find_key_names
@@ -69,5 +71,6 @@ def describe_batches(batches: Sequence[Batch]) -> list[BatchInfo]:
 def describe_batch(batch: Batch, key_name: str, running: int) -> BatchInfo:
     described = batch.describe()
     replaced = {name: described[name] for name in ("output_file_id", "error_file_id")}
-    values = {**vars(batch), **replaced, "metadata": batch.metadata or {}}
+    progress = describe_progress(batch, clock.now())
+    values = {**vars(batch), **replaced, **progress, "metadata": batch.metadata or {}}
     return BatchInfo.model_validate({**values, "key_name": key_name, "running": running})

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from shared.batches.hindrances import HINDRANCES
 from web.admin.schemas.fields import Identifier, Page
 
 Time = Annotated[int, Field(description="seconds since the epoch, 0 for never")]
@@ -45,6 +46,20 @@ class BatchInfo(BaseModel):
         dict[str, int], Field(description="why requests failed (a code, or http_<status> of the upstream) -> how many")
     ]
     running: Annotated[int, Field(description="requests that wait or run now")]
+    per_minute: Annotated[
+        float | None,
+        Field(
+            description="requests that ended a minute, in the last five minutes; of a batch that runs no more, on "
+            "average; null if that can't be told"
+        ),
+    ]
+    estimated_end_at: Annotated[
+        int, Field(description="when it will be done at this pace, in seconds since the epoch, 0 if that can't be told")
+    ]
+    still_seconds: Annotated[int, Field(description="how long no request has ended, from two minutes on; else 0")]
+    hindrance: Annotated[
+        str, Field(description=f"what keeps its requests from being run, '' for nothing known: {', '.join(HINDRANCES)}")
+    ]
     input_tokens: int
     output_tokens: int
     completion_window: str

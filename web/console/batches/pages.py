@@ -4,14 +4,11 @@ from typing import Any
 
 from werkzeug.wrappers import Response as BaseResponse
 
-from shared import clock
-from shared.batches.batch import IN_PROGRESS, UNFINISHED
-from shared.errors import ApiError, NotFound
-from web.admin import api_keys
+from shared.batches.batch import UNFINISHED
+from shared.errors import ApiError
 from web.admin.batches import resource
-from web.admin.batches.schemas import BatchInfo, BatchPage, BatchQuery
+from web.admin.batches.schemas import BatchInfo, BatchQuery
 from web.admin.schemas.fields import Empty
-from web.console.batches.pace import Pace, find_pace
 from web.console.live.fragments import LIVE_PAGES, LivePage
 from web.console.live.stream import INTERVALS, read_interval
 from web.console.parts.blueprint import blueprint, go_to, render_page
@@ -37,7 +34,6 @@ def batches() -> str:
         "batches.html",
         active="batches",
         page=page,
-        paces=find_paces(page),
         query=query,
         every=every,
         intervals=INTERVALS,
@@ -59,8 +55,6 @@ def read_batch(batch_id: str) -> dict[str, Any]:
         "batch": found,
         "has_ended": found.status not in UNFINISHED,
         "times": list_times(found),
-        "pace": find_pace(found, clock.now()),
-        "hindrance": find_hindrance(found),
         "stored_files": services().files.find_stored(file_ids),
     }
 
@@ -71,18 +65,6 @@ def read_batch_now(batch_id: str) -> dict[str, Any]:
         return read_batch(batch_id)
     except ApiError:
         return {"batch": None, "has_ended": True}
-
-
-def find_hindrance(batch: BatchInfo) -> str:
-    """What keeps its requests from being run, a word of BATCH_HINDRANCES; '' for nothing that its key tells of."""
-    if batch.status != IN_PROGRESS:
-        return ""
-    try:
-        key = api_keys.open_store().get(batch.key)
-    except NotFound:
-        # A caller's own refresh token has no record.
-        return ""
-    return "key_disabled" if not key.enabled else "key_expired" if key.is_expired else ""
 
 
 @blueprint.post("/batches/<batch_id>/cancel")
@@ -104,13 +86,7 @@ def list_times(batch: BatchInfo) -> dict[str, int]:
 
 def read_now() -> dict[str, Any]:
     """What the page shows of the moment."""
-    page = resource.list_batches(BatchQuery(limit=SHOWN))
-    return {"page": page, "paces": find_paces(page)}
-
-
-def find_paces(page: BatchPage) -> dict[str, Pace | None]:
-    now = clock.now()
-    return {batch.id: find_pace(batch, now) for batch in page.data}
+    return {"page": resource.list_batches(BatchQuery(limit=SHOWN))}
 
 
 LIVE_PAGES["batches"] = LivePage("_batches_live.html", lambda _: read_now())

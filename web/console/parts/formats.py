@@ -12,6 +12,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def rate(value: float) -> str:
+    """A number of things per time, with a decimal if they are few."""
+    return number(value) if value >= 10 else f"{value:.1f}".removesuffix(".0")
+
+
 def percent(part: float, whole: float = 1.0) -> str:
     """A share; '' of nothing, because no data is not 0 %."""
     return f"{100 * part / whole:.0f} %" if whole else ""

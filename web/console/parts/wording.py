@@ -1,5 +1,6 @@
 """The console's words for states, outcomes and codes; tests hold that each one has its word in each language."""
 
+from shared.batches.hindrances import HINDRANCES
 from shared.languages.catalogues import mark
 from web.languages.translation import gettext, ngettext
 
@@ -73,11 +74,8 @@ BATCH_REASONS = {
     "credential_gone": mark("its caller's account was removed, or its token is refused"),
     "operator": mark("by an operator"),
 }
-#: What keeps a batch from going on -> words.
-BATCH_HINDRANCES = {
-    "key_disabled": mark("paused: its key is disabled"),
-    "key_expired": mark("paused: its key has expired"),
-}
+#: What keeps the requests of a batch from being run -> words.
+BATCH_HINDRANCES = HINDRANCES
 BANDS = {"interactive": mark("interactive"), "batch": mark("batch")}
 RESETS = {"never": mark("never"), "daily": mark("daily"), "weekly": mark("weekly"), "monthly": mark("monthly")}
 ROLES = {"admin": mark("administrator"), "viewer": mark("viewer")}

@@ -9,6 +9,7 @@ from redis import Redis
 
 from tests.integration.web.batches.batch_harness import BatchHarness
 from web.batches import batch_run, batch_runner
+from web.batches.progress import hindrance
 
 StartFront = Callable[..., BatchHarness]
 
@@ -25,4 +26,5 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are looked for, and looked at, more often."""
     monkeypatch.setattr(batch_runner, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(batch_run, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(hindrance, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(batch_run, "ORPHAN_CHECK_SECONDS", 0.3)

@@ -14,7 +14,7 @@ from shared.batches.batch import Batch
 from shared.batches.running_line import begin_run
 from shared.credentials.private import PrivateCredentials, caller_id, remove_credential
 from shared.credentials.store import Credentials
-from shared.files.part_store import FileStoreFull
+from shared.files.part_store import FileStoreDown, FileStoreFull
 from shared.names import private_credential_id
 from shared.settings.schema import PoolSettings
 from tests import internals
@@ -22,7 +22,7 @@ from tests.integration.harness import WorkerHarness
 from tests.integration.web.batches.batch_harness import BatchHarness, build_line, build_lines
 from tests.upstream import Upstream
 from tests.waiting import eventually
-from web.batches import line_run, skipped_lines
+from web.batches import batch_run, line_run, skipped_lines
 
 StartFront = Callable[..., BatchHarness]
 StartWorkers = Callable[..., WorkerHarness]
@@ -117,6 +117,9 @@ def test_no_account_is_waited_out(
     front.start()
     batch = front.create(build_lines(2))
     eventually(lambda: front.get(batch).last_line == 2)
+    eventually(lambda: front.get(batch).hindrance == "no_worker_process")
+    front.redis.zadd(keys.PROCESSES, {"p": clock.now()})
+    eventually(lambda: front.get(batch).hindrance == "no_account")
     start_harness(credentials=2)
     assert front.wait_for_end(batch).completed == 2
 
@@ -221,17 +224,59 @@ def test_a_private_caller_has_the_idle_time_to_get_its_results(start_front: Star
     assert front.redis.zscore(keys.PRIVATE_POOLS, batch.pool) >= batch.created_at
 
 
-def test_a_disabled_key_pauses_its_batch(start_front: StartFront, start_harness: StartWorkers):
+def test_what_keeps_a_batch_from_going_on_is_told_until_it_has_passed(
+    start_front: StartFront, start_harness: StartWorkers, monkeypatch: pytest.MonkeyPatch
+):
+    """A disabled key pauses it; then its input can't be read; then its results find no room."""
+    monkeypatch.setattr(batch_run, "FIRST_PAUSE_SECONDS", 0.1)
     start_harness()
     front = start_front()
+    store, broken = front.batches.files.store, dict[str, Exception]()
+
+    def refuse_if_broken(name: str) -> None:
+        method = getattr(store, name)
+
+        def call(*args: Any) -> Any:
+            if name in broken:
+                raise broken[name]
+            return method(*args)
+
+        monkeypatch.setattr(store, name, call)
+
+    def is_hindered(status: str, hindrance: str) -> bool:
+        return (front.get(batch).status, front.get(batch).hindrance) == (status, hindrance)
+
     ApiKeys(front.redis).update(front.key.id, {"enabled": False})
-    front.start()
     batch = front.create(build_lines(3))
-    eventually(lambda: front.get(batch).status == "in_progress")
-    gevent.sleep(0.4)
+    refuse_if_broken("get")
+    refuse_if_broken("put")
+    front.start()
+    eventually(lambda: is_hindered("in_progress", "key_disabled"))
     assert front.get(batch).last_line == 0
+
+    broken |= {"get": FileStoreDown("no answer"), "put": FileStoreFull("no room")}
     ApiKeys(front.redis).update(front.key.id, {"enabled": True})
+    eventually(lambda: is_hindered("in_progress", "file_store_away"))
+    del broken["get"]
+    eventually(lambda: is_hindered("finalizing", "file_store_full"))
+    broken.clear()
     assert front.wait_for_end(batch).completed == 3
+
+
+def test_key_without_quota_holds_its_batch_up_and_is_told(
+    start_front: StartFront, start_harness: StartWorkers, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(line_run, "MAX_PAUSE_SECONDS", 0.2)
+    start_harness(credentials=2)
+    front = start_front()
+    front.redis.zadd(keys.PROCESSES, {"p": clock.now()})
+    ApiKeys(front.redis).update(front.key.id, {"quota_requests": 2})
+    front.start()
+    batch = front.create(build_lines(6))
+    eventually(lambda: front.get(batch).hindrance == "key_over_quota")
+    assert front.get(batch).completed == 2
+    ApiKeys(front.redis).update(front.key.id, {"quota_requests": 0})
+    assert front.wait_for_end(batch).completed == 6
 
 
 def test_another_front_runs_the_lines_of_one_that_has_died(
@@ -323,7 +368,7 @@ def test_a_full_store_holds_a_batch_up_until_there_is_room(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("web.batches.background_flush.FLUSH_BYTES", 1000)
-    monkeypatch.setattr("web.batches.batch_run.MAX_RESULT_BYTES", 5000)
+    monkeypatch.setattr("web.batches.progress.hindrance.MAX_RESULT_BYTES", 5000)
     start_harness(credentials=2)
     upstream.pace(delay=0.03)
     front = start_front()
@@ -339,6 +384,7 @@ def test_a_full_store_holds_a_batch_up_until_there_is_room(
     front.start()
     eventually(lambda: front.get(batch).result_bytes > 5000)
     eventually(lambda: not front.batches.lines.read_running(batch.id))
+    eventually(lambda: front.get(batch).hindrance == "results_wait")
     assert front.get(batch).last_line < 100
 
     is_full = False

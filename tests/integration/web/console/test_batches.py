@@ -30,7 +30,7 @@ def test_pace_and_faults_of_a_batch_are_told(admin: FlaskClient, redis: Redis):
     for path in ("/admin/batches", f"/admin/batches/{batch.id}"):
         page = admin.get(path).text
         assert "in 3 min" in page and "It will expire before" not in page
-    assert "3 requests a minute on average" in page
+    assert "3.5 requests a minute in the last minutes" in page and "no request has ended" not in page
     assert page.index("http_400") < page.index("/admin/requests?key=k&amp;code=model_not_found")
     late = add_batch(redis, "k", "in_progress", expires_at=int(clock.now()) + 60)
     for path in ("/admin/batches", f"/admin/batches/{late.id}"):
@@ -38,15 +38,21 @@ def test_pace_and_faults_of_a_batch_are_told(admin: FlaskClient, redis: Redis):
     assert admin.get(f"/admin/api/v1/batches/{batch.id}").json["failures"] == {"http_400": 2, "model_not_found": 1}
 
 
-def test_batch_whose_key_is_disabled_is_told_to_be_paused(admin: FlaskClient, redis: Redis):
-    _, key = ApiKeys(redis).create("translator")
-    running, ended = add_batch(redis, key.id, "in_progress"), add_batch(redis, key.id, "completed")
-    assert "paused" not in admin.get(f"/admin/batches/{running.id}").text
-    ApiKeys(redis).update(key.id, {"enabled": False})
-    assert "paused: its key is disabled" in admin.get(f"/admin/batches/{running.id}").text
-    assert "paused" not in admin.get(f"/admin/batches/{ended.id}").text
-    ApiKeys(redis).update(key.id, {"enabled": True, "expires_at": 1.0})
-    assert "paused: its key has expired" in admin.get(f"/admin/batches/{running.id}").text
+def test_standstill_of_a_batch_and_its_cause_are_told(admin: FlaskClient, redis: Redis):
+    samples = [[int(clock.now()) - 750, 28]]
+    still = add_batch(redis, "k", "in_progress", samples=samples)
+    hindered = add_batch(redis, "k", "in_progress", samples=samples, hindrance="key_disabled")
+    for batch in (still, hindered):
+        for path in ("/admin/batches?key=k", f"/admin/batches/{batch.id}"):
+            page = admin.get(path).text
+            assert "no request has ended for 12 min" in page and "in 3 min" not in page
+        shown = admin.get(f"/admin/api/v1/batches/{batch.id}").json
+        assert (shown["per_minute"], shown["estimated_end_at"], shown["hindrance"]) == (0, 0, batch.hindrance)
+        assert 750 <= shown["still_seconds"] < 780
+    assert "its key is disabled" in admin.get("/admin/batches").text
+    assert "its key is disabled" in admin.get(f"/admin/batches/{hindered.id}").text
+    assert "其密钥已停用" in admin.get(f"/admin/batches/{hindered.id}?lang=zh").text
+    assert "its key is disabled" not in admin.get(f"/admin/batches/{still.id}?lang=en").text
 
 
 def test_an_administrator_cancels_a_batch_and_a_viewer_does_not(admin: FlaskClient, log_in: LogIn, redis: Redis):

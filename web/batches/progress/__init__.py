@@ -1,0 +1,1 @@
+"""How a batch gets on, as its front notes it for operators."""
