@@ -3,7 +3,7 @@
 import pytest
 from redis import Redis
 
-from shared import keys
+from shared import clock, keys
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import Unsealer
 from shared.errors import InvalidGrant, TokenError, TokenRefused
@@ -77,11 +77,9 @@ def open_breaker(api_keys: Keys, *numbers: int) -> None:
 
 
 def test_no_key_dies_while_all_are_refused_and_each_is_tried_less_often(build_keys, monkeypatch: pytest.MonkeyPatch):
-    api_keys = build_keys(3, patience=0.01)
+    api_keys, started_at, now, pauses = build_keys(3, patience=0.01), clock.now(), 0.0, []
+    monkeypatch.setattr(clock, "now", lambda: started_at + now)
     open_breaker(api_keys, 0, 1, 2)
-    now, pauses = 0.0, []
-    clock = api_keys.harness.redis.time()[0]
-    monkeypatch.setattr("shared.clock.now", lambda: clock + now)
     for _ in range(5):
         refused = api_keys.refuse(2)
         assert (isinstance(refused, TokenRefused), refused.code) == (True, "api_keys_refused")
@@ -95,11 +93,9 @@ def test_no_key_dies_while_all_are_refused_and_each_is_tried_less_often(build_ke
 def test_accepted_key_closes_the_breaker_and_begins_with_short_pauses_again(
     build_keys, monkeypatch: pytest.MonkeyPatch
 ):
-    api_keys = build_keys(6, patience=0.01)
+    api_keys, started_at, now = build_keys(6, patience=0.01), clock.now(), 0.0
+    monkeypatch.setattr(clock, "now", lambda: started_at + now)
     open_breaker(api_keys, 0, 1, 2)
-    now = 0.0
-    clock = api_keys.harness.redis.time()[0]
-    monkeypatch.setattr("shared.clock.now", lambda: clock + now)
     for _ in range(4):
         now += (longest := api_keys.refuse(2).retry_after)
     api_keys.slots[2][0].record_accepted()
