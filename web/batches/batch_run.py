@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import gevent
 from gevent.event import Event
@@ -15,7 +15,6 @@ from shared.batches.hindrances import FILE_STORE_AWAY, FILE_STORE_FULL
 from shared.batches.running_line import RunningLine
 from shared.files.file_store import FileNotFound
 from shared.files.part_store import FileStoreDown, FileStoreFull, PartNotFound
-from shared.settings.schema import PoolSettings
 from web.batches.background_flush import BackgroundFlush
 from web.batches.batch_lease import BatchLease
 from web.batches.finalization import end_batch
@@ -45,8 +44,8 @@ MIN_LINES, MAX_LINES = 8, 2000
 class BatchRun:
     """One batch in this front, for as long as it has the lease, and until the lines that it has begun have ended."""
 
-    def __init__(self, services: BatchServices, batch_id: str, count_batches: Callable[[], int]) -> None:
-        """`count_batches` returns how many batches share the accounts, this one included."""
+    def __init__(self, services: BatchServices, batch_id: str, count_batches: Callable[[str], int]) -> None:
+        """`count_batches` returns how many batches share the accounts of a pool, this one included."""
         self._services = services
         self._store = services.store
         self._id = batch_id
@@ -62,9 +61,8 @@ class BatchRun:
         #: What the store of files is to the batch since a call of it has failed, '' if none has.
         self._store_hindrance = ""
         self._key: ApiKey | None = None
-        #: The pools that serve the batch, and their accounts in service.
-        self._pools: list[PoolSettings] = []
-        self._accounts = 0
+        #: The pools that serve the batch -> their accounts in service.
+        self.accounts: Mapping[str, int] = {}
         self._last_status = ""
         #: Whether there are lines to begin, as far as the last look told.
         self.wants_lines = False
@@ -185,9 +183,8 @@ class BatchRun:
         if self._key is None:
             self._services.cancel_ownerless(batch)
             return None
-        self._pools = self._services.list_pools(current, self._key)
-        farm = read_farm_state(self._services.redis, self._pools)
-        self._accounts = farm.accounts
+        farm = read_farm_state(self._services.redis, self._services.list_pools(current, self._key))
+        self.accounts = farm.accounts
         if current.completed + current.failed >= current.total:
             self._transitions.finalize(current, COMPLETED)
         elif clock.now() >= current.expires_at:
@@ -206,9 +203,12 @@ class BatchRun:
 
     def _find_window(self) -> int:
         """Lines that may be in flight."""
-        current, peak = self._services.headroom.find_interactive([pool.name for pool in self._pools])
-        lines = count_lines(self._accounts, current, peak) // max(1, self._count_batches())
-        return max(1 if peak else MIN_LINES, min(MAX_LINES, lines))
+        lines, has_interactive = 0.0, False
+        for pool, accounts in self.accounts.items():
+            current, peak = self._services.headroom.find_interactive(pool)
+            lines += count_lines(accounts, current, peak) / max(1, self._count_batches(pool))
+            has_interactive = has_interactive or peak > 0
+        return max(1 if has_interactive else MIN_LINES, min(MAX_LINES, int(lines)))
 
     def _get_key(self) -> ApiKey:
         assert self._key is not None

@@ -1,6 +1,7 @@
 """Runs the batches that this front finds unfinished and without a front."""
 
 import logging
+from collections import Counter
 
 import gevent
 from gevent.event import Event
@@ -59,12 +60,12 @@ class BatchRunner:
         if active:
             self._services.headroom.exchange(self._count_own())
 
-    def _count_own(self) -> int:
-        """Batches of this front that have lines to begin."""
-        return sum(run.wants_lines for run in self._runs.values())
+    def _count_own(self) -> Counter[str]:
+        """Pool -> batches of this front that have lines to begin, and may use it."""
+        return Counter(pool for run in self._runs.values() if run.wants_lines for pool in run.accounts)
 
-    def _count_batches(self) -> int:
-        return self._services.headroom.count_batches(self._count_own())
+    def _count_batches(self, pool: str) -> int:
+        return self._services.headroom.count_batches(pool, self._count_own()[pool])
 
     def _start(self, batch_id: str) -> None:
         run = BatchRun(self._services, batch_id, self._count_batches)

@@ -1,11 +1,11 @@
-"""How many lines of batches may be in flight: what interactive requests leave.
+"""How many lines of batches may be in flight in each pool: what interactive requests leave.
 
 Without those there are twice as many lines as accounts, so that no account waits for its next line. With them, as many
 accounts stay free as interactive requests were in flight lately, so that the next one need not wait for a line's end.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis import Redis
@@ -21,7 +21,7 @@ MAX_AGE_SECONDS, TTL_SECONDS = 10.0, 60
 
 
 def count_lines(accounts: int, current: int, peak: int) -> int:
-    """Lines of all batches that may be in flight.
+    """Lines of all batches that may be in flight in a pool.
 
     `current` and `peak`: interactive requests in flight now, and at most lately. After a burst, half of the accounts
     stay free at most: the next one may not come.
@@ -36,13 +36,13 @@ def count_lines(accounts: int, current: int, peak: int) -> int:
 class FrontLoad:
     """What a front tells the others while there are batches."""
 
-    #: Batches of the front that have lines to begin.
-    batches: int
+    #: Pool -> batches of the front that have lines to begin, and may use it.
+    batches: Mapping[str, int]
     #: Pool -> interactive requests in flight, and at most lately.
     interactive: Mapping[str, tuple[int, int]]
 
     def encode(self) -> str:
-        return json.dumps({"at": clock.now(), "batches": self.batches, "interactive": self.interactive})
+        return json.dumps({"at": clock.now(), "pools": self.batches, "interactive": self.interactive})
 
 
 def decode_front_load(data: bytes) -> FrontLoad | None:
@@ -50,7 +50,8 @@ def decode_front_load(data: bytes) -> FrontLoad | None:
     record = parse_json_object(data)
     if record.get("at", 0) < clock.now() - MAX_AGE_SECONDS:
         return None
-    return FrontLoad(record["batches"], {pool: (load[0], load[1]) for pool, load in record["interactive"].items()})
+    interactive = {pool: (load[0], load[1]) for pool, load in record["interactive"].items()}
+    return FrontLoad(record.get("pools", {}), interactive)
 
 
 class Headroom:
@@ -62,8 +63,8 @@ class Headroom:
         self._interactive = interactive
         self._others: list[FrontLoad] = []
 
-    def exchange(self, batches: int) -> None:
-        """Tells the other fronts of this one's requests, and of its batches that have lines to begin.
+    def exchange(self, batches: Mapping[str, int]) -> None:
+        """Tells the other fronts of this one's requests, and of its batches by pool that have lines to begin.
 
         Raises RedisError.
         """
@@ -76,12 +77,11 @@ class Headroom:
         loads = [decode_front_load(data) for front, data in found.items() if front.decode() != self._front_id]
         self._others = [load for load in loads if load]
 
-    def count_batches(self, own: int) -> int:
-        """Batches of all fronts that have lines to begin."""
-        return own + sum(load.batches for load in self._others)
+    def count_batches(self, pool: str, own: int) -> int:
+        """Batches of all fronts that have lines to begin, and may use the pool; `own` are this front's."""
+        return own + sum(load.batches.get(pool, 0) for load in self._others)
 
-    def find_interactive(self, pools: Sequence[str]) -> tuple[int, int]:
-        """Interactive requests in flight in these pools, and at most lately."""
-        loads = [self._interactive.find(pool) for pool in pools]
-        loads += [load.interactive.get(pool, (0, 0)) for pool in pools for load in self._others]
+    def find_interactive(self, pool: str) -> tuple[int, int]:
+        """Interactive requests in flight in the pool, and at most lately."""
+        loads = [self._interactive.find(pool), *(load.interactive.get(pool, (0, 0)) for load in self._others)]
         return sum(current for current, _ in loads), sum(peak for _, peak in loads)

@@ -1,8 +1,8 @@
 """Finds out what keeps the requests of a batch from being run."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from redis import Redis
 
@@ -45,8 +45,8 @@ REFUSALS = {
 class FarmState:
     """What batches need of the farm."""
 
-    #: Requests that the accounts in service of a batch's pools can run at once.
-    accounts: int = 0
+    #: Pool of a batch -> requests that its accounts in service can run at once.
+    accounts: Mapping[str, int] = field(default_factory=dict)
     #: Why none of the pools takes requests, '' if one does.
     pool_hindrance: str = ""
     #: The store of files, '' if all is well.
@@ -67,7 +67,7 @@ def read_farm_state(redis: Redis, pools: Sequence[PoolSettings]) -> FarmState:
     found = [name_pool_hindrance(*each) for each in zip(active, replies[1::3], replies[2::3], strict=True)]
     pool_hindrance = "" if "" in found or not found else found[0]
     return FarmState(
-        accounts=sum(pool.slots * count for pool, count in zip(pools, active, strict=True)),
+        accounts={pool.name: pool.slots * count for pool, count in zip(pools, active, strict=True)},
         pool_hindrance=pool_hindrance if processes or pool_hindrance == POOL_PAUSED else NO_WORKER_PROCESS,
         store_hindrance=FILE_STORE.get((store_state or b"").decode(), ""),
     )

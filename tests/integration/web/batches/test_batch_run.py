@@ -179,10 +179,10 @@ def test_a_revoked_key_cancels_its_batch(start_front: StartFront, start_harness:
     assert (batch.status, batch.reason) == ("cancelled", "key_revoked")
 
 
-def create_private(front: BatchHarness) -> Batch:
-    """A batch of three lines of a caller with its own refresh token; none of them is run."""
+def create_private(front: BatchHarness, count: int = 3) -> Batch:
+    """A batch of a caller with its own refresh token, whose lines are not run."""
     pool = PrivateCredentials(front.redis).add("default", "a-token", 1)
-    return front.create(build_lines(3), key=caller_id(private_credential_id(pool)), pool=pool)
+    return front.create(build_lines(count), key=caller_id(private_credential_id(pool)), pool=pool)
 
 
 @pytest.mark.usefixtures("unsealer")
@@ -461,6 +461,27 @@ def test_batches_of_two_keys_share_the_accounts(
     assert small.completed == 10 and front.get(large).completed < 150
     front.batches.store.cancel(large.id)
     front.wait_for_end(large)
+
+
+@pytest.mark.usefixtures("unsealer")
+def test_batches_with_lines_to_begin_share_the_accounts_of_their_pool(
+    start_front: StartFront, start_harness: StartWorkers, upstream: Upstream
+):
+    start_harness(credentials=6, first_byte_timeout=60.0)
+    upstream.faults(hang_headers=1)
+    front = start_front(pools=(PoolSettings(private_credentials=True),))
+    front.start()
+    private, begun = create_private(front, 20), front.create(build_lines(3))
+    eventually(lambda: front.get(private).last_line == 8 and front.get(begun).last_line == 3)
+    first = front.create(build_lines(40))
+    eventually(lambda: front.get(first).last_line == 12)
+    second = front.create(build_lines(40))
+    eventually(lambda: front.get(second).last_line == 8)
+    gevent.sleep(0.3)
+    assert [front.get(batch).last_line for batch in (first, second)] == [12, 8]
+    for batch in (private, begun, first, second):
+        front.batches.store.cancel(batch.id)
+        front.wait_for_end(batch)
 
 
 def test_the_input_is_not_kept_in_memory(start_front: StartFront, start_harness: StartWorkers, upstream: Upstream):

@@ -25,24 +25,25 @@ def test_fronts_know_of_each_others_requests_and_batches(redis: Redis):
     first, second = (Headroom(redis, f"front-{number}", load) for number, load in enumerate(loads))
     for load, pool in zip((loads[0], loads[1], loads[1]), ("a", "a", "b"), strict=True):
         load.begin(pool)
-    second.exchange(batches=2)
-    assert (first.count_batches(1), first.find_interactive(["a"])) == (1, (1, 1))
-    first.exchange(batches=1)
+    second.exchange({"a": 2, "b": 1})
+    assert (first.count_batches("a", 1), first.find_interactive("a")) == (1, (1, 1))
+    first.exchange({"a": 1})
     loads[1].end("a")
-    assert (first.count_batches(1), first.find_interactive(["a"])) == (3, (2, 2))
-    second.exchange(batches=0)
-    first.exchange(batches=1)
-    assert (first.count_batches(1), first.find_interactive(["a"])) == (1, (1, 2))
-    assert first.find_interactive(["a", "b", "c"]) == (2, 3)
+    assert (first.count_batches("a", 1), first.find_interactive("a")) == (3, (2, 2))
+    assert [first.count_batches(pool, 0) for pool in ("b", "c")] == [1, 0]
+    second.exchange({})
+    first.exchange({"a": 1})
+    assert (first.count_batches("a", 1), first.find_interactive("a")) == (1, (1, 2))
+    assert [first.find_interactive(pool) for pool in ("b", "c")] == [(1, 1), (0, 0)]
     assert 0 < redis.ttl(keys.FRONT_LOADS) <= 60
 
 
 def test_what_a_front_told_is_out_of_date_after_a_while(redis: Redis):
-    old = {"at": clock.now() - MAX_AGE_SECONDS - 1, "batches": 3, "interactive": {"a": [1, 1]}}
+    old = {"at": clock.now() - MAX_AGE_SECONDS - 1, "pools": {"a": 3}, "interactive": {"a": [1, 1]}}
     redis.hset(keys.FRONT_LOADS, "gone", json.dumps(old))
     headroom = Headroom(redis, "front", InteractiveLoad())
-    headroom.exchange(batches=1)
-    assert (headroom.count_batches(1), headroom.find_interactive(["a"])) == (1, (0, 0))
+    headroom.exchange({"a": 1})
+    assert (headroom.count_batches("a", 1), headroom.find_interactive("a")) == (1, (0, 0))
 
 
 def test_requests_are_counted_while_they_are_in_flight(
@@ -75,7 +76,7 @@ def test_batch_leaves_the_accounts_free_that_interactive_requests_used(
     load = InteractiveLoad() if is_elsewhere else front.services.request_services.interactive_load
     load.begin("default")
     load.begin("default")
-    Headroom(redis, "elsewhere", load if is_elsewhere else InteractiveLoad()).exchange(batches=0)
+    Headroom(redis, "elsewhere", load if is_elsewhere else InteractiveLoad()).exchange({})
     upstream.pace(delay=0.1)
     # A front knows the others since its first batch.
     front.wait_for_end(front.create(build_lines(1)))

@@ -25,7 +25,7 @@ def front(start_front: StartFront, unsealer: Unsealer, redis: Redis) -> BatchHar
 def build_run(front: BatchHarness, **fields: Any) -> BatchRun:
     batch = front.create(build_lines(3), total=3, **fields)
     front.batches.leases.hold(batch.id, front.batches.front_id)
-    return BatchRun(front.batches, batch.id, lambda: 1)
+    return BatchRun(front.batches, batch.id, lambda _: 1)
 
 
 def test_a_run_that_was_stopped_lasts_until_its_lines_have_ended(front: BatchHarness):
