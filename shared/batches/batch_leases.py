@@ -24,11 +24,15 @@ class BatchLeases:
 
     def take(self, batch_ids: Sequence[str], holder: str, most: int) -> list[str]:
         """Takes up to `most` leases that no front has, or one that has ended; returns the batches."""
+        free = list(self.find_free(batch_ids, holder).items())[: max(most, 0)]
+        return [id_ for id_, owner in free if self._hold(keys.batch_lease(id_), holder, LEASE_MS, owner) != NOT_HELD]
+
+    def find_free(self, batch_ids: Sequence[str], holder: str) -> dict[str, str]:
+        """Those of the batches that `holder` may take -> who has the lease: a front that has ended, '' for nobody."""
         leases = self._redis.mget([keys.batch_lease(id_) for id_ in batch_ids]) if batch_ids else []
         owners = {id_: owner.decode() if owner else "" for id_, owner in zip(batch_ids, leases, strict=True)}
         gone = self.find_gone(sorted({owner for owner in owners.values() if owner})) | {"", holder}
-        free = [id_ for id_, owner in owners.items() if owner in gone][:most]
-        return [id_ for id_ in free if self._hold(keys.batch_lease(id_), holder, LEASE_MS, owners[id_]) != NOT_HELD]
+        return {id_: owner for id_, owner in owners.items() if owner in gone}
 
     def give_up(self, batch_id: str, holder: str) -> None:
         self._hold(keys.batch_lease(batch_id), holder, 0)

@@ -98,6 +98,14 @@ class Batches:
         """The ids of unfinished batches, the oldest first."""
         return [id_.decode() for id_ in self._redis.zrange(keys.ACTIVE_BATCHES, 0, -1)]
 
+    def find_cancelling(self, batch_ids: Sequence[str]) -> list[str]:
+        """Those of the batches that are to be cancelled."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id_ in batch_ids:
+                pipe.hget(keys.batch(id_), "status")
+            states = pipe.execute()
+        return [id_ for id_, status in zip(batch_ids, states, strict=True) if status == CANCELLING.encode()]
+
     def read_active(self) -> list[Batch]:
         return self._read(self.list_active())
 

@@ -66,6 +66,9 @@ class BatchRun:
         self._last_status = ""
         #: Whether there are lines to begin, as far as the last look told.
         self.wants_lines = False
+        self._done = 0
+        #: Monotonic time since which no line has ended; None unless lines are being run.
+        self.stalled_since: float | None = None
 
     def run(self) -> None:
         """Returns when the batch has ended, or another front may run it and no line runs here."""
@@ -91,6 +94,7 @@ class BatchRun:
     def stop(self) -> None:
         """Begins no further line, and lets another front go on; the lines that run here may end."""
         self._lease.give_up()
+        self.wants_lines, self.stalled_since = False, None
         self._woken.set()
 
     def _step(self) -> bool:
@@ -103,6 +107,7 @@ class BatchRun:
             # The last step has not brought it on, as when the lease is lost, and this front has not noticed yet.
             self._lease.ended.wait(CHECK_SECONDS)
         self._last_status = batch.status
+        self.stalled_since = None
         if batch.status != IN_PROGRESS and batch.hindrance != self._store_hindrance:
             self._transitions.note(batch, batch.samples, self._store_hindrance)
         try:
@@ -140,6 +145,7 @@ class BatchRun:
         orphans: dict[int, RunningLine] = {}
         checked_at = orphans_checked_at = 0.0
         self._cursor.reset()
+        self.stalled_since = time.monotonic()
         while not self._lease.ended.is_set():
             now = time.monotonic()
             if now - checked_at >= CHECK_SECONDS or (self._cursor.is_exhausted and not self.lines and not orphans):
@@ -185,7 +191,10 @@ class BatchRun:
             return None
         farm = read_farm_state(self._services.redis, self._services.list_pools(current, self._key))
         self.accounts = farm.accounts
-        if current.completed + current.failed >= current.total:
+        done = current.completed + current.failed
+        if done != self._done:
+            self._done, self.stalled_since = done, time.monotonic()
+        if done >= current.total:
             self._transitions.finalize(current, COMPLETED)
         elif clock.now() >= current.expires_at:
             self._transitions.finalize(current, EXPIRED)

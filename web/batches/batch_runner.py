@@ -1,6 +1,7 @@
 """Runs the batches that this front finds unfinished and without a front."""
 
 import logging
+import time
 from collections import Counter
 
 import gevent
@@ -15,6 +16,8 @@ log = logging.getLogger("farm.batches")
 LOOK_SECONDS = 2.0
 #: Batches that a front runs at the same time; others wait for their turn, or for another front.
 MAX_RUNS = 50
+#: Seconds without the end of a line after which a batch gives its place to one that waits.
+STALLED_SECONDS = 60.0
 
 
 class BatchRunner:
@@ -23,6 +26,8 @@ class BatchRunner:
     def __init__(self, services: BatchServices) -> None:
         self._services = services
         self._runs: dict[str, BatchRun] = {}
+        #: Batches that have given up their place -> when (monotonic).
+        self._yielded: dict[str, float] = {}
         self._woken = Event()
         self._is_stopped = False
 
@@ -51,14 +56,34 @@ class BatchRunner:
             self._woken.clear()
 
     def _look(self) -> None:
-        """Takes unfinished batches that no front has, the oldest first."""
+        """Takes unfinished batches that no front has, the oldest first, behind all others those that had a turn."""
         front_id = self._services.front_id
         active = self._services.store.list_active()
+        self._yielded = {batch_id: at for batch_id, at in self._yielded.items() if batch_id in active}
         others = [batch_id for batch_id in active if batch_id not in self._runs]
+        others.sort(key=lambda batch_id: self._yielded.get(batch_id, 0.0))
         for batch_id in self._services.leases.take(others, front_id, MAX_RUNS - len(self._runs)):
             self._start(batch_id)
+        if len(self._runs) >= MAX_RUNS:
+            self._make_room([batch_id for batch_id in others if batch_id not in self._runs])
         if active:
             self._services.headroom.exchange(self._count_own())
+
+    def _make_room(self, others: list[str]) -> None:
+        """Ends what is cancelled, which takes seconds, and stops batches that don't get on, for those that wait."""
+        leases, front_id = self._services.leases, self._services.front_id
+        waiting = list(leases.find_free(others, front_id))
+        for batch_id in leases.take(self._services.store.find_cancelling(waiting), front_id, len(waiting)):
+            self._start(batch_id)
+        now = time.monotonic()
+        stalled = [
+            batch_id
+            for batch_id, run in self._runs.items()
+            if run.stalled_since is not None and now - run.stalled_since >= STALLED_SECONDS
+        ]
+        for batch_id in stalled[: len(waiting)]:
+            self._runs[batch_id].stop()
+            self._yielded[batch_id] = now
 
     def _count_own(self) -> Counter[str]:
         """Pool -> batches of this front that have lines to begin, and may use it."""

@@ -24,6 +24,7 @@ def test_the_lease_of_a_front_that_has_ended_is_taken_at_once(
     assert leases.take([batch.id], "f2", 5) == []
     redis.set(keys.front_gone("f1"), 1)
     other = add(store)
+    assert leases.take([batch.id, other.id], "f2", -1) == []
     assert leases.take([batch.id, other.id], "f2", 1) == [batch.id]
     assert leases.take([batch.id, other.id], "f2", 5) == [batch.id, other.id]
     assert not begin(lines, batch, 1)

@@ -1,0 +1,110 @@
+"""A front runs a bounded number of batches; none of them keeps others waiting that could get on."""
+
+from collections.abc import Callable
+
+import gevent
+import pytest
+
+from shared import keys
+from shared.api_keys.store import ApiKeys
+from tests.integration.harness import WorkerHarness
+from tests.integration.web.batches.batch_harness import BatchHarness, build_lines
+from tests.integration.web.batches.conftest import StartFront
+from tests.upstream import Upstream
+from tests.waiting import eventually
+from web.batches import batch_runner
+from web.batches.batch_run import BatchRun
+
+StartWorkers = Callable[..., WorkerHarness]
+
+
+@pytest.fixture
+def front(start_front: StartFront, monkeypatch: pytest.MonkeyPatch) -> BatchHarness:
+    """One that runs two batches at a time."""
+    monkeypatch.setattr(batch_runner, "MAX_RUNS", 2)
+    front = start_front()
+    front.start()
+    return front
+
+
+def set_enabled(front: BatchHarness, *, enabled: bool) -> None:
+    ApiKeys(front.redis).update(front.key.id, {"enabled": enabled})
+
+
+def test_batches_that_do_not_get_on_make_room(
+    front: BatchHarness, start_front: StartFront, start_harness: StartWorkers, monkeypatch: pytest.MonkeyPatch
+):
+    """Those of a disabled key wait for it, and take turns."""
+    monkeypatch.setattr(batch_runner, "STALLED_SECONDS", 0.5)
+    start_harness(credentials=2)
+    set_enabled(front, enabled=False)
+    paused = [front.create(build_lines(2)) for _ in range(4)]
+    other = start_front()
+
+    assert front.wait_for_end(other.create(build_lines(3))).completed == 3
+    eventually(lambda: all(front.get(batch).status == "in_progress" for batch in paused))
+
+    set_enabled(front, enabled=True)
+    assert [front.wait_for_end(batch).completed for batch in paused] == [2] * 4
+
+
+def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(front: BatchHarness):
+    set_enabled(front, enabled=False)
+    batches = [front.create(build_lines(2)) for _ in range(3)]
+    eventually(lambda: front.get(batches[1]).status == "in_progress")
+    front.batches.store.cancel(batches[2].id)
+    assert front.wait_for_end(batches[2]).status == "cancelled"
+    assert all(front.get(batch).is_unfinished for batch in batches[:2])
+
+
+def test_a_batch_keeps_its_turn_while_none_waits(front: BatchHarness, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batch_runner, "STALLED_SECONDS", 0.0)
+    stopped, looks, stop = [], [], BatchRun.stop
+    monkeypatch.setattr(BatchRun, "stop", lambda run: stopped.append(run) or stop(run))
+    exchange = front.batches.headroom.exchange
+    monkeypatch.setattr(front.batches.headroom, "exchange", lambda own: looks.append(own) or exchange(own))
+    set_enabled(front, enabled=False)
+    for batch in [front.create(build_lines(2)) for _ in range(2)]:
+        eventually(lambda batch=batch: front.get(batch).status == "in_progress")
+    count = len(looks)
+    eventually(lambda: len(looks) > count + 3)
+    assert stopped == []
+    # A third one has its turn then.
+    waiting = front.create(build_lines(2))
+    eventually(lambda: front.redis.exists(keys.batch_lease(waiting.id)))
+    assert stopped
+
+
+def test_a_batch_whose_last_line_hangs_is_stopped_once(
+    front: BatchHarness,
+    start_front: StartFront,
+    start_harness: StartWorkers,
+    upstream: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """It keeps its place until that has ended, so another one has to make room."""
+    monkeypatch.setattr(batch_runner, "STALLED_SECONDS", 0.2)
+    start_harness(first_byte_timeout=60.0)
+    upstream.faults(hang_headers=1)
+    hanging = front.create(build_lines(1))
+    eventually(lambda: front.get(hanging).last_line == 1)
+    other = start_front()
+    set_enabled(other, enabled=False)
+    paused = other.create(build_lines(1))
+    eventually(lambda: front.get(paused).status == "in_progress")
+    waiting = front.create(build_lines(1))
+    eventually(lambda: front.redis.exists(keys.batch_lease(waiting.id)))
+    front.batches.store.cancel(hanging.id)
+
+
+def test_a_batch_gets_on_with_the_end_of_each_line(start_front: StartFront):
+    front = start_front()
+    batch = front.create(build_lines(3), status="in_progress", total=3)
+    front.batches.leases.hold(batch.id, front.batches.front_id)
+    run = BatchRun(front.batches, batch.id, lambda _: 1)
+    running = gevent.spawn(run.run)
+    since = eventually(lambda: run.stalled_since)
+    front.redis.hset(keys.batch(batch.id), "completed", 1)
+    eventually(lambda: run.stalled_since > since)
+    run.stop()
+    running.get(timeout=30)
