@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
+from launcher.bootstrap import open_closed_streams
 from launcher.lazy_group import LazyGroup
+from launcher.lost_output import keep_working
 from launcher.replace_process import replace_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,4 +72,6 @@ def completion(shell: str) -> None:
 
 
 if __name__ == "__main__":
-    farm(prog_name="farm")
+    open_closed_streams()
+    with keep_working():
+        farm(prog_name="farm")

@@ -42,7 +42,8 @@ def build_venv(lock: str) -> None:
     if VENV.is_symlink():
         # `venv --clear` would empty the environment behind the link, and uv would remove what the lock file lacks.
         sys.exit("farm: .venv is a link to an environment that is not from the present lock file; remove the link")
-    print(f"farm: setting up .venv from {lock} (this happens once)", file=sys.stderr, flush=True)
+    with contextlib.suppress(BrokenPipeError):
+        print(f"farm: setting up .venv from {lock} (this happens once)", file=sys.stderr, flush=True)
     STAMP_FILE.unlink(missing_ok=True)
     uv = shutil.which("uv")
     if uv:
@@ -93,8 +94,19 @@ def hold_lock() -> Iterator[None]:
         yield
 
 
+def open_closed_streams() -> None:
+    """Connects standard streams that are closed (`>&-`) to /dev/null, or else the next file or socket becomes one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It gets the lowest file descriptor that is free, which is the stream's.
+            fd = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
+
+
 def main() -> None:
     """Ensures .venv, then replaces this process with `python -m launcher`."""
+    open_closed_streams()
     try:
         ensure_venv(DEVELOPMENT_LOCK if sys.argv[1:2] and sys.argv[1] in DEVELOPMENT_COMMANDS else RUNTIME_LOCK)
     except (subprocess.CalledProcessError, OSError) as error:

@@ -58,8 +58,6 @@ def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except BrokenPipeError:
-            raise
         except (FarmError, RedisError, OSError) as error:
             print(f"farm: {error}", file=sys.stderr)
             sys.exit(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from launcher.file_argument import resolve_path
+from launcher.lost_output import require_output
 
 
 class OutputFile:
@@ -33,7 +34,7 @@ class OutputFile:
         """Writes the whole content; returns once it is on disk under the file's name."""
         if not self._path:
             sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+            require_output()
             return
         with self._draft.open("wb") as draft:
             draft.write(content)

@@ -24,6 +24,7 @@ from shared.observability import logs
 from shared.observability.audit_log import store_configured_token
 from shared.redis_connection.client import check_server, connect
 from shared.redis_connection.data_version import stamp_data
+from shared.standard_streams import keep_writable
 from web.app import create_app
 from web.server.gunicorn_arbiter import adopt
 from web.server.http_options import HTTP_OPTIONS
@@ -72,6 +73,7 @@ def make_app() -> Flask:
 
 def on_starting(server: Any) -> None:
     """Runs once, in the master: checks Redis and stores the configured API key and admin token."""
+    keep_writable()
     logs.configure_logging(settings.log_level, settings.log_format)
     raise_file_limit()
     adopt(server, front_settings)

@@ -12,6 +12,7 @@ import sys
 from shared.errors import FarmError
 from shared.reload_report import report_reload
 from shared.settings.loading import load_settings
+from shared.standard_streams import keep_writable
 from workers.process.main import check_settings, serve
 from workers.refresher.process import serve_refresher
 from workers.supervisor import ProcessPlan, Supervisor
@@ -19,6 +20,7 @@ from workers.supervisor import ProcessPlan, Supervisor
 
 def main() -> int:
     """Runs until SIGTERM or SIGINT."""
+    keep_writable()
     try:
         plan = load_plan()
     except FarmError as error:

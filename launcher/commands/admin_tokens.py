@@ -2,6 +2,7 @@
 
 import click
 
+from launcher.lost_output import require_output
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.store import open_store, record_change
 from shared.api_keys.admin_tokens import AdminTokens, Role
@@ -26,6 +27,7 @@ def create(name: str, role: Role, as_json: bool) -> None:
         print_json({**token.model_dump(), "token": secret})
     else:
         print_line(secret)
+    require_output()
 
 
 @admin_tokens.command(name="list")

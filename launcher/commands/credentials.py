@@ -16,6 +16,7 @@ from launcher.commands.credential_operations import refresh, revoke, test
 from launcher.commands.credential_states import adopt, disable, drain, enable
 from launcher.export_steps import ExportSteps
 from launcher.file_argument import resolve_path
+from launcher.lost_output import require_output
 from launcher.output import exit_on_error, json_option, print_json, print_line, print_table
 from launcher.selection import select_credentials, select_pool
 from launcher.store import COMMAND_LINE, open_store, record_change
@@ -186,5 +187,6 @@ def export(pool: str, as_json: bool) -> None:
         exported = export_tokens(redis, load_unsealer(settings), pools)
         lines = "".join(f"{credential['refresh_token']}\n" for credential in exported)
         click.echo(json.dumps(exported, indent=2, ensure_ascii=False) if as_json else lines, nl=as_json)
+        require_output()
     record_change(redis, "credentials.export", pool or "every pool", {"count": len(exported)})
     steps.warn_of_rotations()

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from launcher.lost_output import require_output
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.store import open_store, record_change
 from launcher.time_option import TIME
@@ -57,6 +58,7 @@ def create(as_json: bool, **options: Any) -> None:
         print_json({**key.to_dict(), "key": secret})
     else:
         print_line(secret)
+    require_output()
 
 
 @keys.command(name="list")
@@ -151,6 +153,7 @@ def rotate(key_id: str, grace_hours: float, as_json: bool) -> None:
         print_json({**key.to_dict(), "key": secret})
     else:
         print_line(secret)
+    require_output()
 
 
 @keys.command()

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from launcher.lost_output import has_reader
 from launcher.output import exit_on_error, print_line
 from launcher.processes.data_dir import DataDir, FarmRecord
 from launcher.processes.termination import has_ended, stop_leftovers, wait_until
@@ -92,6 +93,6 @@ def logs(follow: bool, lines: int) -> None:
         raise FarmError("there is no log yet: `./farm up --detach` writes one")
     with log_file.open(errors="replace") as file:
         click.echo("".join(file.readlines()[-lines:]), nl=False)
-        while follow:
+        while follow and has_reader():
             line = file.readline()
             click.echo(line, nl=False) if line else time.sleep(0.2)

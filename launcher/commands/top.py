@@ -12,6 +12,7 @@ import click
 from redis import Redis
 
 from launcher.live_screen import Account, LiveView, render
+from launcher.lost_output import has_reader
 from launcher.output import exit_on_error, json_option, print_json, print_line
 from launcher.selection import select_pool
 from launcher.store import open_store
@@ -56,9 +57,9 @@ def top(pool: str, interval: float, once: bool, as_json: bool) -> None:
 
 
 def run_screen(settings: Settings, redis: Redis, pools: list[str], interval: float) -> None:
-    """Redraws the screen until Ctrl-C."""
+    """Redraws the screen until Ctrl-C, or until the terminal has gone."""
     with use_screen():
-        while True:
+        while has_reader():
             size = shutil.get_terminal_size()
             lines = render(read_view(settings, redis, pools), size.columns, size.lines - 1)
             sys.stdout.write(HOME + "".join(f"{line}{CLEAR_LINE}\n" for line in lines) + CLEAR_REST)

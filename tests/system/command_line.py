@@ -8,6 +8,7 @@ import psutil
 
 from launcher.processes.data_dir import DataDir
 from tests.environment import ROOT, clean_environment, free_port
+from tests.unread_pipe import open_unread_pipe
 
 FARM = [sys.executable, "-m", "launcher"]
 
@@ -18,6 +19,18 @@ def build_environment(data: Path, **settings: str) -> dict[str, str]:
 
 def run_command(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*FARM, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def run_unread(env: dict[str, str], *arguments: str) -> int:
+    """Runs a command whose output has no reader any more, as `| head -1` ends; returns the exit code."""
+    with open_unread_pipe() as write_end:
+        return subprocess.run([*FARM, *arguments], env=env, cwd=ROOT, stdout=write_end, stderr=write_end).returncode
+
+
+def run_closed(env: dict[str, str], *arguments: str) -> int:
+    """Runs a command without standard streams; returns the exit code."""
+    shell = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    return subprocess.run([*shell, *FARM, *arguments], env=env, cwd=ROOT).returncode
 
 
 def find_processes(data: Path) -> list[psutil.Process]:

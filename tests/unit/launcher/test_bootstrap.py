@@ -1,5 +1,6 @@
 """The set-up of .venv, with the commands replaced; CI builds a real one in every run."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher import bootstrap
+from tests.unread_pipe import open_unread_pipe
 
 
 @pytest.fixture
@@ -85,6 +87,13 @@ def test_python_without_ensurepip_uses_its_own_pip(commands: list[list[str]], mo
     assert commands[1][:4] == [sys.executable, "-m", "pip", "--python"]
 
 
+def test_set_up_needs_nobody_who_reads_of_it(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch):
+    with open_unread_pipe() as write_end:
+        monkeypatch.setattr(sys, "stderr", os.fdopen(write_end, "w", closefd=False))
+        bootstrap.ensure_venv(bootstrap.RUNTIME_LOCK)
+    assert bootstrap.is_current(bootstrap.RUNTIME_LOCK)
+
+
 def test_failed_set_up_is_one_line_and_exit_code_1(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -105,7 +114,11 @@ def test_it_execs_the_launcher_in_the_farms_folder(root: Path, commands: list[li
     monkeypatch.chdir(root)
     monkeypatch.setattr(bootstrap.os, "execve", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(sys, "argv", ["farm", "test", "-x"])
+    monkeypatch.setattr(sys, "stdout", None)  # as with `>&-`
     bootstrap.main()
+    print("dropped", flush=True)
+    assert os.get_inheritable(sys.stdout.fileno())
+    os.close(sys.stdout.fileno())
     _, arguments, environment = calls[0]
     assert arguments[1:] == ["-m", "launcher", "test", "-x"]
     assert environment["CALLED_FROM"] == str(root)
