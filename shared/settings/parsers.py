@@ -5,9 +5,13 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 Parser = Callable[[Any], Any]
+Number = TypeVar("Number", int, float)
+
+#: No duration and no share is greater.
+MAX_NUMBER = 1_000_000_000
 
 #: A host name (RFC 1123 section 2.1).
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
@@ -27,13 +31,17 @@ def parse_text(value: Any) -> str:
     return value.strip()
 
 
+class InvalidSecret(ValueError):
+    """Raised for an invalid value by parsers whose message never repeats it, so that it may be shown for secrets."""
+
+
 def secret_parser(at_least: int) -> Parser:
-    """Returns a parser of secrets with at least this many characters, or none; no error contains the value."""
+    """Returns a parser of secrets with at least this many characters, or none."""
 
     def parse(value: Any) -> str:
         secret = parse_text(value)
         if 0 < len(secret) < at_least:
-            raise ValueError(f"must have at least {at_least} characters: a shorter one can be guessed")
+            raise InvalidSecret(f"must have at least {at_least} characters: a shorter one can be guessed")
         return secret
 
     return parse
@@ -43,11 +51,10 @@ def int_parser(at_least: int, at_most: int | None = None) -> Parser:
     """Returns a parser of integers within inclusive bounds."""
 
     def parse(value: Any) -> int:
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"must be a whole number, not {value!r}") from None
-        if isinstance(value, (bool, float)) or number < at_least or (at_most is not None and number > at_most):
+        number = convert(int, value, "a whole number")
+        if isinstance(value, float):
+            raise ValueError(f"must be a whole number, written without a point, not {value!r}")
+        if number < at_least or (at_most is not None and number > at_most):
             bound = f" and at most {at_most}" if at_most is not None else ""
             raise ValueError(f"must be a whole number of at least {at_least}{bound}, not {value!r}")
         return number
@@ -55,28 +62,33 @@ def int_parser(at_least: int, at_most: int | None = None) -> Parser:
     return parse
 
 
-def parse_seconds(value: Any) -> float:
-    """Parses seconds, greater than 0."""
+def number_parser(unit: str = "", *, allows_zero: bool = False) -> Parser:
+    """Returns a parser of numbers above 0, or from 0, up to MAX_NUMBER."""
+    what = f"a number of {unit}" if unit else "a number"
+    bounds = f"{'at least' if allows_zero else 'more than'} 0 and at most {MAX_NUMBER}"
+
+    def parse(value: Any) -> float:
+        number = convert(float, value, what)
+        if not 0 <= number <= MAX_NUMBER or (number == 0 and not allows_zero):
+            raise ValueError(f"must be {what}, {bounds}, not {value!r}")
+        return number
+
+    return parse
+
+
+def convert(kind: Callable[[Any], Number], value: Any, what: str) -> Number:
+    """Raises ValueError; Python takes true for 1."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"must be a number of seconds, not {value!r}") from None
-    if not 0 < number < 1e9:
-        raise ValueError(f"must be more than 0 seconds, not {value!r}")
-    return number
+        if not isinstance(value, bool):
+            return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"must be {what}, not {value!r}")
 
 
-def parse_optional_seconds(value: Any) -> float:
-    """Parses seconds; 0 means unset."""
-    return 0.0 if value in (0, "0") and not isinstance(value, bool) else parse_seconds(value)
-
-
-def parse_days(value: Any) -> float:
-    """Parses days, greater than 0."""
-    try:
-        return parse_seconds(value)
-    except ValueError:
-        raise ValueError(f"must be a number of days, more than 0, not {value!r}") from None
+parse_seconds, parse_days, parse_share = number_parser("seconds"), number_parser("days"), number_parser()
+#: 0 stands for something else than a time.
+parse_optional_seconds = number_parser("seconds", allows_zero=True)
 
 
 def choice_parser(*choices: str) -> Parser:
@@ -108,10 +120,6 @@ def parse_bool(value: Any) -> bool:
     if parsed is None:
         raise ValueError(f"must be true or false, not {value!r}")
     return parsed
-
-
-class InvalidSecret(ValueError):
-    """Raised for an invalid value by parsers whose message never repeats it, so that it may be shown for secrets."""
 
 
 def parse_names(value: Any) -> tuple[str, ...]:

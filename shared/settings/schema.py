@@ -22,6 +22,7 @@ from shared.settings.parsers import (
     parse_networks,
     parse_optional_seconds,
     parse_seconds,
+    parse_share,
     parse_text,
     parse_token_auth,
     secret_parser,
@@ -192,7 +193,7 @@ class PoolSettings:
     priority: int = pool_setting(
         int_parser(0), 0, "among the pools that serve a model, those with the lowest number are preferred"
     )
-    weight: float = pool_setting(parse_seconds, 1.0, "share of the requests among pools of equal priority")
+    weight: float = pool_setting(parse_share, 1.0, "share of the requests among pools of equal priority")
     overflow_wait: float = pool_setting(
         parse_optional_seconds, 0.0, "expected wait in seconds above which requests go to the next pool; 0: never"
     )
@@ -368,14 +369,14 @@ class Settings:
         "FARM_ADMIN_TOKEN",
         secret_parser(8),
         "",
-        "token for /admin, 16 characters or more; unset: generated on the first start and printed once",
+        "token for /admin, at least 8 characters, better 16; unset: generated on the first start and printed once",
         secret=True,
     )
     metrics_token: str = setting(
         "FARM_METRICS_TOKEN",
         secret_parser(16),
         "",
-        "Bearer token that /metrics and /api/status ask for, 16 characters or more; unset: anyone may read them",
+        "Bearer token that /metrics and /api/status ask for, at least 16 characters; unset: anyone may read them",
         secret=True,
     )
     api_key: str = setting(
