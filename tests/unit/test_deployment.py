@@ -28,6 +28,8 @@ SECRETS = {
 }
 #: What only one side needs. A new secret must be added here and withheld from the other side, or it is in neither.
 FRONT_SECRETS = {"FARM_ADMIN_TOKEN", "FARM_API_KEY", "FARM_FILES_URL", "FARM_METRICS_TOKEN"}
+#: Credentials of the store that FARM_FILES_URL names; of all programs of the farm only the fronts open it.
+STORE_SECRETS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 WORKER_SECRETS = {
     *("FARM_ALERT_URLS", "FARM_SECRET_KEY", "FARM_CLIENT_SECRET", "FARM_TOKEN_AUTH_KEY", "FARM_TOKEN_PARAMETERS"),
     *("FARM_TOKEN_HEADERS", "FARM_UPSTREAM_HEADERS", "FARM_UPSTREAM_PROXY"),
@@ -73,7 +75,7 @@ def compose_variables() -> set[str]:
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The services with every setting in `.env`, each with a value of its own."""
-    names = {*env_names(), *COMPOSE_VARIABLES}
+    names = {*env_names(), *COMPOSE_VARIABLES, *STORE_SECRETS}
     values = {name: f"value-of-{name}" for name in names} | {"FARM_PUBLISH": "127.0.0.1:9000"}
     return resolve(tmp_path_factory.mktemp("compose"), values)
 
@@ -101,8 +103,9 @@ def test_every_setting_of_the_environment_file_reaches_its_service(services: dic
 def test_each_side_gets_only_its_own_secrets(services: dict[str, Any]):
     assert FRONT_SECRETS | WORKER_SECRETS | {"REDIS_URL"} == SECRETS
     for name, service in services.items():
-        values = {key for key in SECRETS if f"value-of-{key}" in json.dumps(service)}
-        allowed = {"web": FRONT_SECRETS | {"REDIS_URL"}, "worker": WORKER_SECRETS | {"REDIS_URL"}}.get(name, set())
+        values = {key for key in SECRETS | STORE_SECRETS if f"value-of-{key}" in json.dumps(service)}
+        front_secrets = FRONT_SECRETS | STORE_SECRETS | {"REDIS_URL"}
+        allowed = {"web": front_secrets, "worker": WORKER_SECRETS | {"REDIS_URL"}}.get(name, set())
         assert values == allowed, name
 
 
@@ -151,7 +154,7 @@ def test_compose_file_runs_the_commands_of_the_procfile(minimal: dict[str, Any])
 
 def test_processes_of_the_procfile_get_only_their_own_secrets():
     withheld = {name: set(re.findall(r"-u (\w+)", command)) for name, command in PROCFILE.items()}
-    assert withheld == {"web": WORKER_SECRETS, "worker": FRONT_SECRETS}
+    assert withheld == {"web": WORKER_SECRETS, "worker": FRONT_SECRETS | STORE_SECRETS}
 
 
 def test_containers_get_the_time_that_requests_get(minimal: dict[str, Any]):

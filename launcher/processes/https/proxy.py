@@ -101,7 +101,8 @@ class ReverseProxy:
 
 def build_environment(environment: Mapping[str, str], data_dir: Path) -> dict[str, str]:
     """Caddy's: proxies and CA bundles stay, for its requests to certificate authorities."""
-    kept = {key: value for key, value in environment.items() if not key.startswith("FARM_") and key != "REDIS_URL"}
+    withheld = ("FARM_", "REDIS_URL", "AWS_")
+    kept = {key: value for key, value in environment.items() if not key.startswith(withheld)}
     return kept | {"XDG_DATA_HOME": str(data_dir), "XDG_CONFIG_HOME": str(data_dir / FOLDER)}
 
 

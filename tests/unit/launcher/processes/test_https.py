@@ -91,7 +91,7 @@ def test_local_certificates_are_for_every_name_that_reaches_the_farm():
 
 def test_caddy_gets_no_secret_of_the_farm(tmp_path: Path):
     given = {"FARM_ADMIN_TOKEN": "a", "FARM_SECRET_KEY": "b", "REDIS_URL": "c", "HTTPS_PROXY": "d", "PATH": "e"}
-    environment = build_environment(given, tmp_path)
+    environment = build_environment(given | {"AWS_SECRET_ACCESS_KEY": "f"}, tmp_path)
     assert set(environment) == {"HTTPS_PROXY", "PATH", "XDG_DATA_HOME", "XDG_CONFIG_HOME"}
     assert environment["XDG_DATA_HOME"] == str(tmp_path)
 
