@@ -126,14 +126,17 @@ class RunExport:
         )
 
     def _store(self, entry: bytes) -> None:
+        began_at = time.monotonic()
         while True:
             try:
                 self._append(self._number, entry, list(self._asked_at))
+                break
             except RedisError:
                 gevent.sleep(POLL_SECONDS)
-                continue
-            self._number += bool(entry)
-            return
+        self._number += bool(entry)
+        # While Redis was away nobody could ask.
+        away_seconds = time.monotonic() - began_at
+        self._asked_at = {front: at + away_seconds for front, at in self._asked_at.items()}
 
 
 class ExportReader:

@@ -1,5 +1,6 @@
 """An export is read in order, by those who have its key, and never together with another one of the same run."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -83,6 +84,25 @@ def test_export_ends_when_nobody_asks_for_it_any_more(run: SharedRun, monkeypatc
     exported.ask("there")
     gevent.spawn(exported.run).get(timeout=30)
     assert not run.has_followers
+
+
+def test_silence_of_fronts_does_not_count_while_redis_is_away(run: SharedRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_export, "POLL_SECONDS", 0.01)
+    now, tries = [0.0], list[bytes]()
+    monkeypatch.setattr(run_export, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def append(_: int, entry: bytes, __: list[str]) -> None:
+        tries.append(entry)
+        if len(tries) == 1:
+            now[0] += 3 * run_export.MAX_SILENCE_SECONDS
+            raise RedisConnectionError("away")
+        if len(tries) == 5:
+            exported.leave("there")
+
+    exported = RunExport(run, "n", KEY, append)
+    exported.ask("there")
+    gevent.spawn(exported.run).get(timeout=30)
+    assert len(tries) == 5, "it goes on for those who ask again once Redis is back"
 
 
 @pytest.fixture
