@@ -1,6 +1,7 @@
 """Renders the results of lines as they stand in a batch's output and error files. No I/O."""
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +11,15 @@ from shared.errors import ApiError
 from shared.json_object import InvalidObject
 from shared.parsing import parse_json, parse_json_object
 from shared.protocol.large_body import MAX_PIECE_BYTES
-from web.batches.lines.line_parser import quote
+from web.batches.lines.line_parser import decode_pieces, quote
 from web.request.cooperative import run_in_slices
-from web.request.large_json import LargeObject
+from web.request.large_json import BYTE_ORDER_MARK, LargeObject
 
 #: Letters of the files to which results belong.
 OUTPUT, ERRORS = b"o", b"e"
 MAX_TOKENS = 10**9
+#: A NaN or infinity, or what looks like one within a string.
+NOT_FINITE = re.compile(rb"[\[:,]\s*+-?(?:NaN|Infinity)\s*+[\],}]")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def fit_into_line(body: bytes) -> bytes:
     """JSON without line breaks, which it has between values only; as a string what is no JSON."""
     if not is_json(body):
         return quote(body.decode(errors="replace"))
+    if not is_portable(body):
+        return rewrite(body)
     return body.strip().replace(b"\n", b" ").replace(b"\r", b" ")
 
 
@@ -80,6 +85,23 @@ def is_json(body: bytes) -> bool:
     except InvalidObject:
         return False
     return True
+
+
+def is_portable(body: bytes) -> bool:
+    """Whether JSON may stand within a file that any parser reads: Python's takes other encodings and numbers too."""
+    try:
+        run_in_slices(decode_pieces(body))
+    except UnicodeDecodeError:
+        return False
+    return not (body.startswith(BYTE_ORDER_MARK) or b"\0" in body or NOT_FINITE.search(body))
+
+
+def rewrite(body: bytes) -> bytes:
+    """The same JSON in ASCII, with null for what is no number; all of it at once, as it is seldom needed."""
+    try:
+        return json.dumps(json.loads(body, parse_constant=lambda _: None), allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return quote(body.decode(errors="replace"))
 
 
 def read_usage(body: bytes) -> dict[str, int]:

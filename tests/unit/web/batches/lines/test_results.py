@@ -32,6 +32,33 @@ def test_a_long_body_stands_on_one_line():
     assert line.count(b"\n") == 1 and json.loads(line[1:])["response"]["body"] == json.loads(body)
 
 
+def refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.mark.parametrize("padding", [0, 300_000], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": "\xed\xa0\x80"}', {"a": "\ud800"}),
+        (b'{"a": NaN, "b": [-Infinity, Infinity ], "c": 1}', {"a": None, "b": [None, None], "c": 1}),
+        (b'{"a": "[NaN]", "b": 1e999, "c":[NaN]}', '{"a": "[NaN]", "b": 1e999, "c":[NaN]}'),
+    ],
+)
+def test_json_that_only_some_parsers_read_spoils_no_file(body: bytes, expected: object, padding: int):
+    line = render_reply("a", LineReply(200, "req_1", body + b" " * padding))
+    found = json.loads(line[1:].decode(), parse_constant=refuse_constant)["response"]["body"]
+    assert (found.rstrip(" ") if isinstance(found, str) else found) == expected
+
+
+@pytest.mark.parametrize("value", ["ü", "u"])
+def test_json_in_another_encoding_is_read(value: str):
+    body = json.dumps({"a": value}, ensure_ascii=False).encode("utf-16-le")
+    found = json.loads(render_reply("a", LineReply(200, "req_1", body))[1:].decode())
+    assert found["response"]["body"] == {"a": value}
+
+
 def test_a_failed_line_belongs_to_the_error_file():
     assert render_reply("a", LineReply(404, "req_1", b"{}"))[:1] == b"e"
     skipped = render_skipped(CUSTOM_ID, "batch_expired", "too late")
