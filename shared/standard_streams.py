@@ -29,11 +29,14 @@ class Output(io.FileIO):
 
 def keep_writable() -> None:
     """Makes this process, and those that it forks, drop what can't be written to its standard streams."""
-    sys.stdout, sys.stderr = replace_stream(sys.stdout, STDOUT), replace_stream(sys.stderr, STDERR)
+    for name, fd in (("stdout", STDOUT), ("stderr", STDERR)):
+        stream = getattr(sys, name)
+        # Python has None for one that was closed at the start.
+        if isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, replace_stream(stream, fd))
 
 
-def replace_stream(stream: object, fd: int) -> io.TextIOWrapper:
-    assert isinstance(stream, io.TextIOWrapper)
+def replace_stream(stream: io.TextIOWrapper, fd: int) -> io.TextIOWrapper:
     stream.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(Output(fd)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.standard_streams import Output, find_output_error, replace_stream
+from shared.standard_streams import Output, find_output_error, keep_writable, replace_stream
 from tests.unread_pipe import open_unread_pipe
 
 
@@ -52,3 +52,11 @@ def test_what_can_be_written_is_and_another_try_is_made_after_an_error(unread: i
     assert isinstance(stream.buffer.raw, Output) and not stream.isatty()  # type: ignore[attr-defined]
     os.close(read_end)
     os.close(write_end)
+
+
+def test_stream_that_was_closed_at_the_start_stays_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    keep_writable()
+    assert sys.stdout is None
+    assert isinstance(sys.stderr.buffer.raw, Output)
