@@ -117,8 +117,15 @@ class Batches:
         return [batch for id_, each in zip(ids, stored, strict=True) if (batch := decode(id_, each))]
 
     def forget(self, batch_id: str) -> None:
-        """Takes an unfinished batch whose record is lost out of the list."""
-        self._redis.zrem(keys.ACTIVE_BATCHES, batch_id)
+        """Takes a batch out of the list whose record is lost, or can't be read; what is left of it expires."""
+        owner = self._redis.hget(keys.batch(batch_id), "key")
+        with self._redis.pipeline() as pipe:
+            pipe.zrem(keys.ACTIVE_BATCHES, batch_id)
+            if owner:
+                pipe.srem(keys.active_batches(owner.decode()), batch_id)
+            for name in (keys.batch, keys.batch_running, keys.batch_done, keys.batch_results):
+                pipe.expire(name(batch_id), KEPT_SECONDS)
+            pipe.execute()
 
     # States
 

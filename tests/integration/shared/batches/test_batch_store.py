@@ -12,7 +12,7 @@ from shared.batches.batch_lines import BatchLines
 from shared.batches.batch_store import Batches, TooManyBatches
 from shared.errors import Conflict, NotFound
 from shared.files.file_store import FileNotFound
-from tests.integration.shared.batches.batch_steps import add, begin
+from tests.integration.shared.batches.batch_steps import add, begin, record
 
 
 def test_a_batch_is_not_created_without_its_input(redis: Redis):
@@ -68,6 +68,19 @@ def test_unfinished_batches_of_a_key_are_bounded(store: Batches, monkeypatch: py
     add(store, key="k2")
     store.change(first, ("validating",), {"status": "failed"}, ends=True)
     add(store)
+
+
+def test_nothing_is_left_for_ever_of_a_batch_that_cannot_be_read(
+    store: Batches, lines: BatchLines, batch: Batch, redis: Redis
+):
+    record(lines, batch, 1, begin(lines, batch, 1))
+    begin(lines, batch, 2)
+    redis.hset(keys.batch(batch.id), "total", "many")
+    assert store.find(batch.id) is None
+    store.forget(batch.id)
+    assert store.list_active() == [] and not redis.exists(keys.active_batches(batch.key))
+    found = redis.keys(f"farm:batch:{batch.id}*")
+    assert len(found) == 5 and all(redis.ttl(name) > 0 for name in found)
 
 
 def test_batches_are_listed_newest_first_page_by_page(store: Batches):
