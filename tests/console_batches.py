@@ -1,4 +1,4 @@
-"""Batches for the console's pages, one in each state."""
+"""Batches for the console's pages."""
 
 from typing import Any
 
@@ -59,4 +59,8 @@ def add_batch(
 
 
 def fill_batches(redis: Redis, key_id: str, text: str) -> list[Batch]:
-    return [add_batch(redis, key_id, status, text) for status in STATES]
+    """One in each state, of which that in progress stands still; and one that will expire before it is done."""
+    now = int(clock.now())
+    still = {"samples": [[now - 750, 28]], "hindrance": "no_account"}
+    found = [add_batch(redis, key_id, status, text, **(still if status == IN_PROGRESS else {})) for status in STATES]
+    return [*found, add_batch(redis, key_id, IN_PROGRESS, text, expires_at=now + 60)]

@@ -54,8 +54,12 @@ class Console:
         )
 
     def find_overflow(self) -> list[str]:
-        """Elements that reach beyond the right edge of the page, outside of what scrolls by itself."""
+        """`the page` and elements that reach beyond its right edge, outside of what scrolls by itself; else nothing."""
         return list(self.tab.evaluate(OVERFLOW_SCRIPT))
+
+    def find_broken_words(self) -> list[str]:
+        """Texts of cells in columns of one or two characters, as Chinese makes them that may be broken anywhere."""
+        return list(self.tab.evaluate(BROKEN_WORDS_SCRIPT))
 
     def take_picture(self, path: Path) -> None:
         picture: dict[str, Any] = self.tab.call("Page.captureScreenshot", format="webp", quality=80)
@@ -94,7 +98,16 @@ def press(tab: Tab, selector: str) -> None:
 
 OVERFLOW_SCRIPT = """
 document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
-[...document.body.querySelectorAll("*")].filter(element =>
+["the page", ...[...document.body.querySelectorAll("*")].filter(element =>
   element.getBoundingClientRect().right > document.documentElement.clientWidth && !element.closest(".wide, .hidden")
-).map(element => element.outerHTML.slice(0, 120))
+).map(element => element.outerHTML.slice(0, 120))]
+"""
+
+BROKEN_WORDS_SCRIPT = """
+[...document.querySelectorAll("td:not(:has(details))")].filter(cell => {
+  const range = document.createRange(), text = cell.innerText.replace(/\\s/g, "");
+  range.selectNodeContents(cell);
+  const lines = Math.round(range.getBoundingClientRect().height / parseFloat(getComputedStyle(cell).lineHeight));
+  return lines > 2 && text.length > 2 && text.length <= 2 * lines;
+}).map(cell => cell.innerText)
 """

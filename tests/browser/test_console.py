@@ -19,6 +19,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from shared.api_keys.store import ApiKeys
+from shared.batches.batch_store import Batches
 from shared.credentials.store import Credentials
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import LAN_NAME
@@ -87,13 +88,14 @@ def test_every_page_fits_every_screen_and_every_reader(
         "bulk": f"/admin/bulk/{add_operation(redis, ids)}",
         "request": "/admin/requests/req_17",
         "key": f"/admin/keys/{ApiKeys(redis).list()[0].id}",
+        "batch": f"/admin/batches/{Batches(redis).list_active()[1]}",
     }
     overflow, violations = {}, {}
     for name, path in (PAGES | of_one).items():
         console.open(path, lang=language, theme=theme)
         for width in WIDTHS:
             console.set_width(width)
-            if found := console.find_overflow():
+            if found := console.find_overflow() + console.find_broken_words():
                 overflow[name, width] = found
         violations[name] = find_violations(console, axe)
         assert console.tab.evaluate("getComputedStyle(document.documentElement).colorScheme") == theme
