@@ -46,14 +46,19 @@ def report_failure(redis: Redis, error: FileStoreDown) -> None:
         log.warning("can't note that the store of files has failed: %s", failure, extra={"action": "redis_lost"})
 
 
-def probe(redis: Redis, store: PartStore) -> None:
-    """Finds out whether a store that has failed takes a whole part again; one front at a time. Raises RedisError."""
-    if read_health(redis).state == OK or not redis.set(keys.FILE_STORE_PROBE, 1, nx=True, px=PROBE_MS):
+def probe(redis: Redis, store: PartStore, *, is_first: bool = False) -> None:
+    """Finds out whether a store that has failed takes a whole part again; one front at a time. Raises RedisError.
+
+    `is_first`: also one that has not failed, as nobody has used it since this front has its settings.
+    """
+    has_failed = read_health(redis).state != OK
+    if not (has_failed or is_first) or not redis.set(keys.FILE_STORE_PROBE, 1, nx=True, px=PROBE_MS):
         return
     try:
         store.put(PROBE, bytes(PART_BYTES))
         store.delete(PROBE)
     except FileStoreDown:
         return
-    redis.delete(keys.FILE_STORE_TROUBLE)
-    log.info("files can be stored again", extra={"action": "file_store_back"})
+    if has_failed:
+        redis.delete(keys.FILE_STORE_TROUBLE)
+        log.info("files can be stored again", extra={"action": "file_store_back"})

@@ -47,11 +47,12 @@ class FileRetention:
 
     def run(self) -> None:
         """Never returns."""
-        probes = 0
+        probes, is_first = 0, True
         while True:
             gevent.sleep(PROBE_SECONDS)
             try:
-                probe(self._redis, self._files.store)
+                probe(self._redis, self._files.store, is_first=is_first)
+                is_first = False
                 if self._hold(keys.FILES_LEASE, self._front_id, LEASE_MS) != NOT_HELD:
                     probes += 1
                     if probes % PROBES_PER_ROUND == 0:

@@ -17,7 +17,8 @@ from shared.files.directory_store import DirectoryStore
 from shared.files.file_record import new_file_id
 from shared.files.file_store import FileBounds, FileNotFound, Files
 from shared.files.part_store import FileStoreDown, FileStoreFull, part_name
-from shared.files.store_health import read_health, report_failure
+from shared.files.store_health import PROBE, read_health, report_failure
+from shared.files.watched_store import WatchedStore
 from shared.names import private_credential_id
 from tests.waiting import eventually
 from web.files.retention import ORPHAN_SECONDS, OWNER, FileRetention
@@ -240,6 +241,26 @@ def test_full_store_is_freed_of_what_is_due(
     eventually(lambda: not list_ids(files))
     running.kill()
     assert read_health(redis).state == "full"
+
+
+def test_new_front_finds_out_that_nothing_can_be_stored(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    store = WatchedStore(DirectoryStore(tmp_path / "file" / "directory"), redis)
+    monkeypatch.setattr("web.files.retention.PROBE_SECONDS", 0.01)
+    running = gevent.spawn(FileRetention(redis, Files(redis, store, FileBounds(10**6, 1000, DAY)), "front").run)
+    eventually(lambda: read_health(redis).state == "away")
+    running.kill()
+
+
+def test_store_that_is_well_is_tried_once(retention: FileRetention, files: Files, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("web.files.retention.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("shared.files.store_health.PROBE_MS", 1)
+    tried, put = [], files.store.put
+    monkeypatch.setattr(files.store, "put", lambda name, data: tried.append(name) or put(name, data))
+    running = gevent.spawn(retention.run)
+    gevent.sleep(0.3)
+    running.kill()
+    assert tried.count(PROBE) == 1
 
 
 def test_store_is_looked_at_by_a_front_without_the_lease_too(
