@@ -75,6 +75,7 @@ def remove(file_ids: tuple[str, ...]) -> None:
     for file_id in file_ids:
         record = find(store, file_id)
         store.delete(record)
+        store.delete_later(file_id)
         record_change(redis, "file.remove", file_id, {"key": record.key, "filename": record.filename})
         print_line(f"{file_id} removed")
 

@@ -209,6 +209,10 @@ class Files:
             log.warning("parts of %s are left until they are swept: %s", record.id, error, extra=fields)
         return was_there
 
+    def delete_later(self, file_id: str) -> None:
+        """Has a front delete the parts as well within a minute, for a process that may not see them."""
+        self._redis.zadd(keys.EXPIRING_FILES, {file_id: 0})
+
     def delete_id(self, file_id: str, key_id: str = "", *, unless_read: bool = False) -> bool:
         """Deletes a file, also one that has expired or whose record can't be read, or parts that belong to none.
 

@@ -12,6 +12,7 @@ from shared.observability.audit_log import AuditLog
 from shared.settings.schema import Settings
 from tests.console_batches import add_batch
 from tests.integration.launcher.conftest import Run
+from web.files.retention import FileRetention
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_file_is_shown_and_removed(run: Run, redis: Redis, tmp_path: Path, uploa
     assert run("files", "show", own).exit_code == 1
     assert run("files", "remove", own).exit_code == 1
     assert {entry.action for entry in AuditLog(redis).read_newest_first()} == {"file.remove"}
+
+
+def test_content_that_the_command_does_not_see_is_deleted_by_a_front(run: Run, redis: Redis, tmp_path: Path):
+    files_of_fronts = open_files(Settings(data_dir=str(tmp_path / "elsewhere")), redis)
+    with files_of_fronts.create() as writer:
+        writer.write(b"{}")
+        file_id = files_of_fronts.commit(writer, "k", "a.jsonl", "batch").id
+    assert run("files", "remove", file_id).exit_code == 0
+    FileRetention(redis, files_of_fronts, "front").delete_due(is_sweeping=False)
+    assert list(files_of_fronts.store.list(file_id)) == []
 
 
 def test_long_name_does_not_stretch_the_table(run: Run, redis: Redis, tmp_path: Path):
