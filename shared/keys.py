@@ -89,7 +89,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:gone:<front> | string | marks a front that has died: its jobs have no caller | an hour |
 | farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
 | farm:upload:<request id> | string | large body on its way in, before its request is admitted | 5 minutes |
-| farm:answer:<name> | list | a kept answer: print, sealed pieces (web/replay) | as configured; 10 minutes |
+| farm:answer:<name> | list | a kept answer: print or time, sealed pieces (web/replay) | as configured; 10 minutes |
 | farm:answer-upload:<request id> | list | sealed pieces of an answer, before it is kept | a minute |
 | farm:answers:used | sorted set | name of a kept answer -> when it was last used (milliseconds) | until dropped |
 | farm:answers:ends | sorted set | name of a kept answer -> when it expires (milliseconds) | until dropped |

@@ -1,6 +1,10 @@
 """Reads the Cache-Control header of a request (RFC 9111 section 5.2.1)."""
 
+import re
 from dataclasses import dataclass
+
+#: Up to a comma that is not within a quoted string (RFC 9110 section 5.6).
+DIRECTIVE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class CacheControl:
     def parse(cls, header: str) -> "CacheControl":
         """Directives that are unknown mean nothing; a time that can't be read is 0."""
         directives: dict[str, str] = {}
-        for directive in header.lower().split(","):
+        for directive in DIRECTIVE.findall(header.lower()):
             name, _, value = directive.partition("=")
             directives.setdefault(name.strip(), value.strip().strip('"'))
         max_age = read_seconds(directives["max-age"]) if "max-age" in directives else float("inf")
@@ -31,10 +35,6 @@ class CacheControl:
             max_age=max_age,
             min_fresh=read_seconds(directives.get("min-fresh", "")),
         )
-
-    def find_min_left(self, ttl: float) -> float:
-        """Seconds for which an answer that is kept for `ttl` must still be kept to be used."""
-        return max(ttl - self.max_age, self.min_fresh, 0.0)
 
 
 def read_seconds(value: str) -> float:

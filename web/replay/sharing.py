@@ -94,14 +94,15 @@ def build_common_shares(
     its run is found only by requests of that band, under a name of their own.
     """
     seconds, is_read = find_cache_seconds(key, pool), control.may_use
-    identity, min_left = identify(key, pool, body, request), control.find_min_left(seconds)
+    identity = identify(key, pool, body, request)
     common = Share(
         identity.name,
         identity.key,
         ttl=seconds if control.may_keep else 0.0,
         may_use=is_read,
         may_join=is_read and request.is_interactive,
-        min_left=min_left,
+        max_age=control.max_age,
+        min_left=control.min_fresh,
     )
     if request.is_interactive:
         return [common]

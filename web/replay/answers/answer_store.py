@@ -1,5 +1,6 @@
 """Answers that are kept in Redis, and who runs a request whose answer is not there yet."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,14 @@ class Share:
     may_use: bool = True
     #: Whether later requests may join the run of this one by the name.
     may_join: bool = True
-    #: Seconds for which a kept answer must still be kept to be used.
+    #: Seconds of age of a kept answer, at most, and for which it must still be kept, to be used.
+    max_age: float = math.inf
     min_left: float = 0.0
+
+    def encode(self) -> tuple[str | int, ...]:
+        """As claim_run.lua takes it."""
+        max_age = "" if math.isinf(self.max_age) else int(1000 * self.max_age)
+        return self.name, self.print, int(self.may_use), int(self.may_join), int(1000 * self.min_left), max_age
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,7 @@ class AnswerStore:
 
         Raises NameReused, RedisError. Idempotent.
         """
-        names = [
-            value
-            for each in shares
-            for value in (each.name, each.print, int(each.may_use), int(each.may_join), int(1000 * each.min_left))
-        ]
+        names = [value for each in shares for value in each.encode()]
         args = [self._front_id, run_id, int(1000 * seconds), keys.front_gone(""), *names]
         state, *found = self._claim(keys=[keys.FRONTS], args=args)
         if state == b"claimed":

@@ -3,11 +3,12 @@
 -- KEYS: the fronts
 -- ARGV: front, run, lifetime of a claim (milliseconds), prefix of the keys that mark fronts that have died, then for each
 --       of the request's names: name, print ('' for any), whether what is kept or running may be used, whether later
---       requests may join this run by the name (1 or 0), and for how long an answer must still be kept (milliseconds)
+--       requests may join this run by the name (1 or 0), for how long an answer must still be kept, and how old it may be,
+--       '' for any age (both in milliseconds)
 -- Result: {'claimed'}, {'reused'} when a name stands for another request, {'running', number of the name from 0, front,
 --         run}, or {'kept', number of the name, number of pieces, and the piece if it is the only one}
 local front, run, ttl, gone = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local FIRST, STEP = 5, 5
+local FIRST, STEP = 5, 6
 
 local function is_other(print, kept)
     return print ~= '' and kept ~= print
@@ -27,10 +28,17 @@ for i = FIRST, #ARGV, STEP do
         return {'reused'}
     end
 end
+-- Whether what is kept may be used.
+local function is_fresh(name, min_left, max_age)
+    local kept_at = max_age and tonumber(redis.call('LINDEX', answer_key(name), 0) or '')
+    local is_young = not max_age or (kept_at and read_milliseconds() - kept_at <= max_age)
+    return is_young and redis.call('PTTL', answer_key(name)) >= min_left
+end
+
 for i = FIRST, #ARGV, STEP do
     local name, may_use, number = ARGV[i], ARGV[i + 2] == '1', (i - FIRST) / STEP
-    local is_fresh = may_use and redis.call('PTTL', answer_key(name)) >= tonumber(ARGV[i + 4])
-    local count = is_fresh and redis.call('LLEN', answer_key(name)) - 1 or 0
+    local may_be_given = may_use and is_fresh(name, tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]))
+    local count = may_be_given and redis.call('LLEN', answer_key(name)) - 1 or 0
     if count > 0 then
         redis.call('ZADD', USED, 'XX', read_milliseconds(), name)
         return {'kept', number, count, count == 1 and redis.call('LINDEX', answer_key(name), 1) or nil}

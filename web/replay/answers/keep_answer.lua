@@ -20,7 +20,7 @@ end
 while total + size > max_bytes do
     total = drop_answer(redis.call('ZRANGE', USED, 0, 0)[1])
 end
-redis.call('RPUSH', answer_key(name), ARGV[2], unpack(pieces))
+redis.call('RPUSH', answer_key(name), ARGV[2] ~= '' and ARGV[2] or string.format('%.0f', now), unpack(pieces))
 redis.call('PEXPIRE', answer_key(name), ttl)
 redis.call('HSET', SIZES, name, size)
 redis.call('HINCRBY', SIZES, TOTAL, size)

@@ -1,5 +1,6 @@
 -- Functions for the scripts that keep answers: what is kept, in how many bytes, and what goes first.
--- An answer is a list: its print (web/replay/identity.py), then its sealed pieces. Three keys say what all of them come to:
+-- An answer is a list: its print (web/replay/identity.py), or, without one, when it was kept (milliseconds since the epoch);
+-- then its sealed pieces. Three keys say what all of them come to:
 -- `farm:answers:used` (when each was last used), `farm:answers:ends` (when each expires), and the hash
 -- `farm:answers:sizes` (bytes of each, and `total`, which no name is called). So many bytes does Redis need for an answer beside
 -- its pieces, as measured: most translations have fewer.
