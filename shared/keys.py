@@ -90,7 +90,7 @@ A front is one web process, identified by its process id. "Forever" means that n
 | farm:body:<request id> | string | body of a request | until its reply starts or its job ends |
 | farm:upload:<request id> | string | large body on its way in, before its request is admitted | 5 minutes |
 | farm:answer:<name> | list | a kept answer: print or time, sealed pieces (web/replay) | as configured; 10 minutes |
-| farm:answer-upload:<request id> | list | sealed pieces of an answer, before it is kept | a minute |
+| farm:answer-upload:<request id>:<name> | list | sealed pieces of an answer, before it is kept | a minute |
 | farm:answers:used | sorted set | name of a kept answer -> when it was last used (milliseconds) | until dropped |
 | farm:answers:ends | sorted set | name of a kept answer -> when it expires (milliseconds) | until dropped |
 | farm:answers:sizes | hash | name of a kept answer -> its bytes; `total` | until dropped |
@@ -425,8 +425,8 @@ def answer(name: str) -> str:
     return f"farm:answer:{name}"
 
 
-def answer_upload(request_id: str) -> str:
-    return f"farm:answer-upload:{request_id}"
+def answer_upload(request_id: str, name: str) -> str:
+    return f"farm:answer-upload:{request_id}:{name}"
 
 
 def run_export(request_id: str, name: str) -> str:

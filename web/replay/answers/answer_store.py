@@ -119,7 +119,8 @@ class AnswerStore:
     def keep(self, share: Share, run_id: str, frames: Sequence[Frame]) -> bool:
         """Returns whether there was room for it. Raises RedisError; can be tried again then."""
         pieces = seal(frames, share.key)
-        upload = keys.answer_upload(run_id)
+        # The same run may be kept under several names at the same time.
+        upload = keys.answer_upload(run_id, share.name)
         self._pipeline.execute("DEL", upload)
         for piece in pieces[:-1]:
             self._pipeline.execute("RPUSH", upload, piece)

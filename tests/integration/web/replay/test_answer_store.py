@@ -3,6 +3,7 @@
 import random
 import time
 
+import gevent
 import pytest
 from redis import Redis
 
@@ -83,6 +84,13 @@ def test_large_answer_is_stored_and_read_in_pieces(redis: Redis):
     assert found.frames[1].payload == frames[1].payload
     redis.lset(keys.answer("a"), 2, b"x" * 100)
     assert store.claim("r2", [share("a")], 60) is None
+
+
+def test_answer_is_kept_under_several_names_at_once(redis: Redis):
+    store, frames = AnswerStore(redis, "here", 10_000_000), build_frames(500_000)
+    keeping = [gevent.spawn(store.keep, share(name), "r", frames) for name in "abc"]
+    assert [each.get(timeout=30) for each in keeping] == [True] * 3
+    assert all(find(store, name) for name in "abc")
 
 
 def test_run_belongs_to_one_front_until_it_ends(redis: Redis):
