@@ -16,6 +16,7 @@ from web.request.large_json import OBJECT, LargeObject
 JSON = "application/json"
 FIELDS, BODY = ("custom_id", "method", "url"), "body"
 MAX_CUSTOM_ID_LENGTH = 512
+NUL = b"\0"
 
 
 class InvalidLine(ValueError):
@@ -66,6 +67,8 @@ def parse_line(data: bytes) -> ParsedLine:
             run_in_slices(large.check())
             return ParsedLine(large.fields, data, large=large)
         data.decode()
+        if NUL in data:
+            raise InvalidObject("it would be taken for UTF-16")
         values = parse_object(data, (*FIELDS, BODY))
     except UnicodeDecodeError:
         raise InvalidLine("invalid_json_line", "This line is not valid UTF-8.") from None

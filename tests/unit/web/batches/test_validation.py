@@ -40,6 +40,7 @@ def change_body(**fields: Any) -> bytes:
     [
         (b"{", "invalid_json_line", None),
         (b"[1]", "invalid_json_line", None),
+        (change().decode().encode("utf-16-le"), "invalid_json_line", None),
         (b'{"custom_id": "\xff"}', "invalid_json_line", None),
         (change()[:-1] + b', "url": "/v1/completions"}', "invalid_json_line", None),
         (change(custom_id=None), "missing_required_parameter", "custom_id"),
