@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from shared import clock
+from shared.api_keys.store import ApiKeys
 from shared.batches.batch import Batch
 from shared.batches.running_line import begin_run
 from shared.files.part_store import PartNotFound
@@ -150,3 +151,13 @@ def test_lines_before_a_part_that_is_gone_are_named(start_front: StartFront, mon
     batch = front.wait_for_end(batch)
     assert (batch.status, [error["code"] for error in batch.errors]) == ("cancelled", ["input_file_gone"])
     assert 1 < batch.failed < 30 and set(list_ids(front, batch)) == expect_ids(batch.failed)
+
+
+def test_a_batch_whose_key_is_revoked_is_cancelled_though_its_files_go_first(start_front: StartFront, redis: Redis):
+    front = start_front()
+    batch = front.create(build_lines(3))
+    ApiKeys(redis).revoke(front.key.id)
+    delete_input(front, batch)
+    front.start()
+    batch = front.wait_for_end(batch)
+    assert (batch.status, batch.reason, batch.errors) == ("cancelled", "key_revoked", [])
