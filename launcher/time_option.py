@@ -1,5 +1,6 @@
 """The type of time options: a date, seconds since the epoch, or an age such as 2h."""
 
+import math
 import re
 import time
 from datetime import UTC, datetime
@@ -19,10 +20,13 @@ def parse_time(text: str) -> float:
     if match := AGE_PATTERN.fullmatch(text):
         return time.time() - int(match[1]) * UNIT_SECONDS[match[2]]
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         parsed = datetime.fromisoformat(text)
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(seconds):
+        raise ValueError
+    return seconds
 
 
 class TimeParameter(click.ParamType[float]):

@@ -12,6 +12,7 @@ from redis import Redis
 from launcher.backup_encryption import check_passphrase, decrypt, encrypt
 from launcher.export_steps import ExportSteps, longest_request
 from launcher.file_argument import resolve_path
+from launcher.number_option import NumberRange
 from launcher.output import exit_on_error, print_line
 from launcher.output_file import OutputFile
 from launcher.store import open_store, record_change
@@ -45,7 +46,9 @@ passphrase_option = click.option(
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--move", is_flag=True, help="Disable the credentials here, so that no token rotates after the export.")
 @click.option(
-    "--wait", type=float, help="With --move: seconds to wait for running requests; by default, FARM_TOTAL_TIMEOUT."
+    "--wait",
+    type=NumberRange(0),
+    help="With --move: seconds to wait for running requests; by default, FARM_TOTAL_TIMEOUT.",
 )
 @passphrase_option
 @exit_on_error

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from launcher.number_option import NumberRange
 from launcher.output import exit_on_error, json_option, print_json, print_line
 from launcher.selection import select_credentials
 from launcher.store import open_store, record_change
@@ -26,7 +27,7 @@ class LimitValue(click.ParamType[Any]):
 
 
 COUNT = LimitValue(click.IntRange(0, MAX_COUNT), "number|pool")
-SECONDS = LimitValue(click.FloatRange(0, MAX_GAP_SECONDS), "seconds|pool")
+SECONDS = LimitValue(NumberRange(0, MAX_GAP_SECONDS), "seconds|pool")
 
 
 @click.command()

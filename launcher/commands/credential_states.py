@@ -5,6 +5,7 @@ from typing import Any
 import click
 from redis import Redis
 
+from launcher.number_option import NumberRange
 from launcher.output import exit_on_error, json_option, print_json, print_line
 from launcher.selection import select_credentials
 from launcher.store import open_store, record_change
@@ -35,7 +36,7 @@ def disable(credential_ids: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("credential_ids", nargs=-1, required=True)
-@click.option("--timeout", default=600.0, show_default=True, help="Longest wait in seconds.")
+@click.option("--timeout", type=NumberRange(0), default=600.0, show_default=True, help="Longest wait in seconds.")
 @exit_on_error
 def drain(credential_ids: tuple[str, ...], timeout: float) -> None:
     """Take credentials out of service, and wait until their running requests have ended."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from launcher.lost_output import require_output
+from launcher.number_option import NumberRange
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.store import open_store, record_change
 from launcher.time_option import TIME
@@ -137,7 +138,7 @@ def update(key_id: str, as_json: bool, **options: Any) -> None:
 @click.argument("key_id")
 @click.option(
     "--grace-hours",
-    type=click.FloatRange(0, 24 * 90),
+    type=NumberRange(0, 24 * 90),
     default=24,
     show_default=True,
     help="For how long the former secret is accepted; 0 ends all former ones.",

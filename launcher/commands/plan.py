@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import click
 
+from launcher.number_option import NumberRange
 from launcher.output import exit_on_error, format_time, json_option, print_json, print_line, print_table
 from launcher.selection import select_pool
 from launcher.store import open_store
@@ -18,10 +19,10 @@ MAX_REQUESTS = 50_000
 
 @click.command()
 @click.option("--pool", default="", help="This pool; the first one without it.")
-@click.option("--wait", type=click.FloatRange(0, 3600), default=5.0, show_default=True, help="Seconds.")
+@click.option("--wait", type=NumberRange(0, 3600), default=5.0, show_default=True, help="Seconds.")
 @click.option(
     "--percent",
-    type=click.FloatRange(1, 100),
+    type=NumberRange(1, 100),
     default=95.0,
     show_default=True,
     help="Share of the requests that wait no longer than that.",

@@ -13,6 +13,7 @@ from redis import Redis
 
 from launcher.live_screen import Account, LiveView, render
 from launcher.lost_output import has_reader
+from launcher.number_option import NumberRange
 from launcher.output import exit_on_error, json_option, print_json, print_line
 from launcher.selection import select_pool
 from launcher.store import open_store
@@ -33,9 +34,7 @@ HOME, CLEAR_LINE, CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 @click.command()
 @click.option("--pool", default="", help="Only this pool.")
-@click.option(
-    "--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, help="Seconds between looks."
-)
+@click.option("--interval", type=NumberRange(0.2, 60), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--once", is_flag=True, help="Show it once; always so where the output is no terminal.")
 @json_option
 @exit_on_error
