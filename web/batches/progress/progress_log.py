@@ -2,7 +2,7 @@
 
 from shared import clock
 from shared.batches.batch import Batch
-from shared.batches.pace import add_resumption, add_sample, count_run
+from shared.batches.pace import add_resumption, add_sample, count_run, find_last_end, list_samples
 from web.batches.transitions import Transitions
 
 
@@ -11,14 +11,16 @@ class ProgressLog:
 
     def __init__(self, transitions: Transitions) -> None:
         self._transitions = transitions
-        #: How many requests had ended at the last look, and when that had changed, as this front has seen it.
+        #: How many requests had ended at the last look, and when that had changed; -1 before the first look.
         self._done = -1
         self._ended_at = 0.0
 
     def look(self, batch: Batch) -> float:
-        """Seconds since this front has seen a request end."""
+        """Seconds since a request has ended, as this front has seen it, or those before it."""
         now, done = clock.now(), count_run(batch)
-        if done != self._done:
+        if self._done < 0:
+            self._done, self._ended_at = done, find_last_end(list_samples(batch), done, now)
+        elif done != self._done:
             self._done, self._ended_at = done, now
         return now - self._ended_at
 

@@ -12,14 +12,14 @@ def test_pools_hinder_a_batch_if_none_of_them_takes_requests(redis: Redis):
     redis.zadd(keys.PROCESSES, {"p": clock.now()})
     redis.hset(keys.credentials("a"), mapping={"c1": "active", "c2": "cooling"})
     redis.hset(keys.credentials("b"), "c3", "dead")
-    assert read_farm_state(redis, pools) == FarmState(accounts=2)
+    assert read_farm_state(redis, pools) == FarmState(accounts={"a": 2, "b": 0})
     redis.hset(keys.breaker("a"), "reason", "timeout")
-    assert read_farm_state(redis, pools) == FarmState(2, "upstream_down")
+    assert read_farm_state(redis, pools) == FarmState({"a": 2, "b": 0}, "upstream_down")
     redis.delete(keys.PROCESSES)
     assert read_farm_state(redis, pools).pool_hindrance == "no_worker_process"
     redis.set(keys.paused("a"), "{}")
     assert read_farm_state(redis, pools).pool_hindrance == "pool_paused"
-    assert read_farm_state(redis, []).accounts == 0
+    assert read_farm_state(redis, []).accounts == {}
 
 
 def test_trouble_of_the_store_of_files_is_told(redis: Redis):

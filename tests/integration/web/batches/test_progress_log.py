@@ -54,15 +54,17 @@ def test_samples_are_those_of_the_last_change_and_a_successor_goes_on_with_them(
     run.look(first, 12, 2)
     assert run.list_samples() == [(0, 0), (3, 1)]
     second = run.take("f2")
-    assert run.look(second, 30, 2) == 0
+    assert run.look(second, 30, 2) == 17, "a request ended after the first front's last sample, but not long after it"
     run.look(first, 45, 4)
-    assert run.list_samples() == [(0, 0), (3, 1), (30, 2)], "the first one has lost its lease"
+    assert run.list_samples() == [(0, 0), (3, 1), (13, 2)], "the first one has lost its lease"
     run.look(second, 50, 5)
     assert run.list_samples()[-1] == (50, 5)
+    assert run.look(run.take("f3"), 300, 5) == 250
 
 
 def test_hindrance_is_noted_at_once_and_its_end_begins_a_new_pace(run: Run):
     log = run.take("f1")
+    run.look(log, 1, 0)
     run.look(log, 20, 5)
     run.look(log, 21, 5, "key_disabled")
     assert (run.list_samples(), run.store.get("b").hindrance) == ([(0, 0), (20, 5)], "key_disabled")
