@@ -19,6 +19,7 @@ from launcher.store import open_store, record_change
 from launcher.token_export import export_tokens
 from shared import keys
 from shared.api_keys.admin_tokens import AdminTokens
+from shared.batches.batch_store import Batches
 from shared.credentials.sealing import Sealer
 from shared.credentials.store import Credentials
 from shared.credentials.unsealing import load_unsealer
@@ -76,6 +77,9 @@ def export(file: str, move: bool, wait: float | None, passphrase_file: Any) -> N
     disabled = "; they are disabled here" if move else ""
     print(f"farm: {len(credentials)} credentials exported{disabled}", file=sys.stderr)
     steps.warn_of_rotations()
+    if move and (count := len(Batches(redis).list_active())):
+        message = f"batches that have not ended stay here, without these accounts: {count}"
+        print(f"farm: {message} (`./farm batches list --active`)", file=sys.stderr)
 
 
 @click.command(name="import")

@@ -14,6 +14,7 @@ from shared.api_keys.store import ApiKeys, hash_secret
 from shared.credentials.sealing import Sealer, fingerprint
 from shared.credentials.store import Credentials
 from shared.pacing.account_limits import OwnLimits
+from tests.console_batches import add_batch
 from tests.integration.launcher.conftest import Run
 from tests.redis_dump import dump_redis
 
@@ -86,6 +87,15 @@ def test_move_that_was_killed_is_repeated_with_the_former_states(run: Run, store
         store.suspend(record.pool, record.id, "moved to another farm")
     assert run(*MOVE, input=PASSPHRASE).exit_code == 0
     assert exported_states(tmp_path / "backup") == ["active", "cooling", "dead", "disabled"]
+
+
+def test_move_tells_of_batches_that_stay_behind(run: Run, redis: Redis, store: Credentials):
+    add_batch(redis, "k", "in_progress")
+    add_batch(redis, "k", "completed")
+    told = run(*MOVE, input=PASSPHRASE)
+    assert told.exit_code == 0
+    assert "stay here, without these accounts: 1 (" in told.stderr
+    assert "batches" not in run("export", "copy", "--passphrase-file", "-", input=PASSPHRASE).stderr
 
 
 def test_state_that_an_operator_sets_during_a_move_stays(store: Credentials):
