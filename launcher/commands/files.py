@@ -37,7 +37,7 @@ def list_(key: str | None, purpose: str | None, as_json: bool) -> None:
     if as_json:
         print_json([record.describe_for_operators(names.get(record.key, "")) for record in records])
         return
-    headings = ("ID", "KEY", "NAME OF KEY", "FILE", "PURPOSE", "BYTES", "CREATED", "EXPIRES")
+    headings = ("ID", "KEY", "KEY NAME", "FILE", "PURPOSE", "BYTES", "CREATED", "EXPIRES")
     print_table(headings, [build_row(record, names) for record in records])
 
 
@@ -63,7 +63,7 @@ def show(file_id: str, as_json: bool) -> None:
         print_json(values)
         return
     for name, value in values.items():
-        print_line(f"{name.replace('_', ' ')}: {format_value(name, value) or '-'}")
+        print_line(f"{name}: {format_value(name, value) or '-'}")
 
 
 @files.command()

@@ -35,7 +35,7 @@ def test_files_of_all_keys_are_listed_with_the_names_of_their_keys(run: Run, upl
     assert [file["id"] for file in json.loads(run("files", "list", "--key", key_id, "--json").stdout)] == [own]
     assert json.loads(run("files", "list", "--purpose", "batch_output", "--json").stdout) == []
     table = run("files", "list").stdout
-    assert "books" in table
+    assert "KEY NAME" in table and "books" in table
     assert "a.jsonl" in table
 
 
@@ -45,7 +45,7 @@ def test_file_is_shown_and_removed(run: Run, redis: Redis, tmp_path: Path, uploa
     shown = json.loads(run("files", "show", own, "--json").stdout)
     assert (shown["filename"], shown["key_name"]) == ("a.jsonl", "books")
     text = run("files", "show", own).stdout
-    assert "filename: a.jsonl\n" in text and f"readers: {batch.id}\n" in text
+    assert "key_name: books\n" in text and "filename: a.jsonl\n" in text and f"readers: {batch.id}\n" in text
     assert "readers: -\n" in run("files", "show", other).stdout
     assert run("files", "remove", own, other).stdout == f"{own} removed\n{other} removed\n"
     assert list((tmp_path / "data" / "files").iterdir()) == []
