@@ -57,11 +57,11 @@ def front(redis: Redis, redis_url: str, harness: WorkerHarness) -> Iterator[Fron
 
 def test_calls_per_request_are_bounded(front: FrontHarness):
     def measure() -> float:
-        environs = [front.build_environ() for _ in range(REQUESTS)]
-        return count_calls(lambda: [front.call(environ) for environ in environs]) / REQUESTS
+        environs = [front.build_environ() for _ in range(3)]
+        return count_calls(lambda: [front.call(environ) for environ in environs]) / len(environs)
 
-    # The least of three: background tasks only add to it, the more the slower the machine is.
-    calls = min(measure() for _ in range(3))
+    # The least of many short ones: background tasks only add to it, those of each second most often to none of these.
+    calls = min(measure() for _ in range(REQUESTS))
     assert calls < 1_150, calls
 
 
