@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
+from shared.credentials.private import is_caller
 from shared.errors import ApiError
 from web.admin.access.permissions import LIVE_VIEW
 from web.console.parts import account_time, formats, wording
@@ -56,6 +57,7 @@ def provide_context() -> dict[str, Any]:
         "format": formats,
         "account_time": account_time,
         "wording": wording,
+        "is_caller": is_caller,
     }
 
 

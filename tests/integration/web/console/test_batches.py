@@ -25,6 +25,14 @@ def test_each_state_is_shown_with_its_progress(admin: FlaskClient, redis: Redis)
     assert admin.get("/admin/batches/batch_none").status_code == 404
 
 
+def test_caller_without_a_key_leads_to_its_requests(admin: FlaskClient, redis: Redis):
+    batch = add_batch(redis, "private-0123456789", "in_progress")
+    for path in ("/admin/batches", f"/admin/batches/{batch.id}"):
+        page = admin.get(path).text
+        assert "/admin/requests?key=private-0123456789" in page and "/admin/keys/private" not in page
+    assert admin.get("/admin/requests?key=private-0123456789").status_code == 200
+
+
 def test_pace_and_faults_of_a_batch_are_told(admin: FlaskClient, redis: Redis):
     batch = add_batch(redis, "k", "in_progress")
     for path in ("/admin/batches", f"/admin/batches/{batch.id}"):
