@@ -31,6 +31,8 @@ def test_caller_without_a_key_leads_to_its_requests(admin: FlaskClient, redis: R
         page = admin.get(path).text
         assert "/admin/requests?key=private-0123456789" in page and "/admin/keys/private" not in page
     assert admin.get("/admin/requests?key=private-0123456789").status_code == 200
+    _, key = ApiKeys(redis).create("translator")
+    assert f"/admin/keys/{key.id}" in admin.get(f"/admin/batches/{add_batch(redis, key.id).id}").text
 
 
 def test_pace_and_faults_of_a_batch_are_told(admin: FlaskClient, redis: Redis):
