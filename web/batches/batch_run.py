@@ -67,6 +67,8 @@ class BatchRun:
         #: Whether there are lines to begin, as far as the last look told.
         self.wants_lines = False
         self._done = 0
+        #: Numbers of lines that had begun when they were disowned -> their custom_ids, '' where unknown.
+        self._begun: dict[int, str] = {}
         #: Monotonic time since which no line has ended; None unless lines are being run.
         self.stalled_since: float | None = None
 
@@ -197,6 +199,7 @@ class BatchRun:
         if done >= current.total:
             self._transitions.finalize(current, COMPLETED)
         elif clock.now() >= current.expires_at:
+            self._note_begun()
             self._transitions.finalize(current, EXPIRED)
         else:
             if current.last_line != self._cursor.last_line:
@@ -224,9 +227,15 @@ class BatchRun:
         return self._key
 
     def _finalize(self, batch: Batch) -> None:
-        begun = {line.number: line.custom_id for line in self.lines.list_runs()}
-        if batch.status == CANCELLING and not self._transitions.disown_cancelled(batch):
-            return
+        if batch.status == CANCELLING:
+            self._note_begun()
+            if not self._transitions.disown_cancelled(batch):
+                return
         self.lines.kill()
         self._flush.join()
-        end_batch(self._services, self._transitions, self._results, batch, begun)
+        end_batch(self._services, self._transitions, self._results, batch, self._begun)
+
+    def _note_begun(self) -> None:
+        """Called before lines are disowned: whoever runs them, they are to be named though the input may be gone."""
+        running = dict.fromkeys(self._services.lines.read_running(self._id), "")
+        self._begun = running | self._begun | {line.number: line.custom_id for line in self.lines.list_runs()}

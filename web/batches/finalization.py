@@ -16,7 +16,7 @@ def end_batch(
     """Called when its lines are disowned, and none of them runs here. Can be repeated, by another front too.
 
     1. Lines without a result get one. 2. All results leave Redis. 3. The files are made. 4. The batch ends.
-    `begun`: numbers of lines that ran here -> their custom_ids, '' where unknown. Raises FileStoreDown, RedisError.
+    `begun`: numbers of lines that were disowned -> custom_ids, '' where unknown. Raises FileStoreDown, RedisError.
     """
     outcome, errors = CANCELLED if batch.status == CANCELLING else batch.outcome, batch.errors
     if outcome in (EXPIRED, CANCELLED) and batch.total and not record_skipped(services, results, batch, outcome, begun):

@@ -1,11 +1,13 @@
 """The input of a batch is deleted before the batch has ended."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared import clock
+from shared import clock, keys
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch import Batch
 from shared.batches.running_line import begin_run
@@ -134,6 +136,36 @@ def test_a_batch_that_ends_without_it_names_the_lines_in_flight(
     assert batch.completed + batch.failed == len(found) == batch.last_line
     assert set(found) == expect_ids(batch.last_line)
     assert batch.failures == {f"batch_{status}": batch.failed}
+
+
+def test_lines_that_another_front_runs_are_named_by_their_number(
+    start_front: StartFront, monkeypatch: pytest.MonkeyPatch
+):
+    """Also when Redis was away for a moment after they had been disowned."""
+    front = start_front()
+    batch, lines = front.create(build_lines(10)), front.batches.lines
+    record, failures = lines.record_skipped, [RedisConnectionError("away")]
+
+    def record_on_second_try(*args: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        return record(*args)
+
+    monkeypatch.setattr(lines, "record_skipped", record_on_second_try)
+    front.batches.leases.hold(batch.id, "retiring")
+    front.batches.store.change(batch, ("validating",), {"status": "in_progress", "total": 10})
+    front.redis.zadd(keys.FRONTS, {"retiring": clock.now()})
+    for number in (1, 2):
+        assert lines.begin(batch.id, "retiring", number, begin_run("retiring", clock.now(), 0, 0), after=number - 1)
+    front.batches.leases.give_up(batch.id, "retiring")
+    delete_input(front, batch)
+    front.batches.store.cancel(batch.id)
+    front.start()
+
+    batch = front.wait_for_end(batch)
+
+    found = [line["error"]["message"].partition(" of")[0] for line in front.read_file(batch.error_file)]
+    assert (batch.status, batch.failed, found) == ("cancelled", 2, ["Line 1", "Line 2"])
 
 
 def test_lines_before_a_part_that_is_gone_are_named(start_front: StartFront, monkeypatch: pytest.MonkeyPatch):
