@@ -14,6 +14,7 @@ from gunicorn.config import Config
 from honcho.environ import parse_procfile
 
 from launcher.processes.redis_server import build_arguments
+from shared.files.opening import FOLDER
 from shared.settings.loading import COMPOSE_VARIABLES, env_names, reject_unknown_variables
 from shared.settings.schema import PoolSettings, Settings, setting_fields
 from tests.environment import ROOT
@@ -237,6 +238,14 @@ def test_image_is_slim_unprivileged_and_has_a_health_check():
     assert "HEALTHCHECK" in DOCKERFILE
     command = yaml.safe_load(COMPOSE)["services"]["web"]["command"]
     assert json.loads(DOCKERFILE.rpartition("CMD ")[2]) == command
+
+
+def test_front_alone_keeps_callers_files_in_a_volume_that_its_user_may_write(minimal: dict[str, Any]):
+    directory = f"{FIXED['FARM_DATA_DIR']}/{FOLDER}"
+    mounts = {name: [(mount["type"], mount["target"]) for mount in minimal[name]["volumes"]] for name in minimal}
+    assert [name for name, found in mounts.items() if ("volume", directory) in found] == ["web"]
+    # A new volume belongs to whom the directory of the image belongs to.
+    assert re.search(rf"mkdir -p {directory} .*chown farm:farm [^&]*{directory}$", DOCKERFILE, re.DOTALL | re.MULTILINE)
 
 
 def test_files_that_the_image_copies_exist_and_are_not_ignored():
