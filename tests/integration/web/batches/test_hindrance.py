@@ -13,6 +13,7 @@ def test_pools_hinder_a_batch_if_none_of_them_takes_requests(redis: Redis):
     redis.hset(keys.credentials("a"), mapping={"c1": "active", "c2": "cooling"})
     redis.hset(keys.credentials("b"), "c3", "dead")
     assert read_farm_state(redis, pools) == FarmState(accounts={"a": 2, "b": 0})
+    assert read_farm_state(redis, pools[::-1]).pool_hindrance == ""
     redis.hset(keys.breaker("a"), "reason", "timeout")
     assert read_farm_state(redis, pools) == FarmState({"a": 2, "b": 0}, "upstream_down")
     redis.delete(keys.PROCESSES)
