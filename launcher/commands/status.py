@@ -8,6 +8,7 @@ from launcher.commands.lifecycle import find_running
 from launcher.output import exit_on_error, format_time, json_option, mask_password, print_json, print_line
 from launcher.processes.data_dir import DataDir
 from launcher.store import open_store
+from shared.batches.batch_store import Batches
 from shared.credentials.store import Credentials
 from shared.files.store_health import read_health
 from shared.observability.durability import read_durability
@@ -29,11 +30,11 @@ def status(as_json: bool) -> None:
     redis = open_store()[1]
     statuses = read_pool_statuses(redis, settings.pool_names)
     durability, refreshers, file_store = read_durability(redis), read_refreshers(redis), read_health(redis)
-    redis_url = mask_password(record.redis_url)
+    batches, redis_url = Batches(redis).count_by_status(), mask_password(record.redis_url)
     if as_json:
         facts = {"running": True, "pid": record.pid, "url": record.url, "redis_url": redis_url}
         facts |= {"started_at": record.started_at, "durability": durability.to_dict()}
-        facts["file_store"] = file_store.to_dict()
+        facts |= {"file_store": file_store.to_dict(), "batches": batches}
         print_json({**facts, "pools": [pool.to_dict() for pool in statuses]})
         return
     print_line(f"running since {format_time(record.started_at)}: {record.url} (process {record.pid})")
@@ -44,6 +45,8 @@ def status(as_json: bool) -> None:
         print_line(warning)
     for pool in statuses:
         print_line(describe_pool(pool))
+    if batches:
+        print_line(f"batches: {', '.join(f'{count} {state}' for state, count in batches.items())}")
     outdated = sum(credential.export_outdated for credential in Credentials(redis).list(settings.pool_names))
     if outdated:
         print_line(f"{outdated} credentials have rotated since they were exported: their exported tokens are stale")

@@ -70,6 +70,8 @@ def test_a_batch_is_cancelled_within_seconds(client: OpenAI, farm: Farm):
     farm.upstream.pace(delay=0.5)
     batch = create(client, 400)
     eventually(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+    assert farm.json("status")["batches"] == {"in_progress": 1}
+    assert "\nbatches: 1 in_progress\n" in farm.command("status").stdout
     assert client.batches.cancel(batch.id).status == "cancelling"
     ended = wait_for_end(client, batch, within=15)
     assert ended.status == "cancelled"
