@@ -69,6 +69,7 @@ class RunSource:
                 raise NOT_CACHED
             if isinstance(found, KeptAnswer):
                 run.put(found.frames)
+                self._keeper.keep(run, path_of(caller.pending_request), only_keys=True)
                 return
             caller.submit()
         except ApiError as error:

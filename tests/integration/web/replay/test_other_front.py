@@ -17,7 +17,7 @@ from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHO
 from tests.internals import hold_exports
 from tests.waiting import eventually
 from web.replay import run_export, shared_run
-from web.replay.run_export import RunExport
+from web.replay.run_export import RunExchange, RunExport
 from web.replay.run_registry import RunRegistry
 from web.replay.shared_run import SharedRun
 
@@ -176,6 +176,22 @@ def test_request_whose_callers_leave_while_it_is_run_anew_leaves_the_queue(
     settle(fronts[1])
     fronts[0].serve()
     assert fronts[0].answer(first).data == WHOLE
+
+
+def test_answer_that_is_kept_before_it_was_exported_is_kept_for_the_key_of_who_waits(
+    start_front: Callable[..., SharingFront], fronts: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    caching = [start_front(pools=(PoolSettings(cache_ttl=100),)) for _ in range(2)]
+    caching[1].secret = caching[0].secret
+    monkeypatch.setattr(RunExchange, "ask", lambda *_: None)
+    first = caching[0].ask()
+    eventually(lambda: caching[0].waiting == 1)
+    second = caching[1].ask("k1")
+    eventually(lambda: caching[1].services.runs.followers)
+    caching[0].serve()
+    assert caching[0].answer(first).data == caching[1].answer(second).data == WHOLE
+    settle(caching[1])
+    assert len(redis.keys("farm:answer:*")) == 2
 
 
 def test_nothing_is_run_anew_for_a_caller_that_wants_only_what_is_there(fronts: list[SharingFront], redis: Redis):
