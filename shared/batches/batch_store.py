@@ -98,6 +98,14 @@ class Batches:
         """The ids of unfinished batches, the oldest first."""
         return [id_.decode() for id_ in self._redis.zrange(keys.ACTIVE_BATCHES, 0, -1)]
 
+    def read_keys(self, batch_ids: Sequence[str]) -> dict[str, str]:
+        """The API keys of batches, without those whose record is lost."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for id_ in batch_ids:
+                pipe.hget(keys.batch(id_), "key")
+            found = pipe.execute()
+        return {id_: key.decode() for id_, key in zip(batch_ids, found, strict=True) if key}
+
     def find_cancelling(self, batch_ids: Sequence[str]) -> list[str]:
         """Those of the batches that are to be cancelled."""
         with self._redis.pipeline(transaction=False) as pipe:

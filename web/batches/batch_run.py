@@ -93,6 +93,11 @@ class BatchRun:
             renewal.kill()
             self._lease.give_up()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it begins no further line here."""
+        return bool(self._lease.ended.is_set())
+
     def stop(self) -> None:
         """Begins no further line, and lets another front go on; the lines that run here may end."""
         self._lease.give_up()

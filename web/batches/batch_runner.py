@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import gevent
 from gevent.event import Event
@@ -56,21 +57,27 @@ class BatchRunner:
             self._woken.clear()
 
     def _look(self) -> None:
-        """Takes unfinished batches that no front has, the oldest first, behind all others those that had a turn."""
+        """Takes unfinished batches that no front has, those first whose key has none here, and that had no turn."""
         front_id = self._services.front_id
         active = self._services.store.list_active()
         self._yielded = {batch_id: at for batch_id, at in self._yielded.items() if batch_id in active}
         others = [batch_id for batch_id in active if batch_id not in self._runs]
-        others.sort(key=lambda batch_id: self._yielded.get(batch_id, 0.0))
+        # Beyond the places of a front it matters whose they are.
+        keys = self._services.store.read_keys(active) if len(active) > MAX_RUNS else {}
+        running = {keys.get(batch_id, "") for batch_id in self._list_staying()}
+        others.sort(key=lambda batch_id: (keys.get(batch_id, "") in running, self._yielded.get(batch_id, 0.0)))
         for batch_id in self._services.leases.take(others, front_id, MAX_RUNS - len(self._runs)):
             self._start(batch_id)
         if len(self._runs) >= MAX_RUNS:
-            self._make_room([batch_id for batch_id in others if batch_id not in self._runs])
+            self._make_room([batch_id for batch_id in others if batch_id not in self._runs], keys)
         if active:
             self._services.headroom.exchange(self._count_own())
 
-    def _make_room(self, others: list[str]) -> None:
-        """Ends what is cancelled, which takes seconds, and stops batches that don't get on, for those that wait."""
+    def _make_room(self, others: list[str], keys: Mapping[str, str]) -> None:
+        """Ends what is cancelled, which takes seconds; stops batches that don't get on, or crowd out those that wait.
+
+        `keys`: the API key of each batch.
+        """
         leases, front_id = self._services.leases, self._services.front_id
         waiting = list(leases.find_free(others, front_id))
         for batch_id in leases.take(self._services.store.find_cancelling(waiting), front_id, len(waiting)):
@@ -81,9 +88,29 @@ class BatchRunner:
             for batch_id, run in self._runs.items()
             if run.stalled_since is not None and now - run.stalled_since >= STALLED_SECONDS
         ]
-        for batch_id in stalled[: len(waiting)]:
+        crowding = self._find_crowding([batch_id for batch_id in waiting if batch_id not in self._runs], keys)
+        for batch_id in [*dict.fromkeys(stalled + crowding)][: len(waiting)]:
             self._runs[batch_id].stop()
             self._yielded[batch_id] = now
+
+    def _find_crowding(self, waiting: list[str], keys: Mapping[str, str]) -> list[str]:
+        """The latest batches of keys that run the most, as many as other keys wait of which none runs."""
+        staying = self._list_staying()
+        running = Counter(keys.get(batch_id, "") for batch_id in staying)
+        missing = {keys.get(batch_id, "") for batch_id in waiting} - running.keys()
+        crowding = list[str]()
+        # Those that have been stopped make room as soon as their lines have ended.
+        while running and len(crowding) < len(missing) - (len(self._runs) - len(staying)):
+            key, count = running.most_common(1)[0]
+            if count < 2:
+                break
+            running[key] -= 1
+            crowding.append([batch_id for batch_id in staying if keys.get(batch_id, "") == key][running[key]])
+        return crowding
+
+    def _list_staying(self) -> list[str]:
+        """The batches that are run here, without those that have been stopped."""
+        return [batch_id for batch_id, run in self._runs.items() if not run.is_stopped]
 
     def _count_own(self) -> Counter[str]:
         """Pool -> batches of this front that have lines to begin, and may use it."""

@@ -1,9 +1,11 @@
 """A front runs a bounded number of batches; none of them keeps others waiting that could get on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from shared import keys
 from shared.api_keys.store import ApiKeys
@@ -14,6 +16,7 @@ from tests.upstream import Upstream
 from tests.waiting import eventually
 from web.batches import batch_runner
 from web.batches.batch_run import BatchRun
+from web.batches.line_window import LineWindow
 
 StartWorkers = Callable[..., WorkerHarness]
 
@@ -46,6 +49,47 @@ def test_batches_that_do_not_get_on_make_room(
 
     set_enabled(front, enabled=True)
     assert [front.wait_for_end(batch).completed for batch in paused] == [2] * 4
+
+
+def test_batches_of_one_key_leave_room_for_those_of_others(
+    front: BatchHarness, start_front: StartFront, monkeypatch: pytest.MonkeyPatch
+):
+    """Whether they get on or not, and however many wait that are older."""
+    taken, take = list[str](), front.batches.leases.take
+
+    def note_and_take(*args: Any) -> list[str]:
+        taken.extend(found := take(*args))
+        return found
+
+    monkeypatch.setattr(front.batches.leases, "take", note_and_take)
+    first = [front.create(build_lines(2)) for _ in range(3)]
+    eventually(lambda: front.get(first[1]).status == "in_progress")
+    others = [start_front() for _ in range(2)]
+    second, third = (other.create(build_lines(2)) for other in others)
+    eventually(lambda: front.get(second).status == "in_progress")
+    front.batches.store.cancel(second.id)
+    eventually(lambda: front.get(third).status == "in_progress")
+    assert taken == [first[0].id, first[1].id, second.id, third.id]
+
+
+def test_no_more_batches_make_room_than_have_to(
+    front: BatchHarness, start_front: StartFront, monkeypatch: pytest.MonkeyPatch
+):
+    """One that has been stopped keeps its place until its lines have ended."""
+    monkeypatch.setattr(batch_runner, "MAX_RUNS", 3)
+    stopped, looks, released = list[BatchRun](), list[Any](), Event()
+    stop, exchange = BatchRun.stop, front.batches.headroom.exchange
+    monkeypatch.setattr(BatchRun, "stop", lambda run: stopped.append(run) or stop(run))
+    monkeypatch.setattr(LineWindow, "join", lambda _: released.wait(30))
+    for batch in [front.create(build_lines(2)) for _ in range(3)]:
+        eventually(lambda batch=batch: front.get(batch).status == "in_progress")
+    waiting = start_front().create(build_lines(2))
+    eventually(lambda: stopped)
+    monkeypatch.setattr(front.batches.headroom, "exchange", lambda own: looks.append(own) or exchange(own))
+    eventually(lambda: len(looks) > 3)
+    assert len(stopped) == 1
+    released.set()
+    eventually(lambda: front.get(waiting).status == "in_progress")
 
 
 def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(front: BatchHarness):
