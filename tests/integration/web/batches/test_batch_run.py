@@ -130,7 +130,7 @@ def test_a_cancelled_batch_ends_within_seconds_with_what_is_done(
     start_harness(credentials=2, first_byte_timeout=60.0)
     front = start_front()
     front.start()
-    batch = front.create(build_lines(30))
+    batch = front.create(build_lines(300))
     eventually(lambda: front.get(batch).completed >= 2)
     upstream.faults(hang_headers=1)
     eventually(lambda: internals.count_batch_lines(front.runner) == 8)
@@ -140,8 +140,8 @@ def test_a_cancelled_batch_ends_within_seconds_with_what_is_done(
 
     done, skipped = front.read_file(batch.output_file), front.read_file(batch.error_file)
     assert batch.status == "cancelled" and batch.cancelled_at and batch.cancelling_at
-    assert len(done) == batch.completed and len(skipped) == batch.failed and batch.completed + batch.failed == 30
-    assert list_ids(done + skipped) == expect_ids(30)
+    assert len(done) == batch.completed and len(skipped) == batch.failed and batch.completed + batch.failed == 300
+    assert list_ids(done + skipped) == expect_ids(300)
     assert {line["error"]["code"] for line in skipped} == {"batch_cancelled"}
     assert eventually(lambda: front.redis.llen("rq:queue:batch:default") == 0)
 
@@ -149,11 +149,11 @@ def test_a_cancelled_batch_ends_within_seconds_with_what_is_done(
 def test_an_expired_batch_returns_what_is_done(
     start_front: StartFront, start_harness: StartWorkers, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(skipped_lines, "LINES_AT_ONCE", 3)
+    monkeypatch.setattr(skipped_lines, "LINES_AT_ONCE", 30)
     start_harness(credentials=2, first_byte_timeout=60.0)
     front = start_front()
     front.start()
-    batch = front.create(build_lines(20))
+    batch = front.create(build_lines(300))
     eventually(lambda: front.get(batch).completed >= 2)
     upstream.faults(hang_headers=1)
     front.redis.hset(keys.batch(batch.id), "expires_at", int(clock.now()))
@@ -162,7 +162,7 @@ def test_an_expired_batch_returns_what_is_done(
 
     done, skipped = front.read_file(batch.output_file), front.read_file(batch.error_file)
     assert batch.status == "expired" and batch.expired_at and len(done) == batch.completed >= 2
-    assert list_ids(done + skipped) == expect_ids(20)
+    assert list_ids(done + skipped) == expect_ids(300)
     assert {line["error"]["code"] for line in skipped} == {"batch_expired"}
     assert batch.failures == {"batch_expired": len(skipped)}
 

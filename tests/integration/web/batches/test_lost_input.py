@@ -118,7 +118,7 @@ def test_a_batch_that_ends_without_it_names_the_lines_in_flight(
     start_harness(credentials=2, first_byte_timeout=60.0)
     front = start_front()
     front.start()
-    batch = front.create(build_lines(30))
+    batch = front.create(build_lines(300))
     eventually(lambda: front.get(batch).completed >= 2)
     upstream.faults(hang_headers=1)
     eventually(lambda: internals.count_batch_lines(front.runner) == 8)
