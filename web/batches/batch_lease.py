@@ -34,6 +34,11 @@ class BatchLease:
             except RedisError as error:
                 log.warning("can't renew a batch's lease: %s", error, extra={"action": "redis_lost"})
 
+    def end(self) -> None:
+        """Gives it up in the background: a front that is stopped can't wait for a Redis that is away."""
+        self.ended.set()
+        gevent.spawn(self.give_up)
+
     def give_up(self) -> None:
         """Lets another front take it at once. Idempotent."""
         self.ended.set()

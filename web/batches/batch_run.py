@@ -100,7 +100,7 @@ class BatchRun:
 
     def stop(self) -> None:
         """Begins no further line, and lets another front go on; the lines that run here may end."""
-        self._lease.give_up()
+        self._lease.end()
         self.wants_lines, self.stalled_since = False, None
         self._woken.set()
 

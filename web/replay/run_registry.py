@@ -75,8 +75,10 @@ class RunRegistry:
         gevent.spawn(self._end, run, names)
 
     def _end(self, run: SharedRun, names: Sequence[str]) -> None:
-        self.release(run, names)
-        self._running.discard(run)
+        try:
+            self.release(run, names)
+        finally:
+            self._running.discard(run)
 
     def withdraw(self, run: SharedRun) -> None:
         """Lets nobody join the run any more, here or in other fronts. Idempotent."""

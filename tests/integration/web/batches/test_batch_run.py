@@ -314,7 +314,7 @@ def test_a_retiring_front_ends_its_lines_while_another_goes_on(
     batch = first.create(build_lines(20))
     eventually(lambda: first.get(batch).completed >= 4)
     first.runner.stop()
-    assert first.redis.get(keys.batch_lease(batch.id)) is None
+    eventually(lambda: first.redis.get(keys.batch_lease(batch.id)) is None)
     second.start()
 
     batch = second.wait_for_end(batch)

@@ -92,6 +92,23 @@ def test_no_more_batches_make_room_than_have_to(
     eventually(lambda: front.get(waiting).status == "in_progress")
 
 
+def test_a_front_is_stopped_although_redis_does_not_reply(front: BatchHarness, monkeypatch: pytest.MonkeyPatch):
+    batches, released, give_up = [front.create(build_lines(2)) for _ in range(2)], Event(), front.batches.leases.give_up
+
+    def give_up_late(*args: Any) -> None:
+        released.wait()
+        give_up(*args)
+
+    monkeypatch.setattr(front.batches.leases, "give_up", give_up_late)
+    for batch in batches:
+        eventually(lambda batch=batch: front.get(batch).status == "in_progress")
+    try:
+        gevent.spawn(front.runner.stop).get(timeout=10)
+    finally:
+        released.set()
+    eventually(lambda: not any(front.redis.exists(keys.batch_lease(batch.id)) for batch in batches))
+
+
 def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(front: BatchHarness):
     set_enabled(front, enabled=False)
     batches = [front.create(build_lines(2)) for _ in range(3)]
