@@ -19,6 +19,8 @@ LOOK_SECONDS = 2.0
 MAX_RUNS = 50
 #: Seconds without the end of a line after which a batch gives its place to one that waits.
 STALLED_SECONDS = 60.0
+#: Seconds for which this front leaves a batch alone whose run has failed unexpectedly.
+FAILED_PAUSE_SECONDS = 60.0
 
 
 class BatchRunner:
@@ -29,6 +31,8 @@ class BatchRunner:
         self._runs: dict[str, BatchRun] = {}
         #: Batches that have given up their place -> when (monotonic).
         self._yielded: dict[str, float] = {}
+        #: Batches whose run has failed unexpectedly -> until when they are left alone (monotonic).
+        self._paused: dict[str, float] = {}
         self._woken = Event()
         self._is_stopped = False
 
@@ -61,7 +65,9 @@ class BatchRunner:
         front_id = self._services.front_id
         active = self._services.store.list_active()
         self._yielded = {batch_id: at for batch_id, at in self._yielded.items() if batch_id in active}
-        others = [batch_id for batch_id in active if batch_id not in self._runs]
+        now = time.monotonic()
+        self._paused = {batch_id: until for batch_id, until in self._paused.items() if until > now}
+        others = [batch_id for batch_id in active if batch_id not in self._runs and batch_id not in self._paused]
         # Beyond the places of a front it matters whose they are.
         keys = self._services.store.read_keys(active) if len(active) > MAX_RUNS else {}
         running = {keys.get(batch_id, "") for batch_id in self._list_staying()}
@@ -131,5 +137,6 @@ class BatchRunner:
             run.run()
         except Exception:
             log.exception("batch %s failed", batch_id, extra={"action": "batch_run_failed"})
+            self._paused[batch_id] = time.monotonic() + FAILED_PAUSE_SECONDS
         finally:
             del self._runs[batch_id]

@@ -1,5 +1,7 @@
 """A front runs a bounded number of batches; none of them keeps others waiting that could get on."""
 
+import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +109,25 @@ def test_a_front_is_stopped_although_redis_does_not_reply(front: BatchHarness, m
     finally:
         released.set()
     eventually(lambda: not any(front.redis.exists(keys.batch_lease(batch.id)) for batch in batches))
+
+
+def test_a_batch_whose_run_fails_unexpectedly_is_left_alone_for_a_while(
+    front: BatchHarness, start_harness: StartWorkers, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batch_runner, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(batch_runner, "FAILED_PAUSE_SECONDS", 0.5)
+    start_harness()
+    tries, run = list[float](), BatchRun.run
+
+    def fail_first(batch_run: BatchRun) -> None:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise RuntimeError("a fault of the farm")
+        run(batch_run)
+
+    monkeypatch.setattr(BatchRun, "run", fail_first)
+    assert front.wait_for_end(front.create(build_lines(1))).completed == 1
+    assert len(tries) == 3 and all(after - before >= 0.5 for before, after in itertools.pairwise(tries))
 
 
 def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(front: BatchHarness):
