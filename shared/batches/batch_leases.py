@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from redis import Redis
 
 from shared import keys
+from shared.live_fronts import find_gone_fronts
 from shared.redis_connection.lease import NOT_HELD, build_lease
 
 #: Milliseconds after which another front may take a batch over whose front does not renew its lease.
@@ -31,18 +32,8 @@ class BatchLeases:
         """Those of the batches that `holder` may take -> who has the lease: a front that has ended, '' for nobody."""
         leases = self._redis.mget([keys.batch_lease(id_) for id_ in batch_ids]) if batch_ids else []
         owners = {id_: owner.decode() if owner else "" for id_, owner in zip(batch_ids, leases, strict=True)}
-        gone = self.find_gone(sorted({owner for owner in owners.values() if owner})) | {"", holder}
+        gone = find_gone_fronts(self._redis, sorted({owner for owner in owners.values() if owner})) | {"", holder}
         return {id_: owner for id_, owner in owners.items() if owner in gone}
 
     def give_up(self, batch_id: str, holder: str) -> None:
         self._hold(keys.batch_lease(batch_id), holder, 0)
-
-    def find_gone(self, fronts: Sequence[str]) -> set[str]:
-        """Those of the fronts that have ended."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for front in fronts:
-                pipe.zscore(keys.FRONTS, front)
-                pipe.exists(keys.front_gone(front))
-            replies = pipe.execute()
-        states = zip(fronts, replies[::2], replies[1::2], strict=True)
-        return {front for front, heartbeat, is_gone in states if heartbeat is None or is_gone}

@@ -4,6 +4,7 @@ from collections.abc import Container
 
 from shared import clock
 from shared.batches.running_line import NOBODY, RunningLine
+from shared.live_fronts import find_gone_fronts
 from web.batches.services import BatchServices
 
 
@@ -11,7 +12,7 @@ def find_orphans(services: BatchServices, batch_id: str, running_here: Container
     """Their front has ended, or has forgotten them. Raises RedisError."""
     running = services.lines.read_running(batch_id)
     others = {line.front for line in running.values()} - {NOBODY, services.front_id}
-    gone = services.leases.find_gone(sorted(others)) | {NOBODY}
+    gone = find_gone_fronts(services.redis, sorted(others)) | {NOBODY}
     overdue_at = clock.now() - services.max_run
     return {
         number: line

@@ -9,6 +9,7 @@ from redis import Redis
 
 from shared import keys
 from shared.errors import FarmError
+from shared.live_fronts import find_gone_fronts
 from shared.protocol.messages import Frame
 from shared.redis_connection.auto_pipeline import AutoPipeline
 from web.replay.answers.sealed_answer import seal, unseal
@@ -70,6 +71,7 @@ class AnswerStore:
     """The answers and runs of all fronts."""
 
     def __init__(self, redis: Redis, front_id: str, max_bytes: int) -> None:
+        self._redis = redis
         self._front_id = front_id
         self._max_bytes = max_bytes
         self._pipeline = AutoPipeline(redis)
@@ -98,9 +100,7 @@ class AnswerStore:
     def is_running(self, run: OtherRun) -> bool:
         """Whether the other front still runs it, and lives. Raises RedisError."""
         run_id = self._pipeline.execute("HGET", keys.shared_run(run.share.name), "run")
-        is_gone = self._pipeline.execute("EXISTS", keys.front_gone(run.front))
-        is_listed = self._pipeline.execute("ZSCORE", keys.FRONTS, run.front) is not None
-        return bool(run_id) and run_id.decode() == run.id and is_listed and not is_gone
+        return bool(run_id) and run_id.decode() == run.id and not find_gone_fronts(self._redis, [run.front])
 
     def _load(self, share: Share, count: int, pieces: list[bytes]) -> list[Frame]:
         """The frames of an answer; none if it is gone meanwhile, or can't be read."""

@@ -29,9 +29,3 @@ def test_the_lease_of_a_front_that_has_ended_is_taken_at_once(
     assert leases.take([batch.id, other.id], "f2", 5) == [batch.id, other.id]
     assert not begin(lines, batch, 1)
     assert begin(lines, batch, 1, "f2")
-
-
-def test_only_fronts_that_have_ended_are_gone(leases: BatchLeases, redis: Redis):
-    redis.zadd(keys.FRONTS, {"alive": clock.now(), "dead": clock.now()})
-    redis.set(keys.front_gone("dead"), 1)
-    assert leases.find_gone(["alive", "dead", "left"]) == {"dead", "left"}
