@@ -10,13 +10,14 @@ from redis import Redis
 
 from shared import clock, keys
 from shared.observability.request_log import LogFilter, RequestLog
-from shared.protocol.messages import Failure, Frame, FrameKind
+from shared.protocol.messages import Failure, Frame, FrameKind, RelayRequest
 from shared.protocol.relay_queue import RelayQueue
 from shared.settings.schema import PoolSettings
 from tests.integration.web.replay.conftest import CHUNKS, DONE, USAGE_CHUNK, WHOLE, SharingFront, settle
 from tests.internals import hold_exports
 from tests.waiting import eventually
 from web.replay import run_export, shared_run
+from web.replay.other_front_run import OtherFrontRun
 from web.replay.run_export import RunExchange, RunExport
 from web.replay.run_registry import RunRegistry
 from web.replay.shared_run import SharedRun
@@ -194,14 +195,29 @@ def test_answer_that_is_kept_before_it_was_exported_is_kept_for_the_key_of_who_w
     assert len(redis.keys("farm:answer:*")) == 2
 
 
-def test_nothing_is_run_anew_for_a_caller_that_wants_only_what_is_there(fronts: list[SharingFront], redis: Redis):
+def test_nothing_is_run_anew_for_a_caller_that_wants_only_what_is_there(
+    fronts: list[SharingFront], redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    follow, followed, answered = OtherFrontRun.follow, list[str](), Event()
+
+    def follow_in_turn(run: OtherFrontRun, request: RelayRequest) -> bool:
+        """Once the later caller has begun a run, the first one would be given its answer."""
+        followed.append(request.id)
+        if len(followed) > 1:
+            answered.wait()
+        return follow(run, request)
+
+    monkeypatch.setattr(OtherFrontRun, "follow", follow_in_turn)
     first = fronts[0].ask()
     eventually(lambda: fronts[0].waiting == 1)
     claim_for_dead_front(fronts, redis)
-    second, third = (fronts[1].ask(headers={"cache-control": control}) for control in ("only-if-cached", ""))
-    eventually(lambda: len(fronts[1].services.runs.followers) == 2)
+    second = fronts[1].ask(headers={"cache-control": "only-if-cached"})
+    eventually(lambda: followed)
+    third = fronts[1].ask()
+    eventually(lambda: len(followed) == 2 and len(fronts[1].services.runs.followers) == 2)
     redis.set(keys.front_gone("dying"), 1)
     assert fronts[1].answer(second).json["error"]["code"] == "not_cached"
+    answered.set()
     eventually(lambda: fronts[0].waiting == 2)
     fronts[0].reply_to_next()
     fronts[1].serve()
