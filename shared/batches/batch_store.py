@@ -100,19 +100,18 @@ class Batches:
 
     def read_keys(self, batch_ids: Sequence[str]) -> dict[str, str]:
         """The API keys of batches, without those whose record is lost."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for id_ in batch_ids:
-                pipe.hget(keys.batch(id_), "key")
-            found = pipe.execute()
-        return {id_: key.decode() for id_, key in zip(batch_ids, found, strict=True) if key}
+        return {id_: key for id_, key in self._read_field(batch_ids, "key").items() if key}
 
     def find_cancelling(self, batch_ids: Sequence[str]) -> list[str]:
         """Those of the batches that are to be cancelled."""
+        return [id_ for id_, status in self._read_field(batch_ids, "status").items() if status == CANCELLING]
+
+    def _read_field(self, batch_ids: Sequence[str], name: str) -> dict[str, str]:
+        """A field of each record, '' where that is lost."""
         with self._redis.pipeline(transaction=False) as pipe:
             for id_ in batch_ids:
-                pipe.hget(keys.batch(id_), "status")
-            states = pipe.execute()
-        return [id_ for id_, status in zip(batch_ids, states, strict=True) if status == CANCELLING.encode()]
+                pipe.hget(keys.batch(id_), name)
+            return {id_: (value or b"").decode() for id_, value in zip(batch_ids, pipe.execute(), strict=True)}
 
     def read_active(self) -> list[Batch]:
         return self._read(self.list_active())
