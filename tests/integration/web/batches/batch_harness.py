@@ -10,6 +10,7 @@ from redis import Redis
 from shared import clock
 from shared.api_keys.store import ApiKeys, hash_secret
 from shared.batches.batch import Batch, new_batch_id
+from shared.batches.running_line import RunningLine, begin_run
 from shared.files.file_record import BATCH, FileRecord, new_file_id
 from tests.integration.front_harness import FrontHarness
 from tests.waiting import eventually
@@ -51,6 +52,17 @@ class BatchHarness(FrontHarness):
         self.batches.store.add(batch)
         self.runner.wake()
         return batch
+
+    def begin_as_dead_front(self, batch: Batch, length: int = 0) -> list[RunningLine]:
+        """Has a front `dead`, which keeps the lease, begin three lines of so many bytes; the first one has a result."""
+        self.batches.leases.hold(batch.id, "dead")
+        self.batches.store.change(batch, ("validating",), {"status": "in_progress", "total": 10})
+        runs = [begin_run("dead", clock.now(), number * length, length) for number in range(3)]
+        for number, run in enumerate(runs, 1):
+            assert self.batches.lines.begin(batch.id, "dead", number, run, after=number - 1)
+        result = b'o{"custom_id": "line-0"}\n'
+        assert self.batches.lines.record_result(batch.id, 1, runs[0], "completed", result, {})
+        return runs
 
     def get(self, batch: Batch) -> Batch:
         return self.batches.store.get(batch.id)

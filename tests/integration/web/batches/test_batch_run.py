@@ -11,7 +11,6 @@ from redis import Redis
 from shared import clock, keys
 from shared.api_keys.store import ApiKeys
 from shared.batches.batch import Batch
-from shared.batches.running_line import begin_run
 from shared.credentials.private import PrivateCredentials, caller_id, remove_credential
 from shared.credentials.store import Credentials
 from shared.files.part_store import FileStoreDown, FileStoreFull
@@ -286,14 +285,7 @@ def test_another_front_runs_the_lines_of_one_that_has_died(
     start_harness(credentials=2)
     first, second = start_front(), start_front()
     batch = first.create(build_lines(10))
-    first.batches.leases.hold(batch.id, "dead")
-    changes = {"status": "in_progress", "total": 10}
-    first.batches.store.change(batch, ("validating",), changes)
-    length = len(build_line("line-0"))
-    late = [begin_run("dead", clock.now(), number * length, length) for number in range(3)]
-    for number, run in enumerate(late, 1):
-        assert first.batches.lines.begin(batch.id, "dead", number, run, after=number - 1)
-    assert first.batches.lines.record_result(batch.id, 1, late[0], "completed", b'o{"custom_id": "line-0"}\n', {})
+    late = first.begin_as_dead_front(batch, len(build_line("line-0")))
     first.batches.leases.give_up(batch.id, "dead")
 
     second.start()

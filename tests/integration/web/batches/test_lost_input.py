@@ -79,13 +79,8 @@ def test_a_batch_all_of_whose_lines_have_begun_completes(
 def test_lines_that_nobody_runs_any_more_are_named_by_their_number(start_front: StartFront):
     """Their front has died; the next one can't read what they were."""
     front = start_front()
-    batch, store, lines = front.create(build_lines(10)), front.batches.store, front.batches.lines
-    front.batches.leases.hold(batch.id, "dead")
-    store.change(batch, ("validating",), {"status": "in_progress", "total": 10})
-    runs = [begin_run("dead", clock.now(), 0, 0) for _ in range(3)]
-    for number, run in enumerate(runs, 1):
-        assert lines.begin(batch.id, "dead", number, run, after=number - 1)
-    assert lines.record_result(batch.id, 1, runs[0], "completed", b'o{"custom_id": "line-0"}\n', {})
+    batch = front.create(build_lines(10))
+    runs = front.begin_as_dead_front(batch)
     delete_input(front, batch)
     front.batches.leases.give_up(batch.id, "dead")
     front.start()
@@ -97,7 +92,7 @@ def test_lines_that_nobody_runs_any_more_are_named_by_their_number(start_front: 
     assert batch.failures == {"input_file_gone": 2} and batch.errors[0]["line"] == 4
     assert {error["code"] for error in lost} == {"input_file_gone"}
     assert sorted(error["message"].partition(" of")[0] for error in lost) == ["Line 2", "Line 3"]
-    assert not lines.record_result(batch.id, 2, runs[1], "completed", b"o{}\n", {})
+    assert not front.batches.lines.record_result(batch.id, 2, runs[1], "completed", b"o{}\n", {})
 
 
 def test_a_batch_that_was_not_validated_fails(start_front: StartFront):
